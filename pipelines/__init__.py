@@ -1,0 +1,1 @@
+"""What runs when: the Hera workflows, their run on one machine, and the command."""

@@ -1,0 +1,60 @@
+"""The `fineline` command: run, plan, presets, schema, serving, runs.
+
+Exit codes: 0 done, 1 a fault of ours, 2 a mistake of the user's (one line says which), 3 a new version was refused,
+130 stopped by Ctrl-C.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+FAULT, USER_MISTAKE = 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parsed = _parser().parse_args(arguments)
+    # Each command is imported when it is asked for: Hera and pydantic take half a second that --help need not.
+    from pipelines.commands import MISTAKES, run_command
+
+    try:
+        return run_command(parsed)
+    except MISTAKES as error:
+        print(f"fineline: {error}", file=sys.stderr)
+        return USER_MISTAKE
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fineline",
+        description="Turns an open-weights language model and your data into your own model, served behind an OpenAI API.",
+        epilog="Files lie in ~/.fineline; FINELINE_WEIGHTS and FINELINE_RUNS name other folders.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    as_json = argparse.ArgumentParser(add_help=False)
+    as_json.add_argument("--json", action="store_true", help="print JSON on standard output")
+    recipe = argparse.ArgumentParser(add_help=False)
+    recipe.add_argument("recipe", nargs="?", default="pet-store", help="recipe file, or a recipe that ships (default: pet-store)")
+    recipe.add_argument("-o", "--override", action="append", default=[], metavar="KEY=VALUE", help="e.g. -o tune.epochs=2")
+
+    run = commands.add_parser("run", parents=[recipe, as_json], help="run the whole workflow on this machine")
+    run.add_argument("--resume", metavar="RUN", help="finish an interrupted or failed run, skipping what is done")
+    commands.add_parser("plan", parents=[recipe, as_json], help="say what a run would do and take, and do nothing")
+    commands.add_parser("presets", parents=[as_json], help="list the models that are known")
+    commands.add_parser("schema", help="print the recipe's JSON Schema")
+    serving = commands.add_parser("serving", help="list or stop what is served on this machine")
+    actions = serving.add_subparsers(dest="action", metavar="list|stop")
+    actions.add_parser("list", parents=[as_json], help="list the models served here (the default)")
+    stop = actions.add_parser("stop", help="stop a model's server")
+    stop.add_argument("name", nargs="?", default="", help="the model (default: the only one)")
+    commands.add_parser("runs", parents=[as_json], help="list the runs of this machine, the newest first")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

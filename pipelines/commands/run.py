@@ -1,0 +1,77 @@
+"""`fineline run`: the workflow on this machine, from the beginning or from where an earlier execution ended."""
+
+import json
+from typing import Any
+
+from pipelines.commands.result import result_of, show_result
+from pipelines.finetune import build
+from pipelines.machine.display import Display
+from pipelines.machine.execute import Execution
+from pipelines.machine.record import Phase, Run, load_run, new_run, runs
+from pipelines.machine.workflow import Machine, read
+from recipes.read import load, override_of
+from recipes.recipe import Recipe
+from steps.common import volumes
+from steps.common.errors import INTERRUPTED, USER_ERROR, UserError
+
+STOPPED = 130
+KNOWN_CODES = {0, 2, 3}
+
+
+def run(reference: str, overrides: list[str], *, as_json: bool) -> int:
+    """Run a recipe.
+
+    Raises:
+        RecipeError: the recipe cannot be used.
+        UserError: the plan refuses it; nothing of the run is left then.
+    """
+    recipe = load(reference, dict(override_of(text) for text in overrides))
+    machine = read(build().to_dict())
+    parameters = {**machine.parameters, "recipe": as_text(recipe)}
+    return _execute(machine, new_run(recipe.name, machine.name, parameters), as_json=as_json)
+
+
+def resume(name: str, *, as_json: bool) -> int:
+    """Finish a run.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    known = load_run(name)
+    if known is None:
+        latest = [found.name for found in runs()[:1]]
+        hint = f"; the newest is {latest[0]}" if latest else "; there are none yet"
+        raise UserError(f"no run {name!r}{hint} ('fineline runs' lists them)")
+    return _execute(read(build().to_dict()), known, as_json=as_json)
+
+
+def as_text(recipe: Recipe) -> str:
+    """Return a recipe as the workflow's parameter holds it: JSON, which is YAML too, paths absolute."""
+    return json.dumps(recipe.model_dump(mode="json", exclude_defaults=True))
+
+
+def _execute(machine: Machine, run: Run, *, as_json: bool) -> int:
+    folders = {"weights": volumes.weights(), "runs": volumes.runs()}
+    names = [task.name for task in (*machine.tasks, *machine.on_exit)]
+    with Display(f"run {run.name}", names) as display:
+        ended = Execution(machine, run, folders, display.tell).execute()
+    if ended.exit_code == USER_ERROR and not _anything_done(ended, machine):
+        ended.remove()
+        raise UserError(ended.message.removeprefix("plan: "))
+    result = result_of(ended)
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        show_result(ended, result)
+    return _code(ended)
+
+
+def _anything_done(run: Run, machine: Machine) -> bool:
+    nodes: list[Any] = [run.node(task.name) for task in machine.tasks]
+    return any(node and node.phase is Phase.SUCCEEDED for node in nodes)
+
+
+def _code(run: Run) -> int:
+    if run.exit_code == INTERRUPTED and run.phase is Phase.INTERRUPTED:
+        return STOPPED
+    return run.exit_code if run.exit_code in KNOWN_CODES else 1

@@ -1,0 +1,92 @@
+"""The commands that show what is there, and the one that stops a server."""
+
+import json
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.commands.result import served_line
+from pipelines.machine import record
+from presets.model_preset import model_presets
+from recipes.recipe import Recipe
+from steps.common import serving
+from steps.common.errors import UserError
+
+
+def _print(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False).print(table)
+
+
+def presets(*, as_json: bool) -> int:
+    """List the model presets."""
+    known = model_presets().values()
+    if as_json:
+        print(json.dumps([preset.model_dump() for preset in known], indent=2))
+        return 0
+    rows = [
+        (f"{p.name}:{source}", p.title, f"{p.architecture.parameters / 1e6:.0f}M", str(p.architecture.context), p.licence, s.uri)
+        for p in known
+        for source, s in p.sources.items()
+    ]
+    _print("models", ["name", "model", "parameters", "context", "licence", "source"], rows)
+    return 0
+
+
+def schema() -> int:
+    """Print the recipe's JSON Schema."""
+    print(json.dumps(Recipe.model_json_schema(), indent=2))
+    return 0
+
+
+def runs(*, as_json: bool) -> int:
+    """List the runs."""
+    found = record.runs()
+    if as_json:
+        print(json.dumps([{**run.model_dump(mode="json"), "alive": run.alive()} for run in found], indent=2))
+        return 0
+    rows = []
+    for run in found:
+        phase = run.phase if run.phase is not record.Phase.RUNNING or run.alive() else record.Phase.INTERRUPTED
+        version = run.outputs("register").get("version", "")
+        rows.append((run.name, time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started)), phase.value, version, run.message))
+    if not rows:
+        print("no runs yet; begin with: fineline run")
+        return 0
+    _print("runs", ["run", "started", "phase", "version", "message"], rows)
+    return 0
+
+
+def serving_list(*, as_json: bool) -> int:
+    """List what is served."""
+    found = [(gateway, serving.server(name)) for name in serving.names() if (gateway := serving.gateway(name))]
+    if as_json:
+        listed = [{"name": g.name, "url": g.url, "server": s.model_dump() if s else None} for g, s in found]
+        print(json.dumps(listed, indent=2))
+    elif not found:
+        print("nothing is served; 'fineline run' serves a model when it is done")
+    else:
+        _print("served models", ["model", "version", "url", "state"], [served_line(g, s, time.time()) for g, s in found])
+    return 0
+
+
+def stop_serving(name: str) -> int:
+    """Stop a model's server and gateway.
+
+    Raises:
+        UserError: nothing of that name is served, or there are several and none is named.
+    """
+    served = [known for known in serving.names() if serving.gateway(known) or serving.server(known)]
+    if not name and len(served) != 1:
+        raise UserError(f"name the model to stop: {', '.join(served)}" if served else "nothing is served")
+    name = name or served[0]
+    if name not in served:
+        raise UserError(f"no model {name!r} is served" + (f"; served are {', '.join(served)}" if served else ""))
+    serving.stop(name)
+    print(f"{name} is stopped; its versions stay registered")
+    return 0

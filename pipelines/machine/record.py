@@ -1,0 +1,122 @@
+"""What a run leaves on the disk: `run.json`, and a folder a task with its inputs, outputs, log and ending."""
+
+import json
+import os
+import shutil
+import time
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from steps.common import volumes
+from steps.common.files import write_text
+
+RUN, NODE, INPUTS, LOG, PROGRESS, OUTPUTS = "run.json", "node.json", "inputs.json", "log.txt", "progress.txt", "outputs"
+
+
+class Phase(StrEnum):
+    """Argo's phases of a node, and Interrupted: stopped from outside, to be gone on with."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    SKIPPED = "Skipped"
+    OMITTED = "Omitted"
+    INTERRUPTED = "Interrupted"
+
+
+class Node(BaseModel):
+    """How a task ended."""
+
+    phase: Phase
+    exit_code: int = 0
+    seconds: float = 0.0
+    message: str = ""
+
+
+class Run(BaseModel):
+    """A run as a whole."""
+
+    name: str
+    workflow: str
+    parameters: dict[str, str]
+    started: float
+    phase: Phase = Phase.RUNNING
+    exit_code: int = 0
+    message: str = ""
+    pid: int = 0
+
+    @property
+    def folder(self) -> Path:
+        """Everything of the run."""
+        return volumes.run_folder(self.name)
+
+    def task_folder(self, task: str) -> Path:
+        """Everything of one of its tasks."""
+        return self.folder / "tasks" / task
+
+    def save(self) -> None:
+        """Write the run down."""
+        write_text(self.folder / RUN, self.model_dump_json(indent=2) + "\n")
+
+    def node(self, task: str) -> Node | None:
+        """Return how a task ended, or None where it has not yet."""
+        try:
+            return Node.model_validate_json((self.task_folder(task) / NODE).read_text())
+        except FileNotFoundError:
+            return None
+
+    def save_node(self, task: str, node: Node) -> None:
+        """Write down how a task ended."""
+        write_text(self.task_folder(task) / NODE, node.model_dump_json(indent=2) + "\n")
+
+    def outputs(self, task: str) -> dict[str, str]:
+        """Return a task's output parameters."""
+        folder = self.task_folder(task) / OUTPUTS / "parameters"
+        return {file.name: file.read_text() for file in folder.iterdir()} if folder.is_dir() else {}
+
+    def inputs(self, task: str) -> dict[str, str]:
+        """Return the inputs that a task was last started with."""
+        try:
+            kept = json.loads((self.task_folder(task) / INPUTS).read_text())
+        except FileNotFoundError:
+            return {}
+        return {parameter["name"]: parameter["value"] for parameter in kept}
+
+    def alive(self) -> bool:
+        """Tell whether the process that drives the run is there."""
+        return self.phase is Phase.RUNNING and Path(f"/proc/{self.pid}").exists()
+
+    def remove(self) -> None:
+        """Leave nothing of the run."""
+        shutil.rmtree(self.folder)
+
+
+def new_run(prefix: str, workflow: str, parameters: dict[str, str]) -> Run:
+    """Begin a run with a name of its own."""
+    while True:
+        name = f"{prefix}-{time.strftime('%Y%m%d-%H%M%S')}"
+        try:
+            volumes.run_folder(name).mkdir(parents=True)
+            break
+        except FileExistsError:
+            time.sleep(0.3)
+    run = Run(name=name, workflow=workflow, parameters=parameters, started=time.time(), pid=os.getpid())
+    run.save()
+    return run
+
+
+def load_run(name: str) -> Run | None:
+    """Return a run by its name, or None where there is none."""
+    try:
+        return Run.model_validate_json((volumes.run_folder(name) / RUN).read_text())
+    except FileNotFoundError:
+        return None
+
+
+def runs() -> list[Run]:
+    """Return every run of this machine, the newest first."""
+    found = [load_run(file.parent.name) for file in (volumes.runs() / "runs").glob(f"*/{RUN}")]
+    return sorted((run for run in found if run), key=lambda run: run.started, reverse=True)

@@ -1,0 +1,153 @@
+"""Reads a recipe: a file or a recipe that ships, then overrides, then the checks, every error one line."""
+
+import difflib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from recipes.recipe import Recipe
+
+
+class RecipeError(Exception):
+    """The recipe cannot be used; the text is one line that says where and what to do."""
+
+
+def shipped() -> dict[str, Path]:
+    """Return the recipes that ship, by name: the folders here that hold a `recipe.yaml`."""
+    root = Path(str(resources.files("recipes")))
+    return {file.parent.name.replace("_", "-"): file for file in sorted(root.glob("*/recipe.yaml"))}
+
+
+def load(reference: str, overrides: dict[str, str] | None = None) -> Recipe:
+    """Read a recipe and return it with its data paths made absolute.
+
+    Args:
+        reference: a path, the name of a recipe that ships, or the recipe's own YAML text (with a line break or a brace).
+        overrides: dotted key to YAML value, e.g. {"tune.epochs": "2"}; they win over the file.
+
+    Raises:
+        RecipeError: one line: file, key, what is wrong, the nearest known key.
+    """
+    path = _path(reference)
+    where = str(path) if path else "recipe"
+    try:
+        text = path.read_text(encoding="utf-8") if path else reference
+    except OSError as error:
+        raise RecipeError(f"{where}: cannot read it: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RecipeError(f"{where}: not a text file in UTF-8") from None
+    tree = _parse(text, where)
+    folder = path.parent.resolve() if path else Path.cwd()
+    for part in ("train", "validation"):
+        data = tree.get("data")
+        if isinstance(data, dict) and isinstance(data.get(part), str):
+            data[part] = _absolute(data[part], folder)
+    for key, value in (overrides or {}).items():
+        _override(tree, key, value)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {_first_line(error)}") from None
+
+
+def _path(reference: str) -> Path | None:
+    if "\n" in reference or "{" in reference:
+        return None
+    ships = shipped()
+    path = Path(reference).expanduser()
+    if path.is_file():
+        return path
+    if reference in ships:
+        return ships[reference]
+    if path.is_dir():
+        raise RecipeError(f"{reference}: is a folder; give the recipe file in it")
+    nearest = difflib.get_close_matches(reference, ships, 1)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; recipes that ship: {', '.join(ships)}"
+    raise RecipeError(f"{reference}: no such recipe file{hint}")
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        raise RecipeError(f"{where}{place}: not YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where}: not YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{where}: a recipe is a mapping of keys to values, at least 'name' and 'data'")
+    return tree
+
+
+def _absolute(value: str, folder: Path) -> str:
+    return value if not value or "://" in value else str((folder / Path(value).expanduser()).resolve())
+
+
+def _override(tree: dict[str, Any], key: str, value: str) -> None:
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        child = tree.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise RecipeError(f"-o {key}: {parent!r} holds a value, not keys")
+        tree = child
+    if key in ("data.train", "data.validation"):
+        tree[leaf] = _absolute(value, Path.cwd())
+        return
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise RecipeError(f"-o {key}: {value!r} is not a YAML value") from None
+    # YAML 1.1 reads 1e-3 as text: only with a dot is it a number.
+    if isinstance(parsed, str):
+        try:
+            parsed = json.loads(parsed)
+        except ValueError:
+            pass
+    tree[leaf] = "" if parsed is None else parsed
+
+
+def _first_line(error: ValidationError) -> str:
+    lines = [_line(e["loc"], e["type"], e["msg"], e.get("input")) for e in error.errors(include_url=False)]
+    more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+    return lines[0] + more
+
+
+def _line(place: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:
+    key = ".".join(str(part) for part in place)
+    if kind == "extra_forbidden":
+        nearest = difflib.get_close_matches(str(place[-1]), _keys(place[:-1]), 1, 0.5)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(_keys(place[:-1]))}"
+        return f"{key}: unknown key; {hint}"
+    if kind == "missing":
+        return f"{key}: is missing"
+    message = message.removeprefix("Value error, ")
+    shown = f", not {value!r}" if isinstance(value, str | int | float) else ""
+    return f"{key}: {message[0].lower()}{message[1:]}{shown}" if key else message
+
+
+def _keys(place: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for part in place:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        nested = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(a for a in nested if isinstance(a, type) and issubclass(a, BaseModel))
+    return list(model.model_fields)
+
+
+def override_of(text: str) -> tuple[str, str]:
+    """Split `KEY=VALUE` of the command line.
+
+    Raises:
+        RecipeError: there is no '=' or no key.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"-o {text}: write it as KEY=VALUE, e.g. -o tune.epochs=2")
+    return key.strip(), value

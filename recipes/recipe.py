@@ -1,0 +1,121 @@
+"""The recipe: everything that a user can want of a run, in one typed model.
+
+Unknown keys are errors; `recipes.read` turns them into one line with the nearest known key.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")]
+
+
+class Part(BaseModel):
+    """A part of the recipe: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Part):
+    """The rows to learn from. JSONL, CSV or Parquet; their form is told apart by their columns."""
+
+    train: str = Field(description="File of training rows; a relative path starts at the recipe's folder.")
+    validation: str = Field(default="", description="File of held-out rows. Empty: a share of the training rows.")
+    validation_share: float = Field(default=0.1, gt=0, lt=1, description="Share held out where no file is given.")
+    on_bad_row: Literal["stop", "skip"] = Field(
+        default="stop", description="A row that cannot be used stops the run, or is skipped and counted."
+    )
+    max_tokens: int = Field(default=1024, ge=8, description="A row longer than this is a bad row; none is cut silently.")
+
+
+class Tune(Part):
+    """How the adapter is learnt."""
+
+    method: Literal["qlora", "lora"] = Field(
+        default="qlora", description="qlora: base in 4 bits (NF4, double quantisation). lora: base in bf16."
+    )
+    epochs: float = Field(default=1.0, gt=0, le=100, description="Passes over the training rows.")
+    learning_rate: float = Field(default=2e-4, gt=0, le=1, description="Peak; about ten times that of full tuning.")
+    warmup: float = Field(default=0.05, ge=0, lt=1, description="Share of the steps in which the rate rises.")
+    batch_tokens: int = Field(default=8192, ge=8, description="Tokens in an optimizer step, all rows together.")
+    rank: int = Field(default=16, ge=1, le=512, description="Rank of the adapter.")
+    alpha: float = Field(default=32, gt=0, description="The adapter's scale is alpha / rank.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="On the adapter's input.")
+    targets: list[str] = Field(
+        default=[], description="Names of the linear layers that get an adapter. Empty: all but the head."
+    )
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    checkpoint_every: int = Field(default=20, ge=1, description="Optimizer steps between two checkpoints.")
+    seed: int = Field(default=17, ge=0)
+
+
+class Question(Part):
+    """A question asked of base and candidate, and over HTTP of the server."""
+
+    ask: str = Field(min_length=1)
+    expect: str = Field(default="", description="Text that a right answer contains, upper and lower case alike.")
+
+
+class Evaluate(Part):
+    """What is asked of the models besides the held-out rows."""
+
+    questions: list[Question] = Field(default=[], description="Asked of every model; also the server's smoke test.")
+    sample_rows: int = Field(default=4, ge=0, description="Held-out rows answered side by side.")
+    answer_tokens: int = Field(default=64, ge=1, le=4096, description="Longest answer.")
+
+
+class Gate(Part):
+    """What a candidate must show to be registered as champion."""
+
+    better_than_base: float = Field(
+        default=0.02, ge=0, lt=1, description="Least share by which held-out loss lies below the base's."
+    )
+    worse_than_champion: float = Field(
+        default=0.0, ge=0, description="Largest share by which held-out loss may lie above the champion's."
+    )
+    keep_expected: bool = Field(
+        default=True, description="Refuse a candidate that fails a question's expectation which the base meets."
+    )
+
+
+class Registry(Part):
+    """Where versions are kept."""
+
+    tracking_uri: str = Field(
+        default="", description="MLflow's. Empty: MLFLOW_TRACKING_URI where it is set, else SQLite beside the runs."
+    )
+
+
+class Serve(Part):
+    """How the new version is served."""
+
+    enabled: bool = Field(default=True, description="false: the run ends with the registered version.")
+    host: str = Field(default="127.0.0.1", description="Address that the server listens on.")
+    port: int = Field(default=8360, ge=1, le=65535)
+    ready_seconds: int = Field(default=300, ge=1, description="Longest wait for the model server to be ready.")
+
+
+class Recipe(Part):
+    """What a user wants: model, data, tuning, gate, registry, serving."""
+
+    name: Name = Field(description="Of the registered and served model: lower-case letters, digits and dashes.")
+    model: str = Field(
+        default="smollm2-135m-instruct:pypi",
+        min_length=1,
+        description="Model preset, or hf://ORG/NAME[@REVISION], file:///FOLDER, pypi://PACKAGE==VERSION/FILE.gguf.",
+    )
+    data: Data
+    tune: Tune = Tune()
+    evaluate: Evaluate = Evaluate()
+    gate: Gate = Gate()
+    registry: Registry = Registry()
+    serve: Serve = Serve()
+
+    @model_validator(mode="after")
+    def _no_workflow_references(self) -> "Recipe":
+        # Argo Workflows replaces {{...}} inside a parameter's value and knows no way to escape it
+        # (https://github.com/argoproj/argo-workflows/issues/2430).
+        if "{{" in self.model_dump_json():
+            raise ValueError("a recipe may not contain '{{': Argo Workflows would take it for a reference")
+        return self

@@ -1,0 +1,35 @@
+"""An adapter's folder: PEFT's two files, and beside them what its base was while it was learnt."""
+
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from steps.common.files import digest_of, sha256_of
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+BASE = "base.json"
+
+
+class Base(BaseModel):
+    """The base that an adapter was learnt on."""
+
+    uri: str
+    digest: str
+    method: str
+    quantised: list[str]  # names of the linear layers that were in NF4; none with method "lora"
+
+
+def read_base(adapter: Path) -> Base:
+    """Return what the adapter was learnt on."""
+    return Base.model_validate_json((adapter / BASE).read_text())
+
+
+def adapter_sha256(adapter: Path) -> str:
+    """Return the hash of the adapter's weights."""
+    return sha256_of(adapter / WEIGHTS)
+
+
+def merged_key(adapter: Path) -> str:
+    """Return the address of this adapter merged into its base."""
+    return digest_of([read_base(adapter).model_dump(), sha256_of(adapter / CONFIG), adapter_sha256(adapter)])

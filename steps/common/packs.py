@@ -1,0 +1,77 @@
+"""Micro-batches without padding: whole rows side by side in one sequence, and the loss over what is to be learnt.
+
+The positions start anew with each row; from them transformers builds a mask through which no row sees another
+(`transformers.masking_utils.find_packed_sequence_indices`). The head is asked only for the positions that are scored
+(`logits_to_keep`): over a vocabulary of 49,152 it is otherwise a fifth of the work and the most of the memory.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+UNLABELLED = -100
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """A prepared row: tokens and labels of the same length, and what it says."""
+
+    input_ids: list[int]
+    labels: list[int]
+    messages: list[tuple[str, str]]
+
+
+def read_token_rows(path: Path) -> list[TokenRow]:
+    """Read a file that `prepare` wrote."""
+    with path.open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    return [TokenRow(r["input_ids"], r["labels"], [tuple(m) for m in r["messages"]]) for r in rows]
+
+
+def pack(rows: Iterable[TokenRow], tokens: int) -> list[list[TokenRow]]:
+    """Put rows into packs of at most `tokens`, the longest row first into the fullest pack that has room.
+
+    A row longer than `tokens` gets a pack of its own. The same rows give the same packs.
+    """
+    packs: list[list[TokenRow]] = []
+    room: list[int] = []
+    for row in sorted(rows, key=lambda row: (-len(row.input_ids), row.input_ids)):
+        length = len(row.input_ids)
+        fitting = [number for number, left in enumerate(room) if left >= length]
+        if fitting:
+            best = min(fitting, key=lambda number: room[number])
+            packs[best].append(row)
+            room[best] -= length
+        else:
+            packs.append([row])
+            room.append(tokens - length)
+    return packs
+
+
+def to_tensors(rows: list[TokenRow]) -> dict[str, "torch.Tensor"]:
+    """Return a pack as tensors of shape (1, T): input_ids, position_ids, labels.
+
+    The first token of each row has no label: nothing before it is its own.
+    """
+    import torch
+
+    ids = [token for row in rows for token in row.input_ids]
+    positions = [position for row in rows for position in range(len(row.input_ids))]
+    labels = [label for row in rows for label in (UNLABELLED, *row.labels[1:])]
+    tensors = {"input_ids": ids, "position_ids": positions, "labels": labels}
+    return {name: torch.tensor([values], dtype=torch.long) for name, values in tensors.items()}
+
+
+def scored_logits(model: Any, pack: dict[str, "torch.Tensor"]) -> tuple["torch.Tensor", "torch.Tensor"]:  # noqa: ANN401
+    """Return the logits (N, vocabulary), in fp32, and targets (N) of the pack's N labelled tokens."""
+    targets = pack["labels"][0, 1:]
+    scored = (targets != UNLABELLED).nonzero().flatten()
+    logits = model(
+        input_ids=pack["input_ids"], position_ids=pack["position_ids"], logits_to_keep=scored, use_cache=False
+    ).logits[0]
+    return logits.float(), targets[scored]

@@ -1,0 +1,1 @@
+"""Base, candidate and champion on the same rows, as they will be served; the gate's verdict."""

@@ -1,0 +1,75 @@
+"""Held-out loss, token accuracy and answers of one model, loaded as the server will load it."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from steps.common.packs import TokenRow, pack, scored_logits, to_tensors
+from steps.common.progress import Progress
+
+Turns = list[tuple[str, str]]
+
+
+class Score(BaseModel):
+    """One model on the held-out rows."""
+
+    loss: float  # nats a labelled token
+    accuracy: float  # share of labelled tokens that the model ranks first
+    tokens: int  # labelled
+    answers: list[str]
+
+    @property
+    def perplexity(self) -> float:
+        """e to the loss."""
+        return math.exp(min(self.loss, 700))
+
+
+def score(folder: Path, rows: list[TokenRow], asked: list[Turns], answer_tokens: int, micro: int, device: str, who: str) -> Score:
+    """Load a model, score the rows and answer the questions.
+
+    Args:
+        folder: of the model, base or merged.
+        rows: held-out rows.
+        asked: chats that end with a user's turn.
+        answer_tokens: longest answer.
+        micro: tokens in a micro-batch.
+        device: "cpu" or "cuda".
+        who: the model's part, for the log.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map={"": device}).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    packs = pack(rows, micro)
+    progress = Progress(len(packs), f"micro-batches of the {who}")
+    loss, right, tokens = 0.0, 0, 0
+    with torch.inference_mode():
+        for number, part in enumerate(packs, 1):
+            logits, targets = scored_logits(model, {k: v.to(device) for k, v in to_tensors(part).items()})
+            loss += float(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
+            right += int((logits.argmax(-1) == targets).sum())
+            tokens += targets.numel()
+            progress.update(number, f"loss {loss / max(1, tokens):.3f}")
+        answers = _answers(model, tokenizer, asked, answer_tokens, device) if asked else []
+    return Score(loss=loss / max(1, tokens), accuracy=right / max(1, tokens), tokens=tokens, answers=answers)
+
+
+def _answers(model: Any, tokenizer: Any, asked: list[Turns], answer_tokens: int, device: str) -> list[str]:  # noqa: ANN401
+    texts = [_prompt(tokenizer, turns) for turns in asked]
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=not tokenizer.chat_template).to(device)
+    batch.pop("token_type_ids", None)
+    written = model.generate(**batch, max_new_tokens=answer_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+    new = written[:, batch["input_ids"].shape[1] :]
+    return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+
+def _prompt(tokenizer: Any, turns: Turns) -> str:  # noqa: ANN401
+    if not tokenizer.chat_template:
+        return "\n".join(text for _, text in turns) + "\n"
+    messages = [{"role": role, "content": text} for role, text in turns]
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

@@ -1,0 +1,114 @@
+"""The plan step: parameters and recipe to one resolved recipe and a quote, or one line that says what is wrong."""
+
+from typing import Annotated, Literal
+
+from hera.workflows import Parameter
+from hera.workflows.io import Input, Output
+
+from presets.memory import GIB
+from recipes.read import RecipeError, load
+from recipes.recipe import Recipe
+from steps.common import tracking
+from steps.common.code import code_version
+from steps.common.errors import UserError
+from steps.common.resolved import Quote, Resolved, Tracking
+from steps.common.step import step
+from steps.plan.data import look
+from steps.plan.model import resolve_model
+from steps.plan.port import check_port
+from steps.plan.quote import quote
+
+Choice = Literal["recipe", "true", "false"]
+Method = Literal["recipe", "qlora", "lora"]
+
+
+class PlanInput(Input):
+    """What a person sets; an empty value, or "recipe", leaves it to the recipe."""
+
+    run: Annotated[str, Parameter(description="The run's name")] = ""
+    recipe: Annotated[str, Parameter(description="YAML text of a recipe, or the name of one that ships")]
+    model: Annotated[str, Parameter(description="Model preset or URI")] = ""
+    data: Annotated[str, Parameter(description="File of training rows")] = ""
+    method: Annotated[Method, Parameter(description="How the adapter is tuned")] = "recipe"
+    epochs: Annotated[str, Parameter(description="Passes over the training rows")] = ""
+    serve: Annotated[Choice, Parameter(description="Serve the new version")] = "recipe"
+
+
+class PlanOutput(Output):
+    """The resolved recipe, the quote in words, and whether there is something to roll out."""
+
+    resolved: Resolved
+    quote: str
+    serve: bool
+
+
+@step
+def plan(input: PlanInput) -> PlanOutput:  # noqa: A002 - the name is Argo's
+    """Resolve model, data and hardware, predict memory, time and disk, and open the run's MLflow record.
+
+    Raises:
+        UserError: anything that would fail later, in one line.
+    """
+    resolved = resolve(input)
+    if input.run:
+        resolved = resolved.model_copy(update={"tracking": _open(resolved)})
+    return PlanOutput(resolved=resolved, quote=in_words(resolved.quote), serve=resolved.recipe.serve.enabled)
+
+
+def resolve(input: PlanInput) -> Resolved:  # noqa: A002
+    """Do all of the plan that leaves nothing behind.
+
+    Raises:
+        UserError: anything that would fail later, in one line.
+    """
+    recipe = _recipe(input)
+    data, train, held_out = look(recipe.data)
+    model = resolve_model(recipe.model)
+    if recipe.data.max_tokens > model.architecture.context:
+        raise UserError(f"data.max_tokens: {recipe.data.max_tokens} is over the {model.architecture.context} of the model")
+    if recipe.serve.enabled:
+        check_port(recipe)
+    return Resolved(
+        run=input.run,
+        recipe=recipe,
+        model=model,
+        data=data,
+        quote=quote(recipe, model, train, held_out),
+        tracking=Tracking(uri=recipe.registry.tracking_uri or tracking.default_uri(), run_id=""),
+        code_version=code_version(),
+    )
+
+
+def _recipe(input: PlanInput) -> Recipe:  # noqa: A002
+    set_by_hand = {"model": input.model, "data.train": input.data, "tune.epochs": input.epochs}
+    chosen = {"tune.method": input.method, "serve.enabled": input.serve}
+    overrides = {key: value for key, value in set_by_hand.items() if value}
+    overrides |= {key: value for key, value in chosen.items() if value != "recipe"}
+    try:
+        return load(input.recipe, overrides)
+    except RecipeError as error:
+        raise UserError(str(error)) from None
+
+
+def in_words(quote: Quote) -> str:
+    """Return the quote as one line."""
+    legs = ", ".join(f"{leg} {minutes:g} min" for leg, minutes in quote.minutes.items() if minutes)
+    return (
+        f"{quote.tokens} tokens in {quote.steps} steps on {quote.device.count} x {quote.device.name}: {legs}; "
+        f"memory {quote.memory_bytes / GIB:.1f} of {quote.available_bytes / GIB:.1f} GiB, disk {quote.disk_bytes / GIB:.1f} GiB"
+    )
+
+
+def _open(resolved: Resolved) -> Tracking:
+    """Open the run's record, or find it where an earlier attempt of this step has opened it."""
+    uri = resolved.tracking.uri
+    store = tracking.client(uri)
+    experiment = tracking.experiment(store, resolved.recipe.name)
+    found = store.search_runs([experiment], f"tags.`fineline.run` = '{resolved.run}'", max_results=1)
+    if found:
+        return Tracking(uri=uri, run_id=found[0].info.run_id)
+    run_id = store.create_run(experiment, run_name=resolved.run, tags={"fineline.run": resolved.run}).info.run_id
+    wanted = resolved.recipe.tune.model_dump() | {"model": resolved.model.uri, "data": resolved.data.train.sha256}
+    for key, value in wanted.items():
+        store.log_param(run_id, key, value)
+    return Tracking(uri=uri, run_id=run_id)

@@ -1,0 +1,1 @@
+"""Rows to tokens: validated, without duplicates or leakage, labelled, with a digest."""

@@ -1,0 +1,166 @@
+"""The prepare step: rows to labelled tokens, under the address of everything that they depend on."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from hera.workflows import Parameter
+from hera.workflows.io import Input, Output
+
+from recipes.recipe import Data
+from steps.common import volumes
+from steps.common.errors import UserError
+from steps.common.files import building, digest_of, folder_digest, one_writer, sha256_of
+from steps.common.progress import Progress, say
+from steps.common.resolved import DataFile, Resolved
+from steps.common.rows.read import read_rows
+from steps.common.rows.row import BadRow, Place, Row
+from steps.common.step import step
+from steps.prepare.labels import Example, LabelError, example
+from steps.prepare.split import split
+
+FORMAT = 1  # of the files written here
+SHOWN = 20
+
+
+class PrepareInput(Input):
+    """The rows, and the tokenizer that will read them."""
+
+    resolved: Resolved
+    tokenizer_folder: Annotated[str, Parameter(description="Folder of the base model's tokenizer")]
+
+
+class PrepareOutput(Output):
+    """Where the tokens are, and what became of the rows."""
+
+    folder: str
+    digest: str
+    summary: str
+
+
+@step
+def prepare(input: PrepareInput) -> PrepareOutput:  # noqa: A002 - the name is Argo's
+    """Validate, deduplicate, split, tokenise and label the rows.
+
+    Raises:
+        UserError: a row cannot be used and `data.on_bad_row` is "stop", or too few rows are left.
+    """
+    resolved, tokenizer_folder = input.resolved, Path(input.tokenizer_folder)
+    digest = digest_of(
+        {
+            "format": FORMAT,
+            "data": resolved.data.model_dump(exclude={"train": {"path"}, "validation": {"path"}}),
+            "wanted": resolved.recipe.data.model_dump(include={"validation_share", "on_bad_row", "max_tokens"}),
+            "seed": resolved.recipe.tune.seed,
+            "model": resolved.model.digest,
+        }
+    )
+    folder = volumes.prepared_rows(digest)
+    with one_writer(folder, waiting=lambda: say("progress: waiting for the process that prepares the same rows")):
+        if folder.exists():
+            say("these rows are prepared already")
+        else:
+            _prepare(resolved, tokenizer_folder, folder)
+    report = json.loads((folder / "report.json").read_text())
+    return PrepareOutput(folder=str(folder), digest=digest, summary=in_words(report))
+
+
+def in_words(report: dict[str, Any]) -> str:
+    """Return what became of the rows as one line."""
+    return (
+        f"{report['train_rows']} rows to learn from ({report['train_tokens']} tokens, {report['labelled_share']:.0%} learnt), "
+        f"{report['validation_rows']} held out; left out: {report['bad_rows']} bad, {report['duplicates']} duplicates, "
+        f"{report['leaked']} that ask what a held-out row asks"
+    )
+
+
+def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    recipe = resolved.recipe
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    bad: list[BadRow] = []
+    examples: dict[Row, Example] = {}
+    train = _read(resolved.data.train, tokenizer, recipe.data, examples, bad)
+    held_out = resolved.data.validation
+    held = _read(held_out, tokenizer, recipe.data, examples, bad) if held_out else []
+    _judge(bad, recipe.data)
+    for name, rows in (("train", train), ("validation", held)):
+        if not rows and (name == "train" or held_out):
+            raise UserError(f"data.{name}: none of its rows can be used")
+    _check_stop_token(examples, tokenizer)
+    parts = split(train, held, recipe.data.validation_share, recipe.tune.seed)
+    with building(folder) as partial:
+        _write(partial / "train.jsonl", parts.train, examples)
+        _write(partial / "validation.jsonl", parts.validation, examples)
+        (partial / "bad_rows.txt").write_text("".join(f"{row}\n" for row in bad))
+        tokens = [len(examples[row].input_ids) for row in parts.train]
+        labelled = sum(examples[row].labelled for row in parts.train)
+        report = {
+            "train_rows": len(parts.train),
+            "validation_rows": len(parts.validation),
+            "bad_rows": len(bad),
+            "duplicates": parts.duplicates,
+            "leaked": parts.leaked,
+            "train_tokens": sum(tokens),
+            "longest": max(tokens),
+            "labelled_share": labelled / sum(tokens),
+        }
+        (partial / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+        say(f"rows {folder_digest(partial)[:12]}: {in_words(report)}")
+
+
+def _read(
+    file: DataFile,
+    tokenizer: Any,  # noqa: ANN401 - a transformers tokenizer
+    data: Data,
+    examples: dict[Row, Example],
+    bad: list[BadRow],
+) -> list[Row]:
+    """Read a file's rows, adding their tokens to `examples` and those that cannot be used to `bad`."""
+    if sha256_of(Path(file.path)) != file.sha256:
+        raise UserError(f"{file.path}: changed since the run was planned; start a new run")
+    progress = Progress(0, f"rows of {Path(file.path).name}")
+    rows = []
+    for number, found in enumerate(read_rows(Path(file.path)), 1):
+        progress.update(number)
+        labelled = found if isinstance(found, BadRow) else _label(*found, tokenizer, data)
+        if isinstance(labelled, BadRow):
+            bad.append(labelled)
+        elif not isinstance(found, BadRow):
+            rows.append(found[1])
+            examples[found[1]] = labelled
+    return rows
+
+
+def _label(place: Place, row: Row, tokenizer: Any, data: Data) -> Example | BadRow:  # noqa: ANN401
+    try:
+        return example(row, tokenizer, data.max_tokens)
+    except LabelError as error:
+        return BadRow(place, str(error))
+
+
+def _judge(bad: list[BadRow], data: Data) -> None:
+    for row in bad[:SHOWN]:
+        say(f"bad row: {row}")
+    if len(bad) > SHOWN:
+        say(f"and {len(bad) - SHOWN} bad rows more")
+    if bad and data.on_bad_row == "stop":
+        more = f" (and {len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
+        raise UserError(f"{bad[0]}{more}; mend it, or set data.on_bad_row=skip")
+
+
+def _check_stop_token(examples: dict[Row, Example], tokenizer: Any) -> None:  # noqa: ANN401
+    """Warn where no row teaches the token at which the server stops: such a model answers without an end."""
+    if not any(tokenizer.eos_token_id in example.labels for example in examples.values()):
+        say(
+            f"warning: no row teaches the model to stop: its chat template ends no turn with {tokenizer.eos_token!r}, "
+            "so answers may run on to their longest length"
+        )
+
+
+def _write(path: Path, rows: list[Row], examples: dict[Row, Example]) -> None:
+    with path.open("w", encoding="utf-8") as out:
+        for row in rows:
+            line = {"messages": row.messages, "text": row.text, **examples[row].model_dump()}
+            out.write(json.dumps(line, ensure_ascii=False) + "\n")

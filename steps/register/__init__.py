@@ -1,0 +1,1 @@
+"""The adapter alone, with its lineage, in MLflow's registry."""

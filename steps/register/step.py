@@ -1,0 +1,95 @@
+"""The register step: the adapter alone, with its lineage, as a version in MLflow's registry. Loads no torch."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from hera.workflows import Parameter
+from hera.workflows.io import Input, Output
+
+from steps.common import registry, tracking
+from steps.common.progress import say
+from steps.common.resolved import Resolved
+from steps.common.step import step
+from steps.register.package import package
+
+
+class RegisterInput(Input):
+    """The candidate that has passed the gate."""
+
+    resolved: Resolved
+    base_folder: Annotated[str, Parameter(description="Folder of the base model")]
+    rows_digest: Annotated[str, Parameter(description="Digest of the prepared rows")]
+    adapter_folder: Annotated[str, Parameter(description="Folder of the candidate's adapter")]
+    adapter_sha256: Annotated[str, Parameter(description="Hash of the adapter's weights")]
+    report: Annotated[str, Parameter(description="File of the evaluation's report")]
+
+
+class RegisterOutput(Output):
+    """The version."""
+
+    version: int
+    new: bool
+    model_uri: str
+
+
+@step
+def register(input: RegisterInput) -> RegisterOutput:  # noqa: A002 - the name is Argo's
+    """Register the adapter as `candidate`, or find the version that holds it already.
+
+    Where nothing is to be rolled out the version becomes `champion` here.
+    """
+    resolved = input.resolved
+    name = resolved.recipe.name
+    store = tracking.client(resolved.tracking.uri)
+    known = registry.version_of(store, name, input.adapter_sha256, resolved.model.digest)
+    version = known or _register(store, input)
+    number = int(version.version)
+    store.set_registered_model_alias(name, registry.CANDIDATE, number)
+    if not resolved.recipe.serve.enabled:
+        store.set_registered_model_alias(name, registry.CHAMPION, number)
+    say(f"{name} version {number}: {'this adapter is registered already' if known else 'registered'}")
+    return RegisterOutput(version=number, new=known is None, model_uri=f"models:/{name}/{number}")
+
+
+def lineage(input: RegisterInput) -> dict[str, str]:  # noqa: A002
+    """Return where a version comes from, as tags."""
+    resolved = input.resolved
+    return {
+        "fineline.run": resolved.run,
+        "fineline.base_uri": resolved.model.uri,
+        "fineline.base_digest": resolved.model.digest,
+        "fineline.base_licence": resolved.model.licence,
+        "fineline.data_sha256": resolved.data.train.sha256,
+        "fineline.rows_digest": input.rows_digest,
+        "fineline.adapter_sha256": input.adapter_sha256,
+        "fineline.method": resolved.recipe.tune.method,
+        "fineline.code_version": resolved.code_version,
+    }
+
+
+def _register(store: Any, input: RegisterInput) -> Any:  # noqa: A002, ANN401 - MLflow's client and ModelVersion
+    import tempfile
+
+    import mlflow
+
+    resolved, name = input.resolved, input.resolved.recipe.name
+    os.environ.setdefault("MLFLOW_TRACKING_URI", resolved.tracking.uri)
+    mlflow.set_experiment(experiment_id=tracking.experiment(store, name))
+    report = json.loads(Path(input.report).read_text())
+    tags = lineage(input)
+    model = mlflow.initialize_logged_model(
+        name=name, source_run_id=resolved.tracking.run_id or None, tags=tags, model_type="adapter"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        package(Path(folder), resolved, Path(input.base_folder), Path(input.adapter_folder), Path(input.report))
+        store.log_model_artifacts(model.model_id, folder)
+    mlflow.finalize_logged_model(model.model_id, "READY")
+    scores = {f"{who}/{key}": value for who, values in report["scores"].items() for key, value in values.items()}
+    if resolved.tracking.run_id:
+        with mlflow.start_run(run_id=resolved.tracking.run_id):
+            mlflow.log_metrics(scores, model_id=model.model_id)
+            # Without this the run does not know what it brought forth.
+            mlflow.log_outputs([mlflow.entities.LoggedModelOutput(model.model_id, 0)])
+    return mlflow.register_model(f"models:/{model.model_id}", name, tags=tags)

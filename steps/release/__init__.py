@@ -1,0 +1,1 @@
+"""Gives back what provision took, and closes the run's record."""

@@ -1,0 +1,1 @@
+"""The adapter, from checkpoints that survive a kill."""

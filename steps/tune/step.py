@@ -1,0 +1,181 @@
+"""The tune step: prepared rows and a base model to an adapter, through checkpoints that survive a kill."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from hera.workflows import Parameter
+from hera.workflows.io import Input, Output
+
+from presets.memory import GIB
+from steps.common import tracking, volumes
+from steps.common.adapters import BASE, Base, adapter_sha256
+from steps.common.errors import UserError
+from steps.common.files import building, digest_of, one_writer, write_text
+from steps.common.packs import pack, read_token_rows
+from steps.common.progress import say
+from steps.common.resolved import Device, Resolved
+from steps.common.step import step
+
+FORMAT = 1  # of what is learnt from the same settings; raised when the training itself changes
+LOG_SECONDS = 5.0
+
+
+class TuneInput(Input):
+    """What to tune, on what, with what."""
+
+    resolved: Resolved
+    base_folder: Annotated[str, Parameter(description="Folder of the base model")]
+    rows_folder: Annotated[str, Parameter(description="Folder of the prepared rows")]
+    rows_digest: Annotated[str, Parameter(description="Digest of the prepared rows")]
+    device: Annotated[Device, Parameter(description="What computes")]
+
+
+class TuneOutput(Output):
+    """The adapter."""
+
+    adapter_folder: str
+    adapter_sha256: str
+    summary: str
+
+
+@step
+def tune(input: TuneInput) -> TuneOutput:  # noqa: A002 - the name is Argo's
+    """Tune; at once when the same base, rows and settings were tuned before.
+
+    Raises:
+        UserError: the data or settings do not suit the model.
+        InterruptedStepError: SIGTERM came; run again, it goes on from the checkpoint.
+    """
+    resolved = input.resolved
+    settings = resolved.recipe.tune.model_dump(exclude={"checkpoint_every"})
+    key = digest_of([FORMAT, resolved.model.digest, input.rows_digest, settings])
+    folder = volumes.tuning(key)
+    with one_writer(folder, waiting=lambda: say("progress: waiting for the process that tunes the same")):
+        if folder.exists():
+            say("the same base, rows and settings were tuned before")
+        else:
+            with building(folder, keep=True) as partial:
+                _tune(input, partial)
+    adapter = folder / "adapter"
+    report = json.loads((folder / "report.json").read_text())
+    return TuneOutput(adapter_folder=str(adapter), adapter_sha256=adapter_sha256(adapter), summary=in_words(report))
+
+
+def in_words(report: dict[str, Any]) -> str:
+    """Return what the training came to as one line."""
+    return (
+        f"{report['steps']} steps in {report['seconds'] / 60:.1f} min, loss {report['first_loss']:.2f} to "
+        f"{report['last_loss']:.2f}, {report['tokens_a_second']:.0f} tokens/s, memory {report['peak_bytes'] / GIB:.1f} GiB "
+        f"({report['predicted_bytes'] / GIB:.1f} predicted)"
+    )
+
+
+def _tune(input: TuneInput, folder: Path) -> None:  # noqa: A002
+    # Two GPUs in one process would be DataParallel, which no 4-bit base survives.
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    say("loading the base model")
+    from steps.tune.model import load
+    from steps.tune.train import train
+
+    resolved, device = input.resolved, input.device.kind
+    micro, recompute = _micro_batch(resolved, folder)
+    rows = read_token_rows(Path(input.rows_folder) / "train.jsonl")
+    packs = pack(rows, micro)
+    accumulate = max(1, round(resolved.recipe.tune.batch_tokens / micro))
+    model, quantised = load(Path(input.base_folder), resolved.recipe.tune, device, recompute=recompute)
+    say(f"{len(rows)} rows in {len(packs)} micro-batches of {micro} tokens, {accumulate} to a step")
+    record = _Record(resolved)
+    result = train(model, packs, resolved.recipe.tune, accumulate, folder / "checkpoints", device, record.log)
+    record.send()
+    first, last = _ends([loss for _, loss in result.losses])
+    if last != last:  # not a number
+        raise UserError("tune: the loss is not a number; lower tune.learning_rate")
+    _save(model, resolved, quantised, folder / "adapter")
+    report = {
+        "steps": result.steps,
+        "resumed_from": result.resumed_from,
+        "seconds": result.seconds,
+        "tokens_a_second": result.tokens / max(result.seconds, 1e-9),
+        "first_loss": first,
+        "last_loss": last,
+        "losses": result.losses,
+        "peak_bytes": _peak_bytes(device),
+        "predicted_bytes": resolved.quote.memory_bytes,
+    }
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    say(in_words(report))
+    _drop_checkpoints(folder)
+
+
+def _micro_batch(resolved: Resolved, folder: Path) -> tuple[int, bool]:
+    """Return the micro-batch of the attempt that left a checkpoint, so that it goes on with the same packs."""
+    file = folder / "micro_batch.json"
+    if not file.exists():
+        write_text(file, json.dumps([resolved.quote.micro_batch_tokens, resolved.quote.recompute]))
+    micro, recompute = json.loads(file.read_text())
+    return int(micro), bool(recompute)
+
+
+def _ends(losses: list[float]) -> tuple[float, float]:
+    """Return the mean loss of the first and the last tenth of the steps."""
+    share = max(1, len(losses) // 10)
+    return sum(losses[:share]) / share, sum(losses[-share:]) / share
+
+
+def _save(model: Any, resolved: Resolved, quantised: list[str], folder: Path) -> None:  # noqa: ANN401
+    uri = resolved.model.uri
+    config = model.peft_config["default"]
+    name, _, commit = uri.removeprefix("hf://").partition("@") if uri.startswith("hf://") else (uri, "", "")
+    config.base_model_name_or_path, config.revision = name, commit or None
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+    base = Base(uri=uri, digest=resolved.model.digest, method=resolved.recipe.tune.method, quantised=quantised)
+    (folder / BASE).write_text(base.model_dump_json(indent=2) + "\n")
+
+
+def _peak_bytes(device: str) -> int:
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.max_memory_reserved())
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _drop_checkpoints(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "micro_batch.json").unlink()
+
+
+class _Record:
+    """Sends the losses to MLflow every few seconds, together: a call a step would slow a fast training down."""
+
+    def __init__(self, resolved: Resolved) -> None:
+        self._run = resolved.tracking.run_id
+        self._client = tracking.client(resolved.tracking.uri) if self._run else None
+        self._waiting: list[tuple[int, dict[str, float]]] = []
+        self._sent = time.monotonic()
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Keep a step's values, and send what is kept when it is time."""
+        self._waiting.append((step, values))
+        if time.monotonic() - self._sent > LOG_SECONDS:
+            self.send()
+
+    def send(self) -> None:
+        """Send what is kept."""
+        if self._client and self._waiting:
+            from mlflow.entities import Metric
+
+            now = int(time.time() * 1000)
+            metrics = [Metric(f"tune/{name}", value, now, step) for step, kept in self._waiting for name, value in kept.items()]
+            self._client.log_batch(self._run, metrics=metrics)
+        self._waiting.clear()
+        self._sent = time.monotonic()

@@ -1,0 +1,138 @@
+"""The training itself: transformers' Trainer over packs, from the newest complete checkpoint, to the last step or a signal."""
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from recipes.recipe import Tune
+from steps.common.errors import InterruptedStepError
+from steps.common.packs import TokenRow, scored_logits, to_tensors
+from steps.common.progress import Progress, say
+from steps.tune.checkpoints import newest_complete
+
+Log = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the training came to."""
+
+    steps: int
+    resumed_from: int
+    losses: list[tuple[int, float]]  # (step, loss)
+    seconds: float
+    tokens: int  # trained on in this process
+
+
+class PackTrainer(Trainer):  # type: ignore[misc]
+    """A Trainer whose loss is summed over the labelled tokens of an optimizer step, and divided by their number."""
+
+    def compute_loss(
+        self,
+        model: Any,  # noqa: ANN401
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Return the pack's share of the step's mean loss."""
+        logits, targets = scored_logits(model, inputs)
+        total = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+        return total / (num_items_in_batch if num_items_in_batch is not None else targets.numel())
+
+
+class _Watch(TrainerCallback):  # type: ignore[misc]
+    """Tells the progress, and ends the training after the step in which SIGTERM came."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.told_to_stop = False
+        self.losses: list[tuple[int, float]] = []
+        self.progress: Progress | None = None
+        signal.signal(signal.SIGTERM, self._stop)
+
+    def _stop(self, *_: object) -> None:
+        self.told_to_stop = True
+
+    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:  # noqa: ANN401
+        self.progress = Progress(state.max_steps, "steps")
+        self.progress.begin_at(state.global_step)
+
+    def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+        if self.told_to_stop:
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:  # noqa: ANN401
+        if not logs or "loss" not in logs:
+            return
+        self.losses.append((state.global_step, float(logs["loss"])))
+        values = {name: float(logs[name]) for name in ("loss", "grad_norm", "learning_rate") if name in logs}
+        self.log(state.global_step, values)
+        if self.progress:
+            self.progress.update(state.global_step, f"loss {logs['loss']:.3f}")
+
+
+def train(model: Any, packs: list[list[TokenRow]], tune: Tune, accumulate: int, folder: Path, device: str, log: Log) -> Trained:  # noqa: ANN401
+    """Train to the end.
+
+    Args:
+        model: the PEFT model.
+        packs: micro-batches.
+        tune: rate, epochs and the rest.
+        accumulate: micro-batches in an optimizer step.
+        folder: of the checkpoints.
+        device: "cpu" or "cuda".
+        log: called with the step and its loss, gradient norm and rate.
+
+    Raises:
+        InterruptedStepError: SIGTERM came; the checkpoint of the step then at work is kept.
+    """
+    on_cpu = device == "cpu"
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=tune.epochs,
+        learning_rate=tune.learning_rate,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": 0.1},
+        warmup_steps=tune.warmup,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=accumulate,
+        optim="adamw_torch" if on_cpu else "paged_adamw_8bit",
+        weight_decay=tune.weight_decay,
+        max_grad_norm=tune.max_grad_norm,
+        bf16=not on_cpu,
+        use_cpu=on_cpu,
+        save_strategy="steps",
+        save_steps=tune.checkpoint_every,
+        save_total_limit=2,
+        logging_steps=1,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=not on_cpu,
+        seed=tune.seed,
+    )
+    watch = _Watch(log)
+    trainer = PackTrainer(
+        model=model, args=arguments, train_dataset=packs, data_collator=lambda batch: to_tensors(batch[0]), callbacks=[watch]
+    )
+    trainer.model_accepts_loss_kwargs = True  # counts the labelled tokens of a whole step for compute_loss
+    trainer.pop_callback("PrinterCallback")
+    checkpoint = newest_complete(folder)
+    resumed_from = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    if checkpoint:
+        say(f"going on from the checkpoint of step {resumed_from}")
+    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    steps = trainer.state.global_step
+    # A training told to stop returns as if it had ended (transformers' own just-in-time checkpoints do the same): only
+    # the count of steps tells whether the adapter is finished.
+    if steps < trainer.state.max_steps:
+        raise InterruptedStepError(f"stopped after step {steps} of {trainer.state.max_steps}; its checkpoint is kept")
+    seconds = float(result.metrics["train_runtime"])
+    tokens = round(sum(len(r.input_ids) for p in packs for r in p) * tune.epochs * (1 - resumed_from / steps))
+    return Trained(steps, resumed_from, watch.losses, seconds, tokens)
