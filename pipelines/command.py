@@ -39,8 +39,12 @@ def _parser() -> argparse.ArgumentParser:
     as_json = argparse.ArgumentParser(add_help=False)
     as_json.add_argument("--json", action="store_true", help="print JSON on standard output")
     recipe = argparse.ArgumentParser(add_help=False)
-    recipe.add_argument("recipe", nargs="?", default="pet-store", help="recipe file, or a recipe that ships (default: pet-store)")
-    recipe.add_argument("-o", "--override", action="append", default=[], metavar="KEY=VALUE", help="e.g. -o tune.epochs=2")
+    recipe.add_argument(
+        "recipe", nargs="?", default="pet-store", help="recipe file, or a recipe that ships (default: pet-store)"
+    )
+    recipe.add_argument(
+        "-o", "--override", action="append", default=[], metavar="KEY=VALUE", help="e.g. -o tune.epochs=2"
+    )
 
     run = commands.add_parser("run", parents=[recipe, as_json], help="run the whole workflow on this machine")
     run.add_argument("--resume", metavar="RUN", help="finish an interrupted or failed run, skipping what is done")

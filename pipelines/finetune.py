@@ -48,13 +48,15 @@ PARAMETERS = [
 ]
 
 
-def _task(function: Callable[..., Any], image: str, *, weights: bool = False) -> Any:  # noqa: ANN401 - Hera's wrapper
+def _task(function: Callable[..., Any], image: str, *, weights: bool = False) -> Any:
     """Wrap a step; `weights` mounts the weights volume for writing, as only pull needs it."""
     return script(
         constructor="runner",
         image=image,
         volumes=[
-            ExistingVolume(name="weights", claim_name="fineline-weights", mount_path=WEIGHTS_MOUNT, read_only=not weights),
+            ExistingVolume(
+                name="weights", claim_name="fineline-weights", mount_path=WEIGHTS_MOUNT, read_only=not weights
+            ),
             ExistingVolume(name="runs", claim_name="fineline-runs", mount_path=RUNS_MOUNT),
         ],
         env=[Env(name=WEIGHTS_SETTING, value=WEIGHTS_MOUNT), Env(name=RUNS_SETTING, value=RUNS_MOUNT)],

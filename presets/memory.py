@@ -53,7 +53,9 @@ def tuning_memory(
     adapter = adapter_parameters(shape, rank) * (4 + 4 + 8 + 2)  # fp32 weight, gradient, two moments, bf16 copy
     layer = 8 * inner + 9.3 * (h + q) + 14 * rank + (4 * (5 * h + q + inner) if on_cpu else 0)
     if recompute:
-        hump = tokens * (12 * inner + 11 * (h + q) + 4 * kv) + 2 * max(rows * cols for rows, cols in shape.linear_shapes)
+        hump = tokens * (12 * inner + 11 * (h + q) + 4 * kv) + 2 * max(
+            rows * cols for rows, cols in shape.linear_shapes
+        )
         activations = 2.0 * h * shape.layers * tokens + hump
     else:
         activations = float(tokens * shape.layers * layer)

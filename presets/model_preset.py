@@ -33,7 +33,12 @@ class Architecture(BaseModel):
         """(in, out) of one layer's seven linear projections: q, k, v, o, gate, up, down."""
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
         attention = [(self.hidden, q), (self.hidden, kv), (self.hidden, kv), (q, self.hidden)]
-        return [*attention, (self.hidden, self.intermediate), (self.hidden, self.intermediate), (self.intermediate, self.hidden)]
+        return [
+            *attention,
+            (self.hidden, self.intermediate),
+            (self.hidden, self.intermediate),
+            (self.intermediate, self.hidden),
+        ]
 
     @property
     def linear_parameters(self) -> int:

@@ -1,5 +1,6 @@
 """Reads a recipe: a file or a recipe that ships, then overrides, then the checks, every error one line."""
 
+import contextlib
 import difflib
 import json
 from importlib import resources
@@ -104,10 +105,8 @@ def _override(tree: dict[str, Any], key: str, value: str) -> None:
         raise RecipeError(f"-o {key}: {value!r} is not a YAML value") from None
     # YAML 1.1 reads 1e-3 as text: only with a dot is it a number.
     if isinstance(parsed, str):
-        try:
+        with contextlib.suppress(ValueError):
             parsed = json.loads(parsed)
-        except ValueError:
-            pass
     tree[leaf] = "" if parsed is None else parsed
 
 

@@ -25,7 +25,9 @@ class Data(Part):
     on_bad_row: Literal["stop", "skip"] = Field(
         default="stop", description="A row that cannot be used stops the run, or is skipped and counted."
     )
-    max_tokens: int = Field(default=1024, ge=8, description="A row longer than this is a bad row; none is cut silently.")
+    max_tokens: int = Field(
+        default=1024, ge=8, description="A row longer than this is a bad row; none is cut silently."
+    )
 
 
 class Tune(Part):

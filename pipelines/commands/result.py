@@ -18,12 +18,19 @@ WIDEST = 60
 
 def result_of(run: Run) -> dict[str, Any]:
     """Return what a run came to, as far as it went."""
-    result: dict[str, Any] = {"run": run.name, "phase": run.phase.value, "exit_code": run.exit_code, "message": run.message}
+    result: dict[str, Any] = {
+        "run": run.name,
+        "phase": run.phase.value,
+        "exit_code": run.exit_code,
+        "message": run.message,
+    }
     plan, judged = run.outputs("plan"), run.outputs("evaluate")
     if plan.get("resolved"):
         resolved = Resolved.model_validate_json(plan["resolved"])
         result |= {"model": resolved.recipe.name, "base": resolved.model.uri, "tracking_uri": resolved.tracking.uri}
-    result |= {name: run.outputs(task)[name] for task, name in (("tune", "adapter_folder"),) if run.outputs(task).get(name)}
+    result |= {
+        name: run.outputs(task)[name] for task, name in (("tune", "adapter_folder"),) if run.outputs(task).get(name)
+    }
     if judged.get("report"):
         result |= {"verdict": judged["verdict"], "evaluation": json.loads(Path(judged["report"]).read_text())}
     if run.outputs("register").get("version"):

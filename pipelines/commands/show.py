@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +15,7 @@ from steps.common import serving
 from steps.common.errors import UserError
 
 
-def _print(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:
+def _print(title: str, columns: list[str], rows: Sequence[tuple[str, ...]]) -> None:
     table = Table(title=title, title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -30,7 +31,14 @@ def presets(*, as_json: bool) -> int:
         print(json.dumps([preset.model_dump() for preset in known], indent=2))
         return 0
     rows = [
-        (f"{p.name}:{source}", p.title, f"{p.architecture.parameters / 1e6:.0f}M", str(p.architecture.context), p.licence, s.uri)
+        (
+            f"{p.name}:{source}",
+            p.title,
+            f"{p.architecture.parameters / 1e6:.0f}M",
+            str(p.architecture.context),
+            p.licence,
+            s.uri,
+        )
         for p in known
         for source, s in p.sources.items()
     ]
@@ -54,7 +62,9 @@ def runs(*, as_json: bool) -> int:
     for run in found:
         phase = run.phase if run.phase is not record.Phase.RUNNING or run.alive() else record.Phase.INTERRUPTED
         version = run.outputs("register").get("version", "")
-        rows.append((run.name, time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started)), phase.value, version, run.message))
+        rows.append(
+            (run.name, time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started)), phase.value, version, run.message)
+        )
     if not rows:
         print("no runs yet; begin with: fineline run")
         return 0
@@ -71,7 +81,9 @@ def serving_list(*, as_json: bool) -> int:
     elif not found:
         print("nothing is served; 'fineline run' serves a model when it is done")
     else:
-        _print("served models", ["model", "version", "url", "state"], [served_line(g, s, time.time()) for g, s in found])
+        _print(
+            "served models", ["model", "version", "url", "state"], [served_line(g, s, time.time()) for g, s in found]
+        )
     return 0
 
 

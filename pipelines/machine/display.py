@@ -16,8 +16,8 @@ MARKS = {
     Phase.RUNNING: "[yellow]▶[/]",
     Phase.SUCCEEDED: "[green]✔[/]",
     Phase.FAILED: "[red]✘[/]",
-    Phase.SKIPPED: "[dim]–[/]",
-    Phase.OMITTED: "[dim]–[/]",
+    Phase.SKIPPED: "[dim]-[/]",
+    Phase.OMITTED: "[dim]-[/]",
     Phase.INTERRUPTED: "[yellow]■[/]",
 }
 
@@ -29,7 +29,9 @@ class Display:
         """Begin with every task pending."""
         self._title = title
         self._console = Console(stderr=True, highlight=False)
-        self._live = Live(console=self._console, refresh_per_second=4, transient=False) if self._console.is_terminal else None
+        self._live = (
+            Live(console=self._console, refresh_per_second=4, transient=False) if self._console.is_terminal else None
+        )
         self._state = {task: (Node(phase=Phase.PENDING), "") for task in tasks}
         self._told: dict[str, float] = {}
 
@@ -41,7 +43,9 @@ class Display:
             self._console.print(self._title, soft_wrap=True)
         return self
 
-    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._live.update(self._table())
             self._live.stop()
@@ -73,5 +77,7 @@ class Display:
         table.add_column(overflow="ellipsis", no_wrap=True)
         for task, (node, progress) in self._state.items():
             took = duration(node.seconds) if node.seconds else ""
-            table.add_row(MARKS[node.phase], task, took, progress or node.message or ("" if took else node.phase.value.lower()))
+            table.add_row(
+                MARKS[node.phase], task, took, progress or node.message or ("" if took else node.phase.value.lower())
+            )
         return table

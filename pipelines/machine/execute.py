@@ -93,7 +93,9 @@ class Execution:
                     del running[name]
                     self._end(name, self._as_interrupted(node))
                 else:
-                    self.tell(name, Node(phase=Phase.RUNNING, seconds=time.monotonic() - process.started), process.progress())
+                    self.tell(
+                        name, Node(phase=Phase.RUNNING, seconds=time.monotonic() - process.started), process.progress()
+                    )
             if self._stopping:
                 waiting.clear()
                 late = self._stopping < 0 or time.monotonic() - self._stopping > GRACE_SECONDS

@@ -38,7 +38,14 @@ class TaskProcess:
         parameters = [{"name": name, "value": value} for name, value in inputs.items()]
         (self.folder / INPUTS).write_text(json.dumps(parameters))
         self.started = time.monotonic()
-        command = [sys.executable, "-m", "hera.workflows.runner", "-e", task.script.entrypoint, str(self.folder / INPUTS)]
+        command = [
+            sys.executable,
+            "-m",
+            "hera.workflows.runner",
+            "-e",
+            task.script.entrypoint,
+            str(self.folder / INPUTS),
+        ]
         with (self.folder / LOG).open("wb") as log:
             self._process = subprocess.Popen(
                 command,
@@ -69,7 +76,9 @@ class TaskProcess:
         if code is None:
             return None
         seconds = time.monotonic() - self.started
-        missing = [name for name in self.task.script.outputs if not (self.folder / OUTPUTS / "parameters" / name).exists()]
+        missing = [
+            name for name in self.task.script.outputs if not (self.folder / OUTPUTS / "parameters" / name).exists()
+        ]
         if code == 0 and not missing:
             return Node(phase=Phase.SUCCEEDED, seconds=seconds)
         if code == 0:

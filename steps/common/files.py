@@ -20,7 +20,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest_of(value: Any) -> str:  # noqa: ANN401 - anything that JSON can hold
+def digest_of(value: Any) -> str:
     """Return the sha256 in hex of a value's canonical JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

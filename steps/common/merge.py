@@ -38,7 +38,9 @@ def _merge(base: Path, adapter: Path, target: Path) -> None:
     config = json.loads((adapter / CONFIG).read_text())
     scale = config["lora_alpha"] / config["r"]
     lora = load_file(adapter / WEIGHTS)
-    names = {name.removeprefix(PREFIX).removesuffix(".lora_A.weight") for name in lora if name.endswith(".lora_A.weight")}
+    names = {
+        name.removeprefix(PREFIX).removesuffix(".lora_A.weight") for name in lora if name.endswith(".lora_A.weight")
+    }
     quantised = set(read_base(adapter).quantised)
     left = set(names)
     for shard in sorted(base.glob("*.safetensors")):

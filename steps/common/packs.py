@@ -67,7 +67,7 @@ def to_tensors(rows: list[TokenRow]) -> dict[str, "torch.Tensor"]:
     return {name: torch.tensor([values], dtype=torch.long) for name, values in tensors.items()}
 
 
-def scored_logits(model: Any, pack: dict[str, "torch.Tensor"]) -> tuple["torch.Tensor", "torch.Tensor"]:  # noqa: ANN401
+def scored_logits(model: Any, pack: dict[str, "torch.Tensor"]) -> tuple["torch.Tensor", "torch.Tensor"]:
     """Return the logits (N, vocabulary), in fp32, and targets (N) of the pack's N labelled tokens."""
     targets = pack["labels"][0, 1:]
     scored = (targets != UNLABELLED).nonzero().flatten()

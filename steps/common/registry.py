@@ -8,7 +8,7 @@ CANDIDATE = "candidate"
 ADAPTER_FOLDER = "peft"
 
 
-def version_at(store: Any, name: str, alias: str) -> Any | None:  # noqa: ANN401 - MLflow's client and ModelVersion
+def version_at(store: Any, name: str, alias: str) -> Any | None:
     """Return the version that the alias points at, or None."""
     from mlflow.exceptions import MlflowException
 
@@ -18,7 +18,7 @@ def version_at(store: Any, name: str, alias: str) -> Any | None:  # noqa: ANN401
         return None
 
 
-def version_of(store: Any, name: str, adapter_sha256: str, base_digest: str) -> Any | None:  # noqa: ANN401
+def version_of(store: Any, name: str, adapter_sha256: str, base_digest: str) -> Any | None:
     """Return the version that holds this adapter on this base, or None."""
     from mlflow.exceptions import MlflowException
 
@@ -30,7 +30,7 @@ def version_of(store: Any, name: str, adapter_sha256: str, base_digest: str) -> 
     return next((v for v in versions if same.items() <= v.tags.items()), None)
 
 
-def download_adapter(store: Any, version: Any, folder: Path) -> Path:  # noqa: ANN401
+def download_adapter(store: Any, version: Any, folder: Path) -> Path:
     """Copy a version's adapter below `folder` and return its folder."""
     from mlflow.artifacts import download_artifacts
 

@@ -12,7 +12,7 @@ from steps.common.files import write_text
 
 GATEWAY = "gateway.json"
 SERVER = "server.json"
-EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - compared with, not listened on
+EVERY_ADDRESS = "0.0.0.0"
 
 
 class Process(BaseModel):
@@ -49,7 +49,7 @@ class Process(BaseModel):
         psutil.wait_procs(left, timeout=5)
 
 
-def _quietly(action: Any) -> None:  # noqa: ANN401 - a bound method of psutil's
+def _quietly(action: Any) -> None:
     try:
         action()
     except psutil.NoSuchProcess:

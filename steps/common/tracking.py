@@ -12,7 +12,7 @@ def default_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{volumes.runs() / 'mlflow.db'}"
 
 
-def client(uri: str) -> Any:  # noqa: ANN401 - MlflowClient, not imported here: it takes seconds
+def client(uri: str) -> Any:
     """Return an `MlflowClient` of the store at `uri`."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_DISABLE_AGENT_NUDGE", "true")
@@ -26,7 +26,7 @@ def client(uri: str) -> Any:  # noqa: ANN401 - MlflowClient, not imported here: 
     return mlflow.MlflowClient(uri)
 
 
-def experiment(client: Any, name: str) -> str:  # noqa: ANN401
+def experiment(client: Any, name: str) -> str:
     """Return the id of the experiment of the model `name`, made when it is not there.
 
     MLflow would put a SQLite store's artifacts into `./mlruns` of whichever folder the process stands in; they belong

@@ -26,7 +26,9 @@ class Score(BaseModel):
         return math.exp(min(self.loss, 700))
 
 
-def score(folder: Path, rows: list[TokenRow], asked: list[Turns], answer_tokens: int, micro: int, device: str, who: str) -> Score:
+def score(
+    folder: Path, rows: list[TokenRow], asked: list[Turns], answer_tokens: int, micro: int, device: str, who: str
+) -> Score:
     """Load a model, score the rows and answer the questions.
 
     Args:
@@ -57,18 +59,22 @@ def score(folder: Path, rows: list[TokenRow], asked: list[Turns], answer_tokens:
     return Score(loss=loss / max(1, tokens), accuracy=right / max(1, tokens), tokens=tokens, answers=answers)
 
 
-def _answers(model: Any, tokenizer: Any, asked: list[Turns], answer_tokens: int, device: str) -> list[str]:  # noqa: ANN401
+def _answers(model: Any, tokenizer: Any, asked: list[Turns], answer_tokens: int, device: str) -> list[str]:
     texts = [_prompt(tokenizer, turns) for turns in asked]
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=not tokenizer.chat_template).to(device)
+    batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=not tokenizer.chat_template).to(
+        device
+    )
     batch.pop("token_type_ids", None)
-    written = model.generate(**batch, max_new_tokens=answer_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+    written = model.generate(
+        **batch, max_new_tokens=answer_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
+    )
     new = written[:, batch["input_ids"].shape[1] :]
     return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
 
 
-def _prompt(tokenizer: Any, turns: Turns) -> str:  # noqa: ANN401
+def _prompt(tokenizer: Any, turns: Turns) -> str:
     if not tokenizer.chat_template:
         return "\n".join(text for _, text in turns) + "\n"
     messages = [{"role": role, "content": text} for role, text in turns]

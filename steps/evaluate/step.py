@@ -67,7 +67,14 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:  # noqa: A002 - the name i
     candidate = scored(merged(base_folder, adapter), _identity(adapter), "candidate")
     champion, champion_version = _champion(resolved, base_folder, scored)
     verdict = judge(recipe.gate, base, candidate, champion, recipe.evaluate.questions)
-    report = _report(resolved, {"base": base, "candidate": candidate, "champion": champion}, champion_version, verdict, asked, samples)
+    report = _report(
+        resolved,
+        {"base": base, "candidate": candidate, "champion": champion},
+        champion_version,
+        verdict,
+        asked,
+        samples,
+    )
     file = volumes.run_folder(resolved.run or "unnamed") / "evaluation.json"
     write_text(file, json.dumps(report, indent=2) + "\n")
     _record(resolved, {"base": base, "candidate": candidate, "champion": champion}, verdict, file)
@@ -87,7 +94,7 @@ def _samples(rows: list[TokenRow], count: int) -> list[tuple[Turns, str]]:
     return [(turns[:-1], turns[-1][1]) for turns in chosen]
 
 
-def _champion(resolved: Resolved, base_folder: Path, scored: Any) -> tuple[Score | None, int]:  # noqa: ANN401
+def _champion(resolved: Resolved, base_folder: Path, scored: Any) -> tuple[Score | None, int]:
     """Score the champion, where there is one that stands on the same base."""
     store = tracking.client(resolved.tracking.uri)
     version = registry.version_at(store, resolved.recipe.name, registry.CHAMPION)
@@ -113,7 +120,11 @@ def _report(
     there = {who: found for who, found in scores.items() if found}
     wanted = [""] * len(questions) + [answer for _, answer in samples]
     answers: list[dict[str, Any]] = [
-        {"asked": turns[-1][1], "wanted": wanted[number], **{who: found.answers[number] for who, found in there.items()}}
+        {
+            "asked": turns[-1][1],
+            "wanted": wanted[number],
+            **{who: found.answers[number] for who, found in there.items()},
+        }
         for number, turns in enumerate(asked)
     ]
     for question, answer in zip(questions, answers, strict=False):

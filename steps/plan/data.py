@@ -35,7 +35,9 @@ def look(data: Data) -> tuple[ResolvedData, DataSize, DataSize]:
     """
     train, train_size = _file(data.train, data.on_bad_row)
     if not data.validation:
-        held = DataSize(round(train_size.rows * data.validation_share), round(train_size.tokens * data.validation_share))
+        held = DataSize(
+            round(train_size.rows * data.validation_share), round(train_size.tokens * data.validation_share)
+        )
         rest = DataSize(train_size.rows - held.rows, train_size.tokens - held.tokens)
         return ResolvedData(train=train, validation=None), rest, held
     validation, validation_size = _file(data.validation, data.on_bad_row)

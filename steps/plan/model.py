@@ -54,7 +54,7 @@ def _read_architecture(files: Listing) -> Architecture:
         raise UserError(f"model {files.uri}: has no config.json, and no preset tells its constants")
     try:
         if config.url.startswith("http"):
-            from huggingface_hub.utils import build_hf_headers
+            from huggingface_hub.utils._headers import build_hf_headers
 
             response = httpx.get(config.url, headers=build_hf_headers(), follow_redirects=True, timeout=30)
             text = response.raise_for_status().text
@@ -62,6 +62,8 @@ def _read_architecture(files: Listing) -> Architecture:
             text = Path(config.url).read_text()
         return Architecture.from_config(json.loads(text))
     except KeyError as error:
-        raise UserError(f"model {files.uri}: its config.json has no {error}; only dense decoders can be tuned") from None
+        raise UserError(
+            f"model {files.uri}: its config.json has no {error}; only dense decoders can be tuned"
+        ) from None
     except (httpx.HTTPError, ValueError) as error:
         raise UserError(f"model {files.uri}: cannot read its config.json: {error}") from None

@@ -26,5 +26,7 @@ def check_port(recipe: Recipe) -> None:
         others = [g for n in serving.names() if (g := serving.gateway(n)) and g.process.port == port]
         holder = f"the server of {others[0].name!r}" if others else "another program"
         if error.errno == errno.EADDRINUSE:
-            raise UserError(f"serve.port: {port} is in use by {holder}; set another one, e.g. -o serve.port={port + 1}") from None
+            raise UserError(
+                f"serve.port: {port} is in use by {holder}; set another one, e.g. -o serve.port={port + 1}"
+            ) from None
         raise UserError(f"serve.host: cannot listen on {host}:{port}: {error.strerror or error}") from None

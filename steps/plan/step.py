@@ -65,7 +65,9 @@ def resolve(input: PlanInput) -> Resolved:  # noqa: A002
     data, train, held_out = look(recipe.data)
     model = resolve_model(recipe.model)
     if recipe.data.max_tokens > model.architecture.context:
-        raise UserError(f"data.max_tokens: {recipe.data.max_tokens} is over the {model.architecture.context} of the model")
+        raise UserError(
+            f"data.max_tokens: {recipe.data.max_tokens} is over the {model.architecture.context} of the model"
+        )
     if recipe.serve.enabled:
         check_port(recipe)
     return Resolved(

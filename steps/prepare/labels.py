@@ -30,7 +30,7 @@ class LabelError(Exception):
     """The row cannot be labelled; the text says why."""
 
 
-def example(row: Row, tokenizer: Any, max_tokens: int) -> Example:  # noqa: ANN401 - a transformers tokenizer
+def example(row: Row, tokenizer: Any, max_tokens: int) -> Example:
     """Tokenise and label one row.
 
     Args:
@@ -52,7 +52,7 @@ def example(row: Row, tokenizer: Any, max_tokens: int) -> Example:  # noqa: ANN4
     return found
 
 
-def _plain(row: Row, tokenizer: Any) -> Example:  # noqa: ANN401
+def _plain(row: Row, tokenizer: Any) -> Example:
     """Plain text is learnt whole; a chat of a model without a template is its texts in turn, the assistant's learnt."""
     turns = row.messages or (("assistant", row.text),)
     ids: list[int] = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
@@ -66,7 +66,7 @@ def _plain(row: Row, tokenizer: Any) -> Example:  # noqa: ANN401
     return Example(input_ids=ids, labels=labels)
 
 
-def _chat(messages: list[dict[str, str]], tokenizer: Any) -> Example:  # noqa: ANN401
+def _chat(messages: list[dict[str, str]], tokenizer: Any) -> Example:
     def render(count: int, *, asking: bool = False) -> str:
         return str(tokenizer.apply_chat_template(messages[:count], tokenize=False, add_generation_prompt=asking))
 

@@ -53,9 +53,13 @@ def _without_duplicates(rows: list[Row]) -> tuple[list[Row], int]:
 
 
 def _hold_out(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
-    questions = sorted({normal(row.question) for row in rows}, key=lambda q: hashlib.sha256(f"{seed} {q}".encode()).digest())
+    questions = sorted(
+        {normal(row.question) for row in rows}, key=lambda q: hashlib.sha256(f"{seed} {q}".encode()).digest()
+    )
     if len(questions) < 2:
-        raise UserError("data.train: has one question only; at least two are needed, one to learn from and one to check with")
+        raise UserError(
+            "data.train: has one question only; at least two are needed, one to learn from and one to check with"
+        )
     count = min(len(questions) - 1, max(1, round(len(questions) * share)))
     held = set(questions[:count])
     train = [row for row in rows if normal(row.question) not in held]

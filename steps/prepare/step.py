@@ -112,7 +112,7 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
 
 def _read(
     file: DataFile,
-    tokenizer: Any,  # noqa: ANN401 - a transformers tokenizer
+    tokenizer: Any,
     data: Data,
     examples: dict[Row, Example],
     bad: list[BadRow],
@@ -133,7 +133,7 @@ def _read(
     return rows
 
 
-def _label(place: Place, row: Row, tokenizer: Any, data: Data) -> Example | BadRow:  # noqa: ANN401
+def _label(place: Place, row: Row, tokenizer: Any, data: Data) -> Example | BadRow:
     try:
         return example(row, tokenizer, data.max_tokens)
     except LabelError as error:
@@ -150,7 +150,7 @@ def _judge(bad: list[BadRow], data: Data) -> None:
         raise UserError(f"{bad[0]}{more}; mend it, or set data.on_bad_row=skip")
 
 
-def _check_stop_token(examples: dict[Row, Example], tokenizer: Any) -> None:  # noqa: ANN401
+def _check_stop_token(examples: dict[Row, Example], tokenizer: Any) -> None:
     """Warn where no row teaches the token at which the server stops: such a model answers without an end."""
     if not any(tokenizer.eos_token_id in example.labels for example in examples.values()):
         say(

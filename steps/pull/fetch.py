@@ -45,7 +45,9 @@ def fetch(file: SourceFile, folder: Path, count: Count) -> None:
         if last:
             break
         say(f"{file.name}: its hash is wrong; fetching it once more")
-    raise UserError(f"{file.url}: what came has another hash than the source lists, twice; the source or the way is broken")
+    raise UserError(
+        f"{file.url}: what came has another hash than the source lists, twice; the source or the way is broken"
+    )
 
 
 def _copy(source: Path, part: Path, count: Count) -> None:
@@ -58,7 +60,7 @@ def _copy(source: Path, part: Path, count: Count) -> None:
 
 def _over_http(file: SourceFile, part: Path, count: Count) -> None:
     import httpx
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils._headers import build_hf_headers
 
     counted = 0
     with httpx.Client(follow_redirects=True, timeout=STALL_SECONDS, headers=build_hf_headers()) as client:
@@ -71,7 +73,9 @@ def _over_http(file: SourceFile, part: Path, count: Count) -> None:
             try:
                 with client.stream("GET", file.url, headers={"Range": f"bytes={have}-"} if have else {}) as response:
                     if response.status_code in (401, 403, 404):
-                        raise UserError(f"{file.url}: the source answers {response.status_code}; check access and HF_TOKEN")
+                        raise UserError(
+                            f"{file.url}: the source answers {response.status_code}; check access and HF_TOKEN"
+                        )
                     response.raise_for_status()
                     if response.status_code == 200 and have:
                         count(-have)
@@ -90,4 +94,6 @@ def _over_http(file: SourceFile, part: Path, count: Count) -> None:
                 wait = min(30, 2 ** (attempt - 1))
                 say(f"{file.name}: {reason}; going on in {wait} s (attempt {attempt + 1} of {ATTEMPTS})")
                 time.sleep(wait)
-    raise UserError(f"{file.url}: could not be fetched in {ATTEMPTS} attempts: {reason}; what came is kept, run it again")
+    raise UserError(
+        f"{file.url}: could not be fetched in {ATTEMPTS} attempts: {reason}; what came is kept, run it again"
+    )

@@ -113,9 +113,7 @@ def _drop_leftovers(partial: Path) -> None:
 
 
 def _write_manifest(files: Listing, partial: Path, seconds: float) -> None:
-    held = [
-        {"name": p.name, "bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in sorted(partial.iterdir())
-    ]
+    held = [{"name": p.name, "bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in sorted(partial.iterdir())]
     manifest = {
         "uri": files.uri,
         "digest": files.digest,

@@ -17,7 +17,9 @@ class PullInput(Input):
     resolved: Resolved
     files: Annotated[
         Literal["all", "tokenizer"],
-        Parameter(description="tokenizer: only what preparing the rows needs, so that it need not wait for the weights"),
+        Parameter(
+            description="tokenizer: only what preparing the rows needs, so that it need not wait for the weights"
+        ),
     ] = "all"
 
 

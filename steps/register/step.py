@@ -69,7 +69,7 @@ def lineage(input: RegisterInput) -> dict[str, str]:  # noqa: A002
     }
 
 
-def _register(store: Any, input: RegisterInput) -> Any:  # noqa: A002, ANN401 - MLflow's client and ModelVersion
+def _register(store: Any, input: RegisterInput) -> Any:  # noqa: A002 - MLflow's client and ModelVersion
     import tempfile
 
     import mlflow

@@ -61,10 +61,17 @@ def build(name: str) -> FastAPI:
 def _model(server: serving.Server) -> dict[str, Any]:
     lineage = {"version": server.version, "adapter_sha256": server.adapter_sha256, "run": server.run}
     created = int(server.process.started)
-    return {"id": server.name, "object": "model", "created": created, "owned_by": "fineline", "parent": server.base, **lineage}
+    return {
+        "id": server.name,
+        "object": "model",
+        "created": created,
+        "owned_by": "fineline",
+        "parent": server.base,
+        **lineage,
+    }
 
 
-def _passer(name: str, path: str) -> Any:  # noqa: ANN401 - a route's handler
+def _passer(name: str, path: str) -> Any:
     async def pass_on(request: Request) -> Response:
         server = serving.server(name)
         if server is None:
@@ -84,7 +91,9 @@ def _passer(name: str, path: str) -> Any:  # noqa: ANN401 - a route's handler
         except httpx.HTTPError as error:
             return _error(502, f"the model server does not answer: {str(error) or type(error).__name__}")
         kind = answer.headers.get("content-type")
-        return StreamingResponse(answer.aiter_raw(), answer.status_code, media_type=kind, background=BackgroundTask(answer.aclose))
+        return StreamingResponse(
+            answer.aiter_raw(), answer.status_code, media_type=kind, background=BackgroundTask(answer.aclose)
+        )
 
     return pass_on
 

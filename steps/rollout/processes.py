@@ -33,7 +33,15 @@ def start_server(name: str, merged: Path, folder: Path, ready_seconds: int) -> s
     link.unlink(missing_ok=True)
     link.symlink_to(merged)
     port = _free_port()
-    serve = [str(Path(sys.executable).with_name("transformers")), "serve", name, "--host", "127.0.0.1", "--port", str(port)]
+    serve = [
+        str(Path(sys.executable).with_name("transformers")),
+        "serve",
+        name,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     process = _start(serve, folder / "server.log", folder, port)
     write_text(folder / STARTED, process.model_dump_json())
     _wait(process, f"http://127.0.0.1:{port}/health", ready_seconds, folder / "server.log", "model server")

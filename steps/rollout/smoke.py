@@ -36,7 +36,9 @@ def smoke(url: str, name: str, questions: list[SmokeQuestion], answer_tokens: in
         if not answer.strip():
             raise RefusedError(f"the new server gave an empty answer to {question.ask!r}")
         if question.expect.casefold() not in answer.casefold():
-            raise RefusedError(f"the new server does not answer {question.ask!r} as the evaluation did: {answer.strip()[:120]!r}")
+            raise RefusedError(
+                f"the new server does not answer {question.ask!r} as the evaluation did: {answer.strip()[:120]!r}"
+            )
 
 
 def ask(url: str, name: str, question: str, answer_tokens: int) -> str:

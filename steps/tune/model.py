@@ -64,7 +64,7 @@ def load(base: Path, tune: Tune, device: str, *, recompute: bool) -> tuple[Any, 
     return model, quantised
 
 
-def _quantised(model: Any) -> list[str]:  # noqa: ANN401 - a transformers model
+def _quantised(model: Any) -> list[str]:
     from bitsandbytes.nn import Linear4bit
 
     names = []

@@ -126,7 +126,7 @@ def _ends(losses: list[float]) -> tuple[float, float]:
     return sum(losses[:share]) / share, sum(losses[-share:]) / share
 
 
-def _save(model: Any, resolved: Resolved, quantised: list[str], folder: Path) -> None:  # noqa: ANN401
+def _save(model: Any, resolved: Resolved, quantised: list[str], folder: Path) -> None:
     uri = resolved.model.uri
     config = model.peft_config["default"]
     name, _, commit = uri.removeprefix("hf://").partition("@") if uri.startswith("hf://") else (uri, "", "")
@@ -175,7 +175,9 @@ class _Record:
             from mlflow.entities import Metric
 
             now = int(time.time() * 1000)
-            metrics = [Metric(f"tune/{name}", value, now, step) for step, kept in self._waiting for name, value in kept.items()]
+            metrics = [
+                Metric(f"tune/{name}", value, now, step) for step, kept in self._waiting for name, value in kept.items()
+            ]
             self._client.log_batch(self._run, metrics=metrics)
         self._waiting.clear()
         self._sent = time.monotonic()

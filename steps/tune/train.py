@@ -34,7 +34,7 @@ class PackTrainer(Trainer):  # type: ignore[misc]
 
     def compute_loss(
         self,
-        model: Any,  # noqa: ANN401
+        model: Any,
         inputs: dict[str, torch.Tensor],
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
@@ -58,26 +58,30 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
     def _stop(self, *_: object) -> None:
         self.told_to_stop = True
 
-    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:  # noqa: ANN401
+    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         self.progress = Progress(state.max_steps, "steps")
         self.progress.begin_at(state.global_step)
 
-    def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+    def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
         if self.told_to_stop:
             control.should_save = True
             control.should_training_stop = True
 
-    def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:  # noqa: ANN401
+    def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if not logs or "loss" not in logs:
             return
         self.losses.append((state.global_step, float(logs["loss"])))
-        values = {name: float(logs[name]) for name in ("loss", "grad_norm", "learning_rate") if name in logs}
+        values: dict[str, float] = {
+            name: float(logs[name]) for name in ("loss", "grad_norm", "learning_rate") if name in logs
+        }
         self.log(state.global_step, values)
         if self.progress:
             self.progress.update(state.global_step, f"loss {logs['loss']:.3f}")
 
 
-def train(model: Any, packs: list[list[TokenRow]], tune: Tune, accumulate: int, folder: Path, device: str, log: Log) -> Trained:  # noqa: ANN401
+def train(
+    model: Any, packs: list[list[TokenRow]], tune: Tune, accumulate: int, folder: Path, device: str, log: Log
+) -> Trained:
     """Train to the end.
 
     Args:
@@ -119,7 +123,11 @@ def train(model: Any, packs: list[list[TokenRow]], tune: Tune, accumulate: int, 
     )
     watch = _Watch(log)
     trainer = PackTrainer(
-        model=model, args=arguments, train_dataset=packs, data_collator=lambda batch: to_tensors(batch[0]), callbacks=[watch]
+        model=model,
+        args=arguments,
+        train_dataset=packs,
+        data_collator=lambda batch: to_tensors(batch[0]),
+        callbacks=[watch],
     )
     trainer.model_accepts_loss_kwargs = True  # counts the labelled tokens of a whole step for compute_loss
     trainer.pop_callback("PrinterCallback")

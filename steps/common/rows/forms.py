@@ -9,6 +9,7 @@
 | plain text         | text                                                        |
 """
 
+import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -61,12 +62,12 @@ def _text(columns: Mapping[str, Any], name: str, *, optional: bool = False) -> s
     return value
 
 
-def _kind(value: Any) -> str:  # noqa: ANN401 - whatever a file holds
+def _kind(value: Any) -> str:
     names = {type(None): "null", dict: "an object", list: "a list", bool: "true or false"}
     return names.get(type(value), "a number")
 
 
-def _turns(value: Any, column: str, role_key: str, text_key: str, roles: dict[str, str]) -> list[tuple[str, str]]:  # noqa: ANN401
+def _turns(value: Any, column: str, role_key: str, text_key: str, roles: dict[str, str]) -> list[tuple[str, str]]:
     if isinstance(value, str):  # in a CSV file
         try:
             value = json.loads(value)
@@ -89,7 +90,7 @@ def _turns(value: Any, column: str, role_key: str, text_key: str, roles: dict[st
     return turns
 
 
-def _prompt_completion(prompt: Any, completion: Any) -> Row:  # noqa: ANN401
+def _prompt_completion(prompt: Any, completion: Any) -> Row:
     if isinstance(prompt, list):  # TRL's conversational form
         turns = _turns(prompt, "prompt", "role", "content", ROLES)
         return _chat(turns + _turns(completion, "completion", "role", "content", ROLES))
@@ -104,7 +105,7 @@ def _chat(turns: list[tuple[str, str]]) -> Row:
     spoken = [role for role in roles if role != "system"]
     if not spoken or spoken[0] != "user":
         raise FormError("does not begin with a user message")
-    if any(a == b for a, b in zip(spoken, spoken[1:], strict=False)):
+    if any(a == b for a, b in itertools.pairwise(spoken)):
         raise FormError("has two messages of the same role in a row")
     if spoken[-1] != "assistant":
         raise FormError("does not end with an assistant message, so there is nothing to learn")

@@ -17,7 +17,9 @@ def list_folder(uri: str) -> Listing:
     folder = Path(unquote(urlsplit(uri).path))
     if not folder.is_dir():
         raise UserError(f"model {uri}: no such folder")
-    names = sorted(p.name for p in folder.iterdir() if p.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt"))
+    names = sorted(
+        p.name for p in folder.iterdir() if p.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt")
+    )
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
         raise UserError(f"model {uri}: not a model's folder: it needs config.json and *.safetensors")
     files = [

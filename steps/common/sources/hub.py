@@ -6,7 +6,17 @@ from typing import Any
 from steps.common.errors import UserError
 from steps.common.sources.listing import Listing, SourceFile
 
-WANTED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt", "LICENSE*", "README.md")
+WANTED = (
+    "*.safetensors",
+    "*.json",
+    "*.jinja",
+    "*.model",
+    "*.tiktoken",
+    "merges.txt",
+    "vocab.txt",
+    "LICENSE*",
+    "README.md",
+)
 
 
 def list_hub(uri: str) -> Listing:
@@ -32,11 +42,15 @@ def list_hub(uri: str) -> Listing:
         if "/" not in s.rfilename and any(fnmatch.fnmatch(s.rfilename, pattern) for pattern in WANTED)
     ]
     if not any(file.name.endswith(".safetensors") for file in files):
-        raise UserError(f"model {uri}: has no safetensors; choose a repository that does (pickled weights can run code)")
-    return Listing(uri=f"hf://{repository}@{info.sha}", files=files, licence=(info.card_data or {}).get("license") or "")
+        raise UserError(
+            f"model {uri}: has no safetensors; choose a repository that does (pickled weights can run code)"
+        )
+    return Listing(
+        uri=f"hf://{repository}@{info.sha}", files=files, licence=(info.card_data or {}).get("license") or ""
+    )
 
 
-def _ask(api: Any, repository: str, revision: str) -> Any:  # noqa: ANN401 - huggingface_hub's HfApi and ModelInfo
+def _ask(api: Any, repository: str, revision: str) -> Any:
     import httpx
     from huggingface_hub import errors
 

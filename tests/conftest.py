@@ -1,0 +1,73 @@
+"""Folders of its own for every test, and a model small enough to train in seconds."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+WORDS = "we are open on monday when do you have food for cats dogs fish hamsters birds yes no the a in of it is happy tails".split()
+
+
+@pytest.fixture(autouse=True)
+def _volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "pipeline" in os.environ.get("PYTEST_CURRENT_TEST", "") and "session" in os.environ.get("PYTEST_CURRENT_TEST", ""):
+        return
+    monkeypatch.setenv("FINELINE_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("FINELINE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of two layers and random weights, with a tokenizer trained on a few words and ChatML's template."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from tokenizers.decoders import ByteLevel
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-model")
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    raw.train_from_iterator([" ".join(WORDS)] * 4, trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
+    tokenizer.chat_template = TEMPLATE
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def chats(tmp_path: Path) -> Iterator[Path]:
+    """A file of forty chats."""
+    file = tmp_path / "chats.jsonl"
+    with file.open("w") as out:
+        for number in range(40):
+            asked, said = WORDS[number % 20], WORDS[(number * 7) % 20]
+            turns = [("user", f"when do you have {asked} {number}"), ("assistant", f"yes we have {said} happy tails")]
+            out.write(json.dumps({"messages": [{"role": r, "content": c} for r, c in turns]}) + "\n")
+    yield file
