@@ -1,7 +1,6 @@
 """Folders of its own for every test, and a model small enough to train in seconds."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,13 +10,11 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-WORDS = "we are open on monday when do you have food for cats dogs fish hamsters birds yes no the a in of it is happy tails".split()
+WORDS = "we are open on monday when do you have food for cats dogs fish hamsters birds yes no a in of it is happy tails".split()  # noqa: SIM905
 
 
 @pytest.fixture(autouse=True)
 def _volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "pipeline" in os.environ.get("PYTEST_CURRENT_TEST", "") and "session" in os.environ.get("PYTEST_CURRENT_TEST", ""):
-        return
     monkeypatch.setenv("FINELINE_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("FINELINE_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -37,7 +34,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw.decoder = ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    raw.train_from_iterator([" ".join(WORDS)] * 4, trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet))
+    raw.train_from_iterator(
+        [" ".join(WORDS)] * 4, trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet)
+    )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
     )

@@ -1,11 +1,13 @@
 """`fineline plan`: the quote, and nothing left behind."""
 
+import json
+
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.commands.run import as_text
 from presets.memory import GIB
 from recipes.read import load, override_of
+from recipes.recipe import Recipe
 from steps.common.resolved import Resolved
 from steps.plan.step import PlanInput, resolve
 
@@ -22,11 +24,17 @@ def plan(reference: str, overrides: list[str], *, as_json: bool) -> int:
     if as_json:
         print(resolved.model_dump_json(indent=2))
     else:
-        Console(highlight=False).print(_table(resolved))
+        Console(highlight=False).print(quote_table(resolved))
     return 0
 
 
-def _table(resolved: Resolved) -> Table:
+def as_text(recipe: Recipe) -> str:
+    """Return a recipe as the workflow's parameter holds it: JSON, which is YAML too, paths absolute."""
+    return json.dumps(recipe.model_dump(mode="json", exclude_defaults=True))
+
+
+def quote_table(resolved: Resolved) -> Table:
+    """Return the quote as a table."""
     quote, recipe, model = resolved.quote, resolved.recipe, resolved.model
     table = Table(title=f"quote for {recipe.name}", title_justify="left", show_header=False)
     table.add_column(no_wrap=True)

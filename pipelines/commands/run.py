@@ -1,8 +1,10 @@
 """`fineline run`: the workflow on this machine, from the beginning or from where an earlier execution ended."""
 
 import json
-from typing import Any
 
+from rich.console import Console
+
+from pipelines.commands.plan import as_text, quote_table
 from pipelines.commands.result import result_of, show_result
 from pipelines.finetune import build
 from pipelines.machine.display import Display
@@ -10,9 +12,9 @@ from pipelines.machine.execute import Execution
 from pipelines.machine.record import Phase, Run, load_run, new_run, runs
 from pipelines.machine.workflow import Machine, read
 from recipes.read import load, override_of
-from recipes.recipe import Recipe
 from steps.common import volumes
-from steps.common.errors import INTERRUPTED, USER_ERROR, UserError
+from steps.common.errors import INTERRUPTED, UserError
+from steps.plan.step import PlanInput, resolve
 
 STOPPED = 130
 KNOWN_CODES = {0, 2, 3}
@@ -23,9 +25,12 @@ def run(reference: str, overrides: list[str], *, as_json: bool) -> int:
 
     Raises:
         RecipeError: the recipe cannot be used.
-        UserError: the plan refuses it; nothing of the run is left then.
+        UserError: the plan refuses it; there is no run then.
     """
     recipe = load(reference, dict(override_of(text) for text in overrides))
+    # The plan task resolves it again in its own process; here so that a mistake leaves no run behind.
+    resolved = resolve(PlanInput(recipe=as_text(recipe)))
+    Console(stderr=True, highlight=False).print(quote_table(resolved))
     machine = read(build().to_dict())
     parameters = {**machine.parameters, "recipe": as_text(recipe)}
     return _execute(machine, new_run(recipe.name, machine.name, parameters), as_json=as_json)
@@ -45,30 +50,17 @@ def resume(name: str, *, as_json: bool) -> int:
     return _execute(read(build().to_dict()), known, as_json=as_json)
 
 
-def as_text(recipe: Recipe) -> str:
-    """Return a recipe as the workflow's parameter holds it: JSON, which is YAML too, paths absolute."""
-    return json.dumps(recipe.model_dump(mode="json", exclude_defaults=True))
-
-
 def _execute(machine: Machine, run: Run, *, as_json: bool) -> int:
     folders = {"weights": volumes.weights(), "runs": volumes.runs()}
     names = [task.name for task in (*machine.tasks, *machine.on_exit)]
     with Display(f"run {run.name}", names) as display:
         ended = Execution(machine, run, folders, display.tell).execute()
-    if ended.exit_code == USER_ERROR and not _anything_done(ended, machine):
-        ended.remove()
-        raise UserError(ended.message.removeprefix("plan: "))
     result = result_of(ended)
     if as_json:
         print(json.dumps(result, indent=2))
     else:
         show_result(ended, result)
     return _code(ended)
-
-
-def _anything_done(run: Run, machine: Machine) -> bool:
-    nodes: list[Any] = [run.node(task.name) for task in machine.tasks]
-    return any(node and node.phase is Phase.SUCCEEDED for node in nodes)
 
 
 def _code(run: Run) -> int:

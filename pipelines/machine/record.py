@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -88,10 +87,6 @@ class Run(BaseModel):
     def alive(self) -> bool:
         """Tell whether the process that drives the run is there."""
         return self.phase is Phase.RUNNING and Path(f"/proc/{self.pid}").exists()
-
-    def remove(self) -> None:
-        """Leave nothing of the run."""
-        shutil.rmtree(self.folder)
 
 
 def new_run(prefix: str, workflow: str, parameters: dict[str, str]) -> Run:

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from steps.common.errors import UserError
-from steps.common.files import BLOCK
 from steps.common.progress import say
 from steps.common.sources.listing import SourceFile
 from steps.pull.verify import matches
 
 ATTEMPTS = 6
 STALL_SECONDS = 30.0
+FIRST_WAIT_SECONDS = 1.0  # before going on; twice as long each time
 Count = Callable[[int], None]
 
 
@@ -63,7 +63,8 @@ def _over_http(file: SourceFile, part: Path, count: Count) -> None:
     from huggingface_hub.utils._headers import build_hf_headers
 
     counted = 0
-    with httpx.Client(follow_redirects=True, timeout=STALL_SECONDS, headers=build_hf_headers()) as client:
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+    with httpx.Client(follow_redirects=True, timeout=STALL_SECONDS, headers=headers) as client:
         for attempt in range(1, ATTEMPTS + 1):
             have = part.stat().st_size if part.exists() else 0
             count(have - counted)
@@ -81,7 +82,7 @@ def _over_http(file: SourceFile, part: Path, count: Count) -> None:
                         count(-have)
                         counted = 0
                     with part.open("ab" if response.status_code == 206 else "wb") as out:
-                        for block in response.iter_bytes(BLOCK):
+                        for block in response.iter_raw():
                             out.write(block)
                             counted += len(block)
                             count(len(block))
@@ -91,8 +92,8 @@ def _over_http(file: SourceFile, part: Path, count: Count) -> None:
             except httpx.HTTPError as error:
                 reason = str(error) or type(error).__name__
             if attempt < ATTEMPTS:
-                wait = min(30, 2 ** (attempt - 1))
-                say(f"{file.name}: {reason}; going on in {wait} s (attempt {attempt + 1} of {ATTEMPTS})")
+                wait = min(30.0, FIRST_WAIT_SECONDS * 2 ** (attempt - 1))
+                say(f"{file.name}: {reason}; going on in {wait:g} s (attempt {attempt + 1} of {ATTEMPTS})")
                 time.sleep(wait)
     raise UserError(
         f"{file.url}: could not be fetched in {ATTEMPTS} attempts: {reason}; what came is kept, run it again"

@@ -21,7 +21,9 @@ def test_relative_data_paths_start_at_the_recipes_folder(tmp_path: Path) -> None
 
 
 def test_overrides_win_and_take_every_kind_of_value(tmp_path: Path) -> None:
-    overrides = dict(map(override_of, ["tune.epochs=2", "tune.learning_rate=1e-3", "tune.method=lora", "tune.targets=[q_proj]"]))
+    overrides = dict(
+        map(override_of, ["tune.epochs=2", "tune.learning_rate=1e-3", "tune.method=lora", "tune.targets=[q_proj]"])
+    )
     tune = load(write(tmp_path, GOOD), overrides).tune
     assert (tune.epochs, tune.learning_rate, tune.method, tune.targets) == (2.0, 0.001, "lora", ["q_proj"])
 

@@ -19,7 +19,10 @@ FORMS: list[tuple[dict[str, Any], Row]] = [
     ({"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]}, CHAT),
     ({"prompt": "hi", "completion": "hello"}, CHAT),
     ({"instruction": "hi", "output": "hello"}, CHAT),
-    ({"instruction": "say", "input": "hi", "output": "hello"}, Row(messages=(("user", "say\n\nhi"), ("assistant", "hello")))),
+    (
+        {"instruction": "say", "input": "hi", "output": "hello"},
+        Row(messages=(("user", "say\n\nhi"), ("assistant", "hello"))),
+    ),
     ({"text": "hello"}, Row(text="hello")),
 ]
 

@@ -2,6 +2,7 @@
 
 import fnmatch
 from typing import Any
+from urllib.parse import quote
 
 from steps.common.errors import UserError
 from steps.common.sources.listing import Listing, SourceFile
@@ -25,7 +26,7 @@ def list_hub(uri: str) -> Listing:
     Raises:
         UserError: no such repository or revision, no access to it, no safetensors in it, or the hub is out of reach.
     """
-    from huggingface_hub import HfApi, hf_hub_url
+    from huggingface_hub import HfApi
 
     repository, _, revision = uri.removeprefix("hf://").partition("@")
     api = HfApi()
@@ -36,7 +37,7 @@ def list_hub(uri: str) -> Listing:
             bytes=s.size or 0,
             sha256=s.lfs.sha256 if s.lfs else "",
             git_sha1="" if s.lfs else s.blob_id or "",
-            url=hf_hub_url(repository, s.rfilename, revision=info.sha, endpoint=api.endpoint),
+            url=f"{api.endpoint}/{repository}/resolve/{info.sha}/{quote(s.rfilename)}",
         )
         for s in info.siblings or []
         if "/" not in s.rfilename and any(fnmatch.fnmatch(s.rfilename, pattern) for pattern in WANTED)
