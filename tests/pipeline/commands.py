@@ -1,0 +1,96 @@
+"""The `fineline` command as a process, as its users run it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+COMMAND = [sys.executable, "-m", "pipelines.command"]
+
+
+def fineline(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    settings = {**os.environ, **(environment or {})}
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, env=settings, timeout=540, check=False
+    )
+
+
+def begin(*arguments: str) -> subprocess.Popen[str]:
+    """Start the command in a process group of its own."""
+    return subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Return what `--json` printed."""
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def write_recipe(folder: Path, **parts: Any) -> str:
+    """Write a recipe and return its path."""
+    file = folder / "recipe.yaml"
+    file.write_text(yaml.safe_dump(parts))
+    return str(file)
+
+
+def tiny_recipe(folder: Path, model: Path, chats: Path, **tune: Any) -> str:
+    """Write a recipe for the tiny model, which ends with the registered version."""
+    settings = {"learning_rate": 0.01, "batch_tokens": 128, "checkpoint_every": 2, "method": "lora", **tune}
+    return write_recipe(
+        folder,
+        name="tiny",
+        model=model.as_uri(),
+        data={"train": str(chats), "max_tokens": 64},
+        tune=settings,
+        evaluate={"sample_rows": 1, "answer_tokens": 8},
+        gate={"better_than_base": 0.0},
+        serve={"enabled": False},
+    )
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 90) -> Any:
+    """Wait until `what` returns something and return it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := what():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("waited in vain")
+
+
+def step_process(driver: subprocess.Popen[str], entrypoint: str) -> psutil.Process | None:
+    """Return the process of a step that the command has started."""
+    for child in psutil.Process(driver.pid).children(recursive=True):
+        try:
+            if any(entrypoint in part for part in child.cmdline()):
+                return child
+        except psutil.NoSuchProcess:
+            continue
+    return None
+
+
+def kill_when(driver: subprocess.Popen[str], entrypoint: str, ready: Callable[[], Any]) -> None:
+    """SIGKILL a step once it is that far."""
+    wait_for(ready)
+    process = step_process(driver, entrypoint)
+    assert process is not None
+    process.send_signal(signal.SIGKILL)
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
