@@ -44,7 +44,7 @@ def score(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map={"": device}).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     packs = pack(rows, micro)
     progress = Progress(len(packs), f"micro-batches of the {who}")
     loss, right, tokens = 0.0, 0, 0
@@ -60,18 +60,22 @@ def score(
 
 
 def _answers(model: Any, tokenizer: Any, asked: list[Turns], answer_tokens: int, device: str) -> list[str]:
-    texts = [_prompt(tokenizer, turns) for turns in asked]
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=not tokenizer.chat_template).to(
-        device
-    )
-    batch.pop("token_type_ids", None)
-    written = model.generate(
-        **batch, max_new_tokens=answer_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
-    )
-    new = written[:, batch["input_ids"].shape[1] :]
-    return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
+    """Answer one question after the other, as the server will: in a padded batch bf16 rounds to other words."""
+    progress = Progress(len(asked), "answers")
+    answers = []
+    for number, turns in enumerate(asked, 1):
+        text = _prompt(tokenizer, turns)
+        given = tokenizer(text, return_tensors="pt", add_special_tokens=not tokenizer.chat_template).to(device)
+        written = model.generate(
+            input_ids=given["input_ids"],
+            attention_mask=given["attention_mask"],
+            max_new_tokens=answer_tokens,
+            do_sample=False,
+            pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+        )
+        answers.append(tokenizer.decode(written[0, given["input_ids"].shape[1] :], skip_special_tokens=True).strip())
+        progress.update(number)
+    return answers
 
 
 def _prompt(tokenizer: Any, turns: Turns) -> str:

@@ -47,7 +47,7 @@ def _jsonl(path: Path) -> Iterator[tuple[Place, dict[str, Any] | str]]:
             if not raw.strip():
                 continue
             try:
-                value = json.loads(raw.decode("utf-8-sig"))
+                value = json.loads(raw.rstrip(b"\r\n").decode("utf-8-sig"))
             except UnicodeDecodeError:
                 yield place, "not text in UTF-8"
             except json.JSONDecodeError as error:
