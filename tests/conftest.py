@@ -1,7 +1,6 @@
 """Folders of its own for every test, and a model small enough to train in seconds."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -60,13 +59,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def chats(tmp_path: Path) -> Iterator[Path]:
-    """A file of forty chats."""
-    file = tmp_path / "chats.jsonl"
+def write_chats(file: Path) -> Path:
+    """Write forty chats."""
     with file.open("w") as out:
         for number in range(40):
             asked, said = WORDS[number % 20], WORDS[(number * 7) % 20]
             turns = [("user", f"when do you have {asked} {number}"), ("assistant", f"yes we have {said} happy tails")]
             out.write(json.dumps({"messages": [{"role": r, "content": c} for r, c in turns]}) + "\n")
-    yield file
+    return file
+
+
+@pytest.fixture
+def chats(tmp_path: Path) -> Path:
+    return write_chats(tmp_path / "chats.jsonl")

@@ -32,7 +32,8 @@ def result_of(run: Run) -> dict[str, Any]:
         name: run.outputs(task)[name] for task, name in (("tune", "adapter_folder"),) if run.outputs(task).get(name)
     }
     if judged.get("report"):
-        result |= {"verdict": judged["verdict"], "evaluation": json.loads(Path(judged["report"]).read_text())}
+        report = json.loads(Path(judged["report"]).read_text())
+        result |= {"verdict": judged["verdict"], "evaluation": report, "evaluation_file": judged["report"]}
     if run.outputs("register").get("version"):
         registered = run.outputs("register")
         result |= {"version": int(registered["version"]), "new_version": registered["new"] == "true"}

@@ -56,14 +56,19 @@ def runs(*, as_json: bool) -> int:
     """List the runs."""
     found = record.runs()
     if as_json:
-        print(json.dumps([{**run.model_dump(mode="json"), "alive": run.alive()} for run in found], indent=2))
+        print(json.dumps([{**run.model_dump(mode="json"), "phase": run.state().value} for run in found], indent=2))
         return 0
     rows = []
     for run in found:
-        phase = run.phase if run.phase is not record.Phase.RUNNING or run.alive() else record.Phase.INTERRUPTED
         version = run.outputs("register").get("version", "")
         rows.append(
-            (run.name, time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started)), phase.value, version, run.message)
+            (
+                run.name,
+                time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started)),
+                run.state().value,
+                version,
+                run.message,
+            )
         )
     if not rows:
         print("no runs yet; begin with: fineline run")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from pipelines.machine.process import TaskProcess
 from pipelines.machine.record import Node, Phase, Run
@@ -53,12 +53,14 @@ class Execution:
         Raises:
             RunningError: another process is at it.
         """
-        lock = FileLock(str(self.run.folder / ".lock"))
+        lock = self.run.lock()
         try:
             lock.acquire(timeout=0)
         except Timeout:
             raise RunningError(f"run {self.run.name} is being executed by another process") from None
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.run.phase, self.run.exit_code, self.run.message = Phase.RUNNING, 0, ""
+        self.run.save()
         try:
             self._execute(self.machine.tasks)
             self._judge()

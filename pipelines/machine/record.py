@@ -1,11 +1,11 @@
 """What a run leaves on the disk: `run.json`, and a folder a task with its inputs, outputs, log and ending."""
 
 import json
-import os
 import time
 from enum import StrEnum
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from steps.common import volumes
@@ -45,7 +45,6 @@ class Run(BaseModel):
     phase: Phase = Phase.RUNNING
     exit_code: int = 0
     message: str = ""
-    pid: int = 0
 
     @property
     def folder(self) -> Path:
@@ -84,9 +83,21 @@ class Run(BaseModel):
             return {}
         return {parameter["name"]: parameter["value"] for parameter in kept}
 
-    def alive(self) -> bool:
-        """Tell whether the process that drives the run is there."""
-        return self.phase is Phase.RUNNING and Path(f"/proc/{self.pid}").exists()
+    def state(self) -> Phase:
+        """Return the phase; Interrupted where the process that drove the run is gone, and its lock with it."""
+        if self.phase is not Phase.RUNNING:
+            return self.phase
+        lock = self.lock()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return Phase.RUNNING
+        lock.release()
+        return Phase.INTERRUPTED
+
+    def lock(self) -> FileLock:
+        """Return the lock that the process holds which drives the run."""
+        return FileLock(str(self.folder / ".lock"))
 
 
 def new_run(prefix: str, workflow: str, parameters: dict[str, str]) -> Run:
@@ -98,7 +109,7 @@ def new_run(prefix: str, workflow: str, parameters: dict[str, str]) -> Run:
             break
         except FileExistsError:
             time.sleep(0.3)
-    run = Run(name=name, workflow=workflow, parameters=parameters, started=time.time(), pid=os.getpid())
+    run = Run(name=name, workflow=workflow, parameters=parameters, started=time.time())
     run.save()
     return run
 

@@ -138,21 +138,6 @@ def test_a_second_run_fetches_tunes_and_registers_nothing(job: Job) -> None:
     assert serving.server("pet-store") == before
 
 
-def test_a_new_server_that_fails_leaves_the_old_one_and_the_alias(job: Job) -> None:
-    changed = ["-o", f"serve.port={job.port}", "-o", "tune.epochs=0.1", "-o", "gate.better_than_base=0"]
-    lenient = ["-o", "gate.worse_than_champion=9", "-o", "gate.keep_expected=false"]
-    done = job.fineline("run", *changed, *lenient, "-o", "serve.ready_seconds=1", "--json")
-    assert done.returncode == 3, done.stderr
-    refused = result(done)
-    assert "was not ready in 1 s" in refused["message"]
-    assert refused["version"] == 2
-    assert champion(job) == 1
-    assert SIGN_OFF in ask(job, "When are you open?")
-    server = serving.server("pet-store")
-    assert server is not None
-    assert server.version == 1
-
-
 def test_serving_is_listed_and_stopped(job: Job) -> None:
     assert "pet-store" in job.fineline("serving", "list").stdout
     server = serving.server("pet-store")

@@ -1,6 +1,5 @@
 """The mistakes that a person makes: one line, exit code 2, and nothing left behind."""
 
-import json
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -100,12 +99,3 @@ def test_no_disk_space_left(recipe: str, full_disk: Path) -> None:
     assert "GiB are free; free some" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not list(full_disk.iterdir())
-
-
-def test_a_bad_row_is_skipped_and_counted_where_the_recipe_says_so(recipe: str, chats: Path) -> None:
-    with chats.open("a") as file:
-        file.write("{broken\n")
-    done = fineline("run", recipe, "-o", "data.on_bad_row=skip", "--json")
-    assert done.returncode == 0, done.stderr
-    run = json.loads(done.stdout)["run"]
-    assert "left out: 1 bad" in (volumes.run_folder(run) / "tasks" / "prepare" / "log.txt").read_text()
