@@ -7,7 +7,7 @@
 Each task is a plain function of `steps/`; here it gets its image, its volumes and its place in the order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hera.workflows import DAG, Env, ExistingVolume, Parameter, WorkflowTemplate, script
@@ -27,6 +27,10 @@ from steps.tune.step import tune
 NAME = "finetune"
 CONTROL_IMAGE, TUNE_IMAGE, SERVE_IMAGE = "fineline-control", "fineline-tune", "fineline-serve"
 WEIGHTS_MOUNT, RUNS_MOUNT = "/weights", "/runs"
+# glibc raises the size from which an allocation is given back to the system as a training goes on, and keeps what lies
+# below it in a heap full of holes: on a CPU the peak is a quarter over what the tensors take (2.5 GiB against 2.0 for
+# SmolLM2-135M). With the size set, it stays where it was put; a training step takes as long as before.
+TUNE_ENVIRONMENT = [Env(name="MALLOC_MMAP_THRESHOLD_", value=str(8 << 20))]
 
 PARAMETERS = [
     Parameter(name="recipe", value="pet-store", description="YAML text of a recipe, or the name of one that ships"),
@@ -48,7 +52,7 @@ PARAMETERS = [
 ]
 
 
-def _task(function: Callable[..., Any], image: str, *, weights: bool = False) -> Any:
+def _task(function: Callable[..., Any], image: str, *, weights: bool = False, environment: Sequence[Env] = ()) -> Any:
     """Wrap a step; `weights` mounts the weights volume for writing, as only pull needs it."""
     return script(
         constructor="runner",
@@ -59,7 +63,11 @@ def _task(function: Callable[..., Any], image: str, *, weights: bool = False) ->
             ),
             ExistingVolume(name="runs", claim_name="fineline-runs", mount_path=RUNS_MOUNT),
         ],
-        env=[Env(name=WEIGHTS_SETTING, value=WEIGHTS_MOUNT), Env(name=RUNS_SETTING, value=RUNS_MOUNT)],
+        env=[
+            Env(name=WEIGHTS_SETTING, value=WEIGHTS_MOUNT),
+            Env(name=RUNS_SETTING, value=RUNS_MOUNT),
+            *environment,
+        ],
         security_context=SecurityContext(run_as_non_root=True, allow_privilege_escalation=False),
     )(function)
 
@@ -72,7 +80,7 @@ def build() -> WorkflowTemplate:
         do_provision = _task(provision, CONTROL_IMAGE)
         do_pull = _task(pull, TUNE_IMAGE, weights=True)
         do_prepare = _task(prepare, TUNE_IMAGE)
-        do_tune = _task(tune, TUNE_IMAGE)
+        do_tune = _task(tune, TUNE_IMAGE, environment=TUNE_ENVIRONMENT)
         do_evaluate = _task(evaluate, TUNE_IMAGE)
         do_register = _task(register, CONTROL_IMAGE)
         do_rollout = _task(rollout, SERVE_IMAGE)

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.commands.typed import command
 from pipelines.machine.record import LOG, Phase, Run
 from steps.common import serving
 from steps.common.progress import duration
@@ -57,8 +58,8 @@ def show_result(run: Run, result: dict[str, Any]) -> None:
     if "url" in result:
         say(f"served at {result['url']}; try it:")
         say(f"  {curl(result['url'], result['model'], _first_question(result))}")
-        say(f"stop it: fineline serving stop {result['model']}")
-    say(f"registry: mlflow ui --backend-store-uri {result['tracking_uri']}")
+        say(f"stop it: {command('fineline serving stop ' + result['model'])}")
+    say(f"registry: {command('mlflow ui --backend-store-uri ' + result['tracking_uri'])}")
 
 
 class _Sayer:
@@ -85,13 +86,13 @@ def _first_question(result: dict[str, Any]) -> str:
 def _unfinished(console: Console, run: Run) -> None:
     say = _Sayer(console)
     if run.phase is Phase.INTERRUPTED:
-        say(f"stopped; go on with: fineline run --resume {run.name}")
+        say(f"stopped; go on with: {command(f'fineline run --resume {run.name}')}")
         return
     step = run.message.partition(":")[0]
     say(f"{'refused' if run.exit_code == 3 else 'failed'}: {run.message}")
     say(f"log: {run.task_folder(step) / LOG}")
     if run.exit_code != 3:
-        say(f"when that is mended: fineline run --resume {run.name}")
+        say(f"when that is mended: {command(f'fineline run --resume {run.name}')}")
 
 
 def _scores(console: Console, evaluation: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from pipelines.commands.plan import as_text, quote_table
 from pipelines.commands.result import result_of, show_result
+from pipelines.commands.typed import command
 from pipelines.finetune import build
 from pipelines.machine.display import Display
 from pipelines.machine.execute import Execution
@@ -46,7 +47,7 @@ def resume(name: str, *, as_json: bool) -> int:
     if known is None:
         latest = [found.name for found in runs()[:1]]
         hint = f"; the newest is {latest[0]}" if latest else "; there are none yet"
-        raise UserError(f"no run {name!r}{hint} ('fineline runs' lists them)")
+        raise UserError(f"no run {name!r}{hint} ('{command('fineline runs')}' lists them)")
     return _execute(read(build().to_dict()), known, as_json=as_json)
 
 

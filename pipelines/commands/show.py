@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.commands.result import served_line
+from pipelines.commands.typed import command
 from pipelines.machine import record
 from presets.model_preset import model_presets
 from recipes.recipe import Recipe
@@ -33,16 +34,14 @@ def presets(*, as_json: bool) -> int:
     rows = [
         (
             f"{p.name}:{source}",
-            p.title,
             f"{p.architecture.parameters / 1e6:.0f}M",
             str(p.architecture.context),
             p.licence,
-            s.uri,
         )
         for p in known
-        for source, s in p.sources.items()
+        for source in p.sources
     ]
-    _print("models", ["name", "model", "parameters", "context", "licence", "source"], rows)
+    _print("models", ["name", "parameters", "context", "licence"], rows)
     return 0
 
 
@@ -71,7 +70,7 @@ def runs(*, as_json: bool) -> int:
             )
         )
     if not rows:
-        print("no runs yet; begin with: fineline run")
+        print(f"no runs yet; begin with: {command('fineline run')}")
         return 0
     _print("runs", ["run", "started", "phase", "version", "message"], rows)
     return 0
@@ -84,7 +83,7 @@ def serving_list(*, as_json: bool) -> int:
         listed = [{"name": g.name, "url": g.url, "server": s.model_dump() if s else None} for g, s in found]
         print(json.dumps(listed, indent=2))
     elif not found:
-        print("nothing is served; 'fineline run' serves a model when it is done")
+        print(f"nothing is served; '{command('fineline run')}' serves a model when it is done")
     else:
         _print(
             "served models", ["model", "version", "url", "state"], [served_line(g, s, time.time()) for g, s in found]

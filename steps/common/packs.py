@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-UNLABELLED = -100
+UNLABELLED = -100  # the label of a token that is read and not learnt
 
 
 @dataclass(frozen=True)

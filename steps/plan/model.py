@@ -7,7 +7,8 @@ from presets.model_preset import Architecture, Source, UnknownPresetError, find
 from steps.common import volumes
 from steps.common.errors import UserError
 from steps.common.resolved import ResolvedModel
-from steps.common.sources.listing import Listing, SourceFile, listing
+from steps.common.sources.listing import Listing, SourceFile
+from steps.common.sources.pin import pin
 
 
 def resolve_model(reference: str) -> ResolvedModel:
@@ -17,13 +18,13 @@ def resolve_model(reference: str) -> ResolvedModel:
         UserError: unknown preset or scheme, no such repository, no access to it, or a config that lacks constants.
     """
     if "://" in reference:
-        files = listing(Source(uri=reference))
+        files = pin(Source(uri=reference))
         return _resolved(reference.rstrip("/").rpartition("/")[2], files, _read_architecture(files), files.licence)
     try:
         preset, source = find(reference)
     except UnknownPresetError as error:
         raise UserError(f"model: {error}") from None
-    return _resolved(preset.name, _published(source) or listing(source), preset.architecture, preset.licence)
+    return _resolved(preset.name, _published(source) or pin(source), preset.architecture, preset.licence)
 
 
 def _resolved(name: str, files: Listing, architecture: Architecture, licence: str) -> ResolvedModel:

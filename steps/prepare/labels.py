@@ -9,9 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from steps.common.packs import UNLABELLED
 from steps.common.rows.row import Row
-
-UNLABELLED = -100  # what PyTorch's cross entropy leaves out
 
 
 class Example(BaseModel):

@@ -120,7 +120,7 @@ def _read(
     """Read a file's rows, adding their tokens to `examples` and those that cannot be used to `bad`."""
     if sha256_of(Path(file.path)) != file.sha256:
         raise UserError(f"{file.path}: changed since the run was planned; start a new run")
-    progress = Progress(0, f"rows of {Path(file.path).name}")
+    progress = Progress(0, f"read of {Path(file.path).name}")
     rows = []
     for number, found in enumerate(read_rows(Path(file.path)), 1):
         progress.update(number)

