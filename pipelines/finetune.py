@@ -28,9 +28,9 @@ NAME = "finetune"
 CONTROL_IMAGE, TUNE_IMAGE, SERVE_IMAGE = "fineline-control", "fineline-tune", "fineline-serve"
 WEIGHTS_MOUNT, RUNS_MOUNT = "/weights", "/runs"
 # glibc raises the size from which an allocation is given back to the system as a training goes on, and keeps what lies
-# below it in a heap full of holes: on a CPU the peak is a quarter over what the tensors take (2.5 GiB against 2.0 for
-# SmolLM2-135M). With the size set, it stays where it was put; a training step takes as long as before.
-TUNE_ENVIRONMENT = [Env(name="MALLOC_MMAP_THRESHOLD_", value=str(8 << 20))]
+# below it in a heap full of holes: on a CPU the peak is then a quarter over what the tensors take (2.5 GiB against 2.0
+# for SmolLM2-135M). Once set, the size stays; a training step takes as long as before.
+TUNE_ENVIRONMENT = [Env(name="MALLOC_MMAP_THRESHOLD_", value=str(4 << 20))]
 
 PARAMETERS = [
     Parameter(name="recipe", value="pet-store", description="YAML text of a recipe, or the name of one that ships"),

@@ -111,7 +111,9 @@ def _override(tree: dict[str, Any], key: str, value: str) -> None:
 
 
 def _first_line(error: ValidationError) -> str:
-    lines = [_line(e["loc"], e["type"], e["msg"], e.get("input")) for e in error.errors(include_url=False)]
+    # What is unknown comes first: where a key is mistyped, the right one is missing too.
+    errors = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
+    lines = [_line(e["loc"], e["type"], e["msg"], e.get("input")) for e in errors]
     more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
     return lines[0] + more
 

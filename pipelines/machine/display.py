@@ -3,9 +3,10 @@
 import time
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from pipelines.machine.record import Node, Phase
 from steps.common.progress import duration
@@ -69,8 +70,8 @@ class Display:
         took = f" in {duration(node.seconds)}" if node.seconds and node.message != "done before" else ""
         return f"{node.phase.value.lower()}{took}{': ' + node.message if node.message else ''}"
 
-    def _table(self) -> Table:
-        table = Table(title=self._title, title_justify="left", box=None, pad_edge=False, show_header=False)
+    def _table(self) -> Group:
+        table = Table(box=None, pad_edge=False, show_header=False)
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True, justify="right")
@@ -80,4 +81,4 @@ class Display:
             table.add_row(
                 MARKS[node.phase], task, took, progress or node.message or ("" if took else node.phase.value.lower())
             )
-        return table
+        return Group(Text(self._title, style="italic"), table)

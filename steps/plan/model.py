@@ -48,7 +48,7 @@ def _published(source: Source) -> Listing | None:
 
 
 def _read_architecture(files: Listing) -> Architecture:
-    import httpx
+    import httpx2
 
     config = next((f for f in files.files if f.name == "config.json"), None)
     if config is None:
@@ -57,7 +57,7 @@ def _read_architecture(files: Listing) -> Architecture:
         if config.url.startswith("http"):
             from huggingface_hub.utils._headers import build_hf_headers
 
-            response = httpx.get(config.url, headers=build_hf_headers(), follow_redirects=True, timeout=30)
+            response = httpx2.get(config.url, headers=build_hf_headers(), follow_redirects=True, timeout=30)
             text = response.raise_for_status().text
         else:
             text = Path(config.url).read_text()
@@ -66,5 +66,5 @@ def _read_architecture(files: Listing) -> Architecture:
         raise UserError(
             f"model {files.uri}: its config.json has no {error}; only dense decoders can be tuned"
         ) from None
-    except (httpx.HTTPError, ValueError) as error:
+    except (httpx2.HTTPError, ValueError) as error:
         raise UserError(f"model {files.uri}: cannot read its config.json: {error}") from None

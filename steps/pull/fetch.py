@@ -59,12 +59,12 @@ def _copy(source: Path, part: Path, count: Count) -> None:
 
 
 def _over_http(file: SourceFile, part: Path, count: Count) -> None:
-    import httpx
+    import httpx2
     from huggingface_hub.utils._headers import build_hf_headers
 
     counted = 0
     headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
-    with httpx.Client(follow_redirects=True, timeout=STALL_SECONDS, headers=headers) as client:
+    with httpx2.Client(follow_redirects=True, timeout=STALL_SECONDS, headers=headers) as client:
         for attempt in range(1, ATTEMPTS + 1):
             have = part.stat().st_size if part.exists() else 0
             count(have - counted)
@@ -89,7 +89,7 @@ def _over_http(file: SourceFile, part: Path, count: Count) -> None:
                 if not file.bytes or part.stat().st_size == file.bytes:
                     return
                 reason = "the connection ended early"
-            except httpx.HTTPError as error:
+            except httpx2.HTTPError as error:
                 reason = str(error) or type(error).__name__
             if attempt < ATTEMPTS:
                 wait = min(30.0, FIRST_WAIT_SECONDS * 2 ** (attempt - 1))

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
+import httpx2
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -30,7 +30,7 @@ def build(name: str) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with httpx.AsyncClient(timeout=httpx.Timeout(LONGEST_SECONDS, connect=5)) as client:
+        async with httpx2.AsyncClient(timeout=httpx2.Timeout(LONGEST_SECONDS, connect=5)) as client:
             app.state.client = client
             yield
 
@@ -49,7 +49,7 @@ def build(name: str) -> FastAPI:
             return JSONResponse({"status": "no model server is running"}, 503)
         try:
             answer = await request.app.state.client.get(f"http://127.0.0.1:{server.process.port}/health")
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             return JSONResponse({"status": str(error) or type(error).__name__}, 503)
         return JSONResponse({"status": "ok", "version": server.version}, answer.status_code)
 
@@ -84,11 +84,11 @@ def _passer(name: str, path: str) -> Any:
             return _error(400, "the request's body is not a JSON object")
         if body.get("model", name) != name:
             return _error(404, f"no model {body['model']!r} here; this server has {name!r}")
-        client: httpx.AsyncClient = request.app.state.client
+        client: httpx2.AsyncClient = request.app.state.client
         url = f"http://127.0.0.1:{server.process.port}/v1/{path}"
         try:
             answer = await client.send(client.build_request("POST", url, json={**body, "model": name}), stream=True)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             return _error(502, f"the model server does not answer: {str(error) or type(error).__name__}")
         kind = answer.headers.get("content-type")
         return StreamingResponse(

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
+import httpx2
 import psutil
 
 from steps.common import serving, volumes
@@ -93,9 +93,9 @@ def _wait(process: serving.Process, url: str, seconds: int, log: Path, who: str)
         if not process.alive():
             raise RefusedError(f"the {who} ended while starting: {_last_line(log)} (log: {log})")
         try:
-            if httpx.get(url, timeout=5).status_code == 200:
+            if httpx2.get(url, timeout=5).status_code == 200:
                 return
-        except httpx.HTTPError:
+        except httpx2.HTTPError:
             pass
         progress.update(round(waited))
         time.sleep(0.5)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-import httpx
+import httpx2
 
 from steps.common.errors import RefusedError
 from steps.common.progress import say
@@ -54,8 +54,8 @@ def ask(url: str, name: str, question: str, answer_tokens: int) -> str:
         "temperature": 0,
     }
     try:
-        response = httpx.post(f"{url}/chat/completions", json=body, timeout=120)
+        response = httpx2.post(f"{url}/chat/completions", json=body, timeout=120)
         response.raise_for_status()
         return str(response.json()["choices"][0]["message"]["content"])
-    except (httpx.HTTPError, ValueError, KeyError, IndexError) as error:
+    except (httpx2.HTTPError, ValueError, KeyError, IndexError) as error:
         raise RefusedError(f"the new server fails on {question!r}: {str(error).splitlines()[0]}") from None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from steps.common import registry, serving, tracking
@@ -58,7 +58,7 @@ def ask(job: Job, question: str) -> str:
         "max_tokens": 48,
         "temperature": 0,
     }
-    response = httpx.post(f"{job.first['url']}/chat/completions", json=body, timeout=120)
+    response = httpx2.post(f"{job.first['url']}/chat/completions", json=body, timeout=120)
     assert response.status_code == 200, response.text
     return str(response.json()["choices"][0]["message"]["content"])
 
@@ -109,15 +109,15 @@ def test_mlflow_loads_the_version_as_a_model_with_its_adapter(job: Job) -> None:
 
 
 def test_the_gateway_passes_on_the_openai_paths_and_no_others(job: Job) -> None:
-    listed = httpx.get(f"{job.first['url']}/models", timeout=10).json()["data"]
+    listed = httpx2.get(f"{job.first['url']}/models", timeout=10).json()["data"]
     assert [(model["id"], model["version"]) for model in listed] == [("pet-store", 1)]
     base = job.first["url"].removesuffix("/v1")
-    assert httpx.post(f"{base}/load_model", json={"model": "x/y"}, timeout=10).status_code == 404
-    assert httpx.post(f"{base}/reset", timeout=10).status_code == 404
-    wrong = httpx.post(f"{base}/v1/chat/completions", json={"model": "other", "messages": []}, timeout=10)
+    assert httpx2.post(f"{base}/load_model", json={"model": "x/y"}, timeout=10).status_code == 404
+    assert httpx2.post(f"{base}/reset", timeout=10).status_code == 404
+    wrong = httpx2.post(f"{base}/v1/chat/completions", json={"model": "other", "messages": []}, timeout=10)
     assert wrong.status_code == 404
     assert "this server has 'pet-store'" in wrong.json()["error"]["message"]
-    assert httpx.post(f"{base}/v1/chat/completions", content=b"{", timeout=10).status_code == 400
+    assert httpx2.post(f"{base}/v1/chat/completions", content=b"{", timeout=10).status_code == 400
 
 
 def test_the_memory_taken_is_the_memory_planned(job: Job) -> None:
@@ -127,7 +127,7 @@ def test_the_memory_taken_is_the_memory_planned(job: Job) -> None:
 
 def test_answers_are_streamed(job: Job) -> None:
     body = {"messages": [{"role": "user", "content": "When are you open?"}], "max_tokens": 16, "stream": True}
-    with httpx.stream("POST", f"{job.first['url']}/chat/completions", json=body, timeout=120) as response:
+    with httpx2.stream("POST", f"{job.first['url']}/chat/completions", json=body, timeout=120) as response:
         lines = [line for line in response.iter_lines() if line.startswith("data: ")]
     assert len(lines) > 5
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from steps.common import volumes
-from tests.pipeline.commands import fineline, tiny_recipe
+from tests.pipeline.commands import fineline, free_port, tiny_recipe
 
 ROW = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
 
@@ -60,6 +60,11 @@ def test_a_file_that_cannot_be_learnt_from(recipe: str, tmp_path: Path, content:
 
 def test_an_unknown_model(recipe: str) -> None:
     assert "did you mean 'smollm2-135m-instruct'?" in refused(recipe, "-o", "model=smollm2-135m")
+
+
+def test_a_hub_out_of_reach(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    assert "cannot reach http://127.0.0.1:" in refused(recipe, "-o", "model=hf://org/tiny")
 
 
 def test_a_port_in_use(recipe: str) -> None:

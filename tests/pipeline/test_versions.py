@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from steps.common import registry, serving, tracking, volumes
@@ -31,7 +31,7 @@ class Story:
         self.server[called] = serving.server("tiny")
         if gateway := serving.gateway("tiny"):
             body = {"model": "tiny", "messages": [{"role": "user", "content": "when do you have food"}]}
-            answer = httpx.post(f"{gateway.url}/chat/completions", json={**body, "max_tokens": 6}, timeout=60).json()
+            answer = httpx2.post(f"{gateway.url}/chat/completions", json={**body, "max_tokens": 6}, timeout=60).json()
             self.answer[called] = answer["choices"][0]["message"]["content"]
 
 

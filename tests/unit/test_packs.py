@@ -35,7 +35,7 @@ def test_packed_loss_and_gradients_are_those_of_the_rows_alone(tiny_model: Path)
             losses.append(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
         total = torch.stack(losses).sum()
         total.backward()
-        return float(total), model.model.layers[0].mlp.up_proj.weight.grad.clone()
+        return total.item(), model.model.layers[0].mlp.up_proj.weight.grad.clone()
 
     together, gradient = loss_and_gradient([rows])
     apart, each = loss_and_gradient([[r] for r in rows])
@@ -52,4 +52,10 @@ def test_the_loss_is_that_of_transformers(tiny_model: Path) -> None:
     logits, targets = scored_logits(model, tensors)
     ours = torch.nn.functional.cross_entropy(logits, targets)
     theirs = model(input_ids=tensors["input_ids"], labels=tensors["labels"]).loss
-    assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
+
+
+def test_a_pack_is_filled_up_to_one_of_few_lengths() -> None:
+    for length in (1, 15, 16, 17):
+        tensors = to_tensors([row(*range(5, 5 + length))])
+        assert {tensor.shape for tensor in tensors.values()} == {(1, 32 if length == 17 else 16)}

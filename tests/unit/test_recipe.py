@@ -35,7 +35,10 @@ def test_overrides_win_and_take_every_kind_of_value(tmp_path: Path) -> None:
         (GOOD + "tunes: {}", "tunes: unknown key; did you mean 'tune'?"),
         (GOOD + "tune: {epochs: -1}", "tune.epochs: input should be greater than 0, not -1"),
         (GOOD + "tune: {method: qlara}", "tune.method: input should be 'qlora' or 'lora', not 'qlara'"),
-        (GOOD + "evaluate: {questions: [{asks: x}]}", "evaluate.questions.0.ask: is missing (and 1 more)"),
+        (
+            GOOD + "evaluate: {questions: [{asks: x}]}",
+            "evaluate.questions.0.asks: unknown key; did you mean 'ask'? (and 1 more)",
+        ),
         ("name: shop\n", "data: is missing"),
         ("name: Shop!\ndata: {train: x}", "name: string should match pattern"),
         ("- a\n- b\n", "a recipe is a mapping"),

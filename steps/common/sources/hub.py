@@ -52,7 +52,7 @@ def list_hub(uri: str) -> Listing:
 
 
 def _ask(api: Any, repository: str, revision: str) -> Any:
-    import httpx
+    import httpx2
     from huggingface_hub import errors
 
     where = f"model hf://{repository}"
@@ -70,6 +70,6 @@ def _ask(api: Any, repository: str, revision: str) -> Any:
         raise UserError(f"{where}: not found at {api.endpoint}; if it is private, set HF_TOKEN") from None
     except errors.HFValidationError:
         raise UserError(f"{where}: not a repository's name; write hf://ORG/NAME or hf://ORG/NAME@REVISION") from None
-    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
+    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{where}: cannot reach {api.endpoint}: {reason}") from None
