@@ -17,6 +17,7 @@ def _volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINELINE_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("FINELINE_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -84,6 +84,12 @@ def test_an_unknown_run() -> None:
     )
 
 
+def test_the_command_to_type_next_is_as_this_one_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fineline("runs").stdout == "no runs yet; begin with: fineline run\n"
+    monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
+    assert fineline("runs").stdout == "no runs yet; begin with: uv run fineline run\n"
+
+
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
