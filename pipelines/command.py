@@ -1,4 +1,4 @@
-"""The `fineline` command: run, plan, presets, schema, serving, runs.
+"""The `fineline` command: run, plan, presets, schema, serving, runs; submit, status, logs, stop, schedule, render.
 
 Exit codes: 0 done, 1 a fault of ours, 2 a mistake of the user's (one line says which), 3 a new version was refused,
 130 stopped by Ctrl-C.
@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 a fault of ours, 2 a mistake of the user's (one line says 
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 FAULT, USER_MISTAKE = 1, 2
 
@@ -51,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("plan", parents=[recipe, as_json], help="say what a run would do and take, and do nothing")
     commands.add_parser("presets", parents=[as_json], help="list the models that are known")
     commands.add_parser("schema", help="print the recipe's JSON Schema")
+    _add_cluster_commands(commands, recipe, as_json)
+    render = commands.add_parser("render", help="write the manifests of a cluster, from the code")
+    render.add_argument("folder", nargs="?", default="argo", help="where they lie (default: argo)")
+    render.add_argument("--check", action="store_true", help="write nothing; fail when a file differs from the code")
     serving = commands.add_parser("serving", help="list or stop what is served on this machine")
     actions = serving.add_subparsers(dest="action", metavar="list|stop")
     actions.add_parser("list", parents=[as_json], help="list the models served here (the default)")
@@ -58,6 +63,30 @@ def _parser() -> argparse.ArgumentParser:
     stop.add_argument("name", nargs="?", default="", help="the model (default: the only one)")
     commands.add_parser("runs", parents=[as_json], help="list the runs of this machine, the newest first")
     return parser
+
+
+def _add_cluster_commands(commands: Any, recipe: argparse.ArgumentParser, as_json: argparse.ArgumentParser) -> None:
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument("-n", "--namespace", default="", help="where Fineline is installed (default: the context's)")
+    where.add_argument("--context", default="", help="of the kubeconfig (default: the current one)")
+    watch = argparse.ArgumentParser(add_help=False)
+    watch.add_argument("-w", "--watch", action="store_true", help="follow the run to its end")
+    commands.add_parser("submit", parents=[recipe, where, watch, as_json], help="run the whole workflow on a cluster")
+    status = commands.add_parser(
+        "status", parents=[where, watch, as_json], help="show a cluster's runs, or one of them"
+    )
+    status.add_argument("run", nargs="?", default="", help="the run (default: list all)")
+    logs = commands.add_parser("logs", parents=[where], help="print the logs of a run on a cluster")
+    logs.add_argument("run")
+    logs.add_argument("step", nargs="?", default="", help="e.g. tune (default: all)")
+    stop = commands.add_parser("stop", parents=[where], help="stop a run on a cluster; what it took is given back")
+    stop.add_argument("run")
+    schedule = commands.add_parser(
+        "schedule", parents=[recipe, where], help="train again on a cluster, regularly, where something is new"
+    )
+    schedule.add_argument("--at", default="0 3 * * *", metavar="CRON", help="when to look (default: '0 3 * * *')")
+    schedule.add_argument("--time-zone", default="Etc/UTC", help="in which that is meant (default: Etc/UTC)")
+    schedule.add_argument("--remove", metavar="NAME", default="", help="look no more for the model of that name")
 
 
 if __name__ == "__main__":

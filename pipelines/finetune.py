@@ -1,131 +1,140 @@
 """The main job as a Hera WorkflowTemplate: from a base model and a data file to a served, registered, better model.
 
-    plan ─┬─ provision ────────────┬─ tune ─ evaluate ─ register ─ rollout        on exit: release
+    plan ─┬─ provision ────────────┬─ tune ─ evaluate ─ register ─ (approve) ─ rollout        on exit: release
           ├─ pull ─────────────────┤
           └─ tokenizer ─ prepare ──┘
 
 Each task is a plain function of `steps/`; here it gets its image, its volumes and its place in the order.
 """
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
-from hera.workflows import DAG, Env, ExistingVolume, Parameter, WorkflowTemplate, script
-from hera.workflows.models import SecurityContext
+from hera.workflows import DAG, Artifact, Env, NoneArchiveStrategy, Parameter, Suspend, WorkflowTemplate
+from hera.workflows import models as m
 
-from steps.common.volumes import RUNS_SETTING, WEIGHTS_SETTING
+from pipelines.containers import (
+    API_KEY,
+    CONTROL_IMAGE,
+    PROVISION_ACCOUNT,
+    ROLLOUT_ACCOUNT,
+    TUNE_IMAGE,
+    container,
+)
+from pipelines.parameters import RUN, reference, references
+from pipelines.templates import MAIN, ON_EXIT, add_exit_handler, common, one_at_a_time
+from steps.evaluate.page import PAGE
 from steps.evaluate.step import evaluate
 from steps.plan.step import plan
 from steps.prepare.step import prepare
 from steps.provision.step import provision
 from steps.pull.step import pull
 from steps.register.step import register
-from steps.release.step import release
 from steps.rollout.step import rollout
 from steps.tune.step import tune
 
 NAME = "finetune"
-CONTROL_IMAGE, TUNE_IMAGE, SERVE_IMAGE = "fineline-control", "fineline-tune", "fineline-serve"
-WEIGHTS_MOUNT, RUNS_MOUNT = "/weights", "/runs"
+TITLE = "Tune a model on your data"
+DESCRIPTION = (
+    "From a base model and a data file to a served, registered, better model: "
+    "plan, provision and pull and prepare, tune, evaluate, register, rollout."
+)
 # glibc raises the size from which an allocation is given back to the system as a training goes on, and keeps what lies
 # below it in a heap full of holes: on a CPU the peak is then a quarter over what the tensors take (2.5 GiB against 2.0
 # for SmolLM2-135M). Once set, the size stays; a training step takes as long as before.
 TUNE_ENVIRONMENT = [Env(name="MALLOC_MMAP_THRESHOLD_", value=str(4 << 20))]
-
-PARAMETERS = [
-    Parameter(name="recipe", value="pet-store", description="YAML text of a recipe, or the name of one that ships"),
-    Parameter(name="model", value="", description="Model preset or URI; empty: as the recipe says"),
-    Parameter(name="data", value="", description="File of training rows; empty: as the recipe says"),
-    Parameter(
-        name="method",
-        value="recipe",
-        enum=["recipe", "qlora", "lora"],
-        description="qlora: base in 4 bits; lora: base in bf16; recipe: as the recipe says",
-    ),
-    Parameter(name="epochs", value="", description="Passes over the training rows; empty: as the recipe says"),
-    Parameter(
-        name="serve",
-        value="recipe",
-        enum=["recipe", "true", "false"],
-        description="Roll the new version out; recipe: as the recipe says",
-    ),
-]
-
-
-def _task(function: Callable[..., Any], image: str, *, weights: bool = False, environment: Sequence[Env] = ()) -> Any:
-    """Wrap a step; `weights` mounts the weights volume for writing, as only pull needs it."""
-    return script(
-        constructor="runner",
-        image=image,
-        volumes=[
-            ExistingVolume(
-                name="weights", claim_name="fineline-weights", mount_path=WEIGHTS_MOUNT, read_only=not weights
-            ),
-            ExistingVolume(name="runs", claim_name="fineline-runs", mount_path=RUNS_MOUNT),
-        ],
-        env=[
-            Env(name=WEIGHTS_SETTING, value=WEIGHTS_MOUNT),
-            Env(name=RUNS_SETTING, value=RUNS_MOUNT),
-            *environment,
-        ],
-        security_context=SecurityContext(run_as_non_root=True, allow_privilege_escalation=False),
-    )(function)
+REPORT = Artifact(name="page", path=str(PAGE), archive=NoneArchiveStrategy(), optional=True)
+APPROVE, REJECT = "approve", "reject"
 
 
 def build() -> WorkflowTemplate:
     """Return the template; deterministic, and free of heavy imports."""
-    values = {p.name: f"{{{{workflow.parameters.{p.name}}}}}" for p in PARAMETERS}
-    with WorkflowTemplate(name=NAME, entrypoint="main", on_exit="on-exit", arguments=PARAMETERS) as template:
-        do_plan = _task(plan, CONTROL_IMAGE)
-        do_provision = _task(provision, CONTROL_IMAGE)
-        do_pull = _task(pull, TUNE_IMAGE, weights=True)
-        do_prepare = _task(prepare, TUNE_IMAGE)
-        do_tune = _task(tune, TUNE_IMAGE, environment=TUNE_ENVIRONMENT)
-        do_evaluate = _task(evaluate, TUNE_IMAGE)
-        do_register = _task(register, CONTROL_IMAGE)
-        do_rollout = _task(rollout, SERVE_IMAGE)
-        do_release = _task(release, CONTROL_IMAGE)
-        with DAG(name="main"):
-            planned = do_plan(name="plan", arguments={"run": "{{workflow.name}}", **values})
-            resolved = {"resolved": planned.get_parameter("resolved")}
-            ready = do_provision(name="provision", arguments=resolved)
-            pulled = do_pull(name="pull", arguments={**resolved, "files": "all"})
-            tokenizer = do_pull(name="tokenizer", arguments={**resolved, "files": "tokenizer"})
-            folder = tokenizer.get_parameter("folder").with_name("tokenizer_folder")
-            prepared = do_prepare(name="prepare", arguments=[planned.get_parameter("resolved"), folder])
-            given = {
-                **resolved,
-                "base_folder": pulled.get_parameter("folder"),
-                "rows_folder": prepared.get_parameter("folder"),
-                "rows_digest": prepared.get_parameter("digest"),
-                "device": ready.get_parameter("device"),
-            }
-            tuned = do_tune(name="tune", arguments=given)
-            adapter = {"adapter_folder": tuned.get_parameter("adapter_folder")}
-            judged = do_evaluate(name="evaluate", arguments={**given, **adapter})
-            common = {
-                **resolved,
-                **adapter,
-                "base_folder": pulled.get_parameter("folder"),
-                "report": judged.get_parameter("report"),
-            }
-            registered = do_register(
-                name="register",
-                arguments={
-                    **common,
-                    "rows_digest": prepared.get_parameter("digest"),
-                    "adapter_sha256": tuned.get_parameter("adapter_sha256"),
-                },
-            )
-            served = do_rollout(
-                name="rollout",
-                arguments={**common, "version": registered.get_parameter("version")},
-                when=f"{planned.get_parameter('serve').value} == true",
-            )
-            planned >> [ready, pulled, tokenizer]
-            tokenizer >> prepared
-            [ready, pulled, prepared] >> tuned >> judged >> registered >> served
-        with DAG(name="on-exit"):
-            ended = {"run": "{{workflow.name}}", "status": "{{workflow.status}}", "recipe": values["recipe"]}
-            do_release(name="release", arguments=ended)
+    with WorkflowTemplate(
+        name=NAME,
+        on_exit=ON_EXIT,
+        arguments=RUN,
+        synchronization=one_at_a_time(reference("name")),
+        **common(TITLE, DESCRIPTION),
+    ) as template:
+        add_main()
+        add_exit_handler(RUN)
     return template
+
+
+def add_main() -> None:
+    """Add the DAG of a run, and the templates of its tasks."""
+    do_plan = container(plan, CONTROL_IMAGE, hours=1, memory="512Mi", reaches_out=True)
+    do_provision = container(provision, CONTROL_IMAGE, hours=2, memory="128Mi", account=PROVISION_ACCOUNT)
+    do_pull = container(pull, TUNE_IMAGE, hours=12, memory="512Mi", writes_weights=True, reaches_out=True)
+    do_prepare = container(prepare, TUNE_IMAGE, hours=6, memory="512Mi")
+    do_tune = container(tune, TUNE_IMAGE, hours=72, memory="2Gi", environment=TUNE_ENVIRONMENT)
+    do_evaluate = container(evaluate, TUNE_IMAGE, hours=12, memory="1Gi", artifacts=[REPORT])
+    do_register = container(register, CONTROL_IMAGE, hours=1, memory="256Mi")
+    do_rollout = container(
+        rollout, CONTROL_IMAGE, hours=2, memory="256Mi", account=ROLLOUT_ACCOUNT, environment=API_KEY
+    )
+    approve = _approval()
+    with DAG(name=MAIN):
+        wanted = {name: value for name, value in references().items() if name != "approval"}
+        planned = do_plan(name="plan", arguments={"run": "{{workflow.name}}", **wanted})
+        resolved = {"resolved": planned.get_parameter("resolved")}
+        model = {"model": planned.get_parameter("model")}
+        ready = do_provision(name="provision", arguments=resolved)
+        pulled = do_pull(name="pull", arguments={**model, "files": "all"})
+        tokenizer = do_pull(name="tokenizer", arguments={**model, "files": "tokenizer"})
+        folder = tokenizer.get_parameter("folder").with_name("tokenizer_folder")
+        prepared = do_prepare(name="prepare", arguments=[planned.get_parameter("resolved"), folder])
+        given = {
+            **resolved,
+            "base_folder": pulled.get_parameter("folder"),
+            "rows_folder": prepared.get_parameter("folder"),
+            "rows_digest": prepared.get_parameter("digest"),
+            "device": ready.get_parameter("device"),
+        }
+        tuned = do_tune(name="tune", arguments=given)
+        adapter = {"adapter_folder": tuned.get_parameter("adapter_folder")}
+        judged = do_evaluate(name="evaluate", arguments={**given, **adapter})
+        to_serve = {
+            **resolved,
+            **adapter,
+            "base_folder": pulled.get_parameter("folder"),
+            "report": judged.get_parameter("report"),
+        }
+        of_a_version = {
+            "rows_digest": prepared.get_parameter("digest"),
+            "adapter_sha256": tuned.get_parameter("adapter_sha256"),
+        }
+        registered = do_register(name="register", arguments={**to_serve, **of_a_version})
+        to_be_served = f"{planned.get_parameter('serve').value} == true"
+        approved = approve(
+            name="approve",
+            arguments={"verdict": judged.get_parameter("verdict")},
+            when=f"{to_be_served} && {reference('approval')} == true",
+        )
+        served = do_rollout(
+            name="rollout",
+            arguments={**to_serve, "version": registered.get_parameter("version")},
+            when=f"{to_be_served} && {approved.get_parameter('decision').value} == {APPROVE}",
+        )
+        planned >> [ready, pulled, tokenizer]
+        tokenizer >> prepared
+        [ready, pulled, prepared] >> tuned >> judged >> registered >> approved >> served
+
+
+def _approval() -> Any:
+    """Return the pause before the rollout; skipped unless the run's parameter `approval` is true.
+
+    Resumed without a word, as by `argo resume`, it goes on. That is also the word of a pause that was skipped: without a
+    default Argo ends the run there (https://github.com/argoproj/argo-workflows/blob/main/docs/enhanced-depends-logic.md).
+    """
+    said = Parameter(
+        name="decision",
+        default=APPROVE,
+        enum=[APPROVE, REJECT],
+        description="approve: roll the new version out; reject: it stays registered, as candidate",
+    )
+    supplied = m.ValueFrom(supplied=m.SuppliedValueFrom(), default=APPROVE)
+    return Suspend(
+        name="approve",
+        inputs=[said, Parameter(name="verdict", description="What the evaluation says of it")],
+        outputs=[Parameter(name="decision", value_from=supplied)],
+    )

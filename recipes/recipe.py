@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")]
+Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,48}[a-z0-9])?$")]
 
 
 class Part(BaseModel):
@@ -101,7 +101,9 @@ class Serve(Part):
 class Recipe(Part):
     """What a user wants: model, data, tuning, gate, registry, serving."""
 
-    name: Name = Field(description="Of the registered and served model: lower-case letters, digits and dashes.")
+    name: Name = Field(
+        description="Of the registered and served model: lower-case letters, digits and dashes, a letter first."
+    )
     model: str = Field(
         default="smollm2-135m-instruct:pypi",
         min_length=1,
@@ -113,6 +115,11 @@ class Recipe(Part):
     gate: Gate = Gate()
     registry: Registry = Registry()
     serve: Serve = Serve()
+    secrets: Name = Field(
+        default="fineline",
+        description="Begin of the names of the Secrets that a cluster's steps read where they are there: NAME-hub, "
+        "NAME-object-store, NAME-mlflow, NAME-api-key, NAME-webhook.",
+    )
 
     @model_validator(mode="after")
     def _no_workflow_references(self) -> "Recipe":

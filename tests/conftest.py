@@ -12,6 +12,13 @@ TEMPLATE = (
 WORDS = "we are open on monday when do you have food for cats dogs fish hamsters birds yes no a in of it is happy tails".split()  # noqa: SIM905
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests run in one process, one after another: they share what their fixtures took minutes to make."""
+    for item in items:
+        if "cluster" not in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
 @pytest.fixture(autouse=True)
 def _volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINELINE_WEIGHTS", str(tmp_path / "weights"))

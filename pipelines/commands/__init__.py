@@ -26,6 +26,14 @@ def run_command(parsed: argparse.Namespace) -> int:
         from pipelines.commands.plan import plan
 
         return plan(parsed.recipe, parsed.override, as_json=parsed.json)
+    if parsed.command == "render":
+        from pipelines.commands.render import render
+
+        return render(parsed.folder, check=parsed.check)
+    if parsed.command == "schedule":
+        return _schedule(parsed)
+    if parsed.command in ("submit", "status", "logs", "stop"):
+        return _on_the_cluster(parsed)
     from pipelines.commands import show
 
     if parsed.command == "presets":
@@ -37,3 +45,27 @@ def run_command(parsed: argparse.Namespace) -> int:
     if parsed.action == "stop":
         return show.stop_serving(parsed.name)
     return show.serving_list(as_json=getattr(parsed, "json", False))
+
+
+def _schedule(parsed: argparse.Namespace) -> int:
+    from pipelines.cluster.connection import Connection
+    from pipelines.commands.schedule import schedule, unschedule
+
+    connection = Connection(parsed.namespace, parsed.context)
+    if parsed.remove:
+        return unschedule(connection, parsed.remove)
+    return schedule(connection, parsed.recipe, parsed.override, parsed.at, parsed.time_zone)
+
+
+def _on_the_cluster(parsed: argparse.Namespace) -> int:
+    from pipelines.cluster.argo_server import connect
+    from pipelines.commands import submit
+
+    connection = connect(parsed.namespace, parsed.context)
+    if parsed.command == "submit":
+        return submit.submit(connection, parsed.recipe, parsed.override, watch=parsed.watch, as_json=parsed.json)
+    if parsed.command == "status":
+        return submit.status(connection, parsed.run, watch=parsed.watch, as_json=parsed.json)
+    if parsed.command == "logs":
+        return submit.logs(connection, parsed.run, parsed.step)
+    return submit.stop(connection, parsed.run)

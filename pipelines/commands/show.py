@@ -2,27 +2,15 @@
 
 import json
 import time
-from collections.abc import Sequence
-
-from rich.console import Console
-from rich.table import Table
 
 from pipelines.commands.result import served_line
+from pipelines.commands.table import print_table
 from pipelines.commands.typed import command
 from pipelines.machine import record
 from presets.model_preset import model_presets
 from recipes.recipe import Recipe
 from steps.common import serving
 from steps.common.errors import UserError
-
-
-def _print(title: str, columns: list[str], rows: Sequence[tuple[str, ...]]) -> None:
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console(highlight=False).print(table)
 
 
 def presets(*, as_json: bool) -> int:
@@ -41,7 +29,7 @@ def presets(*, as_json: bool) -> int:
         for p in known
         for source in p.sources
     ]
-    _print("models", ["name", "parameters", "context", "licence"], rows)
+    print_table("models", ["name", "parameters", "context", "licence"], rows)
     return 0
 
 
@@ -72,7 +60,7 @@ def runs(*, as_json: bool) -> int:
     if not rows:
         print(f"no runs yet; begin with: {command('fineline run')}")
         return 0
-    _print("runs", ["run", "started", "phase", "version", "message"], rows)
+    print_table("runs", ["run", "started", "phase", "version", "message"], rows)
     return 0
 
 
@@ -85,7 +73,7 @@ def serving_list(*, as_json: bool) -> int:
     elif not found:
         print(f"nothing is served; '{command('fineline run')}' serves a model when it is done")
     else:
-        _print(
+        print_table(
             "served models", ["model", "version", "url", "state"], [served_line(g, s, time.time()) for g, s in found]
         )
     return 0

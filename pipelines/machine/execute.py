@@ -12,11 +12,12 @@ from filelock import Timeout
 from pipelines.machine.process import TaskProcess
 from pipelines.machine.record import Node, Phase, Run
 from pipelines.machine.references import fill
-from pipelines.machine.workflow import Machine, Task
-from steps.common.errors import INTERRUPTED
+from pipelines.machine.workflow import Machine, Pause, Task
+from steps.common.errors import INTERRUPTED, USER_ERROR
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 120.0  # for a training to end its step and write a checkpoint
+NOBODY_TO_ASK = "an approval is waited for on a cluster alone; set the parameter approval to false"
 DONE = {Phase.SUCCEEDED, Phase.SKIPPED}
 
 Tell = Callable[[str, Node, str], None]
@@ -65,7 +66,11 @@ class Execution:
             self._execute(self.machine.tasks)
             self._judge()
             if self.run.phase is not Phase.INTERRUPTED and self.machine.on_exit:
-                self._values["workflow.status"] = self.run.phase.value
+                self._values |= {
+                    "workflow.status": self.run.phase.value,
+                    "workflow.duration": f"{time.time() - self.run.started:f}",
+                    "workflow.failures": self._failures(),
+                }
                 self._execute(self.machine.on_exit)
         finally:
             for number, handler in before.items():
@@ -115,19 +120,24 @@ class Execution:
         if any(node.phase not in DONE for node in before):
             self._end(task.name, Node(phase=Phase.OMITTED))
             return None
-        if task.when and fill(task.when[0], self._values) != fill(task.when[1], self._values):
+        if any(fill(left, self._values) != fill(right, self._values) for left, right in task.when):
+            if isinstance(task.does, Pause):
+                self._values |= {f"tasks.{task.name}.outputs.parameters.{k}": v for k, v in task.does.defaults.items()}
             self._end(task.name, Node(phase=Phase.SKIPPED))
+            return None
+        if isinstance(task.does, Pause):
+            self._end(task.name, Node(phase=Phase.FAILED, exit_code=USER_ERROR, message=NOBODY_TO_ASK))
             return None
         inputs = self._inputs(task)
         kept = self.run.node(task.name)
         if kept and kept.phase is Phase.SUCCEEDED and self.run.inputs(task.name) == inputs:
             self._end(task.name, kept.model_copy(update={"message": "done before"}))
             return None
-        return TaskProcess(self.run, task, inputs, self.folders)
+        return TaskProcess(self.run, task.name, task.does, inputs, self.folders)
 
     def _inputs(self, task: Task) -> dict[str, str]:
         given = {name: fill(value, self._values) for name, value in task.arguments.items()}
-        inputs = {name: given.get(name, default) for name, default in task.script.inputs.items()}
+        inputs = {name: given.get(name, default) for name, default in task.does.inputs.items()}
         missing = [name for name, value in inputs.items() if value is None]
         if missing:
             raise ValueError(f"task {task.name}: input {missing[0]!r} has neither an argument nor a default")
@@ -159,6 +169,11 @@ class Execution:
             self.run.message = f"{name}: {self._verdict(name) or node.message}"
         else:
             self.run.phase, self.run.exit_code, self.run.message = Phase.SUCCEEDED, 0, ""
+
+    def _failures(self) -> str:
+        """Return the tasks that failed, as far as our exit handler reads Argo's list of them."""
+        failed = [(name, node) for name, node in self.nodes.items() if node.phase is Phase.FAILED]
+        return json.dumps([{"displayName": name, "message": self._verdict(name) or n.message} for name, n in failed])
 
     def _verdict(self, task: str) -> str:
         """A step that ends with an exit code of its own has written its outputs all the same."""

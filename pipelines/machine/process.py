@@ -11,7 +11,7 @@ import time
 from pathlib import Path, PurePosixPath
 
 from pipelines.machine.record import INPUTS, LOG, OUTPUTS, PROGRESS, Node, Phase, Run
-from pipelines.machine.workflow import Task
+from pipelines.machine.workflow import Script
 from steps.common.progress import PREFIX
 
 HERA_OUTPUTS = "hera__outputs_directory"
@@ -22,17 +22,18 @@ DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 class TaskProcess:
     """A task that runs."""
 
-    def __init__(self, run: Run, task: Task, inputs: dict[str, str], folders: dict[str, Path]) -> None:
+    def __init__(self, run: Run, task: str, script: Script, inputs: dict[str, str], folders: dict[str, Path]) -> None:
         """Start it.
 
         Args:
             run: whose task it is.
-            task: what to run.
+            task: its name.
+            script: what to run.
             inputs: its input parameters, references filled in.
             folders: a folder for each volume.
         """
-        self.task = task
-        self.folder = run.task_folder(task.name)
+        self.script = script
+        self.folder = run.task_folder(task)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         parameters = [{"name": name, "value": value} for name, value in inputs.items()]
@@ -43,7 +44,7 @@ class TaskProcess:
             "-m",
             "hera.workflows.runner",
             "-e",
-            task.script.entrypoint,
+            script.entrypoint,
             str(self.folder / INPUTS),
         ]
         with (self.folder / LOG).open("wb") as log:
@@ -60,8 +61,8 @@ class TaskProcess:
 
     def _environment(self, folders: dict[str, Path]) -> dict[str, str]:
         """The step's settings with paths on volumes turned into paths of this machine."""
-        mounted = {mount.path: folders[mount.volume] for mount in self.task.script.mounts}
-        own = {name: _mapped(value, mounted) for name, value in self.task.script.env.items()}
+        mounted = {mount.path: folders[mount.volume] for mount in self.script.mounts}
+        own = {name: _mapped(value, mounted) for name, value in self.script.env.items()}
         own[HERA_OUTPUTS] = str(self.folder / OUTPUTS)
         own["ARGO_PROGRESS_FILE"] = str(self.folder / PROGRESS)
         # A folder of the user's that is named like one of our packages must not be imported instead.
@@ -80,9 +81,7 @@ class TaskProcess:
         if code is None:
             return None
         seconds = time.monotonic() - self.started
-        missing = [
-            name for name in self.task.script.outputs if not (self.folder / OUTPUTS / "parameters" / name).exists()
-        ]
+        missing = [name for name in self.script.outputs if not (self.folder / OUTPUTS / "parameters" / name).exists()]
         if code == 0 and not missing:
             return Node(phase=Phase.SUCCEEDED, seconds=seconds)
         if code == 0:

@@ -1,7 +1,9 @@
 """Reads a built workflow into what a run on one machine needs; what it would not honour is refused by name.
 
-Settings that only place a container on a cluster (image, security context) have no meaning here and are passed over;
-they are listed, so that nothing else is.
+Settings that only place a pod on a cluster (image, account, security), guard it against a cluster's accidents (retries
+of a lost pod, deadlines) or tidy up after it have no meaning for a process of this machine and are passed over; they are
+listed, so that nothing else is. So are values that come from a ConfigMap or a Secret: here a step has the environment of
+whoever runs it.
 """
 
 import re
@@ -9,7 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-ONLY_ON_A_CLUSTER = {"image", "securityContext"}
+OF_A_CLUSTERS_WORKFLOW = {
+    "serviceAccountName",
+    "securityContext",
+    "podGC",
+    "ttlStrategy",
+    "workflowMetadata",
+    "synchronization",  # of runs on one machine, each step holds a lock on what it writes
+}
+OF_A_POD = {"metadata", "serviceAccountName", "activeDeadlineSeconds", "retryStrategy"}
+OF_A_CONTAINER = {"image", "imagePullPolicy", "envFrom", "resources", "securityContext"}
 RUNNER = ["-m", "hera.workflows.runner", "-e"]
 EQUALS = re.compile(r"\s*(?P<left>\S+)\s*==\s*(?P<right>\S+)\s*")
 
@@ -39,14 +50,23 @@ class Script:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """A template that waits for a person's word; when it is skipped its outputs have their defaults."""
+
+    name: str
+    inputs: dict[str, str | None]
+    defaults: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Task:
     """A task of a DAG."""
 
     name: str
-    script: Script
+    does: Script | Pause
     arguments: dict[str, str]
     after: list[str]
-    when: tuple[str, str] | None  # two texts that must be the same once their references are filled in
+    when: list[tuple[str, str]]  # pairs of texts that must be the same once their references are filled in
 
 
 @dataclass(frozen=True)
@@ -67,7 +87,7 @@ def read(workflow: Mapping[str, Any]) -> Machine:
     """
     where = f"workflow {workflow['metadata'].get('name', '')}"
     spec = workflow["spec"]
-    _only(where, spec, {"entrypoint", "onExit", "templates", "arguments"})
+    _only(where, spec, {"entrypoint", "onExit", "templates", "arguments"} | OF_A_CLUSTERS_WORKFLOW)
     _only(where, spec.get("arguments", {}), {"parameters"})
     templates = {template["name"]: template for template in spec["templates"]}
     parameters = {p["name"]: str(p["value"]) for p in spec.get("arguments", {}).get("parameters", [])}
@@ -97,32 +117,42 @@ def _task(templates: dict[str, dict[str, Any]], task: dict[str, Any]) -> Task:
     for parameter in task.get("arguments", {}).get("parameters", []):
         _only(f"{where}, argument {parameter['name']}", parameter, {"name", "value"})
         arguments[parameter["name"]] = str(parameter["value"])
-    script = _script(templates[task["template"]])
-    unknown = sorted(arguments.keys() - script.inputs.keys())
+    template = templates[task["template"]]
+    does = _pause(template) if "suspend" in template else _script(template)
+    unknown = sorted(arguments.keys() - does.inputs.keys())
     if unknown:
         raise UnsupportedError(f"{where}: its template has no input {unknown[0]!r}")
     after = [part.strip() for part in task.get("depends", "").split("&&") if part.strip()]
     if odd := [part for part in after if not re.fullmatch(r"[\w-]+", part)]:
         raise UnsupportedError(f"{where}: a run on one machine does not understand the dependency {odd[0]!r}")
-    return Task(task["name"], script, arguments, after, _when(where, task.get("when")))
+    return Task(task["name"], does, arguments, after, _when(where, task.get("when")))
 
 
-def _when(where: str, text: str | None) -> tuple[str, str] | None:
-    if not text:
-        return None
-    match = EQUALS.fullmatch(text)
-    if not match or "{{=" in text:
+def _when(where: str, text: str | None) -> list[tuple[str, str]]:
+    matches = [EQUALS.fullmatch(part) for part in text.split("&&")] if text else []
+    if not all(matches) or "{{=" in (text or ""):
         raise UnsupportedError(f"{where}: a run on one machine does not understand the condition {text!r}")
-    return match["left"], match["right"]
+    return [(match["left"], match["right"]) for match in matches if match]
+
+
+def _pause(template: dict[str, Any]) -> Pause:
+    where = f"template {template['name']}"
+    _only(where, template, {"name", "inputs", "outputs", "suspend"})
+    _only(where, template["suspend"], set())
+    inputs = {p["name"]: p.get("default") for p in template.get("inputs", {}).get("parameters", [])}
+    outputs = template.get("outputs", {}).get("parameters", [])
+    return Pause(template["name"], inputs, {p["name"]: p["valueFrom"]["default"] for p in outputs})
 
 
 def _script(template: dict[str, Any]) -> Script:
     where = f"template {template['name']}"
-    _only(where, template, {"name", "inputs", "outputs", "script", "volumes"})
+    _only(where, template, {"name", "inputs", "outputs", "script", "volumes"} | OF_A_POD)
     _only(where, template.get("inputs", {}), {"parameters"})
-    _only(where, template.get("outputs", {}), {"parameters"})
+    _only(where, template.get("outputs", {}), {"parameters", "artifacts"})
+    if kept := [a["name"] for a in template.get("outputs", {}).get("artifacts", []) if not a.get("optional")]:
+        raise UnsupportedError(f"{where}: a run on one machine keeps no artifacts, and {kept[0]!r} is not optional")
     script = template["script"]
-    _only(where, script, {"source", "command", "args", "env", "volumeMounts"} | ONLY_ON_A_CLUSTER)
+    _only(where, script, {"source", "command", "args", "env", "volumeMounts"} | OF_A_CONTAINER)
     if script["args"][:3] != RUNNER or script["source"] != "{{inputs.parameters}}":
         raise UnsupportedError(f"{where}: a run on one machine does not understand a script without Hera's runner")
     inputs, outputs, env, mounts = {}, {}, {}, []
@@ -134,9 +164,12 @@ def _script(template: dict[str, Any]) -> Script:
         _only(f"{where}, output {parameter['name']}", parameter["valueFrom"], {"path"})
         outputs[parameter["name"]] = parameter["valueFrom"]["path"]
     for variable in script.get("env", []):
-        _only(f"{where}, environment variable {variable['name']}", variable, {"name", "value"})
-        env[variable["name"]] = variable["value"]
+        _only(f"{where}, environment variable {variable['name']}", variable, {"name", "value", "valueFrom"})
+        if "value" in variable:
+            env[variable["name"]] = variable["value"]
+    claimed = {volume["name"] for volume in template.get("volumes", []) if "persistentVolumeClaim" in volume}
     for mount in script.get("volumeMounts", []):
         _only(f"{where}, volume {mount['name']}", mount, {"name", "mountPath", "readOnly"})
-        mounts.append(Mount(mount["name"], mount["mountPath"]))
+        if mount["name"] in claimed:  # the others are empty at the start: this machine's own /tmp
+            mounts.append(Mount(mount["name"], mount["mountPath"]))
     return Script(template["name"], script["args"][3], inputs, outputs, env, mounts)

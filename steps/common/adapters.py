@@ -18,6 +18,7 @@ class Base(BaseModel):
     digest: str
     method: str
     quantised: list[str]  # names of the linear layers that were in NF4; none with method "lora"
+    packages: dict[str, str]  # versions of what it was learnt with
 
 
 def read_base(adapter: Path) -> Base:
@@ -32,4 +33,6 @@ def adapter_sha256(adapter: Path) -> str:
 
 def merged_key(adapter: Path) -> str:
     """Return the address of this adapter merged into its base."""
-    return digest_of([read_base(adapter).model_dump(), sha256_of(adapter / CONFIG), adapter_sha256(adapter)])
+    return digest_of(
+        [read_base(adapter).model_dump(exclude={"packages"}), sha256_of(adapter / CONFIG), adapter_sha256(adapter)]
+    )

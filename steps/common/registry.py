@@ -1,11 +1,15 @@
 """MLflow's model registry, as far as more than one step needs it. Loads no torch."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 CHAMPION = "champion"
 CANDIDATE = "candidate"
+CHAMPION_SINCE = "fineline.champion_since"  # tag of a version: seconds since 1970
 ADAPTER_FOLDER = "peft"
+RESOLVED_FILE, EVALUATION_FILE = "resolved.json", "evaluation.json"  # of a version, beside its adapter
+MADE_FROM = "fineline.made_from"  # tag of a version: see `resolved.made_from`
 
 
 def version_at(store: Any, name: str, alias: str) -> Any | None:
@@ -16,6 +20,23 @@ def version_at(store: Any, name: str, alias: str) -> Any | None:
         return store.get_model_version_by_alias(name, alias)
     except MlflowException:
         return None
+
+
+def make_champion(store: Any, name: str, version: int) -> None:
+    """Let the alias point at the version, and note when: an alias keeps no history."""
+    store.set_registered_model_alias(name, CHAMPION, version)
+    store.set_model_version_tag(name, str(version), CHAMPION_SINCE, f"{time.time():.0f}")
+
+
+def champion_before(store: Any, name: str) -> Any | None:
+    """Return the version that was champion before the one that is, or None where there was none."""
+    now = version_at(store, name, CHAMPION)
+    been = [
+        v
+        for v in store.search_model_versions(f"name = '{name}'")
+        if CHAMPION_SINCE in v.tags and (now is None or v.version != now.version)
+    ]
+    return max(been, key=lambda v: float(v.tags[CHAMPION_SINCE]), default=None)
 
 
 def version_of(store: Any, name: str, adapter_sha256: str, base_digest: str) -> Any | None:
@@ -32,7 +53,12 @@ def version_of(store: Any, name: str, adapter_sha256: str, base_digest: str) -> 
 
 def download_adapter(store: Any, version: Any, folder: Path) -> Path:
     """Copy a version's adapter below `folder` and return its folder."""
+    return download(store, version, ADAPTER_FOLDER, folder)
+
+
+def download(store: Any, version: Any, part: str, folder: Path) -> Path:
+    """Copy a file or a folder of a version below `folder` and return where it is."""
     from mlflow.artifacts import download_artifacts
 
     uri = store.get_model_version_download_uri(version.name, str(version.version))
-    return Path(download_artifacts(f"{uri}/{ADAPTER_FOLDER}", dst_path=str(folder), tracking_uri=store.tracking_uri))
+    return Path(download_artifacts(f"{uri}/{part}", dst_path=str(folder), tracking_uri=store.tracking_uri))

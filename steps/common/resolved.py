@@ -4,6 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 from presets.model_preset import Architecture
 from recipes.recipe import Recipe
+from steps.common.files import digest_of
 
 
 class Fixed(BaseModel):
@@ -67,6 +68,18 @@ class Tracking(Fixed):
 
     uri: str
     run_id: str
+
+
+def made_from(resolved: "Resolved") -> str:
+    """Return a digest of all that a version depends on: base commit, data, recipe; not where things lie or are served.
+
+    Two runs with the same digest learn the same.
+    """
+    recipe = resolved.recipe.model_dump(mode="json", exclude={"data": {"train", "validation"}, "registry": True})
+    for place in ("serve", "model", "secrets"):
+        recipe.pop(place, None)
+    held_out = resolved.data.validation.sha256 if resolved.data.validation else ""
+    return digest_of([resolved.model.digest, resolved.data.train.sha256, held_out, recipe])
 
 
 class Resolved(Fixed):

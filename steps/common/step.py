@@ -1,4 +1,8 @@
-"""Turns a step's errors into an exit code and one line, where the step is a process of its own."""
+"""Turns a step's errors into an exit code and one line, where the step is a process of its own.
+
+In a cluster that line is also the container's termination message, which Argo puts on the node: it is what a person sees
+in the UI without opening a log.
+"""
 
 import errno
 import functools
@@ -6,9 +10,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from steps.common import certificates
 from steps.common.errors import GATE_REFUSED, INTERRUPTED, USER_ERROR, InterruptedStepError, RefusedError, UserError
+
+TERMINATION_LOG = Path("/dev/termination-log")  # Kubernetes mounts it into every container
+LONGEST_MESSAGE = 1000
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,16 +38,26 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         # By default SIGTERM ends a process on the spot; like this every `finally` still cleans up behind the step.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
+        certificates.trust_them()
         try:
-            return function(*args, **kwargs)
+            output = function(*args, **kwargs)
         except Exception as error:
             code, line = _ending(error)
+            _last_words(line or f"{type(error).__name__}: {error}")
             if not code:
                 raise
             print(f"error: {line}", file=sys.stderr, flush=True)
             sys.exit(code)
+        if getattr(output, "exit_code", None):
+            _last_words(str(getattr(output, "verdict", "")))
+        return output
 
     return process
+
+
+def _last_words(text: str) -> None:
+    if TERMINATION_LOG.is_file() and os.access(TERMINATION_LOG, os.W_OK):
+        TERMINATION_LOG.write_text(" ".join(text.split())[:LONGEST_MESSAGE])
 
 
 def _ending(error: Exception) -> tuple[int, str]:

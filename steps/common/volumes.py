@@ -45,6 +45,11 @@ def tuning(key: str) -> Path:
     return runs() / "tunings" / key[:16]
 
 
+def restored_version(name: str, version: int) -> Path:
+    """Folder of a version that was brought back from the registry."""
+    return runs() / "restored" / name / str(version)
+
+
 def merged_model(key: str) -> Path:
     """Folder of a base model with an adapter merged into it."""
     return runs() / "merged" / key[:16]

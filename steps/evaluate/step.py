@@ -19,6 +19,7 @@ from steps.common.progress import say
 from steps.common.resolved import Device, Resolved
 from steps.common.step import step
 from steps.evaluate.gate import Verdict, judge, meets
+from steps.evaluate.page import for_argo, render
 from steps.evaluate.score import Score, Turns, score
 
 FORMAT = 1  # of what is kept of a score; raised when scoring changes
@@ -77,6 +78,9 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:  # noqa: A002 - the name i
     )
     file = volumes.run_folder(resolved.run or "unnamed") / "evaluation.json"
     write_text(file, json.dumps(report, indent=2) + "\n")
+    page = render(report, resolved)
+    write_text(file.with_suffix(".html"), page)
+    for_argo(page)
     _record(resolved, {"base": base, "candidate": candidate, "champion": champion}, verdict, file)
     say(verdict.in_words())
     code = 0 if verdict.passed else GATE_REFUSED
@@ -154,3 +158,4 @@ def _record(resolved: Resolved, scores: dict[str, Score | None], verdict: Verdic
             store.log_metric(run, f"{who}/perplexity", found.perplexity)
     store.set_tag(run, "fineline.verdict", verdict.in_words())
     store.log_artifact(run, str(file))
+    store.log_artifact(run, str(file.with_suffix(".html")))

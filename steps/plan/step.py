@@ -8,10 +8,10 @@ from hera.workflows.io import Input, Output
 from presets.memory import GIB
 from recipes.read import RecipeError, load
 from recipes.recipe import Recipe
-from steps.common import tracking
+from steps.common import cluster, tracking
 from steps.common.code import code_version
 from steps.common.errors import UserError
-from steps.common.resolved import Quote, Resolved, Tracking
+from steps.common.resolved import Quote, Resolved, ResolvedModel, Tracking
 from steps.common.step import step
 from steps.plan.data import look
 from steps.plan.model import resolve_model
@@ -27,17 +27,20 @@ class PlanInput(Input):
 
     run: Annotated[str, Parameter(description="The run's name")] = ""
     recipe: Annotated[str, Parameter(description="YAML text of a recipe, or the name of one that ships")]
+    name: Annotated[str, Parameter(description="Name of the registered and served model")] = ""
     model: Annotated[str, Parameter(description="Model preset or URI")] = ""
     data: Annotated[str, Parameter(description="File of training rows")] = ""
     method: Annotated[Method, Parameter(description="How the adapter is tuned")] = "recipe"
     epochs: Annotated[str, Parameter(description="Passes over the training rows")] = ""
     serve: Annotated[Choice, Parameter(description="Serve the new version")] = "recipe"
+    secrets: Annotated[str, Parameter(description="Begin of the names of the Secrets that the steps were given")] = ""
 
 
 class PlanOutput(Output):
-    """The resolved recipe, the quote in words, and whether there is something to roll out."""
+    """The resolved recipe, the base model out of it, the quote in words, and whether there is something to roll out."""
 
     resolved: Resolved
+    model: ResolvedModel
     quote: str
     serve: bool
 
@@ -52,7 +55,12 @@ def plan(input: PlanInput) -> PlanOutput:  # noqa: A002 - the name is Argo's
     resolved = resolve(input)
     if input.run:
         resolved = resolved.model_copy(update={"tracking": _open(resolved)})
-    return PlanOutput(resolved=resolved, quote=in_words(resolved.quote), serve=resolved.recipe.serve.enabled)
+    return PlanOutput(
+        resolved=resolved,
+        model=resolved.model,
+        quote=in_words(resolved.quote),
+        serve=resolved.recipe.serve.enabled,
+    )
 
 
 def resolve(input: PlanInput) -> Resolved:  # noqa: A002
@@ -68,7 +76,7 @@ def resolve(input: PlanInput) -> Resolved:  # noqa: A002
         raise UserError(
             f"data.max_tokens: {recipe.data.max_tokens} is over the {model.architecture.context} of the model"
         )
-    if recipe.serve.enabled:
+    if recipe.serve.enabled and not cluster.serve_image():
         check_port(recipe)
     return Resolved(
         run=input.run,
@@ -82,14 +90,20 @@ def resolve(input: PlanInput) -> Resolved:  # noqa: A002
 
 
 def _recipe(input: PlanInput) -> Recipe:  # noqa: A002
-    set_by_hand = {"model": input.model, "data.train": input.data, "tune.epochs": input.epochs}
+    set_by_hand = {"name": input.name, "model": input.model, "data.train": input.data, "tune.epochs": input.epochs}
     chosen = {"tune.method": input.method, "serve.enabled": input.serve}
     overrides = {key: value for key, value in set_by_hand.items() if value}
     overrides |= {key: value for key, value in chosen.items() if value != "recipe"}
     try:
-        return load(input.recipe, overrides)
+        recipe = load(input.recipe, overrides)
     except RecipeError as error:
         raise UserError(str(error)) from None
+    if input.secrets and input.secrets != recipe.secrets:
+        raise UserError(
+            f"secrets: the recipe says {recipe.secrets!r} and the run was given the Secrets of {input.secrets!r}; "
+            f"set the parameter 'secrets' to {recipe.secrets!r} too"
+        )
+    return recipe
 
 
 def in_words(quote: Quote) -> str:

@@ -6,7 +6,7 @@ from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
 from steps.common.progress import say
-from steps.common.resolved import Resolved
+from steps.common.resolved import ResolvedModel
 from steps.common.step import step
 from steps.pull.publish import publish_model, publish_tokenizer
 
@@ -14,7 +14,7 @@ from steps.pull.publish import publish_model, publish_tokenizer
 class PullInput(Input):
     """What to fetch."""
 
-    resolved: Resolved
+    model: ResolvedModel
     files: Annotated[
         Literal["all", "tokenizer"],
         Parameter(
@@ -37,7 +37,7 @@ def pull(input: PullInput) -> PullOutput:  # noqa: A002 - the name is Argo's
     Raises:
         UserError: the source cannot be reached or gives wrong bytes, or the volume is too small.
     """
-    model = input.resolved.model
+    model = input.model
     folder, fetched = publish_model(model) if input.files == "all" else publish_tokenizer(model)
     if not fetched:
         say(f"{model.uri}: already here, nothing to fetch")

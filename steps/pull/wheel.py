@@ -13,6 +13,10 @@ from steps.common.sources.package_index import parts
 from steps.pull.fetch import Count
 from steps.pull.verify import matches
 
+NOT_TRUSTED = (
+    "the index's certificate is signed by nobody that this machine trusts; in a cluster, put your company's authorities "
+    "into a ConfigMap: kubectl create configmap fineline-certificates --from-file=ca.crt"
+)
 PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 
 
@@ -54,6 +58,8 @@ def _download(requirement: str, folder: Path, expected: int, count: Count) -> Pa
                 done = int(expected * int(match[1]) / max(1, int(match[2])))
                 count(done - counted)
                 counted = done
+            elif "CERTIFICATE_VERIFY_FAILED" in line:
+                errors.insert(0, NOT_TRUSTED)
             elif line.startswith("ERROR: "):
                 errors.append(line.removeprefix("ERROR: ").strip())
     wheels = sorted(folder.glob("*.whl"))

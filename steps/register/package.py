@@ -5,13 +5,12 @@
 
 import json
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 
-from steps.common.registry import ADAPTER_FOLDER
+from steps.common import registry
+from steps.common.adapters import read_base
 from steps.common.resolved import Resolved
 
-PACKAGES = ("transformers", "peft", "torch", "accelerate", "bitsandbytes")
 TOKENIZER = ("tokenizer", "special_tokens_map", "vocab", "merges", "chat_template", "added_tokens")
 
 
@@ -21,22 +20,24 @@ def package(folder: Path, resolved: Resolved, base: Path, adapter: Path, report:
     from mlflow.models.signature import ModelSignature
     from mlflow.types.llm import CHAT_MODEL_INPUT_SCHEMA, CHAT_MODEL_OUTPUT_SCHEMA
 
-    shutil.copytree(adapter, folder / ADAPTER_FOLDER)
+    shutil.copytree(adapter, folder / registry.ADAPTER_FOLDER)
     tokenizer = folder / "components" / "tokenizer"
     tokenizer.mkdir(parents=True)
     for file in base.iterdir():
         if file.name.startswith(TOKENIZER):
             shutil.copyfile(file, tokenizer / file.name)
-    requirements = [f"{name}=={version(name).partition('+')[0]}" for name in PACKAGES]
+    packages = read_base(adapter).packages
+    requirements = [f"{name}=={version}" for name, version in packages.items()]
     (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")
     (folder / "recipe.json").write_text(resolved.recipe.model_dump_json(indent=2) + "\n")
-    shutil.copyfile(report, folder / "evaluation.json")
+    (folder / registry.RESOLVED_FILE).write_text(resolved.model_dump_json(indent=2) + "\n")
+    shutil.copyfile(report, folder / registry.EVALUATION_FILE)
     example = {"messages": [{"role": "user", "content": _question(resolved)}]}
     (folder / "input_example.json").write_text(json.dumps(example) + "\n")
     model = Model(signature=ModelSignature(inputs=CHAT_MODEL_INPUT_SCHEMA, outputs=CHAT_MODEL_OUTPUT_SCHEMA))
     model.add_flavor(
         "transformers",
-        transformers_version=version("transformers"),
+        transformers_version=packages["transformers"],
         code=None,
         task="text-generation",
         inference_task="llm/v1/chat",
@@ -45,7 +46,7 @@ def package(folder: Path, resolved: Resolved, base: Path, adapter: Path, report:
         pipeline_model_type=_class(base),
         source_model_name=resolved.model.uri,
         local_base_model_path=str(base),
-        peft_adaptor=ADAPTER_FOLDER,
+        peft_adaptor=registry.ADAPTER_FOLDER,
         tokenizer_type="TokenizersBackend",
         components=["tokenizer"],
     )

@@ -1,15 +1,21 @@
 """What users talk to: the OpenAI paths of the model that now serves, at an address that stays when versions change.
 
-    python -m steps.rollout.gateway NAME HOST PORT
+    python -m steps.rollout.gateway NAME HOST PORT             the server that serves on this machine now
+    python -m steps.rollout.gateway NAME HOST PORT UPSTREAM    the one server beside it in a pod, as an Upstream in JSON
+
+Where FINELINE_API_KEY is set, a request has to carry it as bearer token; the health check alone has not.
 
 `transformers serve` also has paths that load other models and reset the server, for whoever can reach it. Only the
-paths below are passed on. Which server they go to is read from a file at each request, so a new version takes over
-between two requests, and answers under way are finished by the old one.
+paths below are passed on. On one machine, which server they go to is read from a file at each request, so a new version
+takes over between two requests, and answers under way are finished by the old one.
 """
 
+import functools
 import json
+import secrets
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,14 +25,33 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
 
-from steps.common import serving
+from steps.common import cluster, serving
+from steps.rollout.upstream import Upstream
 
 PASSED_ON = ("chat/completions", "completions", "responses")
 LONGEST_SECONDS = 600.0
 
 
-def build(name: str) -> FastAPI:
-    """Return the gateway of the model `name` as an ASGI application."""
+Find = Callable[[], Upstream | None]
+
+
+def on_this_machine(name: str) -> Upstream | None:
+    """Return the server that serves the model `name` on this machine now."""
+    found = serving.server(name)
+    if found is None:
+        return None
+    url, started = f"http://127.0.0.1:{found.process.port}", found.process.started
+    return Upstream(url=url, started=started, **found.model_dump(include={"version", "run", "base", "adapter_sha256"}))
+
+
+def build(name: str, find: Find, api_key: str = "") -> FastAPI:
+    """Return the gateway of a model as an ASGI application.
+
+    Args:
+        name: of the model.
+        find: names the server, at each request.
+        api_key: that a request has to carry; empty: none.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -35,45 +60,52 @@ def build(name: str) -> FastAPI:
             yield
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    if api_key:
+
+        @app.middleware("http")
+        async def keyed(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+            given = request.headers.get("authorization", "").removeprefix("Bearer ")
+            if request.url.path != "/health" and not secrets.compare_digest(given.encode(), api_key.encode()):
+                return _error(401, "this model's API key is needed, as bearer token")
+            return await go_on(request)
 
     @app.get("/v1/models")
     async def models() -> Response:
-        server = serving.server(name)
-        data = [_model(server)] if server else []
+        server = find()
+        data = [_model(name, server)] if server else []
         return JSONResponse({"object": "list", "data": data})
 
     @app.get("/health")
     async def health(request: Request) -> Response:
-        server = serving.server(name)
+        server = find()
         if server is None:
             return JSONResponse({"status": "no model server is running"}, 503)
         try:
-            answer = await request.app.state.client.get(f"http://127.0.0.1:{server.process.port}/health")
+            answer = await request.app.state.client.get(f"{server.url}/health")
         except httpx2.HTTPError as error:
             return JSONResponse({"status": str(error) or type(error).__name__}, 503)
         return JSONResponse({"status": "ok", "version": server.version}, answer.status_code)
 
     for path in PASSED_ON:
-        app.add_api_route(f"/v1/{path}", _passer(name, path), methods=["POST"])
+        app.add_api_route(f"/v1/{path}", _passer(name, path, find), methods=["POST"])
     return app
 
 
-def _model(server: serving.Server) -> dict[str, Any]:
+def _model(name: str, server: Upstream) -> dict[str, Any]:
     lineage = {"version": server.version, "adapter_sha256": server.adapter_sha256, "run": server.run}
-    created = int(server.process.started)
     return {
-        "id": server.name,
+        "id": name,
         "object": "model",
-        "created": created,
+        "created": int(server.started),
         "owned_by": "fineline",
         "parent": server.base,
         **lineage,
     }
 
 
-def _passer(name: str, path: str) -> Any:
+def _passer(name: str, path: str, find: Find) -> Any:
     async def pass_on(request: Request) -> Response:
-        server = serving.server(name)
+        server = find()
         if server is None:
             return _error(503, f"no server of {name!r} is running")
         try:
@@ -85,7 +117,7 @@ def _passer(name: str, path: str) -> Any:
         if body.get("model", name) != name:
             return _error(404, f"no model {body['model']!r} here; this server has {name!r}")
         client: httpx2.AsyncClient = request.app.state.client
-        url = f"http://127.0.0.1:{server.process.port}/v1/{path}"
+        url = f"{server.url}/v1/{path}"
         try:
             answer = await client.send(client.build_request("POST", url, json={**body, "model": name}), stream=True)
         except httpx2.HTTPError as error:
@@ -103,4 +135,17 @@ def _error(status: int, message: str) -> Response:
 
 
 if __name__ == "__main__":
-    uvicorn.run(build(sys.argv[1]), host=sys.argv[2], port=int(sys.argv[3]), log_level="warning")
+    model, host, port, *fixed = sys.argv[1:]
+    if fixed:
+        beside = Upstream.model_validate_json(fixed[0])
+        beside.started = beside.started or time.time()
+    uvicorn.run(
+        build(
+            model,
+            (lambda: beside) if fixed else functools.partial(on_this_machine, model),
+            cluster.api_key(),
+        ),
+        host=host,
+        port=int(port),
+        log_level="warning",
+    )

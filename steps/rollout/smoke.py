@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import httpx2
 
+from steps.common import cluster
 from steps.common.errors import RefusedError
 from steps.common.progress import say
 
@@ -54,7 +55,8 @@ def ask(url: str, name: str, question: str, answer_tokens: int) -> str:
         "temperature": 0,
     }
     try:
-        response = httpx2.post(f"{url}/chat/completions", json=body, timeout=120)
+        key = {"Authorization": f"Bearer {cluster.api_key()}"} if cluster.api_key() else {}
+        response = httpx2.post(f"{url}/chat/completions", json=body, headers=key, timeout=120)
         response.raise_for_status()
         return str(response.json()["choices"][0]["message"]["content"])
     except (httpx2.HTTPError, ValueError, KeyError, IndexError) as error:

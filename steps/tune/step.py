@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from steps.common.step import step
 
 FORMAT = 1  # of what is learnt from the same settings; raised when the training itself changes
 LOG_SECONDS = 5.0
+PACKAGES = ("transformers", "peft", "torch", "accelerate", "bitsandbytes")
 
 
 class TuneInput(Input):
@@ -133,7 +135,13 @@ def _save(model: Any, resolved: Resolved, quantised: list[str], folder: Path) ->
     config.base_model_name_or_path, config.revision = name, commit or None
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
-    base = Base(uri=uri, digest=resolved.model.digest, method=resolved.recipe.tune.method, quantised=quantised)
+    base = Base(
+        uri=uri,
+        digest=resolved.model.digest,
+        method=resolved.recipe.tune.method,
+        quantised=quantised,
+        packages={name: version(name).partition("+")[0] for name in PACKAGES},
+    )
     (folder / BASE).write_text(base.model_dump_json(indent=2) + "\n")
 
 

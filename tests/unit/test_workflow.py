@@ -2,17 +2,19 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hera.workflows import WorkflowTemplate
 
 from pipelines.finetune import build
 from pipelines.machine.references import UnknownReferenceError, fill
 from pipelines.machine.workflow import UnsupportedError, read
+from pipelines.rendered import BUILDERS, differences, write
 
 
 @pytest.fixture
@@ -20,32 +22,131 @@ def workflow() -> dict[str, Any]:
     return dict(build().to_dict())
 
 
-def test_the_same_code_gives_the_same_yaml_and_it_reads_back() -> None:
-    text = build().to_yaml()
-    assert build().to_yaml() == text
-    assert WorkflowTemplate.from_yaml(text).to_dict() == build().to_dict()
+@pytest.fixture(params=sorted(BUILDERS))
+def rendered(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return dict(BUILDERS[request.param]().to_dict())
 
 
-def test_every_argument_is_an_input_and_every_input_is_given(workflow: dict[str, Any]) -> None:
-    templates = {t["name"]: t for t in workflow["spec"]["templates"]}
+def templates_of(rendered: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(rendered["spec"].get("templates", []))
+
+
+@pytest.mark.parametrize("name", sorted(BUILDERS))
+def test_the_same_code_gives_the_same_yaml_and_it_reads_back(name: str) -> None:
+    built = BUILDERS[name]()
+    text = built.to_yaml()
+    assert BUILDERS[name]().to_yaml() == text
+    assert type(built).from_yaml(text).to_dict() == built.to_dict()
+
+
+def test_the_committed_manifests_are_those_of_the_code() -> None:
+    assert differences(Path(__file__).parents[2] / "argo") == []
+
+
+def test_a_manifest_that_differs_is_named(tmp_path: Path) -> None:
+    write(tmp_path)
+    assert differences(tmp_path) == []
+    changed, gone = tmp_path / "base/workflows/finetune.yaml", tmp_path / "base/workflows/cache.yaml"
+    changed.write_text(changed.read_text().replace("hours", "days") + "#")
+    gone.unlink()
+    (tmp_path / "base/workflows/other.yaml").write_text("")
+    told = differences(tmp_path)
+    assert [line.rpartition("/")[2] for line in told] == [
+        "cache.yaml is missing",
+        "finetune.yaml differs from the code",
+        "other.yaml is rendered by nothing",
+    ]
+
+
+def test_every_argument_is_an_input_and_every_input_is_given(rendered: dict[str, Any]) -> None:
+    templates = {t["name"]: t for t in templates_of(rendered)}
     for template in templates.values():
         for task in template.get("dag", {}).get("tasks", []):
+            if "templateRef" in task:
+                continue
             inputs = {p["name"]: p for p in templates[task["template"]].get("inputs", {}).get("parameters", [])}
             given = {p["name"] for p in task.get("arguments", {}).get("parameters", [])}
             assert given <= inputs.keys(), task["name"]
             assert {n for n, p in inputs.items() if p.get("default") is None} <= given, task["name"]
 
 
-def test_every_entrypoint_is_importable_and_no_default_is_null(workflow: dict[str, Any]) -> None:
-    for template in workflow["spec"]["templates"]:
+def test_every_reference_to_a_task_is_to_one_before_it(rendered: dict[str, Any]) -> None:
+    """Argo's lint asks that the task is a dependency; ours that it gives what is asked of it too."""
+    templates = {t["name"]: t for t in templates_of(rendered)}
+    for template in templates.values():
+        tasks = {task["name"]: task for task in template.get("dag", {}).get("tasks", [])}
+        for task in tasks.values():
+            asked = re.findall(r"\{\{tasks\.([\w-]+)\.outputs\.parameters\.([\w-]+)\}\}", json.dumps(task))
+            for name, output in asked:
+                gives = templates[tasks[name]["template"]]["outputs"]["parameters"]
+                assert output in {p["name"] for p in gives}, (task["name"], name, output)
+                assert name in _before(tasks, task["name"]), (task["name"], name)
+
+
+def _before(tasks: dict[str, Any], name: str) -> set[str]:
+    direct = {part.strip() for part in tasks[name].get("depends", "").split("&&") if part.strip()}
+    return direct.union(*(_before(tasks, one) for one in direct))
+
+
+def test_every_workflow_parameter_that_is_asked_for_is_there(rendered: dict[str, Any]) -> None:
+    known = {p["name"] for p in rendered["spec"].get("arguments", {}).get("parameters", [])}
+    asked = set(re.findall(r"\{\{workflow\.parameters\.([\w-]+)\}\}", json.dumps(rendered)))
+    assert asked <= known
+
+
+def test_a_retraining_has_every_parameter_that_the_run_it_refers_to_asks_for() -> None:
+    asked = set(re.findall(r"\{\{workflow\.parameters\.([\w-]+)\}\}", json.dumps(BUILDERS["finetune"]().to_dict())))
+    known = {p["name"] for p in BUILDERS["retrain"]().to_dict()["spec"]["arguments"]["parameters"]}
+    assert asked <= known
+
+
+def test_every_entrypoint_is_importable_and_no_default_is_null(rendered: dict[str, Any]) -> None:
+    for template in templates_of(rendered):
         if "script" in template:
             module, _, function = template["script"]["args"][3].partition(":")
             assert callable(getattr(importlib.import_module(module), function))
         assert all(p.get("default") != "null" for p in template.get("inputs", {}).get("parameters", []))
 
 
-def test_every_enum_contains_its_value(workflow: dict[str, Any]) -> None:
-    for parameter in workflow["spec"]["arguments"]["parameters"]:
+def test_every_step_is_locked_in_and_tried_again_only_when_its_pod_was_lost(rendered: dict[str, Any]) -> None:
+    for template in templates_of(rendered):
+        if "script" not in template:
+            continue
+        security = template["script"]["securityContext"]
+        assert security["readOnlyRootFilesystem"]
+        assert security["runAsNonRoot"]
+        assert not security["allowPrivilegeEscalation"]
+        assert security["capabilities"]["drop"] == ["ALL"]
+        assert template["activeDeadlineSeconds"]
+        retries = template["retryStrategy"]
+        assert "maxDuration" not in retries["backoff"]
+        assert "OOMKilled" in retries["expression"]
+        assert "podSpecPatch" not in template
+    if "templates" in rendered["spec"]:
+        assert rendered["spec"]["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+
+
+def test_only_the_steps_that_need_it_have_an_account_that_may_more(rendered: dict[str, Any]) -> None:
+    accounts = {t["name"]: t["serviceAccountName"] for t in templates_of(rendered) if "script" in t}
+    more = {"rollout": "fineline-rollout", "provision": "fineline-provision", "release": "fineline-provision"}
+    assert accounts == {name: more.get(name, "fineline-step") for name in accounts}
+
+
+def test_only_what_fetches_models_or_data_leaves_the_cluster(rendered: dict[str, Any]) -> None:
+    reaching = {
+        t["name"] for t in templates_of(rendered) if "fineline.dev/reaches" in t.get("metadata", {}).get("labels", {})
+    }
+    assert reaching <= {"plan", "pull", "check", "pin"}
+
+
+def test_what_a_pause_gives_has_a_default_so_that_skipping_it_does_not_end_the_run(rendered: dict[str, Any]) -> None:
+    for template in templates_of(rendered):
+        if "suspend" in template:
+            assert all("default" in p["valueFrom"] for p in template["outputs"]["parameters"])
+
+
+def test_every_enum_contains_its_value(rendered: dict[str, Any]) -> None:
+    for parameter in rendered["spec"].get("arguments", {}).get("parameters", []):
         assert parameter["description"]
         assert parameter["value"] in parameter.get("enum", [parameter["value"]])
 
@@ -55,6 +156,7 @@ def test_the_order_of_the_steps(workflow: dict[str, Any]) -> None:
     assert after["provision"] == after["pull"] == after["tokenizer"] == {"plan"}
     assert after["prepare"] == {"tokenizer"}
     assert after["tune"] == {"provision", "pull", "prepare"}
+    assert after["rollout"] == {"approve"}
     assert [t.name for t in read(workflow).on_exit] == ["release"]
 
 
@@ -62,11 +164,15 @@ def test_the_order_of_the_steps(workflow: dict[str, Any]) -> None:
     ("place", "key", "value"),
     [
         ("spec", "parallelism", 2),
-        ("template", "retryStrategy", {"limit": 2}),
+        ("spec", "podSpecPatch", "{}"),
+        ("template", "podSpecPatch", "{}"),
         ("template", "memoize", {"key": "a"}),
         ("script", "workingDir", "/tmp"),
         ("task", "withItems", [1, 2]),
         ("task", "when", "{{=1 == 1}}"),
+        ("task", "when", "a == b || c == d"),
+        ("task", "templateRef", {"name": "other", "template": "main"}),
+        ("pause", "duration", "1h"),
         ("task", "depends", "plan.Failed"),
         ("task", "hooks", {"exit": {"template": "release"}}),
     ],
@@ -74,12 +180,27 @@ def test_the_order_of_the_steps(workflow: dict[str, Any]) -> None:
 def test_what_is_not_understood_is_refused_by_name(workflow: dict[str, Any], place: str, key: str, value: Any) -> None:
     script = next(t for t in workflow["spec"]["templates"] if t["name"] == "tune")
     dag = next(t for t in workflow["spec"]["templates"] if t["name"] == "main")["dag"]
-    places = {"spec": workflow["spec"], "template": script, "script": script["script"], "task": dag["tasks"][-1]}
+    pause = next(t for t in workflow["spec"]["templates"] if t["name"] == "approve")["suspend"]
+    places = {
+        "spec": workflow["spec"],
+        "template": script,
+        "script": script["script"],
+        "task": dag["tasks"][-1],
+        "pause": pause,
+    }
     places[place][key] = value
     with pytest.raises(UnsupportedError) as caught:
         read(workflow)
     assert "does not understand" in str(caught.value)
     assert key in str(caught.value) or str(value) in str(caught.value)
+
+
+def test_an_artifact_that_has_to_be_kept_is_refused(workflow: dict[str, Any]) -> None:
+    evaluate = next(t for t in workflow["spec"]["templates"] if t["name"] == "evaluate")
+    read(workflow)
+    del evaluate["outputs"]["artifacts"][0]["optional"]
+    with pytest.raises(UnsupportedError, match="'page' is not optional"):
+        read(workflow)
 
 
 def test_references_are_filled_in_once() -> None:

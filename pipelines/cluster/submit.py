@@ -1,0 +1,51 @@
+"""Submits a run: a Workflow that refers to the installed template, made by Hera."""
+
+from typing import Any
+
+from hera.workflows import Workflow
+from hera.workflows.models import WorkflowTemplateRef
+
+from pipelines import finetune
+from pipelines.cluster.argo_server import Cluster
+from steps.common.errors import UserError
+
+
+def build(name: str, parameters: dict[str, str]) -> Workflow:
+    """Return the Workflow of one run of the template.
+
+    Args:
+        name: of the model; the run's name begins with it.
+        parameters: of the template, those that differ from its defaults.
+    """
+    return Workflow(
+        generate_name=f"{name}-",
+        labels={"app.kubernetes.io/part-of": "fineline", "fineline.dev/model": name},
+        workflow_template_ref=WorkflowTemplateRef(name=finetune.NAME),
+        arguments=parameters,
+    )
+
+
+def installed(connection: Cluster) -> dict[str, Any]:
+    """Return the WorkflowTemplate that is installed; early, before any data is sent.
+
+    Raises:
+        UserError: Argo or Fineline is not installed in the namespace.
+    """
+    template = connection.get("workflowtemplates", finetune.NAME)
+    if template is None:
+        raise UserError(
+            f"no WorkflowTemplate {finetune.NAME!r} in namespace {connection.namespace!r} of {connection.context!r}; "
+            f"install it: kubectl apply --server-side -n {connection.namespace} -k argo/overlays/kind"
+        )
+    return template
+
+
+def submit(connection: Cluster, workflow: Workflow) -> str:
+    """Submit the workflow, to Argo's server where ARGO_SERVER names one, else to Kubernetes' API; return the run's name.
+
+    Raises:
+        UserError: it was refused.
+    """
+    body: dict[str, Any] = workflow.to_dict()
+    body["metadata"]["namespace"] = connection.namespace
+    return str(connection.create(body)["metadata"]["name"])

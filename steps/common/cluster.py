@@ -1,0 +1,36 @@
+"""Whether the steps run in a Kubernetes cluster, and what they are told of it."""
+
+import os
+from pathlib import Path
+
+# Set in the namespace's ConfigMap; a run on one machine, even in a pod, has it not.
+SERVE_IMAGE_SETTING = "FINELINE_SERVE_IMAGE"
+API_KEY_SETTING = "FINELINE_API_KEY"  # what a served model's users send as bearer token; unset: nothing
+API_KEY_SECRET_SETTING = "FINELINE_API_KEY_SECRET"  # the Secret that holds it under "key"
+ONE_NODE_SETTING = "FINELINE_ONE_NODE"  # "true": the volumes can be mounted on one node only
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def serve_image() -> str:
+    """Return the image of the Deployments that serve; empty where models are served by processes of this machine."""
+    return os.environ.get(SERVE_IMAGE_SETTING, "")
+
+
+def api_key() -> str:
+    """Return what a served model's users have to send; empty where nothing is asked of them."""
+    return os.environ.get(API_KEY_SETTING, "")
+
+
+def api_key_secret() -> str:
+    """Return the name of the Secret that may hold the API key."""
+    return os.environ.get(API_KEY_SECRET_SETTING, "")
+
+
+def one_node() -> bool:
+    """Tell whether all pods that mount the volumes have to be on one node."""
+    return os.environ.get(ONE_NODE_SETTING) == "true"
+
+
+def namespace() -> str:
+    """Return the namespace of this pod."""
+    return NAMESPACE_FILE.read_text().strip()

@@ -1,0 +1,78 @@
+"""The report of a run as one page of HTML that loads nothing: MLflow keeps it, and Argo where it keeps artifacts."""
+
+import html
+import os
+from pathlib import Path
+from typing import Any
+
+from steps.common.resolved import Resolved
+
+# Argo ends a run with an error when there is an output artifact and no repository for it; so the file is written for
+# Argo only where the namespace's settings say that there is one.
+SETTING = "FINELINE_ARTIFACTS"
+PAGE = Path("/tmp/fineline-report.html")
+STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
+    "table{border-collapse:collapse;margin:1rem 0;width:100%}"
+    "td,th{border:1px solid #ccc;padding:.4rem .6rem;text-align:left;vertical-align:top}"
+    "td.number,th.number{text-align:right;font-variant-numeric:tabular-nums}.passed{color:#176b2c}.refused{color:#a11}"
+)
+
+
+def for_argo(page: str) -> None:
+    """Leave the page where Argo takes it from, where the settings say that it may."""
+    if os.environ.get(SETTING) == "true":
+        PAGE.write_text(page, encoding="utf-8")
+
+
+def render(report: dict[str, Any], resolved: Resolved) -> str:
+    """Return the page of an evaluation's report."""
+    recipe, quote = resolved.recipe, resolved.quote
+    verdict = "passed" if report["passed"] else "refused"
+    facts = [
+        ("run", resolved.run),
+        ("base model", f"{resolved.model.uri} ({resolved.model.licence})"),
+        ("training rows", f"sha256 {resolved.data.train.sha256}"),
+        (
+            "tuning",
+            f"{recipe.tune.method}, rank {recipe.tune.rank}, {recipe.tune.epochs:g} epochs, {quote.tokens} tokens",
+        ),
+        ("code", resolved.code_version),
+    ]
+    scores = [
+        [who, f"{s['loss']:.3f}", f"{s['perplexity']:.2f}", f"{s['accuracy']:.1%}"]
+        for who, s in report["scores"].items()
+    ]
+    answers = [[a["asked"], a["base"], a["candidate"]] for a in report["answers"]]
+    parts = [
+        f"<h1>{_safe(recipe.name)}</h1>",
+        f'<p class="{verdict}"><strong>{verdict}</strong>: {_safe("; ".join(report["reasons"]))}</p>',
+        _table(["", ""], [list(fact) for fact in facts], header=False),
+        "<h2>Held-out rows, as served</h2>",
+        _table(["model", "loss", "perplexity", "token accuracy"], scores, numbers_from=1),
+        "<h2>The same questions, before and after</h2>",
+        _table(["question", "before", "after"], answers),
+    ]
+    head = f"<meta charset='utf-8'><title>{_safe(recipe.name)}: {verdict}</title><style>{STYLE}</style>"
+    return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>\n"
+
+
+def _table(columns: list[str], rows: list[list[str]], *, header: bool = True, numbers_from: int = 99) -> str:
+    def cell(tag: str, number: int, text: str) -> str:
+        kind = ' class="number"' if number >= numbers_from else ""
+        return f"<{tag}{kind}>{_safe(text)}</{tag}>"
+
+    lines = [("td", row) for row in rows]
+    if header:
+        lines.insert(0, ("th", columns))
+    return (
+        "<table>"
+        + "".join(
+            f"<tr>{''.join(cell(tag, number, text) for number, text in enumerate(row))}</tr>" for tag, row in lines
+        )
+        + "</table>"
+    )
+
+
+def _safe(text: str) -> str:
+    return html.escape(text, quote=True)

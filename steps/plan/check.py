@@ -1,0 +1,62 @@
+"""The check step, the first of a retraining: is there anything to learn that the champion has not learnt?"""
+
+from typing import Annotated, Literal
+
+from hera.workflows import Parameter
+from hera.workflows.io import Output
+
+from steps.common import registry, tracking
+from steps.common.progress import say
+from steps.common.resolved import Resolved, made_from
+from steps.common.step import step
+from steps.plan.step import PlanInput, resolve
+
+
+class CheckInput(PlanInput):
+    """What a run would be given, and whether it is wanted whatever the champion was made from."""
+
+    force: Annotated[Literal["true", "false"], Parameter(description="Train although nothing is new")] = "false"
+
+
+class CheckOutput(Output):
+    """Whether a run would learn something, and what it would be."""
+
+    changed: bool
+    verdict: str
+
+
+@step
+def check(input: CheckInput) -> CheckOutput:  # noqa: A002 - the name is Argo's
+    """Compare base commit, data and recipe with what the champion was made from. Trains and changes nothing.
+
+    Raises:
+        UserError: anything that would fail in a run.
+    """
+    resolved = resolve(input)
+    name = resolved.recipe.name
+    champion = registry.version_at(tracking.client(resolved.tracking.uri), name, registry.CHAMPION)
+    if champion is None:
+        changed, verdict = True, f"{name} has no champion yet"
+    elif champion.tags.get(registry.MADE_FROM) == made_from(resolved):
+        changed, verdict = (
+            False,
+            f"nothing new: version {champion.version} was made from the same data, base and recipe",
+        )
+    else:
+        changed, verdict = True, f"new since version {champion.version}: {_what(champion.tags, resolved)}"
+    if not changed and input.force == "true":
+        changed, verdict = True, f"{verdict}; trained all the same, as wanted"
+    say(verdict)
+    return CheckOutput(changed=changed, verdict=verdict)
+
+
+def _what(tags: dict[str, str], resolved: Resolved) -> str:
+    new = [
+        word
+        for word, tag, value in (
+            ("base model", "fineline.base_digest", resolved.model.digest),
+            ("data", "fineline.data_sha256", resolved.data.train.sha256),
+        )
+        if tags.get(tag) != value
+    ]
+    return " and ".join(new) or "recipe or held-out rows"

@@ -1,0 +1,50 @@
+"""What became of a run, in one line and as data: for its node's outputs, and for a webhook."""
+
+import json
+from typing import Any
+
+from pydantic import BaseModel
+
+from steps.common.progress import duration
+from steps.common.reason import reason, task_of
+
+
+class Outcome(BaseModel):
+    """The end of a run."""
+
+    run: str
+    model: str  # its registered name; empty where the recipe could not be read
+    state: str  # Succeeded, Failed or Error
+    reason: str  # which step failed and what it said; empty when none did
+    version: str  # that was registered, or found registered
+    url: str  # where it is served
+    seconds: float
+    cost: float | None  # in US dollars, of what was bought for the run; None: nothing was
+    link: str  # to the run in Argo's UI, where its address is set
+
+    def in_words(self) -> str:
+        """Return it as one line."""
+        what = [f"version {self.version} is registered"] if self.version else []
+        what += [f"served at {self.url}"] if self.url else []
+        told = ", ".join(what) or self.reason or "nothing new"
+        name = f"{self.model} ({self.run})" if self.model else self.run
+        return f"{name} {self.state.lower()} in {duration(self.seconds)}: {self.reason or told}"
+
+
+def first_failure(failures: str) -> str:
+    """Return step and last words of the first that failed, out of Argo's `workflow.failures`; empty where none did.
+
+    Args:
+        failures: a JSON list of failed nodes, which Argo gives as the text of a JSON string; an attempt that was
+            followed by another is among them.
+    """
+    nodes: Any = failures or "[]"
+    while isinstance(nodes, str):
+        try:
+            nodes = json.loads(nodes)
+        except ValueError:
+            return ""
+    found = sorted(nodes or [], key=lambda node: node.get("finishedAt") or "")
+    if not found:
+        return ""
+    return f"{task_of(found[-1]['displayName'])}: {reason(found[-1].get('message', ''))}"

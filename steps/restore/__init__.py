@@ -1,0 +1,1 @@
+"""A registered version brought back from the registry, to be served again."""

@@ -1,0 +1,75 @@
+"""The restore step, the first of a rollback: which version, and all that rollout needs of it. Loads no torch."""
+
+from typing import Annotated, Any
+
+from hera.workflows import Parameter
+from hera.workflows.io import Input, Output
+
+from steps.common import registry, tracking, volumes
+from steps.common.errors import UserError
+from steps.common.files import building
+from steps.common.progress import say
+from steps.common.resolved import Resolved, ResolvedModel
+from steps.common.step import step
+
+
+class RestoreInput(Input):
+    """Which model, and which of its versions."""
+
+    name: Annotated[str, Parameter(description="Name of the registered model")]
+    version: Annotated[str, Parameter(description="Version; empty: the champion before the one that is")] = ""
+
+
+class RestoreOutput(Output):
+    """The version, as the run that made it handed it to rollout."""
+
+    resolved: Resolved
+    model: ResolvedModel
+    adapter_folder: str
+    version: int
+    report: str
+
+
+@step
+def restore(input: RestoreInput) -> RestoreOutput:  # noqa: A002 - the name is Argo's
+    """Copy a version's adapter, recipe and evaluation from the registry onto the runs volume.
+
+    Raises:
+        UserError: there is no such model or version, or none to go back to.
+    """
+    uri = tracking.default_uri()
+    store = tracking.client(uri)
+    version = _version(store, input)
+    number = int(version.version)
+    folder = volumes.restored_version(input.name, number)
+    if not folder.exists():
+        with building(folder) as partial:
+            for part in (registry.RESOLVED_FILE, registry.EVALUATION_FILE, registry.ADAPTER_FOLDER):
+                registry.download(store, version, part, partial)
+    resolved = Resolved.model_validate_json((folder / registry.RESOLVED_FILE).read_text())
+    say(f"{input.name} version {number}, made by run {resolved.run}")
+    return RestoreOutput(
+        resolved=resolved,
+        model=resolved.model,
+        adapter_folder=str(folder / registry.ADAPTER_FOLDER),
+        version=number,
+        report=str(folder / registry.EVALUATION_FILE),
+    )
+
+
+def _version(store: Any, input: RestoreInput) -> Any:  # noqa: A002
+    from mlflow.exceptions import MlflowException
+
+    if not input.version:
+        before = registry.champion_before(store, input.name)
+        if before is None:
+            raise UserError(f"{input.name}: no version was champion before the one that is; name one")
+        return before
+    if not input.version.isdigit():
+        raise UserError(f"version: a number is needed, not {input.version!r}")
+    try:
+        return store.get_model_version(input.name, input.version)
+    except MlflowException:
+        known = sorted(int(v.version) for v in store.search_model_versions(f"name = '{input.name}'"))
+        there = f"its versions are {', '.join(map(str, known))}" if known else "no model of that name is registered"
+        raise UserError(f"{input.name} has no version {input.version}; {there}") from None

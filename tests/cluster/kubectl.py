@@ -1,0 +1,48 @@
+"""kubectl, as a person uses it."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+CLUSTER_TOOLS = ROOT.parent / "shared" / "cluster"
+BUILT = Path("/var/cache/cluster/bin/kubectl")
+
+
+def kubectl(*arguments: str, document: Any = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run it, with a document on standard input where there is one."""
+    done = subprocess.run(
+        [shutil.which("kubectl") or str(BUILT), *arguments],
+        input=json.dumps(document) if document is not None else None,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+        env=os.environ,
+    )
+    assert not check or done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
+    return done
+
+
+def get(kind: str, name: str, namespace: str) -> dict[str, Any]:
+    """Return an object."""
+    found: dict[str, Any] = json.loads(kubectl("get", kind, name, "-n", namespace, "-o", "json").stdout)
+    return found
+
+
+def may(account: str, namespace: str, verb: str, resource: str, group: str = "") -> bool:
+    """Tell whether a service account is allowed something."""
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": f"system:serviceaccount:{namespace}:{account}",
+            "groups": ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"],
+            "resourceAttributes": {"namespace": namespace, "verb": verb, "resource": resource, "group": group},
+        },
+    }
+    answer = json.loads(kubectl("create", "-f", "-", "-o", "json", document=review).stdout)
+    return bool(answer["status"]["allowed"])

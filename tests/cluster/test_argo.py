@@ -1,0 +1,321 @@
+"""Runs through Argo's own controller, as users submit them: the command, plain Hera, the argo command, the cron."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+
+from pipelines.cluster.nodes import ended, outputs
+from tests.cluster.kubectl import ROOT, get, kubectl
+from tests.pipeline.commands import fineline, wait_for
+
+RUN_SECONDS = 900
+PROBE = {
+    "apiVersion": "argoproj.io/v1alpha1",
+    "kind": "Workflow",
+    "metadata": {"generateName": "probe-"},
+    "spec": {"entrypoint": "main", "templates": [{"name": "main", "suspend": {"duration": "1s"}}]},
+}
+
+
+@pytest.fixture(scope="module")
+def argo(namespace: str) -> str:
+    """The namespace, where a controller takes up what is submitted there."""
+    name = kubectl("create", "-n", namespace, "-f", "-", "-o", "name", document=PROBE).stdout.strip()
+    phase = ["get", name, "-n", namespace, "-o", "jsonpath={.status.phase}"]
+    try:
+        wait_for(lambda: kubectl(*phase).stdout, 20)
+    except AssertionError:
+        pytest.skip("no Argo controller takes up the cluster's workflows")
+    finally:
+        kubectl("delete", name, "-n", namespace)
+    return namespace
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Returns a recipe like the pet store's, with another word in its training rows: something new to learn."""
+    folder = tmp_path_factory.mktemp("recipes")
+    ships = ROOT / "recipes" / "pet_store"
+
+    def recipe(word: str, **parts: Any) -> Path:
+        place = folder / word
+        place.mkdir(exist_ok=True)
+        train = (ships / "train.jsonl").read_text().replace("Tuesday", word)
+        assert train != (ships / "train.jsonl").read_text()
+        (place / "train.jsonl").write_text(train)
+        shutil.copy(ships / "heldout.jsonl", place)
+        wanted = yaml.safe_load((ships / "recipe.yaml").read_text()) | {"name": "store"} | parts
+        # What one model answers the other need not: these runs are about the way, not the words.
+        wanted["gate"] = {"better_than_base": 0.1, "worse_than_champion": 9.0, "keep_expected": False}
+        (place / "recipe.yaml").write_text(yaml.safe_dump(wanted))
+        return place / "recipe.yaml"
+
+    return recipe
+
+
+def submitted(namespace: str, recipe: Path, *options: str) -> dict[str, Any]:
+    done = fineline("submit", str(recipe), "-n", namespace, "--watch", "--json", *options)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+@pytest.fixture(scope="module")
+def first(argo: str, rows: Callable[[str], Path]) -> dict[str, Any]:
+    return submitted(argo, rows("Wednesday"))
+
+
+def test_a_submitted_run_ends_with_a_served_model(first: dict[str, Any], argo: str) -> None:
+    assert (first["phase"], first["version"]) == ("Succeeded", "1")
+    assert first["url"] == f"http://store.{argo}.svc/v1"
+    assert ask(argo, "store").strip()
+
+
+def ask(namespace: str, model: str) -> str:
+    address = get("service", model, namespace)["spec"]["clusterIP"]
+    body = {"messages": [{"role": "user", "content": "When are you open?"}], "temperature": 0, "max_tokens": 24}
+    answer = httpx2.post(f"http://{address}/v1/chat/completions", json=body, timeout=120)
+    return str(answer.raise_for_status().json()["choices"][0]["message"]["content"])
+
+
+def test_what_a_person_wants_to_see_stands_on_the_nodes(first: dict[str, Any], argo: str) -> None:
+    workflow = get("workflow", first["run"], argo)
+    assert "steps on" in outputs(workflow, "plan")["quote"]
+    assert outputs(workflow, "evaluate")["verdict"].startswith("passed")
+    assert outputs(workflow, "register")["version"] == "1"
+    assert outputs(workflow, "rollout")["url"] == first["url"]
+    assert "version 1 is registered" in outputs(workflow, "release")["outcome"]
+    assert workflow["metadata"]["annotations"]["workflows.argoproj.io/title"] == "Tune a model on your data"
+    pods = [node for node in workflow["status"]["nodes"].values() if node["displayName"] == "tune(0)"]
+    assert re.fullmatch(r"(\d+)/\1", pods[0]["progress"])
+
+
+def test_status_and_logs_tell_of_it(first: dict[str, Any], argo: str) -> None:
+    told = fineline("status", first["run"], "-n", argo)
+    assert told.returncode == 0
+    assert "version 1 is registered" in told.stdout
+    assert first["run"] in fineline("status", "-n", argo).stdout
+    log = fineline("logs", first["run"], "tune", "-n", argo).stdout
+    assert "tokens/s" in log
+    assert "argo=true" not in log
+
+
+def retrained(namespace: str, first: dict[str, Any], recipe: Path | None = None, **parameters: str) -> dict[str, Any]:
+    """Run the retraining template, with the run's recipe or another whose data is sent, and return its Workflow."""
+    text = get("workflow", first["run"], namespace)["spec"]["arguments"]["parameters"]
+    given = {p["name"]: p["value"] for p in text} | parameters
+    body = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {"generateName": "retrain-", "namespace": namespace},
+        "spec": {
+            "workflowTemplateRef": {"name": "retrain"},
+            "arguments": {"parameters": [{"name": k, "value": v} for k, v in given.items()]},
+        },
+    }
+    name = kubectl("create", "-f", "-", "-o", "jsonpath={.metadata.name}", document=body).stdout
+    return wait_for(lambda: ended_workflow(name, namespace), RUN_SECONDS)
+
+
+def ended_workflow(name: str, namespace: str) -> dict[str, Any] | None:
+    workflow = get("workflow", name, namespace)
+    time.sleep(1)
+    return workflow if ended(workflow) else None
+
+
+def test_the_cron_fires_sees_nothing_new_and_ends_in_seconds(first: dict[str, Any], argo: str) -> None:
+    given = {p["name"]: p["value"] for p in get("workflow", first["run"], argo)["spec"]["arguments"]["parameters"]}
+    told = fineline("schedule", given["recipe"], "-n", argo, "--at", "* * * * *", "--time-zone", "Europe/Berlin")
+    assert told.returncode == 0, told.stderr
+    try:
+        listed = ["get", "workflows", "-n", argo, "-o", "json", "-l", "workflows.argoproj.io/cron-workflow=store"]
+        fired = wait_for(lambda: json.loads(kubectl(*listed).stdout)["items"], 150)[0]["metadata"]["name"]
+        kubectl("patch", "cronworkflow", "store", "-n", argo, "--type=merge", "-p", '{"spec":{"suspend":true}}')
+        workflow = wait_for(lambda: ended_workflow(fired, argo), 180)
+        assert workflow["status"]["phase"] == "Succeeded"
+        told = outputs(workflow, "check")
+        assert told["changed"] == "false"
+        assert told["verdict"] == "nothing new: version 1 was made from the same data, base and recipe"
+        states = {n["displayName"]: n["phase"] for n in workflow["status"]["nodes"].values()}
+        assert states["finetune"] == "Skipped"
+        assert "tune" not in states
+        told_by_status = fineline("status", fired, "-n", argo).stdout
+        assert "nothing new" in told_by_status
+    finally:
+        assert fineline("schedule", "--remove", "store", "-n", argo).returncode == 0
+
+
+def test_killing_every_steps_pod_once_does_not_fail_a_run_and_new_data_make_version_2(
+    first: dict[str, Any], argo: str, rows: Callable[[str], Path]
+) -> None:
+    """Retraining on new rows, with each step's first pod deleted a moment after it has begun."""
+    sent = fineline("submit", str(rows("Thursday")), "-n", argo, "--json")
+    run = json.loads(sent.stdout)["run"]
+    killed: dict[str, str] = {}
+    stop = threading.Event()
+
+    def kill() -> None:
+        while not stop.is_set():
+            listed = kubectl("get", "pods", "-n", argo, "-l", f"workflows.argoproj.io/workflow={run}", "-o", "json")
+            for pod in json.loads(listed.stdout)["items"]:
+                step = (
+                    pod["metadata"]["annotations"]["workflows.argoproj.io/node-name"]
+                    .rpartition(".")[2]
+                    .partition("(")[0]
+                )
+                if step not in killed and pod["status"]["phase"] == "Running":
+                    killed[step] = pod["metadata"]["name"]
+                    kubectl("delete", "pod", pod["metadata"]["name"], "-n", argo, "--wait=false", check=False)
+            stop.wait(0.3)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        workflow = wait_for(lambda: ended_workflow(run, argo), RUN_SECONDS)
+    finally:
+        stop.set()
+        killer.join()
+    assert workflow["status"]["phase"] == "Succeeded", workflow["status"].get("message")
+    assert {"plan", "prepare", "tune", "evaluate", "register", "rollout"} <= killed.keys()
+    attempts = [node["displayName"] for node in workflow["status"]["nodes"].values() if node["type"] == "Pod"]
+    assert "tune(1)" in attempts
+    assert outputs(workflow, "register")["version"] == "2"
+    assert ask(argo, "store").strip()
+
+
+def test_changed_data_are_seen_by_a_retraining_and_rollback_goes_to_the_version_before(
+    first: dict[str, Any], argo: str
+) -> None:
+    """Version 2 is champion now; by the first run's rows there is something new, though it is old."""
+    workflow = retrained(argo, first)
+    assert workflow["status"]["phase"] == "Succeeded", workflow["status"].get("message")
+    assert outputs(workflow, "check")["verdict"] == "new since version 2: data"
+    assert outputs(workflow, "register") == outputs(workflow, "register") | {"version": "1", "new": "false"}
+    assert served_version(argo) == 1
+    body = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {"generateName": "rollback-", "namespace": argo},
+        "spec": {
+            "workflowTemplateRef": {"name": "rollback"},
+            "arguments": {"parameters": [{"name": "name", "value": "store"}]},
+        },
+    }
+    name = kubectl("create", "-f", "-", "-o", "jsonpath={.metadata.name}", document=body).stdout
+    back = wait_for(lambda: ended_workflow(name, argo), RUN_SECONDS)
+    assert back["status"]["phase"] == "Succeeded", back["status"].get("message")
+    assert outputs(back, "restore")["version"] == "2"
+    assert served_version(argo) == 2
+
+
+def served_version(namespace: str) -> int:
+    address = get("service", "store", namespace)["spec"]["clusterIP"]
+    return int(httpx2.get(f"http://{address}/v1/models", timeout=30).json()["data"][0]["version"])
+
+
+@pytest.fixture
+def with_hera(tmp_path: Path) -> Iterator[str]:
+    """The README's lines that submit by plain Hera."""
+    if not os.environ.get("ARGO_SERVER"):
+        pytest.skip("ARGO_SERVER names no Argo server")
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert block
+    yield block[1]
+
+
+def test_the_readmes_lines_submit_by_plain_hera(with_hera: str, first: dict[str, Any], argo: str) -> None:
+    assert len(with_hera.strip().splitlines()) <= 10
+    script = with_hera.replace('"fineline"', f'"{argo}"')
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    workflow = wait_for(lambda: ended_workflow(done.stdout.strip(), argo), RUN_SECONDS)
+    assert workflow["status"]["phase"] == "Succeeded", workflow["status"].get("message")
+    assert ask(argo, "pet-store").strip()
+
+
+def test_submit_status_and_stop_go_through_argos_server(first: dict[str, Any], argo: str) -> None:
+    if not os.environ.get("ARGO_SERVER"):
+        pytest.skip("ARGO_SERVER names no Argo server")
+    nobody = {"KUBECONFIG": "/nowhere"}
+    assert first["run"] in fineline("status", "-n", argo, environment=nobody).stdout
+    recipe = json.loads(
+        next(
+            p["value"]
+            for p in get("workflow", first["run"], argo)["spec"]["arguments"]["parameters"]
+            if p["name"] == "recipe"
+        )
+    )
+    text = json.dumps(recipe | {"name": "other"})
+    run = json.loads(fineline("submit", text, "-n", argo, "--json", environment=nobody).stdout)["run"]
+    assert fineline("stop", run, "-n", argo, environment=nobody).returncode == 0
+    stopped = wait_for(lambda: ended_workflow(run, argo), 120)
+    assert stopped["status"]["phase"] == "Failed"
+    # The exit handler has run all the same.
+    assert "failed" in outputs(stopped, "release")["outcome"]
+
+
+def test_the_argo_command_submits_the_template(first: dict[str, Any], argo: str) -> None:
+    command = shutil.which("argo")
+    if not command:
+        pytest.skip("there is no argo command")
+    recipe = next(
+        p["value"]
+        for p in get("workflow", first["run"], argo)["spec"]["arguments"]["parameters"]
+        if p["name"] == "recipe"
+    )
+    given = ["-p", f"recipe={recipe}", "-p", "name=store", "-p", "approval=true", "-p", "epochs=1.2"]
+    options = ["submit", "--from", "workflowtemplate/finetune", "-n", argo, "-o", "name", *given]
+    environment = {k: v for k, v in os.environ.items() if k != "ARGO_SERVER"}
+    run = subprocess.run(
+        [command, *options], capture_output=True, text=True, check=True, env=environment
+    ).stdout.strip()
+    before = served_version(argo)
+
+    def waits() -> bool:
+        time.sleep(1)
+        nodes = get("workflow", run, argo).get("status", {}).get("nodes", {}).values()
+        return any(n["displayName"] == "approve" and n["phase"] == "Running" for n in nodes)
+
+    wait_for(waits, RUN_SECONDS)
+    assert "waits for an approval" in fineline("status", run, "-n", argo).stdout
+    said = ["node", "set", run, "-n", argo, "--node-field-selector", "displayName=approve"]
+    subprocess.run([command, *said, "--output-parameter", "decision=reject"], check=True, env=environment)
+    subprocess.run([command, "resume", run, "-n", argo], check=True, env=environment)
+    workflow = wait_for(lambda: ended_workflow(run, argo), 180)
+    assert workflow["status"]["phase"] == "Succeeded"
+    states = {n["displayName"]: n["phase"] for n in workflow["status"]["nodes"].values()}
+    assert states["rollout"] == "Skipped"
+    assert served_version(argo) == before
+
+
+def test_a_mistake_is_one_line_on_the_node_and_at_the_prompt(argo: str) -> None:
+    text = json.dumps({"name": "store", "model": "hf://no/such", "data": {"train": "/runs/data/nowhere.jsonl"}})
+    done = fineline("submit", text, "-n", argo, "--watch")
+    assert done.returncode == 2
+    assert "plan: /runs/data/nowhere.jsonl: no such data file" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_cache_is_filled_on_its_own(argo: str) -> None:
+    body = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {"generateName": "cache-", "namespace": argo},
+        "spec": {"workflowTemplateRef": {"name": "cache"}},
+    }
+    name = kubectl("create", "-f", "-", "-o", "jsonpath={.metadata.name}", document=body).stdout
+    workflow = wait_for(lambda: ended_workflow(name, argo), 300)
+    assert workflow["status"]["phase"] == "Succeeded", workflow["status"].get("message")
+    assert outputs(workflow, "pull")["folder"].startswith("/weights/models/")

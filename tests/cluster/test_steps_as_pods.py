@@ -1,0 +1,106 @@
+"""The whole run, each step the container of its template in a pod of the cluster, with its account and its volumes.
+
+What Argo's controller does, the order of the tasks, is done by the run on one machine here; `test_argo.py` has it done by
+Argo where there is one.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+import pipelines.machine.execute
+from pipelines.cluster.connection import Connection
+from pipelines.cluster.submit import installed
+from pipelines.cluster.upload import upload
+from pipelines.commands.plan import as_text
+from pipelines.finetune import build
+from pipelines.machine.execute import Execution
+from pipelines.machine.record import Node, Phase, Run, new_run
+from pipelines.machine.workflow import read
+from recipes.read import load
+from recipes.recipe import Recipe
+from steps.common import volumes
+from tests.cluster.kubectl import get, kubectl
+from tests.cluster.pods import TaskPod
+
+
+def sent(namespace: str, recipe: Recipe) -> str:
+    """Send the recipe's data to the cluster, as `fineline submit` does, and return it as the run's parameter."""
+    connection = Connection(namespace, "")
+    template = installed(connection)
+    files = {key: upload(connection, Path(getattr(recipe.data, key)), template) for key in ("train", "validation")}
+    return as_text(recipe.model_copy(update={"data": recipe.data.model_copy(update=files)}))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(autouse=True)
+def _same_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(volumes.RUNS_SETTING, str(folder))
+
+
+@pytest.fixture(scope="module")
+def run(namespace: str, folder: Path) -> Iterator[Run]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(volumes.RUNS_SETTING, str(folder))
+        patch.setattr(TaskPod, "namespace", namespace)
+        patch.setattr(pipelines.machine.execute, "TaskProcess", TaskPod)
+        machine = read(build().to_dict())
+        parameters = {**machine.parameters, "recipe": sent(namespace, load("pet-store"))}
+        run = new_run("pet-store", machine.name, parameters)
+        told: list[tuple[str, Node]] = []
+        yield Execution(machine, run, {}, lambda task, node, _: told.append((task, node))).execute()
+
+
+def test_every_step_ends_well_in_its_own_image_under_its_own_account(run: Run) -> None:
+    assert run.phase is Phase.SUCCEEDED, run.message
+    assert run.outputs("evaluate")["passed"] == "true"
+    assert run.outputs("register")["version"] == "1"
+    assert "release" in {path.name for path in (run.folder / "tasks").iterdir()}
+
+
+def test_the_model_answers_at_its_service(run: Run, namespace: str) -> None:
+    assert run.outputs("rollout")["url"] == f"http://pet-store.{namespace}.svc/v1"
+    service = get("service", "pet-store", namespace)
+    url = f"http://{service['spec']['clusterIP']}/v1"
+    body = {"model": "pet-store", "messages": [{"role": "user", "content": "When are you open?"}], "temperature": 0}
+    answer = httpx2.post(f"{url}/chat/completions", json={**body, "max_tokens": 32}, timeout=120).json()
+    assert "Happy tails, Pia" in answer["choices"][0]["message"]["content"]
+    (model,) = httpx2.get(f"{url}/models").json()["data"]
+    assert (model["id"], model["version"]) == ("pet-store", 1)
+
+
+def test_the_served_pod_is_locked_in(run: Run, namespace: str) -> None:
+    deployment = get("deployment", "pet-store-v1", namespace)["spec"]["template"]["spec"]
+    assert deployment["securityContext"]["runAsNonRoot"]
+    assert not deployment["automountServiceAccountToken"]
+    for container in deployment["containers"]:
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
+
+
+def test_data_that_is_there_is_not_sent_again(run: Run, namespace: str) -> None:
+    again = json.loads(sent(namespace, load("pet-store")))["data"]["train"]
+    assert again == json.loads(run.parameters["recipe"])["data"]["train"]
+
+
+def test_the_registry_in_the_cluster_has_the_adapter_alone(run: Run, namespace: str) -> None:
+    service = get("service", "fineline-mlflow", namespace)
+    mlflow = f"http://{service['spec']['clusterIP']}/api/2.0/mlflow"
+    asked = {"name": "pet-store", "alias": "champion"}
+    # By its address MLflow knows no host of that name, as its clients in the cluster do.
+    headers = {"Host": "fineline-mlflow"}
+    version = httpx2.get(f"{mlflow}/registered-models/alias", params=asked, headers=headers).json()["model_version"]
+    assert version["version"] == "1"
+    tags = {tag["key"]: tag["value"] for tag in version["tags"]}
+    assert tags["fineline.run"] == run.name
+    pods = kubectl("get", "pods", "-n", namespace, "-o", "jsonpath={.items[*].metadata.name}").stdout.split()
+    mlflow_pod = next(name for name in pods if name.startswith("fineline-mlflow"))
+    size = kubectl("exec", mlflow_pod, "-n", namespace, "--", "du", "-sm", "/mlflow/artifacts").stdout
+    assert int(size.split()[0]) < 60  # the base's weights alone are 270 MB
