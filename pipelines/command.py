@@ -1,4 +1,4 @@
-"""The `fineline` command: run, plan, presets, schema, serving, runs; submit, status, logs, stop, schedule, render.
+"""The `fineline` command: run, plan, presets, schema, serving, runs; submit, status, logs, stop, schedule, doctor, render.
 
 Exit codes: 0 done, 1 a fault of ours, 2 a mistake of the user's (one line says which), 3 a new version was refused,
 130 stopped by Ctrl-C.
@@ -81,6 +81,12 @@ def _add_cluster_commands(commands: Any, recipe: argparse.ArgumentParser, as_jso
     logs.add_argument("step", nargs="?", default="", help="e.g. tune (default: all)")
     stop = commands.add_parser("stop", parents=[where], help="stop a run on a cluster; what it took is given back")
     stop.add_argument("run")
+    doctor = commands.add_parser(
+        "doctor", parents=[where, as_json], help="say what a namespace of a cluster lacks, and the remedy"
+    )
+    doctor.add_argument(
+        "--secrets", default="fineline", metavar="PREFIX", help="as the recipe has it (default: fineline)"
+    )
     schedule = commands.add_parser(
         "schedule", parents=[recipe, where], help="train again on a cluster, regularly, where something is new"
     )

@@ -19,8 +19,13 @@ class Part(BaseModel):
 class Data(Part):
     """The rows to learn from. JSONL, CSV or Parquet; their form is told apart by their columns."""
 
-    train: str = Field(description="File of training rows; a relative path starts at the recipe's folder.")
-    validation: str = Field(default="", description="File of held-out rows. Empty: a share of the training rows.")
+    train: str = Field(
+        description="File of training rows: a path, which if relative starts at the recipe's folder, https://…, "
+        "s3://BUCKET/KEY or hf://datasets/ORG/NAME[@REVISION]/PATH."
+    )
+    validation: str = Field(
+        default="", description="File of held-out rows, likewise. Empty: a share of the training rows."
+    )
     validation_share: float = Field(default=0.1, gt=0, lt=1, description="Share held out where no file is given.")
     on_bad_row: Literal["stop", "skip"] = Field(
         default="stop", description="A row that cannot be used stops the run, or is skipped and counted."

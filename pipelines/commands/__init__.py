@@ -30,6 +30,11 @@ def run_command(parsed: argparse.Namespace) -> int:
         from pipelines.commands.render import render
 
         return render(parsed.folder, check=parsed.check)
+    if parsed.command == "doctor":
+        from pipelines.cluster.connection import Connection
+        from pipelines.commands.doctor import doctor
+
+        return doctor(Connection(parsed.namespace, parsed.context), parsed.secrets, as_json=parsed.json)
     if parsed.command == "schedule":
         return _schedule(parsed)
     if parsed.command in ("submit", "status", "logs", "stop"):

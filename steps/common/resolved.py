@@ -30,6 +30,7 @@ class DataFile(Fixed):
     path: str
     sha256: str
     bytes: int
+    source: str = ""  # its pinned URL, where it came from elsewhere
 
 
 class ResolvedData(Fixed):

@@ -10,6 +10,7 @@ from steps.common.files import sha256_of
 from steps.common.resolved import DataFile, ResolvedData
 from steps.common.rows.read import read_rows
 from steps.common.rows.row import BadRow, Row
+from steps.plan.remote.fetch import fetch
 
 HEAD_ROWS = 2000
 TEMPLATE_TOKENS = 20  # what a chat template adds to a row, roughly
@@ -25,7 +26,7 @@ class DataSize:
 
 
 def look(data: Data) -> tuple[ResolvedData, DataSize, DataSize]:
-    """Hash the data files and read their first rows.
+    """Fetch the data files where they lie elsewhere, hash them and read their first rows.
 
     Returns:
         The files by digest, and the sizes of the training and the held-out rows, extrapolated from the first rows.
@@ -45,9 +46,8 @@ def look(data: Data) -> tuple[ResolvedData, DataSize, DataSize]:
 
 
 def _file(name: str, on_bad_row: str) -> tuple[DataFile, DataSize]:
-    if "://" in name:
-        raise UserError(f"{name}: data from a URL cannot be read yet; give a file")
-    path = Path(name)
+    fetched = fetch(name) if "://" in name else None
+    path = Path(fetched.path if fetched else name)
     good: list[Row] = []
     seen = 0
     for row in islice(read_rows(path), HEAD_ROWS):
@@ -65,4 +65,6 @@ def _file(name: str, on_bad_row: str) -> tuple[DataFile, DataSize]:
     whole = seen < HEAD_ROWS
     rows = len(good) if whole else round(size / max(1, sample) * len(good) * 0.8)  # 0.8: JSON's own characters
     tokens = round(rows * (sample / len(good) / CHARACTERS_A_TOKEN + TEMPLATE_TOKENS))
-    return DataFile(path=str(path), sha256=sha256_of(path), bytes=size), DataSize(rows, tokens)
+    digest = fetched.sha256 if fetched else sha256_of(path)
+    source = fetched.pinned if fetched else ""
+    return DataFile(path=str(path), sha256=digest, bytes=size, source=source), DataSize(rows, tokens)

@@ -64,7 +64,7 @@ def plan(input: PlanInput) -> PlanOutput:  # noqa: A002 - the name is Argo's
 
 
 def resolve(input: PlanInput) -> Resolved:  # noqa: A002
-    """Do all of the plan that leaves nothing behind.
+    """Do all of the plan that leaves nothing behind but a copy of data that lie elsewhere.
 
     Raises:
         UserError: anything that would fail later, in one line.

@@ -49,7 +49,7 @@ def prepare(input: PrepareInput) -> PrepareOutput:  # noqa: A002 - the name is A
     digest = digest_of(
         {
             "format": FORMAT,
-            "data": resolved.data.model_dump(exclude={"train": {"path"}, "validation": {"path"}}),
+            "data": resolved.data.model_dump(exclude={"train": {"path", "source"}, "validation": {"path", "source"}}),
             "wanted": resolved.recipe.data.model_dump(include={"validation_share", "on_bad_row", "max_tokens"}),
             "seed": resolved.recipe.tune.seed,
             "model": resolved.model.digest,

@@ -1,0 +1,89 @@
+"""Argo, and Fineline's templates in the namespace."""
+
+from pipelines.cluster.connection import Connection
+from pipelines.cluster.doctor import questions
+from pipelines.cluster.doctor.finding import Finding, State, unknown
+from pipelines.rendered import BUILDERS
+
+KINDS = ("workflows", "workflowtemplates", "cronworkflows", "workflowtaskresults")
+INSTALL = "https://argo-workflows.readthedocs.io/en/latest/quick-start/"
+
+
+def cluster(connection: Connection) -> list[Finding]:
+    """Tell which Kubernetes it is, and whether the namespace is there."""
+    found = [Finding("cluster", State.OK, f"Kubernetes {questions.version()} at {connection.context}")]
+    if not questions.has_namespace(connection):
+        name = connection.namespace
+        found.append(Finding("namespace", State.MISSING, f"no namespace {name!r}", f"kubectl create namespace {name}"))
+    return found
+
+
+def definitions(connection: Connection) -> list[Finding]:
+    """Tell whether Argo's kinds are there, and whether the API server checks their fields."""
+    served = questions.argo_kinds()
+    if missing := [kind for kind in KINDS if kind not in served]:
+        return [
+            Finding("Argo", State.MISSING, f"the cluster does not know {', '.join(missing)}", f"install it: {INSTALL}")
+        ]
+    return [Finding("Argo", State.OK, "its kinds are there")]
+
+
+def controller(connection: Connection) -> list[Finding]:
+    """Tell whether something takes up what is submitted.
+
+    Any Workflow that has a phase was taken up; where there is none yet, the controller's Deployment is looked for.
+    """
+    from kubernetes import client
+
+    if any(run.get("status", {}).get("phase") for run in connection.runs()):
+        return [Finding("Argo's controller", State.OK, "it has taken up runs of this namespace")]
+    with questions.if_allowed():
+        found = [
+            deployment
+            for deployment in client.AppsV1Api().list_deployment_for_all_namespaces().items
+            if deployment.metadata.name.endswith("workflow-controller")
+        ]
+        if not found:
+            text = "no Deployment *workflow-controller in any namespace, and no run was taken up yet"
+            return [Finding("Argo's controller", State.NOTE, text, f"where it does not run elsewhere: {INSTALL}")]
+        if not any(deployment.status.available_replicas for deployment in found):
+            where = found[0].metadata
+            look = f"kubectl -n {where.namespace} describe deployment {where.name}"
+            return [Finding("Argo's controller", State.MISSING, "is not running", look)]
+        image = found[0].spec.template.spec.containers[0].image
+        return [Finding("Argo's controller", State.OK, f"runs {image}")]
+    return [unknown("Argo's controller", "Deployments of all namespaces")]
+
+
+def templates(connection: Connection) -> list[Finding]:
+    """Tell whether the templates are installed, and as this version renders them."""
+    apply = f"kubectl apply --server-side -n {connection.namespace} -k argo/overlays/kind  # or aks, eks, gke"
+    missing, other = [], []
+    for name, build in BUILDERS.items():
+        body = build().to_dict()
+        if body["kind"] != "WorkflowTemplate":
+            continue
+        installed = connection.get("workflowtemplates", name)
+        if installed is None:
+            missing.append(name)
+        elif _steps(installed) != _steps(body):
+            other.append(name)
+    if missing:
+        return [Finding("templates", State.MISSING, f"no WorkflowTemplate {', '.join(missing)}", apply)]
+    if other:
+        return [Finding("templates", State.NOTE, f"of another version of Fineline: {', '.join(other)}", apply)]
+    return [Finding("templates", State.OK, "installed, of this version")]
+
+
+def _steps(template: dict[str, object]) -> list[object]:
+    """Return what does not depend on the overlay: each template's inputs and what it runs."""
+    spec = template["spec"]
+    assert isinstance(spec, dict)
+    return [
+        [
+            one["name"],
+            [p["name"] for p in one.get("inputs", {}).get("parameters", [])],
+            one.get("script", {}).get("args"),
+        ]
+        for one in spec["templates"]
+    ]

@@ -1,0 +1,131 @@
+"""What the doctor finds on a real cluster, in a namespace that has all and in ones that lack something."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.kubectl import ROOT, kubectl
+from tests.pipeline.commands import fineline
+
+SPACE = "fineline-doctor"
+
+
+def found(namespace: str, *options: str, environment: dict[str, str] | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Return the findings by subject."""
+    done = fineline("doctor", "-n", namespace, "--json", *options, environment=environment)
+    assert "Traceback" not in done.stderr, done.stderr
+    told: dict[str, list[dict[str, Any]]] = {}
+    for finding in json.loads(done.stdout):
+        told.setdefault(finding["subject"], []).append(finding)
+    missing = any(finding["state"] == "missing" for findings in told.values() for finding in findings)
+    assert done.returncode == (2 if missing else 0)
+    return told
+
+
+@pytest.fixture
+def space(crds: None) -> Iterator[str]:
+    kubectl("delete", "namespace", SPACE, "--ignore-not-found")
+    kubectl("create", "namespace", SPACE)
+    yield SPACE
+    kubectl("delete", "namespace", SPACE)
+
+
+def overlaid(tmp_path: Path, **more: Any) -> str:
+    """Write an overlay upon the one for kind, and return its folder."""
+    upon = os.path.relpath((ROOT / "argo" / "overlays" / "kind").resolve(), tmp_path.resolve())
+    body = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": [upon], **more}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(body))
+    return str(tmp_path)
+
+
+def test_where_all_is_installed_nothing_is_missing(namespace: str) -> None:
+    told = found(namespace)
+    assert not [f for findings in told.values() for f in findings if f["state"] == "missing"]
+    assert told["MLflow"][0]["text"] == "http://fineline-mlflow is ready"
+    assert told["templates"][0]["state"] == "ok"
+    assert "ready: fineline submit" in fineline("doctor", "-n", namespace).stdout
+
+
+def test_in_an_empty_namespace_each_thing_is_named_with_its_remedy(space: str) -> None:
+    told = found(space)
+    for subject in ("templates", "steps' rights", "volumes", "MLflow"):
+        assert told[subject][0]["state"] == "missing", subject
+        assert told[subject][0]["remedy"], subject
+    (hub, *_) = told["secrets"]
+    assert hub["remedy"] == f"kubectl create secret generic fineline-hub -n {space} --from-literal=token=…"
+
+
+def test_a_namespace_that_is_not_there_is_all_that_is_told() -> None:
+    told = found("no-such-namespace")
+    assert told["namespace"][0]["remedy"] == "kubectl create namespace no-such-namespace"
+    assert set(told) == {"cluster", "namespace"}
+
+
+def test_a_secret_without_its_key_is_missing_and_no_value_is_shown(space: str) -> None:
+    kubectl("create", "secret", "generic", "team-hub", "-n", space, "--from-literal=tokn=very-secret")
+    kubectl("create", "secret", "generic", "team-api-key", "-n", space, "--from-literal=key=very-secret")
+    done = fineline("doctor", "-n", space, "--secrets", "team")
+    assert "team-hub has no key 'token'" in done.stdout
+    assert "team-api-key is set" in done.stdout
+    assert "very-secret" not in done.stdout + done.stderr
+
+
+def test_a_class_of_storage_that_is_not_there_is_named(space: str, tmp_path: Path) -> None:
+    wanted = yaml.safe_dump([{"op": "add", "path": "/spec/storageClassName", "value": "fast"}])
+    patch = {"target": {"kind": "PersistentVolumeClaim", "name": "fineline-runs"}, "patch": wanted}
+    kubectl("apply", "-n", space, "--server-side", "-k", overlaid(tmp_path, patches=[patch]))
+    told = {finding["text"].split()[0].rstrip(":"): finding for finding in found(space)["volumes"]}
+    assert told["fineline-runs"]["state"] == "missing"
+    assert "wants the StorageClass 'fast', which is not there" in told["fineline-runs"]["text"]
+
+
+def test_a_quota_under_which_no_step_would_start_is_named(space: str) -> None:
+    kubectl("create", "quota", "tight", "-n", space, "--hard=limits.cpu=4,limits.memory=8Gi")
+    (quota,) = found(space)["quotas"]
+    assert quota["state"] == "missing"
+    assert "tight asks limits.cpu and limits.memory of every container" in quota["text"]
+
+
+def test_an_image_that_cannot_be_pulled_is_named_and_no_pod_stays(space: str, tmp_path: Path) -> None:
+    component = os.path.relpath((ROOT / "argo" / "components" / "registry").resolve(), tmp_path.resolve())
+    kubectl("apply", "-n", space, "--server-side", "-k", overlaid(tmp_path, components=[component]))
+    (image,) = found(space)["images"]
+    assert image["state"] == "missing"
+    assert image["text"].startswith("registry.example.com/fineline-control:0.1.0: ")
+    pods = kubectl("get", "pods", "-n", space, "-o", "jsonpath={.items[*].metadata.name}").stdout
+    assert "fineline-doctor-" not in pods
+
+
+def test_who_may_nothing_is_told_so_in_words(namespace: str, tmp_path: Path) -> None:
+    kubectl("create", "serviceaccount", "stranger", "-n", namespace)
+    token = kubectl("create", "token", "stranger", "-n", namespace).stdout.strip()
+    config = yaml.safe_load(kubectl("config", "view", "--raw", "--minify").stdout)
+    config["users"][0]["user"] = {"token": token}
+    file = tmp_path / "kubeconfig"
+    file.write_text(yaml.safe_dump(config))
+    done = fineline("doctor", "-n", namespace, environment={"KUBECONFIG": str(file)})
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "cannot list" in done.stderr
+    # Bound to the role that is there for it, the same account may submit.
+    role = ["create", "rolebinding", "stranger", "-n", namespace, "--role=fineline-user"]
+    kubectl(*role, f"--serviceaccount={namespace}:stranger")
+    told = found(namespace, environment={"KUBECONFIG": str(file)})
+    assert told["your rights"][0]["state"] == "ok"
+    assert told["GPUs"][0]["state"] == "unknown"
+
+
+def test_a_cluster_out_of_reach_is_one_line(tmp_path: Path) -> None:
+    config = yaml.safe_load(kubectl("config", "view", "--raw", "--minify").stdout)
+    config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+    file = tmp_path / "kubeconfig"
+    file.write_text(yaml.safe_dump(config))
+    done = fineline("doctor", "-n", "x", environment={"KUBECONFIG": str(file)})
+    assert done.returncode == 2
+    assert done.stderr.startswith("fineline: the cluster is out of reach: ")
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,204 @@
+"""The manifests: whole, strict, of one namespace; roles and policies that allow what is needed and nothing else."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines.rendered import BUILDERS
+from steps.rollout.objects import Serving, deployment
+from steps.rollout.upstream import Upstream
+from tests.cluster.kubectl import ROOT, kubectl, may
+
+OVERLAYS = ("kind", "aks", "eks", "gke")
+CLUSTER_SCOPED = {"Namespace", "ClusterRole", "ClusterRoleBinding", "PersistentVolume", "StorageClass", "NodePool"}
+SPACE = "fineline-manifests"
+
+
+def built(overlay: str) -> list[dict[str, Any]]:
+    text = kubectl("kustomize", str(ROOT / "argo" / "overlays" / overlay)).stdout
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+@pytest.fixture(scope="module")
+def space(crds: None) -> Any:
+    kubectl("create", "namespace", SPACE)
+    yield SPACE
+    kubectl("delete", "namespace", SPACE, "--wait=false")
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_api_server_takes_every_overlay_field_by_field(overlay: str, space: str) -> None:
+    folder = str(ROOT / "argo" / "overlays" / overlay)
+    kubectl("apply", "-n", space, "--server-side", "--dry-run=server", "--validate=strict", "-k", folder)
+
+
+def test_a_field_that_argo_does_not_know_is_refused(space: str, tmp_path: Path) -> None:
+    """What the test above rests on."""
+    template = BUILDERS["finetune"]().to_dict()
+    template["spec"]["templates"][0]["retryStrategie"] = {"limit": 1}
+    command = ["apply", "-n", space, "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"]
+    assert "retryStrategie" in kubectl(*command, document=template, check=False).stderr
+
+
+def test_argos_own_lint_finds_nothing() -> None:
+    command = shutil.which("argo")
+    if not command:
+        pytest.skip("there is no argo command")
+    files = [str(file) for file in (ROOT / "argo" / "base" / "workflows").glob("*.yaml")]
+    environment = {key: value for key, value in os.environ.items() if key != "ARGO_SERVER"}
+    done = subprocess.run([command, "lint", "--offline", *files], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_nothing_lies_outside_the_namespace(overlay: str) -> None:
+    kinds = {document["kind"] for document in built(overlay)}
+    assert {"WorkflowTemplate", "CronWorkflow", "ServiceAccount", "NetworkPolicy", "ResourceQuota"} <= kinds
+    assert not kinds & CLUSTER_SCOPED
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS[1:])
+def test_in_a_cloud_every_image_of_ours_is_from_the_registry_and_many_nodes_mount_the_volumes(overlay: str) -> None:
+    documents = built(overlay)
+    images = [t["script"]["image"] for d in documents for t in d.get("spec", {}).get("templates", []) if "script" in t]
+    settings = next(d["data"] for d in documents if d["kind"] == "ConfigMap")
+    images.append(settings["FINELINE_SERVE_IMAGE"])
+    assert len(images) > 10
+    assert all(image.startswith("registry.example.com/fineline-") for image in images)
+    claims = [d["spec"] for d in documents if d["kind"] == "PersistentVolumeClaim"]
+    assert [claim["accessModes"] for claim in claims] == [["ReadWriteMany"]] * 2
+    assert all(claim["storageClassName"] for claim in claims)
+    assert "FINELINE_ONE_NODE" not in settings
+
+
+def test_where_one_node_alone_may_mount_the_volumes_all_pods_that_do_are_kept_on_it() -> None:
+    documents = built("kind")
+    assert next(d["data"] for d in documents if d["kind"] == "ConfigMap")["FINELINE_ONE_NODE"] == "true"
+    templates = [d["spec"] for d in documents if d["kind"] == "WorkflowTemplate"]
+    (wanted,) = templates[0]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    together = wanted["labelSelector"]["matchLabels"]
+    assert all(spec["affinity"] == templates[0]["affinity"] for spec in templates)
+    for spec in templates:
+        for template in spec["templates"]:
+            if "script" in template:
+                assert together.items() <= template["metadata"]["labels"].items()
+    served = deployment(serving(one_node=True))["spec"]["template"]
+    assert served["spec"]["affinity"]["podAffinity"] == templates[0]["affinity"]["podAffinity"]
+    assert together.items() <= served["metadata"]["labels"].items()
+    assert "affinity" not in deployment(serving(one_node=False))["spec"]["template"]["spec"]
+
+
+def serving(*, one_node: bool) -> Serving:
+    upstream = Upstream(url="http://127.0.0.1:8000", version=1, run="r", base="b", adapter_sha256="a")
+    return Serving(
+        name="store",
+        image="fineline-serve:0.1.0",
+        sub_path="merged/x",
+        memory_bytes=1 << 30,
+        ready_seconds=60,
+        api_key_secret="fineline-api-key",
+        one_node=one_node,
+        upstream=upstream,
+    )
+
+
+STEP, ROLLOUT, PROVISION = "fineline-step", "fineline-rollout", "fineline-provision"
+ARGO = "argoproj.io"
+
+
+@pytest.mark.parametrize("account", [STEP, ROLLOUT, PROVISION])
+def test_every_step_may_report_its_outputs_and_read_no_secret(account: str, namespace: str) -> None:
+    assert may(account, namespace, "create", "workflowtaskresults", ARGO)
+    assert may(account, namespace, "patch", "workflowtaskresults", ARGO)
+    assert not may(account, namespace, "get", "secrets")
+    assert not may(account, namespace, "create", "pods")
+    assert not may(account, namespace, "delete", "persistentvolumeclaims")
+    assert not may(account, namespace, "create", "workflows", ARGO)
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "group"),
+    [
+        ("get", "deployments", "apps"),
+        ("create", "deployments", "apps"),
+        ("patch", "deployments", "apps"),
+        ("delete", "deployments", "apps"),
+        ("create", "services", ""),
+        ("patch", "services", ""),
+        ("delete", "services", ""),
+        ("list", "pods", ""),
+    ],
+)
+def test_rollout_alone_may_touch_what_serves(verb: str, resource: str, group: str, namespace: str) -> None:
+    assert may(ROLLOUT, namespace, verb, resource, group)
+    assert not may(STEP, namespace, verb, resource, group)
+    assert not may(PROVISION, namespace, verb, resource, group)
+
+
+def test_no_account_may_anything_in_another_namespace(namespace: str) -> None:
+    for account in (STEP, ROLLOUT, PROVISION):
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {
+                "user": f"system:serviceaccount:{namespace}:{account}",
+                "resourceAttributes": {
+                    "namespace": "default",
+                    "verb": "patch",
+                    "resource": "deployments",
+                    "group": "apps",
+                },
+            },
+        }
+        told = kubectl("create", "-f", "-", "-o", "jsonpath={.status.allowed}", document=review)
+        assert told.stdout == "false"
+
+
+def test_policies_let_out_what_fetches_and_nothing_else() -> None:
+    policies = [d for d in built("kind") if d["kind"] == "NetworkPolicy"]
+    pods = {
+        template["name"]: template["metadata"]["labels"]
+        for name in ("finetune", "retrain", "cache", "rollback")
+        for template in BUILDERS[name]().to_dict()["spec"]["templates"]
+        if "script" in template
+    }
+    pods["upload"] = {"app.kubernetes.io/part-of": "fineline", "app.kubernetes.io/component": "upload"}
+    pods["mlflow"] = {"app.kubernetes.io/part-of": "fineline", "app.kubernetes.io/component": "mlflow"}
+    pods["server"] = deployment(serving(one_node=False))["spec"]["template"]["metadata"]["labels"]
+    reaching = {name for name, labels in pods.items() if anywhere(rules(policies, labels, "egress"))}
+    assert reaching == {"plan", "pull", "check", "pin"}
+    assert rules(policies, pods["server"], "egress") == []
+    assert rules(policies, pods["upload"], "ingress") == []
+    assert all(rules(policies, pods[name], "ingress") == [] for name in ("plan", "tune", "release"))
+    assert [rule["ports"] for rule in rules(policies, pods["server"], "ingress")] == [
+        [{"protocol": "TCP", "port": 8080}]
+    ]
+    (to_mlflow,) = rules(policies, pods["mlflow"], "ingress")
+    assert to_mlflow["from"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/part-of": "fineline"}}}]
+
+
+def rules(policies: list[dict[str, Any]], labels: dict[str, str], direction: str) -> list[dict[str, Any]]:
+    """Return the rules that apply to a pod; every pod is under a policy for both directions."""
+    chosen = [p["spec"] for p in policies if selects(p["spec"]["podSelector"], labels)]
+    assert {"Ingress", "Egress"} <= {kind for spec in chosen for kind in spec["policyTypes"]}
+    return [rule for spec in chosen for rule in spec.get(direction, [])]
+
+
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    for wanted in selector.get("matchExpressions", []):
+        value = labels.get(wanted["key"])
+        operator = wanted["operator"]
+        assert operator in ("Exists", "NotIn"), operator
+        if (operator == "Exists" and value is None) or (operator == "NotIn" and value in wanted["values"]):
+            return False
+    return selector.get("matchLabels", {}).items() <= labels.items()
+
+
+def anywhere(found: list[dict[str, Any]]) -> bool:
+    """Tell whether a rule names no destination at all."""
+    return any(not rule.get("to") for rule in found)
