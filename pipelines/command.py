@@ -71,7 +71,10 @@ def _add_cluster_commands(commands: Any, recipe: argparse.ArgumentParser, as_jso
     where.add_argument("--context", default="", help="of the kubeconfig (default: the current one)")
     watch = argparse.ArgumentParser(add_help=False)
     watch.add_argument("-w", "--watch", action="store_true", help="follow the run to its end")
-    commands.add_parser("submit", parents=[recipe, where, watch, as_json], help="run the whole workflow on a cluster")
+    submit = commands.add_parser(
+        "submit", parents=[recipe, where, watch, as_json], help="run the whole workflow on a cluster"
+    )
+    submit.add_argument("--approval", action="store_true", help="wait for a person's word before the rollout")
     status = commands.add_parser(
         "status", parents=[where, watch, as_json], help="show a cluster's runs, or one of them"
     )

@@ -68,7 +68,14 @@ def _on_the_cluster(parsed: argparse.Namespace) -> int:
 
     connection = connect(parsed.namespace, parsed.context)
     if parsed.command == "submit":
-        return submit.submit(connection, parsed.recipe, parsed.override, watch=parsed.watch, as_json=parsed.json)
+        return submit.submit(
+            connection,
+            parsed.recipe,
+            parsed.override,
+            approval=parsed.approval,
+            watch=parsed.watch,
+            as_json=parsed.json,
+        )
     if parsed.command == "status":
         return submit.status(connection, parsed.run, watch=parsed.watch, as_json=parsed.json)
     if parsed.command == "logs":

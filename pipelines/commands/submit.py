@@ -27,7 +27,9 @@ from steps.plan.data import look
 REFUSED = 3
 
 
-def submit(connection: Cluster, reference: str, overrides: list[str], *, watch: bool, as_json: bool) -> int:
+def submit(
+    connection: Cluster, reference: str, overrides: list[str], *, approval: bool, watch: bool, as_json: bool
+) -> int:
     """Submit a recipe; its local data files are sent first.
 
     Raises:
@@ -38,6 +40,8 @@ def submit(connection: Cluster, reference: str, overrides: list[str], *, watch: 
     template = installed(connection)
     sent = _with_data_on_the_volume(connection, recipe, template)
     parameters = {"recipe": as_text(sent), "name": recipe.name, "secrets": recipe.secrets}
+    if approval:
+        parameters["approval"] = "true"
     run = submit_to(connection, build(recipe.name, parameters))
     if not watch:
         print(json.dumps({"run": run, "namespace": connection.namespace}) if as_json else f"submitted: {run}")

@@ -1,0 +1,49 @@
+"""The README's commands are ones that there are; what they do is the other tests' matter."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pipelines.cluster.doctor.settings import SECRETS
+from pipelines.command import _parser
+from pipelines.finetune import build
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+SHELL = [line.strip() for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("line", [line for line in SHELL if line.startswith("uv run fineline")])
+def test_each_fineline_command_is_one(line: str) -> None:
+    words = shlex.split(line, comments=True)
+    _parser().parse_args(words[3:])
+
+
+def test_each_command_that_is_named_in_a_table_is_one() -> None:
+    named = re.findall(r"`fineline ([a-z]+)", README)
+    assert set(named) <= {"run", "plan", "runs", "presets", "render", "status", "schedule", "serving", "doctor"}
+    for name in named:
+        _parser().parse_args([name, *(["RUN"] if name == "logs" else [])])
+
+
+def test_each_file_that_is_named_is_there() -> None:
+    for overlay in ("kind", "aks", "eks", "gke"):
+        assert (ROOT / "argo" / "overlays" / overlay / "kustomization.yaml").is_file()
+    assert "-k argo/overlays/kind" in README
+    assert "-f images/Dockerfile" in README
+    assert (ROOT / "images" / "Dockerfile").is_file()
+
+
+def test_each_parameter_of_the_argo_command_is_one_of_the_template() -> None:
+    (line,) = [line for line in SHELL if line.startswith("argo submit")]
+    known = {p["name"] for p in build().to_dict()["spec"]["arguments"]["parameters"]}
+    assert set(re.findall(r"-p ([a-z_]+)=", line)) <= known
+    assert f"workflowtemplate/{build().name}" in line
+
+
+def test_each_secret_that_the_doctor_looks_for_is_told_of_with_its_keys() -> None:
+    for known in SECRETS:
+        line = next(line for line in SHELL if f"secret generic fineline-{known.of} " in line)
+        assert set(re.findall(r"--from-literal=(\w+)=", line)) == set(known.keys)
