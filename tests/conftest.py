@@ -1,7 +1,9 @@
 """Folders of its own for every test, and a model small enough to train in seconds."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,3 +82,30 @@ def write_chats(file: Path) -> Path:
 @pytest.fixture
 def chats(tmp_path: Path) -> Path:
     return write_chats(tmp_path / "chats.jsonl")
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An S3 store in this process, with a bucket `chats`, and the settings that name it."""
+    import boto3
+    import httpx2
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "eu-central-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    client = boto3.client("s3", region_name="eu-central-1", endpoint_url=settings["AWS_ENDPOINT_URL"])
+    httpx2.post(f"{settings['AWS_ENDPOINT_URL']}/moto-api/reset")
+    client.create_bucket(Bucket="chats", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    yield client
+    server.stop()

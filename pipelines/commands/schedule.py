@@ -2,11 +2,11 @@
 
 import difflib
 from datetime import datetime
-from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pipelines import retrain
 from pipelines.cluster.connection import Connection
+from pipelines.cluster.data import is_local
 from pipelines.cluster.submit import installed
 from pipelines.commands.plan import as_text
 from pipelines.containers import RUNS_MOUNT
@@ -27,7 +27,7 @@ def schedule(connection: Connection, reference: str, overrides: list[str], at: s
     first = _first(at, time_zone)
     installed(connection)
     for key, file in (("train", recipe.data.train), ("validation", recipe.data.validation)):
-        if file and "://" not in file and not Path(file).is_relative_to(RUNS_MOUNT):
+        if is_local(file):
             raise UserError(
                 f"data.{key}: {file} is a file of this machine, where a cron finds nothing new; "
                 f"give s3://, https://, hf://datasets/… or a path below {RUNS_MOUNT}"

@@ -1,28 +1,24 @@
 """`fineline submit`, `status`, `logs` and `stop`: a run on a cluster."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from pipelines.cluster.argo_server import Cluster
+from pipelines.cluster.data import with_data_in_reach
 from pipelines.cluster.follow import follow, found, pending
 from pipelines.cluster.nodes import ended, outputs
 from pipelines.cluster.submit import build, installed
 from pipelines.cluster.submit import submit as submit_to
-from pipelines.cluster.upload import upload
 from pipelines.commands.plan import as_text
 from pipelines.commands.table import print_table
 from pipelines.commands.typed import command
-from pipelines.containers import RUNS_MOUNT
 from pipelines.machine.display import MARKS
 from pipelines.machine.record import Phase
 from recipes.read import load, override_of
-from recipes.recipe import Recipe
 from steps.common.errors import UserError
 from steps.common.progress import duration
-from steps.plan.data import look
 
 REFUSED = 3
 
@@ -38,7 +34,7 @@ def submit(
     """
     recipe = load(reference, dict(override_of(text) for text in overrides))
     template = installed(connection)
-    sent = _with_data_on_the_volume(connection, recipe, template)
+    sent = with_data_in_reach(connection, recipe, template)
     parameters = {"recipe": as_text(sent), "name": recipe.name, "secrets": recipe.secrets}
     if approval:
         parameters["approval"] = "true"
@@ -120,20 +116,6 @@ def _message(workflow: dict[str, Any]) -> str:
     """Return the first failed step's last words, where a step failed; else what Argo says of the run."""
     failed = [(task, n.message) for task, (n, _) in pending(workflow).items() if n.phase is Phase.FAILED and n.message]
     return f"{failed[0][0]}: {failed[0][1]}" if failed else str(workflow.get("status", {}).get("message", ""))
-
-
-def _with_data_on_the_volume(connection: Cluster, recipe: Recipe, template: dict[str, Any]) -> Recipe:
-    """Send the recipe's local files, and return it with their places on the volume."""
-    files = {"train": recipe.data.train, "validation": recipe.data.validation}
-    local = {key: file for key, file in files.items() if _is_local(file)}
-    if len(local) == len([file for file in files.values() if file]):
-        look(recipe.data)  # a row that cannot be used is told here, and not after the nodes are there
-    placed = {key: upload(connection, Path(file), template) for key, file in local.items()}
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=placed)})
-
-
-def _is_local(file: str) -> bool:
-    return bool(file) and "://" not in file and not Path(file).is_relative_to(RUNS_MOUNT)
 
 
 def _list(connection: Cluster, *, as_json: bool) -> int:

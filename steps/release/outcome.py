@@ -26,13 +26,13 @@ class Outcome(BaseModel):
         """Return it as one line."""
         what = [f"version {self.version} is registered"] if self.version else []
         what += [f"served at {self.url}"] if self.url else []
-        told = ", ".join(what) or self.reason or "nothing new"
+        otherwise = "nothing new" if self.state == "Succeeded" else "no step says why"
         name = f"{self.model} ({self.run})" if self.model else self.run
-        return f"{name} {self.state.lower()} in {duration(self.seconds)}: {self.reason or told}"
+        return f"{name} {self.state.lower()} in {duration(self.seconds)}: {self.reason or ', '.join(what) or otherwise}"
 
 
-def first_failure(failures: str) -> str:
-    """Return step and last words of the first that failed, out of Argo's `workflow.failures`; empty where none did.
+def failure(failures: str) -> str:
+    """Return the step that ended the run and its last words, out of Argo's `workflow.failures`; empty where none did.
 
     Args:
         failures: a JSON list of failed nodes, which Argo gives as the text of a JSON string; an attempt that was

@@ -14,7 +14,7 @@ from recipes.recipe import Recipe
 from steps.common import cluster, tracking
 from steps.common.progress import say
 from steps.common.step import step
-from steps.release.outcome import Outcome, first_failure
+from steps.release.outcome import Outcome, failure
 from steps.release.webhook import tell
 
 ENDINGS = {"Succeeded": "FINISHED", "Failed": "FAILED", "Error": "FAILED"}
@@ -49,7 +49,7 @@ def release(input: ReleaseInput) -> ReleaseOutput:  # noqa: A002 - the name is A
         run=input.run,
         model=recipe.name if recipe else "",
         state=input.status,
-        reason=first_failure(input.failures) if input.status != "Succeeded" else "",
+        reason=failure(input.failures) if input.status != "Succeeded" else "",
         version=tags.get("fineline.version", ""),
         url=tags.get("fineline.url", ""),
         seconds=input.seconds,

@@ -114,21 +114,26 @@ def test_status_and_logs_tell_of_it(first: dict[str, Any], argo: str) -> None:
     assert "argo=true" not in log
 
 
-def retrained(namespace: str, first: dict[str, Any], recipe: Path | None = None, **parameters: str) -> dict[str, Any]:
-    """Run the retraining template, with the run's recipe or another whose data is sent, and return its Workflow."""
-    text = get("workflow", first["run"], namespace)["spec"]["arguments"]["parameters"]
-    given = {p["name"]: p["value"] for p in text} | parameters
+def ended_run(namespace: str, template: str, **parameters: str) -> dict[str, Any]:
+    """Run a template as the UI does, and return its Workflow when that has ended."""
     body = {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "Workflow",
-        "metadata": {"generateName": "retrain-", "namespace": namespace},
+        "metadata": {"generateName": f"{template}-", "namespace": namespace},
         "spec": {
-            "workflowTemplateRef": {"name": "retrain"},
-            "arguments": {"parameters": [{"name": k, "value": v} for k, v in given.items()]},
+            "workflowTemplateRef": {"name": template},
+            "arguments": {"parameters": [{"name": name, "value": value} for name, value in parameters.items()]},
         },
     }
     name = kubectl("create", "-f", "-", "-o", "jsonpath={.metadata.name}", document=body).stdout
-    return wait_for(lambda: ended_workflow(name, namespace), RUN_SECONDS)
+    workflow: dict[str, Any] = wait_for(lambda: ended_workflow(name, namespace), RUN_SECONDS)
+    assert workflow["status"]["phase"] == "Succeeded", workflow["status"].get("message")
+    return workflow
+
+
+def parameters_of(run: str, namespace: str) -> dict[str, str]:
+    """Return what a run was given."""
+    return {p["name"]: p["value"] for p in get("workflow", run, namespace)["spec"]["arguments"]["parameters"]}
 
 
 def ended_workflow(name: str, namespace: str) -> dict[str, Any] | None:
@@ -138,7 +143,7 @@ def ended_workflow(name: str, namespace: str) -> dict[str, Any] | None:
 
 
 def test_the_cron_fires_sees_nothing_new_and_ends_in_seconds(first: dict[str, Any], argo: str) -> None:
-    given = {p["name"]: p["value"] for p in get("workflow", first["run"], argo)["spec"]["arguments"]["parameters"]}
+    given = parameters_of(first["run"], argo)
     told = fineline("schedule", given["recipe"], "-n", argo, "--at", "* * * * *", "--time-zone", "Europe/Berlin")
     assert told.returncode == 0, told.stderr
     try:
@@ -208,23 +213,11 @@ def test_changed_data_are_seen_by_a_retraining_and_rollback_goes_to_the_version_
     first: dict[str, Any], argo: str
 ) -> None:
     """Version 2 is champion now; by the first run's rows there is something new, though it is old."""
-    workflow = retrained(argo, first)
-    assert workflow["status"]["phase"] == "Succeeded", workflow["status"].get("message")
+    workflow = ended_run(argo, "retrain", **parameters_of(first["run"], argo))
     assert outputs(workflow, "check")["verdict"] == "new since version 2: data"
     assert outputs(workflow, "register") == outputs(workflow, "register") | {"version": "1", "new": "false"}
     assert served_version(argo) == 1
-    body = {
-        "apiVersion": "argoproj.io/v1alpha1",
-        "kind": "Workflow",
-        "metadata": {"generateName": "rollback-", "namespace": argo},
-        "spec": {
-            "workflowTemplateRef": {"name": "rollback"},
-            "arguments": {"parameters": [{"name": "name", "value": "store"}]},
-        },
-    }
-    name = kubectl("create", "-f", "-", "-o", "jsonpath={.metadata.name}", document=body).stdout
-    back = wait_for(lambda: ended_workflow(name, argo), RUN_SECONDS)
-    assert back["status"]["phase"] == "Succeeded", back["status"].get("message")
+    back = ended_run(argo, "rollback", name="store")
     assert outputs(back, "restore")["version"] == "2"
     assert served_version(argo) == 2
 
@@ -259,13 +252,7 @@ def test_submit_status_and_stop_go_through_argos_server(first: dict[str, Any], a
         pytest.skip("ARGO_SERVER names no Argo server")
     nobody = {"KUBECONFIG": "/nowhere"}
     assert first["run"] in fineline("status", "-n", argo, environment=nobody).stdout
-    recipe = json.loads(
-        next(
-            p["value"]
-            for p in get("workflow", first["run"], argo)["spec"]["arguments"]["parameters"]
-            if p["name"] == "recipe"
-        )
-    )
+    recipe = json.loads(parameters_of(first["run"], argo)["recipe"])
     text = json.dumps(recipe | {"name": "other"})
     run = json.loads(fineline("submit", text, "-n", argo, "--json", environment=nobody).stdout)["run"]
     assert fineline("stop", run, "-n", argo, environment=nobody).returncode == 0
@@ -279,11 +266,7 @@ def test_the_argo_command_submits_the_template(first: dict[str, Any], argo: str)
     command = shutil.which("argo")
     if not command:
         pytest.skip("there is no argo command")
-    recipe = next(
-        p["value"]
-        for p in get("workflow", first["run"], argo)["spec"]["arguments"]["parameters"]
-        if p["name"] == "recipe"
-    )
+    recipe = parameters_of(first["run"], argo)["recipe"]
     given = ["-p", f"recipe={recipe}", "-p", "name=store", "-p", "approval=true", "-p", "epochs=1.2"]
     options = ["submit", "--from", "workflowtemplate/finetune", "-n", argo, "-o", "name", *given]
     environment = {k: v for k, v in os.environ.items() if k != "ARGO_SERVER"}
@@ -311,20 +294,15 @@ def test_the_argo_command_submits_the_template(first: dict[str, Any], argo: str)
 
 def test_a_mistake_is_one_line_on_the_node_and_at_the_prompt(argo: str) -> None:
     text = json.dumps({"name": "store", "model": "hf://no/such", "data": {"train": "/runs/data/nowhere.jsonl"}})
-    done = fineline("submit", text, "-n", argo, "--watch")
+    done = fineline("submit", text, "-n", argo, "--watch", "--json")
     assert done.returncode == 2
-    assert "plan: /runs/data/nowhere.jsonl: no such data file" in done.stdout
-    assert "Traceback" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    told = json.loads(done.stdout)
+    assert told["message"] == "plan: /runs/data/nowhere.jsonl: no such data file"
+    # The exit handler says the same, and so does the command afterwards.
+    assert outputs(get("workflow", told["run"], argo), "release")["outcome"].endswith(told["message"])
+    assert told["message"] in fineline("status", told["run"], "-n", argo).stdout
 
 
 def test_the_cache_is_filled_on_its_own(argo: str) -> None:
-    body = {
-        "apiVersion": "argoproj.io/v1alpha1",
-        "kind": "Workflow",
-        "metadata": {"generateName": "cache-", "namespace": argo},
-        "spec": {"workflowTemplateRef": {"name": "cache"}},
-    }
-    name = kubectl("create", "-f", "-", "-o", "jsonpath={.metadata.name}", document=body).stdout
-    workflow = wait_for(lambda: ended_workflow(name, argo), 300)
-    assert workflow["status"]["phase"] == "Succeeded", workflow["status"].get("message")
-    assert outputs(workflow, "pull")["folder"].startswith("/weights/models/")
+    assert outputs(ended_run(argo, "cache"), "pull")["folder"].startswith("/weights/models/")

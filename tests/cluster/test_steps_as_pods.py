@@ -7,14 +7,15 @@ Argo where there is one.
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 
 import pipelines.machine.execute
 from pipelines.cluster.connection import Connection
+from pipelines.cluster.data import with_data_in_reach
 from pipelines.cluster.submit import installed
-from pipelines.cluster.upload import upload
 from pipelines.commands.plan import as_text
 from pipelines.finetune import build
 from pipelines.machine.execute import Execution
@@ -23,6 +24,7 @@ from pipelines.machine.workflow import read
 from recipes.read import load
 from recipes.recipe import Recipe
 from steps.common import volumes
+from steps.common.files import sha256_of
 from tests.cluster.kubectl import get, kubectl
 from tests.cluster.pods import TaskPod
 
@@ -30,9 +32,7 @@ from tests.cluster.pods import TaskPod
 def sent(namespace: str, recipe: Recipe) -> str:
     """Send the recipe's data to the cluster, as `fineline submit` does, and return it as the run's parameter."""
     connection = Connection(namespace, "")
-    template = installed(connection)
-    files = {key: upload(connection, Path(getattr(recipe.data, key)), template) for key in ("train", "validation")}
-    return as_text(recipe.model_copy(update={"data": recipe.data.model_copy(update=files)}))
+    return as_text(with_data_in_reach(connection, recipe, installed(connection)))
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +88,20 @@ def test_the_served_pod_is_locked_in(run: Run, namespace: str) -> None:
 def test_data_that_is_there_is_not_sent_again(run: Run, namespace: str) -> None:
     again = json.loads(sent(namespace, load("pet-store")))["data"]["train"]
     assert again == json.loads(run.parameters["recipe"])["data"]["train"]
+
+
+def test_where_an_object_store_is_set_local_data_go_there(namespace: str, bucket: Any) -> None:
+    connection = Connection(namespace, "")
+    patch = ["patch", "configmap", "fineline", "-n", namespace, "--type=merge", "-p"]
+    kubectl(*patch, '{"data": {"FINELINE_DATA_URL": "s3://chats/fineline/"}}')
+    try:
+        recipe = with_data_in_reach(connection, load("pet-store"), {})
+    finally:
+        kubectl(*patch, '{"data": {"FINELINE_DATA_URL": null}}')
+    shipped = Path(load("pet-store").data.train)
+    assert recipe.data.train == f"s3://chats/fineline/{sha256_of(shipped)[:16]}/train.jsonl"
+    key = recipe.data.train.removeprefix("s3://chats/")
+    assert bucket.get_object(Bucket="chats", Key=key)["Body"].read() == shipped.read_bytes()
 
 
 def test_the_registry_in_the_cluster_has_the_adapter_alone(run: Run, namespace: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import steps.release.webhook
-from steps.release.outcome import Outcome, first_failure
+from steps.release.outcome import Outcome, failure
 from steps.release.step import ReleaseInput, release
 from steps.release.webhook import tell
 
@@ -62,12 +62,12 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 
 @pytest.mark.parametrize("failures", [json.dumps(FAILED), json.dumps(json.dumps(FAILED))])
 def test_the_reason_is_the_last_word_of_the_last_attempt(failures: str) -> None:
-    assert first_failure(failures) == "pull: hf://a/b: is gated; accept its licence"
+    assert failure(failures) == "pull: hf://a/b: is gated; accept its licence"
 
 
 @pytest.mark.parametrize("failures", ["", "[]", "null", '"[]"', "not JSON"])
 def test_without_a_failure_there_is_no_reason(failures: str) -> None:
-    assert first_failure(failures) == ""
+    assert failure(failures) == ""
 
 
 def test_the_webhook_is_told_state_reason_and_model(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:

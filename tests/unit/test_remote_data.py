@@ -9,7 +9,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 import steps.plan.remote.retry
@@ -17,6 +16,7 @@ from recipes.recipe import Data
 from steps.common import volumes
 from steps.common.errors import UserError
 from steps.plan.data import look
+from steps.plan.remote.bucket import put
 from steps.plan.remote.fetch import fetch
 
 ROWS = b"".join(json.dumps({"prompt": f"when {n}", "completion": f"on day {n}"}).encode() + b"\n" for n in range(40))
@@ -226,30 +226,10 @@ def test_a_file_that_a_data_set_has_not_is_one_line(hub: Web) -> None:
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    import boto3
-    from moto.server import ThreadedMotoServer
-
+def store(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(steps.plan.remote.retry, "FIRST_WAIT_SECONDS", 0.01)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    settings = {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "eu-central-1",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
-    client = boto3.client("s3", region_name="eu-central-1", endpoint_url=settings["AWS_ENDPOINT_URL"])
-    httpx2.post(f"{settings['AWS_ENDPOINT_URL']}/moto-api/reset")
-    client.create_bucket(Bucket="chats", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
-    client.put_object(Bucket="chats", Key="day/rows.jsonl", Body=ROWS)
-    yield client
-    server.stop()
+    bucket.put_object(Bucket="chats", Key="day/rows.jsonl", Body=ROWS)
+    return bucket
 
 
 def test_an_object_of_a_store_is_fetched_once_until_it_changes(store: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,6 +240,17 @@ def test_an_object_of_a_store_is_fetched_once_until_it_changes(store: Any, capsy
     assert "already here" in capsys.readouterr().err
     store.put_object(Bucket="chats", Key="day/rows.jsonl", Body=ROWS + ROWS)
     assert fetch("s3://chats/day/rows.jsonl").sha256 == hashlib.sha256(ROWS + ROWS).hexdigest()
+
+
+def test_a_file_is_put_there_once(store: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_bytes(ROWS)
+    assert put(tmp_path / "mine.jsonl", "s3://chats/put/mine.jsonl") == "s3://chats/put/mine.jsonl"
+    written = store.head_object(Bucket="chats", Key="put/mine.jsonl")
+    assert Path(fetch("s3://chats/put/mine.jsonl").path).read_bytes() == ROWS
+    put(tmp_path / "mine.jsonl", "s3://chats/put/mine.jsonl")
+    assert store.head_object(Bucket="chats", Key="put/mine.jsonl")["LastModified"] == written["LastModified"]
+    with pytest.raises(UserError, match="nothing is there"):
+        put(tmp_path / "mine.jsonl", "s3://nobody/put/mine.jsonl")
 
 
 @pytest.mark.parametrize("url", ["s3://chats/day/none.jsonl", "s3://nobody/rows.jsonl"])

@@ -5,6 +5,7 @@ from typing import Any
 from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor import questions
 from pipelines.cluster.doctor.finding import Finding, State, unknown
+from pipelines.cluster.settings import setting
 
 GPU = "nvidia.com/gpu"
 # What tells of a GPU before its device plugin does: NVIDIA's feature discovery, Karpenter on AWS and Azure, GKE.
@@ -43,7 +44,7 @@ def images(connection: Connection) -> list[Finding]:
     if template is None:
         return []
     wanted = sorted({t["script"]["image"] for t in template["spec"]["templates"] if "script" in t})
-    serve = questions.setting(connection, "FINELINE_SERVE_IMAGE")
+    serve = setting(connection, "FINELINE_SERVE_IMAGE")
     wanted += [serve] if serve else []
     with questions.if_allowed():
         there = {
@@ -82,7 +83,10 @@ def _quota(connection: Connection, quota: Any) -> list[Finding]:
         text = f"{name} asks {' and '.join(forced)} of every container, and Argo's have none"
         return [
             Finding(
-                "quotas", State.MISSING, text, f"kubectl create -n {connection.namespace} a LimitRange with defaults"
+                "quotas",
+                State.MISSING,
+                text,
+                "add a LimitRange with default limits to the namespace, or take these two out of the quota",
             )
         ]
     if "pods" in hard and int(used.get("pods", 0)) >= int(hard["pods"]):

@@ -8,7 +8,6 @@ from typing import Any
 from pipelines.cluster.connection import GROUP, Connection, told
 from pipelines.containers import POD_SECURITY, SECURITY
 
-SETTINGS = "fineline"
 PULL_SECONDS = 120
 
 
@@ -92,21 +91,6 @@ def account_may(connection: Connection, account: str, verb: str, resource: str, 
     attributes = {"namespace": space, "verb": verb, "resource": resource, "group": group}
     body = {"spec": {"user": f"system:serviceaccount:{space}:{account}", "resourceAttributes": attributes}}
     return bool(client.AuthorizationV1Api().create_subject_access_review(body).status.allowed)
-
-
-def setting(connection: Connection, name: str) -> str:
-    """Return a setting of the namespace; empty where it is not set or may not be looked at."""
-    from kubernetes.client import ApiException
-
-    with told():
-        try:
-            return str(
-                (connection.core.read_namespaced_config_map(SETTINGS, connection.namespace).data or {}).get(name, "")
-            )
-        except ApiException as error:
-            if error.status not in (403, 404):
-                raise
-            return ""
 
 
 def secret_keys(connection: Connection, name: str) -> set[str] | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor import questions
 from pipelines.cluster.doctor.finding import Finding, State
+from pipelines.cluster.settings import setting
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def _secret(connection: Connection, name: str, known: Known) -> Finding:
 
 def tracking(connection: Connection) -> list[Finding]:
     """Tell whether MLflow is set, and, where it is a Service of this namespace, whether it is ready."""
-    uri = questions.setting(connection, "MLFLOW_TRACKING_URI")
+    uri = setting(connection, "MLFLOW_TRACKING_URI")
     if not uri:
         settings = "the ConfigMap fineline sets no MLFLOW_TRACKING_URI"
         return [Finding("MLflow", State.MISSING, settings, "set it, or install an overlay that brings MLflow")]

@@ -5,6 +5,7 @@ from typing import Any
 from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor import questions
 from pipelines.cluster.doctor.finding import Finding, State, unknown
+from pipelines.cluster.settings import setting
 
 CLAIMS = ("fineline-weights", "fineline-runs")
 WAITS = "WaitForFirstConsumer"
@@ -26,11 +27,7 @@ def _claim(connection: Connection, name: str, claim: Any) -> Finding:
     if claim.status.phase != "Bound":
         return _pending(connection, name, claim)
     modes = claim.spec.access_modes or []
-    if (
-        "ReadWriteMany" not in modes
-        and _nodes(connection) > 1
-        and not questions.setting(connection, "FINELINE_ONE_NODE")
-    ):
+    if "ReadWriteMany" not in modes and _nodes(connection) > 1 and not setting(connection, "FINELINE_ONE_NODE"):
         return Finding(
             "volumes",
             State.MISSING,

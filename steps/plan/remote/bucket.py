@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from steps.common.errors import UserError
 from steps.common.files import BLOCK
+from steps.common.progress import Progress
 from steps.plan.remote.retry import patiently
 from steps.plan.remote.source import InterruptedReadError, RemoteFile
 
@@ -41,6 +43,36 @@ def look(url: str) -> RemoteFile:
                 yield block
 
     return patiently(url, ask)
+
+
+def put(file: Path, url: str) -> str:
+    """Write a file of this machine to the key, unless one of its size is there, and return the URL.
+
+    Args:
+        file: what to write.
+        url: s3://BUCKET/KEY, with the content's digest in it.
+
+    Raises:
+        UserError: it may not be written there, or the store is out of reach.
+    """
+    path = url.removeprefix("s3://")
+
+    def write() -> str:
+        from pyarrow import fs
+
+        store = _store(url, path.partition("/")[0])
+        there = _told(url, lambda: store.get_file_info(path))
+        if there.type == fs.FileType.File and there.size == file.stat().st_size:
+            return url
+        progress = Progress(file.stat().st_size >> 10, f"KiB of {file.name}")
+        with file.open("rb") as source, _told(url, lambda: store.open_output_stream(path)) as target:
+            while block := source.read(BLOCK):
+                _told(url, lambda block=block: target.write(block))
+                progress.update(source.tell() >> 10)
+            _told(url, target.close)
+        return url
+
+    return patiently(url, write)
 
 
 def _store(url: str, bucket: str) -> Any:

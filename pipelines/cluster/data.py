@@ -1,0 +1,46 @@
+"""Puts a recipe's local data where the steps can read them: into the object store that is set, else onto the runs volume."""
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.cluster.argo_server import Cluster
+from pipelines.cluster.settings import setting
+from pipelines.cluster.upload import upload
+from pipelines.containers import RUNS_MOUNT
+from recipes.recipe import Recipe
+from steps.common.errors import UserError
+from steps.common.files import sha256_of
+from steps.plan.data import look
+from steps.plan.remote.bucket import put
+
+STORE_SETTING = "FINELINE_DATA_URL"  # s3://BUCKET/PREFIX
+
+
+def with_data_in_reach(connection: Cluster, recipe: Recipe, template: dict[str, Any]) -> Recipe:
+    """Send the recipe's local files, each under its digest, and return it with their places there.
+
+    Args:
+        connection: the cluster.
+        recipe: whose data may be files of this machine.
+        template: the installed WorkflowTemplate.
+
+    Raises:
+        UserError: a row cannot be used, or a file could not be sent.
+    """
+    files = {"train": recipe.data.train, "validation": recipe.data.validation}
+    local = {key: Path(file) for key, file in files.items() if is_local(file)}
+    if len(local) == len([file for file in files.values() if file]):
+        look(recipe.data)  # a row that cannot be used is told here, and not after the nodes are there
+    store = setting(connection, STORE_SETTING).rstrip("/") if local else ""
+    if store and not store.startswith("s3://"):
+        raise UserError(f"the setting {STORE_SETTING} is {store!r}; write it as s3://BUCKET/PREFIX")
+    placed = {
+        key: put(file, f"{store}/{sha256_of(file)[:16]}/{file.name}") if store else upload(connection, file, template)
+        for key, file in local.items()
+    }
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=placed)})
+
+
+def is_local(file: str) -> bool:
+    """Tell whether a recipe's file is one of this machine: neither a URL nor on the cluster's volume."""
+    return bool(file) and "://" not in file and not Path(file).is_relative_to(RUNS_MOUNT)
