@@ -56,7 +56,8 @@ def namespace(images: None, crds: None) -> Iterator[str]:
     kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
     kubectl("create", "namespace", NAMESPACE)
     kubectl("apply", "-n", NAMESPACE, "--server-side", "--validate=strict", "-k", str(ROOT / "argo/overlays/kind"))
-    if bundle := os.environ.get("SSL_CERT_FILE"):
+    bundle = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
+    if Path(bundle).is_file():
         # What this machine needs to reach the package index, a step's pod needs too.
         command = ["create", "configmap", "fineline-certificates", "-n", NAMESPACE, f"--from-file=ca.crt={bundle}"]
         kubectl(*command)

@@ -175,24 +175,19 @@ def test_killing_every_steps_pod_once_does_not_fail_a_run_and_new_data_make_vers
 
     def kill() -> None:
         while not stop.is_set():
-            seen = [
-                n
-                for n in (get("workflow", run, argo).get("status", {}).get("nodes") or {}).values()
-                if n["type"] == "Pod"
-            ]
-            for node in seen:
-                step, pod = (
-                    task_of(node["displayName"]),
-                    f"{run}-{node['templateName']}-{node['id'].rpartition('-')[2]}",
-                )
-                # The long ones once Argo has seen them run, which then begins another attempt; the others as soon as
-                # their pod runs, which Argo makes again.
-                where = ["get", "pod", pod, "-n", argo, "-o", "jsonpath={.status.phase}"]
-                runs = node["phase"] == "Running" if step in LONG else kubectl(*where, check=False).stdout == "Running"
+            nodes = (get("workflow", run, argo).get("status", {}).get("nodes") or {}).values()
+            # A long step once Argo has seen it run, which then begins another attempt; another as soon as its pod runs,
+            # which Argo makes again.
+            seen_running = {task_of(n["displayName"]) for n in nodes if n["type"] == "Pod" and n["phase"] == "Running"}
+            listed = kubectl("get", "pods", "-n", argo, "-l", f"workflows.argoproj.io/workflow={run}", "-o", "json")
+            for pod in json.loads(listed.stdout)["items"]:
+                name = pod["metadata"]["annotations"]["workflows.argoproj.io/node-name"]
+                step = task_of(name.rpartition(".")[2])
+                runs = step in seen_running if step in LONG else pod["status"]["phase"] == "Running"
                 if runs and step not in killed:
                     killed.add(step)
-                    kubectl("delete", "pod", pod, "-n", argo, "--wait=false", check=False)
-            stop.wait(0.1)
+                    kubectl("delete", "pod", pod["metadata"]["name"], "-n", argo, "--wait=false", check=False)
+            stop.wait(0.5)
 
     killer = threading.Thread(target=kill)
     killer.start()
