@@ -10,6 +10,10 @@ GROUP, API_VERSION = "argoproj.io", "v1alpha1"
 LABEL = "app.kubernetes.io/part-of=fineline"
 
 
+class ForbiddenError(UserError):
+    """The user has no right to what was asked; what admission refuses (a quota, a policy) is no matter of rights."""
+
+
 class Connection:
     """Kubernetes' API in one namespace."""
 
@@ -97,6 +101,7 @@ def told() -> Iterator[None]:
     """Turn what goes wrong between here and the cluster into one line.
 
     Raises:
+        ForbiddenError: the user may not do that.
         UserError: the cluster is out of reach, or refuses.
     """
     import json
@@ -111,6 +116,8 @@ def told() -> Iterator[None]:
             message = json.loads(error.body)["message"]
         except (ValueError, KeyError, TypeError):
             message = error.reason or str(error)
-        raise UserError(f"the cluster answers: {' '.join(str(message).split())}") from None
+        # Of the two that answer 403 only authorization says it so.
+        kind = ForbiddenError if error.status == 403 and " cannot " in str(message) else UserError
+        raise kind(f"the cluster answers: {' '.join(str(message).split())}") from None
     except HTTPError as error:
         raise UserError(f"the cluster is out of reach: {str(error).splitlines()[0]}") from None

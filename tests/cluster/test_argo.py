@@ -232,7 +232,7 @@ def with_hera(tmp_path: Path) -> Iterator[str]:
     yield block[1]
 
 
-def test_the_readmes_lines_submit_by_plain_hera(with_hera: str, first: dict[str, Any], argo: str) -> None:
+def test_the_readmes_lines_submit_by_plain_hera(with_hera: str, argo: str) -> None:
     assert len(with_hera.strip().splitlines()) <= 10
     script = with_hera.replace('"fineline"', f'"{argo}"')
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -2,6 +2,9 @@
 
 import json
 import os
+import secrets
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.kubectl import ROOT, kubectl
+from tests.cluster.kubectl import BUILT, ROOT, get, kubectl
 from tests.pipeline.commands import fineline
 
-SPACE = "fineline-doctor"
+KUBECTL = shutil.which("kubectl") or str(BUILT)
 
 
 def found(namespace: str, *options: str, environment: dict[str, str] | None = None) -> dict[str, list[dict[str, Any]]]:
@@ -29,10 +32,10 @@ def found(namespace: str, *options: str, environment: dict[str, str] | None = No
 
 @pytest.fixture
 def space(crds: None) -> Iterator[str]:
-    kubectl("delete", "namespace", SPACE, "--ignore-not-found")
-    kubectl("create", "namespace", SPACE)
-    yield SPACE
-    kubectl("delete", "namespace", SPACE)
+    name = f"fineline-doctor-{secrets.token_hex(3)}"
+    kubectl("create", "namespace", name)
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")
 
 
 def overlaid(tmp_path: Path, **more: Any) -> str:
@@ -70,7 +73,7 @@ def test_a_secret_without_its_key_is_missing_and_no_value_is_shown(space: str) -
     kubectl("create", "secret", "generic", "team-hub", "-n", space, "--from-literal=tokn=very-secret")
     kubectl("create", "secret", "generic", "team-api-key", "-n", space, "--from-literal=key=very-secret")
     done = fineline("doctor", "-n", space, "--secrets", "team")
-    assert "team-hub has no key 'token'" in done.stdout
+    assert "team-hub has no value of 'token'" in done.stdout
     assert "team-api-key is set" in done.stdout
     assert "very-secret" not in done.stdout + done.stderr
 
@@ -89,6 +92,55 @@ def test_a_quota_under_which_no_step_would_start_is_named(space: str) -> None:
     (quota,) = found(space)["quotas"]
     assert quota["state"] == "missing"
     assert "tight asks limits.cpu and limits.memory of every container" in quota["text"]
+    subprocess.run(quota["remedy"].replace("kubectl", KUBECTL), shell=True, check=True)
+    assert found(space)["quotas"][0]["state"] == "ok"
+
+
+def test_a_quota_on_requests_is_in_the_way_too(space: str) -> None:
+    kubectl("create", "quota", "tight", "-n", space, "--hard=requests.cpu=4,requests.memory=8Gi")
+    (quota,) = found(space)["quotas"]
+    assert quota["state"] == "missing"
+    assert "tight asks requests.cpu and requests.memory" in quota["text"]
+
+
+def test_a_quota_that_refuses_the_pod_that_tries_an_image_ends_nothing(space: str, tmp_path: Path) -> None:
+    component = os.path.relpath((ROOT / "argo" / "components" / "registry").resolve(), tmp_path.resolve())
+    kubectl("apply", "-n", space, "--server-side", "-k", overlaid(tmp_path, components=[component]))
+    kubectl("create", "quota", "tight", "-n", space, "--hard=limits.cpu=4,limits.memory=8Gi")
+    told = found(space)
+    assert "no pod could try it: " in told["images"][0]["text"]
+    assert "failed quota: tight" in told["images"][0]["text"]
+    assert any(finding["state"] == "missing" for finding in told["quotas"])
+
+
+def test_templates_that_differ_in_anything_are_of_another_version(space: str) -> None:
+    kubectl("apply", "-n", space, "--server-side", "-k", str(ROOT / "argo" / "overlays" / "kind"))
+    assert found(space)["templates"][0]["state"] == "ok"
+    change = [{"op": "replace", "path": "/spec/templates/0/retryStrategy/limit", "value": 0}]
+    kubectl("patch", "workflowtemplate", "finetune", "-n", space, "--type=json", "-p", json.dumps(change))
+    (templates,) = found(space)["templates"]
+    assert templates["state"] == "note"
+    assert templates["text"].endswith(": finetune")
+
+
+def test_an_mlflow_that_is_ready_and_refuses_the_name_of_its_service_is_told(space: str) -> None:
+    kubectl("apply", "-n", space, "--server-side", "-k", str(ROOT / "argo" / "overlays" / "kind"))
+    pod = "/spec/template/spec"
+    probe = {"httpGet": {"path": "/health", "port": 5000}}
+    args = get("deployment", "fineline-mlflow", space)["spec"]["template"]["spec"]["containers"][0]["args"]
+    args = [text if "allowed-hosts" not in text else "--allowed-hosts=localhost:*" for text in args]
+    changes = [
+        {"op": "replace", "path": f"{pod}/containers/0/args", "value": args},
+        {"op": "replace", "path": f"{pod}/containers/0/readinessProbe", "value": probe},
+        # Of the pod's own, which its user may write on any cluster.
+        {"op": "replace", "path": f"{pod}/volumes", "value": [{"name": n, "emptyDir": {}} for n in ("tmp", "data")]},
+    ]
+    kubectl("patch", "deployment", "fineline-mlflow", "-n", space, "--type=json", "-p", json.dumps(changes))
+    kubectl("rollout", "status", "deployment/fineline-mlflow", "-n", space, "--timeout=180s")
+    (mlflow,) = found(space)["MLflow"]
+    assert mlflow["state"] == "missing"
+    assert "answers 403 to whoever calls it 'fineline-mlflow'" in mlflow["text"]
+    assert "--allowed-hosts=" in mlflow["remedy"]
 
 
 def test_an_image_that_cannot_be_pulled_is_named_and_no_pod_stays(space: str, tmp_path: Path) -> None:
@@ -101,23 +153,43 @@ def test_an_image_that_cannot_be_pulled_is_named_and_no_pod_stays(space: str, tm
     assert "fineline-doctor-" not in pods
 
 
-def test_who_may_nothing_is_told_so_in_words(namespace: str, tmp_path: Path) -> None:
-    kubectl("create", "serviceaccount", "stranger", "-n", namespace)
-    token = kubectl("create", "token", "stranger", "-n", namespace).stdout.strip()
+@pytest.fixture
+def stranger(space: str, tmp_path: Path) -> dict[str, str]:
+    """The environment of a user without rights, where MLflow is installed and stopped."""
+    kubectl("apply", "-n", space, "--server-side", "-k", str(ROOT / "argo" / "overlays" / "kind"))
+    kubectl("scale", "deployment/fineline-mlflow", "-n", space, "--replicas=0")
+    kubectl("create", "serviceaccount", "stranger", "-n", space)
+    token = kubectl("create", "token", "stranger", "-n", space).stdout.strip()
     config = yaml.safe_load(kubectl("config", "view", "--raw", "--minify").stdout)
     config["users"][0]["user"] = {"token": token}
     file = tmp_path / "kubeconfig"
     file.write_text(yaml.safe_dump(config))
-    done = fineline("doctor", "-n", namespace, environment={"KUBECONFIG": str(file)})
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert "cannot list" in done.stderr
-    # Bound to the role that is there for it, the same account may submit.
-    role = ["create", "rolebinding", "stranger", "-n", namespace, "--role=fineline-user"]
-    kubectl(*role, f"--serviceaccount={namespace}:stranger")
-    told = found(namespace, environment={"KUBECONFIG": str(file)})
+    return {"KUBECONFIG": str(file)}
+
+
+def test_who_may_nothing_is_told_so_of_each_thing(space: str, stranger: dict[str, str]) -> None:
+    told = found(space, environment=stranger)
+    assert [subject for subject, (first, *_) in told.items() if first["state"] == "missing"] == ["your rights"]
+    for subject in (
+        "Argo's controller",
+        "templates",
+        "steps' rights",
+        "volumes",
+        "GPUs",
+        "images",
+        "quotas",
+        "MLflow",
+        "secrets",
+    ):
+        assert told[subject][0]["state"] == "unknown", subject
+
+
+def test_bound_to_the_role_that_is_there_for_it_a_user_may_submit(space: str, stranger: dict[str, str]) -> None:
+    kubectl("create", "rolebinding", "me", "-n", space, "--role=fineline-user", f"--serviceaccount={space}:stranger")
+    told = found(space, environment=stranger)
     assert told["your rights"][0]["state"] == "ok"
     assert told["GPUs"][0]["state"] == "unknown"
+    assert told["MLflow"][0]["text"] == "http://fineline-mlflow: no pod of it is ready"
 
 
 def test_a_cluster_out_of_reach_is_one_line(tmp_path: Path) -> None:

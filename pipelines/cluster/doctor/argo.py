@@ -1,5 +1,7 @@
 """Argo, and Fineline's templates in the namespace."""
 
+from typing import Any
+
 from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor import questions
 from pipelines.cluster.doctor.finding import Finding, State, unknown
@@ -35,8 +37,9 @@ def controller(connection: Connection) -> list[Finding]:
     """
     from kubernetes import client
 
-    if any(run.get("status", {}).get("phase") for run in connection.runs()):
-        return [Finding("Argo's controller", State.OK, "it has taken up runs of this namespace")]
+    with questions.if_allowed():
+        if any(run.get("status", {}).get("phase") for run in connection.runs()):
+            return [Finding("Argo's controller", State.OK, "it has taken up runs of this namespace")]
     with questions.if_allowed():
         found = [
             deployment
@@ -58,6 +61,12 @@ def controller(connection: Connection) -> list[Finding]:
 def templates(connection: Connection) -> list[Finding]:
     """Tell whether the templates are installed, and as this version renders them."""
     apply = f"kubectl apply --server-side -n {connection.namespace} -k argo/overlays/kind  # or aks, eks, gke"
+    with questions.if_allowed():
+        return [_templates(connection, apply)]
+    return [unknown("templates", "WorkflowTemplates")]
+
+
+def _templates(connection: Connection, apply: str) -> Finding:
     missing, other = [], []
     for name, build in BUILDERS.items():
         body = build().to_dict()
@@ -66,24 +75,21 @@ def templates(connection: Connection) -> list[Finding]:
         installed = connection.get("workflowtemplates", name)
         if installed is None:
             missing.append(name)
-        elif _steps(installed) != _steps(body):
+        elif not _within(body["spec"], installed["spec"]):
             other.append(name)
     if missing:
-        return [Finding("templates", State.MISSING, f"no WorkflowTemplate {', '.join(missing)}", apply)]
+        return Finding("templates", State.MISSING, f"no WorkflowTemplate {', '.join(missing)}", apply)
     if other:
-        return [Finding("templates", State.NOTE, f"of another version of Fineline: {', '.join(other)}", apply)]
-    return [Finding("templates", State.OK, "installed, of this version")]
+        return Finding("templates", State.NOTE, f"not as this version renders them: {', '.join(other)}", apply)
+    return Finding("templates", State.OK, "installed, of this version")
 
 
-def _steps(template: dict[str, object]) -> list[object]:
-    """Return what does not depend on the overlay: each template's inputs and what it runs."""
-    spec = template["spec"]
-    assert isinstance(spec, dict)
-    return [
-        [
-            one["name"],
-            [p["name"] for p in one.get("inputs", {}).get("parameters", [])],
-            one.get("script", {}).get("args"),
-        ]
-        for one in spec["templates"]
-    ]
+def _within(wanted: Any, installed: Any) -> bool:
+    """Tell whether all that this version renders is there; an overlay adds to it, and says where the images are."""
+    if isinstance(wanted, dict) and isinstance(installed, dict):
+        return all(
+            key == "image" or (key in installed and _within(value, installed[key])) for key, value in wanted.items()
+        )
+    if isinstance(wanted, list) and isinstance(installed, list):
+        return len(wanted) == len(installed) and all(map(_within, wanted, installed))
+    return bool(wanted == installed)

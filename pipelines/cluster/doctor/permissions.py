@@ -10,6 +10,8 @@ OF_A_USER = [
     ("get", "workflows", ARGO, "follow a run"),
     ("patch", "workflows", ARGO, "stop a run"),
     ("create", "pods", "", "send local data"),
+    # By websockets, which begin with a GET; newer versions of Kubernetes ask for `create` besides.
+    ("get", "pods/exec", "", "send local data"),
     ("create", "pods/exec", "", "send local data"),
     ("get", "pods/log", "", "read logs"),
 ]

@@ -5,10 +5,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.cluster.connection import GROUP, Connection, told
+from pipelines.cluster.connection import GROUP, Connection, ForbiddenError, told
 from pipelines.containers import POD_SECURITY, SECURITY
+from steps.common.errors import UserError
 
 PULL_SECONDS = 120
+PROXY_SECONDS = 10
 
 
 @contextlib.contextmanager
@@ -18,14 +20,8 @@ def if_allowed() -> Iterator[None]:
     Raises:
         UserError: the cluster is out of reach.
     """
-    from kubernetes.client import ApiException
-
-    with told():
-        try:
-            yield
-        except ApiException as error:
-            if error.status != 403:
-                raise
+    with contextlib.suppress(ForbiddenError), told():
+        yield
 
 
 def version() -> str:
@@ -94,11 +90,12 @@ def account_may(connection: Connection, account: str, verb: str, resource: str, 
 
 
 def secret_keys(connection: Connection, name: str) -> set[str] | None:
-    """Return the keys of a Secret, or None where there is none; the values are dropped here."""
+    """Return the keys of a Secret that have a value, or None where there is none; the values are dropped here."""
     from kubernetes.client import ApiException
 
     try:
-        return set(connection.core.read_namespaced_secret(name, connection.namespace).data or {})
+        data = connection.core.read_namespaced_secret(name, connection.namespace).data or {}
+        return {key for key, value in data.items() if value}
     except ApiException as error:
         if error.status == 404:
             return None
@@ -107,19 +104,41 @@ def secret_keys(connection: Connection, name: str) -> set[str] | None:
 
 def ready_pods(connection: Connection, service: str) -> int | None:
     """Return how many ready pods a Service has, or None where there is no such Service."""
-    from kubernetes import client
     from kubernetes.client import ApiException
 
     space = connection.namespace
     try:
-        connection.core.read_namespaced_service(service, space)
+        chosen = connection.core.read_namespaced_service(service, space).spec.selector or {}
     except ApiException as error:
         if error.status == 404:
             return None
         raise
-    selector = f"kubernetes.io/service-name={service}"
-    slices = client.DiscoveryV1Api().list_namespaced_endpoint_slice(space, label_selector=selector).items
-    return sum(bool(end.conditions.ready) for one in slices for end in one.endpoints or [])
+    selector = ",".join(f"{key}={value}" for key, value in chosen.items())
+    pods = connection.core.list_namespaced_pod(space, label_selector=selector).items
+    return sum(any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or []) for pod in pods)
+
+
+def refuses_name(connection: Connection, service: str, port: int) -> bool:
+    """Tell whether MLflow answers that it does not know the name by which the steps call it.
+
+    The API server hands the Host header on as it was given. Where it is not let through to the pods, nothing is known.
+    """
+    from kubernetes.client import ApiException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        connection.core.connect_get_namespaced_service_proxy_with_path(
+            f"{service}:{port}",
+            connection.namespace,
+            "api/2.0/mlflow/experiments/search",
+            _headers={"Host": service},
+            _request_timeout=PROXY_SECONDS,
+        )
+    except ApiException as error:
+        return error.status == 403 and "Invalid Host header" in str(error.body)
+    except HTTPError:
+        return False
+    return False
 
 
 def cannot_pull(connection: Connection, image: str) -> str:
@@ -143,8 +162,13 @@ def cannot_pull(connection: Connection, image: str) -> str:
         },
     }
     core, space = connection.core, connection.namespace
-    with told():
-        pod = core.create_namespaced_pod(space, body).metadata.name
+    try:
+        with told():
+            pod = core.create_namespaced_pod(space, body).metadata.name
+    except ForbiddenError:
+        raise
+    except UserError as error:
+        return f"no pod could try it: {error}"
     try:
         end = time.monotonic() + PULL_SECONDS
         while time.monotonic() < end:

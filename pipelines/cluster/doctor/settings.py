@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor import questions
-from pipelines.cluster.doctor.finding import Finding, State
+from pipelines.cluster.doctor.finding import Finding, State, unknown
 from pipelines.cluster.settings import setting
 
 
@@ -40,7 +40,7 @@ def _secret(connection: Connection, name: str, known: Known) -> Finding:
             return Finding("secrets", State.NOTE, f"{name} is not set; it is for {known.purpose}", create)
         if lacking := [key for key in known.keys if key not in held]:
             again = f"kubectl delete secret {name} -n {connection.namespace}; {create}"
-            return Finding("secrets", State.MISSING, f"{name} has no key {lacking[0]!r}", again)
+            return Finding("secrets", State.MISSING, f"{name} has no value of {lacking[0]!r}", again)
         return Finding("secrets", State.OK, f"{name} is set")
     return Finding(
         "secrets", State.UNKNOWN, f"you may not look whether {name} is there; it is for {known.purpose}", create
@@ -49,20 +49,28 @@ def _secret(connection: Connection, name: str, known: Known) -> Finding:
 
 def tracking(connection: Connection) -> list[Finding]:
     """Tell whether MLflow is set, and, where it is a Service of this namespace, whether it is ready."""
-    uri = setting(connection, "MLFLOW_TRACKING_URI")
+    with questions.if_allowed():
+        uri = setting(connection, "MLFLOW_TRACKING_URI")
+        if uri or questions.user_may(connection, "get", "configmaps", ""):
+            return [_tracking(connection, uri)]
+    return [unknown("MLflow", "ConfigMaps, Services and pods")]
+
+
+def _tracking(connection: Connection, uri: str) -> Finding:
     if not uri:
         settings = "the ConfigMap fineline sets no MLFLOW_TRACKING_URI"
-        return [Finding("MLflow", State.MISSING, settings, "set it, or install an overlay that brings MLflow")]
-    name = uri.partition("://")[2].partition("/")[0].partition(":")[0]
+        return Finding("MLflow", State.MISSING, settings, "set it, or install an overlay that brings MLflow")
+    name, _, port = uri.partition("://")[2].partition("/")[0].partition(":")
     if "." in name:
-        return [Finding("MLflow", State.OK, f"{uri}; outside the namespace, not asked")]
-    with questions.if_allowed():
-        ready = questions.ready_pods(connection, name)
-        if ready is None:
-            return [
-                Finding("MLflow", State.MISSING, f"{uri}: no Service {name!r}", "install an overlay that brings MLflow")
-            ]
-        if not ready:
-            look = f"kubectl describe pods -n {connection.namespace} -l app.kubernetes.io/component=mlflow"
-            return [Finding("MLflow", State.MISSING, f"{uri}: no pod of it is ready", look)]
-    return [Finding("MLflow", State.OK, f"{uri} is ready")]
+        return Finding("MLflow", State.OK, f"{uri}; outside the namespace, not asked")
+    ready = questions.ready_pods(connection, name)
+    if ready is None:
+        return Finding("MLflow", State.MISSING, f"{uri}: no Service {name!r}", "install an overlay that brings MLflow")
+    if not ready:
+        look = f"kubectl describe pods -n {connection.namespace} -l app.kubernetes.io/component=mlflow"
+        return Finding("MLflow", State.MISSING, f"{uri}: no pod of it is ready", look)
+    if questions.refuses_name(connection, name, int(port or 80)):
+        text = f"{uri}: its pods are ready, and it answers 403 to whoever calls it {name!r}"
+        names = f"give mlflow server --allowed-hosts='localhost:*,127.0.0.1:*,{name},{name}:*,{name}.*'"
+        return Finding("MLflow", State.MISSING, text, names)
+    return Finding("MLflow", State.OK, f"{uri} is ready")
