@@ -14,8 +14,12 @@ TEMPLATE = (
 WORDS = "we are open on monday when do you have food for cats dogs fish hamsters birds yes no a in of it is happy tails".split()  # noqa: SIM905
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests run in one process, one after another: they share what their fixtures took minutes to make."""
+    """A file's tests run in one process, one after another: they share what their fixtures took minutes to make.
+
+    First, since pytest-xdist reads the groups in a hook of its own.
+    """
     for item in items:
         if "cluster" not in item.path.parts:
             item.add_marker(pytest.mark.xdist_group(str(item.path)))

@@ -1,7 +1,6 @@
 """The register step: the adapter alone, with its lineage, as a version in MLflow's registry. Loads no torch."""
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,7 +80,7 @@ def _register(store: Any, input: RegisterInput) -> Any:  # noqa: A002 - MLflow's
     import mlflow
 
     resolved, name = input.resolved, input.resolved.recipe.name
-    os.environ.setdefault("MLFLOW_TRACKING_URI", resolved.tracking.uri)
+    mlflow.set_tracking_uri(resolved.tracking.uri)
     mlflow.set_experiment(experiment_id=tracking.experiment(store, name))
     report = json.loads(Path(input.report).read_text())
     tags = lineage(input)

@@ -16,6 +16,7 @@ IMAGES = ("control", "tune", "serve")
 MLFLOW = "ghcr.io/mlflow/mlflow:v3.17.2"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything here needs a cluster, and is done by one process: there is one namespace for all of it."""
     here = Path(__file__).parent

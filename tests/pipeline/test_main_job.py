@@ -100,10 +100,10 @@ def test_the_version_is_champion_with_its_lineage_and_holds_the_adapter_alone(jo
     assert [file.name for file in artifacts] == ["adapter_model.safetensors"]
 
 
-def test_mlflow_loads_the_version_as_a_model_with_its_adapter(job: Job) -> None:
+def test_mlflow_loads_the_version_as_a_model_with_its_adapter(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 
-    mlflow.set_tracking_uri(job.first["tracking_uri"])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", job.first["tracking_uri"])
     loaded = mlflow.transformers.load_model("models:/pet-store@champion", return_type="components")
     assert type(loaded["model"]).__name__.startswith("PeftModel")
 
