@@ -77,12 +77,7 @@ LOST = (
     "(asInt(lastRetry.exitCode) == 137 && !(lastRetry.message contains 'OOMKilled')) || "
     "lastRetry.message matches 'imminent node shutdown|pod deleted|[Ee]vict|[Pp]reempt'"
 )
-RETRIES = RetryStrategy(
-    limit=10,
-    retry_policy=RetryPolicy.always,
-    expression=LOST,
-    backoff=m.Backoff(duration="10s", factor=m.IntOrString(root=2), cap="5m"),
-)
+BACKOFF = m.Backoff(duration="10s", factor=m.IntOrString(root=2), cap="5m")
 
 SECURITY = m.SecurityContext(
     run_as_non_root=True,
@@ -106,6 +101,7 @@ def container(
     hours: int,
     memory: str,
     account: str = STEP_ACCOUNT,
+    losses: int = 10,
     writes_weights: bool = False,
     reaches_out: bool = False,
     environment: Sequence[Setting] = (),
@@ -119,6 +115,7 @@ def container(
         hours: longest time of one attempt.
         memory: what its pod asks for, as a Kubernetes quantity.
         account: service account of its pod.
+        losses: how many pods of it may be lost before the run fails.
         writes_weights: mount the weights volume for writing, as only pull needs it.
         reaches_out: it fetches models or data: the network policies let its pod leave the cluster, and it gets the
             Secrets of the hub and the object store.
@@ -154,6 +151,6 @@ def container(
         env_from=[ConfigMapEnvFrom(name=SETTINGS, optional=True)],
         resources=Resources(cpu_request="100m", memory_request=memory),
         active_deadline_seconds=hours * 3600,
-        retry_strategy=RETRIES,
+        retry_strategy=RetryStrategy(limit=losses, retry_policy=RetryPolicy.always, expression=LOST, backoff=BACKOFF),
         security_context=SECURITY,
     )(function)

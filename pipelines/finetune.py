@@ -66,7 +66,8 @@ def add_main() -> None:
     do_provision = container(provision, CONTROL_IMAGE, hours=2, memory="128Mi", account=PROVISION_ACCOUNT)
     do_pull = container(pull, TUNE_IMAGE, hours=12, memory="512Mi", writes_weights=True, reaches_out=True)
     do_prepare = container(prepare, TUNE_IMAGE, hours=6, memory="512Mi")
-    do_tune = container(tune, TUNE_IMAGE, hours=72, memory="2Gi", environment=TUNE_ENVIRONMENT)
+    # In days of training a spot node may go many times; each time the training goes on from its checkpoint.
+    do_tune = container(tune, TUNE_IMAGE, hours=72, memory="2Gi", losses=100, environment=TUNE_ENVIRONMENT)
     do_evaluate = container(evaluate, TUNE_IMAGE, hours=12, memory="1Gi", artifacts=[REPORT])
     do_register = container(register, CONTROL_IMAGE, hours=1, memory="256Mi")
     do_rollout = container(

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from steps.common.devices import compute_type
 from steps.common.packs import TokenRow, pack, scored_logits, to_tensors
 from steps.common.progress import Progress
 
@@ -43,7 +44,8 @@ def score(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map={"": device}).eval()
+    dtype = getattr(torch, compute_type(device))
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map={"": device}).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     packs = pack(rows, micro)
     progress = Progress(len(packs), f"micro-batches of the {who}")

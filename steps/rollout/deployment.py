@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from steps.common import cluster, volumes
+from steps.common.devices import compute_type
 from steps.common.errors import RefusedError
 from steps.common.merge import merged
 from steps.common.progress import Progress, say
@@ -15,6 +16,7 @@ from steps.rollout.upstream import Upstream
 
 MANAGER = "fineline"
 APPLY = "application/apply-patch+yaml"
+BYTES = {"bfloat16": 2, "float32": 4}
 SPARE_BYTES = 1 << 30  # Python, torch and the answers under way, besides the weights
 # kube-proxy takes a moment to move a Service; the first question after it may still meet the old version.
 SETTLE_SECONDS = 3.0
@@ -40,12 +42,14 @@ def serve(
         RefusedError: the new server failed; it is gone again, and what served before serves on.
     """
     recipe, api, space = resolved.recipe, _Api(), cluster.namespace()
+    computes_in = compute_type("cpu")  # as on this pod's node, which is taken to be like those that serve
     serving = objects.Serving(
         name=recipe.name,
         image=cluster.serve_image(),
         sub_path=merged(base, adapter).relative_to(volumes.runs()).as_posix(),
-        memory_bytes=2 * resolved.model.architecture.parameters + SPARE_BYTES,
+        memory_bytes=BYTES[computes_in] * resolved.model.architecture.parameters + SPARE_BYTES,
         ready_seconds=recipe.serve.ready_seconds,
+        compute_type=computes_in,
         api_key_secret=cluster.api_key_secret(),
         one_node=cluster.one_node(),
         upstream=Upstream(

@@ -32,6 +32,7 @@ class Serving(BaseModel):
     sub_path: str  # of the merged model on the runs volume
     memory_bytes: int  # that its pod asks for
     ready_seconds: int
+    compute_type: str  # torch's name of what it computes in
     api_key_secret: str  # Secret that holds the API key under "key", where it is there
     one_node: bool  # keep the pod beside the others that mount the volumes
     upstream: Upstream
@@ -104,7 +105,8 @@ def _annotations(serving: Serving) -> dict[str, str]:
 
 
 def _pod(serving: Serving) -> dict[str, Any]:
-    server = ["transformers", "serve", serving.name, "--host", "127.0.0.1", "--port", str(SERVER_PORT)]
+    address = ["--host", "127.0.0.1", "--port", str(SERVER_PORT)]
+    server = ["transformers", "serve", serving.name, *address, "--dtype", serving.compute_type]
     gateway = ["python", "-m", "steps.rollout.gateway", serving.name, "0.0.0.0", str(GATEWAY_PORT)]
     health = {"httpGet": {"path": "/health", "port": GATEWAY_PORT}}
     tmp = {"name": "tmp", "mountPath": "/tmp"}

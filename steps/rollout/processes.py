@@ -11,6 +11,7 @@ import httpx2
 import psutil
 
 from steps.common import serving, volumes
+from steps.common.devices import compute_type, local_device
 from steps.common.errors import RefusedError
 from steps.common.files import write_text
 from steps.common.progress import Progress
@@ -41,6 +42,8 @@ def start_server(name: str, merged: Path, folder: Path, ready_seconds: int) -> s
         "127.0.0.1",
         "--port",
         str(port),
+        "--dtype",
+        compute_type(local_device().kind),
     ]
     process = _start(serve, folder / "server.log", folder, port)
     write_text(folder / STARTED, process.model_dump_json())

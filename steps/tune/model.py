@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from recipes.recipe import Tune
+from steps.common.devices import compute_type
 from steps.common.errors import UserError
 
 
 def load(base: Path, tune: Tune, device: str, *, recompute: bool) -> tuple[Any, list[str]]:
-    """Load the base, in NF4 or bf16, and put a new adapter on it.
+    """Load the base, in NF4 or unquantised, and put a new adapter on it.
 
     Args:
         base: the published model's folder.
@@ -27,16 +28,17 @@ def load(base: Path, tune: Tune, device: str, *, recompute: bool) -> tuple[Any, 
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     torch.manual_seed(tune.seed)
+    dtype = getattr(torch, compute_type(device))
     # load_in_4bit alone means fp4 and fp32 compute.
     nf4 = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=dtype,
     )
     model = AutoModelForCausalLM.from_pretrained(
         base,
-        dtype=torch.bfloat16,
+        dtype=dtype,
         device_map={"": device},
         quantization_config=nf4 if tune.method == "qlora" else None,
     )

@@ -74,7 +74,7 @@ class TaskPod:
         found = {c["name"]: c["state"] for c in status.get("containerStatuses", [])}
         ended = found.get("main", {}).get("terminated")
         if ended is None:
-            assert time.monotonic() - self.started < 900, status
+            assert time.monotonic() - self.started < 1800, status
             time.sleep(0.5)
             return None
         seconds = time.monotonic() - self.started

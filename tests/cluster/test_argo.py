@@ -21,7 +21,7 @@ from steps.common.reason import task_of
 from tests.cluster.kubectl import ROOT, get, kubectl
 from tests.pipeline.commands import fineline, wait_for
 
-RUN_SECONDS = 900
+RUN_SECONDS = 1800
 LONG = ("tune", "evaluate")
 PROBE = {
     "apiVersion": "argoproj.io/v1alpha1",

@@ -101,6 +101,7 @@ def serving(*, one_node: bool) -> Serving:
         sub_path="merged/x",
         memory_bytes=1 << 30,
         ready_seconds=60,
+        compute_type="float32",
         api_key_secret="fineline-api-key",
         one_node=one_node,
         upstream=upstream,

@@ -21,7 +21,7 @@ def fineline(*arguments: str, environment: dict[str, str] | None = None) -> subp
     """Run the command to its end."""
     settings = {**os.environ, **(environment or {})}
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, env=settings, timeout=540, check=False
+        [*COMMAND, *arguments], capture_output=True, text=True, env=settings, timeout=1800, check=False
     )
 
 
