@@ -38,12 +38,9 @@ class ArgoServer:
             raise UserError(f"name Fineline's namespace on the Argo server: -n NAMESPACE, or export {NAMESPACE}=…")
         self.namespace = namespace
         self._context = context
-        host = os.environ[SERVER]
-        if "://" not in host:
-            host = f"{'http' if os.environ.get(SECURE) == 'false' else 'https'}://{host}"
-        self.context = host
+        self.context = address()
         self._service = WorkflowsService(
-            host=host,
+            host=self.context,
             namespace=namespace,
             token=os.environ.get(TOKEN) or None,
             verify_ssl=os.environ.get(NOT_VERIFIED) != "true",
@@ -112,6 +109,12 @@ class ArgoServer:
             raise UserError(
                 f"Argo's server {self.context} is out of reach: {type(error).__name__}; {SERVER} names it"
             ) from None
+
+
+def address() -> str:
+    """Return the URL of the server that the environment names, as the argo command reads it: HOST:PORT and whether by TLS."""
+    host = os.environ[SERVER]
+    return host if "://" in host else f"{'http' if os.environ.get(SECURE) == 'false' else 'https'}://{host}"
 
 
 Cluster = Connection | ArgoServer

@@ -47,4 +47,7 @@ def failure(failures: str) -> str:
     found = sorted(nodes or [], key=lambda node: node.get("finishedAt") or "")
     if not found:
         return ""
-    return f"{task_of(found[-1]['displayName'])}: {reason(found[-1].get('message', ''))}"
+    task = task_of(found[-1]["displayName"])
+    # The node above the attempts of a task ends with them, and says only that it is not tried again.
+    attempts = [node for node in found if task_of(node["displayName"]) == task != node["displayName"]]
+    return f"{task}: {reason((attempts or found)[-1].get('message', ''))}"

@@ -16,6 +16,7 @@ import httpx2
 import pytest
 import yaml
 
+from pipelines.cluster.argo_server import address
 from pipelines.cluster.nodes import ended, outputs
 from steps.common.reason import task_of
 from tests.cluster.kubectl import ROOT, get, kubectl
@@ -234,7 +235,7 @@ def with_hera(tmp_path: Path) -> Iterator[str]:
 
 def test_the_readmes_lines_submit_by_plain_hera(with_hera: str, argo: str) -> None:
     assert len(with_hera.strip().splitlines()) <= 10
-    script = with_hera.replace('"fineline"', f'"{argo}"')
+    script = with_hera.replace('"fineline"', f'"{argo}"').replace("http://localhost:2746", address())
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     workflow = wait_for(lambda: ended_workflow(done.stdout.strip(), argo), RUN_SECONDS)

@@ -25,6 +25,12 @@ FAILED = [
         "finishedAt": "2026-01-01T00:01:00Z",
     },
 ]
+# The node above the attempts, which ends with the last of them or a moment later.
+ABOVE = {
+    "displayName": "pull",
+    "message": "retryStrategy.expression evaluated to false",
+    "finishedAt": "2026-01-01T00:01:00Z",
+}
 
 
 class Receiver:
@@ -63,6 +69,18 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 @pytest.mark.parametrize("failures", [json.dumps(FAILED), json.dumps(json.dumps(FAILED))])
 def test_the_reason_is_the_last_word_of_the_last_attempt(failures: str) -> None:
     assert failure(failures) == "pull: hf://a/b: is gated; accept its licence"
+
+
+@pytest.mark.parametrize("later", ["2026-01-01T00:01:00Z", "2026-01-01T00:01:01Z"])
+def test_the_node_above_the_attempts_has_nothing_to_say(later: str) -> None:
+    above = ABOVE | {"finishedAt": later}
+    for failures in ([*FAILED, above], [above, *FAILED]):
+        assert failure(json.dumps(failures)) == "pull: hf://a/b: is gated; accept its licence"
+
+
+def test_a_task_that_is_not_tried_again_says_it_itself() -> None:
+    alone = {"displayName": "approve", "message": "main: Error (exit code 1)", "finishedAt": "2026-01-01T00:02:00Z"}
+    assert failure(json.dumps([*FAILED, alone])) == "approve: main: Error (exit code 1)"
 
 
 @pytest.mark.parametrize("failures", ["", "[]", "null", '"[]"', "not JSON"])
