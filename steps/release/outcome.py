@@ -1,6 +1,7 @@
 """What became of a run, in one line and as data: for its node's outputs, and for a webhook."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -44,10 +45,23 @@ def failure(failures: str) -> str:
             nodes = json.loads(nodes)
         except ValueError:
             return ""
-    found = sorted(nodes or [], key=lambda node: node.get("finishedAt") or "")
-    if not found:
-        return ""
-    task = task_of(found[-1]["displayName"])
-    # The node above the attempts of a task ends with them, and says only that it is not tried again.
-    attempts = [node for node in found if task_of(node["displayName"]) == task != node["displayName"]]
-    return f"{task}: {reason((attempts or found)[-1].get('message', ''))}"
+    found = [
+        _Failed(node["displayName"], node.get("message") or "", node.get("finishedAt") or "") for node in nodes or []
+    ]
+    # Among them may be the node above a task's attempts, which says only that it is not tried again, and the whole DAG's,
+    # which says nothing; both end with the attempt, or a moment after it.
+    tried = {task_of(node.name) for node in found if node.is_attempt}
+    telling = [node for node in found if node.message and node.name not in tried] or found
+    last = max(telling, key=lambda node: (node.finished, node.is_attempt), default=None)
+    return f"{task_of(last.name)}: {reason(last.message)}" if last else ""
+
+
+@dataclass(frozen=True)
+class _Failed:
+    name: str
+    message: str
+    finished: str
+
+    @property
+    def is_attempt(self) -> bool:
+        return task_of(self.name) != self.name

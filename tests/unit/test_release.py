@@ -72,10 +72,20 @@ def test_the_reason_is_the_last_word_of_the_last_attempt(failures: str) -> None:
 
 
 @pytest.mark.parametrize("later", ["2026-01-01T00:01:00Z", "2026-01-01T00:01:01Z"])
-def test_the_node_above_the_attempts_has_nothing_to_say(later: str) -> None:
-    above = ABOVE | {"finishedAt": later}
-    for failures in ([*FAILED, above], [above, *FAILED]):
+@pytest.mark.parametrize("above", [ABOVE, {"displayName": "store-x1", "message": ""}, {"displayName": "store-x1"}])
+def test_the_nodes_above_the_attempts_have_nothing_to_say(above: dict[str, str], later: str) -> None:
+    one = above | {"finishedAt": later}
+    for failures in ([*FAILED, one], [one, *FAILED]):
         assert failure(json.dumps(failures)) == "pull: hf://a/b: is gated; accept its licence"
+
+
+def test_a_run_that_was_stopped_says_so() -> None:
+    stopped = {
+        "displayName": "store-x1",
+        "message": "Stopped with strategy 'Stop'",
+        "finishedAt": "2026-01-01T00:02:00Z",
+    }
+    assert failure(json.dumps([stopped])) == "store-x1: Stopped with strategy 'Stop'"
 
 
 def test_a_task_that_is_not_tried_again_says_it_itself() -> None:
