@@ -49,8 +49,16 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", parents=[recipe, as_json], help="run the whole workflow on this machine")
     run.add_argument("--resume", metavar="RUN", help="finish an interrupted or failed run, skipping what is done")
-    commands.add_parser("plan", parents=[recipe, as_json], help="say what a run would do and take, and do nothing")
-    commands.add_parser("presets", parents=[as_json], help="list the models that are known")
+    plan = commands.add_parser(
+        "plan", parents=[recipe, as_json], help="say what a run would do, take and cost, and do nothing"
+    )
+    plan.add_argument(
+        "--cloud", choices=["aws", "azure", "gcp"], help="on the GPUs of that cloud (default: on this machine)"
+    )
+    presets = commands.add_parser(
+        "presets", parents=[as_json], help="list the models and instance types that are known"
+    )
+    presets.add_argument("what", nargs="?", choices=["models", "gpus"], default="models", help="(default: models)")
     commands.add_parser("schema", help="print the recipe's JSON Schema")
     _add_cluster_commands(commands, recipe, as_json)
     render = commands.add_parser("render", help="write the manifests of a cluster, from the code")

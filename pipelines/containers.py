@@ -18,6 +18,7 @@ from hera.workflows import (
 from hera.workflows import models as m
 from hera.workflows.retry_strategy import RetryPolicy
 
+from pipelines.machine.workflow import PLACED
 from pipelines.parameters import reference
 from steps.common import certificates
 from steps.common.cluster import API_KEY_SECRET_SETTING, API_KEY_SETTING
@@ -34,6 +35,7 @@ SETTINGS = "fineline"  # the ConfigMap of a namespace's settings
 USER = 1000
 PART_OF, STEP_LABEL, REACHES_LABEL = "app.kubernetes.io/part-of", "fineline.dev/step", "fineline.dev/reaches"
 
+DO_NOT_DISRUPT = "karpenter.sh/do-not-disrupt"  # Karpenter moves no pod of a training to save a node
 MOUNTS_LABEL = "fineline.dev/mounts"  # a pod that mounts the volumes; one-node overlays keep these together
 
 
@@ -94,6 +96,15 @@ POD_SECURITY = m.PodSecurityContext(
 )
 
 
+def _claims(writes_weights: bool) -> list[ExistingVolume]:
+    return [
+        ExistingVolume(
+            name="weights", claim_name="fineline-weights", mount_path=WEIGHTS_MOUNT, read_only=not writes_weights
+        ),
+        ExistingVolume(name="runs", claim_name="fineline-runs", mount_path=RUNS_MOUNT),
+    ]
+
+
 def container(
     function: Callable[..., Any],
     image: str,
@@ -102,8 +113,10 @@ def container(
     memory: str,
     account: str = STEP_ACCOUNT,
     losses: int = 10,
+    of_a_run: bool = True,
     writes_weights: bool = False,
     reaches_out: bool = False,
+    placed: bool = False,
     environment: Sequence[Setting] = (),
     artifacts: Sequence[Artifact] = (),
 ) -> Any:
@@ -116,20 +129,21 @@ def container(
         memory: what its pod asks for, as a Kubernetes quantity.
         account: service account of its pod.
         losses: how many pods of it may be lost before the run fails.
+        of_a_run: it mounts the volumes, and gets MLflow's Secret.
         writes_weights: mount the weights volume for writing, as only pull needs it.
         reaches_out: it fetches models or data: the network policies let its pod leave the cluster, and it gets the
             Secrets of the hub and the object store.
+        placed: its pod goes where its input `placement` says, to the node that the run has got.
         environment: settings besides the volumes' places and MLflow's.
         artifacts: files that Argo keeps, where it has a repository for them.
     """
-    labels = {PART_OF: "fineline", STEP_LABEL: function.__name__, MOUNTS_LABEL: "volumes"}
-    volumes = [
-        ExistingVolume(
-            name="weights", claim_name="fineline-weights", mount_path=WEIGHTS_MOUNT, read_only=not writes_weights
-        ),
-        ExistingVolume(name="runs", claim_name="fineline-runs", mount_path=RUNS_MOUNT),
-        EmptyDirVolume(name="tmp", mount_path="/tmp"),
-    ]
+    labels = {PART_OF: "fineline", STEP_LABEL: function.__name__}
+    volumes: list[Any] = [EmptyDirVolume(name="tmp", mount_path="/tmp")]
+    settings: list[Setting] = []
+    if of_a_run:
+        labels[MOUNTS_LABEL] = "volumes"
+        volumes = [*_claims(writes_weights), *volumes]
+        settings = [Env(name=WEIGHTS_SETTING, value=WEIGHTS_MOUNT), Env(name=RUNS_SETTING, value=RUNS_MOUNT), *MLFLOW]
     if reaches_out:
         labels[REACHES_LABEL] = "internet"
         volumes.append(CERTIFICATES)
@@ -137,16 +151,13 @@ def container(
     return script(
         constructor="runner",
         labels=labels,
+        annotations={DO_NOT_DISRUPT: "true"} if placed else None,
+        pod_spec_patch=PLACED if placed else None,
         image=image,
         image_pull_policy="IfNotPresent",
         service_account_name=account,
         volumes=volumes,
-        env=[
-            Env(name=WEIGHTS_SETTING, value=WEIGHTS_MOUNT),
-            Env(name=RUNS_SETTING, value=RUNS_MOUNT),
-            *MLFLOW,
-            *environment,
-        ],
+        env=[*settings, *environment],
         outputs=list(artifacts),
         env_from=[ConfigMapEnvFrom(name=SETTINGS, optional=True)],
         resources=Resources(cpu_request="100m", memory_request=memory),

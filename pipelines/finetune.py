@@ -67,8 +67,8 @@ def add_main() -> None:
     do_pull = container(pull, TUNE_IMAGE, hours=12, memory="512Mi", writes_weights=True, reaches_out=True)
     do_prepare = container(prepare, TUNE_IMAGE, hours=6, memory="512Mi")
     # In days of training a spot node may go many times; each time the training goes on from its checkpoint.
-    do_tune = container(tune, TUNE_IMAGE, hours=72, memory="2Gi", losses=100, environment=TUNE_ENVIRONMENT)
-    do_evaluate = container(evaluate, TUNE_IMAGE, hours=12, memory="1Gi", artifacts=[REPORT])
+    do_tune = container(tune, TUNE_IMAGE, hours=72, memory="2Gi", losses=100, placed=True, environment=TUNE_ENVIRONMENT)
+    do_evaluate = container(evaluate, TUNE_IMAGE, hours=12, memory="1Gi", placed=True, artifacts=[REPORT])
     do_register = container(register, CONTROL_IMAGE, hours=1, memory="256Mi")
     do_rollout = container(
         rollout, CONTROL_IMAGE, hours=2, memory="256Mi", account=ROLLOUT_ACCOUNT, environment=API_KEY
@@ -89,7 +89,8 @@ def add_main() -> None:
             "base_folder": pulled.get_parameter("folder"),
             "rows_folder": prepared.get_parameter("folder"),
             "rows_digest": prepared.get_parameter("digest"),
-            "device": ready.get_parameter("device"),
+            "hardware": ready.get_parameter("hardware"),
+            "placement": ready.get_parameter("placement"),
         }
         tuned = do_tune(name="tune", arguments=given)
         adapter = {"adapter_folder": tuned.get_parameter("adapter_folder")}

@@ -28,6 +28,18 @@ RUN = [
     ),
     Parameter(name="epochs", value="", description="Passes over the training rows; empty: as the recipe says"),
     Parameter(
+        name="capacity",
+        value="recipe",
+        enum=["recipe", "on-demand", "spot", "spot-first"],
+        description="How GPU nodes are bought; recipe: as the recipe says",
+    ),
+    Parameter(
+        name="max_cost",
+        value="",
+        description="US dollars: a run that would cost more is refused, one that comes to it is stopped; "
+        "empty: as the recipe says",
+    ),
+    Parameter(
         name="serve",
         value="recipe",
         enum=["recipe", "true", "false"],

@@ -1,21 +1,49 @@
-"""How much memory and work a tuning takes, predicted before anything is loaded. No torch; microseconds.
+"""How much memory a tuning takes, predicted before anything is loaded. No torch; microseconds.
 
 Coefficients: allocations of forward and backward passes of small Llamas (transformers 5.23, PEFT 0.21, bitsandbytes
-0.50), traced while layers, widths, rank and tokens varied; linear in the tokens.
+0.50), traced while layers, widths, rank and tokens varied; linear in the tokens. `tests/unit/published_memory.yaml` holds
+what others have measured on GPUs, and how far off this is.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from presets.model_preset import Architecture
+from presets.architecture import Architecture
 
 GIB = 1 << 30
 NF4_BYTES = 0.5 + 1 / 64 + 1 / 4096  # 4 bits, one 8-bit scale a block of 64, one 32-bit scale a 256 of those
-PROCESS_BYTES = int(1.3 * GIB)  # torch, transformers, PEFT and bitsandbytes loaded, before the model
+FULL_BYTES = 2 + 2 + 4 + 4 + 4  # full tuning: bf16 weight and gradient; fp32 master weight and two moments
+PROCESS_BYTES = int(1.3 * GIB)  # torch, transformers, PEFT and bitsandbytes loaded in a process, before the model
+CONTEXT_BYTES = int(0.7 * GIB)  # what CUDA takes of a GPU beside what torch's allocator reserves
+RESERVED = 1.03  # what the allocator reserves, to what is allocated at the peak
+FUSED_HEAD_BYTES = 65536  # a position, for at most 4096 positions at a time
+
+Method = Literal["qlora", "lora", "full"]
+Activations = Literal["kept", "recomputed", "offloaded"]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """How a training program holds what it computes with."""
+
+    adapter_bytes: float = 4 + 4 + 2 + 2  # a parameter: fp32 weight and gradient, 8-bit moments, autocast's bf16 copy
+    residual_bytes: int = 2  # a value between two layers; 4 after `prepare_model_for_kbit_training`
+    embedding_bytes: int = 2  # a parameter of embedding and head; likewise
+    fused_head: bool = False  # the logits are never there as a whole
+    process_bytes: int = 0
+    reserved: float = RESERVED
+    casts_inputs: bool = False  # PEFT casts each projection's input to the adapter's fp32, where autocast does not
+
+
+GPU = Stack()
+# Adam's moments are in fp32 on a CPU, and nothing is cast by autocast.
+CPU_BF16 = Stack(adapter_bytes=4 + 4 + 8, process_bytes=PROCESS_BYTES, reserved=1.0, casts_inputs=True)
+CPU_FP32 = replace(CPU_BF16, residual_bytes=4, embedding_bytes=4, casts_inputs=False)
 
 
 @dataclass(frozen=True)
 class TuningMemory:
-    """Bytes by what holds them, at the peak of one micro-batch."""
+    """Bytes by what holds them, at the peak of one micro-batch, on each of the GPUs that share the model."""
 
     weights: float
     adapter: float
@@ -35,43 +63,91 @@ def adapter_parameters(shape: Architecture, rank: int) -> int:
 
 
 def tuning_memory(
-    shape: Architecture, *, method: str, rank: int, tokens: int, recompute: bool, on_cpu: bool
+    shape: Architecture,
+    *,
+    method: Method,
+    rank: int,
+    tokens: int,
+    activations: Activations,
+    stack: Stack = GPU,
+    shards: int = 1,
 ) -> TuningMemory:
     """Predict the peak of tuning with micro-batches of `tokens`.
 
     Args:
-        shape: the model's constants.
-        method: "qlora" (NF4 with double quantisation) or "lora" (bf16).
-        rank: of the adapter.
+        shape: a dense model's constants.
+        method: "qlora" (NF4 with double quantisation), "lora" (bf16), or "full" (every weight is learnt).
+        rank: of the adapter; of no account with "full".
         tokens: in a micro-batch, all documents together.
-        recompute: whether each layer's activations are recomputed in the backward pass (activation checkpointing).
-        on_cpu: adds what a CPU's passes keep besides: PEFT casts each projection's input to the adapter's fp32 there.
+        activations: "kept" until the backward pass, "recomputed" layer by layer in it, or recomputed from layer inputs
+            that were "offloaded" to the host.
+        stack: how the program holds them.
+        shards: GPUs that share weights, gradients and moments (FSDP2); each has a micro-batch of its own.
     """
-    q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    h, inner = shape.hidden, shape.intermediate
-    weights = shape.linear_parameters * (NF4_BYTES if method == "qlora" else 2) + 2 * shape.embedding_parameters
-    adapter = adapter_parameters(shape, rank) * (4 + 4 + 8 + 2)  # fp32 weight, gradient, two moments, bf16 copy
-    layer = 8 * inner + 9.3 * (h + q) + 14 * rank + (4 * (5 * h + q + inner) if on_cpu else 0)
-    if recompute:
-        hump = tokens * (12 * inner + 11 * (h + q) + 4 * kv) + 2 * max(
-            rows * cols for rows, cols in shape.linear_shapes
-        )
-        activations = 2.0 * h * shape.layers * tokens + hump
+    linear, h = shape.linear_parameters, shape.hidden
+    width = stack.residual_bytes / 2  # the coefficients below are of values of 2 bytes
+    if method == "full":
+        weights, adapter = FULL_BYTES * float(shape.parameters), 0.0
     else:
-        activations = float(tokens * shape.layers * layer)
-    head = 16.0 * tokens * shape.vocabulary  # logits in bf16 and fp32, their gradients; every token labelled
-    return TuningMemory(weights, adapter, activations, head, PROCESS_BYTES)
+        linear_bytes = NF4_BYTES if method == "qlora" else float(stack.residual_bytes)
+        weights = linear * linear_bytes + stack.embedding_bytes * (shape.embedding_parameters + shape.beside)
+        adapter = adapter_parameters(shape, rank) * stack.adapter_bytes
+    # While a layer is computed it is whole on every GPU, and so is the next one, which is fetched meanwhile.
+    gathered = 2 * 2 * linear / shape.layers if shards > 1 else 0.0
+    if activations == "kept":
+        held, hump = float(tokens) * shape.layers * _layer(shape, rank, stack, width), 0.0
+    else:
+        held = 0.0 if activations == "offloaded" else float(stack.residual_bytes) * h * shape.layers * tokens
+        hump = _hump(shape, tokens, width, dequantised=method == "qlora")
+    head = _head(shape, tokens, stack)
+    if activations != "kept" and not stack.process_bytes:
+        hump, head = max(hump, head), 0.0  # one after the other, in the same memory
+    return TuningMemory(
+        weights=(weights / shards + gathered) * stack.reserved,
+        adapter=adapter / shards * stack.reserved,
+        activations=(held + hump) * stack.reserved,
+        head=head * stack.reserved,
+        process=float(stack.process_bytes),
+    )
 
 
-def tuning_flops(shape: Architecture, *, tokens: int, recompute: bool) -> float:
-    """Floating-point operations to tune on `tokens`: 2N forward, 2N back to the activations, 2N more to recompute.
+def evaluation_memory(shape: Architecture, *, tokens: int, in_4_bits: bool, stack: Stack = GPU) -> float:
+    """Predict the peak of scoring, without gradients: weights, one layer's work, and the logits in two types.
 
-    The base's own weights take no gradient, so the usual third 2N of training is not there.
+    Args:
+        shape: a dense model's constants.
+        tokens: in a micro-batch, every one taken as scored.
+        in_4_bits: the base is in NF4 and the adapter beside it, as it was tuned; else all is in bf16, as it is served.
+        stack: how the program holds them.
     """
-    active = shape.linear_parameters + shape.vocabulary * shape.hidden
-    return float(tokens) * active * (6 if recompute else 4)
+    linear = shape.linear_parameters * (NF4_BYTES if in_4_bits else float(stack.residual_bytes))
+    weights = linear + stack.embedding_bytes * (shape.embedding_parameters + shape.beside)
+    width = stack.residual_bytes / 2
+    layer = tokens * (8 * shape.intermediate + 6 * (shape.hidden + shape.query_width)) * width
+    return (weights + layer + 10.0 * tokens * shape.vocabulary) * stack.reserved + stack.process_bytes
 
 
-def forward_flops(shape: Architecture, *, tokens: int) -> float:
-    """Floating-point operations of one forward pass over `tokens`."""
-    return float(tokens) * 2 * (shape.linear_parameters + shape.vocabulary * shape.hidden)
+def offloaded_bytes(shape: Architecture, tokens: int) -> int:
+    """Bytes of the host's memory that hold the layers' inputs, where they are offloaded."""
+    return 2 * shape.hidden * shape.layers * tokens
+
+
+def _layer(shape: Architecture, rank: int, stack: Stack, width: float) -> float:
+    """Bytes a token and layer that are kept for the backward pass."""
+    h, q, inner = shape.hidden, shape.query_width, shape.intermediate
+    kept = (8 * inner + 9.3 * (h + q)) * width + 14 * rank
+    return kept + (4 * (5 * h + q + inner) if stack.casts_inputs else 0)
+
+
+def _hump(shape: Architecture, tokens: int, width: float, *, dequantised: bool) -> float:
+    """Bytes of one layer's backward pass, its activations computed anew, and of one weight that was dequantised."""
+    h, q, kv, inner = shape.hidden, shape.query_width, shape.key_value_width, shape.intermediate
+    weight = 2 * width * max(rows * columns for rows, columns in shape.linear_shapes) if dequantised else 0.0
+    return tokens * (12 * inner + 11 * (h + q) + 4 * kv) * width + weight
+
+
+def _head(shape: Architecture, tokens: int, stack: Stack) -> float:
+    """Bytes of the loss: logits in the model's type and in fp32, and their gradients; every token taken as labelled."""
+    if stack.fused_head:
+        return min(tokens, 4096) * float(FUSED_HEAD_BYTES) + 8.0 * tokens * shape.hidden
+    return 16.0 * tokens * shape.vocabulary

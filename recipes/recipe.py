@@ -103,8 +103,36 @@ class Serve(Part):
     ready_seconds: int = Field(default=300, ge=1, description="Longest wait for the model server to be ready.")
 
 
+class Compute(Part):
+    """What a run may compute on, and what that may cost."""
+
+    instance_types: list[str] = Field(
+        default=[], description="Only these, of a cloud. Empty: all that the GPU presets know."
+    )
+    capacity: Literal["on-demand", "spot", "spot-first"] = Field(
+        default="on-demand",
+        description="spot-first: an instance type is asked for on-demand where there is none of it on spot.",
+    )
+    max_cost: float = Field(
+        default=0,
+        ge=0,
+        description="US dollars. A run that would cost more is refused; one that comes to it is stopped, its checkpoint "
+        "kept. 0: no limit.",
+    )
+    max_hours: float = Field(default=0, ge=0, description="Likewise, in hours. 0: no limit.")
+    node_class: str = Field(
+        default="", description="Name of Karpenter's NodeClass. Empty: the one that is there, or the one named default."
+    )
+    wait_minutes: float = Field(
+        default=15, gt=0, description="Longest wait for a node of one instance type; then the next one is tried."
+    )
+    idle_minutes: float = Field(
+        default=30, gt=0, description="A tuning that has taken no step for so long is ended: its GPU computes nothing."
+    )
+
+
 class Recipe(Part):
-    """What a user wants: model, data, tuning, gate, registry, serving."""
+    """What a user wants: model, data, tuning, gate, registry, serving, and what may compute it."""
 
     name: Name = Field(
         description="Of the registered and served model: lower-case letters, digits and dashes, a letter first."
@@ -120,6 +148,7 @@ class Recipe(Part):
     gate: Gate = Gate()
     registry: Registry = Registry()
     serve: Serve = Serve()
+    compute: Compute = Compute()
     secrets: Name = Field(
         default="fineline",
         description="Begin of the names of the Secrets that a cluster's steps read where they are there: NAME-hub, "

@@ -23,9 +23,7 @@ def run_command(parsed: argparse.Namespace) -> int:
             return resume(parsed.resume, as_json=parsed.json)
         return run(parsed.recipe, parsed.override, as_json=parsed.json)
     if parsed.command == "plan":
-        from pipelines.commands.plan import plan
-
-        return plan(parsed.recipe, parsed.override, as_json=parsed.json)
+        return _plan(parsed)
     if parsed.command == "render":
         from pipelines.commands.render import render
 
@@ -42,7 +40,7 @@ def run_command(parsed: argparse.Namespace) -> int:
     from pipelines.commands import show
 
     if parsed.command == "presets":
-        return show.presets(as_json=parsed.json)
+        return show.gpus(as_json=parsed.json) if parsed.what == "gpus" else show.models(as_json=parsed.json)
     if parsed.command == "schema":
         return show.schema()
     if parsed.command == "runs":
@@ -50,6 +48,19 @@ def run_command(parsed: argparse.Namespace) -> int:
     if parsed.action == "stop":
         return show.stop_serving(parsed.name)
     return show.serving_list(as_json=getattr(parsed, "json", False))
+
+
+def _plan(parsed: argparse.Namespace) -> int:
+    from recipes.read import load, override_of
+
+    recipe = load(parsed.recipe, dict(override_of(text) for text in parsed.override))
+    if parsed.cloud:
+        from pipelines.commands.quote import quote_for
+
+        return quote_for(recipe, parsed.cloud, as_json=parsed.json)
+    from pipelines.commands.plan import plan
+
+    return plan(recipe, as_json=parsed.json)
 
 
 def _schedule(parsed: argparse.Namespace) -> int:

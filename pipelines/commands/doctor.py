@@ -6,7 +6,7 @@ import json
 from rich.console import Console
 
 from pipelines.cluster.connection import Connection
-from pipelines.cluster.doctor import argo, hardware, permissions, settings, volumes
+from pipelines.cluster.doctor import argo, hardware, nodes, permissions, settings, volumes
 from pipelines.cluster.doctor.finding import Finding, State
 from pipelines.commands.typed import command
 
@@ -48,6 +48,7 @@ def examine(connection: Connection, secrets: str) -> list[Finding]:
         permissions.accounts,
         volumes.claims,
         hardware.gpus,
+        nodes.provider,
         hardware.images,
         hardware.quotas,
         settings.tracking,

@@ -96,7 +96,7 @@ def _unfinished(console: Console, run: Run) -> None:
 
 
 def _scores(console: Console, evaluation: dict[str, Any]) -> None:
-    table = Table(title="held-out rows, as served", title_justify="left")
+    table = Table(title=f"held-out rows, {evaluation['evaluated']}", title_justify="left")
     for column in ("model", "loss", "perplexity", "token accuracy"):
         table.add_column(column, justify="left" if column == "model" else "right")
     for who, score in evaluation["scores"].items():

@@ -2,35 +2,69 @@
 
 import json
 import time
+from typing import cast
 
 from pipelines.commands.result import served_line
 from pipelines.commands.table import print_table
 from pipelines.commands.typed import command
 from pipelines.machine import record
+from presets.gpu_preset import CLOUDS, Cloud
 from presets.model_preset import model_presets
 from recipes.recipe import Recipe
 from steps.common import serving
 from steps.common.errors import UserError
+from steps.plan.quote import presets_of
 
 
-def presets(*, as_json: bool) -> int:
+def models(*, as_json: bool) -> int:
     """List the model presets."""
-    known = model_presets().values()
+    known = sorted(model_presets().values(), key=lambda preset: (preset.family, preset.architecture.parameters))
     if as_json:
         print(json.dumps([preset.model_dump() for preset in known], indent=2))
         return 0
     rows = [
         (
-            f"{p.name}:{source}",
-            f"{p.architecture.parameters / 1e6:.0f}M",
+            p.name if source == next(iter(p.sources)) else f"{p.name}:{source}",
+            _count(p.architecture.parameters),
             str(p.architecture.context),
-            p.licence,
+            f"{p.licence}, to be accepted" if p.gated else p.licence,
+            "no" if p.cannot_be_tuned else "yes",
         )
         for p in known
         for source in p.sources
     ]
-    print_table("models", ["name", "parameters", "context", "licence"], rows)
+    print_table("models", ["name", "parameters", "context", "licence", "tuned"], rows)
     return 0
+
+
+def gpus(*, as_json: bool) -> int:
+    """List the instance types with GPUs, each cloud's by their price."""
+    found = [(cloud, preset) for cloud in CLOUDS for preset in presets_of(cast(Cloud, cloud))]
+    if as_json:
+        print(json.dumps([{"cloud": cloud, **preset.model_dump()} for cloud, preset in found], indent=2))
+        return 0
+    for cloud in CLOUDS:
+        listed = sorted((p for c, p in found if c == cloud), key=lambda p: (p.on_demand is None, p.on_demand or 0))
+        rows = [
+            (
+                p.instance_type,
+                f"{p.gpus} x {p.gpu}",
+                f"{p.gpu_mib / 1024:.0f} GiB",
+                "-" if p.on_demand is None else f"{p.on_demand:.2f}",
+                "-" if p.spot is None else f"{p.spot:.2f}",
+                p.region,
+                p.priced_on,
+                p.why_unfit,
+            )
+            for p in listed
+        ]
+        columns = ["instance type", "GPUs", "each", "$/h", "on spot", "region", "priced on", "not for us, since"]
+        print_table(cloud, columns, rows)
+    return 0
+
+
+def _count(parameters: int) -> str:
+    return f"{parameters / 1e9:.1f}B" if parameters >= 1e9 else f"{parameters / 1e6:.0f}M"
 
 
 def schema() -> int:

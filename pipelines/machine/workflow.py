@@ -21,6 +21,7 @@ OF_A_CLUSTERS_WORKFLOW = {
 }
 OF_A_POD = {"metadata", "serviceAccountName", "activeDeadlineSeconds", "retryStrategy"}
 OF_A_CONTAINER = {"image", "imagePullPolicy", "envFrom", "resources", "securityContext"}
+PLACED = "{{inputs.parameters.placement}}"  # the one patch of a pod that only says to which node it goes
 RUNNER = ["-m", "hera.workflows.runner", "-e"]
 EQUALS = re.compile(r"\s*(?P<left>\S+)\s*==\s*(?P<right>\S+)\s*")
 
@@ -146,7 +147,8 @@ def _pause(template: dict[str, Any]) -> Pause:
 
 def _script(template: dict[str, Any]) -> Script:
     where = f"template {template['name']}"
-    _only(where, template, {"name", "inputs", "outputs", "script", "volumes"} | OF_A_POD)
+    placed = {"podSpecPatch"} if template.get("podSpecPatch") == PLACED else set()
+    _only(where, template, {"name", "inputs", "outputs", "script", "volumes"} | OF_A_POD | placed)
     _only(where, template.get("inputs", {}), {"parameters"})
     _only(where, template.get("outputs", {}), {"parameters", "artifacts"})
     if kept := [a["name"] for a in template.get("outputs", {}).get("artifacts", []) if not a.get("optional")]:

@@ -32,5 +32,10 @@ def one_node() -> bool:
 
 
 def namespace() -> str:
-    """Return the namespace of this pod."""
-    return NAMESPACE_FILE.read_text().strip()
+    """Return the namespace of this pod; outside of a cluster, that of the kubeconfig's context."""
+    if NAMESPACE_FILE.exists():
+        return NAMESPACE_FILE.read_text().strip()
+    from kubernetes import config
+
+    _, current = config.list_kube_config_contexts()
+    return str(current["context"].get("namespace") or "default")

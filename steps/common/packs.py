@@ -73,6 +73,28 @@ def to_tensors(rows: list[TokenRow]) -> dict[str, "torch.Tensor"]:
     return {name: torch.tensor([values], dtype=torch.long) for name, values in tensors.items()}
 
 
+def isolates(model: Any) -> bool:
+    """Tell whether rows that are packed side by side do not see each other in this model.
+
+    Most models of transformers build their mask from the positions; Falcon, for one, builds its own and lets each row see
+    those before it, without a word. The sign: what is said after a row changes with the row before it.
+    """
+    import torch
+
+    was_training, device = model.training, next(model.parameters()).device
+    size = min(64, int(model.get_input_embeddings().num_embeddings))
+    row = TokenRow([token % size for token in range(7, 15)], [token % size for token in range(7, 15)], [])
+    before = [TokenRow([token * step % size for token in range(3, 11)], [UNLABELLED] * 8, []) for step in (1, 5)]
+    model.eval()
+    with torch.inference_mode():
+        beside = [
+            scored_logits(model, {key: value.to(device) for key, value in to_tensors([one, row]).items()})[0]
+            for one in before
+        ]
+    model.train(was_training)
+    return bool(torch.allclose(beside[0], beside[1], rtol=1e-3, atol=1e-3))
+
+
 def scored_logits(model: Any, pack: dict[str, "torch.Tensor"]) -> tuple["torch.Tensor", "torch.Tensor"]:
     """Return the logits (N, vocabulary), in fp32, and targets (N) of the pack's N labelled tokens."""
     targets = pack["labels"][0, 1:]

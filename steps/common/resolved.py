@@ -2,7 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from presets.model_preset import Architecture
+from presets.architecture import Architecture
+from presets.memory import Activations
 from recipes.recipe import Recipe
 from steps.common.files import digest_of
 
@@ -22,6 +23,7 @@ class ResolvedModel(Fixed):
     bytes: int  # to fetch
     licence: str
     architecture: Architecture
+    targets: list[str] = []  # the linear layers that a preset gives an adapter; none: all but the head
 
 
 class DataFile(Fixed):
@@ -49,19 +51,57 @@ class Device(Fixed):
     memory_bytes: int  # of the machine, or of one GPU
 
 
+class Rung(Fixed):
+    """Something to compute on, and how the run would go there."""
+
+    device: Device
+    micro_batch_tokens: int
+    activations: Activations
+    memory_bytes: int  # predicted peak of the tuning, of one GPU
+    available_bytes: int
+    evaluated_in_4_bits: bool = False  # as it was tuned: in bf16, as it is served, it is too large for the GPU
+    host_bytes: int = 0  # of the node's own memory that its pods ask for
+    minutes: dict[str, float]  # by leg; an empty one could not be told
+    instance_type: str = ""  # empty: machines that are there
+    capacity: str = ""  # on-demand, spot
+    gpus: int = 0  # that its pods ask for
+    node_gpus: int = 0  # that the whole node has
+    vcpus: int = 0  # of the instance type, which is what quotas count
+    accelerator: str = ""  # what GKE calls its GPU
+    price: float | None = None  # US dollars an hour; None: not known, or not bought
+    priced_on: str = ""  # the day of the price
+    cost: float | None = None  # of the run
+
+    @property
+    def name(self) -> str:
+        """What it is called in a table, and in a message."""
+        return f"{self.instance_type} {self.capacity}" if self.instance_type else self.device.name
+
+
 class Quote(Fixed):
     """What a run will take, before it starts."""
 
-    device: Device
-    memory_bytes: int  # predicted peak of the tuning
-    available_bytes: int
-    micro_batch_tokens: int
-    recompute: bool
+    ladder: list[Rung]  # what to compute on, in the order in which it is tried; at least one
     steps: int
     tokens: int  # trained on, all epochs
-    minutes: dict[str, float]  # by leg; an empty one could not be told
     disk_bytes: int  # that the run will write
     assumptions: list[str]
+    provider: str = ""  # karpenter, compute-class, nodes; empty: the steps compute where their pods happen to be
+    cloud: str = ""
+
+    @property
+    def first(self) -> Rung:
+        """What the run is expected to compute on."""
+        return self.ladder[0]
+
+
+class Hardware(Fixed):
+    """What a run has got to compute on."""
+
+    rung: Rung
+    node: str
+    since: float  # when it was there: seconds since 1970
+    until: float = 0.0  # when the recipe's max_cost or max_hours is reached; 0: never
 
 
 class Tracking(Fixed):
@@ -77,7 +117,7 @@ def made_from(resolved: "Resolved") -> str:
     Two runs with the same digest learn the same.
     """
     recipe = resolved.recipe.model_dump(mode="json", exclude={"data": {"train", "validation"}, "registry": True})
-    for place in ("serve", "model", "secrets"):
+    for place in ("serve", "model", "secrets", "compute"):
         recipe.pop(place, None)
     held_out = resolved.data.validation.sha256 if resolved.data.validation else ""
     return digest_of([resolved.model.digest, resolved.data.train.sha256, held_out, recipe])

@@ -43,19 +43,20 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
             output = function(*args, **kwargs)
         except Exception as error:
             code, line = _ending(error)
-            _last_words(line or f"{type(error).__name__}: {error}")
+            last_words(line or f"{type(error).__name__}: {error}")
             if not code:
                 raise
             print(f"error: {line}", file=sys.stderr, flush=True)
             sys.exit(code)
         if getattr(output, "exit_code", None):
-            _last_words(str(getattr(output, "verdict", "")))
+            last_words(str(getattr(output, "verdict", "")))
         return output
 
     return process
 
 
-def _last_words(text: str) -> None:
+def last_words(text: str) -> None:
+    """Leave the text as the container's termination message, where there is a place for one."""
     if TERMINATION_LOG.is_file() and os.access(TERMINATION_LOG, os.W_OK):
         TERMINATION_LOG.write_text(" ".join(text.split())[:LONGEST_MESSAGE])
 

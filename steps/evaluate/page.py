@@ -37,6 +37,7 @@ def render(report: dict[str, Any], resolved: Resolved) -> str:
             "tuning",
             f"{recipe.tune.method}, rank {recipe.tune.rank}, {recipe.tune.epochs:g} epochs, {quote.tokens} tokens",
         ),
+        *([("cost", cost_in_words(report["cost"]))] if report.get("cost") else []),
         ("code", resolved.code_version),
     ]
     scores = [
@@ -48,13 +49,21 @@ def render(report: dict[str, Any], resolved: Resolved) -> str:
         f"<h1>{_safe(recipe.name)}</h1>",
         f'<p class="{verdict}"><strong>{verdict}</strong>: {_safe("; ".join(report["reasons"]))}</p>',
         _table(["", ""], [list(fact) for fact in facts], header=False),
-        "<h2>Held-out rows, as served</h2>",
+        f"<h2>Held-out rows, {_safe(report['evaluated'])}</h2>",
         _table(["model", "loss", "perplexity", "token accuracy"], scores, numbers_from=1),
         "<h2>The same questions, before and after</h2>",
         _table(["question", "before", "after"], answers),
     ]
     head = f"<meta charset='utf-8'><title>{_safe(recipe.name)}: {verdict}</title><style>{STYLE}</style>"
     return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>\n"
+
+
+def cost_in_words(cost: dict[str, Any]) -> str:
+    """Return what was quoted and what the node has cost up to the evaluation."""
+    price = f"${cost['price']:g}/h, price of {cost['priced_on']}" if cost["price"] is not None else "price not known"
+    so_far = f"${cost['so_far']:.2f}" if cost["so_far"] is not None else f"{cost['hours']:.2f} h"
+    quoted = f"${cost['quoted']:.2f} quoted for the run" if cost["quoted"] is not None else "no quote"
+    return f"{so_far} up to here, {quoted} ({cost['instance_type']} {cost['capacity']}, {price})"
 
 
 def _table(columns: list[str], rows: list[list[str]], *, header: bool = True, numbers_from: int = 99) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from steps.common.devices import compute_type
-from steps.common.packs import TokenRow, pack, scored_logits, to_tensors
+from steps.common import base_model
+from steps.common.packs import TokenRow, isolates, pack, scored_logits, to_tensors
 from steps.common.progress import Progress
 
 Turns = list[tuple[str, str]]
@@ -28,7 +28,16 @@ class Score(BaseModel):
 
 
 def score(
-    folder: Path, rows: list[TokenRow], asked: list[Turns], answer_tokens: int, micro: int, device: str, who: str
+    folder: Path,
+    rows: list[TokenRow],
+    asked: list[Turns],
+    answer_tokens: int,
+    micro: int,
+    device: str,
+    who: str,
+    *,
+    in_4_bits: bool = False,
+    adapter: Path | None = None,
 ) -> Score:
     """Load a model, score the rows and answer the questions.
 
@@ -40,14 +49,15 @@ def score(
         micro: tokens in a micro-batch.
         device: "cpu" or "cuda".
         who: the model's part, for the log.
+        in_4_bits: load it as it was tuned, in NF4, and not as it is served.
+        adapter: folder of an adapter beside the model; none where it is merged, or where the base itself is scored.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    dtype = getattr(torch, compute_type(device))
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map={"": device}).eval()
+    model = _load(folder, device, in_4_bits, adapter)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    packs = pack(rows, micro)
+    packs = pack(rows, micro if isolates(model) else 1)
     progress = Progress(len(packs), f"micro-batches of the {who}")
     loss, right, tokens = 0.0, 0, 0
     with torch.inference_mode():
@@ -59,6 +69,15 @@ def score(
             progress.update(number, f"loss {loss / max(1, tokens):.3f}")
         answers = _answers(model, tokenizer, asked, answer_tokens, device) if asked else []
     return Score(loss=loss / max(1, tokens), accuracy=right / max(1, tokens), tokens=tokens, answers=answers)
+
+
+def _load(folder: Path, device: str, in_4_bits: bool, adapter: Path | None) -> Any:
+    model = base_model.load(folder, device, in_4_bits=in_4_bits)
+    if adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter)
+    return model.eval()
 
 
 def _answers(model: Any, tokenizer: Any, asked: list[Turns], answer_tokens: int, device: str) -> list[str]:

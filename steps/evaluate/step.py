@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from steps.common.files import digest_of, write_text
 from steps.common.merge import merged
 from steps.common.packs import TokenRow, read_token_rows
 from steps.common.progress import say
-from steps.common.resolved import Device, Resolved
+from steps.common.resolved import Hardware, Resolved
 from steps.common.step import step
 from steps.evaluate.gate import Verdict, judge, meets
 from steps.evaluate.page import for_argo, render
@@ -33,7 +34,8 @@ class EvaluateInput(Input):
     rows_folder: Annotated[str, Parameter(description="Folder of the prepared rows")]
     rows_digest: Annotated[str, Parameter(description="Digest of the prepared rows")]
     adapter_folder: Annotated[str, Parameter(description="Folder of the candidate's adapter")]
-    device: Annotated[Device, Parameter(description="What computes")]
+    hardware: Annotated[Hardware, Parameter(description="What computes")]
+    placement: Annotated[str, Parameter(description="Patch of the pod's spec; Argo reads it, not the step")] = "{}"
 
 
 class EvaluateOutput(Output):
@@ -53,20 +55,28 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:  # noqa: A002 - the name i
     samples = _samples(rows, recipe.evaluate.sample_rows)
     asked: list[Turns] = [[("user", q.ask)] for q in recipe.evaluate.questions] + [turns for turns, _ in samples]
 
-    def scored(folder: Path, identity: str, who: str) -> Score:
-        limits = [recipe.evaluate.answer_tokens, resolved.model.digest]
+    rung, base_folder, adapter = input.hardware.rung, Path(input.base_folder), Path(input.adapter_folder)
+    in_4_bits = rung.evaluated_in_4_bits
+
+    def scored(who: str, of: Path | None) -> Score:
+        """Score the base, or the base with an adapter: merged as it is served, or beside it as it was tuned."""
+        identity = _identity(of) if of else resolved.model.digest
+        limits = [recipe.evaluate.answer_tokens, resolved.model.digest, in_4_bits]
         file = volumes.evaluation(digest_of([FORMAT, identity, input.rows_digest, asked, limits]))
         if not file.exists():
             say(f"scoring the {who}")
-            micro, tokens = resolved.quote.micro_batch_tokens, recipe.evaluate.answer_tokens
-            found = score(folder, rows, asked, tokens, micro, input.device.kind, who)
+            folder = base_folder if of is None or in_4_bits else merged(base_folder, of)
+            micro, tokens, kind = rung.micro_batch_tokens, recipe.evaluate.answer_tokens, rung.device.kind
+            beside = of if in_4_bits else None
+            found = score(folder, rows, asked, tokens, micro, kind, who, in_4_bits=in_4_bits, adapter=beside)
             write_text(file, found.model_dump_json())
         return Score.model_validate_json(file.read_text())
 
-    base_folder, adapter = Path(input.base_folder), Path(input.adapter_folder)
-    base = scored(base_folder, resolved.model.digest, "base")
-    candidate = scored(merged(base_folder, adapter), _identity(adapter), "candidate")
-    champion, champion_version = _champion(resolved, base_folder, scored)
+    base = scored("base", None)
+    candidate = scored("candidate", adapter)
+    champion, champion_version = _champion(resolved, scored)
+    if recipe.serve.enabled:
+        merged(base_folder, adapter)  # here, where there is torch: rollout has none in a cluster
     verdict = judge(recipe.gate, base, candidate, champion, recipe.evaluate.questions)
     report = _report(
         resolved,
@@ -75,6 +85,7 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:  # noqa: A002 - the name i
         verdict,
         asked,
         samples,
+        input.hardware,
     )
     file = volumes.run_folder(resolved.run or "unnamed") / "evaluation.json"
     write_text(file, json.dumps(report, indent=2) + "\n")
@@ -98,7 +109,7 @@ def _samples(rows: list[TokenRow], count: int) -> list[tuple[Turns, str]]:
     return [(turns[:-1], turns[-1][1]) for turns in chosen]
 
 
-def _champion(resolved: Resolved, base_folder: Path, scored: Any) -> tuple[Score | None, int]:
+def _champion(resolved: Resolved, scored: Any) -> tuple[Score | None, int]:
     """Score the champion, where there is one that stands on the same base."""
     store = tracking.client(resolved.tracking.uri)
     version = registry.version_at(store, resolved.recipe.name, registry.CHAMPION)
@@ -109,7 +120,7 @@ def _champion(resolved: Resolved, base_folder: Path, scored: Any) -> tuple[Score
         return None, int(version.version)
     with tempfile.TemporaryDirectory() as folder:
         adapter = registry.download_adapter(store, version, Path(folder))
-        return scored(merged(base_folder, adapter), _identity(adapter), "champion"), int(version.version)
+        return scored("champion", adapter), int(version.version)
 
 
 def _report(
@@ -119,6 +130,7 @@ def _report(
     verdict: Verdict,
     asked: list[Turns],
     samples: list[tuple[Turns, str]],
+    hardware: Hardware,
 ) -> dict[str, Any]:
     questions = resolved.recipe.evaluate.questions
     there = {who: found for who, found in scores.items() if found}
@@ -138,11 +150,30 @@ def _report(
         "passed": verdict.passed,
         "reasons": verdict.reasons,
         "champion_version": champion_version,
+        "evaluated": "in 4 bits, as tuned" if hardware.rung.evaluated_in_4_bits else "as served",
+        "cost": _cost(resolved, hardware),
         "scores": {
             who: {"loss": s.loss, "perplexity": s.perplexity, "accuracy": s.accuracy, "tokens": s.tokens}
             for who, s in there.items()
         },
         "answers": answers,
+    }
+
+
+def _cost(resolved: Resolved, hardware: Hardware) -> dict[str, Any] | None:
+    """Return what was quoted and what the node has cost up to now; None where none was bought."""
+    rung = hardware.rung
+    if not rung.instance_type:
+        return None
+    hours = max(0.0, time.time() - hardware.since) / 3600
+    return {
+        "instance_type": rung.instance_type,
+        "capacity": rung.capacity,
+        "price": rung.price,
+        "priced_on": rung.priced_on,
+        "quoted": resolved.quote.first.cost,
+        "hours": round(hours, 3),
+        "so_far": None if rung.price is None else round(hours * rung.price, 2),
     }
 
 

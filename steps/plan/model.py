@@ -1,9 +1,12 @@
 """Which model the recipe means: pinned, listed, with its constants."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
-from presets.model_preset import Architecture, Source, UnknownPresetError, find
+from presets.architecture import Architecture
+from presets.model_preset import ModelPreset, Source, UnknownPresetError, find
+from recipes.recipe import Recipe
 from steps.common import volumes
 from steps.common.errors import UserError
 from steps.common.resolved import ResolvedModel
@@ -19,15 +22,71 @@ def resolve_model(reference: str) -> ResolvedModel:
     """
     if "://" in reference:
         files = pin(Source(uri=reference))
-        return _resolved(reference.rstrip("/").rpartition("/")[2], files, _read_architecture(files), files.licence)
+        return _resolved(reference.rstrip("/").rpartition("/")[2], files, _read_architecture(files), files.licence, [])
+    preset, source = _preset(reference)
+    files = _published(source) or pin(source)
+    return _resolved(preset.name, files, preset.architecture, preset.licence, preset.lora_targets)
+
+
+def check_tunable(reference: str, method: str) -> None:
+    """Refuse a preset that cannot be tuned, or not with that method.
+
+    Raises:
+        UserError: with the reason.
+    """
+    if "://" in reference:
+        return
+    preset, _ = _preset(reference)
+    if preset.cannot_be_tuned:
+        raise UserError(f"model: {preset.name} cannot be tuned: {preset.cannot_be_tuned}")
+    if preset.cannot_be_quantised and method == "qlora":
+        raise UserError(
+            f"tune.method: {preset.name} cannot be tuned with qlora: {preset.cannot_be_quantised}; set tune.method=lora"
+        )
+
+
+def check_context(recipe: Recipe, shape: Architecture) -> None:
+    """Refuse rows longer than the model can read.
+
+    Raises:
+        UserError: with both lengths.
+    """
+    if recipe.data.max_tokens > shape.context:
+        raise UserError(f"data.max_tokens: {recipe.data.max_tokens} is over the {shape.context} of the model")
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """What a quote needs of a model."""
+
+    name: str
+    uri: str
+    bytes: int
+    licence: str
+    architecture: Architecture
+
+
+def known_model(reference: str) -> KnownModel:
+    """Return what is known of a model; of a preset without asking its source.
+
+    Raises:
+        UserError: as `resolve_model`.
+    """
+    if "://" in reference:
+        asked = resolve_model(reference)
+        return KnownModel(asked.name, asked.uri, asked.bytes, asked.licence, asked.architecture)
+    preset, source = _preset(reference)
+    return KnownModel(preset.name, source.uri, source.bytes, preset.licence, preset.architecture)
+
+
+def _preset(reference: str) -> tuple[ModelPreset, Source]:
     try:
-        preset, source = find(reference)
+        return find(reference)
     except UnknownPresetError as error:
         raise UserError(f"model: {error}") from None
-    return _resolved(preset.name, _published(source) or pin(source), preset.architecture, preset.licence)
 
 
-def _resolved(name: str, files: Listing, architecture: Architecture, licence: str) -> ResolvedModel:
+def _resolved(name: str, files: Listing, architecture: Architecture, licence: str, targets: list[str]) -> ResolvedModel:
     return ResolvedModel(
         name=name,
         uri=files.uri,
@@ -35,6 +94,7 @@ def _resolved(name: str, files: Listing, architecture: Architecture, licence: st
         bytes=files.bytes,
         licence=licence or "unknown",
         architecture=architecture,
+        targets=targets,
     )
 
 
@@ -66,5 +126,7 @@ def _read_architecture(files: Listing) -> Architecture:
         raise UserError(
             f"model {files.uri}: its config.json has no {error}; only dense decoders can be tuned"
         ) from None
-    except (httpx2.HTTPError, ValueError) as error:
+    except (httpx2.HTTPError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"model {files.uri}: cannot read its config.json: {error}") from None
+    except ValueError as error:
+        raise UserError(f"model {files.uri}: {error}") from None

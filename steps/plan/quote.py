@@ -1,116 +1,110 @@
-"""The quote: what the run will take, from the model's constants, the data's size and what this machine does a second."""
+"""The quote: what the run will take, on this machine, on nodes that are there, or on nodes that are bought for it."""
 
 import math
-import time
+import shutil
 
-from presets.memory import GIB, forward_flops, tuning_flops, tuning_memory
-from presets.model_preset import Architecture
+from presets.architecture import Architecture
+from presets.gpu_preset import Cloud, GpuFileError, GpuPreset, gpu_presets
+from presets.ladder import ASSUMPTIONS
+from presets.memory import GIB
 from recipes.recipe import Recipe
-from steps.common import volumes
-from steps.common.devices import local_device, memory_available
+from steps.common import gpu_nodes, node_classes, settings, volumes
 from steps.common.errors import UserError
-from steps.common.resolved import Quote, ResolvedModel
+from steps.common.resolved import Quote, ResolvedModel, Rung
 from steps.plan.data import DataSize
+from steps.plan.live_prices import with_live_prices
+from steps.plan.local import this_machine
+from steps.plan.to_buy import Offer, offer, rung
 
-CPU_MICRO_BATCH = 2048  # more gains nothing on a processor: its cores are busy well below
-GPU_MICRO_BATCH = 16384
-# The share of a plain matrix product's speed that a tuning reaches; 0.55 to 0.7 measured with SmolLM2-135M on two cores.
-CPU_EFFICIENCY, GPU_EFFICIENCY = 0.55, 0.5
-STEP_SECONDS = {"tune": 25.0, "evaluate": 20.0, "rollout": 35.0}  # imports, loading, start of the server
+CHARACTERS = "tokens reckoned from characters: four to a token"
+PROVIDERS = ("karpenter", "compute-class", "nodes")
 
 
 def quote(recipe: Recipe, model: ResolvedModel, train: DataSize, held_out: DataSize) -> Quote:
-    """Predict memory, time and disk of a run on this machine.
+    """Predict memory, time, cost and disk of a run where it will be.
 
     Raises:
-        UserError: the tuning does not fit the memory, or the run does not fit the disk.
+        UserError: nothing that there is fits, or all that fits is over the recipe's limits, or the disk is too small.
     """
-    device = local_device()
-    on_cpu = device.kind == "cpu"
-    available = memory_available() if on_cpu else int(device.memory_bytes * 0.95)
-    micro, recompute, memory = _fit(recipe, model, available, on_cpu)
-    tokens = round(train.tokens * recipe.tune.epochs)
-    speed = _flops_a_second(on_cpu)
-    tuning = tuning_flops(model.architecture, tokens=tokens, recompute=recompute) / speed
-    scoring = 3 * forward_flops(model.architecture, tokens=held_out.tokens) / speed
-    answers = len(recipe.evaluate.questions) + recipe.evaluate.sample_rows
-    minutes = {
-        "tune": (STEP_SECONDS["tune"] + tuning) / 60,
-        "evaluate": (STEP_SECONDS["evaluate"] + scoring + _generation_seconds(model, answers, recipe, on_cpu)) / 60,
-        "rollout": STEP_SECONDS["rollout"] / 60 if recipe.serve.enabled else 0.0,
-    }
+    provider, shape = settings.compute_provider(), model.architecture
+    there = volumes.published_model(model.digest).exists()
     disk = _disk(model, recipe)
+    if not provider:
+        found, assumed = this_machine(recipe, model.name, shape, train, held_out)
+        _within_hours(recipe, found)
+        return Quote(ladder=[found], **_work(recipe, train), disk_bytes=disk, assumptions=[assumed, CHARACTERS])
+    if provider not in PROVIDERS:
+        raise UserError(f"the setting {settings.COMPUTE_SETTING} is {provider!r}; known are {', '.join(PROVIDERS)}")
+    presets, cloud, priced = _there(provider)
+    chosen = offer(recipe, shape, train, held_out, 0 if there else model.bytes, presets)
+    return quote_of(chosen, recipe, train, disk, provider=provider, cloud=cloud, priced=priced)
+
+
+def quote_of(
+    chosen: Offer, recipe: Recipe, train: DataSize, disk: int, *, provider: str, cloud: str, priced: str = ""
+) -> Quote:
+    """Return the quote of an offer.
+
+    Args:
+        chosen: the offer.
+        recipe: what is wanted.
+        train: the training rows.
+        disk: bytes that the run will write.
+        provider: who brings the nodes.
+        cloud: whose prices hold.
+        priced: where live prices come from.
+    """
+    prices = priced or f"list prices of {chosen.chosen[0].preset.priced_on or 'no known day'}"
     return Quote(
-        device=device,
-        memory_bytes=int(memory),
-        available_bytes=available,
-        micro_batch_tokens=micro,
-        recompute=recompute,
-        steps=max(1, math.ceil(tokens / recipe.tune.batch_tokens)),
-        tokens=tokens,
-        minutes={leg: round(value, 1) for leg, value in minutes.items()},
+        ladder=[rung(one, chosen.job) for one in chosen.chosen],
+        **_work(recipe, train),
         disk_bytes=disk,
-        assumptions=[
-            f"{speed / 1e9:.0f} GFLOP/s reached, from a matrix product timed just now",
-            "tokens reckoned from characters: four to a token",
-        ],
+        assumptions=[*ASSUMPTIONS, *([prices] if cloud else []), CHARACTERS],
+        provider=provider,
+        cloud=cloud,
     )
 
 
-def _fit(recipe: Recipe, model: ResolvedModel, available: int, on_cpu: bool) -> tuple[int, bool, float]:
-    """Choose the largest micro-batch that fits, recomputing activations only where nothing else does."""
-    largest = min(recipe.tune.batch_tokens, CPU_MICRO_BATCH if on_cpu else GPU_MICRO_BATCH)
-    smallest = min(recipe.data.max_tokens, largest)
-    for recompute in (False, True):
-        tokens = largest
-        while tokens >= smallest:
-            memory = _peak(recipe, model.architecture, tokens, recompute, on_cpu)
-            if memory <= available:
-                return tokens, recompute, memory
-            if tokens == smallest:
-                break
-            tokens = max(smallest, tokens // 2)
-    raise UserError(
-        f"model {model.name}: tuning it takes {memory / GIB:.1f} GiB of memory and {available / GIB:.1f} GiB are free; "
-        f"{'use tune.method=qlora' if recipe.tune.method == 'lora' else 'lower data.max_tokens'}, or take a smaller model"
-    )
+def presets_of(cloud: Cloud) -> list[GpuPreset]:
+    """Return a cloud's instance types, the user's own first.
+
+    Raises:
+        UserError: the user's file cannot be used.
+    """
+    try:
+        return gpu_presets(cloud, settings.own_gpu_presets())
+    except GpuFileError as error:
+        raise UserError(f"{settings.GPU_PRESETS_SETTING}: {error}") from None
 
 
-def _peak(recipe: Recipe, shape: Architecture, tokens: int, recompute: bool, on_cpu: bool) -> float:
-    tokens = max(tokens, recipe.data.max_tokens)  # the longest row makes a micro-batch of its own
-    rank, method = recipe.tune.rank, recipe.tune.method
-    return tuning_memory(shape, method=method, rank=rank, tokens=tokens, recompute=recompute, on_cpu=on_cpu).total
+def _there(provider: str) -> tuple[list[GpuPreset], str, str]:
+    """Return what a provider has to offer, of which cloud, and where its prices come from where they are live."""
+    if provider == "nodes":
+        return gpu_nodes.existing(), "", ""
+    if provider == "compute-class":
+        return [preset for preset in presets_of("gcp") if preset.accelerator], "gcp", ""
+    cloud = node_classes.provider().cloud
+    presets, priced = with_live_prices(presets_of(cloud))
+    return presets, cloud, priced
 
 
-def _flops_a_second(on_cpu: bool) -> float:
-    """Time a matrix product on what will compute: a table of devices would be out of date, and this takes no second."""
-    if on_cpu:
-        import numpy
-
-        size, times = 1024, 6
-        a = numpy.ones((size, size), dtype=numpy.float32)
-        a @ a
-        start = time.perf_counter()
-        for _ in range(times):
-            a @ a
-        return 2 * size**3 * times / (time.perf_counter() - start) * CPU_EFFICIENCY
-    import torch
-
-    size, times = 8192, 10
-    b = torch.ones(size, size, dtype=torch.bfloat16, device="cuda")
-    b @ b
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    for _ in range(times):
-        b @ b
-    torch.cuda.synchronize()
-    return 2 * size**3 * times / (time.perf_counter() - start) * GPU_EFFICIENCY
+def _work(recipe: Recipe, train: DataSize) -> dict[str, int]:
+    tokens = round(train.tokens * recipe.tune.epochs)
+    return {"tokens": tokens, "steps": max(1, math.ceil(tokens / recipe.tune.batch_tokens))}
 
 
-def _generation_seconds(model: ResolvedModel, answers: int, recipe: Recipe, on_cpu: bool) -> float:
-    """Writing an answer reads all weights once a token: 10 GB/s of a processor, 1000 GB/s of a GPU, two models."""
-    steps = recipe.evaluate.answer_tokens if answers else 0
-    return 2 * steps * (2 * model.architecture.parameters / (1e10 if on_cpu else 1e12) + 0.02)
+def _within_hours(recipe: Recipe, found: Rung) -> None:
+    hours, limit = sum(found.minutes.values()) / 60, recipe.compute.max_hours
+    if limit and hours > limit:
+        raise UserError(
+            f"compute.max_hours: {limit:g} are set and {found.device.name} would take {hours:.1f}; "
+            "raise it, or train on less"
+        )
+
+
+def stored_bytes(shape: Architecture) -> int:
+    """Bytes of a model's weights on a volume."""
+    return 2 * shape.parameters
 
 
 def _disk(model: ResolvedModel, recipe: Recipe) -> int:
@@ -119,9 +113,7 @@ def _disk(model: ResolvedModel, recipe: Recipe) -> int:
     Raises:
         UserError: a volume has less.
     """
-    import shutil
-
-    stored = 2 * model.architecture.parameters
+    stored = stored_bytes(model.architecture)
     weights = 0 if volumes.published_model(model.digest).exists() else stored + model.bytes
     tuned = stored + (1 << 28)  # the merged model; checkpoints and the registry's copy of the adapter
     needs = {volumes.weights(): weights, volumes.runs(): tuned}

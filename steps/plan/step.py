@@ -14,12 +14,14 @@ from steps.common.errors import UserError
 from steps.common.resolved import Quote, Resolved, ResolvedModel, Tracking
 from steps.common.step import step
 from steps.plan.data import look
-from steps.plan.model import resolve_model
+from steps.plan.model import check_context, check_tunable, resolve_model
 from steps.plan.port import check_port
 from steps.plan.quote import quote
+from steps.plan.to_buy import in_words as rung_in_words
 
 Choice = Literal["recipe", "true", "false"]
 Method = Literal["recipe", "qlora", "lora"]
+Buying = Literal["recipe", "on-demand", "spot", "spot-first"]
 
 
 class PlanInput(Input):
@@ -33,6 +35,8 @@ class PlanInput(Input):
     method: Annotated[Method, Parameter(description="How the adapter is tuned")] = "recipe"
     epochs: Annotated[str, Parameter(description="Passes over the training rows")] = ""
     serve: Annotated[Choice, Parameter(description="Serve the new version")] = "recipe"
+    capacity: Annotated[Buying, Parameter(description="How GPU nodes are bought")] = "recipe"
+    max_cost: Annotated[str, Parameter(description="US dollars that the run may cost")] = ""
     secrets: Annotated[str, Parameter(description="Begin of the names of the Secrets that the steps were given")] = ""
 
 
@@ -70,12 +74,10 @@ def resolve(input: PlanInput) -> Resolved:  # noqa: A002
         UserError: anything that would fail later, in one line.
     """
     recipe = _recipe(input)
+    check_tunable(recipe.model, recipe.tune.method)
     data, train, held_out = look(recipe.data)
     model = resolve_model(recipe.model)
-    if recipe.data.max_tokens > model.architecture.context:
-        raise UserError(
-            f"data.max_tokens: {recipe.data.max_tokens} is over the {model.architecture.context} of the model"
-        )
+    check_context(recipe, model.architecture)
     if recipe.serve.enabled and not cluster.serve_image():
         check_port(recipe)
     return Resolved(
@@ -90,8 +92,14 @@ def resolve(input: PlanInput) -> Resolved:  # noqa: A002
 
 
 def _recipe(input: PlanInput) -> Recipe:  # noqa: A002
-    set_by_hand = {"name": input.name, "model": input.model, "data.train": input.data, "tune.epochs": input.epochs}
-    chosen = {"tune.method": input.method, "serve.enabled": input.serve}
+    set_by_hand = {
+        "name": input.name,
+        "model": input.model,
+        "data.train": input.data,
+        "tune.epochs": input.epochs,
+        "compute.max_cost": input.max_cost,
+    }
+    chosen = {"tune.method": input.method, "serve.enabled": input.serve, "compute.capacity": input.capacity}
     overrides = {key: value for key, value in set_by_hand.items() if value}
     overrides |= {key: value for key, value in chosen.items() if value != "recipe"}
     try:
@@ -108,10 +116,11 @@ def _recipe(input: PlanInput) -> Recipe:  # noqa: A002
 
 def in_words(quote: Quote) -> str:
     """Return the quote as one line."""
-    legs = ", ".join(f"{leg} {minutes:g} min" for leg, minutes in quote.minutes.items() if minutes)
+    legs = ", ".join(f"{leg} {minutes:g} min" for leg, minutes in quote.first.minutes.items() if minutes)
+    others = f"; {len(quote.ladder) - 1} more types to fall back on" if len(quote.ladder) > 1 else ""
     return (
-        f"{quote.tokens} tokens in {quote.steps} steps on {quote.device.count} x {quote.device.name}: {legs}; "
-        f"memory {quote.memory_bytes / GIB:.1f} of {quote.available_bytes / GIB:.1f} GiB, disk {quote.disk_bytes / GIB:.1f} GiB"
+        f"{quote.tokens} tokens in {quote.steps} steps on {rung_in_words(quote.first)}: {legs}; "
+        f"disk {quote.disk_bytes / GIB:.1f} GiB{others}"
     )
 
 
@@ -123,7 +132,10 @@ def _open(resolved: Resolved) -> Tracking:
     found = store.search_runs([experiment], f"tags.`fineline.run` = '{resolved.run}'", max_results=1)
     if found:
         return Tracking(uri=uri, run_id=found[0].info.run_id)
-    run_id = store.create_run(experiment, run_name=resolved.run, tags={"fineline.run": resolved.run}).info.run_id
+    cost = resolved.quote.first.cost
+    quoted = {} if cost is None else {"fineline.quoted_dollars": f"{cost:.2f}"}
+    tags = {"fineline.run": resolved.run, **quoted}
+    run_id = store.create_run(experiment, run_name=resolved.run, tags=tags).info.run_id
     wanted = resolved.recipe.tune.model_dump() | {"model": resolved.model.uri, "data": resolved.data.train.sha256}
     for key, value in wanted.items():
         store.log_param(run_id, key, value)

@@ -1,1 +1,1 @@
-"""What computes: this machine's devices."""
+"""What computes: this machine, nodes that are there, or nodes that are bought."""

@@ -1,17 +1,20 @@
 """The provision step: something that computes, ready, and what it is.
 
-The one provider there is so far, "local", takes the machine as it finds it. A provider that buys nodes returns the
-same output and is given back by `release` through the run's name.
+Who brings it was settled by plan: nobody (this machine, or whichever node the pods come to), Karpenter, GKE's autoscaler,
+or whoever brought the GPU nodes that are there. What is bought is given back by `release`, through the run's name.
 """
 
-import platform
+from typing import Annotated
 
+from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from steps.common.devices import local_device
-from steps.common.progress import say
-from steps.common.resolved import Device, Resolved
+from steps.common.resolved import Hardware, Resolved
 from steps.common.step import step
+from steps.provision import compute_class, local, nodes
+from steps.provision.attempts import Attempt
+from steps.provision.karpenter import buy
+from steps.provision.weights import wait_until_near
 
 
 class ProvisionInput(Input):
@@ -23,14 +26,36 @@ class ProvisionInput(Input):
 class ProvisionOutput(Output):
     """What the run got."""
 
-    provider: str
-    node: str
-    device: Device
+    hardware: Hardware
+    placement: Annotated[str, Parameter(description="Patch of a pod's spec that brings it there")]
+    attempts: Annotated[str, Parameter(description="What was tried, a line each")]
 
 
 @step
 def provision(input: ProvisionInput) -> ProvisionOutput:  # noqa: A002 - the name is Argo's
-    """Report this machine's devices."""
-    device = local_device()
-    say(f"this machine: {device.count} x {device.name}, {device.memory_bytes / (1 << 30):.0f} GiB")
-    return ProvisionOutput(provider="local", node=platform.node(), device=device)
+    """Get a node; one that an earlier attempt of this step has got is found again.
+
+    Raises:
+        UserError: none could be had; the text names the quota, the lack or the setting, and what to do.
+    """
+    resolved, run = input.resolved, input.resolved.run or "unnamed"
+    provider = resolved.quote.provider
+    if provider:
+        wait_until_near(resolved.model)
+    if provider == "karpenter":
+        got = buy.buy(resolved, run)
+    elif provider == "compute-class":
+        got = compute_class.buy(resolved, run)
+    elif provider == "nodes":
+        got = nodes.wait_for_node(resolved, run)
+    else:
+        got = local.this_machine(resolved)
+    hardware, placement, attempts = got
+    return ProvisionOutput(hardware=hardware, placement=placement, attempts=in_words(attempts, hardware))
+
+
+def in_words(attempts: list[Attempt], hardware: Hardware) -> str:
+    """Return the attempts, a line each."""
+    if not attempts:
+        return f"{hardware.node}: {hardware.rung.device.name}"
+    return "\n".join(attempt.in_words() for attempt in attempts)

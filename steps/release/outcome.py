@@ -29,7 +29,8 @@ class Outcome(BaseModel):
         what += [f"served at {self.url}"] if self.url else []
         otherwise = "nothing new" if self.state == "Succeeded" else "no step says why"
         name = f"{self.model} ({self.run})" if self.model else self.run
-        return f"{name} {self.state.lower()} in {duration(self.seconds)}: {self.reason or ', '.join(what) or otherwise}"
+        took = duration(self.seconds) + (f" for ${self.cost:.2f}" if self.cost is not None else "")
+        return f"{name} {self.state.lower()} in {took}: {self.reason or ', '.join(what) or otherwise}"
 
 
 def failure(failures: str) -> str:

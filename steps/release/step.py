@@ -11,8 +11,11 @@ from hera.workflows.io import Input, Output
 
 from recipes.read import RecipeError, load
 from recipes.recipe import Recipe
-from steps.common import cluster, tracking
-from steps.common.progress import say
+from steps.common import cluster, settings, tracking
+from steps.common.bought import Bought
+from steps.common.errors import UserError
+from steps.common.give_back import give_back
+from steps.common.progress import duration, say
 from steps.common.step import step
 from steps.release.outcome import Outcome, failure
 from steps.release.webhook import tell
@@ -42,9 +45,14 @@ class ReleaseOutput(Output):
 
 @step
 def release(input: ReleaseInput) -> ReleaseOutput:  # noqa: A002 - the name is Argo's
-    """Give back what the run took: of machines that were there before, nothing. Safe to run again."""
+    """Give back what the run took: of machines that were there before, nothing. Safe to run again.
+
+    Raises:
+        UserError: something that is paid for is still there; the run's record is closed and its outcome told all the same.
+    """
     recipe = _recipe(input)
-    tags = _close(recipe, input) if recipe else {}
+    paid, left = _give_back(input.run)
+    tags = _close(recipe, input, paid) if recipe else {}
     outcome = Outcome(
         run=input.run,
         model=recipe.name if recipe else "",
@@ -53,13 +61,33 @@ def release(input: ReleaseInput) -> ReleaseOutput:  # noqa: A002 - the name is A
         version=tags.get("fineline.version", ""),
         url=tags.get("fineline.url", ""),
         seconds=input.seconds,
-        cost=None,
+        cost=round(paid.cost, 2) if paid and paid.cost is not None else None,
         link=_link(input.run),
     )
-    say(f"{outcome.in_words()}; the machines were there before, nothing to give back")
+    released = _in_words(paid)
+    say(f"{outcome.in_words()}; given back: {released}")
     if webhook := os.environ.get(WEBHOOK_SETTING):
         tell(webhook, outcome)
-    return ReleaseOutput(released="nothing: the machines were there before", outcome=outcome.in_words())
+    if left:
+        raise UserError(left)
+    return ReleaseOutput(released=released, outcome=outcome.in_words())
+
+
+def _give_back(run: str) -> tuple[Bought | None, str]:
+    """Return what was bought, and what is wrong where it could not be given back."""
+    if not settings.compute_provider():
+        return None, ""
+    try:
+        return give_back(run, cluster.namespace()), ""
+    except UserError as error:
+        return None, str(error)
+
+
+def _in_words(paid: Bought | None) -> str:
+    if paid is None:
+        return "nothing: the machines were there before"
+    cost = f"${paid.cost:.2f}" if paid.cost is not None else "at a price that is not known"
+    return f"{paid.instance_type} after {duration(paid.hours * 3600)}, {cost}"
 
 
 def _recipe(input: ReleaseInput) -> Recipe | None:  # noqa: A002
@@ -69,16 +97,26 @@ def _recipe(input: ReleaseInput) -> Recipe | None:  # noqa: A002
         return None  # plan has said what is wrong with it, and took nothing
 
 
-def _close(recipe: Recipe, input: ReleaseInput) -> dict[str, str]:  # noqa: A002
-    """End the run's record, and return what its steps have noted there."""
+def _close(recipe: Recipe, input: ReleaseInput, paid: Bought | None) -> dict[str, str]:  # noqa: A002
+    """End the run's record, with what it has cost, and return what its steps have noted there."""
     store: Any = tracking.client(recipe.registry.tracking_uri or tracking.default_uri())
     experiment = store.get_experiment_by_name(recipe.name)
     found = store.search_runs([experiment.experiment_id], f"tags.`fineline.run` = '{input.run}'") if experiment else []
     tags: dict[str, str] = {}
     for one in found:
+        for key, value in _costs(paid).items():
+            store.set_tag(one.info.run_id, key, value)
         store.set_terminated(one.info.run_id, ENDINGS.get(input.status, "FAILED"))
         tags |= one.data.tags
     return tags
+
+
+def _costs(paid: Bought | None) -> dict[str, str]:
+    if paid is None:
+        return {}
+    cost = {} if paid.cost is None else {"fineline.cost_dollars": f"{paid.cost:.2f}"}
+    hours = f"{paid.hours * paid.gpus:.2f}"
+    return {"fineline.instance_type": paid.instance_type, "fineline.gpu_hours": hours, **cost}
 
 
 def _link(run: str) -> str:

@@ -3,51 +3,49 @@
 from pathlib import Path
 from typing import Any
 
+from presets.memory import Activations
 from recipes.recipe import Tune
-from steps.common.devices import compute_type
+from steps.common import base_model
 from steps.common.errors import UserError
 
 
-def load(base: Path, tune: Tune, device: str, *, recompute: bool) -> tuple[Any, list[str]]:
+def load(
+    base: Path, tune: Tune, device: str, *, activations: Activations, targets: list[str] | None = None
+) -> tuple[Any, list[str]]:
     """Load the base, in NF4 or unquantised, and put a new adapter on it.
 
     Args:
         base: the published model's folder.
         tune: method, rank and the rest.
         device: "cpu" or "cuda".
-        recompute: whether activations are recomputed in the backward pass.
+        activations: whether they are kept for the backward pass, recomputed in it, or that with inputs offloaded.
+        targets: the linear layers that get an adapter where the recipe names none; none: all but the head.
 
     Returns:
         The PEFT model, and the names of the base's layers that are quantised.
 
     Raises:
-        UserError: `tune.targets` names no layer of this model.
+        UserError: `tune.targets` names no layer of this model, or none of its layers can be quantised.
     """
     import torch
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     torch.manual_seed(tune.seed)
-    dtype = getattr(torch, compute_type(device))
-    # load_in_4bit alone means fp4 and fp32 compute.
-    nf4 = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
-    model = AutoModelForCausalLM.from_pretrained(
-        base,
-        dtype=dtype,
-        device_map={"": device},
-        quantization_config=nf4 if tune.method == "qlora" else None,
-    )
+    model = base_model.load(base, device, in_4_bits=tune.method == "qlora")
     quantised = _quantised(model)
+    if tune.method == "qlora" and not quantised:
+        raise UserError(
+            "tune.method: none of this model's layers can be quantised (transformers quantises Linear itself alone); "
+            "set tune.method=lora"
+        )
+    if activations != "kept":
+        model.activation_checkpointing_enable({"use_reentrant": False}, offload=activations == "offloaded")
+        model.enable_input_require_grads()
     config = LoraConfig(
         r=tune.rank,
         lora_alpha=tune.alpha,
         lora_dropout=tune.dropout,
-        target_modules=tune.targets or "all-linear",
+        target_modules=tune.targets or targets or "all-linear",
         task_type="CAUSAL_LM",
     )
     try:
@@ -60,9 +58,6 @@ def load(base: Path, tune: Tune, device: str, *, recompute: bool) -> tuple[Any, 
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    if recompute:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.enable_input_require_grads()
     return model, quantised
 
 

@@ -10,15 +10,16 @@ from typing import Annotated, Any
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from presets.memory import GIB
+from presets.memory import GIB, Activations
 from steps.common import tracking, volumes
 from steps.common.adapters import BASE, Base, adapter_sha256
 from steps.common.errors import UserError
 from steps.common.files import building, digest_of, one_writer, write_text
-from steps.common.packs import pack, read_token_rows
+from steps.common.packs import isolates, pack, read_token_rows
 from steps.common.progress import say
-from steps.common.resolved import Device, Resolved
+from steps.common.resolved import Hardware, Resolved, Rung
 from steps.common.step import step
+from steps.tune.limits import Limits, Watchdog
 
 FORMAT = 1  # of what is learnt from the same settings; raised when the training itself changes
 LOG_SECONDS = 5.0
@@ -32,7 +33,8 @@ class TuneInput(Input):
     base_folder: Annotated[str, Parameter(description="Folder of the base model")]
     rows_folder: Annotated[str, Parameter(description="Folder of the prepared rows")]
     rows_digest: Annotated[str, Parameter(description="Digest of the prepared rows")]
-    device: Annotated[Device, Parameter(description="What computes")]
+    hardware: Annotated[Hardware, Parameter(description="What computes")]
+    placement: Annotated[str, Parameter(description="Patch of the pod's spec; Argo reads it, not the step")] = "{}"
 
 
 class TuneOutput(Output):
@@ -83,15 +85,26 @@ def _tune(input: TuneInput, folder: Path) -> None:  # noqa: A002
     from steps.tune.model import load
     from steps.tune.train import train
 
-    resolved, device = input.resolved, input.device.kind
-    micro, recompute = _micro_batch(resolved, folder)
+    resolved, rung, device = input.resolved, input.hardware.rung, input.hardware.rung.device.kind
+    recipe = resolved.recipe
+    micro, activations = _micro_batch(rung, folder)
     rows = read_token_rows(Path(input.rows_folder) / "train.jsonl")
-    packs = pack(rows, micro)
-    accumulate = max(1, round(resolved.recipe.tune.batch_tokens / micro))
-    model, quantised = load(Path(input.base_folder), resolved.recipe.tune, device, recompute=recompute)
-    say(f"{len(rows)} rows in {len(packs)} micro-batches of {micro} tokens, {accumulate} to a step")
     record = _Record(resolved)
-    result = train(model, packs, resolved.recipe.tune, accumulate, folder / "checkpoints", device, record.log)
+    with Watchdog(recipe.compute.idle_minutes * 60) as watchdog:
+        model, quantised = load(
+            Path(input.base_folder), recipe.tune, device, activations=activations, targets=resolved.model.targets
+        )
+        watchdog.beat()
+        packed = isolates(model)
+        if not packed:
+            say("in this model rows that are packed see each other: each is trained on alone")
+        packs = pack(rows, micro if packed else 1)
+        tokens = micro if packed else sum(len(row.input_ids) for row in rows) / len(rows)
+        accumulate = max(1, round(recipe.tune.batch_tokens / tokens))
+        say(f"{len(rows)} rows in {len(packs)} micro-batches of {tokens:.0f} tokens, {accumulate} to a step")
+        limits = Limits(until=input.hardware.until)
+        where = folder / "checkpoints"
+        result = train(model, packs, recipe.tune, accumulate, where, device, record.log, limits, watchdog.beat)
     record.send()
     first, last = _ends([loss for _, loss in result.losses])
     if last != last:  # not a number
@@ -106,20 +119,20 @@ def _tune(input: TuneInput, folder: Path) -> None:  # noqa: A002
         "last_loss": last,
         "losses": result.losses,
         "peak_bytes": _peak_bytes(device),
-        "predicted_bytes": resolved.quote.memory_bytes,
+        "predicted_bytes": rung.memory_bytes,
     }
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     say(in_words(report))
     _drop_checkpoints(folder)
 
 
-def _micro_batch(resolved: Resolved, folder: Path) -> tuple[int, bool]:
+def _micro_batch(rung: Rung, folder: Path) -> tuple[int, Activations]:
     """Return the micro-batch of the attempt that left a checkpoint, so that it goes on with the same packs."""
     file = folder / "micro_batch.json"
     if not file.exists():
-        write_text(file, json.dumps([resolved.quote.micro_batch_tokens, resolved.quote.recompute]))
-    micro, recompute = json.loads(file.read_text())
-    return int(micro), bool(recompute)
+        write_text(file, json.dumps([rung.micro_batch_tokens, rung.activations]))
+    micro, activations = json.loads(file.read_text())
+    return int(micro), activations
 
 
 def _ends(losses: list[float]) -> tuple[float, float]:

@@ -10,10 +10,11 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from recipes.recipe import Tune
-from steps.common.errors import InterruptedStepError
+from steps.common.errors import InterruptedStepError, UserError
 from steps.common.packs import TokenRow, scored_logits, to_tensors
 from steps.common.progress import Progress, say
 from steps.tune.checkpoints import newest_complete
+from steps.tune.limits import Limits
 
 Log = Callable[[int, dict[str, float]], None]
 
@@ -46,11 +47,14 @@ class PackTrainer(Trainer):  # type: ignore[misc]
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]
-    """Tells the progress, and ends the training after the step in which SIGTERM came."""
+    """Tells the progress, and ends the training after the step in which SIGTERM came or a limit was reached."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, limits: Limits, beat: Callable[[], None]) -> None:
         self.log = log
+        self.limits = limits
+        self.beat = beat
         self.told_to_stop = False
+        self.over_limit = False
         self.losses: list[tuple[int, float]] = []
         self.progress: Progress | None = None
         signal.signal(signal.SIGTERM, self._stop)
@@ -62,8 +66,13 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         self.progress = Progress(state.max_steps, "steps")
         self.progress.begin_at(state.global_step)
 
+    def on_substep_end(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
+        self.beat()
+
     def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
-        if self.told_to_stop:
+        self.beat()
+        self.over_limit = self.limits.reached()
+        if self.told_to_stop or self.over_limit:
             control.should_save = True
             control.should_training_stop = True
 
@@ -80,7 +89,15 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
 
 
 def train(
-    model: Any, packs: list[list[TokenRow]], tune: Tune, accumulate: int, folder: Path, device: str, log: Log
+    model: Any,
+    packs: list[list[TokenRow]],
+    tune: Tune,
+    accumulate: int,
+    folder: Path,
+    device: str,
+    log: Log,
+    limits: Limits,
+    beat: Callable[[], None],
 ) -> Trained:
     """Train to the end.
 
@@ -92,9 +109,12 @@ def train(
         folder: of the checkpoints.
         device: "cpu" or "cuda".
         log: called with the step and its loss, gradient norm and rate.
+        limits: of money and time.
+        beat: called after each micro-batch.
 
     Raises:
         InterruptedStepError: SIGTERM came; the checkpoint of the step then at work is kept.
+        UserError: a limit was reached; likewise.
     """
     on_cpu = device == "cpu"
     arguments = TrainingArguments(
@@ -121,7 +141,7 @@ def train(
         dataloader_pin_memory=not on_cpu,
         seed=tune.seed,
     )
-    watch = _Watch(log)
+    watch = _Watch(log, limits, beat)
     trainer = PackTrainer(
         model=model,
         args=arguments,
@@ -139,6 +159,12 @@ def train(
     steps = trainer.state.global_step
     # A training told to stop returns as if it had ended (transformers' own just-in-time checkpoints do the same): only
     # the count of steps tells whether the adapter is finished.
+    if steps < trainer.state.max_steps and watch.over_limit and not watch.told_to_stop:
+        raise UserError(
+            f"the limit of compute.max_cost or compute.max_hours is reached after step {steps} of "
+            f"{trainer.state.max_steps}; its checkpoint is kept: raise the limit and run the same recipe again, and it goes on "
+            "from there"
+        )
     if steps < trainer.state.max_steps:
         raise InterruptedStepError(f"stopped after step {steps} of {trainer.state.max_steps}; its checkpoint is kept")
     seconds = float(result.metrics["train_runtime"])

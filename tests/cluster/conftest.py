@@ -1,5 +1,6 @@
 """A namespace of its own on the cluster that KUBECONFIG names, with Fineline's images, manifests and volumes."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -8,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from recipes.read import load
+from steps.common import volumes
+from steps.common.resolved import Resolved
+from steps.plan.step import PlanInput, resolve
 from tests.cluster.kubectl import CLUSTER_TOOLS, ROOT, kubectl
 from tests.pipeline.commands import wait_for
 
@@ -107,3 +112,13 @@ def _open_volumes() -> None:
 def _kubectl_is_there() -> None:
     if os.environ.get("KUBECONFIG") and not shutil.which("kubectl") and not (CLUSTER_TOOLS / "up").exists():
         pytest.skip("there is no kubectl")
+
+
+@pytest.fixture
+def planned(tmp_path: Path, tiny_model: Path, chats: Path) -> Resolved:
+    """A run of the two-layer model whose weights are there."""
+    changes = {"name": "tiny", "model": tiny_model.as_uri(), "data.train": str(chats), "data.max_tokens": "64"}
+    recipe = load("pet-store", {**changes, "serve.enabled": "false"})
+    resolved = resolve(PlanInput(recipe=json.dumps(recipe.model_dump(mode="json"))))
+    volumes.published_model(resolved.model.digest).mkdir(parents=True)
+    return resolved

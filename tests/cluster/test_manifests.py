@@ -15,7 +15,8 @@ from steps.rollout.upstream import Upstream
 from tests.cluster.kubectl import ROOT, kubectl, may
 
 OVERLAYS = ("kind", "aks", "eks", "gke")
-CLUSTER_SCOPED = {"Namespace", "ClusterRole", "ClusterRoleBinding", "PersistentVolume", "StorageClass", "NodePool"}
+CLUSTER_ROLES = {"ClusterRole", "ClusterRoleBinding"}
+CLUSTER_SCOPED = {*CLUSTER_ROLES, "Namespace", "PersistentVolume", "StorageClass", "NodePool"}
 SPACE = "fineline-manifests"
 
 
@@ -49,17 +50,44 @@ def test_argos_own_lint_finds_nothing() -> None:
     command = shutil.which("argo")
     if not command:
         pytest.skip("there is no argo command")
-    files = [str(file) for file in (ROOT / "argo" / "base" / "workflows").glob("*.yaml")]
+    files = [str(file) for file in (ROOT / "argo").glob("**/workflows/*.yaml")]
     environment = {key: value for key, value in os.environ.items() if key != "ARGO_SERVER"}
     done = subprocess.run([command, "lint", "--offline", *files], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_nothing_lies_outside_the_namespace(overlay: str) -> None:
-    kinds = {document["kind"] for document in built(overlay)}
+def test_on_one_machine_nothing_lies_outside_the_namespace() -> None:
+    kinds = {document["kind"] for document in built("kind")}
     assert {"WorkflowTemplate", "CronWorkflow", "ServiceAccount", "NetworkPolicy", "ResourceQuota"} <= kinds
     assert not kinds & CLUSTER_SCOPED
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS[1:])
+def test_in_a_cloud_nothing_lies_outside_the_namespace_but_the_right_of_provision_to_ask_for_nodes(
+    overlay: str,
+) -> None:
+    outside = [document for document in built(overlay) if document["kind"] in CLUSTER_SCOPED]
+    assert {document["kind"] for document in outside} == CLUSTER_ROLES
+    assert all(d["metadata"]["labels"]["app.kubernetes.io/part-of"] == "fineline" for d in outside)
+    held_by = [d["subjects"] for d in outside if d["kind"] == "ClusterRoleBinding"]
+    assert [[one["name"] for one in subjects] for subjects in held_by] == [[PROVISION]]
+    changed = {
+        resource
+        for role in outside
+        for rule in role.get("rules", [])
+        if not {"get", "list", "watch"}.issuperset(rule["verbs"])
+        for resource in rule["resources"]
+    }
+    assert changed == ({"computeclasses"} if overlay == "gke" else {"nodepools", "nodeclaims"})
+
+
+@pytest.mark.parametrize(
+    ("overlay", "provider"), [("aks", "karpenter"), ("eks", "karpenter"), ("gke", "compute-class")]
+)
+def test_in_a_cloud_every_step_knows_who_brings_nodes_and_the_reaper_is_there(overlay: str, provider: str) -> None:
+    documents = built(overlay)
+    assert next(d["data"] for d in documents if d["kind"] == "ConfigMap")["FINELINE_COMPUTE"] == provider
+    assert ("CronWorkflow", "reaper") in {(d["kind"], d["metadata"]["name"]) for d in documents}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS[1:])
@@ -164,7 +192,7 @@ def test_policies_let_out_what_fetches_and_nothing_else() -> None:
     policies = [d for d in built("kind") if d["kind"] == "NetworkPolicy"]
     pods = {
         template["name"]: template["metadata"]["labels"]
-        for name in ("finetune", "retrain", "cache", "rollback")
+        for name in ("finetune", "retrain", "cache", "rollback", "reaper")
         for template in BUILDERS[name]().to_dict()["spec"]["templates"]
         if "script" in template
     }
@@ -181,6 +209,13 @@ def test_policies_let_out_what_fetches_and_nothing_else() -> None:
     ]
     (to_mlflow,) = rules(policies, pods["mlflow"], "ingress")
     assert to_mlflow["from"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/part-of": "fineline"}}}]
+
+
+def test_karpenters_metrics_are_reached_by_plan_alone() -> None:
+    policy = next(d["spec"] for d in built("eks") if d["metadata"]["name"] == "fineline-prices")
+    steps = BUILDERS["finetune"]().to_dict()["spec"]["templates"]
+    labels = {one["name"]: one["metadata"]["labels"] for one in steps if "script" in one}
+    assert [name for name, found in labels.items() if selects(policy["podSelector"], found)] == ["plan"]
 
 
 def rules(policies: list[dict[str, Any]], labels: dict[str, str], direction: str) -> list[dict[str, Any]]:

@@ -60,7 +60,7 @@ def tiny_recipe(folder: Path, model: Path, chats: Path, **tune: Any) -> str:
     )
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 90) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 600) -> Any:
     """Wait until `what` returns something and return it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -14,6 +14,8 @@ from steps.plan.step import PlanInput, resolve
 REPORT: dict[str, Any] = {
     "passed": False,
     "reasons": ["held-out loss 2.0 against the base's 1.0"],
+    "evaluated": "as served",
+    "cost": None,
     "scores": {
         "base": {"loss": 1.0, "perplexity": 2.718, "accuracy": 0.5, "tokens": 10},
         "candidate": {"loss": 2.0, "perplexity": 7.389, "accuracy": 0.25, "tokens": 10},

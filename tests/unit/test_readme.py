@@ -5,10 +5,12 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipelines.cluster.doctor.settings import SECRETS
 from pipelines.command import _parser
 from pipelines.finetune import build
+from steps.common.settings import CLOUD_SETTING, GPU_PRESETS_SETTING, METRICS_SETTING, NODE_CLASS_SETTING
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -47,3 +49,16 @@ def test_each_secret_that_the_doctor_looks_for_is_told_of_with_its_keys() -> Non
     for known in SECRETS:
         line = next(line for line in SHELL if f"secret generic fineline-{known.of} " in line)
         assert set(re.findall(r"--from-literal=(\w+)=", line)) == set(known.keys)
+
+
+def test_the_published_peaks_that_the_memory_arithmetic_is_compared_with_are_counted_as_they_are() -> None:
+    rows = yaml.safe_load((ROOT / "tests" / "unit" / "published_memory.yaml").read_text())["rows"]
+    claimed = [row for row in rows if row["claimed"]]
+    assert f"Against {len(claimed)} peaks of GPUs" in README
+    assert max(abs(row["error"]) for row in claimed) <= 4
+    assert len(rows) - len(claimed) == 2
+
+
+def test_each_setting_of_the_nodes_is_told_of() -> None:
+    for name in (CLOUD_SETTING, GPU_PRESETS_SETTING, METRICS_SETTING, NODE_CLASS_SETTING):
+        assert name in README

@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.finetune import build
 from pipelines.machine.references import UnknownReferenceError, fill
-from pipelines.machine.workflow import UnsupportedError, read
+from pipelines.machine.workflow import PLACED, UnsupportedError, read
 from pipelines.rendered import BUILDERS, differences, write
 
 
@@ -121,7 +121,8 @@ def test_every_step_is_locked_in_and_tried_again_only_when_its_pod_was_lost(rend
         retries = template["retryStrategy"]
         assert "maxDuration" not in retries["backoff"]
         assert "OOMKilled" in retries["expression"]
-        assert "podSpecPatch" not in template
+        placed = template["name"] in ("tune", "evaluate")
+        assert template.get("podSpecPatch") == (PLACED if placed else None)
     if "templates" in rendered["spec"]:
         assert rendered["spec"]["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
 
@@ -129,6 +130,7 @@ def test_every_step_is_locked_in_and_tried_again_only_when_its_pod_was_lost(rend
 def test_only_the_steps_that_need_it_have_an_account_that_may_more(rendered: dict[str, Any]) -> None:
     accounts = {t["name"]: t["serviceAccountName"] for t in templates_of(rendered) if "script" in t}
     more = {"rollout": "fineline-rollout", "provision": "fineline-provision", "release": "fineline-provision"}
+    more["reap"] = "fineline-provision"
     assert accounts == {name: more.get(name, "fineline-step") for name in accounts}
 
 

@@ -50,7 +50,7 @@ def gpus(connection: Connection) -> list[Finding]:
         if blind:
             text = f"{blind[0]} has a GPU and offers none: driver or device plugin are not there"
             return [Finding("GPUs", State.NOTE, text, f"install the device plugin: {PLUGIN}")]
-        text = f"{ready} on {len(nodes)} nodes" if ready else f"none on {len(nodes)} nodes: the steps run on CPUs"
+        text = f"{ready} on {len(nodes)} nodes" if ready else f"none on {len(nodes)} nodes"
         return [Finding("GPUs", State.OK if ready else State.NOTE, text)]
     return [unknown("GPUs", "nodes")]
 

@@ -62,6 +62,22 @@ def argo_kinds() -> set[str]:
     return {resource.name for resource in found.resources}
 
 
+def api_groups() -> dict[str, str]:
+    """Return the API groups that the cluster serves, each with the version that it prefers."""
+    from kubernetes import client
+
+    with told():
+        found = client.ApisApi().get_api_versions().groups
+    return {group.name: group.preferred_version.version for group in found}
+
+
+def cluster_objects(group: str, version: str, plural: str) -> list[dict[str, Any]]:
+    """Return the objects of a kind that belongs to no namespace."""
+    from kubernetes import client
+
+    return list(client.CustomObjectsApi().list_cluster_custom_object(group, version, plural)["items"])
+
+
 def user_may(connection: Connection, verb: str, resource: str, group: str) -> bool:
     """Tell whether whoever asks may do something in the namespace."""
     from kubernetes import client
@@ -79,12 +95,15 @@ def user_may(connection: Connection, verb: str, resource: str, group: str) -> bo
         return bool(client.AuthorizationV1Api().create_self_subject_access_review(body).status.allowed)
 
 
-def account_may(connection: Connection, account: str, verb: str, resource: str, group: str) -> bool:
-    """Tell whether a service account may do something in the namespace."""
+def account_may(
+    connection: Connection, account: str, verb: str, resource: str, group: str, *, cluster_wide: bool = False
+) -> bool:
+    """Tell whether a service account may do something in the namespace, or with what belongs to none."""
     from kubernetes import client
 
     space = connection.namespace
-    attributes = {"namespace": space, "verb": verb, "resource": resource, "group": group}
+    attributes = {"verb": verb, "resource": resource, "group": group}
+    attributes |= {} if cluster_wide else {"namespace": space}
     body = {"spec": {"user": f"system:serviceaccount:{space}:{account}", "resourceAttributes": attributes}}
     return bool(client.AuthorizationV1Api().create_subject_access_review(body).status.allowed)
 

@@ -1,0 +1,108 @@
+"""`fineline plan --cloud`: what a run would take and cost on each instance type of a cloud, told from here.
+
+It asks nobody: list prices, and what a preset knows of the model. Hera and all that a run needs besides are not loaded.
+"""
+
+import json
+from typing import Literal
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.commands.facts import facts, how, legs
+from presets.gpu_preset import Cloud
+from presets.ladder import Candidate
+from presets.memory import GIB
+from recipes.recipe import Recipe
+from steps.common.resolved import Quote, Rung
+from steps.plan.data import look
+from steps.plan.model import KnownModel, check_context, check_tunable, known_model
+from steps.plan.quote import presets_of, quote_of, stored_bytes
+from steps.plan.to_buy import RUNNABLE, Offer, offer
+
+SHOWN = 10
+LEGS = ("provision", "pull", "load", "tune", "evaluate")
+LAYOUTS = {"one": "", "parallel": " side by side", "sharded": ", split"}
+
+
+def quote_for(recipe: Recipe, cloud: Cloud, *, as_json: bool) -> int:
+    """Print the quote.
+
+    Raises:
+        UserError: nothing fits, or nothing within the recipe's limits.
+    """
+    check_tunable(recipe.model, recipe.tune.method)
+    model = known_model(recipe.model)
+    check_context(recipe, model.architecture)
+    _, train, held_out = look(recipe.data)
+    chosen = offer(recipe, model.architecture, train, held_out, model.bytes, presets_of(cloud))
+    disk = model.bytes + 2 * stored_bytes(model.architecture)
+    quote = quote_of(chosen, recipe, train, disk, provider="", cloud=cloud)
+    if as_json:
+        print(json.dumps({"model": model.name, "uri": model.uri, **quote.model_dump(mode="json")}, indent=2))
+    else:
+        Console(highlight=False).print(_offer_table(recipe, model, chosen, quote))
+    return 0
+
+
+def _offer_table(recipe: Recipe, model: KnownModel, chosen: Offer, quote: Quote) -> Group:
+    table = Table(title="what it would take, the cheapest first", title_justify="left")
+    for column in ("", "instance type", "GPU", "GiB", "left", "$/h", "spot", "minutes", "$"):
+        folds = column in ("instance type", "GPU")
+        justify: Literal["left", "right"] = "left" if folds else "right"
+        table.add_column(column, justify=justify, no_wrap=not folds, overflow="fold", min_width=4 if folds else None)
+    fitting = [one for one in chosen.all if one.setup]
+    shown = list(dict.fromkeys([*chosen.chosen, *fitting]))[: max(SHOWN, len(chosen.chosen))]
+    for one in sorted(shown, key=chosen.all.index):
+        table.add_row(*_candidate(one, chosen))
+    told, rung = facts(recipe, model), quote.first
+    told.add_row("tuning", f"{recipe.tune.method}, about {quote.tokens} tokens in {quote.steps} steps")
+    told.add_row("first choice", f"{rung.instance_type}, {rung.capacity}: {how(rung)}{_scored(rung)}")
+    first = chosen.chosen[0]
+    told.add_row("minutes", f"{legs(rung)}; {first.total_minutes:.0f} in all, the longest is {first.bottleneck}")
+    told.add_row("disk", f"{quote.disk_bytes / GIB:.1f} GiB at most")
+    told.add_row("assumed", "; ".join(quote.assumptions))
+    hidden = len(fitting) - len(shown)
+    nearest = _nearest(chosen.all)
+    more = [f"minutes: in all ({', '.join(LEGS)})"]
+    more += [f"{hidden} more fit"] if hidden > 0 else []
+    if any(one.setup and one.setup.layout not in RUNNABLE for one in shown):
+        more.append("- is not bought: a tuning uses one GPU, so far")
+    more += [f"{len(chosen.all) - len(fitting)} do not fit{nearest}"] if len(fitting) < len(chosen.all) else []
+    return Group(told, table, Text("; ".join(more)))
+
+
+def _candidate(one: Candidate, chosen: Offer) -> tuple[str, ...]:
+    setup, preset = one.setup, one.preset
+    assert setup is not None
+    place = f"{chosen.chosen.index(one) + 1}" if one in chosen.chosen else ""
+    gpus = f"{preset.gpu}" if preset.gpus == 1 else f"{setup.gpus} of {preset.gpus} {preset.gpu}{LAYOUTS[setup.layout]}"
+    return (
+        place if setup.layout in RUNNABLE else "-",
+        f"{preset.instance_type} {one.capacity}" if one.capacity == "spot" else preset.instance_type,
+        gpus,
+        f"{setup.memory_bytes / GIB:.1f}/{one.available_bytes / GIB:.1f}",
+        f"{one.headroom:.0%}",
+        _dollars(preset.on_demand),
+        _dollars(preset.spot),
+        f"{one.total_minutes:.0f} ({' '.join(f'{one.minutes[leg]:.0f}' for leg in LEGS)})",
+        _dollars(one.cost),
+    )
+
+
+def _nearest(found: list[Candidate]) -> str:
+    """Return the best of what does not fit, and why, in words."""
+    short = [one for one in found if not one.setup and not one.preset.why_unfit]
+    if not short:
+        return ""
+    best = max(short, key=lambda one: one.available_bytes)
+    return f" (the nearest, {best.preset.instance_type}: {best.why_not})"
+
+
+def _scored(rung: Rung) -> str:
+    return "; evaluated in 4 bits, as tuned" if rung.evaluated_in_4_bits else ""
+
+
+def _dollars(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,128 @@
+"""The GPU presets: instance types of the clouds, with their GPUs and their price on the day that stands beside it.
+
+They are CSV files in `presets/gpus/`, one a cloud. A file of the user's own has the same columns, and its rows stand
+before, and in place of, those of the same name.
+"""
+
+import csv
+from collections.abc import Iterator
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+Cloud = Literal["aws", "azure", "gcp"]
+Capacity = Literal["on-demand", "spot"]
+CLOUDS: tuple[str, ...] = get_args(Cloud)
+FIRST_WITH_BF16 = 8.0  # compute capability
+MIB = 1 << 20
+
+
+class GpuPreset(BaseModel):
+    """An instance type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    instance_type: str
+    gpu: str
+    gpus: int = Field(gt=0)
+    gpu_mib: int = Field(gt=0, description="memory of one GPU, as Karpenter labels it")
+    compute_capability: float | None = None
+    vcpus: int | None = None
+    memory_gib: float | None = None
+    disk_gb: float | None = Field(default=None, description="its own disks")
+    network_gbps: float | None = None
+    region: str = Field(default="", description="where it has that price")
+    on_demand: float | None = Field(default=None, ge=0, description="US dollars an hour")
+    spot: float | None = Field(default=None, ge=0)
+    priced_on: str = Field(default="", description="the day of the prices")
+    accelerator: str = Field(default="", description="what GKE calls its GPU")
+    unfit: str = Field(default="", description="why nothing of ours runs on it")
+    sold_out: tuple[str, ...] = Field(default=(), description="on-demand, spot: of which there is none just now")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_not_set(cls, value: Any, info: Any) -> Any:
+        if value == "":
+            return cls.model_fields[info.field_name].get_default()
+        return value
+
+    @property
+    def gpu_bytes(self) -> int:
+        """Memory of one GPU."""
+        return self.gpu_mib * MIB
+
+    @property
+    def why_unfit(self) -> str:
+        """Why a tuning cannot run on it; empty where it can."""
+        if self.unfit:
+            return self.unfit
+        if self.compute_capability is not None and self.compute_capability < FIRST_WITH_BF16:
+            return f"its GPU computes no bf16 (compute capability {self.compute_capability}, 8.0 is the first)"
+        return ""
+
+
+class Speed(BaseModel):
+    """What a GPU does a second."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gpu: str
+    tflops: float
+    memory_gbps: float
+
+
+class GpuFileError(Exception):
+    """A file of instance types cannot be used; the text is one line with the file, the line and the column."""
+
+
+@cache
+def gpu_presets(cloud: Cloud, own: Path | None = None) -> list[GpuPreset]:
+    """Return a cloud's instance types.
+
+    Args:
+        cloud: whose.
+        own: the user's file, whose rows stand before, and in place of, those of the same name.
+
+    Raises:
+        GpuFileError: the user's file cannot be used.
+    """
+    added = list(_read(own.name, _text(own))) if own else []
+    known = _read(f"{cloud}.csv", resources.files("presets").joinpath("gpus", f"{cloud}.csv").read_text())
+    named = {preset.instance_type for preset in added}
+    return [*added, *(preset for preset in known if preset.instance_type not in named)]
+
+
+@cache
+def speeds() -> dict[str, Speed]:
+    """Return what is known of each GPU's speed, by its name."""
+    text = resources.files("presets").joinpath("gpus", "speeds.csv").read_text()
+    found = [Speed.model_validate(row) for _, row in _rows(text)]
+    return {speed.gpu: speed for speed in found}
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GpuFileError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _read(name: str, text: str) -> Iterator[GpuPreset]:
+    for line, row in _rows(text):
+        try:
+            yield GpuPreset.model_validate(row)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            column = ".".join(str(part) for part in first["loc"])
+            known = f"; the columns are {', '.join(GpuPreset.model_fields)}" if "extra" in first["type"] else ""
+            raise GpuFileError(f"{name}:{line}: {column}: {first['msg'][0].lower()}{first['msg'][1:]}{known}") from None
+
+
+def _rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the rows with the numbers of their lines; those that begin with # are comments."""
+    kept = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#"]
+    for (number, _), row in zip(kept[1:], csv.DictReader(line for _, line in kept), strict=False):
+        yield number, {str(key): value for key, value in row.items()}

@@ -1,0 +1,275 @@
+"""What a run would take on each instance type: whether it fits, how long, what it costs; and in what order to try them.
+
+Arithmetic alone, some milliseconds for a cloud's hundred types. What is assumed stands in `ASSUMPTIONS`.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+from presets.architecture import Architecture
+from presets.gpu_preset import Capacity, GpuPreset, speeds
+from presets.memory import (
+    CONTEXT_BYTES,
+    GIB,
+    Activations,
+    Method,
+    evaluation_memory,
+    offloaded_bytes,
+    tuning_memory,
+)
+from presets.work import forward_flops, tuning_flops
+
+EFFICIENCY = 0.4  # of a GPU's peak that a tuning reaches; 0.5 to 0.66 have been published for packed rows
+SHARDED_EFFICIENCY = 0.25  # where weights are gathered from other GPUs for each layer
+HOST_LINK_BYTES = 20e9  # a second, between a GPU and its host: of PCIe 4 x16's 32; offloaded inputs go there and back
+DEQUANTISED_BYTES = 4.5  # a parameter and pass: NF4 read, bf16 written, bf16 read by the product
+PROVISION_MINUTES = 5.0  # until the node is there, with its device plugin and the image of 7 GB
+DOWNLOAD_BYTES = 136e6  # a second, of a hub; what KAITO's authors have seen with one pod
+VOLUME_BYTES = 300e6  # a second, of a volume that many nodes mount
+STEP_SECONDS = 40.0  # a pod, imports, CUDA: tune and evaluate each
+LARGEST_MICRO_BATCH = 16384
+HOST_BYTES = 10 * GIB  # of a node's memory: torch, and two files of weights of 5 GB while an adapter is merged
+HOST_SHARE = 0.85  # of a node's memory that pods may ask for
+SPEED_UNKNOWN = 100.0  # TFLOP/s that a GPU of an unknown name is taken for
+ASSUMPTIONS = (
+    f"{EFFICIENCY:.0%} of a GPU's peak in bf16",
+    f"a node in {PROVISION_MINUTES:g} min",
+    f"downloads at {DOWNLOAD_BYTES / 1e6:.0f} MB/s and a volume of {VOLUME_BYTES / 1e6:.0f} MB/s",
+)
+
+Layout = Literal["one", "parallel", "sharded"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done, whatever does it."""
+
+    shape: Architecture
+    method: Method
+    rank: int
+    longest_row: int  # tokens
+    batch_tokens: int  # of an optimizer step
+    train_tokens: int  # in all epochs
+    held_out_tokens: int
+    answers: int
+    answer_tokens: int
+    weight_bytes: int  # to fetch; none where they are there
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How the tuning would run: the fastest way that fits."""
+
+    layout: Layout
+    gpus: int
+    micro_batch_tokens: int  # of each GPU
+    activations: Activations
+    memory_bytes: float  # of each GPU, predicted
+    seconds: float  # of the training steps
+    evaluated_in_4_bits: bool = False  # where the model in bf16, as it is served, is too large for a GPU
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A run on one node of an instance type."""
+
+    preset: GpuPreset
+    capacity: Capacity
+    price: float | None  # US dollars an hour
+    available_bytes: float  # of each GPU
+    setup: Setup | None  # None: it does not fit
+    why_not: str  # where it does not
+    minutes: dict[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def billed_minutes(self) -> float:
+        """Minutes for which the node is paid: all but the download, which is done before it is bought."""
+        return sum(minutes for leg, minutes in self.minutes.items() if leg != "pull")
+
+    @property
+    def total_minutes(self) -> float:
+        """Minutes from the start to the verdict; the node is bought when the download is nearly done."""
+        pull, provision = self.minutes["pull"], self.minutes["provision"]
+        return max(pull, provision) + self.billed_minutes - provision
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars of the whole run, where the price is known."""
+        return None if self.price is None else self.price * self.billed_minutes / 60
+
+    @property
+    def cost_at_most(self) -> float | None:
+        """The same, taken at the price on demand where that on spot is not known."""
+        price = self.preset.on_demand if self.price is None else self.price
+        return None if price is None else price * self.billed_minutes / 60
+
+    @property
+    def headroom(self) -> float:
+        """Share of the memory that is left."""
+        return 1 - self.setup.memory_bytes / self.available_bytes if self.setup else 0.0
+
+    @property
+    def bottleneck(self) -> str:
+        """The leg that takes longest."""
+        return max(self.minutes, key=lambda leg: self.minutes[leg])
+
+
+def available_bytes(preset: GpuPreset) -> float:
+    """Bytes of a GPU that torch's allocator may reserve: the prediction is good to 5 %."""
+    return 0.95 * preset.gpu_bytes - CONTEXT_BYTES
+
+
+def candidates(job: Job, presets: Iterable[GpuPreset], capacities: Iterable[Capacity]) -> list[Candidate]:
+    """Return a candidate for each instance type, way of buying it and layout; the cheapest that fits first.
+
+    What has no price stands behind what has one, what does not fit at the end.
+    """
+    found: list[Candidate] = []
+    known: dict[tuple[str, int, int], list[Setup]] = {}
+    for preset in presets:
+        key = (preset.gpu, preset.gpu_mib, preset.gpus)
+        if key not in known:
+            known[key] = setups(job, preset)
+        for capacity in capacities:
+            found += _of(job, preset, capacity, [] if preset.why_unfit else known[key])
+    return sorted(found, key=_order)
+
+
+def _of(job: Job, preset: GpuPreset, capacity: Capacity, ways: list[Setup]) -> list[Candidate]:
+    price = preset.spot if capacity == "spot" else preset.on_demand
+    available = available_bytes(preset)
+    if ways and capacity not in preset.sold_out:
+        return [
+            Candidate(preset, capacity, price, available, setup, "", _minutes(job, preset, setup)) for setup in ways
+        ]
+    why = preset.why_unfit or (
+        f"there is none {'on spot' if capacity == 'spot' else 'on demand'} just now"
+        if ways
+        else f"it takes {least_bytes(job) / GIB:.1f} GiB of a GPU and {max(0.0, available) / GIB:.1f} GiB are there"
+    )
+    return [Candidate(preset, capacity, price, available, None, why)]
+
+
+def _order(one: Candidate) -> tuple[bool, bool, float, float, str]:
+    cost = one.cost_at_most if one.setup else None
+    minutes = one.total_minutes if one.setup else 0.0
+    return one.setup is None, cost is None, cost or 0.0, minutes, one.preset.instance_type
+
+
+def setups(job: Job, preset: GpuPreset) -> list[Setup]:
+    """Return how the tuning would run on the type: on one GPU, on all side by side, and, only where it does not fit one,
+    with the model spread over all.
+    """
+    one = fastest(job, preset, "one", 1)
+    if preset.gpus == 1:
+        return [one] if one else []
+    if one is None:
+        spread = fastest(job, preset, "sharded", preset.gpus)
+        return [spread] if spread else []
+    side_by_side = fastest(job, preset, "parallel", preset.gpus)
+    return [one, side_by_side] if side_by_side else [one]
+
+
+def fastest(job: Job, preset: GpuPreset, layout: Layout, gpus: int) -> Setup | None:
+    """Return the fastest way that fits, or None."""
+    available = available_bytes(preset)
+    found = [setup for setup in _ways(job, preset, layout, gpus) if setup.memory_bytes <= available]
+    if preset.memory_gib:
+        found = [setup for setup in found if host_bytes(job, setup) <= HOST_SHARE * preset.memory_gib * GIB]
+    best = min(found, key=lambda setup: (setup.seconds, setup.memory_bytes), default=None)
+    if best is None:
+        return None
+    scored = evaluation_memory(job.shape, tokens=max(best.micro_batch_tokens, job.longest_row), in_4_bits=False)
+    if scored <= available:
+        return best
+    return replace(best, evaluated_in_4_bits=True) if job.method == "qlora" else None
+
+
+def host_bytes(job: Job, setup: Setup) -> int:
+    """Bytes of the node's own memory that its pods ask for."""
+    moved = max(setup.micro_batch_tokens, job.longest_row) if setup.activations == "offloaded" else 0
+    return HOST_BYTES + setup.gpus * offloaded_bytes(job.shape, moved)
+
+
+def _ways(job: Job, preset: GpuPreset, layout: Layout, gpus: int) -> Iterable[Setup]:
+    ways: tuple[Activations, ...] = ("kept", "recomputed", "offloaded")
+    for activations in ways:
+        for tokens in _micro_batches(job, gpus):
+            memory = tuning_memory(
+                job.shape,
+                method=job.method,
+                rank=job.rank,
+                tokens=max(tokens, job.longest_row),  # the longest row makes a micro-batch of its own
+                activations=activations,
+                shards=gpus if layout == "sharded" else 1,
+            )
+            seconds = _seconds(job, preset, layout, gpus, tokens, activations)
+            yield Setup(layout, gpus, tokens, activations, memory.total, seconds)
+
+
+def _micro_batches(job: Job, gpus: int) -> list[int]:
+    """Return what to try: from what one optimizer step has for each GPU down to the longest row, halved each time."""
+    tokens = min(LARGEST_MICRO_BATCH, max(1, job.batch_tokens // gpus))
+    smallest = min(job.longest_row, tokens)
+    found = []
+    while tokens > smallest:
+        found.append(tokens)
+        tokens //= 2
+    return [*found, smallest]
+
+
+def _seconds(job: Job, preset: GpuPreset, layout: Layout, gpus: int, tokens: int, activations: Activations) -> float:
+    speed = speeds().get(preset.gpu)
+    flops_a_second = (speed.tflops if speed else SPEED_UNKNOWN) * 1e12
+    recompute = activations != "kept"
+    share = SHARDED_EFFICIENCY if layout == "sharded" else EFFICIENCY
+    work = tuning_flops(job.shape, tokens=tokens, recompute=recompute) / (flops_a_second * share)
+    if job.method == "qlora" and speed:
+        passes = 3 if recompute else 2
+        work += passes * DEQUANTISED_BYTES * job.shape.linear_parameters / (speed.memory_gbps * 1e9)
+    if activations == "offloaded":
+        work += 2 * offloaded_bytes(job.shape, tokens) / HOST_LINK_BYTES
+    return work * math.ceil(job.train_tokens / (tokens * gpus))
+
+
+def _minutes(job: Job, preset: GpuPreset, setup: Setup) -> dict[str, float]:
+    speed = speeds().get(preset.gpu)
+    tflops, gbps = (speed.tflops, speed.memory_gbps) if speed else (SPEED_UNKNOWN, 3 * SPEED_UNKNOWN)
+    model = 2.0 * job.shape.parameters
+    scored = 2 * forward_flops(job.shape, tokens=job.held_out_tokens) / (tflops * 1e12 * EFFICIENCY)
+    # Writing a token reads all weights once; half of the bandwidth is reached. Of base and of candidate.
+    written = 2 * job.answers * job.answer_tokens * model / (gbps * 1e9 * 0.5)
+    loads = model / VOLUME_BYTES
+    return {
+        "provision": PROVISION_MINUTES,
+        "pull": job.weight_bytes / DOWNLOAD_BYTES / 60,
+        "load": 3 * loads / 60,  # once to tune, twice to evaluate
+        "tune": (STEP_SECONDS + setup.seconds) / 60,
+        "evaluate": (STEP_SECONDS + scored + written) / 60,
+    }
+
+
+def least_bytes(job: Job) -> float:
+    """Bytes that the tuning takes of one GPU at the least, with the smallest micro-batch and everything offloaded."""
+    tokens = job.longest_row
+    found = tuning_memory(job.shape, method=job.method, rank=job.rank, tokens=tokens, activations="offloaded")
+    return found.total
+
+
+def what_would_fit(job: Job, presets: list[GpuPreset]) -> str:
+    """Return what to change so that the tuning fits one of the types, in words; none of which it does now."""
+    usable = [preset for preset in presets if not preset.why_unfit]
+    if not usable:
+        return "choose an instance type with an NVIDIA GPU that computes bf16"
+    largest = max(available_bytes(preset) for preset in usable)
+    if job.method != "qlora" and least_bytes(replace(job, method="qlora")) <= largest:
+        return "set tune.method=qlora"
+    rows = job.longest_row
+    while rows > 64:
+        rows //= 2
+        if least_bytes(replace(job, longest_row=rows)) <= largest:
+            return f"set data.max_tokens={rows}"
+    return "take a smaller model, or types with more memory a GPU"

@@ -1,0 +1,102 @@
+"""Objects of the cluster, in no namespace, that runs create, read and delete: NodePools, NodeClaims, ComputeClasses."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from steps.common import kubernetes
+
+MANAGER, APPLY = "fineline", "application/apply-patch+yaml"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind, by its API group and its plural name."""
+
+    group: str
+    plural: str
+
+    @property
+    def version(self) -> str:
+        """The version that the cluster prefers."""
+        return kubernetes.api_groups().get(self.group, "v1")
+
+    @property
+    def served(self) -> bool:
+        """Tell whether the cluster knows the group."""
+        return self.group in kubernetes.api_groups()
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        """Return an object, or None."""
+        from kubernetes.client import ApiException
+
+        with kubernetes.in_one_line():
+            try:
+                return dict(kubernetes.custom().get_cluster_custom_object(self.group, self.version, self.plural, name))
+            except ApiException as error:
+                if error.status == 404:
+                    return None
+                raise
+
+    def list(self, selector: str = "") -> list[dict[str, Any]]:
+        """Return the objects that bear the labels."""
+        with kubernetes.in_one_line():
+            found = kubernetes.custom().list_cluster_custom_object(
+                self.group, self.version, self.plural, label_selector=selector
+            )
+        return list(found["items"])
+
+    def apply(self, body: dict[str, Any]) -> None:
+        """Create the object or make it as given, by server-side apply.
+
+        Raises:
+            UserError: the account may not, or it is refused.
+        """
+        with kubernetes.in_one_line():
+            kubernetes.custom().patch_cluster_custom_object(
+                self.group,
+                self.version,
+                self.plural,
+                body["metadata"]["name"],
+                body,
+                field_manager=MANAGER,
+                force=True,
+                _content_type=APPLY,
+            )
+
+    def annotate(self, name: str, annotations: dict[str, str]) -> None:
+        """Add annotations to an object."""
+        body = {"metadata": {"annotations": annotations}}
+        with kubernetes.in_one_line():
+            kubernetes.custom().patch_cluster_custom_object(self.group, self.version, self.plural, name, body)
+
+    def delete(self, name: str) -> bool:
+        """Delete an object; tell whether it was there."""
+        from kubernetes.client import ApiException
+
+        with kubernetes.in_one_line():
+            try:
+                kubernetes.custom().delete_cluster_custom_object(self.group, self.version, self.plural, name)
+            except ApiException as error:
+                if error.status == 404:
+                    return False
+                raise
+        return True
+
+
+POOLS = Kind("karpenter.sh", "nodepools")
+CLAIMS = Kind("karpenter.sh", "nodeclaims")
+CLASSES = Kind("cloud.google.com", "computeclasses")
+POOL_LABEL = "karpenter.sh/nodepool"  # of NodeClaims and nodes
+CLASS_LABEL = "cloud.google.com/compute-class"
+
+
+def condition(item: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return a condition of an object; empty where it is not there."""
+    found: list[dict[str, Any]] = item.get("status", {}).get("conditions", [])
+    return next((one for one in found if one["type"] == kind), {})
+
+
+def created(item: dict[str, Any]) -> float:
+    """Return when an object was created, in seconds since 1970."""
+    return datetime.fromisoformat(item["metadata"]["creationTimestamp"]).timestamp()

@@ -1,0 +1,121 @@
+"""What a run takes on this machine, from what it does a second, timed just now."""
+
+import time
+
+from presets.architecture import Architecture
+from presets.memory import CONTEXT_BYTES, CPU_BF16, CPU_FP32, GIB, GPU, Activations, Stack, tuning_memory
+from presets.work import forward_flops, tuning_flops
+from recipes.recipe import Recipe
+from steps.common.devices import compute_type, local_device, memory_available
+from steps.common.errors import UserError
+from steps.common.resolved import Rung
+from steps.plan.data import DataSize
+
+CPU_MICRO_BATCH = 2048  # more gains nothing on a processor: its cores are busy well below
+GPU_MICRO_BATCH = 16384
+# The share of a plain matrix product's speed that a tuning reaches; 0.55 to 0.7 measured with SmolLM2-135M on two cores.
+CPU_EFFICIENCY, GPU_EFFICIENCY = 0.55, 0.5
+STEP_SECONDS = {"tune": 25.0, "evaluate": 20.0, "rollout": 35.0}  # imports, loading, start of the server
+
+
+def this_machine(
+    recipe: Recipe, name: str, shape: Architecture, train: DataSize, held_out: DataSize
+) -> tuple[Rung, str]:
+    """Return how a run would go on this machine, and what was assumed.
+
+    Args:
+        recipe: what is wanted.
+        name: of the model, for the message.
+        shape: its constants.
+        train: the training rows.
+        held_out: the held-out rows.
+
+    Raises:
+        UserError: the tuning does not fit the memory.
+    """
+    device = local_device()
+    on_cpu = device.kind == "cpu"
+    stack = (CPU_BF16 if compute_type("cpu") == "bfloat16" else CPU_FP32) if on_cpu else GPU
+    available = memory_available() if on_cpu else int(device.memory_bytes * 0.95 - CONTEXT_BYTES)
+    micro, activations, memory = _fit(recipe, name, shape, available, stack)
+    speed = _flops_a_second(on_cpu)
+    tokens = round(train.tokens * recipe.tune.epochs)
+    tuning = tuning_flops(shape, tokens=tokens, recompute=activations != "kept") / speed
+    scoring = 3 * forward_flops(shape, tokens=held_out.tokens) / speed
+    minutes = {
+        "tune": (STEP_SECONDS["tune"] + tuning) / 60,
+        "evaluate": (STEP_SECONDS["evaluate"] + scoring + _generation_seconds(shape, recipe, on_cpu)) / 60,
+        "rollout": STEP_SECONDS["rollout"] / 60 if recipe.serve.enabled else 0.0,
+    }
+    rung = Rung(
+        device=device,
+        micro_batch_tokens=micro,
+        activations=activations,
+        memory_bytes=int(memory),
+        available_bytes=available,
+        host_bytes=int(memory) if on_cpu else 0,
+        minutes={leg: round(value, 1) for leg, value in minutes.items()},
+    )
+    return rung, f"{speed / 1e9:.0f} GFLOP/s reached, from a matrix product timed just now"
+
+
+def _fit(
+    recipe: Recipe, name: str, shape: Architecture, available: int, stack: Stack
+) -> tuple[int, Activations, float]:
+    """Choose the largest micro-batch that fits, recomputing activations only where nothing else does."""
+    largest = min(recipe.tune.batch_tokens, CPU_MICRO_BATCH if stack.process_bytes else GPU_MICRO_BATCH)
+    smallest = min(recipe.data.max_tokens, largest)
+    ways: tuple[Activations, ...] = ("kept", "recomputed")
+    for activations in ways:
+        tokens = largest
+        while True:
+            longest = max(tokens, recipe.data.max_tokens)  # the longest row makes a micro-batch of its own
+            memory = tuning_memory(
+                shape,
+                method=recipe.tune.method,
+                rank=recipe.tune.rank,
+                tokens=longest,
+                activations=activations,
+                stack=stack,
+            ).total
+            if memory <= available:
+                return tokens, activations, memory
+            if tokens <= smallest:
+                break
+            tokens = max(smallest, tokens // 2)
+    raise UserError(
+        f"model {name}: tuning it takes {memory / GIB:.1f} GiB of memory and {available / GIB:.1f} GiB are free; "
+        f"{'use tune.method=qlora' if recipe.tune.method == 'lora' else 'lower data.max_tokens'}, or take a smaller model"
+    )
+
+
+def _flops_a_second(on_cpu: bool) -> float:
+    """Time a matrix product on what will compute: a table of devices would be out of date, and this takes no second."""
+    if on_cpu:
+        import numpy
+
+        size, times = 1024, 6
+        a = numpy.ones((size, size), dtype=numpy.float32)
+        a @ a
+        start = time.perf_counter()
+        for _ in range(times):
+            a @ a
+        return 2 * size**3 * times / (time.perf_counter() - start) * CPU_EFFICIENCY
+    import torch
+
+    size, times = 8192, 10
+    b = torch.ones(size, size, dtype=torch.bfloat16, device="cuda")
+    b @ b
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(times):
+        b @ b
+    torch.cuda.synchronize()
+    return 2 * size**3 * times / (time.perf_counter() - start) * GPU_EFFICIENCY
+
+
+def _generation_seconds(shape: Architecture, recipe: Recipe, on_cpu: bool) -> float:
+    """Writing an answer reads all weights once a token: 10 GB/s of a processor, 1000 GB/s of a GPU, two models."""
+    answers = len(recipe.evaluate.questions) + recipe.evaluate.sample_rows
+    steps = recipe.evaluate.answer_tokens if answers else 0
+    return 2 * steps * (2 * shape.parameters / (1e10 if on_cpu else 1e12) + 0.02)

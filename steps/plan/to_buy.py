@@ -1,0 +1,165 @@
+"""The ladder of what could be bought: which instance types, in which order, and why not the others."""
+
+from dataclasses import dataclass
+
+from presets.architecture import Architecture
+from presets.gpu_preset import Capacity, GpuPreset
+from presets.ladder import Candidate, Job, candidates, host_bytes, what_would_fit
+from presets.memory import GIB
+from recipes.recipe import Recipe
+from steps.common.errors import UserError
+from steps.common.resolved import Device, Rung
+from steps.plan.data import DataSize
+
+RUNNABLE = ("one",)  # what the tuning can do: one GPU. Others are shown, and not bought
+LONGEST_LADDER = 8
+CAPACITIES: dict[str, list[Capacity]] = {
+    "on-demand": ["on-demand"],
+    "spot": ["spot"],
+    "spot-first": ["spot", "on-demand"],
+}
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a run would take on each instance type, and on which of them it would be tried."""
+
+    job: Job
+    all: list[Candidate]
+    chosen: list[Candidate]
+
+
+def offer(
+    recipe: Recipe,
+    shape: Architecture,
+    train: DataSize,
+    held_out: DataSize,
+    weight_bytes: int,
+    presets: list[GpuPreset],
+) -> Offer:
+    """Work out every candidate, and choose.
+
+    Args:
+        recipe: what is wanted.
+        shape: the model's constants.
+        train: the training rows.
+        held_out: the held-out rows.
+        weight_bytes: to fetch.
+        presets: the instance types that there are.
+
+    Raises:
+        UserError: none fits, or none within the recipe's limits; the text says by how much and what to do.
+    """
+    wanted = recipe.compute.instance_types
+    if unknown := [name for name in wanted if name not in {preset.instance_type for preset in presets}]:
+        raise UserError(
+            f"compute.instance_types: {unknown[0]} is in no GPU preset; add it by a file, see FINELINE_GPU_PRESETS"
+        )
+    considered = [preset for preset in presets if not wanted or preset.instance_type in wanted]
+    job = Job(
+        shape=shape,
+        method=recipe.tune.method,
+        rank=recipe.tune.rank,
+        longest_row=recipe.data.max_tokens,
+        batch_tokens=recipe.tune.batch_tokens,
+        train_tokens=round(train.tokens * recipe.tune.epochs),
+        held_out_tokens=held_out.tokens,
+        answers=len(recipe.evaluate.questions) + recipe.evaluate.sample_rows,
+        answer_tokens=recipe.evaluate.answer_tokens,
+        weight_bytes=weight_bytes,
+    )
+    found = candidates(job, considered, CAPACITIES[recipe.compute.capacity])
+    fitting = [one for one in found if one.setup and one.setup.layout in RUNNABLE]
+    if not fitting:
+        raise UserError(_nothing_fits(recipe, job, found, considered))
+    within = [one for one in fitting if not over_limit(recipe, one)]
+    if not within:
+        raise UserError(over_limit(recipe, min(fitting, key=lambda one: _worst(recipe, one))))
+    return Offer(job, found, _ladder(recipe, within)[:LONGEST_LADDER])
+
+
+def over_limit(recipe: Recipe, one: Candidate) -> str:
+    """Return which of the recipe's limits a candidate is over, and by how much; empty where it is within."""
+    limits, cost, hours = recipe.compute, one.cost_at_most, one.total_minutes / 60
+    where = f"{one.preset.instance_type}, {one.capacity}"
+    if limits.max_cost and cost is None:
+        return f"compute.max_cost: the price of {where}, is not known; add it by a file, see FINELINE_GPU_PRESETS"
+    if limits.max_cost and cost is not None and cost > limits.max_cost:
+        return (
+            f"compute.max_cost: {limits.max_cost:g} dollars are set and the cheapest that fits, {where}, would cost "
+            f"{cost:.2f} ({one.billed_minutes:.0f} min, prices of {one.preset.priced_on or 'your file'}); "
+            "raise it, or train on less"
+        )
+    if limits.max_hours and hours > limits.max_hours:
+        return (
+            f"compute.max_hours: {limits.max_hours:g} are set and {where}, would take {hours:.1f}; "
+            "raise it, allow faster types, or train on less"
+        )
+    return ""
+
+
+def _worst(recipe: Recipe, one: Candidate) -> float:
+    """How often a candidate takes what is allowed: the largest of the limits it is over."""
+    limits = recipe.compute
+    cost = (one.cost_at_most or float("inf")) / limits.max_cost if limits.max_cost else 0.0
+    return max(cost, one.total_minutes / 60 / limits.max_hours if limits.max_hours else 0.0)
+
+
+def _ladder(recipe: Recipe, fitting: list[Candidate]) -> list[Candidate]:
+    """Return them in the order of the recipe's own list where there is one, else the cheapest first; with `spot-first`
+    each type on spot stands right before the same on demand.
+    """
+    if recipe.compute.capacity == "spot-first":
+        on_demand = [one for one in fitting if one.capacity == "on-demand"] or fitting
+        twins = {(one.preset.instance_type, one.setup): one for one in fitting if one.capacity == "spot"}
+        pairs = [[twins.get((one.preset.instance_type, one.setup)), one] for one in on_demand]
+        fitting = list(dict.fromkeys(one for pair in pairs for one in pair if one))
+    return fitting
+
+
+def _nothing_fits(recipe: Recipe, job: Job, found: list[Candidate], considered: list[GpuPreset]) -> str:
+    split = [one for one in found if one.setup]
+    if split:
+        how = f"{split[0].preset.instance_type} would have to share it among its {split[0].preset.gpus} GPUs"
+        return f"model {recipe.model}: it fits no single GPU of these types; {how}, which a tuning cannot do yet"
+    if not found:
+        return "compute.instance_types: there are no instance types to choose from"
+    best = max(found, key=lambda one: (not one.preset.why_unfit, one.available_bytes))
+    why = f"{best.preset.instance_type} ({best.preset.gpus} x {best.preset.gpu}): {best.why_not}"
+    return f"model {recipe.model}: no instance type fits. The nearest, {why}; {what_would_fit(job, considered)}"
+
+
+def rung(one: Candidate, job: Job) -> Rung:
+    """Return a candidate that fits as a rung of the ladder."""
+    preset, setup = one.preset, one.setup
+    assert setup is not None
+    cost = one.cost_at_most
+    return Rung(
+        device=Device(kind="cuda", name=preset.gpu, count=setup.gpus, memory_bytes=preset.gpu_bytes),
+        micro_batch_tokens=setup.micro_batch_tokens,
+        activations=setup.activations,
+        memory_bytes=int(setup.memory_bytes),
+        available_bytes=int(one.available_bytes),
+        evaluated_in_4_bits=setup.evaluated_in_4_bits,
+        host_bytes=host_bytes(job, setup),
+        minutes={leg: round(minutes, 1) for leg, minutes in one.minutes.items()},
+        instance_type=preset.instance_type,
+        capacity=one.capacity,
+        gpus=setup.gpus,
+        node_gpus=preset.gpus,
+        vcpus=preset.vcpus or 0,
+        accelerator=preset.accelerator,
+        price=one.price,
+        priced_on=preset.priced_on,
+        cost=None if cost is None else round(cost, 2),
+    )
+
+
+def in_words(one: Rung) -> str:
+    """Return a rung as one line."""
+    device = one.device
+    what = f"{device.count} x {device.name}"
+    what = f"{one.instance_type} ({what}), {one.capacity}" if one.instance_type else what
+    price = f", ${one.price:g}/h" if one.price is not None else ""
+    cost = f", ${one.cost:.2f} in all" if one.cost is not None else ""
+    return f"{what}{price}{cost}, memory {one.memory_bytes / GIB:.1f} of {one.available_bytes / GIB:.1f} GiB"

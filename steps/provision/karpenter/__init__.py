@@ -1,0 +1,1 @@
+"""GPU nodes that Karpenter buys for a run."""

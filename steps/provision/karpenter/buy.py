@@ -1,0 +1,212 @@
+"""Walks down the ladder until a node is there: asks for one instance type, waits, says why it did not come, goes on."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from steps.common import bought, cluster, kubernetes, node_classes
+from steps.common.errors import UserError
+from steps.common.give_back import delete_holders
+from steps.common.kinds import CLAIMS, POOL_LABEL, POOLS, condition, created
+from steps.common.progress import Progress, say
+from steps.common.resolved import Hardware, Resolved, Rung
+from steps.provision import attempts, holder
+from steps.provision.attempts import Attempt, Stage
+from steps.provision.causes import FINAL, Cause, classify, next_step
+from steps.provision.karpenter.claims import Claims, said_of_pod
+from steps.provision.karpenter.pool import TAINT, in_its_place, node_pool
+from steps.provision.limits import until
+from steps.provision.placement import placement, tolerations
+
+POLL_SECONDS = 1.0
+DRIVER_SECONDS = 300.0  # a device plugin that is there has registered its GPUs by then
+REGION_LABEL, ZONE_LABEL = "topology.kubernetes.io/region", "topology.kubernetes.io/zone"
+NO_ANSWER = "nothing was heard of it"
+NOTHING_TO_OFFER = "Karpenter has none of this type to offer: it is sold out, or not sold in this region"
+SEEN_SECONDS = 30.0
+UNANSWERED_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Got:
+    """A node."""
+
+    rung: Rung
+    node: str
+    since: float
+
+
+def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
+    """Get a node for the run, through Karpenter.
+
+    Returns:
+        What was got, the patch that brings pods there, and every attempt.
+
+    Raises:
+        UserError: no rung of the ladder gave a node; the text says why the last one did not, and what to do.
+    """
+    compute, quote = resolved.recipe.compute, resolved.quote
+    reference = node_classes.reference(compute.node_class)
+    pool = bought.name_of(run, cluster.namespace())
+    made = attempts.load(run)
+    region = _region()
+    with Claims(pool) as claims:
+        got = _still_there(pool, quote.ladder)
+        for rung in quote.ladder:
+            if got:
+                break
+            if any(one.is_of(rung) and one.cause for one in made):
+                continue  # an earlier process of this step has tried it
+            attempt = attempts.begin(rung)
+            made = [one for one in made if not one.is_of(rung)] + [attempt]
+            name = f"{pool}-{quote.ladder.index(rung)}"
+            delete_holders(run, cluster.namespace(), but=name)  # what a process that was killed has left
+            claims.begin()
+            started = time.time()
+            POOLS.apply(node_pool(run, reference, [rung]))
+            _until_seen(pool)
+            holder.create(name, run, rung, _where(pool))
+            got = _wait(claims, attempt, rung, name, started, compute.wait_minutes * 60)
+            attempts.save(run, made)
+            say(attempt.in_words())
+            if not got:
+                _give_up(run, claims)
+                if attempt.cause in FINAL:
+                    break
+    if not got:
+        raise UserError(_why_none(made, quote.ladder, quote.cloud, region))
+    POOLS.apply(node_pool(run, reference, in_its_place(got.rung, quote.ladder)))
+    ends = until(compute, got.rung, got.since)
+    POOLS.annotate(pool, bought.note(got.rung, got.since, ends))
+    delete_holders(run, cluster.namespace())
+    patch = placement(got.rung, selector={POOL_LABEL: pool}, own_taint=TAINT)
+    return Hardware(rung=got.rung, node=got.node, since=got.since, until=ends), patch, made
+
+
+def _until_seen(pool: str) -> None:
+    """Wait until Karpenter has taken the pool up as it is now: a pod that comes before is held against the pool before."""
+    end = time.monotonic() + SEEN_SECONDS
+    while time.monotonic() < end:
+        found = POOLS.get(pool) or {}
+        ready = condition(found, "Ready")
+        if ready and ready.get("observedGeneration", 0) >= found["metadata"]["generation"]:
+            return
+        time.sleep(POLL_SECONDS / 4)
+
+
+def _where(pool: str) -> dict[str, Any]:
+    return {"nodeSelector": {POOL_LABEL: pool}, "tolerations": tolerations(TAINT)}
+
+
+def _still_there(pool: str, ladder: list[Rung]) -> Got | None:
+    """Return the node that an earlier process of this step has got, where it is still there."""
+    for claim in CLAIMS.list(f"{POOL_LABEL}={pool}"):
+        if condition(claim, "Initialized").get("status") != "True" or "deletionTimestamp" in claim["metadata"]:
+            continue
+        labels = claim["metadata"]["labels"]
+        told = (labels.get("node.kubernetes.io/instance-type"), labels.get("karpenter.sh/capacity-type"))
+        for rung in ladder:
+            if told == (rung.instance_type, rung.capacity):
+                return Got(rung, claim["status"]["nodeName"], created(claim))
+    return None
+
+
+def _wait(claims: Claims, attempt: Attempt, rung: Rung, name: str, started: float, seconds: float) -> Got | None:
+    """Follow one attempt to its end: a node that is ready, or a cause."""
+    progress = Progress(0, f"s, waiting for {rung.instance_type} ({rung.capacity})")
+    blind_since = 0.0
+    while True:
+        attempt.seconds = time.time() - started
+        progress.update(round(attempt.seconds), attempt.stage)
+        claim = claims.newest(rung.instance_type)
+        failure = _failure(claims, claim, name, started)
+        if claim:
+            _note(attempt, claim)
+            initialized = condition(claim, "Initialized")
+            if initialized.get("status") == "True" and holder.node_of(name):
+                attempt.stage = Stage.READY
+                return Got(rung, claim["status"]["nodeName"], created(claim))
+            # The node is up, and offers no GPU.
+            if initialized.get("reason") == "ResourceNotRegistered":
+                blind_since = blind_since or time.time()
+                if time.time() - blind_since > min(DRIVER_SECONDS, seconds / 2):
+                    failure = Cause.DRIVER, str(initialized.get("message", ""))
+        if not failure and attempt.seconds > seconds:
+            failure = _too_late(attempt, claim)
+        if failure:
+            attempt.cause, attempt.reason = failure
+            return None
+        time.sleep(POLL_SECONDS)
+
+
+def _note(attempt: Attempt, claim: dict[str, Any]) -> None:
+    attempt.zone = claim["metadata"].get("labels", {}).get(ZONE_LABEL, attempt.zone)
+    for kind, stage in (("Launched", Stage.LAUNCHED), ("Registered", Stage.REGISTERED)):
+        if condition(claim, kind).get("status") == "True":
+            attempt.stage = stage
+
+
+def _failure(claims: Claims, claim: dict[str, Any] | None, name: str, started: float) -> tuple[Cause, str] | None:
+    """Return why this attempt cannot succeed any more, or None while it may."""
+    pool = POOLS.get(claims.pool) or {}
+    ready = condition(pool, "NodeClassReady")
+    if ready.get("status") == "False":
+        return Cause.CONFIGURATION, f"{ready.get('reason', '')}: {ready.get('message', '')}"
+    # What is said of the pod counts while nothing was asked for; then its node is under way, and fills the pool's limits.
+    of_pod = [] if claim else said_of_pod(name, cluster.namespace())
+    told = claims.failures(started) + [text for text in map(_of_our_pool, of_pod) if text]
+    known = [(classify(text), text) for text in told]
+    # What is most specific first: a quota is told as a lack of capacity too.
+    for cause in (Cause.QUOTA, Cause.CONFIGURATION, Cause.CAPACITY):
+        if text := next((text for found, text in known if found is cause), ""):
+            return cause, " ".join(text.split())
+    # Karpenter has looked at every other pool, and had nothing of ours to look at.
+    if of_pod and time.time() - started > UNANSWERED_SECONDS:
+        return Cause.CAPACITY, NOTHING_TO_OFFER
+    return None
+
+
+def _of_our_pool(text: str) -> str:
+    """Return the part of Karpenter's answer to a pod that is not about the pools of others, which the pod did not ask."""
+    parts = [part for part in text.split("; ") if "key karpenter.sh/nodepool" not in part]
+    return "; ".join(parts)
+
+
+def _too_late(attempt: Attempt, claim: dict[str, Any] | None) -> tuple[Cause, str]:
+    waited = f"waited for {attempt.seconds / 60:.0f} min"
+    if attempt.stage is Stage.LAUNCHED:
+        return Cause.REGISTRATION, f"{waited}: the machine was launched and has not joined the cluster"
+    if attempt.stage is Stage.REGISTERED and claim:
+        told = condition(claim, "Initialized")
+        return Cause.UNKNOWN, f"{waited}: {told.get('reason', '')} {told.get('message', '')}".strip()
+    launched = condition(claim, "Launched") if claim else {}
+    return Cause.UNKNOWN, f"{waited}: {launched.get('message') or NO_ANSWER}"
+
+
+def _give_up(run: str, claims: Claims) -> None:
+    """Take back what was asked for, so that nothing arrives late and is paid for."""
+    delete_holders(run, cluster.namespace())
+    for claim in claims.all():
+        CLAIMS.delete(claim["metadata"]["name"])
+
+
+def _why_none(made: list[Attempt], ladder: list[Rung], cloud: str, region: str) -> str:
+    """Return the failure that a person can do most about, with what to do, and what else was tried."""
+    order = (Cause.CONFIGURATION, Cause.DRIVER, Cause.QUOTA, Cause.REGISTRATION, Cause.CAPACITY, Cause.UNKNOWN)
+    failed = [one for one in made if one.cause]
+    if not failed:
+        return "provision: there was nothing to try"
+    worst = min(failed, key=lambda one: order.index(one.cause or Cause.UNKNOWN))
+    rung = next(rung for rung in ladder if worst.is_of(rung))
+    others = [f"{one.instance_type} {one.capacity} ({one.cause})" for one in failed if one is not worst]
+    besides = f"; tried besides: {', '.join(others)}" if others else ""
+    cause = worst.cause or Cause.UNKNOWN
+    reason = worst.reason[:300]
+    return f"no {rung.instance_type} ({rung.capacity}): {cause}: {reason}; {next_step(cause, rung, cloud, region)}{besides}"
+
+
+def _region() -> str:
+    """Return the cluster's region, as its nodes are labelled; empty where they are not."""
+    with kubernetes.in_one_line():
+        nodes = kubernetes.core().list_node(limit=20).items
+    return next((found for node in nodes if (found := (node.metadata.labels or {}).get(REGION_LABEL))), "")

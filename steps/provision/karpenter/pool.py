@@ -1,0 +1,65 @@
+"""The NodePool that a run asks with: what may be bought, how much of it, and that nothing is taken away meanwhile."""
+
+from typing import Any
+
+from steps.common import bought, cluster
+from steps.common.gpu_nodes import GPU, TYPE_LABEL
+from steps.common.kinds import POOLS
+from steps.common.resolved import Rung
+
+CAPACITY_LABEL = "karpenter.sh/capacity-type"
+TAINT = "fineline.dev/run"
+DRAIN = (
+    "10m"  # longer than a training needs for its last step and checkpoint; without it a pod could hold a node forever
+)
+
+
+def node_pool(run: str, reference: dict[str, str], rungs: list[Rung]) -> dict[str, Any]:
+    """Return the pool.
+
+    Args:
+        run: whose it is.
+        reference: to the NodeClass.
+        rungs: what may be bought: one while the ladder is walked; once a node is there, all that could take its place.
+    """
+    return {
+        "apiVersion": f"{POOLS.group}/{POOLS.version}",
+        "kind": "NodePool",
+        "metadata": bought.metadata(run, cluster.namespace()),
+        "spec": {
+            # GPUs of the whole node, which is what the limit counts; room for one node at a time.
+            "limits": {GPU: str(max(rung.node_gpus for rung in rungs))},
+            "disruption": {
+                "consolidationPolicy": "WhenEmpty",
+                "consolidateAfter": "30s",
+                "budgets": [{"nodes": "0"}],  # closed while the run lasts; the pool goes when it has ended
+            },
+            "template": {
+                "metadata": {"labels": {"app.kubernetes.io/part-of": "fineline", bought.RUN_LABEL: run}},
+                "spec": {
+                    "nodeClassRef": reference,
+                    "expireAfter": "Never",
+                    "terminationGracePeriod": DRAIN,
+                    "taints": [
+                        {"key": GPU, "value": "present", "effect": "NoSchedule"},
+                        {"key": TAINT, "value": run, "effect": "NoSchedule"},
+                    ],
+                    "requirements": [
+                        _one_of(TYPE_LABEL, [rung.instance_type for rung in rungs]),
+                        _one_of(CAPACITY_LABEL, [rung.capacity for rung in rungs]),
+                        _one_of("kubernetes.io/arch", ["amd64"]),
+                        _one_of("kubernetes.io/os", ["linux"]),
+                    ],
+                },
+            },
+        },
+    }
+
+
+def in_its_place(got: Rung, ladder: list[Rung]) -> list[Rung]:
+    """Return the rungs on which a run that was planned for `got` could go on: as many GPUs, and none with less memory."""
+    return [rung for rung in ladder if rung.gpus == got.gpus and rung.available_bytes >= got.available_bytes]
+
+
+def _one_of(key: str, values: list[str]) -> dict[str, Any]:
+    return {"key": key, "operator": "In", "values": list(dict.fromkeys(values))}

@@ -1,0 +1,52 @@
+"""Waits to buy until the weights are nearly there: a GPU that waits for a download is paid for all the same."""
+
+import time
+from pathlib import Path
+
+from presets.ladder import PROVISION_MINUTES
+from steps.common import volumes
+from steps.common.errors import UserError
+from steps.common.progress import say
+from steps.common.resolved import ResolvedModel
+
+POLL_SECONDS = 2.0
+FIRST_LOOK_SECONDS = 15.0  # of a download, before its speed is believed
+STANDSTILL_SECONDS = 600.0  # without a byte: then nothing is bought
+
+
+def wait_until_near(model: ResolvedModel) -> None:
+    """Return when what is left of the download takes no longer than a node does to come.
+
+    Raises:
+        UserError: nothing comes any more.
+    """
+    folder = volumes.published_model(model.digest)
+    partial = folder.with_name(folder.name + ".partial")
+    started, first = time.monotonic(), _bytes(partial)
+    moved, last = started, first
+    told = False
+    while not folder.exists():
+        time.sleep(POLL_SECONDS)
+        now, there = time.monotonic(), _bytes(partial)
+        if there != last:
+            moved, last = now, there
+        if now - moved > STANDSTILL_SECONDS:
+            raise UserError(
+                f"the weights of {model.name} have not come any further for {STANDSTILL_SECONDS / 60:.0f} min, so no node is "
+                "asked for; the step pull says why"
+            )
+        rate = (there - first) / (now - started)
+        left = (model.bytes - there) / rate / 60 if rate > 0 and now - started > FIRST_LOOK_SECONDS else float("inf")
+        if left <= PROVISION_MINUTES or model.bytes <= there:
+            return
+        if not told and left < float("inf"):
+            say(f"the weights take {left:.0f} min more; a node is asked for when {PROVISION_MINUTES:g} are left")
+            told = True
+
+
+def _bytes(folder: Path) -> int:
+    """Bytes that have come so far."""
+    try:
+        return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    except OSError:
+        return 0

@@ -1,0 +1,1 @@
+"""Takes back what no run needs any more."""

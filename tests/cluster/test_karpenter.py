@@ -1,0 +1,390 @@
+"""GPU nodes bought through Karpenter's own controllers, and given back: in order, around what is sold out, and whatever ends.
+
+The nodes are KWOK's: objects without machines. NodePools, NodeClaims, Events, conditions and prices are Karpenter's.
+"""
+
+import contextlib
+import copy
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steps.common import bought, volumes
+from steps.common.resolved import Resolved
+from steps.common.settings import CLOUD_SETTING, COMPUTE_SETTING, NODE_CLASS_SETTING
+from tests.cluster.kubectl import CLUSTER_TOOLS, ROOT, get, kubectl
+from tests.cluster.steps import Account, Ended, ended, objects, rungs, to_buy
+from tests.pipeline.commands import wait_for
+
+SPACE = "fineline-karpenter"
+PROVISION, RELEASE, REAP = "steps.provision.step:provision", "steps.release.step:release", "steps.reap.step:reap"
+SOLD_OUT = "g6.xlarge"
+CLASS_GROUP, CLASS_KIND = "karpenter.kwok.sh", "KWOKNodeClass"
+
+
+@pytest.fixture(scope="module")
+def karpenter(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Karpenter's controllers, with an instance type that nobody has any more of."""
+    start = CLUSTER_TOOLS / "karpenter"
+    if not start.exists():
+        pytest.skip("there are no tools to start Karpenter with KWOK's nodes")
+    types = json.loads((CLUSTER_TOOLS / "instance-types.json").read_text())
+    for one in types:
+        # As after a cloud has said that it has none: Karpenter leaves the offering out of account.
+        one["offerings"] = [] if one["name"] == SOLD_OUT else one["offerings"]
+    file = tmp_path_factory.mktemp("types") / "types.json"
+    file.write_text(json.dumps(types))
+    stop_karpenter()
+    subprocess.run([start], env={**os.environ, "INSTANCE_TYPES_FILE_PATH": str(file)}, check=True, timeout=1200)
+
+
+def stop_karpenter() -> None:
+    """End the one that knows other instance types."""
+    file = Path("/var/lib/cluster/karpenter.pid")
+    if file.exists():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(file.read_text()), signal.SIGKILL)
+        file.unlink()
+
+
+@pytest.fixture(scope="module")
+def space(karpenter: None, crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A namespace with what the component `karpenter` brings, and KWOK's class beside the clouds'."""
+    kubectl("delete", "namespace", SPACE, "--ignore-not-found")
+    # KWOK makes a node for a claim that was deleted meanwhile, and nobody ends it: machines that there are would be ended.
+    kubectl("delete", "nodes", "-l", "karpenter.sh/nodepool")
+    kubectl("create", "namespace", SPACE)
+    folder = tmp_path_factory.mktemp("overlay")
+    upon = {name: os.path.relpath(ROOT / "argo" / name, folder.resolve()) for name in ("base", "components")}
+    (folder / "kustomization.yaml").write_text(
+        f"resources: [{upon['base']}]\ncomponents: [{upon['components']}/one-node, {upon['components']}/karpenter]\n"
+    )
+    kubectl("apply", "-n", SPACE, "--server-side", "--validate=strict", "-k", str(folder))
+    # The reaper is called by these tests.
+    kubectl("patch", "cronworkflow", "reaper", "-n", SPACE, "--type=merge", "-p", '{"spec":{"suspend":true}}')
+    bind = ["create", "clusterrolebinding", f"fineline-provision-{SPACE}", "--clusterrole=fineline-provision"]
+    kubectl("delete", "clusterrolebinding", bind[2], "--ignore-not-found")
+    kubectl(*bind, f"--serviceaccount={SPACE}:fineline-provision")
+    kwok = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "fineline-kwok"},
+        "rules": [{"apiGroups": [CLASS_GROUP], "resources": ["kwoknodeclasses"], "verbs": ["list"]}],
+    }
+    kubectl("apply", "-f", "-", document=kwok)
+    kubectl("delete", "clusterrolebinding", "fineline-kwok", "--ignore-not-found")
+    kubectl(
+        "create", "clusterrolebinding", "fineline-kwok", "--clusterrole=fineline-kwok",
+        f"--serviceaccount={SPACE}:fineline-provision",
+    )  # fmt: skip
+    yield SPACE
+    kubectl("delete", "namespace", SPACE, "--timeout=180s")
+    for name in (bind[2], "fineline-kwok"):
+        kubectl("delete", "clusterrolebinding", name)
+    # The namespace owned what was bought.
+    assert wait_for(lambda: not objects("nodepools", f"{bought.NAMESPACE_LABEL}={SPACE}"), 120)
+    kubectl("delete", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/part-of=fineline")
+
+
+@pytest.fixture
+def account(space: str, tmp_path: Path) -> Account:
+    settings = {
+        COMPUTE_SETTING: "karpenter",
+        NODE_CLASS_SETTING: f"{CLASS_GROUP}/{CLASS_KIND}",
+        CLOUD_SETTING: "aws",
+        volumes.RUNS_SETTING: str(tmp_path / "runs"),
+        volumes.WEIGHTS_SETTING: str(tmp_path / "weights"),
+    }
+    return Account(tmp_path, space, "fineline-provision", settings)
+
+
+def pool_of(run: str) -> dict[str, Any] | None:
+    name = bought.name_of(run, SPACE)
+    return next((pool for pool in objects("nodepools") if pool["metadata"]["name"] == name), None)
+
+
+def nodes_of(run: str) -> list[dict[str, Any]]:
+    return objects("nodes", f"karpenter.sh/nodepool={bought.name_of(run, SPACE)}")
+
+
+def released(account: Account, run: str, status: str = "Succeeded") -> Ended:
+    return account.run(
+        RELEASE,
+        {"run": run, "status": status, "recipe": "pet-store", "name": "tiny", "failures": "[]", "seconds": "60"},
+    )
+
+
+def nothing_left(run: str) -> bool:
+    wait_for(lambda: not nodes_of(run), 90)
+    holders = kubectl("get", "pods", "-n", SPACE, "-l", f"{bought.RUN_LABEL}={run}", "-o", "name").stdout
+    return pool_of(run) is None and not holders
+
+
+def test_the_first_rung_is_bought_and_given_back_with_its_cost(account: Account, planned: Resolved) -> None:
+    done = account.run(PROVISION, to_buy(planned, "first", rungs("g5.xlarge", "g6e.xlarge"), max_hours=2.0))
+    assert done.code == 0, done.log
+    hardware, patch = json.loads(done.outputs["hardware"]), json.loads(done.outputs["placement"])
+    assert hardware["rung"]["instance_type"] == "g5.xlarge"
+    assert hardware["until"] == pytest.approx(hardware["since"] + 7200)
+    assert done.outputs["attempts"].startswith("g5.xlarge on-demand in test-zone-")
+    assert ": ready after " in done.outputs["attempts"]
+    (node,) = nodes_of("first")
+    assert node["metadata"]["name"] == hardware["node"]
+    assert node["metadata"]["labels"]["node.kubernetes.io/instance-type"] == "g5.xlarge"
+    spec = pool_of("first")["spec"]  # type: ignore[index]
+    assert spec["limits"] == {"nvidia.com/gpu": "1"}
+    assert spec["disruption"]["budgets"] == [{"nodes": "0"}]
+    assert spec["template"]["spec"]["expireAfter"] == "Never"
+    # Where the pods of the run go, nobody else's does.
+    assert patch["nodeSelector"].items() <= node["metadata"]["labels"].items()
+    assert {taint["key"] for taint in node["spec"]["taints"]} <= {one["key"] for one in patch["tolerations"]}
+    # Both could take its place, if it were lost; and nobody holds the GPU any more.
+    (types,) = [
+        one for one in spec["template"]["spec"]["requirements"] if one["key"] == "node.kubernetes.io/instance-type"
+    ]
+    assert types["values"] == ["g5.xlarge", "g6e.xlarge"]
+    assert kubectl("get", "pods", "-n", SPACE, "-o", "name").stdout == ""
+    done = released(account, "first")
+    assert done.code == 0, done.log
+    assert done.outputs["released"].startswith("g5.xlarge after ")
+    assert done.outputs["released"].endswith("$0.01") or done.outputs["released"].endswith("$0.00")
+    assert nothing_left("first")
+
+
+def test_a_pod_of_the_run_lands_there_and_keeps_its_node(account: Account, planned: Resolved) -> None:
+    done = account.run(PROVISION, to_buy(planned, "lands", rungs("g5.xlarge")))
+    patch = json.loads(done.outputs["placement"])
+    (main,) = patch.pop("containers")
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "tune", "namespace": SPACE},
+        "spec": {**patch, "containers": [{**main, "image": "x"}]},
+    }
+    kubectl("apply", "-f", "-", document=pod)
+    where = ["get", "pod", "tune", "-n", SPACE, "-o", "jsonpath={.spec.nodeName}"]
+    assert wait_for(lambda: kubectl(*where).stdout, 60) == json.loads(done.outputs["hardware"])["node"]
+    kubectl("delete", "pod", "tune", "-n", SPACE, "--force")
+    # Longer than Karpenter lets an empty node stand: the run's next step is still to come.
+    time.sleep(45)
+    assert len(nodes_of("lands")) == 1
+    released(account, "lands")
+    assert nothing_left("lands")
+
+
+def test_a_rung_that_is_sold_out_is_walked_past(account: Account, planned: Resolved) -> None:
+    done = account.run(PROVISION, to_buy(planned, "past", rungs(SOLD_OUT, "g6e.xlarge")))
+    assert done.code == 0, done.log
+    first, second = done.outputs["attempts"].splitlines()
+    assert first.startswith(f"{SOLD_OUT} on-demand at $0.8048/h: asked after ")
+    assert ": capacity: " in first
+    assert second.startswith("g6e.xlarge on-demand in test-zone-")
+    assert json.loads(done.outputs["hardware"])["rung"]["instance_type"] == "g6e.xlarge"
+    released(account, "past")
+    assert nothing_left("past")
+
+
+def test_spot_is_asked_for_where_it_is_wanted(account: Account, planned: Resolved) -> None:
+    done = account.run(PROVISION, to_buy(planned, "spot", rungs("g5.xlarge", capacity="spot")))
+    assert done.code == 0, done.log
+    (node,) = nodes_of("spot")
+    assert node["metadata"]["labels"]["karpenter.sh/capacity-type"] == "spot"
+    released(account, "spot")
+    assert nothing_left("spot")
+
+
+def test_where_everything_is_sold_out_it_is_said_in_one_line_and_nothing_stays(
+    account: Account, planned: Resolved
+) -> None:
+    done = account.run(PROVISION, to_buy(planned, "none", rungs(SOLD_OUT)))
+    assert done.code == 2
+    assert done.error.startswith(f"no {SOLD_OUT} (on-demand): capacity: ")
+    assert "allow more in compute.instance_types" in done.error
+    assert released(account, "none", "Failed").outputs["released"] == "nothing: the machines were there before"
+    assert nothing_left("none")
+
+
+def test_a_limit_that_is_reached_is_a_matter_of_configuration(account: Account, planned: Resolved) -> None:
+    (small,) = rungs("g6.12xlarge")
+    done = account.run(PROVISION, to_buy(planned, "limit", [small.model_copy(update={"node_gpus": 1})]))
+    assert done.code == 2
+    assert ": configuration: " in done.error
+    assert "exceed limits" in done.error
+    released(account, "limit", "Failed")
+    assert nothing_left("limit")
+
+
+@pytest.fixture
+def broken_class(karpenter: None) -> Iterator[str]:
+    body = {"apiVersion": f"{CLASS_GROUP}/v1alpha1", "kind": CLASS_KIND, "metadata": {"name": "broken"}}
+    kubectl("apply", "-f", "-", document=body)
+    not_ready = {
+        "type": "Ready",
+        "status": "False",
+        "reason": "SubnetsNotFound",
+        "message": "SubnetSelector did not match any Subnets",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    status = json.dumps({"status": {"conditions": [not_ready]}})
+    kubectl("patch", "kwoknodeclass", "broken", "--subresource=status", "--type=merge", "-p", status)
+    yield "broken"
+    kubectl("delete", "kwoknodeclass", "broken")
+
+
+def test_a_node_class_that_is_not_ready_ends_it_at_once(account: Account, planned: Resolved, broken_class: str) -> None:
+    ladder = rungs("g5.xlarge", "g6e.xlarge")
+    done = account.run(PROVISION, to_buy(planned, "broken", ladder, node_class=broken_class))
+    assert done.code == 2
+    assert done.error.startswith("no g5.xlarge (on-demand): configuration: ")
+    assert "no other instance type would do better" in done.error
+    assert "g6e" not in done.error
+    released(account, "broken", "Failed")
+    assert nothing_left("broken")
+
+
+def test_a_node_class_that_is_not_there_is_named_with_those_that_are(account: Account, planned: Resolved) -> None:
+    done = account.run(PROVISION, to_buy(planned, "nowhere", rungs("g5.xlarge"), node_class="gpus"))
+    assert done.code == 2
+    assert done.error.startswith("compute.node_class: 'gpus' is no KWOKNodeClass: there are default; ")
+    assert pool_of("nowhere") is None
+
+
+def test_a_node_that_never_gets_its_gpu_is_told_for_what_it_is(account: Account, planned: Resolved) -> None:
+    """Between the node's birth and its readiness its GPU is taken off it, as without a device plugin."""
+    kwok = int(Path("/var/lib/cluster/kwok.pid").read_text())
+    os.kill(kwok, signal.SIGSTOP)
+    try:
+        process, place = account.begin(PROVISION, to_buy(planned, "blind", rungs("g5.xlarge"), wait_minutes=0.5))
+        (node,) = wait_for(lambda: nodes_of("blind"), 60)
+        none = json.dumps({"status": {"allocatable": {"nvidia.com/gpu": "0"}, "capacity": {"nvidia.com/gpu": "0"}}})
+        kubectl("patch", "node", node["metadata"]["name"], "--subresource=status", "--type=merge", "-p", none)
+    finally:
+        os.kill(kwok, signal.SIGCONT)
+    process.wait(120)
+    done = ended(process, place)
+    assert done.code == 2
+    assert done.error.startswith("no g5.xlarge (on-demand): driver: ")
+    assert "nvidia.com/gpu" in done.error
+    assert "device plugin" in done.error
+    released(account, "blind", "Failed")
+    assert nothing_left("blind")
+
+
+def test_a_machine_that_never_joins_is_given_up_and_the_next_rung_is_tried(account: Account, planned: Resolved) -> None:
+    delay = {
+        "apiVersion": f"{CLASS_GROUP}/v1alpha1",
+        "kind": CLASS_KIND,
+        "metadata": {"name": "slow"},
+        "spec": {"nodeRegistrationDelay": "10m"},
+    }
+    kubectl("apply", "-f", "-", document=delay)
+    try:
+        done = account.run(PROVISION, to_buy(planned, "slow", rungs("g5.xlarge"), node_class="slow", wait_minutes=0.3))
+        assert done.code == 2
+        assert ": registration: " in done.error
+        assert "has not joined the cluster" in done.error
+        claims = objects("nodeclaims", f"karpenter.sh/nodepool={bought.name_of('slow', SPACE)}")
+        assert all("deletionTimestamp" in claim["metadata"] for claim in claims)
+        released(account, "slow", "Failed")
+        assert nothing_left("slow")
+    finally:
+        kubectl("delete", "kwoknodeclass", "slow")
+
+
+def test_killed_while_it_waits_it_goes_on_where_it_was(account: Account, planned: Resolved) -> None:
+    inputs = to_buy(planned, "killed", rungs(SOLD_OUT, "g5.xlarge"))
+    process, place = account.begin(PROVISION, inputs)
+    # It has given up the first rung and asks for the second.
+    wait_for(lambda: "capacity: " in (place / "log.txt").read_text(), 120)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = account.run(PROVISION, inputs)
+    assert done.code == 0, done.log
+    first, second = done.outputs["attempts"].splitlines()
+    assert first.startswith(SOLD_OUT)
+    assert "waiting for g6.xlarge" not in done.log
+    assert second.startswith("g5.xlarge")
+    again = account.run(PROVISION, inputs)
+    assert json.loads(again.outputs["hardware"])["node"] == json.loads(done.outputs["hardware"])["node"]
+    assert len(nodes_of("killed")) == 1
+    released(account, "killed")
+    assert nothing_left("killed")
+
+
+WORKFLOW: dict[str, Any] = {
+    "apiVersion": "argoproj.io/v1alpha1",
+    "kind": "Workflow",
+    "metadata": {"namespace": SPACE},
+    "spec": {"suspend": True, "entrypoint": "main", "templates": [{"name": "main", "suspend": {}}]},
+}
+
+
+def test_the_reaper_takes_back_what_a_lost_run_has_left_and_nothing_else(
+    account: Account, planned: Resolved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three runs have a node: one is gone, one has ended and its exit handler never came, one is at work."""
+    for run in ("gone", "over", "works"):
+        assert account.run(PROVISION, to_buy(planned, run, rungs("g5.xlarge"))).code == 0
+        if run != "gone":
+            body = copy.deepcopy(WORKFLOW)
+            body["metadata"]["name"] = run
+            kubectl("apply", "-f", "-", document=body)
+    long_ago = json.dumps({"status": {"phase": "Error", "finishedAt": "2026-01-01T00:00:00Z"}})
+    kubectl("patch", "workflow", "over", "-n", SPACE, "--type=merge", "-p", long_ago)
+    # A run that has just begun is left alone, though its Workflow is not there: this one is looked for two minutes later.
+    age = time.time() - bought_at("gone")
+    done = account.run(REAP, {})
+    assert pool_of("over") is None
+    assert (pool_of("gone") is None) is (age > 120)
+    time.sleep(max(0.0, 122 - (time.time() - bought_at("gone"))) if pool_of("gone") else 0)
+    done = account.run(REAP, {})
+    assert done.code == 0, done.log
+    assert nothing_left("gone")
+    assert nothing_left("over")
+    assert len(nodes_of("works")) == 1
+    # Past its limit it is told to stop; when it has, what it had is taken back too.
+    past = {bought.UNTIL: f"{time.time() - 600:.0f}"}
+    kubectl(
+        "patch",
+        "nodepool",
+        bought.name_of("works", SPACE),
+        "--type=merge",
+        "-p",
+        json.dumps({"metadata": {"annotations": past}}),
+    )
+    assert account.run(REAP, {}).outputs["reaped"] == "works: over its limit, told to stop"
+    assert get("workflow", "works", SPACE)["spec"]["shutdown"] == "Stop"
+    kubectl("patch", "workflow", "works", "-n", SPACE, "--type=merge", "-p", long_ago)
+    assert "its run ended" in account.run(REAP, {}).outputs["reaped"]
+    assert nothing_left("works")
+    assert account.run(REAP, {}).outputs["reaped"] == "nothing"
+
+
+def bought_at(run: str) -> float:
+    from steps.common.kinds import created
+
+    pool = pool_of(run)
+    return created(pool) if pool else time.time()
+
+
+def test_only_provision_may_touch_node_pools(space: str) -> None:
+    for name, allowed in (("fineline-provision", True), ("fineline-step", False), ("fineline-rollout", False)):
+        user = f"system:serviceaccount:{space}:{name}"
+        for verb in ("create", "delete", "patch"):
+            told = kubectl("auth", "can-i", verb, "nodepools.karpenter.sh", f"--as={user}", check=False).stdout.strip()
+            assert (told == "yes") is allowed, (name, verb)
+    user = f"system:serviceaccount:{space}:fineline-provision"
+    for what in ("secrets", "deployments.apps", "nodeclasses.eks.amazonaws.com"):
+        assert kubectl("auth", "can-i", "create", what, "-n", space, f"--as={user}", check=False).stdout.strip() == "no"
+
+
+def test_a_run_of_another_namespace_has_another_pool() -> None:
+    assert bought.name_of("store-1764039600", "one") != bought.name_of("store-1764039600", "two")
+    assert len(bought.name_of("x" * 200, "one")) <= 63
