@@ -200,6 +200,18 @@ def test_spot_is_asked_for_where_it_is_wanted(account: Account, planned: Resolve
     assert nothing_left("spot")
 
 
+def test_that_another_runs_pool_is_full_is_not_this_ones_failure(account: Account, planned: Resolved) -> None:
+    assert account.run(PROVISION, to_buy(planned, "full", rungs("g5.xlarge"))).code == 0
+    done = account.run(PROVISION, to_buy(planned, "beside", rungs(SOLD_OUT, "g5.xlarge")))
+    assert done.code == 0, done.log
+    first, second = done.outputs["attempts"].splitlines()
+    assert "capacity: " in first
+    assert "ready" in second
+    for run in ("full", "beside"):
+        released(account, run)
+        assert nothing_left(run)
+
+
 def test_where_everything_is_sold_out_it_is_said_in_one_line_and_nothing_stays(
     account: Account, planned: Resolved
 ) -> None:

@@ -1,5 +1,6 @@
 """Walks down the ladder until a node is there: asks for one instance type, waits, says why it did not come, goes on."""
 
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ DRIVER_SECONDS = 300.0  # a device plugin that is there has registered its GPUs 
 REGION_LABEL, ZONE_LABEL = "topology.kubernetes.io/region", "topology.kubernetes.io/zone"
 NO_ANSWER = "nothing was heard of it"
 NOTHING_TO_OFFER = "Karpenter has none of this type to offer: it is sold out, or not sold in this region"
+NAMED_POOL = re.compile(r"\bNodePool=([\w.-]+)")  # as Karpenter's scheduler names whom a sentence is about
 SEEN_SECONDS = 30.0
 UNANSWERED_SECONDS = 20.0
 
@@ -154,7 +156,7 @@ def _failure(claims: Claims, claim: dict[str, Any] | None, name: str, started: f
         return Cause.CONFIGURATION, f"{ready.get('reason', '')}: {ready.get('message', '')}"
     # What is said of the pod counts while nothing was asked for; then its node is under way, and fills the pool's limits.
     of_pod = [] if claim else said_of_pod(name, cluster.namespace())
-    told = claims.failures(started) + [text for text in map(_of_our_pool, of_pod) if text]
+    told = claims.failures(started) + [text for text in (of_our_pool(text, claims.pool) for text in of_pod) if text]
     known = [(classify(text), text) for text in told]
     # What is most specific first: a quota is told as a lack of capacity too.
     for cause in (Cause.QUOTA, Cause.CONFIGURATION, Cause.CAPACITY):
@@ -166,10 +168,20 @@ def _failure(claims: Claims, claim: dict[str, Any] | None, name: str, started: f
     return None
 
 
-def _of_our_pool(text: str) -> str:
-    """Return the part of Karpenter's answer to a pod that is not about the pools of others, which the pod did not ask."""
-    parts = [part for part in text.split("; ") if "key karpenter.sh/nodepool" not in part]
-    return "; ".join(parts)
+def of_our_pool(text: str, pool: str) -> str:
+    """Return the part of Karpenter's answer to a pod that is not about other pools, which the pod did not ask.
+
+    A pool that is not the pod's is told of by what it lacks all the same: another run's pool, which has its one node, by its
+    limits.
+    """
+    return "; ".join(
+        part for part in text.split("; ") if "key karpenter.sh/nodepool" not in part and _is_of(part, pool)
+    )
+
+
+def _is_of(part: str, pool: str) -> bool:
+    named = NAMED_POOL.findall(part)
+    return not named or pool in named
 
 
 def _too_late(attempt: Attempt, claim: dict[str, Any] | None) -> tuple[Cause, str]:

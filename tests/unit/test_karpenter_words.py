@@ -1,0 +1,26 @@
+"""What Karpenter answers to a pod, as far as it is about the pod's own pool."""
+
+import pytest
+
+from steps.provision.karpenter.buy import of_our_pool
+
+FULL = "all available instance types exceed limits for nodepool (NodePool={})"
+OTHER = "incompatible requirements, key karpenter.sh/nodepool, karpenter.sh/nodepool In [other] not in [ours]"
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (f"Failed to schedule pod, {FULL.format('ours')}", f"Failed to schedule pod, {FULL.format('ours')}"),
+        (f"Failed to schedule pod, {FULL.format('other')}", ""),
+        (f"Failed to schedule pod, {FULL.format('ours-too')}", ""),
+        (f"Failed to schedule pod, {FULL.format('other')}; {FULL.format('ours')}", FULL.format("ours")),
+        (f"Failed to schedule pod, {OTHER}; {FULL.format('ours')}", FULL.format("ours")),
+        (
+            "Failed to schedule pod, nodepool requirements filtered out all available instance types",
+            "Failed to schedule pod, nodepool requirements filtered out all available instance types",
+        ),
+    ],
+)
+def test_what_is_said_of_other_pools_is_not_listened_to(said: str, kept: str) -> None:
+    assert of_our_pool(said, "ours") == kept
