@@ -8,7 +8,7 @@ from presets.gpu_preset import Cloud, GpuFileError, GpuPreset, gpu_presets
 from presets.ladder import ASSUMPTIONS
 from presets.memory import GIB
 from recipes.recipe import Recipe
-from steps.common import gpu_nodes, node_classes, settings, volumes
+from steps.common import cluster, gpu_nodes, node_classes, settings, volumes
 from steps.common.errors import UserError
 from steps.common.resolved import Quote, ResolvedModel, Rung
 from steps.plan.data import DataSize
@@ -35,6 +35,12 @@ def quote(recipe: Recipe, model: ResolvedModel, train: DataSize, held_out: DataS
         return Quote(ladder=[found], **_work(recipe, train), disk_bytes=disk, assumptions=[assumed, CHARACTERS])
     if provider not in PROVIDERS:
         raise UserError(f"the setting {settings.COMPUTE_SETTING} is {provider!r}; known are {', '.join(PROVIDERS)}")
+    if provider != "nodes" and cluster.one_node():
+        raise UserError(
+            f"the setting {cluster.ONE_NODE_SETTING} keeps all steps on the one node that mounts the volumes, and "
+            f"{settings.COMPUTE_SETTING} is {provider!r}, which brings another; use a StorageClass with ReadWriteMany, "
+            "and leave the component one-node out"
+        )
     presets, cloud, priced = _there(provider)
     chosen = offer(recipe, shape, train, held_out, 0 if there else model.bytes, presets)
     return quote_of(chosen, recipe, train, disk, provider=provider, cloud=cloud, priced=priced)

@@ -28,6 +28,9 @@ from steps.common.files import sha256_of
 from tests.cluster.kubectl import get, kubectl
 from tests.cluster.pods import TaskPod
 
+# Not the name that ships: Argo's runs, where there is Argo, register versions of that too.
+NAME = "podded-store"
+
 
 def sent(namespace: str, recipe: Recipe) -> str:
     """Send the recipe's data to the cluster, as `fineline submit` does, and return it as the run's parameter."""
@@ -52,8 +55,8 @@ def run(namespace: str, folder: Path) -> Iterator[Run]:
         patch.setattr(TaskPod, "namespace", namespace)
         patch.setattr(pipelines.machine.execute, "TaskProcess", TaskPod)
         machine = read(build().to_dict())
-        parameters = {**machine.parameters, "recipe": sent(namespace, load("pet-store"))}
-        run = new_run("pet-store", machine.name, parameters)
+        parameters = {**machine.parameters, "recipe": sent(namespace, load("pet-store", {"name": NAME}))}
+        run = new_run(NAME, machine.name, parameters)
         told: list[tuple[str, Node]] = []
         yield Execution(machine, run, {}, lambda task, node, _: told.append((task, node))).execute()
 
@@ -66,18 +69,18 @@ def test_every_step_ends_well_in_its_own_image_under_its_own_account(run: Run) -
 
 
 def test_the_model_answers_at_its_service(run: Run, namespace: str) -> None:
-    assert run.outputs("rollout")["url"] == f"http://pet-store.{namespace}.svc/v1"
-    service = get("service", "pet-store", namespace)
+    assert run.outputs("rollout")["url"] == f"http://{NAME}.{namespace}.svc/v1"
+    service = get("service", NAME, namespace)
     url = f"http://{service['spec']['clusterIP']}/v1"
-    body = {"model": "pet-store", "messages": [{"role": "user", "content": "When are you open?"}], "temperature": 0}
+    body = {"model": NAME, "messages": [{"role": "user", "content": "When are you open?"}], "temperature": 0}
     answer = httpx2.post(f"{url}/chat/completions", json={**body, "max_tokens": 32}, timeout=120).json()
     assert "Happy tails, Pia" in answer["choices"][0]["message"]["content"]
     (model,) = httpx2.get(f"{url}/models").json()["data"]
-    assert (model["id"], model["version"]) == ("pet-store", 1)
+    assert (model["id"], model["version"]) == (NAME, 1)
 
 
 def test_the_served_pod_is_locked_in(run: Run, namespace: str) -> None:
-    deployment = get("deployment", "pet-store-v1", namespace)["spec"]["template"]["spec"]
+    deployment = get("deployment", f"{NAME}-v1", namespace)["spec"]["template"]["spec"]
     assert deployment["securityContext"]["runAsNonRoot"]
     assert not deployment["automountServiceAccountToken"]
     for container in deployment["containers"]:
@@ -86,7 +89,7 @@ def test_the_served_pod_is_locked_in(run: Run, namespace: str) -> None:
 
 
 def test_data_that_is_there_is_not_sent_again(run: Run, namespace: str) -> None:
-    again = json.loads(sent(namespace, load("pet-store")))["data"]["train"]
+    again = json.loads(sent(namespace, load("pet-store", {"name": NAME})))["data"]["train"]
     assert again == json.loads(run.parameters["recipe"])["data"]["train"]
 
 
@@ -95,10 +98,10 @@ def test_where_an_object_store_is_set_local_data_go_there(namespace: str, bucket
     patch = ["patch", "configmap", "fineline", "-n", namespace, "--type=merge", "-p"]
     kubectl(*patch, '{"data": {"FINELINE_DATA_URL": "s3://chats/fineline/"}}')
     try:
-        recipe = with_data_in_reach(connection, load("pet-store"), {})
+        recipe = with_data_in_reach(connection, load("pet-store", {"name": NAME}), {})
     finally:
         kubectl(*patch, '{"data": {"FINELINE_DATA_URL": null}}')
-    shipped = Path(load("pet-store").data.train)
+    shipped = Path(load("pet-store", {"name": NAME}).data.train)
     assert recipe.data.train == f"s3://chats/fineline/{sha256_of(shipped)[:16]}/train.jsonl"
     key = recipe.data.train.removeprefix("s3://chats/")
     assert bucket.get_object(Bucket="chats", Key=key)["Body"].read() == shipped.read_bytes()
@@ -107,7 +110,7 @@ def test_where_an_object_store_is_set_local_data_go_there(namespace: str, bucket
 def test_the_registry_in_the_cluster_has_the_adapter_alone(run: Run, namespace: str) -> None:
     service = get("service", "fineline-mlflow", namespace)
     mlflow = f"http://{service['spec']['clusterIP']}/api/2.0/mlflow"
-    asked = {"name": "pet-store", "alias": "champion"}
+    asked = {"name": NAME, "alias": "champion"}
     # By its address MLflow knows no host of that name, as its clients in the cluster do.
     headers = {"Host": "fineline-mlflow"}
     version = httpx2.get(f"{mlflow}/registered-models/alias", params=asked, headers=headers).json()["model_version"]

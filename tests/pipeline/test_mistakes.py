@@ -76,6 +76,28 @@ def test_a_port_in_use(recipe: str) -> None:
     assert f"serve.port: {port} is in use by another program" in told
 
 
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"FINELINE_COMPUTE": "slurm"}, "FINELINE_COMPUTE is 'slurm'; known are karpenter, compute-class, nodes"),
+        ({"FINELINE_COMPUTE": "karpenter", "FINELINE_ONE_NODE": "true"}, "use a StorageClass with ReadWriteMany"),
+        (
+            {"FINELINE_COMPUTE": "compute-class", "FINELINE_GPU_PRESETS": "/nowhere.csv"},
+            "FINELINE_GPU_PRESETS: /nowhere.csv",
+        ),
+    ],
+)
+def test_settings_that_no_run_could_have_nodes_by(
+    recipe: str, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], line: str
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    done = fineline("plan", recipe)
+    assert done.returncode == 2, done.stderr
+    assert line in done.stderr.strip()
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_an_unknown_run() -> None:
     done = fineline("run", "--resume", "yesterday")
     assert (done.returncode, done.stderr) == (

@@ -7,6 +7,7 @@ from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor import questions
 from pipelines.cluster.doctor.finding import Finding, State, unknown
 from pipelines.cluster.settings import setting
+from steps.common.cluster import ONE_NODE_SETTING
 from steps.common.kinds import CLASSES, POOLS, condition
 from steps.common.node_classes import PROVIDERS
 from steps.common.settings import COMPUTE_SETTING, NODE_CLASS_SETTING
@@ -26,6 +27,10 @@ def provider(connection: Connection) -> list[Finding]:
                 SUBJECT, State.NOTE, text, "add argo/components/karpenter, compute-class or gpu-nodes to your overlay"
             )
         ]
+    if chosen in ("karpenter", "compute-class") and setting(connection, ONE_NODE_SETTING):
+        text = f"{chosen} brings other nodes, and {ONE_NODE_SETTING} keeps all steps on the one that mounts the volumes"
+        remedy = "leave the component one-node out, and give the volumes a StorageClass with ReadWriteMany"
+        return [Finding(SUBJECT, State.MISSING, text, remedy)]
     if chosen == "karpenter":
         return [_karpenter(connection), *_rights(connection, "nodepools", POOLS.group), *_reaper(connection)]
     if chosen == "compute-class":
