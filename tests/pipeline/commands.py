@@ -83,7 +83,8 @@ def step_process(driver: subprocess.Popen[str], entrypoint: str) -> psutil.Proce
 
 def kill_when(driver: subprocess.Popen[str], entrypoint: str, ready: Callable[[], Any]) -> None:
     """SIGKILL a step once it is that far."""
-    wait_for(ready)
+    wait_for(lambda: ready() or driver.poll() is not None)
+    assert driver.returncode is None, driver.communicate()[1]
     process = step_process(driver, entrypoint)
     assert process is not None
     process.send_signal(signal.SIGKILL)

@@ -9,9 +9,9 @@ from steps.common.resolved import Rung
 
 CAPACITY_LABEL = "karpenter.sh/capacity-type"
 TAINT = "fineline.dev/run"
-DRAIN = (
-    "10m"  # longer than a training needs for its last step and checkpoint; without it a pod could hold a node forever
-)
+# Longer than a pod's grace, in which a training ends its step and writes a checkpoint; without it a pod that hangs could hold
+# a node forever. With the reaper's five minutes and its two of patience it makes the ten after which nothing is left.
+DRAIN = "3m"
 
 
 def node_pool(run: str, reference: dict[str, str], rungs: list[Rung]) -> dict[str, Any]:
