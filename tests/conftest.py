@@ -1,9 +1,11 @@
 """Folders of its own for every test, and a model small enough to train in seconds."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -23,6 +25,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "cluster" not in item.path.parts:
             item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """A step that runs in the tests' own process sets what it needs, for its own process: the next test is not to see it."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture(autouse=True)
