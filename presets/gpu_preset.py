@@ -105,7 +105,7 @@ def speeds() -> dict[str, Speed]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")  # spreadsheets begin theirs with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise GpuFileError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 

@@ -69,6 +69,7 @@ class Rung(Fixed):
     vcpus: int = 0  # of the instance type, which is what quotas count
     accelerator: str = ""  # what GKE calls its GPU
     price: float | None = None  # US dollars an hour; None: not known, or not bought
+    price_at_most: float | None = None  # likewise: what holds where the price on spot is not known
     priced_on: str = ""  # the day of the price
     cost: float | None = None  # of the run
 

@@ -9,6 +9,7 @@ def until(compute: Compute, rung: Rung, since: float) -> float:
     ends = []
     if compute.max_hours:
         ends.append(since + compute.max_hours * 3600)
-    if compute.max_cost and rung.price:
-        ends.append(since + compute.max_cost / rung.price * 3600)
+    price = rung.price or rung.price_at_most
+    if compute.max_cost and price:
+        ends.append(since + compute.max_cost / price * 3600)
     return min(ends, default=0.0)

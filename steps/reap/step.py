@@ -10,6 +10,7 @@ from typing import Any
 from hera.workflows.io import Input, Output
 
 from steps.common import bought, cluster, kubernetes
+from steps.common.errors import UserError
 from steps.common.give_back import delete, delete_holders
 from steps.common.kinds import created
 from steps.common.progress import duration, say
@@ -32,9 +33,13 @@ class ReapOutput(Output):
 
 @step
 def reap(input: ReapInput) -> ReapOutput:  # noqa: A002 - the name is Argo's
-    """Look at everything that runs of this namespace have bought."""
+    """Look at everything that runs of this namespace have bought.
+
+    Raises:
+        UserError: a machine has not ended; all others have been looked at.
+    """
     space, now = cluster.namespace(), time.time()
-    told = []
+    told, leaving, stuck = [], [], []
     kind = bought.kind()
     if kind is None:
         return ReapOutput(reaped="nothing")
@@ -43,13 +48,22 @@ def reap(input: ReapInput) -> ReapOutput:  # noqa: A002 - the name is Argo's
         why = lost(item, _workflow(run, space), now)
         if why:
             delete_holders(run, space)
-            delete(kind, item)
+            kind.delete(item["metadata"]["name"])
+            leaving.append(item)
             told.append(f"{run}: {why}")
             say(f"{item['metadata']['name']} is given back: {told[-1]}")
         elif over(item, now):
             _stop(run, space)
             told.append(f"{run}: over its limit, told to stop")
             say(told[-1])
+    # Only now is anything waited for: a machine that does not end keeps no other.
+    for item in leaving:
+        try:
+            delete(kind, item)
+        except UserError as error:
+            stuck.append(str(error))
+    if stuck:
+        raise UserError("; ".join(stuck))
     return ReapOutput(reaped="; ".join(told) or "nothing")
 
 

@@ -55,7 +55,10 @@ def test_the_first_limit_counts(wanted: TuneInput) -> None:
     assert until(Compute(), rung, 1000) == 0
     assert until(Compute(max_hours=2), rung, 1000) == 1000 + 7200
     assert until(Compute(max_hours=2, max_cost=1), rung, 1000) == 1000 + 1800
-    assert until(Compute(max_cost=1), rung.model_copy(update={"price": None}), 1000) == 0
+    unpriced = rung.model_copy(update={"price": None})
+    assert until(Compute(max_cost=1), unpriced, 1000) == 0
+    # On spot, where that has no list price: at the price on demand.
+    assert until(Compute(max_cost=1), unpriced.model_copy(update={"price_at_most": 4.0}), 1000) == 1000 + 900
 
 
 def test_a_process_that_computes_nothing_is_ended_with_one_line() -> None:
