@@ -66,8 +66,15 @@ def create(name: str, run: str, rung: Rung, where: dict[str, Any]) -> None:
                 raise
 
 
-def node_of(name: str) -> str:
-    """Return the node that the pod was given; empty while it waits."""
+def node_of(name: str) -> str | None:
+    """Return the node that the pod was given; empty while it waits, None where somebody has deleted it."""
+    from kubernetes.client import ApiException
+
     with kubernetes.in_one_line():
-        pod = kubernetes.core().read_namespaced_pod(name, cluster.namespace())
+        try:
+            pod = kubernetes.core().read_namespaced_pod(name, cluster.namespace())
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
     return str(pod.spec.node_name or "")

@@ -125,7 +125,8 @@ def _wait(claims: Claims, attempt: Attempt, rung: Rung, name: str, started: floa
         if claim:
             _note(attempt, claim)
             initialized = condition(claim, "Initialized")
-            if initialized.get("status") == "True" and holder.node_of(name):
+            # The node is the run's own, by its taint: a holder that was evicted meanwhile is not missed.
+            if initialized.get("status") == "True" and holder.node_of(name) != "":
                 attempt.stage = Stage.READY
                 return Got(rung, claim["status"]["nodeName"], created(claim))
             # The node is up, and offers no GPU.
