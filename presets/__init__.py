@@ -1,1 +1,1 @@
-"""What is known: models as data files with a typed reader, and the memory and time arithmetic. No torch, no Kubernetes."""
+"""What is known: models and instance types as data files with typed readers, and the arithmetic. No torch, no Kubernetes."""

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 Cloud = Literal["aws", "azure", "gcp"]
 Capacity = Literal["on-demand", "spot"]
-CLOUDS: tuple[str, ...] = get_args(Cloud)
+CLOUDS: tuple[Cloud, ...] = get_args(Cloud)
 FIRST_WITH_BF16 = 8.0  # compute capability
 MIB = 1 << 20
 

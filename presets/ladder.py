@@ -101,10 +101,14 @@ class Candidate:
         return None if self.price is None else self.price * self.billed_minutes / 60
 
     @property
+    def price_at_most(self) -> float | None:
+        """US dollars an hour: the price on demand where that on spot is not known."""
+        return self.preset.on_demand if self.price is None else self.price
+
+    @property
     def cost_at_most(self) -> float | None:
-        """The same, taken at the price on demand where that on spot is not known."""
-        price = self.preset.on_demand if self.price is None else self.price
-        return None if price is None else price * self.billed_minutes / 60
+        """US dollars of the whole run at that price."""
+        return None if self.price_at_most is None else self.price_at_most * self.billed_minutes / 60
 
     @property
     def headroom(self) -> float:

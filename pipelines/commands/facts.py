@@ -3,8 +3,7 @@
 from rich.table import Table
 
 from recipes.recipe import Recipe
-from steps.common.resolved import Rung
-from steps.plan.model import KnownModel
+from steps.common.resolved import KnownModel, Rung
 
 HOW = {"kept": "", "recomputed": ", activations recomputed", "offloaded": ", activations recomputed and offloaded"}
 

@@ -9,7 +9,6 @@ from pipelines.commands.facts import facts, how, legs
 from presets.memory import GIB
 from recipes.recipe import Recipe
 from steps.common.resolved import Resolved
-from steps.plan.model import KnownModel
 from steps.plan.step import PlanInput, resolve
 
 
@@ -35,8 +34,7 @@ def as_text(recipe: Recipe) -> str:
 def quote_table(resolved: Resolved) -> Table:
     """Return the quote of a run on this machine, or on what a cluster has."""
     quote, recipe, model = resolved.quote, resolved.recipe, resolved.model
-    known = KnownModel(model.name, model.uri, model.bytes, model.licence, model.architecture)
-    rung, table = quote.first, facts(recipe, known)
+    rung, table = quote.first, facts(recipe, model)
     table.add_row("data", f"{resolved.data.train.path}, sha256 {resolved.data.train.sha256[:12]}")
     table.add_row("tuning", f"{recipe.tune.method}, about {quote.tokens} tokens in {quote.steps} steps")
     device = rung.device

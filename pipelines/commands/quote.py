@@ -15,10 +15,11 @@ from presets.gpu_preset import Cloud
 from presets.ladder import Candidate
 from presets.memory import GIB
 from recipes.recipe import Recipe
-from steps.common.resolved import Quote, Rung
+from steps.common import instance_types
+from steps.common.resolved import KnownModel, Quote, Rung
 from steps.plan.data import look
-from steps.plan.model import KnownModel, check_context, check_tunable, known_model
-from steps.plan.quote import presets_of, quote_of, stored_bytes
+from steps.plan.model import check_context, check_tunable, known_model
+from steps.plan.quote import quote_of, stored_bytes
 from steps.plan.to_buy import RUNNABLE, Offer, offer
 
 SHOWN = 10
@@ -36,7 +37,7 @@ def quote_for(recipe: Recipe, cloud: Cloud, *, as_json: bool) -> int:
     model = known_model(recipe.model)
     check_context(recipe, model.architecture)
     _, train, held_out = look(recipe.data)
-    chosen = offer(recipe, model.architecture, train, held_out, model.bytes, presets_of(cloud))
+    chosen = offer(recipe, model.architecture, train, held_out, model.bytes, instance_types.of_cloud(cloud))
     disk = model.bytes + 2 * stored_bytes(model.architecture)
     quote = quote_of(chosen, recipe, train, disk, provider="", cloud=cloud)
     if as_json:

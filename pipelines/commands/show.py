@@ -2,18 +2,16 @@
 
 import json
 import time
-from typing import cast
 
 from pipelines.commands.result import served_line
 from pipelines.commands.table import print_table
 from pipelines.commands.typed import command
 from pipelines.machine import record
-from presets.gpu_preset import CLOUDS, Cloud
+from presets.gpu_preset import CLOUDS
 from presets.model_preset import model_presets
 from recipes.recipe import Recipe
-from steps.common import serving
+from steps.common import instance_types, serving
 from steps.common.errors import UserError
-from steps.plan.quote import presets_of
 
 
 def models(*, as_json: bool) -> int:
@@ -39,7 +37,7 @@ def models(*, as_json: bool) -> int:
 
 def gpus(*, as_json: bool) -> int:
     """List the instance types with GPUs, each cloud's by their price."""
-    found = [(cloud, preset) for cloud in CLOUDS for preset in presets_of(cast(Cloud, cloud))]
+    found = [(cloud, preset) for cloud in CLOUDS for preset in instance_types.of_cloud(cloud)]
     if as_json:
         print(json.dumps([{"cloud": cloud, **preset.model_dump()} for cloud, preset in found], indent=2))
         return 0

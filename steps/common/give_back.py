@@ -1,7 +1,6 @@
 """Gives back what a run has bought: by its exit handler, and by the reaper where that never came."""
 
 import time
-from typing import Any
 
 from steps.common import bought, kubernetes
 from steps.common.bought import Bought
@@ -11,7 +10,7 @@ from steps.common.progress import Progress
 
 GONE_SECONDS = 900.0  # for Karpenter to drain and end the machines
 POLL_SECONDS = 2.0
-HOLDER = "app.kubernetes.io/component=holder"
+COMPONENT, HOLDER = "app.kubernetes.io/component", "holder"
 
 
 def give_back(run: str, namespace: str) -> Bought | None:
@@ -28,15 +27,18 @@ def give_back(run: str, namespace: str) -> Bought | None:
     item = kind.get(bought.name_of(run, namespace)) if kind else None
     if kind is None or item is None:
         return None
-    found = bought.read(item, time.time())
-    delete(kind, item)
+    found, name = bought.read(item, time.time()), item["metadata"]["name"]
+    kind.delete(name)
+    wait_until_gone(kind, name)
     return found
 
 
-def delete(kind: Kind, item: dict[str, Any]) -> None:
-    """Delete a run's object, and wait until its machines are gone where Karpenter tells of them."""
-    name = item["metadata"]["name"]
-    kind.delete(name)
+def wait_until_gone(kind: Kind, name: str) -> None:
+    """Wait until the machines of a run's object, which was deleted, have ended, where Karpenter tells of them.
+
+    Raises:
+        UserError: they have not in a quarter of an hour.
+    """
     if kind != POOLS:
         return  # GKE's autoscaler takes an empty node back by itself, some ten minutes later
     progress, started = Progress(0, "s, waiting for the machines to end"), time.monotonic()
@@ -55,7 +57,7 @@ def delete_holders(run: str, namespace: str, but: str = "") -> None:
     """Delete the run's holder pods, all but one where that is named."""
     from kubernetes.client import ApiException
 
-    core, selector = kubernetes.core(), f"{bought.RUN_LABEL}={run},{HOLDER}"
+    core, selector = kubernetes.core(), f"{bought.RUN_LABEL}={run},{COMPONENT}={HOLDER}"
     with kubernetes.in_one_line():
         names = [pod.metadata.name for pod in core.list_namespaced_pod(namespace, label_selector=selector).items]
         for name in names:

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from presets.gpu_preset import CLOUDS, GpuPreset, gpu_presets
-from steps.common import kubernetes
+from presets.gpu_preset import CLOUDS, GpuPreset
+from steps.common import instance_types, kubernetes
 from steps.common.errors import UserError
-from steps.common.settings import own_gpu_presets
 
 GPU = "nvidia.com/gpu"
 TYPE_LABEL = "node.kubernetes.io/instance-type"
@@ -44,7 +43,7 @@ def existing() -> list[GpuPreset]:
 def _preset(node: Any) -> GpuPreset | None:
     labels, there = node.metadata.labels or {}, int(node.status.allocatable[GPU])
     kind = labels.get(TYPE_LABEL, "")
-    known = next((one for cloud in CLOUDS for one in _known(cloud) if one.instance_type == kind), None)
+    known = next((one for cloud in CLOUDS for one in instance_types.of_cloud(cloud) if one.instance_type == kind), None)
     if MEMORY_LABEL in labels:
         capability = float(f"{labels.get(MAJOR_LABEL, '0')}.{labels.get(MINOR_LABEL, '0')}") or None
         return GpuPreset(
@@ -56,7 +55,3 @@ def _preset(node: Any) -> GpuPreset | None:
             on_demand=0.0,
         )
     return known.model_copy(update={"gpus": there, "on_demand": 0.0, "spot": None, "priced_on": ""}) if known else None
-
-
-def _known(cloud: Any) -> list[GpuPreset]:
-    return gpu_presets(cloud, own_gpu_presets())

@@ -7,7 +7,7 @@ from typing import Any
 from presets.gpu_preset import CLOUDS, Cloud
 from steps.common import kubernetes
 from steps.common.errors import UserError
-from steps.common.kinds import POOLS
+from steps.common.kinds import POOLS, Kind
 from steps.common.settings import CLOUD_SETTING, NODE_CLASS_SETTING
 
 
@@ -68,10 +68,7 @@ def reference(wanted: str = "") -> dict[str, str]:
         UserError: there is none, or there are several and none of them is meant.
     """
     one = provider()
-    version = kubernetes.api_groups()[one.group]
-    with kubernetes.in_one_line():
-        found = kubernetes.custom().list_cluster_custom_object(one.group, version, one.plural)["items"]
-    names = sorted(item["metadata"]["name"] for item in found)
+    names = sorted(item["metadata"]["name"] for item in Kind(one.group, one.plural).list())
     chosen = wanted or (names[0] if len(names) == 1 else "default")
     if chosen not in names:
         there = f"there are {', '.join(names)}" if names else f"there is no {one.kind}"

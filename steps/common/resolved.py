@@ -14,15 +14,20 @@ class Fixed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ResolvedModel(Fixed):
-    """The base model, pinned."""
+class KnownModel(Fixed):
+    """What a quote needs of a model."""
 
     name: str
     uri: str  # with its commit or version
-    digest: str  # sha256 over the names and hashes of the files
     bytes: int  # to fetch
     licence: str
     architecture: Architecture
+
+
+class ResolvedModel(KnownModel):
+    """The base model, pinned."""
+
+    digest: str  # sha256 over the names and hashes of the files
     targets: list[str] = []  # the linear layers that a preset gives an adapter; none: all but the head
 
 

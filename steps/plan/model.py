@@ -1,7 +1,6 @@
 """Which model the recipe means: pinned, listed, with its constants."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from presets.architecture import Architecture
@@ -9,7 +8,7 @@ from presets.model_preset import ModelPreset, Source, UnknownPresetError, find
 from recipes.recipe import Recipe
 from steps.common import volumes
 from steps.common.errors import UserError
-from steps.common.resolved import ResolvedModel
+from steps.common.resolved import KnownModel, ResolvedModel
 from steps.common.sources.listing import Listing, SourceFile
 from steps.common.sources.pin import pin
 
@@ -55,17 +54,6 @@ def check_context(recipe: Recipe, shape: Architecture) -> None:
         raise UserError(f"data.max_tokens: {recipe.data.max_tokens} is over the {shape.context} of the model")
 
 
-@dataclass(frozen=True)
-class KnownModel:
-    """What a quote needs of a model."""
-
-    name: str
-    uri: str
-    bytes: int
-    licence: str
-    architecture: Architecture
-
-
 def known_model(reference: str) -> KnownModel:
     """Return what is known of a model; of a preset without asking its source.
 
@@ -73,10 +61,15 @@ def known_model(reference: str) -> KnownModel:
         UserError: as `resolve_model`.
     """
     if "://" in reference:
-        asked = resolve_model(reference)
-        return KnownModel(asked.name, asked.uri, asked.bytes, asked.licence, asked.architecture)
+        return resolve_model(reference)
     preset, source = _preset(reference)
-    return KnownModel(preset.name, source.uri, source.bytes, preset.licence, preset.architecture)
+    return KnownModel(
+        name=preset.name,
+        uri=source.uri,
+        bytes=source.bytes,
+        licence=preset.licence,
+        architecture=preset.architecture,
+    )
 
 
 def _preset(reference: str) -> tuple[ModelPreset, Source]:

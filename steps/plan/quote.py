@@ -4,11 +4,11 @@ import math
 import shutil
 
 from presets.architecture import Architecture
-from presets.gpu_preset import Cloud, GpuFileError, GpuPreset, gpu_presets
+from presets.gpu_preset import GpuPreset
 from presets.ladder import ASSUMPTIONS
 from presets.memory import GIB
 from recipes.recipe import Recipe
-from steps.common import cluster, gpu_nodes, node_classes, settings, volumes
+from steps.common import cluster, gpu_nodes, instance_types, node_classes, settings, volumes
 from steps.common.errors import UserError
 from steps.common.resolved import Quote, ResolvedModel, Rung
 from steps.plan.data import DataSize
@@ -71,26 +71,14 @@ def quote_of(
     )
 
 
-def presets_of(cloud: Cloud) -> list[GpuPreset]:
-    """Return a cloud's instance types, the user's own first.
-
-    Raises:
-        UserError: the user's file cannot be used.
-    """
-    try:
-        return gpu_presets(cloud, settings.own_gpu_presets())
-    except GpuFileError as error:
-        raise UserError(f"{settings.GPU_PRESETS_SETTING}: {error}") from None
-
-
 def _there(provider: str) -> tuple[list[GpuPreset], str, str]:
     """Return what a provider has to offer, of which cloud, and where its prices come from where they are live."""
     if provider == "nodes":
         return gpu_nodes.existing(), "", ""
     if provider == "compute-class":
-        return [preset for preset in presets_of("gcp") if preset.accelerator], "gcp", ""
+        return [preset for preset in instance_types.of_cloud("gcp") if preset.accelerator], "gcp", ""
     cloud = node_classes.provider().cloud
-    presets, priced = with_live_prices(presets_of(cloud))
+    presets, priced = with_live_prices(instance_types.of_cloud(cloud))
     return presets, cloud, priced
 
 

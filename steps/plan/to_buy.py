@@ -150,7 +150,7 @@ def rung(one: Candidate, job: Job) -> Rung:
         vcpus=preset.vcpus or 0,
         accelerator=preset.accelerator,
         price=one.price,
-        price_at_most=preset.on_demand if one.price is None else one.price,
+        price_at_most=one.price_at_most,
         priced_on=preset.priced_on,
         cost=None if cost is None else round(cost, 2),
     )

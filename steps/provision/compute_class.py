@@ -10,15 +10,14 @@ from steps.common import bought, cluster, gpu_nodes, kubernetes
 from steps.common.errors import UserError
 from steps.common.give_back import delete_holders
 from steps.common.kinds import CLASS_LABEL, CLASSES
-from steps.common.progress import Progress, say
+from steps.common.progress import say
 from steps.common.resolved import Hardware, Resolved, Rung
 from steps.provision import attempts, holder
-from steps.provision.attempts import Attempt, Stage
-from steps.provision.causes import Cause, classify, next_step
+from steps.provision.attempts import Attempt
+from steps.provision.causes import classify, next_step
 from steps.provision.limits import until
 from steps.provision.placement import placement, tolerations
 
-POLL_SECONDS = 1.0
 SPOT_LABEL = "cloud.google.com/gke-spot"
 # What the autoscaler says of a pod for which it brings no node.
 SAID = ("NotTriggerScaleUp", "FailedScaleUp")
@@ -41,12 +40,14 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
     where = {"nodeSelector": {CLASS_LABEL: name}, "tolerations": tolerations()}
     attempt, started = attempts.begin(first), time.time()
     holder.create(name, run, first, where)
-    node = _wait(name, attempt, compute.wait_minutes * 60 * len(quote.ladder))
+    node = holder.wait(name, attempt, "GKE's autoscaler", compute.wait_minutes * 60 * len(quote.ladder))
     if not node:
+        said = _said(name)
+        attempt.reason = said or f"waited for {attempt.seconds / 60:.0f} min, and nothing was heard of it"
+        attempt.cause = classify(said)
         attempts.save(run, [attempt])
         raise UserError(
-            f"GKE brought no node: {attempt.cause}: {attempt.reason}; "
-            f"{next_step(attempt.cause or Cause.UNKNOWN, first, 'gcp', '')}"
+            f"GKE brought no node: {attempt.cause}: {attempt.reason}; {next_step(attempt.cause, first, 'gcp', '')}"
         )
     rung = _rung(node, quote.ladder)
     attempt.instance_type, attempt.capacity, attempt.price = rung.instance_type, rung.capacity, rung.price
@@ -80,28 +81,8 @@ def compute_class(run: str, ladder: list[Rung]) -> dict[str, Any]:
     }
 
 
-def _wait(name: str, attempt: Attempt, seconds: float) -> str:
-    progress, started = Progress(0, "s, waiting for GKE's autoscaler"), time.time()
-    while True:
-        attempt.seconds = time.time() - started
-        if node := holder.node_of(name):
-            attempt.stage = Stage.READY
-            return node
-        if attempt.seconds > seconds:
-            said = _said(name)
-            attempt.reason = said or f"waited for {attempt.seconds / 60:.0f} min, and nothing was heard of it"
-            attempt.cause = classify(said)
-            return ""
-        progress.update(round(attempt.seconds))
-        time.sleep(POLL_SECONDS)
-
-
 def _said(name: str) -> str:
-    space = cluster.namespace()
-    with kubernetes.in_one_line():
-        selector = f"involvedObject.kind=Pod,involvedObject.name={name}"
-        events = kubernetes.core().list_namespaced_event(space, field_selector=selector).items
-    told = [event for event in events if event.reason in SAID]
+    told = [event for event in holder.said(name) if event.reason in SAID]
     return " ".join(str(told[-1].message).split()) if told else ""
 
 

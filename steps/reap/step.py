@@ -11,7 +11,7 @@ from hera.workflows.io import Input, Output
 
 from steps.common import bought, cluster, kubernetes
 from steps.common.errors import UserError
-from steps.common.give_back import delete, delete_holders
+from steps.common.give_back import delete_holders, wait_until_gone
 from steps.common.kinds import created
 from steps.common.progress import duration, say
 from steps.common.step import step
@@ -48,18 +48,18 @@ def reap(input: ReapInput) -> ReapOutput:  # noqa: A002 - the name is Argo's
         why = lost(item, _workflow(run, space), now)
         if why:
             delete_holders(run, space)
-            kind.delete(item["metadata"]["name"])
-            leaving.append(item)
+            leaving.append(item["metadata"]["name"])
+            kind.delete(leaving[-1])
             told.append(f"{run}: {why}")
-            say(f"{item['metadata']['name']} is given back: {told[-1]}")
+            say(f"{leaving[-1]} is given back: {told[-1]}")
         elif over(item, now):
             _stop(run, space)
             told.append(f"{run}: over its limit, told to stop")
             say(told[-1])
     # Only now is anything waited for: a machine that does not end keeps no other.
-    for item in leaving:
+    for name in leaving:
         try:
-            delete(kind, item)
+            wait_until_gone(kind, name)
         except UserError as error:
             stuck.append(str(error))
     if stuck:

@@ -14,7 +14,7 @@ from steps.common.resolved import Hardware, Resolved, Rung
 from steps.provision import attempts, holder
 from steps.provision.attempts import Attempt, Stage
 from steps.provision.causes import FINAL, Cause, classify, next_step
-from steps.provision.karpenter.claims import Claims, said_of_pod
+from steps.provision.karpenter.claims import Claims
 from steps.provision.karpenter.pool import TAINT, in_its_place, node_pool
 from steps.provision.limits import until
 from steps.provision.placement import placement, tolerations
@@ -156,7 +156,7 @@ def _failure(claims: Claims, claim: dict[str, Any] | None, name: str, started: f
     if ready.get("status") == "False":
         return Cause.CONFIGURATION, f"{ready.get('reason', '')}: {ready.get('message', '')}"
     # What is said of the pod counts while nothing was asked for; then its node is under way, and fills the pool's limits.
-    of_pod = [] if claim else said_of_pod(name, cluster.namespace())
+    of_pod = [] if claim else _said_of_pod(name)
     told = claims.failures(started) + [text for text in (of_our_pool(text, claims.pool) for text in of_pod) if text]
     known = [(classify(text), text) for text in told]
     # What is most specific first: a quota is told as a lack of capacity too.
@@ -169,15 +169,23 @@ def _failure(claims: Claims, claim: dict[str, Any] | None, name: str, started: f
     return None
 
 
+def _said_of_pod(name: str) -> list[str]:
+    """Return why Karpenter brings no node for a pod, in its own words; the scheduler's are not asked for."""
+    return [
+        str(event.message)
+        for event in holder.said(name)
+        if event.reason == "FailedScheduling"
+        and "karpenter" in ((event.source and event.source.component) or event.reporting_component or "")
+    ]
+
+
 def of_our_pool(text: str, pool: str) -> str:
     """Return the part of Karpenter's answer to a pod that is not about other pools, which the pod did not ask.
 
     A pool that is not the pod's is told of by what it lacks all the same: another run's pool, which has its one node, by its
     limits.
     """
-    return "; ".join(
-        part for part in text.split("; ") if "key karpenter.sh/nodepool" not in part and _is_of(part, pool)
-    )
+    return "; ".join(part for part in text.split("; ") if f"key {POOL_LABEL}" not in part and _is_of(part, pool))
 
 
 def _is_of(part: str, pool: str) -> bool:

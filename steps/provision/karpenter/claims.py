@@ -106,16 +106,3 @@ def _events(pool: str) -> list[tuple[tuple[str, int], str]]:
         if ours:
             told.append(((event.metadata.uid, event.count or 1), f"{event.reason}: {event.message}"))
     return told
-
-
-def said_of_pod(name: str, namespace: str) -> list[str]:
-    """Return why Karpenter brings no node for a pod, in its own words; the scheduler's are not asked for."""
-    with kubernetes.in_one_line():
-        selector = f"involvedObject.kind=Pod,involvedObject.name={name}"
-        found = kubernetes.core().list_namespaced_event(namespace, field_selector=selector).items
-    return [
-        str(event.message)
-        for event in found
-        if event.reason == "FailedScheduling"
-        and "karpenter" in ((event.source and event.source.component) or event.reporting_component or "")
-    ]
