@@ -38,12 +38,16 @@ def images() -> None:
     build = CLUSTER_TOOLS / "image"
     if not build.exists() or os.environ.get("FINELINE_TEST_IMAGES") == "loaded":
         return
-    here = Path(__file__).parent
-    subprocess.run([build, MLFLOW, here / "mlflow", "--layers"], check=True, capture_output=True, timeout=1200)
+    _build(MLFLOW, Path(__file__).parent / "mlflow")
     for name in IMAGES:
-        options = ["-f", ROOT / "images" / "Dockerfile", "--build-arg", f"CLASS={name}", "--layers"]
-        command = [build, f"fineline-{name}:0.1.0", ROOT, *options]
-        subprocess.run(command, check=True, capture_output=True, timeout=2400)
+        dockerfile = str(ROOT / "images" / "Dockerfile")
+        _build(f"fineline-{name}:0.1.0", ROOT, "-f", dockerfile, "--build-arg", f"CLASS={name}")
+
+
+def _build(image: str, context: Path, *options: str) -> None:
+    command = [CLUSTER_TOOLS / "image", image, context, *options, "--layers"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=2400)
+    assert done.returncode == 0, f"{image} could not be built:\n{done.stderr[-3000:]}"
 
 
 @pytest.fixture(scope="session")
