@@ -23,9 +23,10 @@ MIB = 1 << 20
 class GpuPreset(BaseModel):
     """An instance type."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     instance_type: str
+    cloud: Cloud | None = Field(default=None, description="whose; in a file of the user's own alone")
     gpu: str
     gpus: int = Field(gt=0)
     gpu_mib: int = Field(gt=0, description="memory of one GPU, as Karpenter labels it")
@@ -89,10 +90,22 @@ def gpu_presets(cloud: Cloud, own: Path | None = None) -> list[GpuPreset]:
     Raises:
         GpuFileError: the user's file cannot be used.
     """
-    added = list(_read(own.name, _text(own))) if own else []
-    known = _read(f"{cloud}.csv", resources.files("presets").joinpath("gpus", f"{cloud}.csv").read_text())
+    added = [preset for preset in _read(own.name, _text(own)) if cloud in _clouds(preset)] if own else []
     named = {preset.instance_type for preset in added}
-    return [*added, *(preset for preset in known if preset.instance_type not in named)]
+    return [*added, *(preset for preset in _shipped(cloud) if preset.instance_type not in named)]
+
+
+@cache
+def _shipped(cloud: Cloud) -> list[GpuPreset]:
+    return list(_read(f"{cloud}.csv", resources.files("presets").joinpath("gpus", f"{cloud}.csv").read_text()))
+
+
+def _clouds(preset: GpuPreset) -> list[Cloud]:
+    """Return whose a row of the user's is: the cloud it says, that which has a type of the name, else any."""
+    if preset.cloud:
+        return [preset.cloud]
+    known = [cloud for cloud in CLOUDS if any(one.instance_type == preset.instance_type for one in _shipped(cloud))]
+    return known or list(CLOUDS)
 
 
 @cache

@@ -83,6 +83,7 @@ class Candidate:
     setup: Setup | None  # None: it does not fit
     why_not: str  # where it does not
     minutes: dict[str, float] = field(default_factory=dict)
+    sold_out: bool = False
 
     @cached_property
     def billed_minutes(self) -> float:
@@ -132,9 +133,9 @@ def candidates(job: Job, presets: Iterable[GpuPreset], capacities: Iterable[Capa
     What has no price stands behind what has one, what does not fit at the end.
     """
     found: list[Candidate] = []
-    known: dict[tuple[str, int, int], list[Setup]] = {}
+    known: dict[tuple[str, int, int, float | None], list[Setup]] = {}
     for preset in presets:
-        key = (preset.gpu, preset.gpu_mib, preset.gpus)
+        key = (preset.gpu, preset.gpu_mib, preset.gpus, preset.memory_gib)
         if key not in known:
             known[key] = setups(job, preset)
         for capacity in capacities:
@@ -149,12 +150,21 @@ def _of(job: Job, preset: GpuPreset, capacity: Capacity, ways: list[Setup]) -> l
         return [
             Candidate(preset, capacity, price, available, setup, "", _minutes(job, preset, setup)) for setup in ways
         ]
-    why = preset.why_unfit or (
-        f"there is none {'on spot' if capacity == 'spot' else 'on demand'} just now"
-        if ways
-        else f"it takes {least_bytes(job) / GIB:.1f} GiB of a GPU and {max(0.0, available) / GIB:.1f} GiB are there"
-    )
-    return [Candidate(preset, capacity, price, available, None, why)]
+    sold_out = f"there is none {'on spot' if capacity == 'spot' else 'on demand'} just now" if ways else ""
+    why = preset.why_unfit or sold_out or _too_small(job, preset)
+    return [Candidate(preset, capacity, price, available, None, why, sold_out=bool(sold_out and not preset.why_unfit))]
+
+
+def _too_small(job: Job, preset: GpuPreset) -> str:
+    """Return which memory of a type is too small, the GPU's or the node's own, and by how much."""
+    available = max(0.0, available_bytes(preset))
+    ways = [setup for setup in _ways(job, preset, "one", 1) if setup.memory_bytes <= available]
+    if not ways or not preset.memory_gib:
+        return f"it takes {least_bytes(job) / GIB:.1f} GiB of a GPU and {available / GIB:.1f} GiB are there"
+    least, there = min(host_bytes(job, setup) for setup in ways), HOST_SHARE * preset.memory_gib * GIB
+    if least <= there:
+        return f"in bf16, as it is evaluated, it takes more of a GPU than the {available / GIB:.1f} GiB that are there"
+    return f"it takes {least / GIB:.1f} GiB of the node's own memory and {there / GIB:.1f} GiB are there for pods"
 
 
 def _order(one: Candidate) -> tuple[bool, bool, float, float, str]:

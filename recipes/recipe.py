@@ -11,9 +11,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,48}[a-z0-9])?$")]
 
 
 class Part(BaseModel):
-    """A part of the recipe: unknown keys are refused."""
+    """A part of the recipe: unknown keys are refused, and numbers that are none."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Data(Part):
@@ -124,7 +124,10 @@ class Compute(Part):
         default="", description="Name of Karpenter's NodeClass. Empty: the one that is there, or the one named default."
     )
     wait_minutes: float = Field(
-        default=15, gt=0, description="Longest wait for a node of one instance type; then the next one is tried."
+        default=15,
+        gt=0,
+        le=120,
+        description="Longest wait for a node of one instance type; then the next one is tried.",
     )
     idle_minutes: float = Field(
         default=30, gt=0, description="A tuning that has taken no step for so long is ended: its GPU computes nothing."

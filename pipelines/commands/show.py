@@ -39,7 +39,7 @@ def gpus(*, as_json: bool) -> int:
     """List the instance types with GPUs, each cloud's by their price."""
     found = [(cloud, preset) for cloud in CLOUDS for preset in instance_types.of_cloud(cloud)]
     if as_json:
-        print(json.dumps([{"cloud": cloud, **preset.model_dump()} for cloud, preset in found], indent=2))
+        print(json.dumps([preset.model_dump() | {"cloud": cloud} for cloud, preset in found], indent=2))
         return 0
     for cloud in CLOUDS:
         listed = sorted((p for c, p in found if c == cloud), key=lambda p: (p.on_demand is None, p.on_demand or 0))

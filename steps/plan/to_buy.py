@@ -106,18 +106,24 @@ def _worst(recipe: Recipe, one: Candidate) -> float:
 
 
 def _ladder(recipe: Recipe, fitting: list[Candidate]) -> list[Candidate]:
-    """Return them in the order of the recipe's own list where there is one, else the cheapest first; with `spot-first`
-    each type on spot stands right before the same on demand.
-    """
-    if recipe.compute.capacity == "spot-first":
-        on_demand = [one for one in fitting if one.capacity == "on-demand"] or fitting
-        twins = {(one.preset.instance_type, one.setup): one for one in fitting if one.capacity == "spot"}
-        pairs = [[twins.get((one.preset.instance_type, one.setup)), one] for one in on_demand]
-        fitting = list(dict.fromkeys(one for pair in pairs for one in pair if one))
-    return fitting
+    """Return them the cheapest first; with `spot-first` each type on spot stands right before the same on demand."""
+    if recipe.compute.capacity != "spot-first":
+        return fitting
+    # A type stands where it stands on demand; one that can be had on spot alone, where it stands on spot.
+    place: dict[str, int] = {}
+    for number, one in enumerate(fitting):
+        if one.capacity == "on-demand" or one.preset.instance_type not in place:
+            place[one.preset.instance_type] = number
+    return sorted(fitting, key=lambda one: (place[one.preset.instance_type], one.capacity == "on-demand"))
 
 
 def _nothing_fits(recipe: Recipe, job: Job, found: list[Candidate], considered: list[GpuPreset]) -> str:
+    if gone := [one for one in found if one.sold_out]:
+        types = ", ".join(dict.fromkeys(one.preset.instance_type for one in gone[:3]))
+        return (
+            f"model {recipe.model}: of the instance types that it fits ({types}) {gone[0].why_not}; "
+            "allow more in compute.instance_types, or compute.capacity=spot-first, or try again in some hours"
+        )
     split = [one for one in found if one.setup]
     if split:
         how = f"{split[0].preset.instance_type} would have to share it among its {split[0].preset.gpus} GPUs"

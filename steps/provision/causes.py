@@ -16,6 +16,7 @@ class Cause(StrEnum):
 
     QUOTA = "quota"  # the account may have no more of it
     CAPACITY = "capacity"  # the cloud has none left: another type, zone or hour will do
+    SIZE = "size"  # it is smaller than its preset says, for what the pods ask for
     CONFIGURATION = "configuration"  # NodeClass, subnets, rights: no other type will do better
     DRIVER = "driver"  # the node is there and offers no GPU
     REGISTRATION = "registration"  # the machine was bought and has not joined the cluster
@@ -24,11 +25,16 @@ class Cause(StrEnum):
 
 # With these every other instance type fails too.
 FINAL = (Cause.CONFIGURATION, Cause.DRIVER)
+# By what an instance type's name begins with.
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/using-spot-limits.html
 AWS_QUOTAS = {
-    ("g", "on-demand"): "Running On-Demand G and VT instances",
-    ("p", "on-demand"): "Running On-Demand P instances",
-    ("g", "spot"): "All G and VT Spot Instance Requests",
-    ("p", "spot"): "All P Spot Instance Requests",
+    "on-demand": {"g": "Running On-Demand G and VT instances", "p": "Running On-Demand P instances"},
+    "spot": {
+        "g": "All G and VT Spot Instance Requests",
+        "p5": "All P5 Spot Instance Requests",
+        "p4": "All P4, P3 and P2 Spot Instance Requests",
+        "p3": "All P4, P3 and P2 Spot Instance Requests",
+    },
 }
 QUOTA_PAGES = {
     "aws": "https://{region}.console.aws.amazon.com/servicequotas/home/services/ec2/quotas",
@@ -67,6 +73,8 @@ def next_step(cause: Cause, rung: Rung, cloud: str, region: str) -> str:
             if rung.capacity == "on-demand"
             else "set compute.capacity=spot-first, or allow more in compute.instance_types"
         )
+    if cause is Cause.SIZE:
+        return "leave it out of compute.instance_types, or write its memory_gib in a file, see FINELINE_GPU_PRESETS"
     if cause is Cause.CONFIGURATION:
         return (
             "mend what it names in the NodeClass or in the rights of Karpenter; no other instance type would do better"
@@ -80,8 +88,7 @@ def next_step(cause: Cause, rung: Rung, cloud: str, region: str) -> str:
 
 def _quota(rung: Rung, cloud: str) -> str:
     if cloud == "aws":
-        family = rung.instance_type[:1]
-        return f"the quota '{AWS_QUOTAS.get((family, rung.capacity), 'of ' + rung.instance_type)}'"
+        return f"the quota '{_aws_quota(rung)}'"
     if cloud == "azure":
         # Standard_NC24ads_A100_v4 is of the family NCADS_A100_v4; on spot all families share one quota.
         name = re.sub(r"^Standard_([A-Z]+)\d+([a-z]*)", lambda m: m[1] + m[2].upper(), rung.instance_type)
@@ -91,6 +98,14 @@ def _quota(rung: Rung, cloud: str) -> str:
         gpu = rung.accelerator.removeprefix("nvidia-").removeprefix("tesla-").replace("-", "_").upper()
         return f"the quota '{'PREEMPTIBLE_' if rung.capacity == 'spot' else ''}NVIDIA_{gpu}_GPUS'"
     return "the quota that it names"
+
+
+def _aws_quota(rung: Rung) -> str:
+    known = AWS_QUOTAS[rung.capacity]
+    return next(
+        (name for start, name in known.items() if rung.instance_type.startswith(start)),
+        f"of {rung.instance_type} {rung.capacity}",
+    )
 
 
 def _amount(rung: Rung, cloud: str) -> str:

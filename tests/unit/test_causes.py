@@ -45,9 +45,22 @@ SAID = [
     (Cause.CAPACITY, "Failed to schedule pod, nodepool requirements filtered out all available instance types"),
     (Cause.CONFIGURATION, "Failed to schedule pod, all available instance types exceed limits for nodepool"),
     (
-        Cause.CONFIGURATION,
+        Cause.SIZE,
         "Failed to schedule pod, no instance type has enough resources, requirements=node.kubernetes.io/instance-type In",
     ),
+    (
+        Cause.SIZE,
+        "no instance type which met the scheduling requirements and the required offering had the required resources",
+    ),
+    (
+        Cause.CAPACITY,
+        "no instance type met the scheduling requirements or had enough resources or had a required offering",
+    ),
+    (
+        Cause.CAPACITY,
+        "Failed to schedule pod, no instance type met all requirements, requirements=karpenter.sh/nodepool",
+    ),
+    (Cause.CONFIGURATION, 'all available instance types exceed limits for nodepool: "fineline-a"'),
     (
         Cause.CONFIGURATION,
         "InsufficientCapacityError: NodeClaim a-1 event: resolving node class from nodeclaim, ec2nodeclasses "
@@ -95,8 +108,15 @@ def a_rung(kind: str, capacity: str = "on-demand", vcpus: int = 48, accelerator:
             a_rung("p5.48xlarge", "spot", 192),
             "aws",
             "us-east-1",
-            "'All P Spot Instance Requests' in us-east-1 by 192 vCPUs",
+            "'All P5 Spot Instance Requests' in us-east-1 by 192 vCPUs",
         ),
+        (
+            a_rung("p4d.24xlarge", "spot", 96),
+            "aws",
+            "us-east-1",
+            "'All P4, P3 and P2 Spot Instance Requests' in us-east-1 by 96 vCPUs",
+        ),
+        (a_rung("p6-b200.48xlarge", "spot", 192), "aws", "us-east-1", "'of p6-b200.48xlarge spot'"),
         (
             a_rung("Standard_NC24ads_A100_v4", vcpus=24),
             "azure",

@@ -1,5 +1,6 @@
 """What a run would take on each instance type, and in which order they are tried."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -189,3 +190,30 @@ def test_a_rung_says_what_the_steps_need() -> None:
     assert first.cost == pytest.approx(chosen.chosen[0].cost, abs=0.01)
     assert first.host_bytes >= 8 * GIB
     assert first.name == "g6e.xlarge on-demand"
+
+
+def test_a_small_host_makes_no_larger_one_of_the_same_gpu_unfit() -> None:
+    heavy = job("phi-3-medium-128k-instruct", longest_row=16384, batch_tokens=16384)
+    found = {one.preset.instance_type: one for one in candidates(heavy, gpu_presets("aws"), ["on-demand"])}
+    assert not found["g5.xlarge"].setup
+    assert re.fullmatch(
+        r"it takes \d+\.\d GiB of the node's own memory and 13\.6 GiB are there for pods", found["g5.xlarge"].why_not
+    )
+    assert found["g5.4xlarge"].setup
+
+
+def test_what_is_sold_out_on_demand_is_still_asked_for_on_spot() -> None:
+    sold_out = [kind("g6.xlarge").model_copy(update={"sold_out": ("on-demand",)}), kind("g6e.xlarge")]
+    chosen = offered("llama-3.1-8b-instruct", presets=sold_out, capacity="spot-first").chosen
+    asked = [(one.preset.instance_type, one.capacity) for one in chosen]
+    assert sorted(asked) == [("g6.xlarge", "spot"), ("g6e.xlarge", "on-demand"), ("g6e.xlarge", "spot")]
+    assert asked.index(("g6e.xlarge", "spot")) + 1 == asked.index(("g6e.xlarge", "on-demand"))
+
+
+def test_where_all_that_fits_is_sold_out_that_is_said_and_not_the_rows() -> None:
+    none_left = [kind("g6.xlarge").model_copy(update={"sold_out": ("on-demand", "spot")}), kind("g4dn.xlarge")]
+    with pytest.raises(
+        UserError, match=r"of the instance types that it fits \(g6\.xlarge\) there is none on demand"
+    ) as told:
+        offered("llama-3.1-8b-instruct", presets=none_left)
+    assert "max_tokens" not in str(told.value)

@@ -174,6 +174,8 @@ def test_a_file_of_the_users_own_adds_types_and_changes_prices(tmp_path: Path) -
     [
         ("instance_type,gpu,gpus,gpu_mib\na,L4,one,1\n", "mine.csv:2: gpus: "),
         ("instance_type,gpu,gpus\n\n# x\na,L4,1\n", "mine.csv:4: gpu_mib: field required"),
+        ("instance_type,gpu,gpus,gpu_mib,on_demand\na,L4,1,1,inf\n", "mine.csv:2: on_demand: input should be a finite"),
+        ("instance_type,cloud,gpu,gpus,gpu_mib\na,ibm,L4,1,1\n", "mine.csv:2: cloud: input should be 'aws'"),
         ("instance_type,gpu,gpus,gpu_mib,prise\na,L4,1,1,2\n", "mine.csv:2: prise: .*the columns are instance_type"),
     ],
 )
@@ -189,3 +191,15 @@ def test_a_file_of_the_users_own_that_is_wrong_is_one_line(tmp_path: Path, text:
 def test_an_instance_type_may_leave_out_what_is_not_known() -> None:
     preset = GpuPreset.model_validate({"instance_type": "a", "gpu": "X", "gpus": "1", "gpu_mib": "1000", "spot": ""})
     assert (preset.spot, preset.compute_capability, preset.why_unfit) == (None, None, "")
+
+
+def test_a_row_of_ones_own_is_of_the_cloud_that_it_says_or_that_has_the_type(tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text(
+        "instance_type,cloud,gpu,gpus,gpu_mib,on_demand\n"
+        "g6.xlarge,,L4,1,23034,0.5\nlab-1,azure,L4,1,23034,0\nlab-2,,L4,1,23034,0\n"
+    )
+    added = {
+        cloud: [one.instance_type for one in gpu_presets(cloud, file) if one.on_demand in (0, 0.5)] for cloud in CLOUDS
+    }
+    assert added == {"aws": ["g6.xlarge", "lab-2"], "azure": ["lab-1", "lab-2"], "gcp": ["lab-2"]}

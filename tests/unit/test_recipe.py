@@ -34,6 +34,7 @@ def test_overrides_win_and_take_every_kind_of_value(tmp_path: Path) -> None:
         (GOOD + "tune: {epoch: 2}", "tune.epoch: unknown key; did you mean 'epochs'?"),
         (GOOD + "tunes: {}", "tunes: unknown key; did you mean 'tune'?"),
         (GOOD + "tune: {epochs: -1}", "tune.epochs: input should be greater than 0, not -1"),
+        (GOOD + "compute: {max_hours: .inf}", "compute.max_hours: input should be a finite number, not inf"),
         (GOOD + "tune: {method: qlara}", "tune.method: input should be 'qlora' or 'lora', not 'qlara'"),
         (
             GOOD + "evaluate: {questions: [{asks: x}]}",
