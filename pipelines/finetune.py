@@ -1,7 +1,7 @@
 """The main job as a Hera WorkflowTemplate: from a base model and a data file to a served, registered, better model.
 
-    plan ─┬─ provision ────────────┬─ tune ─ evaluate ─ register ─ (approve) ─ rollout        on exit: release
-          ├─ pull ─────────────────┤
+    plan ─┬─ provision ────────────┬─ tune ─ evaluate ─┬─ register ─ (approve) ─ rollout        on exit: release
+          ├─ pull ─────────────────┤                   └─ (release-node)
           └─ tokenizer ─ prepare ──┘
 
 Each task is a plain function of `steps/`; here it gets its image, its volumes and its place in the order.
@@ -16,6 +16,7 @@ from pipelines.containers import (
     API_KEY,
     CONTROL_IMAGE,
     PROVISION_ACCOUNT,
+    RELEASE_ACCOUNT,
     ROLLOUT_ACCOUNT,
     TUNE_IMAGE,
     container,
@@ -29,6 +30,7 @@ from steps.prepare.step import prepare
 from steps.provision.step import provision
 from steps.pull.step import pull
 from steps.register.step import register
+from steps.release.node import release_node
 from steps.rollout.step import rollout
 from steps.tune.step import tune
 
@@ -63,12 +65,14 @@ def build() -> WorkflowTemplate:
 def add_main() -> None:
     """Add the DAG of a run, and the templates of its tasks."""
     do_plan = container(plan, CONTROL_IMAGE, hours=1, memory="512Mi", reaches_out=True)
-    do_provision = container(provision, CONTROL_IMAGE, hours=2, memory="128Mi", account=PROVISION_ACCOUNT)
+    # As long as pull, whose end it waits for, and then a wait for each rung of the ladder.
+    do_provision = container(provision, CONTROL_IMAGE, hours=12 + 16, memory="128Mi", account=PROVISION_ACCOUNT)
     do_pull = container(pull, TUNE_IMAGE, hours=12, memory="512Mi", writes_weights=True, reaches_out=True)
     do_prepare = container(prepare, TUNE_IMAGE, hours=6, memory="512Mi")
     # In days of training a spot node may go many times; each time the training goes on from its checkpoint.
     do_tune = container(tune, TUNE_IMAGE, hours=72, memory="2Gi", losses=100, placed=True, environment=TUNE_ENVIRONMENT)
     do_evaluate = container(evaluate, TUNE_IMAGE, hours=12, memory="1Gi", placed=True, artifacts=[REPORT])
+    do_release_node = container(release_node, CONTROL_IMAGE, hours=1, memory="128Mi", account=RELEASE_ACCOUNT)
     do_register = container(register, CONTROL_IMAGE, hours=1, memory="256Mi")
     do_rollout = container(
         rollout, CONTROL_IMAGE, hours=2, memory="256Mi", account=ROLLOUT_ACCOUNT, environment=API_KEY
@@ -95,6 +99,12 @@ def add_main() -> None:
         tuned = do_tune(name="tune", arguments=given)
         adapter = {"adapter_folder": tuned.get_parameter("adapter_folder")}
         judged = do_evaluate(name="evaluate", arguments={**given, **adapter})
+        # Register, an approval and the rollout need no GPU. Where the gate refuses, the exit handler comes at once.
+        released = do_release_node(
+            name="release-node",
+            arguments={"run": "{{workflow.name}}"},
+            when=f"{planned.get_parameter('buys').value} == true",
+        )
         to_serve = {
             **resolved,
             **adapter,
@@ -119,7 +129,8 @@ def add_main() -> None:
         )
         planned >> [ready, pulled, tokenizer]
         tokenizer >> prepared
-        [ready, pulled, prepared] >> tuned >> judged >> registered >> approved >> served
+        [ready, pulled, prepared] >> tuned >> judged >> [registered, released]
+        registered >> approved >> served
 
 
 def _approval() -> Any:

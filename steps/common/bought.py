@@ -1,42 +1,21 @@
-"""What a run has bought: the object that asks for its nodes, named and labelled after it, with its price written on it.
+"""What a run has bought: the object that asks for its nodes, named and labelled after it, with its account written on it.
 
 Such an object belongs to no namespace. Its owner is the namespace of the run all the same: when that is deleted,
 Kubernetes deletes the object, and whoever brought the nodes takes them back.
 """
 
 import hashlib
-from dataclasses import dataclass
 from typing import Any
 
-from steps.common import kubernetes, settings
-from steps.common.kinds import CLASSES, POOLS, Kind
-from steps.common.resolved import Rung
+from steps.common import gpu_nodes, kubernetes, settings
+from steps.common.kinds import CLAIMS, CLASS_LABEL, CLASSES, POOL_LABEL, POOLS, Kind, condition, created
+from steps.common.purchase import Purchase, There
 
 RUN_LABEL, NAMESPACE_LABEL = "fineline.dev/run", "fineline.dev/namespace"
-SINCE, TYPE, GPUS, PRICE, UNTIL = (
-    "fineline.dev/bought-at",
-    "fineline.dev/instance-type",
-    "fineline.dev/gpus",
-    "fineline.dev/dollars-an-hour",
-    "fineline.dev/until",
-)
+ACCOUNT = "fineline.dev/bought"  # the annotation, as JSON
+CAPACITY_LABEL, SPOT_LABEL = "karpenter.sh/capacity-type", "cloud.google.com/gke-spot"
 LONGEST_RUN_NAME = 40
 KINDS = {"karpenter": POOLS, "compute-class": CLASSES}  # by who brings the nodes
-
-
-@dataclass(frozen=True)
-class Bought:
-    """A run's node, and what it has cost up to now."""
-
-    instance_type: str
-    gpus: int
-    price: float | None  # US dollars an hour
-    hours: float
-
-    @property
-    def cost(self) -> float | None:
-        """US dollars."""
-        return None if self.price is None else self.price * self.hours
 
 
 def name_of(run: str, namespace: str) -> str:
@@ -56,30 +35,63 @@ def metadata(run: str, namespace: str) -> dict[str, Any]:
     }
 
 
-def note(rung: Rung, since: float, until: float) -> dict[str, str]:
-    """Return the annotations that tell what was bought.
-
-    Args:
-        rung: what it is.
-        since: when it was there, in seconds since 1970.
-        until: when a limit of the recipe is reached; 0: never.
-    """
-    price = "" if rung.price is None else f"{rung.price:g}"
-    kind = {TYPE: rung.instance_type, GPUS: str(rung.node_gpus), PRICE: price}
-    return {SINCE: f"{since:.0f}", UNTIL: f"{until:.0f}", **kind}
+def ask(kind: Kind, body: dict[str, Any], wanted: Purchase) -> None:
+    """Create or change a run's object; what may be bought is written on it once."""
+    kind.apply(body)
+    name = body["metadata"]["name"]
+    item = kind.get(name)
+    if item and _read(item) is None:
+        kind.annotate(name, {ACCOUNT: wanted.model_dump_json()})
 
 
-def read(item: dict[str, Any], now: float) -> Bought | None:
-    """Return what an object has cost until `now`, or None where no node has come of it."""
-    told = item["metadata"].get("annotations") or {}
-    if SINCE not in told:
+def noted(kind: Kind, name: str, now: float) -> Purchase | None:
+    """Write on a run's object which machines are there, and return what it has bought; None where there is no such object."""
+    item = kind.get(name)
+    purchase = _read(item) if item else None
+    if purchase is None:
         return None
-    price = float(told[PRICE]) if told.get(PRICE) else None
-    hours = max(0.0, now - float(told[SINCE])) / 3600
-    return Bought(told.get(TYPE, ""), int(told.get(GPUS, "0")), price, hours)
+    found = purchase.seen(machines(kind, name), now)
+    if found != purchase:
+        kind.annotate(name, {ACCOUNT: found.model_dump_json()})
+    return found
 
 
-def kind() -> Kind | None:
-    """Return the kind of what this namespace's runs ask for nodes with; None where they buy none."""
-    found = KINDS.get(settings.compute_provider())
-    return found if found and found.served else None
+def machines(kind: Kind, name: str) -> list[There]:
+    """Return the machines that were brought for a run's object, also those that have not joined the cluster."""
+    if kind == POOLS:
+        claims = CLAIMS.list(f"{POOL_LABEL}={name}")
+        launched = [one for one in claims if condition(one, "Launched").get("status") == "True"]
+        return [_there(one, one["metadata"]["labels"].get(CAPACITY_LABEL, "")) for one in launched]
+    with kubernetes.in_one_line():
+        nodes = kubernetes.core().list_node(label_selector=f"{CLASS_LABEL}={name}").items
+    found = [kubernetes.as_data(node) for node in nodes]
+    return [_there(one, "spot" if SPOT_LABEL in one["metadata"]["labels"] else "on-demand") for one in found]
+
+
+def _there(item: dict[str, Any], capacity: str) -> There:
+    kind = item["metadata"]["labels"].get(gpu_nodes.TYPE_LABEL, "")
+    return There(item["metadata"]["name"], kind, capacity, created(item))
+
+
+def _read(item: dict[str, Any]) -> Purchase | None:
+    told = (item["metadata"].get("annotations") or {}).get(ACCOUNT)
+    return Purchase.model_validate_json(told) if told else None
+
+
+def kinds() -> list[Kind]:
+    """Return the kinds of what this namespace's runs ask for nodes with.
+
+    That which the setting names, and, since it may have been changed while something was bought, every other that the
+    cluster serves and the account may read.
+    """
+    found = []
+    for provider, kind in KINDS.items():
+        if not kind.served:
+            continue
+        if provider != settings.compute_provider():
+            try:
+                kind.list(f"{NAMESPACE_LABEL}=none")
+            except kubernetes.ForbiddenError:
+                continue
+        found.append(kind)
+    return found

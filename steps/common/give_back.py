@@ -1,9 +1,8 @@
-"""Gives back what a run has bought: by its exit handler, and by the reaper where that never came."""
+"""Gives back what a run has bought: after its evaluation, by its exit handler, and by the reaper where neither came."""
 
 import time
 
 from steps.common import bought, kubernetes
-from steps.common.bought import Bought
 from steps.common.errors import UserError
 from steps.common.kinds import CLAIMS, POOL_LABEL, POOLS, Kind
 from steps.common.progress import Progress
@@ -11,26 +10,6 @@ from steps.common.progress import Progress
 GONE_SECONDS = 900.0  # for Karpenter to drain and end the machines
 POLL_SECONDS = 2.0
 COMPONENT, HOLDER = "app.kubernetes.io/component", "holder"
-
-
-def give_back(run: str, namespace: str) -> Bought | None:
-    """Delete what asks for the run's nodes and wait until they are gone; nothing, where nothing was bought.
-
-    Returns:
-        What was bought and has cost, or None.
-
-    Raises:
-        UserError: the account may not, or Karpenter has not ended the machines in a quarter of an hour.
-    """
-    delete_holders(run, namespace)
-    kind = bought.kind()
-    item = kind.get(bought.name_of(run, namespace)) if kind else None
-    if kind is None or item is None:
-        return None
-    found, name = bought.read(item, time.time()), item["metadata"]["name"]
-    kind.delete(name)
-    wait_until_gone(kind, name)
-    return found
 
 
 def wait_until_gone(kind: Kind, name: str) -> None:

@@ -23,8 +23,8 @@ class Kind:
 
     @property
     def served(self) -> bool:
-        """Tell whether the cluster knows the group."""
-        return self.group in kubernetes.api_groups()
+        """Tell whether the cluster knows the kind: others of its group may be there without it."""
+        return self.group in kubernetes.api_groups() and self.plural in kubernetes.resources(self.group, self.version)
 
     def get(self, name: str) -> dict[str, Any] | None:
         """Return an object, or None."""

@@ -7,6 +7,14 @@ from typing import Any
 
 from steps.common.errors import UserError
 
+# What passes: an API server that restarts, or has too much to do. Each request is made again for about two minutes.
+PASSING = (429, 500, 502, 503, 504)
+TRIES, LONGEST_PAUSE_SECONDS = 8, 30.0
+
+
+class ForbiddenError(UserError):
+    """The account may not do that."""
+
 
 @cache
 def connect() -> None:
@@ -15,7 +23,8 @@ def connect() -> None:
     Raises:
         UserError: there is neither an account nor a kubeconfig.
     """
-    from kubernetes import config
+    from kubernetes import client, config
+    from urllib3 import Retry
 
     try:
         config.load_incluster_config()
@@ -24,6 +33,17 @@ def connect() -> None:
             config.load_kube_config()
         except config.ConfigException as error:
             raise UserError(f"no cluster: {str(error).splitlines()[0].rstrip('.')}") from None
+    configuration = client.Configuration.get_default_copy()
+    # By any method: what is created twice is answered with 409, what is deleted twice with 404, and both are expected.
+    configuration.retries = Retry(
+        total=TRIES,
+        backoff_factor=1,
+        backoff_max=LONGEST_PAUSE_SECONDS,
+        status_forcelist=PASSING,
+        allowed_methods=None,
+        raise_on_status=False,
+    )
+    client.Configuration.set_default(configuration)
 
 
 def core() -> Any:
@@ -42,6 +62,14 @@ def custom() -> Any:
     return client.CustomObjectsApi()
 
 
+def as_data(item: Any) -> dict[str, Any]:
+    """Return an object of the client's as the API has it."""
+    from kubernetes import client
+
+    found: dict[str, Any] = client.ApiClient().sanitize_for_serialization(item)
+    return found
+
+
 @cache
 def api_groups() -> dict[str, str]:
     """Return the API groups that the cluster serves, each with the version that it prefers."""
@@ -53,24 +81,57 @@ def api_groups() -> dict[str, str]:
     return {group.name: group.preferred_version.version for group in found}
 
 
+@cache
+def resources(group: str, version: str) -> frozenset[str]:
+    """Return the plural names of what a version of an API group holds; none where the cluster does not serve it."""
+    from kubernetes import client
+
+    connect()
+    with in_one_line():
+        try:
+            found = client.CustomObjectsApi().get_api_resources(group, version).resources
+        except client.ApiException as error:
+            if error.status == 404:
+                return frozenset()
+            raise
+    return frozenset(one.name for one in found)
+
+
+def leases() -> Any:
+    """Return the client of Leases."""
+    from kubernetes import client
+
+    connect()
+    return client.CoordinationV1Api()
+
+
 @contextmanager
-def in_one_line() -> Iterator[None]:
-    """Turn a refusal by the API server into one line; what is not found stays as it is.
+def in_one_line(*expected: int) -> Iterator[None]:
+    """Turn what the API server refuses, and that it does not answer, into one line; what is not found stays as it is.
+
+    Args:
+        expected: statuses besides 404 that stay as they are.
 
     Raises:
-        UserError: the account may not do that, or what it sent was refused.
+        ForbiddenError: the account may not do that.
+        UserError: what it sent was refused, or the API server has not answered for some minutes.
     """
     import json
 
     from kubernetes.client import ApiException
+    from urllib3.exceptions import HTTPError
 
     try:
         yield
     except ApiException as error:
-        if error.status == 404 or error.status >= 500:
+        if error.status == 404 or error.status in expected:
             raise
         try:
             message = json.loads(error.body)["message"]
         except (ValueError, KeyError, TypeError):
             message = error.reason or str(error)
-        raise UserError(f"the cluster answers: {' '.join(str(message).split())}") from None
+        kind = ForbiddenError if error.status == 403 else UserError
+        raise kind(f"the cluster answers: {' '.join(str(message).split())}") from None
+    except HTTPError as error:
+        reason = getattr(error, "reason", None) or error
+        raise UserError(f"the cluster does not answer: {' '.join(str(reason).split())}") from None

@@ -39,7 +39,7 @@ def provider() -> Provider:
     if not POOLS.served:
         raise UserError("the cluster has no Karpenter (no API group karpenter.sh); install it, or set FINELINE_COMPUTE")
     if set_by_hand := os.environ.get(NODE_CLASS_SETTING, ""):
-        return _set(set_by_hand)
+        return by_hand(set_by_hand, os.environ.get(CLOUD_SETTING, ""))
     there = [one for one in PROVIDERS if one.group in kubernetes.api_groups()]
     if not there:
         raise UserError(
@@ -49,9 +49,13 @@ def provider() -> Provider:
     return there[0]
 
 
-def _set(text: str) -> Provider:
+def by_hand(text: str, cloud: str) -> Provider:
+    """Return the provider that the namespace's settings name.
+
+    Raises:
+        UserError: they do not name it whole.
+    """
     group, _, kind = text.partition("/")
-    cloud = os.environ.get(CLOUD_SETTING, "")
     if not group or not kind or cloud not in CLOUDS:
         raise UserError(
             f"the setting {NODE_CLASS_SETTING} is {text!r} and {CLOUD_SETTING} {cloud!r}; "

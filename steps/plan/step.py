@@ -8,7 +8,7 @@ from hera.workflows.io import Input, Output
 from presets.memory import GIB
 from recipes.read import RecipeError, load
 from recipes.recipe import Recipe
-from steps.common import cluster, tracking
+from steps.common import bought, cluster, tracking
 from steps.common.code import code_version
 from steps.common.errors import UserError
 from steps.common.resolved import Quote, Resolved, ResolvedModel, Tracking
@@ -41,11 +41,12 @@ class PlanInput(Input):
 
 
 class PlanOutput(Output):
-    """The resolved recipe, the base model out of it, the quote in words, and whether there is something to roll out."""
+    """The resolved recipe, the base model out of it, the quote in words, whether a node is bought, and a model rolled out."""
 
     resolved: Resolved
     model: ResolvedModel
     quote: str
+    buys: bool
     serve: bool
 
 
@@ -63,6 +64,7 @@ def plan(input: PlanInput) -> PlanOutput:  # noqa: A002 - the name is Argo's
         resolved=resolved,
         model=resolved.model,
         quote=in_words(resolved.quote),
+        buys=resolved.quote.provider in bought.KINDS,
         serve=resolved.recipe.serve.enabled,
     )
 

@@ -10,7 +10,7 @@ from steps.common import volumes
 from steps.common.files import write_text
 from steps.common.progress import duration
 from steps.common.resolved import Rung
-from steps.provision.causes import Cause
+from steps.provision.causes import FINAL, Cause
 
 FILE = "attempts.json"
 
@@ -53,12 +53,21 @@ def begin(rung: Rung) -> Attempt:
     return Attempt(instance_type=rung.instance_type, capacity=rung.capacity, price=rung.price)
 
 
-def load(run: str) -> list[Attempt]:
-    """Return the attempts that an earlier process of this run's step has made."""
+def load(run: str, ladder: list[Rung]) -> list[Attempt]:
+    """Return the attempts of an earlier process of this run's step that was ended before it came to an end itself.
+
+    One that had tried the whole ladder, or met what no other rung would mend, has failed; now the step is tried anew, and
+    what was sold out may not be.
+    """
     try:
-        return [Attempt.model_validate(one) for one in json.loads(_file(run).read_text())]
+        made = [Attempt.model_validate(one) for one in json.loads(_file(run).read_text())]
     except FileNotFoundError:
         return []
+    failed = [one for one in made if one.cause]
+    given_up = any(one.cause in FINAL for one in failed) or all(
+        any(one.is_of(rung) for one in failed) for rung in ladder
+    )
+    return [] if given_up else made
 
 
 def save(run: str, attempts: list[Attempt]) -> None:

@@ -1,6 +1,7 @@
 """Why a node did not come, and what to do about it, out of what Karpenter and the cloud say."""
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from functools import cache
 from importlib import resources
@@ -47,6 +48,15 @@ DEVICE_PLUGIN = "https://github.com/NVIDIA/k8s-device-plugin#quick-start"
 def classify(text: str) -> Cause:
     """Return what kind of failure a message tells of."""
     return next((cause for cause, pattern in _patterns() if pattern.search(text)), Cause.UNKNOWN)
+
+
+def weightiest(texts: Iterable[str]) -> tuple[Cause, str] | None:
+    """Return the failure that is most specific among messages, or None: a quota is told as a lack of capacity too."""
+    known = [(classify(text), text) for text in texts]
+    for cause in (Cause.QUOTA, Cause.CONFIGURATION, Cause.SIZE, Cause.CAPACITY):
+        if text := next((text for found, text in known if found is cause), ""):
+            return cause, " ".join(text.split())
+    return None
 
 
 @cache

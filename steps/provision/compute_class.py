@@ -6,21 +6,21 @@ https://cloud.google.com/kubernetes-engine/docs/reference/crds/computeclass
 import time
 from typing import Any
 
-from steps.common import bought, cluster, gpu_nodes, kubernetes
+from steps.common import bought, cluster
 from steps.common.errors import UserError
-from steps.common.give_back import delete_holders
 from steps.common.kinds import CLASS_LABEL, CLASSES
 from steps.common.progress import say
+from steps.common.purchase import There, wanted
 from steps.common.resolved import Hardware, Resolved, Rung
-from steps.provision import attempts, holder
+from steps.provision import attempts
 from steps.provision.attempts import Attempt
-from steps.provision.causes import classify, next_step
-from steps.provision.limits import until
-from steps.provision.placement import placement, tolerations
+from steps.provision.causes import Cause, next_step, weightiest
+from steps.provision.holder import Holder
+from steps.provision.placement import in_its_place, placement, tolerations
 
-SPOT_LABEL = "cloud.google.com/gke-spot"
 # What the autoscaler says of a pod for which it brings no node.
 SAID = ("NotTriggerScaleUp", "FailedScaleUp")
+KEEPER_BYTES = 16 << 20
 
 
 def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
@@ -34,29 +34,42 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
     """
     quote, compute = resolved.quote, resolved.recipe.compute
     if not CLASSES.served:
-        raise UserError("the cluster has no ComputeClass (no API group cloud.google.com); it takes GKE 1.30.3 or later")
+        raise UserError("the cluster has no ComputeClass (of cloud.google.com); it takes GKE 1.30.3 or later")
     first, name = quote.first, bought.name_of(run, cluster.namespace())
-    CLASSES.apply(compute_class(run, quote.ladder))
+    account = wanted(compute, quote.ladder)
+    bought.ask(CLASSES, compute_class(run, quote.ladder), account)
     where = {"nodeSelector": {CLASS_LABEL: name}, "tolerations": tolerations()}
-    attempt, started = attempts.begin(first), time.time()
-    holder.create(name, run, first, where)
-    node = holder.wait(name, attempt, "GKE's autoscaler", compute.wait_minutes * 60 * len(quote.ladder))
+    attempt, holder = attempts.begin(first), Holder.of(name, run, first, where)
+    holder.create()
+    # An Event is kept for an hour, and what GKE says last is not what tells most.
+    heard: dict[str, None] = {}
+    node = holder.wait(
+        attempt,
+        "GKE's autoscaler",
+        compute.wait_minutes * 60 * len(quote.ladder),
+        lambda: heard.update(dict.fromkeys(_said(holder))),
+    )
     if not node:
-        said = _said(name)
-        attempt.reason = said or f"waited for {attempt.seconds / 60:.0f} min, and nothing was heard of it"
-        attempt.cause = classify(said)
+        otherwise = (
+            " ".join(list(heard)[-1:]) or f"waited for {attempt.seconds / 60:.0f} min, and nothing was heard of it"
+        )
+        attempt.cause, attempt.reason = weightiest(heard) or (Cause.UNKNOWN, otherwise)
         attempts.save(run, [attempt])
         raise UserError(
             f"GKE brought no node: {attempt.cause}: {attempt.reason}; {next_step(attempt.cause, first, 'gcp', '')}"
         )
-    rung = _rung(node, quote.ladder)
+    there = next(one for one in bought.machines(CLASSES, name) if one.name == node)
+    rung = _rung(there, quote.ladder)
     attempt.instance_type, attempt.capacity, attempt.price = rung.instance_type, rung.capacity, rung.price
     attempts.save(run, [attempt])
     say(attempt.in_words())
-    ends = until(compute, rung, started)
-    CLASSES.annotate(name, bought.note(rung, time.time(), ends))
-    delete_holders(run, cluster.namespace())
-    hardware = Hardware(rung=rung, node=node, since=started, until=ends)
+    # What could take its place from now on; and a pod that keeps the node, empty as it is until the training comes.
+    bought.ask(CLASSES, compute_class(run, in_its_place(rung, quote.ladder)), account)
+    Holder(f"{name}-keeps", run, 0, KEEPER_BYTES, where).create()
+    now = time.time()
+    purchase = bought.noted(CLASSES, name, now)
+    ends = purchase.until(now) if purchase else 0.0
+    hardware = Hardware(rung=rung, node=node, since=there.since, until=ends)
     return hardware, placement(rung, selector={CLASS_LABEL: name}), [attempt]
 
 
@@ -81,15 +94,11 @@ def compute_class(run: str, ladder: list[Rung]) -> dict[str, Any]:
     }
 
 
-def _said(name: str) -> str:
-    told = [event for event in holder.said(name) if event.reason in SAID]
-    return " ".join(str(told[-1].message).split()) if told else ""
+def _said(holder: Holder) -> list[str]:
+    return [" ".join(str(event.message).split()) for event in holder.said() if event.reason in SAID]
 
 
-def _rung(node: str, ladder: list[Rung]) -> Rung:
-    """Return the rung that the node is of."""
-    with kubernetes.in_one_line():
-        labels = kubernetes.core().read_node(node).metadata.labels or {}
-    capacity = "spot" if labels.get(SPOT_LABEL) == "true" else "on-demand"
-    kind = labels.get(gpu_nodes.TYPE_LABEL)
-    return next((rung for rung in ladder if (rung.instance_type, rung.capacity) == (kind, capacity)), ladder[0])
+def _rung(there: There, ladder: list[Rung]) -> Rung:
+    """Return the rung that a machine is of."""
+    kind = (there.instance_type, there.capacity)
+    return next((rung for rung in ladder if (rung.instance_type, rung.capacity) == kind), ladder[0])

@@ -17,5 +17,5 @@ def this_machine(resolved: Resolved) -> tuple[Hardware, str, list[Attempt]]:
     say(f"this machine: {device.count} x {device.name}, {device.memory_bytes / (1 << 30):.0f} GiB")
     now = time.time()
     rung = rung.model_copy(update={"device": device})
-    ends = until(resolved.recipe.compute, rung, now)
+    ends = until(resolved.recipe.compute, now)
     return Hardware(rung=rung, node=platform.node(), since=now, until=ends), placement(rung), []

@@ -9,9 +9,10 @@ from steps.common.errors import UserError
 from steps.common.give_back import delete_holders
 from steps.common.progress import say
 from steps.common.resolved import Hardware, Resolved, Rung
-from steps.provision import attempts, holder
+from steps.provision import attempts
 from steps.provision.attempts import Attempt
 from steps.provision.causes import Cause
+from steps.provision.holder import Holder
 from steps.provision.limits import until
 from steps.provision.placement import placement, tolerations
 
@@ -31,19 +32,19 @@ def wait_for_node(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Att
         attempt = attempts.begin(rung)
         made.append(attempt)
         where = {"affinity": _affinity(rung), "tolerations": tolerations()}
-        name = f"{bought.name_of(run, cluster.namespace())}-{number}"
-        holder.create(name, run, rung, where)
-        node = holder.wait(name, attempt, f"a free {rung.instance_type}", compute.wait_minutes * 60)
+        holder = Holder.of(f"{bought.name_of(run, cluster.namespace())}-{number}", run, rung, where)
+        holder.create()
+        node = holder.wait(attempt, f"a free {rung.instance_type}", compute.wait_minutes * 60)
         if not node:
             attempt.cause = Cause.CAPACITY
             otherwise = f"no node has {rung.gpus} GPUs and {rung.host_bytes / GIB:.0f} GiB free"
-            attempt.reason = holder.unmet(name) or otherwise
+            attempt.reason = holder.unmet() or otherwise
         delete_holders(run, cluster.namespace())
         attempts.save(run, made)
         say(attempt.in_words())
         if node:
             since = time.time()
-            hardware = Hardware(rung=rung, node=node, since=since, until=until(compute, rung, since))
+            hardware = Hardware(rung=rung, node=node, since=since, until=until(compute, since))
             return hardware, placement(rung, affinity=_affinity(rung)), made
     tried = ", ".join(f"{one.instance_type}: {one.reason}" for one in made)
     raise UserError(

@@ -33,6 +33,21 @@ def placement(
     return json.dumps(patch)
 
 
+def in_its_place(got: Rung, ladder: list[Rung]) -> list[Rung]:
+    """Return the rungs on which a run that was planned for `got` could go on: as many GPUs, and none with less memory.
+
+    A NodePool allows each of its instance types in each of its ways of buying. So that it allows nothing that is not on the
+    ladder, which may be over the run's limits, the ways are those that all of its types have there.
+    """
+    fit = [rung for rung in ladder if rung.gpus == got.gpus and rung.available_bytes >= got.available_bytes]
+    ways: dict[str, set[str]] = {}
+    for rung in fit:
+        ways.setdefault(rung.instance_type, set()).add(rung.capacity)
+    if ways[got.instance_type] == set().union(*ways.values()):
+        return [rung for rung in fit if ways[rung.instance_type] == ways[got.instance_type]]
+    return [rung for rung in fit if rung.capacity == got.capacity]
+
+
 def tolerations(own_taint: str = "") -> list[dict[str, str]]:
     """Return what a GPU node's taints are met with: the one that clouds and device plugins use, and our own."""
     keys = [GPU, *([own_taint] if own_taint else [])]

@@ -11,7 +11,8 @@ from steps.common.resolved import ResolvedModel
 
 POLL_SECONDS = 2.0
 FIRST_LOOK_SECONDS = 15.0  # of a download, before its speed is believed
-STANDSTILL_SECONDS = 600.0  # without a byte: then nothing is bought
+STANDSTILL_SECONDS = 600.0  # without a byte more: then nothing is bought
+BEGIN_SECONDS = 3600.0  # for the first byte: pull's pod may wait for a node, and for an image of 7 GB
 
 
 def wait_until_near(model: ResolvedModel) -> None:
@@ -28,14 +29,17 @@ def wait_until_near(model: ResolvedModel) -> None:
     while not folder.exists():
         time.sleep(POLL_SECONDS)
         now, there = time.monotonic(), _bytes(partial)
+        if there and not last:
+            started, first = now, there  # its speed counts from its first byte
         if there != last:
             moved, last = now, there
-        if now - moved > STANDSTILL_SECONDS:
+        longest = STANDSTILL_SECONDS if there else BEGIN_SECONDS
+        if now - moved > longest:
             raise UserError(
-                f"the weights of {model.name} have not come any further for {STANDSTILL_SECONDS / 60:.0f} min, so no node is "
+                f"the weights of {model.name} have not come any further for {longest / 60:.0f} min, so no node is "
                 "asked for; the step pull says why"
             )
-        rate = (there - first) / (now - started)
+        rate = (there - first) / max(now - started, POLL_SECONDS)
         left = (model.bytes - there) / rate / 60 if rate > 0 and now - started > FIRST_LOOK_SECONDS else float("inf")
         if left <= PROVISION_MINUTES or model.bytes <= there:
             return

@@ -4,21 +4,20 @@ It is the lease behind the exit handler: a workflow that was deleted, or whose c
 """
 
 import time
-from datetime import datetime
 from typing import Any
 
 from hera.workflows.io import Input, Output
 
-from steps.common import bought, cluster, kubernetes
+from steps.common import bought, cluster, kubernetes, workflows
+from steps.common.bought import NAMESPACE_LABEL, RUN_LABEL
 from steps.common.errors import UserError
-from steps.common.give_back import delete_holders, wait_until_gone
-from steps.common.kinds import created
+from steps.common.give_back import COMPONENT, HOLDER, delete_holders, wait_until_gone
+from steps.common.kinds import Kind, created
 from steps.common.progress import duration, say
 from steps.common.step import step
+from steps.reap.stranded import stranded
 
 GRACE_SECONDS = 120.0  # for a run's own exit handler, and for a run to be seen that has just begun
-ARGO, VERSION, PLURAL = "argoproj.io", "v1alpha1", "workflows"
-ENDED = {"Succeeded", "Failed", "Error"}
 
 
 class ReapInput(Input):
@@ -33,31 +32,34 @@ class ReapOutput(Output):
 
 @step
 def reap(input: ReapInput) -> ReapOutput:  # noqa: A002 - the name is Argo's
-    """Look at everything that runs of this namespace have bought.
+    """Look at everything that runs of this namespace have bought, hold, or wait for.
 
     Raises:
         UserError: a machine has not ended; all others have been looked at.
     """
     space, now = cluster.namespace(), time.time()
-    told, leaving, stuck = [], [], []
-    kind = bought.kind()
-    if kind is None:
-        return ReapOutput(reaped="nothing")
-    for item in kind.list(f"{bought.NAMESPACE_LABEL}={space}"):
-        run = item["metadata"]["labels"][bought.RUN_LABEL]
-        why = lost(item, _workflow(run, space), now)
-        if why:
-            delete_holders(run, space)
-            leaving.append(item["metadata"]["name"])
-            kind.delete(leaving[-1])
-            told.append(f"{run}: {why}")
-            say(f"{leaving[-1]} is given back: {told[-1]}")
-        elif over(item, now):
-            _stop(run, space)
-            told.append(f"{run}: over its limit, told to stop")
-            say(told[-1])
+    told: list[str] = []
+    leaving: list[tuple[Kind, str]] = []
+    for kind in bought.kinds():
+        for item in kind.list(f"{NAMESPACE_LABEL}={space}"):
+            run, name = item["metadata"]["labels"][RUN_LABEL], item["metadata"]["name"]
+            if why := lost(created(item), workflows.find(run, space), now):
+                delete_holders(run, space)
+                leaving.append((kind, name))
+                kind.delete(name)
+                told.append(f"{run}: {why}")
+            elif over := _over(kind, name, now):
+                workflows.stop(run, space, over)
+                told.append(f"{run}: {over}")
+    told += _free_of_holders(space, now)
+    for run, why in stranded(space, now - GRACE_SECONDS).items():
+        workflows.stop(run, space, why)
+        told.append(f"{run}: {why}")
+    for line in told:
+        say(line)
     # Only now is anything waited for: a machine that does not end keeps no other.
-    for name in leaving:
+    stuck = []
+    for kind, name in leaving:
         try:
             wait_until_gone(kind, name)
         except UserError as error:
@@ -67,45 +69,43 @@ def reap(input: ReapInput) -> ReapOutput:  # noqa: A002 - the name is Argo's
     return ReapOutput(reaped="; ".join(told) or "nothing")
 
 
-def lost(item: dict[str, Any], workflow: dict[str, Any] | None, now: float) -> str:
-    """Return why nobody needs the machines any more; empty where somebody does.
+def lost(since: float, workflow: dict[str, Any] | None, now: float) -> str:
+    """Return why nobody needs what a run has asked for any more; empty where somebody does.
 
     Args:
-        item: what asks for them.
+        since: when it asked, in seconds since 1970.
         workflow: the run's, where there is one.
         now: seconds since 1970.
     """
-    age = now - created(item)
+    age = now - since
     if workflow is None:
         return f"its run is gone, {duration(age)} after it asked for machines" if age > GRACE_SECONDS else ""
-    status = workflow.get("status", {})
-    if status.get("phase") not in ENDED or not status.get("finishedAt"):
+    ended = workflows.ended_at(workflow)
+    if ended is None or now - ended <= GRACE_SECONDS:
         return ""
-    since = now - datetime.fromisoformat(status["finishedAt"]).timestamp()
-    return f"its run ended {duration(since)} ago ({status['phase']})" if since > GRACE_SECONDS else ""
+    return f"its run ended {duration(now - ended)} ago ({workflow['status']['phase']})"
 
 
-def over(item: dict[str, Any], now: float) -> bool:
-    """Tell whether the run is past its max_cost or max_hours, with time for it to have stopped by itself."""
-    until = float((item["metadata"].get("annotations") or {}).get(bought.UNTIL, "0"))
-    return bool(until) and now > until + GRACE_SECONDS
+def _over(kind: Kind, name: str, now: float) -> str:
+    """Return which limit a run is past that has had time to stop by itself; empty where it is within."""
+    purchase = bought.noted(kind, name, now)
+    until = purchase.until(now) if purchase else 0.0
+    if not purchase or not until or now <= until + GRACE_SECONDS:
+        return ""
+    paid = purchase.paid(now)
+    limits = f"max_cost {purchase.max_cost:g}, max_hours {purchase.max_hours:g}"
+    return f"it is over its limits ({limits}; 0: none) with {paid.in_words() if paid else 'nothing'}; its checkpoint is kept"
 
 
-def _workflow(run: str, space: str) -> dict[str, Any] | None:
-    from kubernetes.client import ApiException
-
+def _free_of_holders(space: str, now: float) -> list[str]:
+    """Delete the holder pods of runs that are gone: on nodes that are there already nothing else of a run stays."""
     with kubernetes.in_one_line():
-        try:
-            return dict(kubernetes.custom().get_namespaced_custom_object(ARGO, VERSION, space, PLURAL, run))
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
-
-
-def _stop(run: str, space: str) -> None:
-    """Let the Workflow end, its exit handler included."""
-    with kubernetes.in_one_line():
-        kubernetes.custom().patch_namespaced_custom_object(
-            ARGO, VERSION, space, PLURAL, run, {"spec": {"shutdown": "Stop"}}
-        )
+        pods = kubernetes.core().list_namespaced_pod(space, label_selector=f"{COMPONENT}={HOLDER}").items
+    told = []
+    for run, since in {
+        pod.metadata.labels[RUN_LABEL]: pod.metadata.creation_timestamp.timestamp() for pod in pods
+    }.items():
+        if why := lost(since, workflows.find(run, space), now):
+            delete_holders(run, space)
+            told.append(f"{run}: {why}")
+    return told

@@ -11,13 +11,14 @@ from hera.workflows.io import Input, Output
 
 from recipes.read import RecipeError, load
 from recipes.recipe import Recipe
-from steps.common import cluster, settings, tracking
-from steps.common.bought import Bought
+from steps.common import cluster, tracking
 from steps.common.errors import UserError
-from steps.common.give_back import give_back
-from steps.common.progress import duration, say
+from steps.common.progress import say
+from steps.common.purchase import Paid
 from steps.common.step import step
+from steps.common.workflows import why_stopped
 from steps.release.outcome import Outcome, failure
+from steps.release.paid import or_why_not, paid, wait
 from steps.release.webhook import tell
 
 ENDINGS = {"Succeeded": "FINISHED", "Failed": "FAILED", "Error": "FAILED"}
@@ -51,20 +52,25 @@ def release(input: ReleaseInput) -> ReleaseOutput:  # noqa: A002 - the name is A
         UserError: something that is paid for is still there; the run's record is closed and its outcome told all the same.
     """
     recipe = _recipe(input)
-    paid, left = _give_back(input.run)
-    tags = _close(recipe, input, paid) if recipe else {}
+    taken, left = or_why_not(input.run)
+    try:
+        wait(taken)
+    except UserError as error:
+        left = str(error)
+    cost = paid(input.run)
+    tags = _close(recipe, input, cost) if recipe else {}
     outcome = Outcome(
         run=input.run,
         model=recipe.name if recipe else "",
         state=input.status,
-        reason=failure(input.failures) if input.status != "Succeeded" else "",
+        reason=_reason(input, asked=bool(taken)) if input.status != "Succeeded" else "",
         version=tags.get("fineline.version", ""),
         url=tags.get("fineline.url", ""),
         seconds=input.seconds,
-        cost=round(paid.cost, 2) if paid and paid.cost is not None else None,
+        cost=round(cost.cost, 2) if cost and cost.cost is not None else None,
         link=_link(input.run),
     )
-    released = _in_words(paid)
+    released = cost.in_words() if cost else _nothing(left, asked=bool(taken))
     say(f"{outcome.in_words()}; given back: {released}")
     if webhook := os.environ.get(WEBHOOK_SETTING):
         tell(webhook, outcome)
@@ -73,21 +79,13 @@ def release(input: ReleaseInput) -> ReleaseOutput:  # noqa: A002 - the name is A
     return ReleaseOutput(released=released, outcome=outcome.in_words())
 
 
-def _give_back(run: str) -> tuple[Bought | None, str]:
-    """Return what was bought, and what is wrong where it could not be given back."""
-    if not settings.compute_provider():
-        return None, ""
-    try:
-        return give_back(run, cluster.namespace()), ""
-    except UserError as error:
-        return None, str(error)
+def _nothing(left: str, *, asked: bool) -> str:
+    return "unknown" if left else "nothing: no machine came" if asked else "nothing: the machines were there before"
 
 
-def _in_words(paid: Bought | None) -> str:
-    if paid is None:
-        return "nothing: the machines were there before"
-    cost = f"${paid.cost:.2f}" if paid.cost is not None else "at a price that is not known"
-    return f"{paid.instance_type} after {duration(paid.hours * 3600)}, {cost}"
+def _reason(input: ReleaseInput, *, asked: bool) -> str:  # noqa: A002
+    """Return why the run did not succeed: what the reaper has stopped it for, or the last word of the step that failed."""
+    return (why_stopped(input.run, cluster.namespace()) if asked else "") or failure(input.failures)
 
 
 def _recipe(input: ReleaseInput) -> Recipe | None:  # noqa: A002
@@ -97,7 +95,7 @@ def _recipe(input: ReleaseInput) -> Recipe | None:  # noqa: A002
         return None  # plan has said what is wrong with it, and took nothing
 
 
-def _close(recipe: Recipe, input: ReleaseInput, paid: Bought | None) -> dict[str, str]:  # noqa: A002
+def _close(recipe: Recipe, input: ReleaseInput, paid: Paid | None) -> dict[str, str]:  # noqa: A002
     """End the run's record, with what it has cost, and return what its steps have noted there."""
     store: Any = tracking.client(recipe.registry.tracking_uri or tracking.default_uri())
     experiment = store.get_experiment_by_name(recipe.name)
@@ -111,12 +109,12 @@ def _close(recipe: Recipe, input: ReleaseInput, paid: Bought | None) -> dict[str
     return tags
 
 
-def _costs(paid: Bought | None) -> dict[str, str]:
+def _costs(paid: Paid | None) -> dict[str, str]:
     if paid is None:
         return {}
     cost = {} if paid.cost is None else {"fineline.cost_dollars": f"{paid.cost:.2f}"}
-    hours = f"{paid.hours * paid.gpus:.2f}"
-    return {"fineline.instance_type": paid.instance_type, "fineline.gpu_hours": hours, **cost}
+    types = ", ".join(dict.fromkeys(paid.instance_types))
+    return {"fineline.instance_type": types, "fineline.gpu_hours": f"{paid.gpu_hours:.2f}", **cost}
 
 
 def _link(run: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from presets.memory import GIB, Activations
+from presets.memory import GIB
 from steps.common import tracking, volumes
 from steps.common.adapters import BASE, Base, adapter_sha256
 from steps.common.errors import UserError
@@ -19,10 +20,12 @@ from steps.common.packs import isolates, pack, read_token_rows
 from steps.common.progress import say
 from steps.common.resolved import Hardware, Resolved, Rung
 from steps.common.step import step
+from steps.tune.checkpoints import newest_complete
 from steps.tune.limits import Limits, Watchdog
 
 FORMAT = 1  # of what is learnt from the same settings; raised when the training itself changes
 LOG_SECONDS = 5.0
+MICRO_BATCH = "micro_batch_tokens"  # the file that holds it while there are checkpoints
 PACKAGES = ("transformers", "peft", "torch", "accelerate", "bitsandbytes")
 
 
@@ -87,12 +90,12 @@ def _tune(input: TuneInput, folder: Path) -> None:  # noqa: A002
 
     resolved, rung, device = input.resolved, input.hardware.rung, input.hardware.rung.device.kind
     recipe = resolved.recipe
-    micro, activations = _micro_batch(rung, folder)
+    micro = _micro_batch(rung, folder)
     rows = read_token_rows(Path(input.rows_folder) / "train.jsonl")
     record = _Record(resolved)
     with Watchdog(recipe.compute.idle_minutes * 60) as watchdog:
         model, quantised = load(
-            Path(input.base_folder), recipe.tune, device, activations=activations, targets=resolved.model.targets
+            Path(input.base_folder), recipe.tune, device, activations=rung.activations, targets=resolved.model.targets
         )
         watchdog.beat()
         packed = isolates(model)
@@ -126,13 +129,23 @@ def _tune(input: TuneInput, folder: Path) -> None:  # noqa: A002
     _drop_checkpoints(folder)
 
 
-def _micro_batch(rung: Rung, folder: Path) -> tuple[int, Activations]:
-    """Return the micro-batch of the attempt that left a checkpoint, so that it goes on with the same packs."""
-    file = folder / "micro_batch.json"
-    if not file.exists():
-        write_text(file, json.dumps([rung.micro_batch_tokens, rung.activations]))
-    micro, activations = json.loads(file.read_text())
-    return int(micro), activations
+def _micro_batch(rung: Rung, folder: Path) -> int:
+    """Return the micro-batch of the attempt that left a checkpoint, in tokens, so that it goes on with the same packs.
+
+    A GPU that does not hold as many begins anew, with what it holds.
+    """
+    file, checkpoints = folder / MICRO_BATCH, folder / "checkpoints"
+    if checkpoint := newest_complete(checkpoints):
+        kept = int(file.read_text()) if file.exists() else 0
+        if 0 < kept <= rung.micro_batch_tokens:
+            return kept
+        say(
+            f"{checkpoint.name} was trained on micro-batches of {kept} tokens and {rung.name} holds "
+            f"{rung.micro_batch_tokens}: the training begins anew"
+        )
+        shutil.rmtree(checkpoints)
+    write_text(file, f"{rung.micro_batch_tokens}\n")
+    return rung.micro_batch_tokens
 
 
 def _ends(losses: list[float]) -> tuple[float, float]:
@@ -169,10 +182,8 @@ def _peak_bytes(device: str) -> int:
 
 
 def _drop_checkpoints(folder: Path) -> None:
-    import shutil
-
     shutil.rmtree(folder / "checkpoints")
-    (folder / "micro_batch.json").unlink()
+    (folder / MICRO_BATCH).unlink()
 
 
 class _Record:

@@ -201,3 +201,17 @@ def test_a_cluster_out_of_reach_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("fineline: the cluster is out of reach: ")
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_who_looks_for_gpu_nodes_has_to_be_allowed_to(space: str, tmp_path: Path) -> None:
+    component = os.path.relpath((ROOT / "argo" / "components" / "gpu-nodes").resolve(), tmp_path.resolve())
+    kubectl("apply", "-n", space, "--server-side", "-k", overlaid(tmp_path, components=[component]))
+    try:
+        there, lacking = found(space)["GPU nodes for runs"]
+        assert there["state"] == "ok"
+        assert lacking["text"] == "fineline-step may not list nodes"
+        subprocess.run(lacking["remedy"].replace("kubectl", KUBECTL), shell=True, check=True)
+        assert [one["state"] for one in found(space)["GPU nodes for runs"]] == ["ok"]
+    finally:
+        kubectl("delete", "clusterrolebinding", f"fineline-nodes-{space}", "--ignore-not-found")
+        kubectl("delete", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/part-of=fineline")

@@ -7,6 +7,7 @@ import contextlib
 import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -17,14 +18,19 @@ from typing import Any
 import pytest
 
 from steps.common import bought, volumes
+from steps.common.cluster import ONE_NODE_SETTING
+from steps.common.give_back import COMPONENT, HOLDER
 from steps.common.resolved import Resolved
 from steps.common.settings import CLOUD_SETTING, COMPUTE_SETTING, NODE_CLASS_SETTING
-from tests.cluster.kubectl import CLUSTER_TOOLS, ROOT, get, kubectl
+from steps.common.workflows import STOPPED, why_stopped
+from steps.reap.stranded import WORKFLOW_LABEL
+from tests.cluster.kubectl import BUILT, CLUSTER_TOOLS, ROOT, get, kubectl
 from tests.cluster.steps import Account, Ended, ended, objects, rungs, to_buy
-from tests.pipeline.commands import wait_for
+from tests.pipeline.commands import fineline, wait_for
 
 SPACE = "fineline-karpenter"
 PROVISION, RELEASE, REAP = "steps.provision.step:provision", "steps.release.step:release", "steps.reap.step:reap"
+RELEASE_NODE = "steps.release.node:release_node"
 SOLD_OUT = "g6.xlarge"
 CLASS_GROUP, CLASS_KIND = "karpenter.kwok.sh", "KWOKNodeClass"
 
@@ -87,7 +93,7 @@ def space(karpenter: None, crds: None, tmp_path_factory: pytest.TempPathFactory)
     yield SPACE
     kubectl("delete", "namespace", SPACE, "--timeout=180s")
     for name in (bind[2], "fineline-kwok"):
-        kubectl("delete", "clusterrolebinding", name)
+        kubectl("delete", "clusterrolebinding", name, "--ignore-not-found")
     # The namespace owned what was bought.
     assert wait_for(lambda: not objects("nodepools", f"{bought.NAMESPACE_LABEL}={SPACE}"), 120)
     kubectl("delete", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/part-of=fineline")
@@ -219,8 +225,29 @@ def test_where_everything_is_sold_out_it_is_said_in_one_line_and_nothing_stays(
     assert done.code == 2
     assert done.error.startswith(f"no {SOLD_OUT} (on-demand): capacity: ")
     assert "allow more in compute.instance_types" in done.error
-    assert released(account, "none", "Failed").outputs["released"] == "nothing: the machines were there before"
+    assert released(account, "none", "Failed").outputs["released"] == "nothing: no machine came"
     assert nothing_left("none")
+    # As when Argo retries the run: what was sold out may not be any more, and is asked for again.
+    again = account.run(PROVISION, to_buy(planned, "none", rungs(SOLD_OUT)))
+    assert f"waiting for {SOLD_OUT}" in again.log
+    assert again.error.startswith(f"no {SOLD_OUT} (on-demand): capacity: ")
+    released(account, "none", "Failed")
+
+
+def test_a_holder_that_somebody_deletes_is_made_anew(account: Account, planned: Resolved) -> None:
+    process, place = account.begin(PROVISION, to_buy(planned, "holds", rungs(SOLD_OUT, "g5.xlarge")))
+    name = f"{bought.name_of('holds', SPACE)}-0"
+    uid = wait_for(lambda: uid_of(name), 60)
+    kubectl("delete", "pod", name, "-n", SPACE, "--force")
+    assert wait_for(lambda: uid_of(name), 15) != uid
+    process.wait(180)
+    assert ended(process, place).code == 0
+    released(account, "holds")
+    assert nothing_left("holds")
+
+
+def uid_of(pod: str) -> str:
+    return kubectl("get", "pod", pod, "-n", SPACE, "-o", "jsonpath={.metadata.uid}", check=False).stdout
 
 
 def test_a_limit_that_is_reached_is_a_matter_of_configuration(account: Account, planned: Resolved) -> None:
@@ -285,7 +312,8 @@ def test_a_node_that_never_gets_its_gpu_is_told_for_what_it_is(account: Account,
     assert done.error.startswith("no g5.xlarge (on-demand): driver: ")
     assert "nvidia.com/gpu" in done.error
     assert "device plugin" in done.error
-    released(account, "blind", "Failed")
+    # It was paid for all the same.
+    assert released(account, "blind", "Failed").outputs["released"].startswith("g5.xlarge after ")
     assert nothing_left("blind")
 
 
@@ -304,7 +332,7 @@ def test_a_machine_that_never_joins_is_given_up_and_the_next_rung_is_tried(accou
         assert "has not joined the cluster" in done.error
         claims = objects("nodeclaims", f"karpenter.sh/nodepool={bought.name_of('slow', SPACE)}")
         assert all("deletionTimestamp" in claim["metadata"] for claim in claims)
-        released(account, "slow", "Failed")
+        assert released(account, "slow", "Failed").outputs["released"].startswith("g5.xlarge after ")
         assert nothing_left("slow")
     finally:
         kubectl("delete", "kwoknodeclass", "slow")
@@ -330,6 +358,55 @@ def test_killed_while_it_waits_it_goes_on_where_it_was(account: Account, planned
     assert nothing_left("killed")
 
 
+def test_after_the_evaluation_the_node_goes_and_its_cost_is_kept(account: Account, planned: Resolved) -> None:
+    assert account.run(PROVISION, to_buy(planned, "early", rungs("g5.xlarge"))).code == 0
+    done = account.run(RELEASE_NODE, {"run": "early"})
+    assert done.code == 0, done.log
+    assert done.outputs["released"].startswith("g5.xlarge after ")
+    assert nothing_left("early")
+    time.sleep(5)
+    # The exit handler has nothing left to give back, and tells the same.
+    assert released(account, "early").outputs["released"] == done.outputs["released"]
+
+
+def test_a_node_that_came_in_the_place_of_a_lost_one_is_reckoned_at_its_own_price(
+    account: Account, planned: Resolved
+) -> None:
+    """Spot takes the node, none of it is left, and the pod of the training brings one on demand."""
+    ladder = [*rungs("g5.xlarge", capacity="spot"), *rungs("g5.xlarge")]
+    ladder[0] = ladder[0].model_copy(update={"price": 0.25})
+    done = account.run(PROVISION, to_buy(planned, "lost", ladder, max_cost=2.0))
+    patch = json.loads(done.outputs["placement"])
+    (main,) = patch.pop("containers")
+    kubectl("patch", "nodepool", bought.name_of("lost", SPACE), "--type=json", "-p", json.dumps([ON_DEMAND_ALONE]))
+    (claim,) = claims_of("lost")
+    kubectl("delete", "nodeclaim", claim, "--wait=false")
+    wait_for(lambda: claim not in claims_of("lost"), 120)
+    spec = {**patch, "containers": [{**main, "image": "x"}]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "again", "namespace": SPACE}, "spec": spec}
+    kubectl("apply", "-f", "-", document=pod)
+    (other,) = wait_for(lambda: claims_of("lost"), 60)
+    assert other != claim
+    wait_for(lambda: nodes_of("lost"), 60)
+    account.run(REAP, {})
+    kubectl("delete", "pod", "again", "-n", SPACE, "--force")
+    told = json.loads(pool_of("lost")["metadata"]["annotations"][bought.ACCOUNT])  # type: ignore[index]
+    first, second = told["machines"]
+    assert (first["instance_type"], first["price"], first["until"] is None) == ("g5.xlarge", 0.25, False)
+    assert (second["capacity"], second["price"], second["until"]) == ("on-demand", ladder[1].price, None)
+    assert released(account, "lost").outputs["released"].startswith("g5.xlarge, g5.xlarge after ")
+    assert nothing_left("lost")
+
+
+# The second of a pool's requirements, after the instance type, is how it is bought.
+ON_DEMAND_ALONE = {"op": "replace", "path": "/spec/template/spec/requirements/1/values", "value": ["on-demand"]}
+
+
+def claims_of(run: str) -> list[str]:
+    found = objects("nodeclaims", f"karpenter.sh/nodepool={bought.name_of(run, SPACE)}")
+    return [claim["metadata"]["name"] for claim in found]
+
+
 WORKFLOW: dict[str, Any] = {
     "apiVersion": "argoproj.io/v1alpha1",
     "kind": "Workflow",
@@ -341,7 +418,16 @@ WORKFLOW: dict[str, Any] = {
 def test_the_reaper_takes_back_what_a_lost_run_has_left_and_nothing_else(
     account: Account, planned: Resolved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three runs have a node: one is gone, one has ended and its exit handler never came, one is at work."""
+    """Three runs have a node: one is gone, one has ended and its exit handler never came, one is at work.
+
+    Of a fourth a holder is left, which no node was bought for; a fifth was retried in Argo's UI after it had ended.
+    """
+    pods = {"ghost": holder_of("ghost"), "retried": waiting_pod_of("retried")}
+    for name, pod in pods.items():
+        kubectl("apply", "-f", "-", document={**pod, "metadata": {**pod["metadata"], "name": name, "namespace": SPACE}})
+    retried = copy.deepcopy(WORKFLOW)
+    retried["metadata"]["name"] = "retried"
+    kubectl("apply", "-f", "-", document=retried)
     for run in ("gone", "over", "works"):
         assert account.run(PROVISION, to_buy(planned, run, rungs("g5.xlarge"))).code == 0
         if run != "gone":
@@ -356,27 +442,50 @@ def test_the_reaper_takes_back_what_a_lost_run_has_left_and_nothing_else(
     assert pool_of("over") is None
     assert (pool_of("gone") is None) is (age > 120)
     time.sleep(max(0.0, 122 - (time.time() - bought_at("gone"))) if pool_of("gone") else 0)
+    told = done.outputs["reaped"]
     done = account.run(REAP, {})
     assert done.code == 0, done.log
+    assert "ghost: its run is gone" in told + done.outputs["reaped"]
+    assert not uid_of("ghost")
+    assert "retried: its node was given back when it ended" in told + done.outputs["reaped"]
+    retried = get("workflow", "retried", SPACE)
+    assert retried["spec"]["shutdown"] == "Stop"
+    assert "submit it again" in retried["metadata"]["annotations"][STOPPED]
+    kubectl("delete", "pod/retried", "workflow/retried", "-n", SPACE)
     assert nothing_left("gone")
     assert nothing_left("over")
     assert len(nodes_of("works")) == 1
     # Past its limit it is told to stop; when it has, what it had is taken back too.
-    past = {bought.UNTIL: f"{time.time() - 600:.0f}"}
-    kubectl(
-        "patch",
-        "nodepool",
-        bought.name_of("works", SPACE),
-        "--type=merge",
-        "-p",
-        json.dumps({"metadata": {"annotations": past}}),
+    noted = json.loads(pool_of("works")["metadata"]["annotations"][bought.ACCOUNT])  # type: ignore[index]
+    noted |= {"max_hours": 0.5, "machines": [noted["machines"][0] | {"since": time.time() - 3600}]}
+    past = {"metadata": {"annotations": {bought.ACCOUNT: json.dumps(noted)}}}
+    kubectl("patch", "nodepool", bought.name_of("works", SPACE), "--type=merge", "-p", json.dumps(past))
+    over = account.run(REAP, {}).outputs["reaped"]
+    assert over.startswith(
+        "works: it is over its limits (max_cost 0, max_hours 0.5; 0: none) with g5.xlarge after 1h00m, $"
     )
-    assert account.run(REAP, {}).outputs["reaped"] == "works: over its limit, told to stop"
     assert get("workflow", "works", SPACE)["spec"]["shutdown"] == "Stop"
     kubectl("patch", "workflow", "works", "-n", SPACE, "--type=merge", "-p", long_ago)
+    # The exit handler would tell what it was stopped for.
+    assert why_stopped("works", SPACE) in over
     assert "its run ended" in account.run(REAP, {}).outputs["reaped"]
     assert nothing_left("works")
     assert account.run(REAP, {}).outputs["reaped"] == "nothing"
+
+
+def holder_of(run: str) -> dict[str, Any]:
+    labels = {bought.RUN_LABEL: run, COMPONENT: HOLDER}
+    containers = [{"name": "main", "image": "x"}]
+    spec = {"nodeSelector": {"no": "where"}, "containers": containers}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": labels}, "spec": spec}
+
+
+def waiting_pod_of(run: str) -> dict[str, Any]:
+    spec = {
+        "nodeSelector": {"karpenter.sh/nodepool": bought.name_of(run, SPACE)},
+        "containers": [{"name": "main", "image": "x"}],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {WORKFLOW_LABEL: run}}, "spec": spec}
 
 
 def bought_at(run: str) -> float:
@@ -400,3 +509,28 @@ def test_only_provision_may_touch_node_pools(space: str) -> None:
 def test_a_run_of_another_namespace_has_another_pool() -> None:
     assert bought.name_of("store-1764039600", "one") != bought.name_of("store-1764039600", "two")
     assert len(bought.name_of("x" * 200, "one")) <= 63
+
+
+def test_the_doctor_looks_at_the_class_that_the_settings_name(space: str) -> None:
+    settings = {NODE_CLASS_SETTING: f"{CLASS_GROUP}/{CLASS_KIND}", CLOUD_SETTING: "aws", ONE_NODE_SETTING: None}
+    kubectl("patch", "configmap", "fineline", "-n", space, "--type=merge", "-p", json.dumps({"data": settings}))
+    assert brought(space)[0]["text"] == f"Karpenter, with {CLASS_KIND} default"
+    kubectl("delete", "clusterrolebinding", "fineline-kwok")
+    _, lacking, *_ = brought(space)
+    assert lacking["text"] == "fineline-provision may not list kwoknodeclasses"
+    try:
+        remedy = lacking["remedy"].replace("kubectl", shutil.which("kubectl") or str(BUILT))
+        subprocess.run(remedy, shell=True, check=True)
+        assert not [one for one in brought(space) if "may not list" in one["text"]]
+    finally:
+        kubectl("delete", "clusterrolebinding", f"fineline-kwoknodeclasses-{space}", "--ignore-not-found")
+        kubectl("delete", "clusterrole", "fineline-kwoknodeclasses", "--ignore-not-found")
+    wrong = json.dumps({"data": {NODE_CLASS_SETTING: CLASS_KIND}})
+    kubectl("patch", "configmap", "fineline", "-n", space, "--type=merge", "-p", wrong)
+    assert "write the one as GROUP/KIND" in brought(space)[0]["text"]
+
+
+def brought(space: str) -> list[dict[str, Any]]:
+    done = fineline("doctor", "-n", space, "--json")
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return [one for one in found if one["subject"] == "GPU nodes for runs"]

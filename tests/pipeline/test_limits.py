@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from recipes.recipe import Compute
 from steps.common.errors import UserError
 from steps.common.resolved import Hardware
 from steps.plan.step import PlanInput, resolve
 from steps.prepare.step import PrepareInput, prepare
-from steps.provision.limits import until
 from steps.tune.step import TuneInput, tune
 from tests.pipeline.commands import fineline, tiny_recipe
 
@@ -46,19 +44,25 @@ def test_at_its_limit_a_training_stops_with_a_checkpoint_and_goes_on_from_there_
     assert report["resumed_from"] == 2
 
 
+@pytest.mark.parametrize(("times", "resumed_from"), [(2, 1), (0.5, 0)])
+def test_a_checkpoint_goes_on_with_its_own_micro_batch_unless_the_new_gpu_holds_less(
+    wanted: TuneInput, times: float, resumed_from: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match="is reached after step 1 of"):
+        tune(with_limit(wanted, time.time()))
+    rung = wanted.hardware.rung
+    other = rung.model_copy(update={"micro_batch_tokens": round(rung.micro_batch_tokens * times)})
+    done = tune(wanted.model_copy(update={"hardware": wanted.hardware.model_copy(update={"rung": other})}))
+    report = json.loads((Path(done.adapter_folder).parent / "report.json").read_text())
+    assert report["resumed_from"] == resumed_from
+    said = capsys.readouterr().err
+    assert ("the training begins anew" in said) is (resumed_from == 0)
+    used = rung if times > 1 else other
+    assert f"micro-batches of {used.micro_batch_tokens} tokens, " in said
+
+
 def test_a_limit_that_is_not_reached_changes_nothing(wanted: TuneInput) -> None:
     assert Path(tune(with_limit(wanted, time.time() + 3600)).adapter_folder).is_dir()
-
-
-def test_the_first_limit_counts(wanted: TuneInput) -> None:
-    rung = wanted.hardware.rung.model_copy(update={"price": 2.0})
-    assert until(Compute(), rung, 1000) == 0
-    assert until(Compute(max_hours=2), rung, 1000) == 1000 + 7200
-    assert until(Compute(max_hours=2, max_cost=1), rung, 1000) == 1000 + 1800
-    unpriced = rung.model_copy(update={"price": None})
-    assert until(Compute(max_cost=1), unpriced, 1000) == 0
-    # On spot, where that has no list price: at the price on demand.
-    assert until(Compute(max_cost=1), unpriced.model_copy(update={"price_at_most": 4.0}), 1000) == 1000 + 900
 
 
 def test_a_process_that_computes_nothing_is_ended_with_one_line() -> None:

@@ -5,6 +5,7 @@ import pytest
 from steps.provision.karpenter.buy import of_our_pool
 
 FULL = "all available instance types exceed limits for nodepool (NodePool={})"
+EARLIER = 'all available instance types exceed limits for nodepool: "{}"'
 OTHER = "incompatible requirements, key karpenter.sh/nodepool, karpenter.sh/nodepool In [other] not in [ours]"
 
 
@@ -14,6 +15,8 @@ OTHER = "incompatible requirements, key karpenter.sh/nodepool, karpenter.sh/node
         (f"Failed to schedule pod, {FULL.format('ours')}", f"Failed to schedule pod, {FULL.format('ours')}"),
         (f"Failed to schedule pod, {FULL.format('other')}", ""),
         (f"Failed to schedule pod, {FULL.format('ours-too')}", ""),
+        (f"Failed to schedule pod, {EARLIER.format('other')}; {EARLIER.format('ours')}", EARLIER.format("ours")),
+        ('incompatible with nodepool "other", daemonset overhead={}, no instance type has enough resources', ""),
         (f"Failed to schedule pod, {FULL.format('other')}; {FULL.format('ours')}", FULL.format("ours")),
         (f"Failed to schedule pod, {OTHER}; {FULL.format('ours')}", FULL.format("ours")),
         (

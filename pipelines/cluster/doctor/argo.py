@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipelines.cluster.connection import Connection
+from pipelines.cluster.connection import GROUP, Connection
 from pipelines.cluster.doctor import questions
 from pipelines.cluster.doctor.finding import Finding, State, unknown
 from pipelines.rendered import BUILDERS, FOLDERS
@@ -22,7 +22,7 @@ def cluster(connection: Connection) -> list[Finding]:
 
 def definitions(connection: Connection) -> list[Finding]:
     """Tell whether Argo's kinds are there, and whether the API server checks their fields."""
-    served = questions.argo_kinds()
+    served = questions.kinds_of(GROUP, "v1alpha1")
     if missing := [kind for kind in KINDS if kind not in served]:
         return [
             Finding("Argo", State.MISSING, f"the cluster does not know {', '.join(missing)}", f"install it: {INSTALL}")

@@ -7,12 +7,14 @@ from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor import questions
 from pipelines.cluster.doctor.finding import Finding, State, unknown
 from pipelines.cluster.settings import setting
+from pipelines.containers import PROVISION_ACCOUNT, STEP_ACCOUNT
+from steps.common import node_classes
 from steps.common.cluster import ONE_NODE_SETTING
+from steps.common.errors import UserError
 from steps.common.kinds import CLASSES, POOLS, condition
-from steps.common.node_classes import PROVIDERS
-from steps.common.settings import COMPUTE_SETTING, NODE_CLASS_SETTING
+from steps.common.settings import CLOUD_SETTING, COMPUTE_SETTING, NODE_CLASS_SETTING
 
-ACCOUNT = "fineline-provision"
+ROLE = "fineline-provision"
 SUBJECT = "GPU nodes for runs"
 KARPENTER_DOCS = "https://karpenter.sh/docs/getting-started/"
 
@@ -32,38 +34,63 @@ def provider(connection: Connection) -> list[Finding]:
         remedy = "leave the component one-node out, and give the volumes a StorageClass with ReadWriteMany"
         return [Finding(SUBJECT, State.MISSING, text, remedy)]
     if chosen == "karpenter":
-        return [_karpenter(connection), *_rights(connection, "nodepools", POOLS.group), *_reaper(connection)]
+        return [*_karpenter(connection), *_rights(connection, POOLS.plural, POOLS.group), *_reaper(connection)]
     if chosen == "compute-class":
-        found = _served(CLASSES.group, "GKE 1.30.3 or later has it")
-        return [found, *_rights(connection, "computeclasses", CLASSES.group), *_reaper(connection)]
+        return [_compute_class(), *_rights(connection, CLASSES.plural, CLASSES.group), *_reaper(connection)]
     if chosen == "nodes":
-        return [Finding(SUBJECT, State.OK, "those that are there are waited for"), *_reaper(connection)]
+        return [
+            Finding(SUBJECT, State.OK, "those that are there are waited for"),
+            *_may(connection, STEP_ACCOUNT, ["list"], "nodes", "", "fineline-nodes"),
+            *_reaper(connection),
+        ]
     return [
         Finding(SUBJECT, State.MISSING, f"{COMPUTE_SETTING} is {chosen!r}", "set karpenter, compute-class or nodes")
     ]
 
 
-def _served(group: str, remedy: str) -> Finding:
-    if group in questions.api_groups():
-        return Finding(SUBJECT, State.OK, f"{group} is there")
-    return Finding(SUBJECT, State.MISSING, f"the cluster does not know {group}", remedy)
+def _compute_class() -> Finding:
+    version = questions.api_groups().get(CLASSES.group)
+    # The group is there without the kind, too: it holds GKE's BackendConfig.
+    if version and CLASSES.plural in questions.kinds_of(CLASSES.group, version):
+        return Finding(SUBJECT, State.OK, f"{CLASSES.plural}.{CLASSES.group} is there")
+    text = f"the cluster does not know {CLASSES.plural}.{CLASSES.group}"
+    return Finding(SUBJECT, State.MISSING, text, "GKE 1.30.3 or later has it")
 
 
-def _karpenter(connection: Connection) -> Finding:
+def _karpenter(connection: Connection) -> list[Finding]:
     groups = questions.api_groups()
     if POOLS.group not in groups:
-        return Finding(SUBJECT, State.MISSING, "Karpenter is not there", f"install it: {KARPENTER_DOCS}")
-    known = next((one for one in PROVIDERS if one.group in groups), None)
-    if known is None:
-        named = setting(connection, NODE_CLASS_SETTING)
-        if named:
-            return Finding(SUBJECT, State.OK, f"Karpenter, with {named}")
-        return Finding(
-            SUBJECT, State.MISSING, "Karpenter has no NodeClass of a cloud that is known", f"set {NODE_CLASS_SETTING}"
-        )
+        return [Finding(SUBJECT, State.MISSING, "Karpenter is not there", f"install it: {KARPENTER_DOCS}")]
+    if named := setting(connection, NODE_CLASS_SETTING):
+        try:
+            known = node_classes.by_hand(named, setting(connection, CLOUD_SETTING))
+        except UserError as error:
+            return [Finding(SUBJECT, State.MISSING, str(error), "mend them in the ConfigMap fineline")]
+        return [_classes(known, groups), *_may_list(connection, known)]
+    there = next((one for one in node_classes.PROVIDERS if one.group in groups), None)
+    if there is None:
+        text = "Karpenter has no NodeClass of a cloud that is known"
+        return [Finding(SUBJECT, State.MISSING, text, f"set {NODE_CLASS_SETTING}")]
+    return [_classes(there, groups), *_may_list(connection, there)]
+
+
+def _classes(known: node_classes.Provider, groups: dict[str, str]) -> Finding:
+    if known.group not in groups:
+        text = f"the cluster does not know {known.group}, which {NODE_CLASS_SETTING} names"
+        return Finding(SUBJECT, State.MISSING, text, f"set {NODE_CLASS_SETTING} to one that it knows, or leave it out")
     with questions.if_allowed():
         return _class(known.kind, questions.cluster_objects(known.group, groups[known.group], known.plural))
     return Finding(SUBJECT, State.UNKNOWN, f"Karpenter is there; you may not list its {known.kind}", "")
+
+
+def _may_list(connection: Connection, known: node_classes.Provider) -> list[Finding]:
+    """Tell whether provision may look at the class; one that a user has named is in no role of ours."""
+    role = f"fineline-{known.plural}"
+    create = f"kubectl create clusterrole {role} --verb=list --resource={known.plural}.{known.group} && "
+    of_ours = known in node_classes.PROVIDERS
+    return _may(
+        connection, PROVISION_ACCOUNT, ["list"], known.plural, known.group, *((ROLE,) if of_ours else (role, create))
+    )
 
 
 def _class(kind: str, found: list[dict[str, Any]]) -> Finding:
@@ -78,19 +105,34 @@ def _class(kind: str, found: list[dict[str, Any]]) -> Finding:
 
 
 def _rights(connection: Connection, plural: str, group: str) -> list[Finding]:
+    return _may(connection, PROVISION_ACCOUNT, ["create", "delete"], plural, group, ROLE)
+
+
+def _may(
+    connection: Connection, account: str, verbs: list[str], plural: str, group: str, role: str, before: str = ""
+) -> list[Finding]:
+    """Tell what an account may not do with what belongs to no namespace, and the command that lets it.
+
+    Args:
+        connection: to the cluster.
+        account: whose rights.
+        verbs: what it has to be allowed.
+        plural: of the kind.
+        group: of the kind.
+        role: the ClusterRole that allows it.
+        before: a command that makes that, where none of ours does.
+    """
     with questions.if_allowed():
         lacking = [
             verb
-            for verb in ("create", "delete")
-            if not questions.account_may(connection, ACCOUNT, verb, plural, group, cluster_wide=True)
+            for verb in verbs
+            if not questions.account_may(connection, account, verb, plural, group, cluster_wide=True)
         ]
         if lacking:
             space = connection.namespace
-            bind = (
-                f"kubectl create clusterrolebinding fineline-provision-{space} --clusterrole=fineline-provision "
-                f"--serviceaccount={space}:{ACCOUNT}"
-            )
-            return [Finding(SUBJECT, State.MISSING, f"{ACCOUNT} may not {', '.join(lacking)} {plural}", bind)]
+            bind = f"kubectl create clusterrolebinding {role}-{space} --clusterrole={role} --serviceaccount={space}:{account}"
+            text = f"{account} may not {', '.join(lacking)} {plural}"
+            return [Finding(SUBJECT, State.MISSING, text, before + bind)]
         return []
     return [unknown(SUBJECT, "what other accounts may do")]
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.cluster.connection import GROUP, Connection, ForbiddenError, told
+from pipelines.cluster.connection import Connection, ForbiddenError, told
 from pipelines.containers import POD_SECURITY, SECURITY
 from steps.common.errors import UserError
 
@@ -47,14 +47,14 @@ def has_namespace(connection: Connection) -> bool:
     return True
 
 
-def argo_kinds() -> set[str]:
-    """Return the plural names of Argo's kinds that the API server knows."""
+def kinds_of(group: str, version: str) -> set[str]:
+    """Return the plural names of the kinds of an API group that the API server knows."""
     from kubernetes import client
     from kubernetes.client import ApiException
 
     with told():
         try:
-            found = client.CustomObjectsApi().get_api_resources(GROUP, "v1alpha1")
+            found = client.CustomObjectsApi().get_api_resources(group, version)
         except ApiException as error:
             if error.status == 404:
                 return set()

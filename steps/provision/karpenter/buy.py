@@ -10,21 +10,23 @@ from steps.common.errors import UserError
 from steps.common.give_back import delete_holders
 from steps.common.kinds import CLAIMS, POOL_LABEL, POOLS, condition, created
 from steps.common.progress import Progress, say
+from steps.common.purchase import wanted
 from steps.common.resolved import Hardware, Resolved, Rung
-from steps.provision import attempts, holder
+from steps.provision import attempts
 from steps.provision.attempts import Attempt, Stage
-from steps.provision.causes import FINAL, Cause, classify, next_step
+from steps.provision.causes import FINAL, Cause, next_step, weightiest
+from steps.provision.holder import Holder
 from steps.provision.karpenter.claims import Claims
-from steps.provision.karpenter.pool import TAINT, in_its_place, node_pool
-from steps.provision.limits import until
-from steps.provision.placement import placement, tolerations
+from steps.provision.karpenter.pool import TAINT, node_pool
+from steps.provision.placement import in_its_place, placement, tolerations
 
 POLL_SECONDS = 1.0
-DRIVER_SECONDS = 300.0  # a device plugin that is there has registered its GPUs by then
+DRIVER_SECONDS = 900.0  # a driver that is installed on the node has been, and its device plugin has registered its GPUs
 REGION_LABEL, ZONE_LABEL = "topology.kubernetes.io/region", "topology.kubernetes.io/zone"
 NO_ANSWER = "nothing was heard of it"
 NOTHING_TO_OFFER = "Karpenter has none of this type to offer: it is sold out, or not sold in this region"
-NAMED_POOL = re.compile(r"\bNodePool=([\w.-]+)")  # as Karpenter's scheduler names whom a sentence is about
+# As Karpenter's scheduler names whom a sentence is about; until 1.1 it wrote nodepool: "name", or nodepool "name".
+NAMED_POOL = re.compile(r"""\bNodePool=([\w.-]+)|\bnodepool:? "([\w.-]+)\"""")
 SEEN_SECONDS = 30.0
 UNANSWERED_SECONDS = 20.0
 
@@ -50,8 +52,8 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
     compute, quote = resolved.recipe.compute, resolved.quote
     reference = node_classes.reference(compute.node_class)
     pool = bought.name_of(run, cluster.namespace())
-    made = attempts.load(run)
-    region = _region()
+    made = attempts.load(run, quote.ladder)
+    region, account = _region(), wanted(compute, quote.ladder)
     with Claims(pool) as claims:
         got = _still_there(pool, quote.ladder)
         for rung in quote.ladder:
@@ -61,14 +63,14 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
                 continue  # an earlier process of this step has tried it
             attempt = attempts.begin(rung)
             made = [one for one in made if not one.is_of(rung)] + [attempt]
-            name = f"{pool}-{quote.ladder.index(rung)}"
-            delete_holders(run, cluster.namespace(), but=name)  # what a process that was killed has left
-            claims.begin()
+            holder = Holder.of(f"{pool}-{quote.ladder.index(rung)}", run, rung, _where(pool))
+            delete_holders(run, cluster.namespace(), but=holder.name)  # what a process that was killed has left
+            claims.begin(rung)
             started = time.time()
-            POOLS.apply(node_pool(run, reference, [rung]))
+            bought.ask(POOLS, node_pool(run, reference, [rung]), account)
             _until_seen(pool)
-            holder.create(name, run, rung, _where(pool))
-            got = _wait(claims, attempt, rung, name, started, compute.wait_minutes * 60)
+            holder.create()
+            got = _wait(claims, attempt, rung, holder, started, compute.wait_minutes * 60)
             attempts.save(run, made)
             say(attempt.in_words())
             if not got:
@@ -77,9 +79,10 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
                     break
     if not got:
         raise UserError(_why_none(made, quote.ladder, quote.cloud, region))
-    POOLS.apply(node_pool(run, reference, in_its_place(got.rung, quote.ladder)))
-    ends = until(compute, got.rung, got.since)
-    POOLS.annotate(pool, bought.note(got.rung, got.since, ends))
+    bought.ask(POOLS, node_pool(run, reference, in_its_place(got.rung, quote.ladder)), account)
+    now = time.time()
+    purchase = bought.noted(POOLS, pool, now)
+    ends = purchase.until(now) if purchase else 0.0
     delete_holders(run, cluster.namespace())
     patch = placement(got.rung, selector={POOL_LABEL: pool}, own_taint=TAINT)
     return Hardware(rung=got.rung, node=got.node, since=got.since, until=ends), patch, made
@@ -113,28 +116,31 @@ def _still_there(pool: str, ladder: list[Rung]) -> Got | None:
     return None
 
 
-def _wait(claims: Claims, attempt: Attempt, rung: Rung, name: str, started: float, seconds: float) -> Got | None:
+def _wait(claims: Claims, attempt: Attempt, rung: Rung, holder: Holder, started: float, seconds: float) -> Got | None:
     """Follow one attempt to its end: a node that is ready, or a cause."""
     progress = Progress(0, f"s, waiting for {rung.instance_type} ({rung.capacity})")
     blind_since = 0.0
     while True:
         attempt.seconds = time.time() - started
         progress.update(round(attempt.seconds), attempt.stage)
-        claim = claims.newest(rung.instance_type)
-        failure = _failure(claims, claim, name, started)
+        claim = claims.newest(rung)
+        failure = _failure(claims, claim, holder, started)
+        if claim is None and holder.node() is None:
+            holder.create()  # somebody has deleted it before its node was asked for
         if claim:
             _note(attempt, claim)
             initialized = condition(claim, "Initialized")
             # The node is the run's own, by its taint: a holder that was evicted meanwhile is not missed.
-            if initialized.get("status") == "True" and holder.node_of(name) != "":
+            if initialized.get("status") == "True" and holder.node() != "":
                 attempt.stage = Stage.READY
                 return Got(rung, claim["status"]["nodeName"], created(claim))
             # The node is up, and offers no GPU.
             if initialized.get("reason") == "ResourceNotRegistered":
                 blind_since = blind_since or time.time()
-                if time.time() - blind_since > min(DRIVER_SECONDS, seconds / 2):
+                if time.time() - blind_since > min(DRIVER_SECONDS, seconds):
                     failure = Cause.DRIVER, str(initialized.get("message", ""))
-        if not failure and attempt.seconds > seconds:
+        # A node that is up is waited for as long again: what lacks is its driver, which is installed on it just now.
+        if not failure and not blind_since and attempt.seconds > seconds:
             failure = _too_late(attempt, claim)
         if failure:
             attempt.cause, attempt.reason = failure
@@ -149,31 +155,28 @@ def _note(attempt: Attempt, claim: dict[str, Any]) -> None:
             attempt.stage = stage
 
 
-def _failure(claims: Claims, claim: dict[str, Any] | None, name: str, started: float) -> tuple[Cause, str] | None:
+def _failure(claims: Claims, claim: dict[str, Any] | None, holder: Holder, started: float) -> tuple[Cause, str] | None:
     """Return why this attempt cannot succeed any more, or None while it may."""
     pool = POOLS.get(claims.pool) or {}
     ready = condition(pool, "NodeClassReady")
     if ready.get("status") == "False":
         return Cause.CONFIGURATION, f"{ready.get('reason', '')}: {ready.get('message', '')}"
     # What is said of the pod counts while nothing was asked for; then its node is under way, and fills the pool's limits.
-    of_pod = [] if claim else _said_of_pod(name)
+    of_pod = [] if claim else _said_of(holder)
     told = claims.failures(started) + [text for text in (of_our_pool(text, claims.pool) for text in of_pod) if text]
-    known = [(classify(text), text) for text in told]
-    # What is most specific first: a quota is told as a lack of capacity too.
-    for cause in (Cause.QUOTA, Cause.CONFIGURATION, Cause.CAPACITY):
-        if text := next((text for found, text in known if found is cause), ""):
-            return cause, " ".join(text.split())
+    if found := weightiest(told):
+        return found
     # Karpenter has looked at every other pool, and had nothing of ours to look at.
     if of_pod and time.time() - started > UNANSWERED_SECONDS:
         return Cause.CAPACITY, NOTHING_TO_OFFER
     return None
 
 
-def _said_of_pod(name: str) -> list[str]:
+def _said_of(holder: Holder) -> list[str]:
     """Return why Karpenter brings no node for a pod, in its own words; the scheduler's are not asked for."""
     return [
         str(event.message)
-        for event in holder.said(name)
+        for event in holder.said()
         if event.reason == "FailedScheduling"
         and "karpenter" in ((event.source and event.source.component) or event.reporting_component or "")
     ]
@@ -189,7 +192,7 @@ def of_our_pool(text: str, pool: str) -> str:
 
 
 def _is_of(part: str, pool: str) -> bool:
-    named = NAMED_POOL.findall(part)
+    named = [now or before for now, before in NAMED_POOL.findall(part)]
     return not named or pool in named
 
 
@@ -207,13 +210,22 @@ def _too_late(attempt: Attempt, claim: dict[str, Any] | None) -> tuple[Cause, st
 def _give_up(run: str, claims: Claims) -> None:
     """Take back what was asked for, so that nothing arrives late and is paid for."""
     delete_holders(run, cluster.namespace())
+    bought.noted(POOLS, claims.pool, time.time())  # a machine that was launched is paid for, whether it joins or not
     for claim in claims.all():
         CLAIMS.delete(claim["metadata"]["name"])
 
 
 def _why_none(made: list[Attempt], ladder: list[Rung], cloud: str, region: str) -> str:
     """Return the failure that a person can do most about, with what to do, and what else was tried."""
-    order = (Cause.CONFIGURATION, Cause.DRIVER, Cause.QUOTA, Cause.REGISTRATION, Cause.CAPACITY, Cause.UNKNOWN)
+    order = (
+        Cause.CONFIGURATION,
+        Cause.DRIVER,
+        Cause.QUOTA,
+        Cause.REGISTRATION,
+        Cause.SIZE,
+        Cause.CAPACITY,
+        Cause.UNKNOWN,
+    )
     failed = [one for one in made if one.cause]
     if not failed:
         return "provision: there was nothing to try"

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from steps.common import kubernetes
+from steps.common.bought import CAPACITY_LABEL
 from steps.common.gpu_nodes import TYPE_LABEL
 from steps.common.kinds import CLAIMS, POOL_LABEL, condition, created
+from steps.common.resolved import Rung
 
 WATCH_SECONDS = 60
 RETRY_SECONDS = 1.0
@@ -26,12 +28,23 @@ WAITING = (
 )
 
 
+@dataclass(frozen=True)
+class Said:
+    """What was said of the pool, or of one of its NodeClaims."""
+
+    when: float
+    claim: str  # its name; empty: of the pool
+    text: str  # reason and message
+
+
 @dataclass
 class Claims:
     """The NodeClaims of one pool, and what was said of them."""
 
     pool: str
-    said: list[tuple[float, str]] = field(default_factory=list)  # (when, reason and message)
+    _said: list[Said] = field(default_factory=list)
+    _seen: dict[str, dict[str, Any]] = field(default_factory=dict)  # every NodeClaim that ever was, as it was last
+    _earlier: set[str] = field(default_factory=set)  # names of the NodeClaims of earlier attempts
     _old: set[tuple[str, int]] = field(default_factory=set)  # Events of earlier attempts
     _stop: threading.Event = field(default_factory=threading.Event)
 
@@ -42,13 +55,19 @@ class Claims:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
 
-    def begin(self) -> None:
-        """Begin a new attempt: what Events say up to now is not of it."""
-        self._old = {key for key, _ in _events(self.pool)}
+    def begin(self, rung: Rung) -> None:
+        """Begin a new attempt: what was, and will yet be, said of the NodeClaims of others is not of it.
 
-    def newest(self, instance_type: str) -> dict[str, Any] | None:
-        """Return the youngest NodeClaim for that instance type, one that an earlier process has caused too."""
-        found = [one for one in self.all() if _asks_for(one, instance_type)]
+        A NodeClaim that asks for what this rung is, and is not leaving, is this attempt's: an earlier process has caused it.
+        """
+        for claim in self.all():
+            self._seen[claim["metadata"]["name"]] = claim
+        self._earlier = {name for name, claim in list(self._seen.items()) if not _asks_for(claim, rung)}
+        self._old = {key for key, _, _ in _events(self.pool)}
+
+    def newest(self, rung: Rung) -> dict[str, Any] | None:
+        """Return the youngest NodeClaim for that rung, one that an earlier process has caused too."""
+        found = [one for one in self.all() if _asks_for(one, rung)]
         return max(found, key=created, default=None)
 
     def all(self) -> list[dict[str, Any]]:
@@ -57,8 +76,9 @@ class Claims:
 
     def failures(self, since: float) -> list[str]:
         """Return what conditions and Events have said of failures since then, the oldest first."""
-        told = [text for when, text in self.said if when >= since]
-        return [*told, *(text for key, text in _events(self.pool) if key not in self._old)]
+        told = [one.text for one in list(self._said) if one.when >= since and one.claim not in self._earlier]
+        heard = [text for key, claim, text in _events(self.pool) if key not in self._old and claim not in self._earlier]
+        return [*told, *heard]
 
     def _watch(self) -> None:
         from kubernetes import watch
@@ -80,29 +100,31 @@ class Claims:
                 time.sleep(RETRY_SECONDS)
 
     def _take(self, claim: dict[str, Any]) -> None:
-        launched = condition(claim, "Launched")
+        name, launched = claim["metadata"]["name"], condition(claim, "Launched")
+        self._seen[name] = claim
         if launched.get("status") == "Unknown" and launched.get("reason", "") not in WAITING:
             text = f"{launched['reason']}: {launched.get('message', '')}"
-            if not any(known == text for _, known in self.said):
-                self.said.append((time.time(), text))
+            if not any((one.claim, one.text) == (name, text) for one in self._said):
+                self._said.append(Said(time.time(), name, text))
 
 
-def _asks_for(claim: dict[str, Any], instance_type: str) -> bool:
-    wanted = [one for one in claim["spec"].get("requirements", []) if one["key"] == TYPE_LABEL]
+def _asks_for(claim: dict[str, Any], rung: Rung) -> bool:
+    wanted = {one["key"]: one.get("values", []) for one in claim["spec"].get("requirements", [])}
     leaves = "deletionTimestamp" in claim["metadata"]
-    return not leaves and any(instance_type in one.get("values", []) for one in wanted)
+    # Whether on spot or on demand Karpenter may leave open where a pool allows one of them only.
+    capacities = wanted.get(CAPACITY_LABEL, [rung.capacity])
+    return not leaves and rung.instance_type in wanted.get(TYPE_LABEL, []) and rung.capacity in capacities
 
 
-def _events(pool: str) -> list[tuple[tuple[str, int], str]]:
-    """Return what Karpenter's Events have said of the pool and its NodeClaims: which, how often, and the text."""
+def _events(pool: str) -> list[tuple[tuple[str, int], str, str]]:
+    """Return what Karpenter's Events have said of the pool and its NodeClaims: which and how often, of whom, and the text."""
     with kubernetes.in_one_line():
         found = kubernetes.core().list_event_for_all_namespaces(field_selector="type=Warning").items
     told = []
     for event in found:
         about = event.involved_object
-        ours = (about.kind == "NodeClaim" and about.name.startswith(f"{pool}-")) or (
-            about.kind == "NodePool" and about.name == pool
-        )
-        if ours:
-            told.append(((event.metadata.uid, event.count or 1), f"{event.reason}: {event.message}"))
+        of_claim = about.kind == "NodeClaim" and about.name.startswith(f"{pool}-")
+        if of_claim or (about.kind == "NodePool" and about.name == pool):
+            key = (event.metadata.uid, event.count or 1)
+            told.append((key, about.name if of_claim else "", f"{event.reason}: {event.message}"))
     return told

@@ -7,7 +7,6 @@ from steps.common.gpu_nodes import GPU, TYPE_LABEL
 from steps.common.kinds import POOLS
 from steps.common.resolved import Rung
 
-CAPACITY_LABEL = "karpenter.sh/capacity-type"
 TAINT = "fineline.dev/run"
 # Longer than a pod's grace, in which a training ends its step and writes a checkpoint; without it a pod that hangs could hold
 # a node forever. With the reaper's five minutes and its two of patience it makes the ten after which nothing is left.
@@ -46,7 +45,7 @@ def node_pool(run: str, reference: dict[str, str], rungs: list[Rung]) -> dict[st
                     ],
                     "requirements": [
                         _one_of(TYPE_LABEL, [rung.instance_type for rung in rungs]),
-                        _one_of(CAPACITY_LABEL, [rung.capacity for rung in rungs]),
+                        _one_of(bought.CAPACITY_LABEL, [rung.capacity for rung in rungs]),
                         _one_of("kubernetes.io/arch", ["amd64"]),
                         _one_of("kubernetes.io/os", ["linux"]),
                     ],
@@ -54,11 +53,6 @@ def node_pool(run: str, reference: dict[str, str], rungs: list[Rung]) -> dict[st
             },
         },
     }
-
-
-def in_its_place(got: Rung, ladder: list[Rung]) -> list[Rung]:
-    """Return the rungs on which a run that was planned for `got` could go on: as many GPUs, and none with less memory."""
-    return [rung for rung in ladder if rung.gpus == got.gpus and rung.available_bytes >= got.available_bytes]
 
 
 def _one_of(key: str, values: list[str]) -> dict[str, Any]:

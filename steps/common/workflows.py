@@ -1,0 +1,48 @@
+"""The Workflow of a run, as the steps that watch over what is bought see it."""
+
+from datetime import datetime
+from typing import Any
+
+from steps.common import kubernetes
+from steps.common.errors import UserError
+
+ARGO, VERSION, PLURAL = "argoproj.io", "v1alpha1", "workflows"
+ENDED = {"Succeeded", "Failed", "Error"}
+STOPPED = "fineline.dev/stopped-since"  # the annotation that says what for
+
+
+def find(run: str, namespace: str) -> dict[str, Any] | None:
+    """Return a run's Workflow, or None."""
+    from kubernetes.client import ApiException
+
+    with kubernetes.in_one_line():
+        try:
+            return dict(kubernetes.custom().get_namespaced_custom_object(ARGO, VERSION, namespace, PLURAL, run))
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+
+
+def ended_at(workflow: dict[str, Any]) -> float | None:
+    """Return when it ended, in seconds since 1970; None while it runs."""
+    status = workflow.get("status", {})
+    if status.get("phase") not in ENDED or not status.get("finishedAt"):
+        return None
+    return datetime.fromisoformat(status["finishedAt"]).timestamp()
+
+
+def stop(run: str, namespace: str, why: str) -> None:
+    """Let a run end, its exit handler included, and write down why."""
+    body = {"metadata": {"annotations": {STOPPED: why}}, "spec": {"shutdown": "Stop"}}
+    with kubernetes.in_one_line():
+        kubernetes.custom().patch_namespaced_custom_object(ARGO, VERSION, namespace, PLURAL, run, body)
+
+
+def why_stopped(run: str, namespace: str) -> str:
+    """Return what a run was stopped for; empty where nobody of ours has stopped it, or that cannot be told."""
+    try:
+        workflow = find(run, namespace) or {}
+    except UserError:
+        return ""
+    return str((workflow.get("metadata", {}).get("annotations") or {}).get(STOPPED, ""))

@@ -1,0 +1,35 @@
+"""Runs whose pods wait for a node that was given back: as after a retry, in Argo's UI, of a run that had ended.
+
+What Argo retries begins at the step that failed, with the outputs of those before it, and so with the place of a node that
+is gone. Nothing would ever start those pods.
+"""
+
+from steps.common import bought, kubernetes
+from steps.common.kinds import CLASS_LABEL, CLASSES, POOL_LABEL, POOLS
+
+WORKFLOW_LABEL = "workflows.argoproj.io/workflow"
+WHY = "its node was given back when it ended, and a retry does not buy another; submit it again: what is done is kept"
+
+
+def stranded(space: str, before: float) -> dict[str, str]:
+    """Return the runs that wait in vain, and what to tell of each.
+
+    Args:
+        space: the namespace.
+        before: of pods that were created after that, in seconds since 1970, nothing is said yet.
+    """
+    with kubernetes.in_one_line():
+        pods = kubernetes.core().list_namespaced_pod(
+            space, label_selector=WORKFLOW_LABEL, field_selector="status.phase=Pending"
+        )
+    kinds, found = bought.kinds(), {}
+    for pod in pods.items:
+        if pod.metadata.creation_timestamp.timestamp() > before:
+            continue
+        wanted = pod.spec.node_selector or {}
+        for label, kind in ((POOL_LABEL, POOLS), (CLASS_LABEL, CLASSES)):
+            run = pod.metadata.labels[WORKFLOW_LABEL]
+            ours = wanted.get(label) == bought.name_of(run, space)
+            if ours and kind in kinds and kind.get(wanted[label]) is None:
+                found[run] = WHY
+    return found

@@ -1,0 +1,77 @@
+"""What a run has bought, and what that has come to: also where spot has taken one machine and another came in its place."""
+
+import pytest
+
+from recipes.recipe import Compute
+from steps.common.purchase import Purchase, There, wanted
+from steps.provision.limits import until
+from tests.unit.test_causes import a_rung
+
+HOUR = 3600.0
+SPOT, ON_DEMAND = a_rung("g6.xlarge", "spot"), a_rung("g6.xlarge")
+LADDER = [
+    SPOT.model_copy(update={"price": 1.0, "node_gpus": 1}),
+    ON_DEMAND.model_copy(update={"price": 3.0, "node_gpus": 1}),
+]
+FIRST, SECOND = There("a", "g6.xlarge", "spot", 0.0), There("b", "g6.xlarge", "on-demand", 2 * HOUR)
+
+
+def bought(**limits: float) -> Purchase:
+    return wanted(Compute(**limits), LADDER)
+
+
+def test_nothing_was_paid_where_no_machine_came() -> None:
+    assert bought(max_cost=1.0, max_hours=1.0).paid(HOUR) is None
+    assert bought(max_cost=1.0, max_hours=1.0).until(HOUR) == 0
+
+
+def test_each_machine_is_reckoned_at_its_own_price_for_as_long_as_it_was_there() -> None:
+    purchase = bought().seen([FIRST], HOUR).seen([], 1.5 * HOUR).seen([SECOND], 2 * HOUR)
+    paid = purchase.paid(3 * HOUR)
+    assert paid
+    assert (paid.hours, paid.gpu_hours, paid.cost) == (2.5, 2.5, pytest.approx(1.5 * 1.0 + 1.0 * 3.0))
+    assert paid.in_words() == "g6.xlarge, g6.xlarge after 2h30m, $4.50"
+
+
+def test_to_look_again_changes_nothing() -> None:
+    once = bought().seen([FIRST], HOUR)
+    assert once.seen([FIRST], 2 * HOUR) == once
+    gone = once.seen([], 2 * HOUR)
+    assert gone.seen([], 3 * HOUR) == gone
+    assert Purchase.model_validate_json(gone.model_dump_json()) == gone
+
+
+def test_the_first_limit_counts() -> None:
+    assert bought().seen([FIRST], 0).until(0) == 0
+    assert bought(max_hours=2).seen([FIRST], 0).until(0) == 2 * HOUR
+    assert bought(max_hours=2, max_cost=1).seen([FIRST], 0).until(0) == HOUR
+
+
+def test_a_limit_of_money_comes_sooner_on_the_dearer_machine_that_came_in_place() -> None:
+    purchase = bought(max_cost=4.5).seen([FIRST], 0)
+    assert purchase.until(0) == 4.5 * HOUR
+    replaced = purchase.seen([], 1.5 * HOUR).seen([SECOND], 2 * HOUR)
+    # 1.5 dollars are spent, and 3 are left for an hour of the second.
+    assert replaced.until(2 * HOUR) == pytest.approx(3 * HOUR)
+    assert replaced.until(2.5 * HOUR) == pytest.approx(3 * HOUR)
+
+
+def test_where_a_price_on_spot_is_not_known_the_limit_holds_at_the_price_on_demand() -> None:
+    unpriced = [LADDER[0].model_copy(update={"price": None, "price_at_most": 3.0})]
+    purchase = wanted(Compute(max_cost=1.5), unpriced).seen([FIRST], 0)
+    assert purchase.until(0) == 0.5 * HOUR
+    paid = purchase.paid(HOUR)
+    assert paid
+    assert paid.cost is None
+    assert paid.in_words() == "g6.xlarge after 1h00m, at a price that is not known"
+
+
+def test_a_machine_of_a_type_that_was_not_offered_is_told_all_the_same() -> None:
+    paid = bought().seen([There("c", "g7.xlarge", "spot", 0.0)], 0).paid(HOUR)
+    assert paid
+    assert (paid.instance_types, paid.cost) == (["g7.xlarge"], None)
+
+
+def test_on_machines_that_cost_nothing_more_hours_alone_are_limited() -> None:
+    assert until(Compute(max_hours=2, max_cost=1), 1000) == 1000 + 2 * HOUR
+    assert until(Compute(max_cost=1), 1000) == 0

@@ -1,0 +1,83 @@
+"""When a node is asked for: not before the weights are nearly there, and not at all where they do not come."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from presets.architecture import Architecture
+from steps.common import volumes
+from steps.common.errors import UserError
+from steps.common.resolved import ResolvedModel
+from steps.provision import weights
+
+DIGEST = "d" * 64
+MODEL = ResolvedModel.model_construct(name="m", digest=DIGEST, bytes=1000, architecture=Architecture.model_construct())
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a download, which goes faster here than in life."""
+    monkeypatch.setenv(volumes.WEIGHTS_SETTING, str(tmp_path))
+    for name, seconds in (
+        ("POLL_SECONDS", 0.02),
+        ("FIRST_LOOK_SECONDS", 0.1),
+        ("STANDSTILL_SECONDS", 0.5),
+        ("BEGIN_SECONDS", 1.5),
+        ("PROVISION_MINUTES", 0.3 / 60),
+    ):
+        monkeypatch.setattr(weights, name, seconds)
+    published = volumes.published_model(DIGEST)
+    partial = published.with_name(published.name + ".partial")
+    partial.mkdir(parents=True)
+    return partial
+
+
+def in_background(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, daemon=True).start()
+
+
+def download(folder: Path, seconds: float, size: int, after: float = 0.0) -> Callable[[], None]:
+    def work() -> None:
+        time.sleep(after)
+        for number in range(1, 51):
+            (folder / "file").write_bytes(b"x" * (size * number // 50))
+            time.sleep(seconds / 50)
+
+    return work
+
+
+def waited() -> float:
+    began = time.monotonic()
+    weights.wait_until_near(MODEL)
+    return time.monotonic() - began
+
+
+def test_weights_that_are_there_are_not_waited_for(folder: Path) -> None:
+    volumes.published_model(DIGEST).mkdir()
+    assert waited() < weights.STANDSTILL_SECONDS
+
+
+def test_a_node_is_asked_for_when_what_is_left_takes_as_long_as_a_node(folder: Path) -> None:
+    in_background(download(folder, 1.5, MODEL.bytes))
+    weights.wait_until_near(MODEL)
+    assert 500 < (folder / "file").stat().st_size < MODEL.bytes
+
+
+def test_a_download_may_begin_late_and_not_stand_still(folder: Path) -> None:
+    """Its pod waits for a node and an image for longer than a download may stand still."""
+    in_background(download(folder, 1.0, MODEL.bytes, after=0.9))
+    assert waited() > 0.9
+
+
+@pytest.mark.parametrize(("size", "at_least"), [(500, 0.5), (0, 1.5)])
+def test_weights_that_do_not_come_buy_nothing(folder: Path, size: int, at_least: float) -> None:
+    (folder / "file").write_bytes(b"x" * size)
+    began = time.monotonic()
+    with pytest.raises(
+        UserError, match=r"have not come any further .* so no node is asked for; the step pull says why"
+    ):
+        weights.wait_until_near(MODEL)
+    assert time.monotonic() - began >= at_least
