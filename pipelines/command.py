@@ -1,4 +1,5 @@
-"""The `fineline` command: run, plan, presets, schema, serving, runs; submit, status, logs, stop, schedule, doctor, render.
+"""The `fineline` command: run, plan, pull, weights, presets, schema, serving, runs; submit, status, logs, stop, schedule,
+doctor, render.
 
 Exit codes: 0 done, 1 a fault of ours, 2 a mistake of the user's (one line says which), 3 a new version was refused,
 130 stopped by Ctrl-C.
@@ -54,6 +55,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan.add_argument(
         "--cloud", choices=["aws", "azure", "gcp"], help="on the GPUs of that cloud (default: on this machine)"
+    )
+    pull = commands.add_parser("pull", help="fetch a base model onto this machine, verified")
+    pull.add_argument("model", help="a preset, or a URI such as hf://ORG/NAME@REVISION")
+    pull.add_argument("--verify", action="store_true", help="hash what is there already, and fetch what is wrong again")
+    weights = commands.add_parser("weights", parents=[as_json], help="list the base models on this machine")
+    weights.add_argument("--verify", action="store_true", help="hash them all again; no source is asked")
+    weights.add_argument(
+        "--keep", metavar="SIZE", default="", help="delete what was not used for longest, until 300GB, say, are left"
     )
     presets = commands.add_parser(
         "presets", parents=[as_json], help="list the models and instance types that are known"

@@ -23,6 +23,7 @@ from pipelines.parameters import reference
 from steps.common import certificates
 from steps.common.cluster import API_KEY_SECRET_SETTING, API_KEY_SETTING
 from steps.common.volumes import RUNS_SETTING, WEIGHTS_SETTING
+from steps.pull.step import pull
 
 VERSION = "0.1.0"
 CONTROL_IMAGE, TUNE_IMAGE = f"fineline-control:{VERSION}", f"fineline-tune:{VERSION}"
@@ -31,6 +32,7 @@ WEIGHTS_MOUNT, RUNS_MOUNT = "/weights", "/runs"
 # have an account of their own, so that what buys nodes can be allowed to them alone.
 STEP_ACCOUNT, ROLLOUT_ACCOUNT = "fineline-step", "fineline-rollout"
 PROVISION_ACCOUNT = RELEASE_ACCOUNT = "fineline-provision"
+PULL_ACCOUNT = "fineline-pull"  # may write Leases, by which one pod at a time fetches a model
 SETTINGS = "fineline"  # the ConfigMap of a namespace's settings
 USER = 1000
 PART_OF, STEP_LABEL, REACHES_LABEL = "app.kubernetes.io/part-of", "fineline.dev/step", "fineline.dev/reaches"
@@ -50,7 +52,15 @@ def secret(setting: str, of: str, key: str) -> SecretEnv:
 HUB: list[Setting] = [secret("HF_TOKEN", "hub", "token")]
 OBJECT_STORE: list[Setting] = [
     secret(setting, "object-store", setting)
-    for setting in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_ENDPOINT_URL")
+    for setting in (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_REGION",
+        "AWS_ENDPOINT_URL",
+        "AZURE_STORAGE_ACCOUNT",
+        "AZURE_STORAGE_KEY",
+    )
 ]
 MLFLOW: list[Setting] = [
     secret("MLFLOW_TRACKING_USERNAME", "mlflow", "username"),
@@ -165,3 +175,10 @@ def container(
         retry_strategy=RetryStrategy(limit=losses, retry_policy=RetryPolicy.always, expression=LOST, backoff=BACKOFF),
         security_context=SECURITY,
     )(function)
+
+
+def pull_container() -> Any:
+    """Wrap the pull step, which several workflows have."""
+    return container(
+        pull, TUNE_IMAGE, hours=12, memory="512Mi", account=PULL_ACCOUNT, writes_weights=True, reaches_out=True
+    )

@@ -20,6 +20,7 @@ from pipelines.containers import (
     ROLLOUT_ACCOUNT,
     TUNE_IMAGE,
     container,
+    pull_container,
 )
 from pipelines.parameters import RUN, reference, references
 from pipelines.templates import MAIN, ON_EXIT, add_exit_handler, common, one_at_a_time
@@ -28,7 +29,6 @@ from steps.evaluate.step import evaluate
 from steps.plan.step import plan
 from steps.prepare.step import prepare
 from steps.provision.step import provision
-from steps.pull.step import pull
 from steps.register.step import register
 from steps.release.node import release_node
 from steps.rollout.step import rollout
@@ -67,7 +67,7 @@ def add_main() -> None:
     do_plan = container(plan, CONTROL_IMAGE, hours=1, memory="512Mi", reaches_out=True)
     # As long as pull, whose end it waits for, and then a wait for each rung of the ladder.
     do_provision = container(provision, CONTROL_IMAGE, hours=12 + 16, memory="128Mi", account=PROVISION_ACCOUNT)
-    do_pull = container(pull, TUNE_IMAGE, hours=12, memory="512Mi", writes_weights=True, reaches_out=True)
+    do_pull = pull_container()
     do_prepare = container(prepare, TUNE_IMAGE, hours=6, memory="512Mi")
     # In days of training a spot node may go many times; each time the training goes on from its checkpoint.
     do_tune = container(tune, TUNE_IMAGE, hours=72, memory="2Gi", losses=100, placed=True, environment=TUNE_ENVIRONMENT)
@@ -84,7 +84,7 @@ def add_main() -> None:
         resolved = {"resolved": planned.get_parameter("resolved")}
         model = {"model": planned.get_parameter("model")}
         ready = do_provision(name="provision", arguments=resolved)
-        pulled = do_pull(name="pull", arguments={**model, "files": "all"})
+        pulled = do_pull(name="pull", arguments={**model, "files": "all", "run": "{{workflow.name}}"})
         tokenizer = do_pull(name="tokenizer", arguments={**model, "files": "tokenizer"})
         folder = tokenizer.get_parameter("folder").with_name("tokenizer_folder")
         prepared = do_prepare(name="prepare", arguments=[planned.get_parameter("resolved"), folder])

@@ -11,10 +11,10 @@ from pipelines.containers import (
     ROLLOUT_ACCOUNT,
     TUNE_IMAGE,
     container,
+    pull_container,
 )
 from pipelines.parameters import RUN, reference
 from pipelines.templates import MAIN, common, one_at_a_time
-from steps.pull.step import pull
 from steps.restore.step import restore
 from steps.rollout.step import rollout
 
@@ -39,12 +39,19 @@ def build() -> WorkflowTemplate:
         **common(TITLE, DESCRIPTION),
     ) as template:
         do_restore = container(restore, CONTROL_IMAGE, hours=1, memory="256Mi")
-        do_pull = container(pull, TUNE_IMAGE, hours=12, memory="512Mi", writes_weights=True, reaches_out=True)
+        do_pull = pull_container()
         # With torch, since the merged model may have to be made again.
         do_rollout = container(rollout, TUNE_IMAGE, hours=2, memory="1Gi", account=ROLLOUT_ACCOUNT, environment=API_KEY)
         with DAG(name=MAIN):
             found = do_restore(name="restore", arguments={"name": reference("name"), "version": reference("version")})
-            pulled = do_pull(name="pull", arguments={"model": found.get_parameter("model"), "files": "all"})
+            # No exit handler lets go of the model: the rollout is over by then.
+            wanted = {
+                "model": found.get_parameter("model"),
+                "files": "all",
+                "run": "{{workflow.name}}",
+                "hold_hours": "15",
+            }
+            pulled = do_pull(name="pull", arguments=wanted)
             served = do_rollout(
                 name="rollout",
                 arguments={

@@ -70,7 +70,8 @@ class UnknownPresetError(Exception):
 
     def __str__(self) -> str:
         hint = f"; did you mean {self.nearest!r}?" if self.nearest else ""
-        return f"unknown model {self.name!r}{hint} 'fineline presets' lists them; hf://ORG/NAME and file:///FOLDER work too"
+        others = "hf://ORG/NAME, s3://BUCKET/FOLDER and the like work too"
+        return f"unknown model {self.name!r}{hint} 'fineline presets' lists them; {others}"
 
 
 @cache

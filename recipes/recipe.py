@@ -143,7 +143,8 @@ class Recipe(Part):
     model: str = Field(
         default="smollm2-135m-instruct:pypi",
         min_length=1,
-        description="Model preset, or hf://ORG/NAME[@REVISION], file:///FOLDER, pypi://PACKAGE==VERSION/FILE.gguf.",
+        description="Model preset, or hf://ORG/NAME[@REVISION], s3://, gs:// or az://BUCKET/FOLDER, https://HOST/FOLDER/, "
+        "file:///FOLDER, pypi://PACKAGE==VERSION/FILE.gguf.",
     )
     data: Data
     tune: Tune = Tune()

@@ -24,6 +24,8 @@ def run_command(parsed: argparse.Namespace) -> int:
         return run(parsed.recipe, parsed.override, as_json=parsed.json)
     if parsed.command == "plan":
         return _plan(parsed)
+    if parsed.command in ("pull", "weights"):
+        return _weights(parsed)
     if parsed.command == "render":
         from pipelines.commands.render import render
 
@@ -61,6 +63,18 @@ def _plan(parsed: argparse.Namespace) -> int:
     from pipelines.commands.plan import plan
 
     return plan(recipe, as_json=parsed.json)
+
+
+def _weights(parsed: argparse.Namespace) -> int:
+    from pipelines.commands import weights
+
+    if parsed.command == "pull":
+        return weights.pull(parsed.model, verify=parsed.verify)
+    if parsed.verify:
+        return weights.verify(as_json=parsed.json)
+    if parsed.keep:
+        return weights.keep(parsed.keep)
+    return weights.show(as_json=parsed.json)
 
 
 def _schedule(parsed: argparse.Namespace) -> int:

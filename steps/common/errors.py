@@ -15,3 +15,7 @@ class RefusedError(Exception):
 
 class InterruptedStepError(Exception):
     """The step was told to stop and did, with its work kept; the text is one line."""
+
+
+class InterruptedReadError(Exception):
+    """The bytes of a source stopped coming, or never began to; the text says why. It may be tried again."""

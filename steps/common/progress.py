@@ -32,23 +32,25 @@ class Progress:
         self._file = os.environ.get("ARGO_PROGRESS_FILE")
         self._started = time.monotonic()
         self._first = 0
-        self._told = 0.0
+        self._told, self._ended = 0.0, False
 
     def begin_at(self, done: int) -> None:
         """Say that `done` was already there, so that the time left is not reckoned from it."""
         self._first = done
         self._started = time.monotonic()
 
-    def update(self, done: int, detail: str = "") -> None:
-        """Tell that `done` of the total is done."""
+    def update(self, done: int, detail: str = "") -> bool:
+        """Tell that `done` of the total is done, unless that was told just now; return whether it was told."""
         now = time.monotonic()
-        if now - self._told < EVERY_SECONDS and done != self.total:
-            return
-        self._told = now
+        at_the_end = done == self.total and not self._ended
+        if now - self._told < EVERY_SECONDS and not at_the_end:
+            return False
+        self._told, self._ended = now, done == self.total
         if self._file and self.total:
             Path(self._file).write_text(f"{min(done, self.total)}/{self.total}\n")
         count = f"{done}/{self.total} {self.unit}" if self.total else f"{done} {self.unit}"
         say(PREFIX + ", ".join(part for part in (count, detail, self._left(done, now)) if part))
+        return True
 
     def _left(self, done: int, now: float) -> str:
         gained = done - self._first

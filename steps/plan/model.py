@@ -1,7 +1,6 @@
 """Which model the recipe means: pinned, listed, with its constants."""
 
 import json
-from pathlib import Path
 
 from presets.architecture import Architecture
 from presets.model_preset import ModelPreset, Source, UnknownPresetError, find
@@ -11,6 +10,7 @@ from steps.common.errors import UserError
 from steps.common.resolved import KnownModel, ResolvedModel
 from steps.common.sources.listing import Listing, SourceFile
 from steps.common.sources.pin import pin
+from steps.common.sources.small import read_small
 
 
 def resolve_model(reference: str) -> ResolvedModel:
@@ -101,25 +101,16 @@ def _published(source: Source) -> Listing | None:
 
 
 def _read_architecture(files: Listing) -> Architecture:
-    import httpx2
-
     config = next((f for f in files.files if f.name == "config.json"), None)
     if config is None:
         raise UserError(f"model {files.uri}: has no config.json, and no preset tells its constants")
     try:
-        if config.url.startswith("http"):
-            from huggingface_hub.utils._headers import build_hf_headers
-
-            response = httpx2.get(config.url, headers=build_hf_headers(), follow_redirects=True, timeout=30)
-            text = response.raise_for_status().text
-        else:
-            text = Path(config.url).read_text()
-        return Architecture.from_config(json.loads(text))
+        return Architecture.from_config(json.loads(read_small(config)))
     except KeyError as error:
         raise UserError(
             f"model {files.uri}: its config.json has no {error}; only dense decoders can be tuned"
         ) from None
-    except (httpx2.HTTPError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"model {files.uri}: cannot read its config.json: {error}") from None
     except ValueError as error:
         raise UserError(f"model {files.uri}: {error}") from None

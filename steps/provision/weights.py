@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from presets.ladder import PROVISION_MINUTES
-from steps.common import volumes
+from steps.common import pulling, volumes
 from steps.common.errors import UserError
 from steps.common.progress import say
 from steps.common.resolved import ResolvedModel
@@ -22,13 +22,12 @@ def wait_until_near(model: ResolvedModel) -> None:
         UserError: nothing comes any more.
     """
     folder = volumes.published_model(model.digest)
-    partial = folder.with_name(folder.name + ".partial")
-    started, first = time.monotonic(), _bytes(partial)
+    started, first = time.monotonic(), _bytes(folder)
     moved, last = started, first
     told = False
     while not folder.exists():
         time.sleep(POLL_SECONDS)
-        now, there = time.monotonic(), _bytes(partial)
+        now, there = time.monotonic(), _bytes(folder)
         if there and not last:
             started, first = now, there  # its speed counts from its first byte
         if there != last:
@@ -49,8 +48,6 @@ def wait_until_near(model: ResolvedModel) -> None:
 
 
 def _bytes(folder: Path) -> int:
-    """Bytes that have come so far."""
-    try:
-        return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    except OSError:
-        return 0
+    """Bytes that have come so far, as pull tells."""
+    told = pulling.look(folder)
+    return told.done if told else 0

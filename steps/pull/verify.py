@@ -1,19 +1,49 @@
-"""Whether a file is what its source lists."""
+"""Reads published models again and compares them with their manifests; no source is asked."""
 
-import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+from steps.common import store
 from steps.common.files import sha256_of
-from steps.common.sources.listing import SourceFile
+from steps.common.progress import Progress
+
+MB = 1_000_000
 
 
-def matches(file: SourceFile, path: Path) -> bool:
-    """Compare size and hash with the listing's; git's hash for the small files that a hub does not keep in LFS."""
-    if file.bytes and path.stat().st_size != file.bytes:
-        return False
-    if file.sha256:
-        return sha256_of(path) == file.sha256
-    if file.git_sha1:
-        content = path.read_bytes()
-        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == file.git_sha1
-    return True
+@dataclass(frozen=True)
+class Wrong:
+    """A file that is not what its manifest says."""
+
+    file: Path
+    why: str
+
+    def in_words(self) -> str:
+        """Return it as one line."""
+        return f"{self.file}: {self.why}"
+
+
+def verify(folders: list[Path]) -> list[Wrong]:
+    """Return what is wrong with published folders; as many files at a time as there are cores."""
+    listed = [(folder / entry["name"], entry) for folder in folders for entry in store.read_manifest(folder)["files"]]
+    progress = Progress(round(sum(entry["bytes"] for _, entry in listed) / MB), "MB")
+    done, wrong = 0, []
+    largest_first = sorted(listed, key=lambda one: -one[1]["bytes"])
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for (path, entry), why in zip(largest_first, pool.map(lambda one: _why(*one), largest_first), strict=True):
+            done += entry["bytes"]
+            progress.update(round(done / MB))
+            if why:
+                wrong.append(Wrong(path, why))
+    return sorted(wrong, key=lambda one: str(one.file))
+
+
+def _why(path: Path, entry: dict[str, int | str]) -> str:
+    try:
+        size = path.stat().st_size
+        if size != entry["bytes"]:
+            return f"has {size} bytes, and had {entry['bytes']} when it was published"
+        return "" if sha256_of(path) == entry["sha256"] else "its content has changed since it was published"
+    except OSError as error:
+        return error.strerror or type(error).__name__

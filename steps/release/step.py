@@ -11,7 +11,7 @@ from hera.workflows.io import Input, Output
 
 from recipes.read import RecipeError, load
 from recipes.recipe import Recipe
-from steps.common import cluster, tracking
+from steps.common import cluster, store, tracking
 from steps.common.errors import UserError
 from steps.common.progress import say
 from steps.common.purchase import Paid
@@ -52,6 +52,7 @@ def release(input: ReleaseInput) -> ReleaseOutput:  # noqa: A002 - the name is A
         UserError: something that is paid for is still there; the run's record is closed and its outcome told all the same.
     """
     recipe = _recipe(input)
+    store.let_go(input.run)
     taken, left = or_why_not(input.run)
     try:
         wait(taken)
@@ -97,14 +98,16 @@ def _recipe(input: ReleaseInput) -> Recipe | None:  # noqa: A002
 
 def _close(recipe: Recipe, input: ReleaseInput, paid: Paid | None) -> dict[str, str]:  # noqa: A002
     """End the run's record, with what it has cost, and return what its steps have noted there."""
-    store: Any = tracking.client(recipe.registry.tracking_uri or tracking.default_uri())
-    experiment = store.get_experiment_by_name(recipe.name)
-    found = store.search_runs([experiment.experiment_id], f"tags.`fineline.run` = '{input.run}'") if experiment else []
+    records: Any = tracking.client(recipe.registry.tracking_uri or tracking.default_uri())
+    experiment = records.get_experiment_by_name(recipe.name)
+    found = (
+        records.search_runs([experiment.experiment_id], f"tags.`fineline.run` = '{input.run}'") if experiment else []
+    )
     tags: dict[str, str] = {}
     for one in found:
         for key, value in _costs(paid).items():
-            store.set_tag(one.info.run_id, key, value)
-        store.set_terminated(one.info.run_id, ENDINGS.get(input.status, "FAILED"))
+            records.set_tag(one.info.run_id, key, value)
+        records.set_terminated(one.info.run_id, ENDINGS.get(input.status, "FAILED"))
         tags |= one.data.tags
     return tags
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import steps.pull.fetch
+import steps.pull.transfer
 from steps.common import volumes
 from steps.common.errors import UserError
 from steps.common.files import sha256_of
@@ -23,7 +23,7 @@ def hub(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     hub = Hub(tiny_model)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
     monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", hub.url)
-    monkeypatch.setattr(steps.pull.fetch, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(steps.pull.transfer, "FIRST_WAIT_SECONDS", 0.01)
     yield hub
     hub.close()
 

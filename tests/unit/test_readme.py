@@ -25,9 +25,21 @@ def test_each_fineline_command_is_one(line: str) -> None:
 
 def test_each_command_that_is_named_in_a_table_is_one() -> None:
     named = re.findall(r"`fineline ([a-z]+)", README)
-    assert set(named) <= {"run", "plan", "runs", "presets", "render", "status", "schedule", "serving", "doctor"}
+    assert set(named) <= {
+        "run",
+        "plan",
+        "runs",
+        "presets",
+        "render",
+        "status",
+        "schedule",
+        "serving",
+        "doctor",
+        "pull",
+        "weights",
+    }
     for name in named:
-        _parser().parse_args([name, *(["RUN"] if name == "logs" else [])])
+        _parser().parse_args([name, *(["MODEL"] if name == "pull" else [])])
 
 
 def test_each_file_that_is_named_is_there() -> None:

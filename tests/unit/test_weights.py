@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from presets.architecture import Architecture
-from steps.common import volumes
+from steps.common import pulling, volumes
 from steps.common.errors import UserError
+from steps.common.pulling import Pulling
 from steps.common.resolved import ResolvedModel
 from steps.provision import weights
 
@@ -30,9 +31,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ):
         monkeypatch.setattr(weights, name, seconds)
     published = volumes.published_model(DIGEST)
-    partial = published.with_name(published.name + ".partial")
-    partial.mkdir(parents=True)
-    return partial
+    published.parent.mkdir(parents=True)
+    return published
 
 
 def in_background(work: Callable[[], None]) -> None:
@@ -43,7 +43,7 @@ def download(folder: Path, seconds: float, size: int, after: float = 0.0) -> Cal
     def work() -> None:
         time.sleep(after)
         for number in range(1, 51):
-            (folder / "file").write_bytes(b"x" * (size * number // 50))
+            pulling.tell(folder, Pulling(size * number // 50, MODEL.bytes, "pull"))
             time.sleep(seconds / 50)
 
     return work
@@ -56,14 +56,16 @@ def waited() -> float:
 
 
 def test_weights_that_are_there_are_not_waited_for(folder: Path) -> None:
-    volumes.published_model(DIGEST).mkdir()
+    folder.mkdir()
     assert waited() < weights.STANDSTILL_SECONDS
 
 
 def test_a_node_is_asked_for_when_what_is_left_takes_as_long_as_a_node(folder: Path) -> None:
     in_background(download(folder, 1.5, MODEL.bytes))
     weights.wait_until_near(MODEL)
-    assert 500 < (folder / "file").stat().st_size < MODEL.bytes
+    told = pulling.look(folder)
+    assert told
+    assert 500 < told.done < MODEL.bytes
 
 
 def test_a_download_may_begin_late_and_not_stand_still(folder: Path) -> None:
@@ -74,7 +76,7 @@ def test_a_download_may_begin_late_and_not_stand_still(folder: Path) -> None:
 
 @pytest.mark.parametrize(("size", "at_least"), [(500, 0.5), (0, 1.5)])
 def test_weights_that_do_not_come_buy_nothing(folder: Path, size: int, at_least: float) -> None:
-    (folder / "file").write_bytes(b"x" * size)
+    pulling.tell(folder, Pulling(size, MODEL.bytes, "pull"))
     began = time.monotonic()
     with pytest.raises(
         UserError, match=r"have not come any further .* so no node is asked for; the step pull says why"

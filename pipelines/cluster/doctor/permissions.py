@@ -18,6 +18,8 @@ OF_A_USER = [
 OF_ACCOUNTS = [
     ("fineline-step", "create", "workflowtaskresults", ARGO),
     ("fineline-provision", "create", "workflowtaskresults", ARGO),
+    ("fineline-pull", "create", "workflowtaskresults", ARGO),
+    ("fineline-pull", "update", "leases", "coordination.k8s.io"),
     ("fineline-rollout", "create", "workflowtaskresults", ARGO),
     ("fineline-rollout", "patch", "deployments", "apps"),
     ("fineline-rollout", "patch", "services", ""),

@@ -19,7 +19,7 @@ class Known:
 
 SECRETS = (
     Known("hub", ("token",), "gated models and data sets of a hub"),
-    Known("object-store", ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "data at s3://"),
+    Known("object-store", ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "data and models at s3://"),
     Known("mlflow", ("username", "password"), "an MLflow that asks who you are"),
     Known("api-key", ("key",), "what the served model asks of its users"),
     Known("webhook", ("url",), "who is told how a run ended"),

@@ -5,7 +5,9 @@ from urllib.parse import unquote, urlsplit
 
 from steps.common.errors import UserError
 from steps.common.files import sha256_of
-from steps.common.sources.listing import Listing, SourceFile
+from steps.common.sources.listing import Listing, SourceFile, checked, is_wanted
+
+MANIFEST = "manifest.json"  # of a folder that pull has published
 
 
 def list_folder(uri: str) -> Listing:
@@ -17,15 +19,11 @@ def list_folder(uri: str) -> Listing:
     folder = Path(unquote(urlsplit(uri).path))
     if not folder.is_dir():
         raise UserError(f"model {uri}: no such folder")
-    names = sorted(
-        p.name for p in folder.iterdir() if p.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt")
-    )
-    if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
-        raise UserError(f"model {uri}: not a model's folder: it needs config.json and *.safetensors")
+    names = sorted(p.name for p in folder.iterdir() if is_wanted(p.name) and p.name != MANIFEST)
     files = [
         SourceFile(
             name=name, bytes=(folder / name).stat().st_size, sha256=sha256_of(folder / name), url=str(folder / name)
         )
         for name in names
     ]
-    return Listing(uri=uri, files=files)
+    return Listing(uri=uri, files=checked(uri, files))

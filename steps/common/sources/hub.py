@@ -1,23 +1,10 @@
 """hf://ORG/NAME[@REVISION]: a Hugging Face Hub, or whatever speaks its API at HF_ENDPOINT."""
 
-import fnmatch
 from typing import Any
 from urllib.parse import quote
 
 from steps.common.errors import UserError
-from steps.common.sources.listing import Listing, SourceFile
-
-WANTED = (
-    "*.safetensors",
-    "*.json",
-    "*.jinja",
-    "*.model",
-    "*.tiktoken",
-    "merges.txt",
-    "vocab.txt",
-    "LICENSE*",
-    "README.md",
-)
+from steps.common.sources.listing import Listing, SourceFile, checked, is_wanted
 
 
 def list_hub(uri: str) -> Listing:
@@ -40,14 +27,16 @@ def list_hub(uri: str) -> Listing:
             url=f"{api.endpoint}/{repository}/resolve/{info.sha}/{quote(s.rfilename)}",
         )
         for s in info.siblings or []
-        if "/" not in s.rfilename and any(fnmatch.fnmatch(s.rfilename, pattern) for pattern in WANTED)
+        if is_wanted(s.rfilename)
     ]
     if not any(file.name.endswith(".safetensors") for file in files):
         raise UserError(
             f"model {uri}: has no safetensors; choose a repository that does (pickled weights can run code)"
         )
     return Listing(
-        uri=f"hf://{repository}@{info.sha}", files=files, licence=(info.card_data or {}).get("license") or ""
+        uri=f"hf://{repository}@{info.sha}",
+        files=checked(uri, files),
+        licence=(info.card_data or {}).get("license") or "",
     )
 
 

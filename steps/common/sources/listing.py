@@ -1,12 +1,19 @@
 """A model's files at one fixed revision, whatever their source."""
 
+import fnmatch
+import re
+
 from pydantic import BaseModel, ConfigDict
 
+from steps.common.errors import UserError
 from steps.common.files import digest_of
+
+# No folders, nothing hidden, nothing that another file of ours beside it is called.
+SAFE_NAME = re.compile(r"(?!manifest\.json$)[\w][\w.+=@ -]{0,200}(?<!\.part)(?<!\.journal)")
 
 
 class SourceFile(BaseModel):
-    """A file at its source. One of the two hashes is there, except where the source publishes none."""
+    """A file at its source. One of the two hashes is there, except where the source publishes none; then `tag` may be."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -15,6 +22,7 @@ class SourceFile(BaseModel):
     sha256: str = ""
     git_sha1: str = ""  # of "blob SIZE\0" and the content, as git names it
     url: str = ""
+    tag: str = ""  # changes when the content does, as its source tells it
 
 
 class Listing(BaseModel):
@@ -34,7 +42,47 @@ class Listing(BaseModel):
     @property
     def digest(self) -> str:
         """The address of this content: sha256 over the names and hashes of the files."""
-        return digest_of([[f.name, f.sha256 or f.git_sha1 or f.url] for f in sorted(self.files, key=lambda f: f.name)])
+        return digest_of([[f.name, _content(f)] for f in sorted(self.files, key=lambda f: f.name)])
+
+
+def _content(file: SourceFile) -> str:
+    return file.sha256 or file.git_sha1 or file.url + (f" {file.tag}" if file.tag else "")
+
+
+def checked(uri: str, files: list[SourceFile]) -> list[SourceFile]:
+    """Return a listing's files, when they are a model's, and none can be written to elsewhere than into its folder.
+
+    Raises:
+        UserError: a name is not one of a file, or config.json or safetensors are missing.
+    """
+    for file in files:
+        if not SAFE_NAME.fullmatch(file.name):
+            raise UserError(f"model {uri}: lists a file {file.name!r}, which is no name of a file in a model's folder")
+    names = {file.name for file in files}
+    if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
+        raise UserError(
+            f"model {uri}: not a model's folder: it needs config.json and *.safetensors (pickled weights can run code)"
+        )
+    return files
+
+
+# Beside the weights: tokenizer, configurations, licence. Code and pickles are fetched from nowhere.
+WANTED = (
+    "*.safetensors",
+    "*.json",
+    "*.jinja",
+    "*.model",
+    "*.tiktoken",
+    "merges.txt",
+    "vocab.txt",
+    "LICENSE*",
+    "README.md",
+)
+
+
+def is_wanted(name: str) -> bool:
+    """Tell whether a file of a model's folder is of those that are fetched."""
+    return "/" not in name and any(fnmatch.fnmatch(name, pattern) for pattern in WANTED)
 
 
 TOKENIZER_FILES = ("tokenizer", "special_tokens_map", "vocab", "merges", "chat_template", "added_tokens", "config.json")

@@ -1,8 +1,22 @@
 """A source's files at the revision that it has now, by the scheme of its URI."""
 
+from collections.abc import Callable
+from importlib import import_module
+
 from presets.model_preset import Source
 from steps.common.errors import UserError
 from steps.common.sources.listing import Listing
+
+# Each is imported when it is asked for.
+SCHEMES = {
+    "hf": ("hub", "list_hub"),
+    "s3": ("bucket", "list_bucket"),
+    "gs": ("bucket", "list_bucket"),
+    "az": ("bucket", "list_bucket"),
+    "https": ("website", "list_website"),
+    "http": ("website", "list_website"),
+    "file": ("folder", "list_folder"),
+}
 
 
 def pin(source: Source) -> Listing:
@@ -12,16 +26,13 @@ def pin(source: Source) -> Listing:
         UserError: the scheme is unknown, or the source has no such model.
     """
     scheme = source.uri.partition("://")[0]
-    if scheme == "hf":
-        from steps.common.sources.hub import list_hub
-
-        return list_hub(source.uri)
     if scheme == "pypi":
         from steps.common.sources.package_index import list_package
 
         return list_package(source)
-    if scheme == "file":
-        from steps.common.sources.folder import list_folder
-
-        return list_folder(source.uri)
-    raise UserError(f"model {source.uri}: unknown scheme {scheme!r}; known are hf://, pypi:// and file://")
+    if scheme not in SCHEMES:
+        known = ", ".join(f"{name}://" for name in [*SCHEMES, "pypi"])
+        raise UserError(f"model {source.uri}: unknown scheme {scheme!r}; known are {known}")
+    module, name = SCHEMES[scheme]
+    listing: Callable[[str], Listing] = getattr(import_module(f"steps.common.sources.{module}"), name)
+    return listing(source.uri)

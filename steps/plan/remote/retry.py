@@ -5,9 +5,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from steps.common.errors import UserError
+from steps.common.errors import InterruptedReadError, UserError
 from steps.common.progress import say
-from steps.plan.remote.source import InterruptedReadError
 
 ATTEMPTS = 5
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 60.0

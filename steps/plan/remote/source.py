@@ -4,10 +4,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 
-class InterruptedReadError(Exception):
-    """The bytes stopped coming; the text says why. It may be tried again."""
-
-
 @dataclass(frozen=True)
 class RemoteFile:
     """What its source says of a file, and how to read it."""

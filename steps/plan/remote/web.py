@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from steps.common.errors import UserError
+from steps.common.errors import InterruptedReadError, UserError
 from steps.plan.remote.retry import patiently
-from steps.plan.remote.source import InterruptedReadError, RemoteFile
+from steps.plan.remote.source import RemoteFile
 
 STALL_SECONDS = 30.0
 

@@ -1,0 +1,45 @@
+"""The text of a small file at its source, such as config.json."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from steps.common.errors import InterruptedReadError, UserError
+from steps.common.object_store import open_store, told
+from steps.common.sources.listing import SourceFile
+
+SECONDS = 30.0
+
+
+def read_small(file: SourceFile) -> str:
+    """Return the file's text.
+
+    Raises:
+        UserError: it cannot be read.
+        UnicodeDecodeError: it is no text.
+    """
+    scheme = file.url.partition("://")[0] if "://" in file.url else ""
+    if scheme in ("http", "https"):
+        return _over_http(file.url)
+    if scheme:
+        store, path = open_store(file.url)
+        try:
+            with told(file.url, lambda: store.open_input_stream(path)) as source:
+                return bytes(told(file.url, source.read)).decode()
+        except InterruptedReadError as error:
+            raise UserError(f"{file.url}: cannot be read: {error}") from None
+    return Path(file.url).read_text()
+
+
+def _over_http(url: str) -> str:
+    import httpx2
+    from huggingface_hub import constants
+    from huggingface_hub.utils._headers import build_hf_headers
+
+    # The hub's token goes to the hub alone.
+    of_hub = urlsplit(url).netloc == urlsplit(constants.ENDPOINT).netloc
+    headers = build_hf_headers() if of_hub else {}
+    try:
+        response = httpx2.get(url, headers=headers, follow_redirects=True, timeout=SECONDS)
+        return response.raise_for_status().text
+    except httpx2.HTTPError as error:
+        raise UserError(f"{url}: cannot be read: {error}") from None

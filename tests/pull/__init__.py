@@ -1,0 +1,1 @@
+"""The puller against a source with a real network's faults."""
