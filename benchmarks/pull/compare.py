@@ -164,12 +164,12 @@ def compare(name: str, place: Path, rounds: int) -> None:
 def main() -> None:
     """Run the scenarios."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, []], default=list(SCENARIOS))
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="capped, small, open (default: all)")
     parser.add_argument("--folder", type=Path, help="on the disk that is meant (default: a temporary one)")
     parser.add_argument("--rounds", type=int, default=3)
     told = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=told.folder) as place:
-        for name in told.scenarios:
+        for name in told.scenarios or SCENARIOS:
             compare(name, Path(place) / name, told.rounds)
 
 

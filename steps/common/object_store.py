@@ -51,20 +51,23 @@ def open_store(url: str) -> tuple[Any, str]:
     bucket = path.partition("/")[0]
     if not bucket:
         raise UserError(f"{url}: write it as {scheme}://BUCKET/KEY")
-    return {"s3": _s3, "gs": _google, "az": _azure}[scheme](url, bucket), path.rstrip("/")
+    store = {"s3": _s3, "gs": _google, "az": _azure}[scheme]
+    return told(url, lambda: store(url, bucket)), path.rstrip("/")
 
 
 def told(url: str, ask: Callable[[], T]) -> T:
     """Return what `ask` returns; turn Arrow's errors into ours by the words of the stores in them.
 
     Raises:
-        UserError: nothing is there, or it may not be read.
+        UserError: nothing is there, it may not be read, or it is no address.
         InterruptedReadError: the store is out of reach, or busy.
     """
     try:
         return ask()
     except FileNotFoundError:
         raise UserError(f"{url}: nothing is there") from None
+    except ValueError as error:
+        raise UserError(f"{url}: {' '.join(str(error).split())}") from None
     except OSError as error:
         text = " ".join(str(error).split())
         if any(word in text for word in REFUSED):

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,36 +119,61 @@ def let_go(run: str) -> None:
         held.unlink(missing_ok=True)
 
 
+def discard(folder: Path) -> bool:
+    """Delete a published model, where there is one; who looks meanwhile sees it whole or not at all. Tell whether it was."""
+    leaving = folder.with_name(f".{folder.name}.leaving")
+    shutil.rmtree(leaving, ignore_errors=True)  # of an earlier attempt
+    try:
+        folder.rename(leaving)
+    except FileNotFoundError:
+        return False
+    shutil.rmtree(leaving, ignore_errors=True)
+    folder.with_name(folder.name + ".used").unlink(missing_ok=True)
+    return True
+
+
 def published() -> list[Published]:
     """Return the models on the volume, that which was not used for longest first."""
     found = []
     for folder in (volumes.weights() / "models").glob("*"):
-        manifest = read_manifest(folder)
+        manifest = {} if "." in folder.name else read_manifest(folder)  # what is being made has a dot in its name
         if manifest:
             size = sum(file["bytes"] for file in manifest["files"])
-            found.append(Published(folder, manifest["uri"], size, _used(folder), _holders(folder)))
+            found.append(Published(folder, manifest["uri"], size, _used(folder), holders(folder)))
     return sorted(found, key=lambda one: one.used)
 
 
-def drop_blobs() -> None:
-    """Delete content that no published model has any more."""
+def has_blob(sha256: str, size: int) -> bool:
+    """Tell whether the volume has content, by its size; whether it is undamaged `link` finds out."""
+    try:
+        return bool(sha256) and _blob(sha256).stat().st_size == size
+    except FileNotFoundError:
+        return False
+
+
+def drop_blobs(but: Collection[str] = ()) -> None:
+    """Delete content that no published model has any more, but for that of these hashes."""
     for blob in (volumes.weights() / "blobs").glob("*"):
-        if blob.stat().st_nlink == 1:
-            blob.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if blob.name not in but and blob.stat().st_nlink == 1:
+                blob.unlink()
 
 
 def _used(folder: Path) -> float:
     try:
         return folder.with_name(folder.name + ".used").stat().st_mtime
     except FileNotFoundError:
-        return (folder / MANIFEST).stat().st_mtime
+        return 0.0
 
 
-def _holders(folder: Path) -> list[str]:
-    place = _holds() / folder.name
-    if not place.is_dir():
-        return []
-    return sorted(held.name for held in place.iterdir() if held.stat().st_mtime > time.time())
+def holders(folder: Path) -> list[str]:
+    """Return the runs that need a model."""
+    found = []
+    for held in (_holds() / folder.name).glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if held.stat().st_mtime > time.time():
+                found.append(held.name)
+    return sorted(found)
 
 
 def _holds() -> Path:

@@ -4,15 +4,18 @@ import time
 from pathlib import Path
 
 from presets.ladder import PROVISION_MINUTES
-from steps.common import pulling, volumes
+from steps.common import pulling, store, volumes
 from steps.common.errors import UserError
 from steps.common.progress import say
 from steps.common.resolved import ResolvedModel
 
 POLL_SECONDS = 2.0
 FIRST_LOOK_SECONDS = 15.0  # of a download, before its speed is believed
-STANDSTILL_SECONDS = 600.0  # without a byte more: then nothing is bought
-BEGIN_SECONDS = 3600.0  # for the first byte: pull's pod may wait for a node, and for an image of 7 GB
+STANDSTILL_SECONDS = 2400.0  # without a byte more, longer than pull itself has patience: then nothing is bought
+BEGIN_SECONDS = (
+    3600.0  # until somebody fetches, or fetches again: pull's pod may wait for a node, and for an image of 7 GB
+)
+SILENT_SECONDS = 60.0  # whoever fetches says so more often
 
 
 def wait_until_near(model: ResolvedModel) -> None:
@@ -25,14 +28,15 @@ def wait_until_near(model: ResolvedModel) -> None:
     started, first = time.monotonic(), _bytes(folder)
     moved, last = started, first
     told = False
-    while not folder.exists():
+    while not store.intact(folder):
         time.sleep(POLL_SECONDS)
         now, there = time.monotonic(), _bytes(folder)
         if there and not last:
             started, first = now, there  # its speed counts from its first byte
         if there != last:
             moved, last = now, there
-        longest = STANDSTILL_SECONDS if there else BEGIN_SECONDS
+        at_work = there and pulling.silent_for(folder) < SILENT_SECONDS
+        longest = STANDSTILL_SECONDS if at_work else BEGIN_SECONDS
         if now - moved > longest:
             raise UserError(
                 f"the weights of {model.name} have not come any further for {longest / 60:.0f} min, so no node is "

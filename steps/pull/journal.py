@@ -13,6 +13,7 @@ from pathlib import Path
 from steps.common.files import write_text
 from steps.pull.spans import Spans
 
+DONE = "done "
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -53,11 +54,21 @@ class Journal:
         self._length += os.write(self._file, f"synced {length}\n".encode())
         os.fdatasync(self._file)
 
+    def done(self, sha256: str) -> None:
+        """Write down that the file is whole and on the disk, and its hash."""
+        self._length += os.write(self._file, f"{DONE}{sha256}\n".encode())
+        os.fdatasync(self._file)
+
+    @property
+    def total(self) -> int:
+        """Bytes that are there."""
+        return self.spans.total
+
     def restart(self) -> None:
         """Forget everything."""
-        self.spans = Spans()
-        os.close(self._file)
+        self.spans, before = Spans(), self._file
         self._begin()
+        os.close(before)
 
     def close(self) -> None:
         """Close the file."""
@@ -82,9 +93,19 @@ class Journal:
                 return Spans()
             if not header["boot"] or header["boot"] != boot_id():
                 whole = whole[: _synced(whole)]
-            return Spans(_span(line) for line in whole.splitlines()[1:] if not line.startswith(b"synced"))
+            return Spans(_span(line) for line in whole.splitlines()[1:] if not line.startswith((b"synced", b"done")))
         except (ValueError, KeyError, TypeError):
             return Spans()
+
+
+def done(path: Path, identity: str) -> str:
+    """Return the hash with which a journal of that content ends; empty where there is none, or it does not end."""
+    try:
+        header, *lines = path.read_text().splitlines()
+        told = json.loads(header)["identity"] == identity and lines and lines[-1].startswith(DONE)
+        return lines[-1].removeprefix(DONE) if told else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _synced(journal: bytes) -> int:

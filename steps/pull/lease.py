@@ -74,6 +74,7 @@ class Lease:
             if lease is None:
                 if self._create():
                     return
+                time.sleep(POLL_SECONDS)
                 continue
             version, holder = lease.metadata.resource_version, lease.spec.holder_identity
             if version != seen:
@@ -124,8 +125,13 @@ class Lease:
         try:
             with kubernetes.in_one_line(409):
                 made = send({"metadata": metadata, "spec": spec})
-        except ApiException:
-            return False
+        except ApiException as error:
+            if error.status == 404 and not version:
+                raise UserError(f"the namespace {self.namespace} is not there") from None
+            # An answer that was lost is asked for again, and is refused then: what stands there is our own.
+            made = self._read()
+            if made is None or made.spec.holder_identity != self.holder:
+                return False
         self._version, self._renewed = made.metadata.resource_version, now
         return True
 

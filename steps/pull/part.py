@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from steps.common.sources.listing import SourceFile
-from steps.pull.journal import Journal
+from steps.pull.journal import Journal, done
 
 HASHED_AT_ONCE = 4 << 20
 NOTED_AT_ONCE, NOTED_SECONDS = 1 << 20, 0.5  # what a kill may cost a connection, besides what is in its hands
@@ -25,12 +25,12 @@ class Part:
         self._open, self._closed = threading.Lock(), False  # of its descriptors
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         self.size = file.bytes or None  # None: not known before its end
-        if os.fstat(self._descriptor).st_size < self._end_of_spans():
+        if self.size is None or os.fstat(self._descriptor).st_size < self._end_of_spans():
             self._journal.restart()
         self.generation = 0  # raised when the file is begun anew: what was fetched before is then of no use
         self.failures = 0  # how often the whole file was wrong
         self.in_one_piece = False  # its source knows no ranges
-        self.dirty = False
+        self.dirty = bool(self._journal.total)  # on this machine it may not be on the disk yet
         self._begin_hash()
 
     def _end_of_spans(self) -> int:
@@ -80,7 +80,11 @@ class Part:
                 return
             with self._lock:
                 length, generation, self.dirty = self._journal.length, self.generation, False
-            os.fdatasync(self._descriptor)
+            try:
+                os.fdatasync(self._descriptor)
+            except OSError:
+                self.restart()  # the kernel has dropped pages that it could not write: nobody knows which
+                raise
             with self._lock:
                 if generation == self.generation:
                     self._journal.synced(length)
@@ -88,7 +92,7 @@ class Part:
     def hash_some(self) -> int:
         """Hash what has come next to what is hashed already, some megabytes at most, and return how many bytes."""
         with self._lock:
-            until, generation = min(self._journal.spans.prefix, self._hashed + HASHED_AT_ONCE), self.generation
+            until = min(self._journal.spans.prefix, self._hashed + HASHED_AT_ONCE)
             at, sha256, git_sha1 = self._hashed, self._sha256, self._git_sha1
         if until <= at:
             return 0
@@ -99,7 +103,7 @@ class Part:
         if self.file.git_sha1:
             git_sha1.update(block)
         with self._lock:
-            if generation == self.generation:
+            if sha256 is self._sha256:  # else it was begun anew meanwhile
                 self._hashed = at + len(block)
         return len(block)
 
@@ -125,16 +129,21 @@ class Part:
         """Begin anew: what came is not what the source lists, or cannot be gone on with."""
         with self._lock:
             self.generation += 1
+            self.size = self.file.bytes or None
             self._journal.restart()
             self._begin_hash()
 
     def publish(self) -> None:
         """Give a complete file its name; its bytes are on the disk by then."""
         with self._open:
+            os.ftruncate(self._descriptor, self.size or 0)  # another content that was longer may have been here
             os.fsync(self._descriptor)
+            if not self.file.sha256 and not self.file.git_sha1:
+                self._journal.done(self.sha256)  # its source lists nothing to tell it by
             self.path.replace(self.final)
         self.close()
-        self._journal_file().unlink(missing_ok=True)
+        if self.file.sha256 or self.file.git_sha1:
+            self._journal_file().unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the files."""
@@ -146,6 +155,11 @@ class Part:
 
     def _journal_file(self) -> Path:
         return self.path.with_suffix(".journal")
+
+
+def finished(file: SourceFile, folder: Path) -> str:
+    """Return the sha256 of a file that an earlier attempt has finished, and of which its source lists no hash; else nothing."""
+    return done(folder / f"{file.name}.journal", identity(file))
 
 
 def identity(file: SourceFile) -> str:

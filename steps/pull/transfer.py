@@ -141,7 +141,7 @@ class Transfer:
 
     def _ask_for(self, part: Part) -> None:
         """Put what lacks of a file onto the list of what is to be fetched."""
-        spans = [(0, part.size or 0)] if part.in_one_piece else part.missing
+        spans = [(0, part.file.bytes)] if part.in_one_piece else part.missing
         with self._changed:
             for start, end in spans:
                 at = start
@@ -181,7 +181,7 @@ class Transfer:
     def _fetch(self, job: Job) -> None:
         part, began = job.part, job.start
         try:
-            self._receive(job)
+            ended = self._receive(job)
         except InterruptedReadError as error:
             self._again(job, str(error), gained=job.start > began and not part.in_one_piece)
         except ThrottledError as error:
@@ -189,11 +189,11 @@ class Transfer:
         except NoRangesError:
             self._in_one_piece(job)
         else:
-            if job.end == 0 and job.generation == part.generation:
+            if ended and job.end == 0:
                 part.ended(job.start)
 
-    def _receive(self, job: Job) -> None:
-        """Read a span and write it; `job.start` is moved as its bytes come to be kept."""
+    def _receive(self, job: Job) -> bool:
+        """Read a span and write it; `job.start` is moved as its bytes come to be kept. Tell whether it came to its end."""
         part, at, noted, noted_at = job.part, job.start, job.start, time.perf_counter()
         blocks = iter(self._reader.read(part.file, job.start, job.end))
         try:
@@ -204,7 +204,7 @@ class Transfer:
                 if not block:
                     break
                 if self._over or job.generation != part.generation:
-                    return
+                    return False
                 part.write(block, at)
                 at += len(block)
                 self.totals.add(len(block), came - asked, time.perf_counter() - came)
@@ -217,6 +217,7 @@ class Transfer:
             job.start = at
         if job.end and at < job.end:
             raise InterruptedReadError("the connection ended early")
+        return True
 
     def _again(self, job: Job, reason: str, *, gained: bool) -> None:
         if job.part.in_one_piece:
@@ -253,6 +254,8 @@ class Transfer:
         part = job.part
         with self._changed:
             if part.in_one_piece:
+                if job.generation == part.generation:
+                    raise UserError(f"{part.file.url}: its source gives neither ranges nor the whole file")
                 return
             part.in_one_piece = True
             say(f"{part.file.name}: its source gives no ranges; one connection fetches the whole file")

@@ -136,7 +136,7 @@ class Source:
         size = file.stat().st_size
         told = request.headers.get("Range", "")
         first, _, last = told.removeprefix("bytes=").partition("-")
-        start, end = (int(first), int(last) + 1) if told else (0, size)
+        start, end = (int(first), int(last) + 1 if last else size) if told else (0, size)
         with self._lock:
             number = sum(one.name == name for one in self.asked)
             asked = Asked(

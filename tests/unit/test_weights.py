@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from presets.architecture import Architecture
-from steps.common import pulling, volumes
+from steps.common import pulling, store, volumes
 from steps.common.errors import UserError
 from steps.common.pulling import Pulling
 from steps.common.resolved import ResolvedModel
@@ -57,6 +57,7 @@ def waited() -> float:
 
 def test_weights_that_are_there_are_not_waited_for(folder: Path) -> None:
     folder.mkdir()
+    (folder / store.MANIFEST).write_text('{"files": []}')
     assert waited() < weights.STANDSTILL_SECONDS
 
 
@@ -83,3 +84,20 @@ def test_weights_that_do_not_come_buy_nothing(folder: Path, size: int, at_least:
     ):
         weights.wait_until_near(MODEL)
     assert time.monotonic() - began >= at_least
+
+
+def test_whoever_has_fetched_and_is_gone_is_waited_for_longer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while the pod that goes on waits for a node."""
+    monkeypatch.setattr(weights, "SILENT_SECONDS", 0.2)
+    pulling.tell(folder, Pulling(500, MODEL.bytes, "lost"))
+    began = time.monotonic()
+    with pytest.raises(UserError, match="have not come any further"):
+        weights.wait_until_near(MODEL)
+    assert time.monotonic() - began >= 1.5
+
+
+def test_a_damaged_model_buys_nothing_yet(folder: Path) -> None:
+    folder.mkdir()
+    (folder / store.MANIFEST).write_text('{"files": [{"name": "gone", "bytes": 1}]}')
+    with pytest.raises(UserError, match="have not come any further"):
+        weights.wait_until_near(MODEL)

@@ -19,7 +19,7 @@ def list_folder(uri: str) -> Listing:
     folder = Path(unquote(urlsplit(uri).path))
     if not folder.is_dir():
         raise UserError(f"model {uri}: no such folder")
-    names = sorted(p.name for p in folder.iterdir() if is_wanted(p.name) and p.name != MANIFEST)
+    names = sorted(p.name for p in folder.iterdir() if is_wanted(p.name) and p.is_file() and p.name != MANIFEST)
     files = [
         SourceFile(
             name=name, bytes=(folder / name).stat().st_size, sha256=sha256_of(folder / name), url=str(folder / name)

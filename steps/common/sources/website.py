@@ -43,7 +43,7 @@ def list_website(uri: str) -> Listing:
                 names = [name for name in hashes if is_wanted(name)]
             else:
                 hashes, names = {}, [*USUAL, *_weights(client, base)]
-            found = [_look(client, base, name, hashes.get(name, "")) for name in names]
+            found = [_look(client, base, name, hashes.get(name, "")) for name in dict.fromkeys(names)]
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise UserError(f"model {uri}: cannot be reached: {str(error) or type(error).__name__}") from None
     files = [file for file in found if file]
@@ -57,8 +57,9 @@ def _weights(client: Any, base: str) -> list[str]:
     if not index.is_success:
         return [SINGLE]
     try:
-        return [INDEX, *sorted(set(json.loads(index.content)["weight_map"].values()))]
-    except (ValueError, KeyError, AttributeError):
+        named = set(json.loads(index.content)["weight_map"].values())
+        return [INDEX, *sorted(name for name in named if name.endswith(".safetensors"))]
+    except (ValueError, KeyError, AttributeError, TypeError):
         raise UserError(f"model {base}: {INDEX} is not an index of weights") from None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from steps.common.object_store import open_store, told
 from steps.common.sources.listing import SourceFile
 
-BLOCK = 4 << 20  # each is a request, and in memory; a store's client has no way to read a span as it comes
+BLOCK = 2 << 20  # each is a request, and in memory; a store's client has no way to read a span as it comes
 CONNECTIONS = 32
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from steps.common.errors import InterruptedReadError, UserError
 from steps.common.sources.listing import SourceFile
@@ -35,7 +35,7 @@ class Web:
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=STALL_SECONDS)
         options: dict[str, Any] = {"maxsize": connections, "retries": False, "timeout": timeout}
         self._proxies = {
-            scheme: urllib3.ProxyManager(address, **options)
+            scheme: _proxy(address, options)
             for scheme, address in urllib.request.getproxies().items()
             if scheme in ("http", "https")
         }
@@ -43,6 +43,7 @@ class Web:
         self._hub = _hub()
         self._moved: dict[str, str] = {}  # where a file's bytes are, by where it was listed
         self._first: dict[str, threading.Lock] = {}
+        self._ranged: set[str] = set()  # files of which ranges have come
         self._lock = threading.Lock()
 
     def read(self, file: SourceFile, start: int, end: int) -> Iterator[bytes]:
@@ -60,12 +61,16 @@ class Web:
             UserError: it refuses, or has another file.
         """
         whole = start == 0 and end in (0, file.bytes)
-        headers = {} if whole else {"Range": f"bytes={start}-{end - 1}"}
+        headers = {} if whole else {"Range": f"bytes={start}-{end - 1 if end else ''}"}
         response = self._open(file, headers)
         try:
             if response.status == 200 and not whole:
+                if file.url in self._ranged:
+                    raise InterruptedReadError("the source gave the whole file where it had given ranges")
                 raise NoRangesError
             self._check(file, response, start, end, whole=whole)
+            if response.status == 206:
+                self._ranged.add(file.url)
             yield from _blocks(response, end - start)
         finally:
             # One that was read to its end goes back to the pool; another is of no further use.
@@ -98,21 +103,25 @@ class Web:
                     decode_content=False,
                 )
             except urllib3.exceptions.HTTPError as error:
+                self._forget(file)
                 raise InterruptedReadError(_reason(error)) from None
             if response.status in REDIRECT and "location" in response.headers:
                 url = urljoin(url, response.headers["location"])
                 response.drain_conn()
                 continue
-            if response.status in REFUSED and url != file.url:
+            if response.status >= 400 and response.status not in THROTTLED and url != file.url:
                 # Where it was is signed for some minutes only: ask again where it is.
                 response.close()
-                with self._lock:
-                    self._moved.pop(file.url, None)
+                self._forget(file)
                 raise InterruptedReadError(f"{urlsplit(url).hostname} answers {response.status}")
             with self._lock:
                 self._moved[file.url] = url
             return response
         raise UserError(f"{file.url}: is redirected more than {REDIRECTS} times")
+
+    def _forget(self, file: SourceFile) -> None:
+        with self._lock:
+            self._moved.pop(file.url, None)
 
     def _pool(self, url: str) -> Any:
         import urllib.request
@@ -168,6 +177,24 @@ def _blocks(response: Any, expected: int) -> Iterator[bytes]:
             if few < SLOWEST_BYTES and left:
                 raise InterruptedReadError(f"only {few} bytes came in {STALL_SECONDS:g} s")
             since, few = time.monotonic(), 0
+
+
+def _proxy(address: str, options: dict[str, Any]) -> Any:
+    """Return what goes through a proxy, whose name and password may stand in its address.
+
+    Raises:
+        UserError: it is one of another kind.
+    """
+    import urllib3
+
+    told = urlsplit(address if "://" in address else f"http://{address}")
+    who = f"{unquote(told.username)}:{unquote(told.password or '')}" if told.username else None
+    headers = urllib3.make_headers(proxy_basic_auth=who) if who else None
+    try:
+        place = f"{told.scheme}://{told.hostname}" + (f":{told.port}" if told.port else "")
+        return urllib3.ProxyManager(place, proxy_headers=headers, **options)
+    except (urllib3.exceptions.HTTPError, ValueError):
+        raise UserError(f"the proxy {told.scheme}://{told.hostname} cannot be used; HTTP and HTTPS ones can") from None
 
 
 def _hub() -> tuple[str, dict[str, str]]:
