@@ -10,6 +10,7 @@ from hera.workflows import (
     EmptyDirVolume,
     Env,
     ExistingVolume,
+    FieldEnv,
     Resources,
     RetryStrategy,
     SecretEnv,
@@ -41,7 +42,7 @@ DO_NOT_DISRUPT = "karpenter.sh/do-not-disrupt"  # Karpenter moves no pod of a tr
 MOUNTS_LABEL = "fineline.dev/mounts"  # a pod that mounts the volumes; one-node overlays keep these together
 
 
-Setting = Env | SecretEnv
+Setting = Env | SecretEnv | FieldEnv
 
 
 def secret(setting: str, of: str, key: str) -> SecretEnv:
@@ -71,6 +72,7 @@ API_KEY: list[Setting] = [
     # By its name the served model's pods get it too.
     Env(name=API_KEY_SECRET_SETTING, value=f"{reference('secrets')}-api-key"),
 ]
+NODE = FieldEnv(name="FINELINE_NODE", field_path="spec.nodeName")
 WEBHOOK: list[Setting] = [secret("FINELINE_WEBHOOK", "webhook", "url")]
 
 CERTIFICATES = ConfigMapVolume(
@@ -158,6 +160,8 @@ def container(
         labels[REACHES_LABEL] = "internet"
         volumes.append(CERTIFICATES)
         environment = [*environment, *HUB, *OBJECT_STORE]
+    if placed:
+        environment = [*environment, NODE]
     return script(
         constructor="runner",
         labels=labels,

@@ -65,10 +65,16 @@ class Kind:
             )
 
     def annotate(self, name: str, annotations: dict[str, str]) -> None:
-        """Add annotations to an object."""
+        """Add annotations to an object, where it is still there."""
+        from kubernetes.client import ApiException
+
         body = {"metadata": {"annotations": annotations}}
         with kubernetes.in_one_line():
-            kubernetes.custom().patch_cluster_custom_object(self.group, self.version, self.plural, name, body)
+            try:
+                kubernetes.custom().patch_cluster_custom_object(self.group, self.version, self.plural, name, body)
+            except ApiException as error:
+                if error.status != 404:
+                    raise
 
     def delete(self, name: str) -> bool:
         """Delete an object; tell whether it was there."""

@@ -45,6 +45,11 @@ class Machine(Offer):
     since: float  # seconds since 1970
     until: float | None = None  # likewise; None: it is still there
 
+    @property
+    def key(self) -> tuple[str, float]:
+        """What tells it from every other."""
+        return self.name, self.since
+
     def hours(self, now: float) -> float:
         """Hours up to now for which it was there."""
         return max(0.0, (now if self.until is None else self.until) - self.since) / 3600
@@ -74,13 +79,14 @@ class Purchase(_Kept):
 
     def seen(self, there: Iterable[There], now: float) -> "Purchase":
         """Return it as it is now that these machines are there, and no others are."""
-        found = {one.name: one for one in there}
+        # By its birth too: Google gives a machine that comes in place of another the name of that.
+        found = {(one.name, one.since): one for one in there}
         machines = [
-            one.model_copy(update={"until": now}) if one.until is None and one.name not in found else one
+            one.model_copy(update={"until": now}) if one.until is None and one.key not in found else one
             for one in self.machines
         ]
-        known = {one.name for one in machines}
-        machines += [self._machine(one) for one in found.values() if one.name not in known]
+        known = {one.key for one in machines}
+        machines += [self._machine(one) for key, one in found.items() if key not in known]
         return self.model_copy(update={"machines": machines})
 
     def _machine(self, one: There) -> Machine:
@@ -102,16 +108,29 @@ class Purchase(_Kept):
             cost=sum(known) if len(known) == len(costs) else None,
         )
 
+    def with_earlier(self, earlier: "Purchase | None") -> "Purchase":
+        """Return it with the machines of an earlier try at the same run before its own."""
+        own = {one.key for one in self.machines}
+        before = [one for one in earlier.machines if one.key not in own] if earlier else []
+        return self.model_copy(update={"machines": [*before, *self.machines]})
+
+    def hours_end(self, now: float) -> float:
+        """Return when max_hours is reached, in seconds since 1970, if the machine of now stays; 0: never."""
+        if not self.max_hours or all(one.until is not None for one in self.machines):
+            return 0.0
+        return now + (self.max_hours - sum(one.hours(now) for one in self.machines)) * 3600
+
+    def cost_end(self, now: float) -> float:
+        """Return likewise when max_cost is reached."""
+        rate = sum(one.price_at_most or 0.0 for one in self.machines if one.until is None)
+        if not self.max_cost or not rate:
+            return 0.0
+        spent = sum((one.price_at_most or 0.0) * one.hours(now) for one in self.machines)
+        return now + (self.max_cost - spent) / rate * 3600
+
     def until(self, now: float) -> float:
-        """Return when a limit is reached, in seconds since 1970, if the machine of now stays; 0 where there is none."""
-        ends = []
-        if self.max_hours and self.machines:
-            ends.append(self.machines[0].since + self.max_hours * 3600)
-        rates = [one.price_at_most or 0.0 for one in self.machines if one.until is None]
-        if self.max_cost and sum(rates):
-            spent = sum((one.price_at_most or 0.0) * one.hours(now) for one in self.machines)
-            ends.append(now + (self.max_cost - spent) / sum(rates) * 3600)
-        return min(ends, default=0.0)
+        """Return when the first of the limits is reached."""
+        return min((end for end in (self.hours_end(now), self.cost_end(now)) if end), default=0.0)
 
 
 def wanted(compute: Compute, ladder: list[Rung]) -> Purchase:

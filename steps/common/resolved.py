@@ -107,7 +107,8 @@ class Hardware(Fixed):
     rung: Rung
     node: str
     since: float  # when it was there: seconds since 1970
-    until: float = 0.0  # when the recipe's max_cost or max_hours is reached; 0: never
+    until: float = 0.0  # when the recipe's max_hours is reached; 0: never
+    until_on_node: float = 0.0  # when its max_cost is, on that node: another has another price
 
 
 class Tracking(Fixed):

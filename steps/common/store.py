@@ -116,7 +116,8 @@ def hold(folder: Path, run: str, hours: float) -> None:
 def let_go(run: str) -> None:
     """Say that a run has ended."""
     for held in _holds().glob(f"*/{run}"):
-        held.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            held.unlink()
 
 
 def discard(folder: Path) -> bool:

@@ -32,11 +32,24 @@ def ended_at(workflow: dict[str, Any]) -> float | None:
     return datetime.fromisoformat(status["finishedAt"]).timestamp()
 
 
+def main_ended_at(workflow: dict[str, Any]) -> float | None:
+    """Return when all but its exit handler ended, in seconds since 1970; None before that."""
+    status = workflow.get("status", {})
+    top = status.get("nodes", {}).get(workflow["metadata"]["name"], {})
+    return datetime.fromisoformat(top["finishedAt"]).timestamp() if top.get("finishedAt") else None
+
+
 def stop(run: str, namespace: str, why: str) -> None:
     """Let a run end, its exit handler included, and write down why."""
+    from kubernetes.client import ApiException
+
     body = {"metadata": {"annotations": {STOPPED: why}}, "spec": {"shutdown": "Stop"}}
     with kubernetes.in_one_line():
-        kubernetes.custom().patch_namespaced_custom_object(ARGO, VERSION, namespace, PLURAL, run, body)
+        try:
+            kubernetes.custom().patch_namespaced_custom_object(ARGO, VERSION, namespace, PLURAL, run, body)
+        except ApiException as error:
+            if error.status != 404:  # deleted meanwhile
+                raise
 
 
 def why_stopped(run: str, namespace: str) -> str:

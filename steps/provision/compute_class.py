@@ -6,11 +6,11 @@ https://cloud.google.com/kubernetes-engine/docs/reference/crds/computeclass
 import time
 from typing import Any
 
-from steps.common import bought, cluster
-from steps.common.errors import UserError
+from steps.common import bought, cluster, spent
+from steps.common.errors import InterruptedStepError, UserError
 from steps.common.kinds import CLASS_LABEL, CLASSES
 from steps.common.progress import say
-from steps.common.purchase import There, wanted
+from steps.common.purchase import There
 from steps.common.resolved import Hardware, Resolved, Rung
 from steps.provision import attempts
 from steps.provision.attempts import Attempt
@@ -36,7 +36,7 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
     if not CLASSES.served:
         raise UserError("the cluster has no ComputeClass (of cloud.google.com); it takes GKE 1.30.3 or later")
     first, name = quote.first, bought.name_of(run, cluster.namespace())
-    account = wanted(compute, quote.ladder)
+    account = spent.wanted(run, compute, quote.ladder)
     bought.ask(CLASSES, compute_class(run, quote.ladder), account)
     where = {"nodeSelector": {CLASS_LABEL: name}, "tolerations": tolerations()}
     attempt, holder = attempts.begin(first), Holder.of(name, run, first, where)
@@ -58,7 +58,9 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
         raise UserError(
             f"GKE brought no node: {attempt.cause}: {attempt.reason}; {next_step(attempt.cause, first, 'gcp', '')}"
         )
-    there = next(one for one in bought.machines(CLASSES, name) if one.name == node)
+    there = next((one for one in bought.machines(CLASSES, name) if one.name == node), None)
+    if there is None:
+        raise InterruptedStepError(f"{node} was taken away as it came; the step is tried again")
     rung = _rung(there, quote.ladder)
     attempt.instance_type, attempt.capacity, attempt.price = rung.instance_type, rung.capacity, rung.price
     attempts.save(run, [attempt])
@@ -68,8 +70,7 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
     Holder(f"{name}-keeps", run, 0, KEEPER_BYTES, where).create()
     now = time.time()
     purchase = bought.noted(CLASSES, name, now)
-    ends = purchase.until(now) if purchase else 0.0
-    hardware = Hardware(rung=rung, node=node, since=there.since, until=ends)
+    hardware = spent.hardware(purchase, rung, node, there.since, now)
     return hardware, placement(rung, selector={CLASS_LABEL: name}), [attempt]
 
 

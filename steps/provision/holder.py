@@ -62,9 +62,12 @@ class Holder:
         return next((one.message for one in conditions if one.status != "True" and one.message), "")
 
     def said(self) -> list[Any]:
-        """Return the Events about the pod."""
+        """Return the Events about the pod; not those about an earlier one of its name, which are kept for an hour."""
+        pod = self._read()
+        if pod is None:
+            return []
         with kubernetes.in_one_line():
-            selector = f"involvedObject.kind=Pod,involvedObject.name={self.name}"
+            selector = f"involvedObject.kind=Pod,involvedObject.uid={pod.metadata.uid}"
             return list(kubernetes.core().list_namespaced_event(cluster.namespace(), field_selector=selector).items)
 
     def wait(self, attempt: Attempt, what_for: str, seconds: float, each: Callable[[], None] | None = None) -> str:

@@ -11,7 +11,7 @@ from hera.workflows.io import Input, Output
 from steps.common import bought, cluster, kubernetes, workflows
 from steps.common.bought import NAMESPACE_LABEL, RUN_LABEL
 from steps.common.errors import UserError
-from steps.common.give_back import COMPONENT, HOLDER, delete_holders, wait_until_gone
+from steps.common.give_back import COMPONENT, GONE_SECONDS, HOLDER, delete_holders, wait_until_gone
 from steps.common.kinds import Kind, created
 from steps.common.progress import duration, say
 from steps.common.step import step
@@ -81,9 +81,13 @@ def lost(since: float, workflow: dict[str, Any] | None, now: float) -> str:
     if workflow is None:
         return f"its run is gone, {duration(age)} after it asked for machines" if age > GRACE_SECONDS else ""
     ended = workflows.ended_at(workflow)
-    if ended is None or now - ended <= GRACE_SECONDS:
-        return ""
-    return f"its run ended {duration(now - ended)} ago ({workflow['status']['phase']})"
+    if ended is not None:
+        past = f"its run ended {duration(now - ended)} ago ({workflow['status']['phase']})"
+        return past if now - ended > GRACE_SECONDS else ""
+    ended = workflows.main_ended_at(workflow)
+    if ended is not None and now - ended > GRACE_SECONDS + GONE_SECONDS:
+        return f"its run ended {duration(now - ended)} ago, and its exit handler has not"
+    return ""
 
 
 def _over(kind: Kind, name: str, now: float) -> str:

@@ -10,7 +10,7 @@ from hera.workflows.io import Input, Output
 
 from steps.common.progress import say
 from steps.common.step import step
-from steps.release.paid import or_why_not, paid
+from steps.release.take_back import take_back
 
 
 class ReleaseNodeInput(Input):
@@ -28,8 +28,7 @@ class ReleaseNodeOutput(Output):
 @step
 def release_node(input: ReleaseNodeInput) -> ReleaseNodeOutput:  # noqa: A002 - the name is Argo's
     """Ask for the run's node no longer. Where that fails nothing else does: the exit handler tries again, and tells."""
-    _, left = or_why_not(input.run)
-    found = paid(input.run)
-    released = left or (found.in_words() if found else "nothing: the machines were there before")
-    say(f"given back: {released}" if not left else f"not given back yet, the end of the run will: {left}")
+    taken = take_back(input.run)
+    released = taken.left or (taken.paid.in_words() if taken.paid else "nothing: no machine came")
+    say(f"not given back yet, the end of the run will: {taken.left}" if taken.left else f"given back: {released}")
     return ReleaseNodeOutput(released=released)

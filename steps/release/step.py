@@ -18,7 +18,7 @@ from steps.common.purchase import Paid
 from steps.common.step import step
 from steps.common.workflows import why_stopped
 from steps.release.outcome import Outcome, failure
-from steps.release.paid import or_why_not, paid, wait
+from steps.release.take_back import take_back, wait
 from steps.release.webhook import tell
 
 ENDINGS = {"Succeeded": "FINISHED", "Failed": "FAILED", "Error": "FAILED"}
@@ -52,26 +52,23 @@ def release(input: ReleaseInput) -> ReleaseOutput:  # noqa: A002 - the name is A
         UserError: something that is paid for is still there; the run's record is closed and its outcome told all the same.
     """
     recipe = _recipe(input)
+    taken = take_back(input.run)
     store.let_go(input.run)
-    taken, left = or_why_not(input.run)
-    try:
-        wait(taken)
-    except UserError as error:
-        left = str(error)
-    cost = paid(input.run)
-    tags = _close(recipe, input, cost) if recipe else {}
+    wait(taken)
+    cost, left, asked = taken.paid, taken.left, bool(taken.asked)
+    tags = _noted(recipe, input, cost) if recipe else {}
     outcome = Outcome(
         run=input.run,
         model=recipe.name if recipe else "",
         state=input.status,
-        reason=_reason(input, asked=bool(taken)) if input.status != "Succeeded" else "",
+        reason=_reason(input, asked=asked) if input.status != "Succeeded" else "",
         version=tags.get("fineline.version", ""),
         url=tags.get("fineline.url", ""),
         seconds=input.seconds,
         cost=round(cost.cost, 2) if cost and cost.cost is not None else None,
         link=_link(input.run),
     )
-    released = cost.in_words() if cost else _nothing(left, asked=bool(taken))
+    released = cost.in_words() if cost else _nothing(left, asked=asked)
     say(f"{outcome.in_words()}; given back: {released}")
     if webhook := os.environ.get(WEBHOOK_SETTING):
         tell(webhook, outcome)
@@ -94,6 +91,14 @@ def _recipe(input: ReleaseInput) -> Recipe | None:  # noqa: A002
         return load(input.recipe, {"name": input.name} if input.name else {})
     except RecipeError:
         return None  # plan has said what is wrong with it, and took nothing
+
+
+def _noted(recipe: Recipe, input: ReleaseInput, cost: Paid | None) -> dict[str, str]:  # noqa: A002
+    try:
+        return _close(recipe, input, cost)
+    except Exception as error:  # whatever keeps MLflow from answering: a run that went well does not fail by it
+        say(f"the run's record in MLflow could not be closed: {' '.join(str(error).split())[:300]}")
+        return {}
 
 
 def _close(recipe: Recipe, input: ReleaseInput, paid: Paid | None) -> dict[str, str]:  # noqa: A002

@@ -25,6 +25,7 @@ from steps.tune.limits import Limits, Watchdog
 
 FORMAT = 1  # of what is learnt from the same settings; raised when the training itself changes
 LOG_SECONDS = 5.0
+NODE_SETTING = "FINELINE_NODE"  # where this pod is; unset on one machine
 MICRO_BATCH = "micro_batch_tokens"  # the file that holds it while there are checkpoints
 PACKAGES = ("transformers", "peft", "torch", "accelerate", "bitsandbytes")
 
@@ -105,7 +106,7 @@ def _tune(input: TuneInput, folder: Path) -> None:  # noqa: A002
         tokens = micro if packed else sum(len(row.input_ids) for row in rows) / len(rows)
         accumulate = max(1, round(recipe.tune.batch_tokens / tokens))
         say(f"{len(rows)} rows in {len(packs)} micro-batches of {tokens:.0f} tokens, {accumulate} to a step")
-        limits = Limits(until=input.hardware.until)
+        limits = Limits(until=_until(input.hardware))
         where = folder / "checkpoints"
         result = train(model, packs, recipe.tune, accumulate, where, device, record.log, limits, watchdog.beat)
     record.send()
@@ -127,6 +128,13 @@ def _tune(input: TuneInput, folder: Path) -> None:  # noqa: A002
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     say(in_words(report))
     _drop_checkpoints(folder)
+
+
+def _until(hardware: Hardware) -> float:
+    """Return when to stop, in seconds since 1970; 0: never. What max_cost allows was reckoned for one node's price."""
+    same_node = os.environ.get(NODE_SETTING, hardware.node) == hardware.node
+    ends = [hardware.until, hardware.until_on_node if same_node else 0.0]
+    return min((end for end in ends if end), default=0.0)
 
 
 def _micro_batch(rung: Rung, folder: Path) -> int:

@@ -71,7 +71,7 @@ def space(crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call
             role, account = (
                 ("fineline-nodes", "fineline-step")
                 if component == "gpu-nodes"
-                else ("fineline-provision", "fineline-provision")
+                else ("fineline-compute-class", "fineline-provision")
             )
             kubectl("delete", "clusterrolebinding", name, "--ignore-not-found")
             allow = f"--serviceaccount={name}:{account}"
@@ -258,12 +258,13 @@ def test_why_gke_brings_nothing_is_told_in_its_words(
     space = steps_space(steps)
     name = bought.name_of("dry", space)
     wait_for(lambda: kubectl("get", "pod", name, "-n", space, check=False).returncode == 0, 60)
+    uid = get("pod", name, space)["metadata"]["uid"]
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     said = {
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {"name": "dry.1", "namespace": space},
-        "involvedObject": {"kind": "Pod", "name": name, "namespace": space},
+        "involvedObject": {"kind": "Pod", "name": name, "namespace": space, "uid": uid},
         "reason": "FailedScaleUp",
         "type": "Warning",
         "message": "Node scale up in zones us-central1-a associated with this pod failed: GCE quota exceeded.",

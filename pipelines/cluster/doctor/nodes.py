@@ -34,9 +34,13 @@ def provider(connection: Connection) -> list[Finding]:
         remedy = "leave the component one-node out, and give the volumes a StorageClass with ReadWriteMany"
         return [Finding(SUBJECT, State.MISSING, text, remedy)]
     if chosen == "karpenter":
-        return [*_karpenter(connection), *_rights(connection, POOLS.plural, POOLS.group), *_reaper(connection)]
+        return [*_karpenter(connection), *_rights(connection, POOLS.plural, POOLS.group, ROLE), *_reaper(connection)]
     if chosen == "compute-class":
-        return [_compute_class(), *_rights(connection, CLASSES.plural, CLASSES.group), *_reaper(connection)]
+        return [
+            _compute_class(),
+            *_rights(connection, CLASSES.plural, CLASSES.group, "fineline-compute-class"),
+            *_reaper(connection),
+        ]
     if chosen == "nodes":
         return [
             Finding(SUBJECT, State.OK, "those that are there are waited for"),
@@ -104,8 +108,8 @@ def _class(kind: str, found: list[dict[str, Any]]) -> Finding:
     return Finding(SUBJECT, State.OK, f"Karpenter, with {kind} {', '.join(item['metadata']['name'] for item in found)}")
 
 
-def _rights(connection: Connection, plural: str, group: str) -> list[Finding]:
-    return _may(connection, PROVISION_ACCOUNT, ["create", "delete"], plural, group, ROLE)
+def _rights(connection: Connection, plural: str, group: str, role: str) -> list[Finding]:
+    return _may(connection, PROVISION_ACCOUNT, ["create", "delete"], plural, group, role)
 
 
 def _may(

@@ -5,12 +5,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from steps.common import bought, cluster, kubernetes, node_classes
+from steps.common import bought, cluster, kubernetes, node_classes, spent
 from steps.common.errors import UserError
 from steps.common.give_back import delete_holders
 from steps.common.kinds import CLAIMS, POOL_LABEL, POOLS, condition, created
 from steps.common.progress import Progress, say
-from steps.common.purchase import wanted
 from steps.common.resolved import Hardware, Resolved, Rung
 from steps.provision import attempts
 from steps.provision.attempts import Attempt, Stage
@@ -53,7 +52,7 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
     reference = node_classes.reference(compute.node_class)
     pool = bought.name_of(run, cluster.namespace())
     made = attempts.load(run, quote.ladder)
-    region, account = _region(), wanted(compute, quote.ladder)
+    region, account = _region(), spent.wanted(run, compute, quote.ladder)
     with Claims(pool) as claims:
         got = _still_there(pool, quote.ladder)
         for rung in quote.ladder:
@@ -69,6 +68,7 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
             started = time.time()
             bought.ask(POOLS, node_pool(run, reference, [rung]), account)
             _until_seen(pool)
+            _take_back(claims, claims.strays(rung))
             holder.create()
             got = _wait(claims, attempt, rung, holder, started, compute.wait_minutes * 60)
             attempts.save(run, made)
@@ -82,10 +82,9 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
     bought.ask(POOLS, node_pool(run, reference, in_its_place(got.rung, quote.ladder)), account)
     now = time.time()
     purchase = bought.noted(POOLS, pool, now)
-    ends = purchase.until(now) if purchase else 0.0
     delete_holders(run, cluster.namespace())
     patch = placement(got.rung, selector={POOL_LABEL: pool}, own_taint=TAINT)
-    return Hardware(rung=got.rung, node=got.node, since=got.since, until=ends), patch, made
+    return spent.hardware(purchase, got.rung, got.node, got.since, now), patch, made
 
 
 def _until_seen(pool: str) -> None:
@@ -135,12 +134,13 @@ def _wait(claims: Claims, attempt: Attempt, rung: Rung, holder: Holder, started:
                 attempt.stage = Stage.READY
                 return Got(rung, claim["status"]["nodeName"], created(claim))
             # The node is up, and offers no GPU.
-            if initialized.get("reason") == "ResourceNotRegistered":
-                blind_since = blind_since or time.time()
-                if time.time() - blind_since > min(DRIVER_SECONDS, seconds):
-                    failure = Cause.DRIVER, str(initialized.get("message", ""))
+            blind = initialized.get("reason") == "ResourceNotRegistered"
+            blind_since = (blind_since or time.time()) if blind else 0.0
+            if blind and time.time() - blind_since > min(DRIVER_SECONDS, seconds):
+                failure = Cause.DRIVER, str(initialized.get("message", ""))
         # A node that is up is waited for as long again: what lacks is its driver, which is installed on it just now.
-        if not failure and not blind_since and attempt.seconds > seconds:
+        longest = seconds + (min(DRIVER_SECONDS, seconds) if blind_since else 0.0)
+        if not failure and attempt.seconds > longest:
             failure = _too_late(attempt, claim)
         if failure:
             attempt.cause, attempt.reason = failure
@@ -163,8 +163,12 @@ def _failure(claims: Claims, claim: dict[str, Any] | None, holder: Holder, start
         return Cause.CONFIGURATION, f"{ready.get('reason', '')}: {ready.get('message', '')}"
     # What is said of the pod counts while nothing was asked for; then its node is under way, and fills the pool's limits.
     of_pod = [] if claim else _said_of(holder)
-    told = claims.failures(started) + [text for text in (of_our_pool(text, claims.pool) for text in of_pod) if text]
-    if found := weightiest(told):
+    of_ours = [text for text in (of_our_pool(text, claims.pool) for text in of_pod) if text]
+    found, of_it = weightiest(claims.failures(started) + of_ours), weightiest(of_ours)
+    # A zone that has none is not the last one: Karpenter asks in the next, unless it has nothing more to offer the pod.
+    if found and found[0] is Cause.CAPACITY and not of_it and claims.quiet_for < UNANSWERED_SECONDS:
+        return None
+    if found:
         return found
     # Karpenter has looked at every other pool, and had nothing of ours to look at.
     if of_pod and time.time() - started > UNANSWERED_SECONDS:
@@ -210,8 +214,15 @@ def _too_late(attempt: Attempt, claim: dict[str, Any] | None) -> tuple[Cause, st
 def _give_up(run: str, claims: Claims) -> None:
     """Take back what was asked for, so that nothing arrives late and is paid for."""
     delete_holders(run, cluster.namespace())
-    bought.noted(POOLS, claims.pool, time.time())  # a machine that was launched is paid for, whether it joins or not
-    for claim in claims.all():
+    _take_back(claims, claims.all())
+
+
+def _take_back(claims: Claims, leaving: list[dict[str, Any]]) -> None:
+    if leaving:
+        bought.noted(
+            POOLS, claims.pool, time.time()
+        )  # a machine that was launched is paid for, whether it joins or not
+    for claim in leaving:
         CLAIMS.delete(claim["metadata"]["name"])
 
 

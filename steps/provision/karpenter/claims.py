@@ -46,6 +46,7 @@ class Claims:
     _seen: dict[str, dict[str, Any]] = field(default_factory=dict)  # every NodeClaim that ever was, as it was last
     _earlier: set[str] = field(default_factory=set)  # names of the NodeClaims of earlier attempts
     _old: set[tuple[str, int]] = field(default_factory=set)  # Events of earlier attempts
+    _heard: float = field(default_factory=time.monotonic)  # when there last was one
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> "Claims":
@@ -65,9 +66,20 @@ class Claims:
         self._earlier = {name for name, claim in list(self._seen.items()) if not _asks_for(claim, rung)}
         self._old = {key for key, _, _ in _events(self.pool)}
 
+    def strays(self, rung: Rung) -> list[dict[str, Any]]:
+        """Return the NodeClaims of other rungs, which came late or were left: they would fill the pool, and be paid for."""
+        return [one for one in self.all() if not _asks_for(one, rung) and "deletionTimestamp" not in one["metadata"]]
+
+    @property
+    def quiet_for(self) -> float:
+        """Seconds since there was a NodeClaim."""
+        return time.monotonic() - self._heard
+
     def newest(self, rung: Rung) -> dict[str, Any] | None:
         """Return the youngest NodeClaim for that rung, one that an earlier process has caused too."""
         found = [one for one in self.all() if _asks_for(one, rung)]
+        if found:
+            self._heard = time.monotonic()
         return max(found, key=created, default=None)
 
     def all(self) -> list[dict[str, Any]]:
@@ -101,7 +113,7 @@ class Claims:
 
     def _take(self, claim: dict[str, Any]) -> None:
         name, launched = claim["metadata"]["name"], condition(claim, "Launched")
-        self._seen[name] = claim
+        self._seen[name], self._heard = claim, time.monotonic()
         if launched.get("status") == "Unknown" and launched.get("reason", "") not in WAITING:
             text = f"{launched['reason']}: {launched.get('message', '')}"
             if not any((one.claim, one.text) == (name, text) for one in self._said):
