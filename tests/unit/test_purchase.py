@@ -1,10 +1,18 @@
 """What a run has bought, and what that has come to: also where spot has taken one machine and another came in its place."""
 
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from recipes.recipe import Compute
+from steps.common import spent, volumes
 from steps.common.purchase import Purchase, There, wanted
+from steps.common.resolved import Hardware
 from steps.provision.limits import until
+from steps.reap.step import lost
+from steps.tune.step import _until as ends
 from tests.unit.test_causes import a_rung
 
 HOUR = 3600.0
@@ -75,3 +83,70 @@ def test_a_machine_of_a_type_that_was_not_offered_is_told_all_the_same() -> None
 def test_on_machines_that_cost_nothing_more_hours_alone_are_limited() -> None:
     assert until(Compute(max_hours=2, max_cost=1), 1000) == 1000 + 2 * HOUR
     assert until(Compute(max_cost=1), 1000) == 0
+
+
+def test_a_machine_that_comes_under_the_name_of_a_lost_one_is_another() -> None:
+    """As Google names those that come in place of what spot has taken."""
+    again = There("a", "g6.xlarge", "spot", 2 * HOUR)
+    purchase = bought(max_hours=3).seen([FIRST], 0).seen([], HOUR).seen([again], 2 * HOUR)
+    paid = purchase.paid(3 * HOUR)
+    assert paid
+    assert (paid.hours, paid.cost) == (2.0, 2.0)
+    assert purchase.until(3 * HOUR) == 4 * HOUR
+
+
+def test_another_try_at_a_run_goes_on_counting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(volumes.RUNS_SETTING, str(tmp_path))
+    assert spent.paid("a-run") is None
+    assert spent.keep("a-run", bought().seen([FIRST], HOUR), 2 * HOUR) == spent.paid("a-run")
+    again = spent.wanted("a-run", Compute(max_cost=4.0), LADDER)
+    assert again.until(5 * HOUR) == 0
+    second = again.seen([There("b", "g6.xlarge", "spot", 5 * HOUR)], 5 * HOUR)
+    # Two of the four dollars were spent on the first try.
+    assert second.until(5 * HOUR) == 7 * HOUR
+    spent.keep("a-run", second, 6 * HOUR)
+    kept = spent.paid("a-run")
+    assert kept
+    assert kept.cost == pytest.approx(3.0)
+
+
+def test_a_full_disk_keeps_no_machine_from_being_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").touch()  # where a folder is wanted
+    monkeypatch.setenv(volumes.RUNS_SETTING, str(tmp_path / "runs"))
+    told = spent.keep("a-run", bought().seen([FIRST], HOUR), 2 * HOUR)
+    assert told
+    assert told.cost == pytest.approx(2.0)
+
+
+def test_what_money_allows_holds_on_the_node_whose_price_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    hardware = Hardware(rung=SPOT, node="first", since=0, until=900.0, until_on_node=100.0)
+    assert ends(hardware) == 100.0  # on one machine nobody tells where it is
+    monkeypatch.setenv("FINELINE_NODE", "first")
+    assert ends(hardware) == 100.0
+    monkeypatch.setenv("FINELINE_NODE", "second")
+    assert ends(hardware) == 900.0
+    assert ends(hardware.model_copy(update={"until": 0.0})) == 0.0
+
+
+def workflow(phase: str, ended: float | None, main_ended: float | None) -> dict[str, Any]:
+    def told(when: float | None) -> str | None:
+        return None if when is None else datetime.fromtimestamp(when, UTC).isoformat()
+
+    nodes = {"a-run": {"finishedAt": told(main_ended)}}
+    return {"metadata": {"name": "a-run"}, "status": {"phase": phase, "finishedAt": told(ended), "nodes": nodes}}
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        (None, "its run is gone, 2h47m after it asked for machines"),
+        (workflow("Running", None, None), ""),
+        (workflow("Succeeded", 9_900.0, 9_890.0), ""),
+        (workflow("Succeeded", 9_000.0, 8_990.0), "its run ended 16m40s ago (Succeeded)"),
+        # Its exit handler waits for the machines to end.
+        (workflow("Running", None, 9_400.0), ""),
+        (workflow("Running", None, 8_000.0), "its run ended 33m20s ago, and its exit handler has not"),
+    ],
+)
+def test_the_reaper_knows_whose_machines_nobody_needs(of: dict[str, Any] | None, said: str) -> None:
+    assert lost(0.0, of, 10_000.0) == said
