@@ -139,7 +139,7 @@ def workflow(phase: str, ended: float | None, main_ended: float | None) -> dict[
 @pytest.mark.parametrize(
     ("of", "said"),
     [
-        (None, "its run is gone, 2h47m after it asked for machines"),
+        (None, "its run is gone, 2h46m after it asked for machines"),
         (workflow("Running", None, None), ""),
         (workflow("Succeeded", 9_900.0, 9_890.0), ""),
         (workflow("Succeeded", 9_000.0, 8_990.0), "its run ended 16m40s ago (Succeeded)"),
