@@ -3,7 +3,7 @@
 import os
 import time
 
-from steps.pull.transfer import Totals
+from steps.pull.totals import Totals
 
 BUSY = 0.85  # of all cores: then nothing else is to be had from them
 

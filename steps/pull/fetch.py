@@ -12,7 +12,8 @@ from steps.pull.pace import MOST, Pace
 from steps.pull.part import finished
 from steps.pull.reading import disk, web
 from steps.pull.reading import store as objects
-from steps.pull.transfer import Reader, Totals, Transfer
+from steps.pull.totals import Totals
+from steps.pull.transfer import Reader, Transfer
 from steps.pull.wheel import fetch_from_wheel
 
 REHASHED_BYTES = (

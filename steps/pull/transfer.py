@@ -3,9 +3,7 @@
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +12,9 @@ from steps.common.progress import say
 from steps.common.sources.listing import SourceFile
 from steps.pull.pace import Pace
 from steps.pull.part import NOTED_AT_ONCE, NOTED_SECONDS, Part
+from steps.pull.queue import TICK_SECONDS, Job, Queue
 from steps.pull.reading.errors import NoRangesError, ThrottledError
+from steps.pull.totals import Totals
 
 # Bytes asked for at once: some spans for each connection, so that all end together, and not so small that asking counts.
 SMALLEST_SPAN, LARGEST_SPAN, SPANS_A_CONNECTION = 4 << 20, 32 << 20, 4
@@ -22,11 +22,9 @@ ATTEMPTS = 6  # of a span, without a byte in between
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 30.0
 LONGEST_THROTTLING_SECONDS = 1800.0  # in which not a byte comes
 SYNC_SECONDS, SYNC_BYTES = 5.0, 64 << 20  # what the loss of a machine may cost; and the disk is kept at work
-TICK_SECONDS = 0.1
 IDLE_SECONDS = 0.005
-END_SECONDS = (
-    2.0  # for threads to notice that all is over; one that waits for bytes does not, and needs no file any more
-)
+# For threads to notice that all is over; one that waits for bytes does not, and needs no file any more.
+END_SECONDS = 2.0
 
 
 class Reader(Protocol):
@@ -34,37 +32,6 @@ class Reader(Protocol):
 
     def read(self, file: SourceFile, start: int, end: int) -> Iterator[bytes]:
         """Yield the blocks of a span; `end` 0: to the end of the file."""
-
-
-@dataclass
-class Job:
-    """A span to fetch."""
-
-    part: Part
-    start: int
-    end: int  # 0: to the end of the file, which is not known
-    generation: int
-    tries: int = 0  # without a byte in between
-    not_before: float = 0.0
-
-
-@dataclass
-class Totals:
-    """What was done, for the report."""
-
-    fetched: int = 0  # bytes, those included that turned out to be wrong
-    waited: float = 0.0  # seconds of all connections together, for bytes
-    wrote: float = 0.0  # likewise, for the volume
-    flushed: float = 0.0  # seconds in which what was written was brought to the disk
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, fetched: int = 0, waited: float = 0.0, wrote: float = 0.0, flushed: float = 0.0) -> None:
-        """Add what a thread has done."""
-        with self._lock:
-            self.fetched += fetched
-            self.waited += waited
-            self.wrote += wrote
-            self.flushed += flushed
 
 
 class Transfer:
@@ -86,18 +53,14 @@ class Transfer:
         self.parts = [Part(file, folder) for file in files]
         self.sha256: dict[str, str] = {}  # of the files that have come, by name
         self._reader, self._told = reader, told
-        self._jobs: deque[Job] = deque()
-        self._changed = threading.Condition()
-        self._active = 0
-        self._over = False
         self._failure: BaseException | None = None
         self._last_byte = time.monotonic()
         whole = sum(file.bytes for file in files)
         wanted = whole // (pace.most * SPANS_A_CONNECTION)
-        self._span = min(LARGEST_SPAN, max(SMALLEST_SPAN, wanted))
+        self._queue = Queue(pace, min(LARGEST_SPAN, max(SMALLEST_SPAN, wanted)))
         # Large files in order, so that hashing follows; small ones, of which each is one request, behind them.
         for part in sorted(self.parts, key=lambda one: -one.file.bytes):
-            self._ask_for(part)
+            self._queue.ask_for(part)
 
     def run(self) -> None:
         """Fetch everything, or raise.
@@ -112,21 +75,19 @@ class Transfer:
             for thread in others:
                 thread.start()
             while self._failure is None and len(self.sha256) < len(self.parts):
-                wanted = min(self.pace.limit, self._active + len(self._jobs))
+                wanted = min(self.pace.limit, self._queue.active + len(self._queue))
                 while len(workers) < wanted:
                     workers.append(threading.Thread(target=self._work, daemon=True))
                     workers[-1].start()
                 self._told(sum(part.there for part in self.parts))
-                self.pace.look(self.totals.fetched, self._active)
-                with self._changed:
-                    self._changed.wait(TICK_SECONDS)
+                self.pace.look(self.totals.fetched, self._queue.active)
+                with self._queue.changed:
+                    self._queue.changed.wait(TICK_SECONDS)
             if self._failure is not None:
                 raise self._failure
             self._told(sum(part.there for part in self.parts))
         finally:
-            with self._changed:
-                self._over = True
-                self._changed.notify_all()
+            self._queue.end()
             self._end([*others, *workers])
 
     def _end(self, threads: list[threading.Thread]) -> None:
@@ -139,44 +100,14 @@ class Transfer:
             for part in self.parts:
                 part.close()
 
-    def _ask_for(self, part: Part) -> None:
-        """Put what lacks of a file onto the list of what is to be fetched."""
-        spans = [(0, part.file.bytes)] if part.in_one_piece else part.missing
-        with self._changed:
-            for start, end in spans:
-                at = start
-                while at < end and not part.in_one_piece:
-                    until = min(end, (at // self._span + 1) * self._span)
-                    self._jobs.append(Job(part, at, until, part.generation))
-                    at = until
-                if part.in_one_piece or end == 0:
-                    self._jobs.append(Job(part, start, end, part.generation))
-            self._changed.notify_all()
-
-    def _take(self) -> Job | None:
-        """Return the next span, when there is one and a connection may begin; None when all is over."""
-        with self._changed:
-            while not self._over:
-                now = time.monotonic()
-                if self._active < self.pace.limit and not self.pace.paused:
-                    for number, job in enumerate(self._jobs):
-                        if job.not_before <= now:
-                            del self._jobs[number]
-                            self._active += 1
-                            return job
-                self._changed.wait(TICK_SECONDS)
-        return None
-
     def _work(self) -> None:
-        while job := self._take():
+        while job := self._queue.take():
             try:
                 self._fetch(job)
             except BaseException as error:
                 self._fail(error)
             finally:
-                with self._changed:
-                    self._active -= 1
-                    self._changed.notify()
+                self._queue.done()
 
     def _fetch(self, job: Job) -> None:
         part, began = job.part, job.start
@@ -203,7 +134,7 @@ class Transfer:
                 came = time.perf_counter()
                 if not block:
                     break
-                if self._over or job.generation != part.generation:
+                if self._queue.over or job.generation != part.generation:
                     return False
                 part.write(block, at)
                 at += len(block)
@@ -230,7 +161,7 @@ class Transfer:
         wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (job.tries - 1)) if job.tries else 0.0
         if job.tries:
             say(f"{job.part.file.name}: {reason}; going on in {wait:g} s (attempt {job.tries + 1} of {ATTEMPTS})")
-        self._put_back(job, wait)
+        self._queue.put_back(job, wait)
 
     def _later(self, job: Job, error: ThrottledError) -> None:
         if time.monotonic() - self._last_byte > LONGEST_THROTTLING_SECONDS:
@@ -241,18 +172,12 @@ class Transfer:
         wait = self.pace.throttled(error.seconds)
         if first:
             say(f"{error}: {self.pace.limit} connections from now on, the next in {wait:g} s")
-        self._put_back(job, wait)
-
-    def _put_back(self, job: Job, wait: float) -> None:
-        job.not_before = time.monotonic() + wait
-        with self._changed:
-            if job.generation == job.part.generation:
-                self._jobs.appendleft(job)
+        self._queue.put_back(job, wait)
 
     def _in_one_piece(self, job: Job) -> None:
         """Fetch the file by one connection from its beginning: its source knows no ranges."""
         part = job.part
-        with self._changed:
+        with self._queue.changed:
             if part.in_one_piece:
                 if job.generation == part.generation:
                     raise UserError(f"{part.file.url}: its source gives neither ranges nor the whole file")
@@ -260,16 +185,16 @@ class Transfer:
             part.in_one_piece = True
             say(f"{part.file.name}: its source gives no ranges; one connection fetches the whole file")
             part.restart()
-        self._ask_for(part)
+        self._queue.ask_for(part)
 
     def _hash(self, number: int) -> None:
         """Hash the files whose turn is this thread's, as their beginnings come to be whole."""
         mine = self.parts[number :: _hashers()]
         try:
-            while mine and not self._over:
+            while mine and not self._queue.over:
                 hashed = 0
                 for part in list(mine):
-                    while not self._over and (some := part.hash_some()):
+                    while not self._queue.over and (some := part.hash_some()):
                         hashed += some
                     if part.complete and self._finish(part):
                         mine.remove(part)
@@ -285,8 +210,8 @@ class Transfer:
             part.publish()
             self.totals.add(flushed=time.perf_counter() - began)
             self.sha256[part.file.name] = part.sha256
-            with self._changed:
-                self._changed.notify_all()
+            with self._queue.changed:
+                self._queue.changed.notify_all()
             return True
         part.failures += 1
         part.restart()
@@ -295,14 +220,14 @@ class Transfer:
                 f"{part.file.url}: what came has another hash than the source lists, twice; the source or the way is broken"
             )
         say(f"{part.file.name}: its hash is wrong; fetching it once more")
-        self._ask_for(part)
+        self._queue.ask_for(part)
         return False
 
     def _sync(self) -> None:
         """Bring what has come to the disk, again and again: the disk is not idle first and too busy at the end."""
         at, synced = time.monotonic(), 0
         try:
-            while not self._over:
+            while not self._queue.over:
                 if time.monotonic() - at > SYNC_SECONDS or self.totals.fetched - synced > SYNC_BYTES:
                     at, synced = time.monotonic(), self.totals.fetched
                     for part in self.parts:
@@ -314,10 +239,9 @@ class Transfer:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        with self._changed:
+        with self._queue.changed:
             self._failure = self._failure or error
-            self._over = True
-            self._changed.notify_all()
+        self._queue.end()
 
 
 def _hashers() -> int:

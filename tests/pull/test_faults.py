@@ -193,20 +193,12 @@ def test_a_source_that_wants_to_be_asked_later_is(source: Source, model: Resolve
     assert not during
 
 
-def test_a_source_that_gives_a_byte_a_second_is_left(
-    source: Source, model: ResolvedModel, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("bytes_a_second", [20, 0.5], ids=["it-trickles", "it-is-silent"])
+def test_a_source_that_gives_next_to_nothing_is_left(
+    source: Source, model: ResolvedModel, bytes_a_second: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps.pull.reading.web, "STALL_SECONDS", 0.4)
-    source.behave = of_shards(lambda asked: Behaviour(bytes_a_second=20 if asked.number < 4 else 0))
-    publish_model(model)
-    whole(model, source)
-
-
-def test_a_source_that_falls_silent_is_left(
-    source: Source, model: ResolvedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(steps.pull.reading.web, "STALL_SECONDS", 0.4)
-    source.behave = of_shards(lambda asked: Behaviour(bytes_a_second=0.5 if asked.number < 4 else 0))
+    source.behave = of_shards(lambda asked: Behaviour(bytes_a_second=bytes_a_second if asked.number < 4 else 0))
     publish_model(model)
     whole(model, source)
 

@@ -1,6 +1,7 @@
 """Models from elsewhere than a hub: object stores, web servers, folders."""
 
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,7 @@ def test_a_file_that_is_replaced_in_its_store_while_it_comes_is_not_published(
     real = fetching.fetch
 
     def meanwhile(*arguments: Any) -> Any:
+        time.sleep(1.1)  # a store tells of changes by the second
         bucket.put_object(Bucket="chats", Key=f"models/tiny/{SHARD}", Body=bytes(9 * MB))
         return real(*arguments)
 
