@@ -12,6 +12,7 @@ import pytest
 from recipes.read import load
 from steps.common import volumes
 from steps.common.resolved import Resolved
+from steps.common.store import MANIFEST
 from steps.plan.step import PlanInput, resolve
 from tests.cluster.kubectl import CLUSTER_TOOLS, ROOT, kubectl
 from tests.pipeline.commands import wait_for
@@ -124,5 +125,7 @@ def planned(tmp_path: Path, tiny_model: Path, chats: Path) -> Resolved:
     changes = {"name": "tiny", "model": tiny_model.as_uri(), "data.train": str(chats), "data.max_tokens": "64"}
     recipe = load("pet-store", {**changes, "serve.enabled": "false"})
     resolved = resolve(PlanInput(recipe=json.dumps(recipe.model_dump(mode="json"))))
-    volumes.published_model(resolved.model.digest).mkdir(parents=True)
+    folder = volumes.published_model(resolved.model.digest)
+    folder.mkdir(parents=True)
+    (folder / MANIFEST).write_text('{"files": []}')
     return resolved
