@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from steps.common.errors import InterruptedReadError, UserError
@@ -34,6 +35,8 @@ CREDENTIALS = {
     "gs": "let the service account read it, or set GOOGLE_APPLICATION_CREDENTIALS",
     "az": "set AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY, in a cluster by the Secret NAME-object-store",
 }
+
+GOOGLE_SECONDS = 30.0  # in which its client tries again by itself; left alone it does so for a quarter of an hour
 
 T = TypeVar("T")
 
@@ -98,10 +101,11 @@ def _google(_url: str, _bucket: str) -> Any:
     from pyarrow import fs
 
     emulator = os.environ.get("STORAGE_EMULATOR_HOST", "")
+    patience = timedelta(seconds=GOOGLE_SECONDS)
     if not emulator:
-        return fs.GcsFileSystem()
+        return fs.GcsFileSystem(retry_time_limit=patience)
     scheme, _, host = emulator.rstrip("/").rpartition("://")
-    return fs.GcsFileSystem(anonymous=True, scheme=scheme or "http", endpoint_override=host)
+    return fs.GcsFileSystem(anonymous=True, scheme=scheme or "http", endpoint_override=host, retry_time_limit=patience)
 
 
 def _azure(url: str, _bucket: str) -> Any:

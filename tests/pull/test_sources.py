@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import steps.common.object_store
 import steps.pull.transfer
 from steps.common import store, volumes
 from steps.common.errors import UserError
@@ -255,4 +256,12 @@ def test_an_address_that_is_none_is_one_line(
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError) as told:
         resolve_model("s3://chats//tiny")
+    assert "\n" not in str(told.value)
+
+
+def test_a_store_of_googles_that_is_out_of_reach_is_one_line_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps.common.object_store, "GOOGLE_SECONDS", 1.0)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
+    with pytest.raises(UserError, match="model gs://models/tiny: cannot be listed: ") as told:
+        resolve_model("gs://models/tiny")
     assert "\n" not in str(told.value)
