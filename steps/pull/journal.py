@@ -59,11 +59,6 @@ class Journal:
         self._length += os.write(self._file, f"{DONE}{sha256}\n".encode())
         os.fdatasync(self._file)
 
-    @property
-    def total(self) -> int:
-        """Bytes that are there."""
-        return self.spans.total
-
     def restart(self) -> None:
         """Forget everything."""
         self.spans, before = Spans(), self._file

@@ -20,21 +20,19 @@ class Part:
         """Open what an earlier attempt has left, or begin."""
         self.file = file
         self.path, self.final = folder / f"{file.name}.part", folder / file.name
-        self._journal = Journal(folder / f"{file.name}.journal", identity(file))
+        self._journal_file = journal_of(file, folder)
+        self._journal = Journal(self._journal_file, identity(file))
         self._lock = threading.Lock()  # of what is known of the file
         self._open, self._closed = threading.Lock(), False  # of its descriptors
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         self.size = file.bytes or None  # None: not known before its end
-        if self.size is None or os.fstat(self._descriptor).st_size < self._end_of_spans():
+        if self.size is None or os.fstat(self._descriptor).st_size < self._journal.spans.end:
             self._journal.restart()
         self.generation = 0  # raised when the file is begun anew: what was fetched before is then of no use
         self.failures = 0  # how often the whole file was wrong
         self.in_one_piece = False  # its source knows no ranges
-        self.dirty = bool(self._journal.total)  # on this machine it may not be on the disk yet
+        self.dirty = bool(self._journal.spans.end)  # on this machine it may not be on the disk yet
         self._begin_hash()
-
-    def _end_of_spans(self) -> int:
-        return max((end for _, end in self._journal.spans), default=0)
 
     def _begin_hash(self) -> None:
         self._hashed = 0
@@ -117,7 +115,7 @@ class Part:
     def right(self) -> bool:
         """Tell whether a complete file is what its source lists."""
         if self.file.sha256:
-            return self._sha256.hexdigest() == self.file.sha256
+            return self.sha256 == self.file.sha256
         return not self.file.git_sha1 or self._git_sha1.hexdigest() == self.file.git_sha1
 
     @property
@@ -143,7 +141,7 @@ class Part:
             self.path.replace(self.final)
         self.close()
         if self.file.sha256 or self.file.git_sha1:
-            self._journal_file().unlink(missing_ok=True)
+            self._journal_file.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the files."""
@@ -153,15 +151,17 @@ class Part:
                 self._journal.close()
                 os.close(self._descriptor)
 
-    def _journal_file(self) -> Path:
-        return self.path.with_suffix(".journal")
-
 
 def finished(file: SourceFile, folder: Path) -> str:
     """Return the sha256 of a file that an earlier attempt has finished, and of which its source lists no hash; else nothing."""
-    return done(folder / f"{file.name}.journal", identity(file))
+    return done(journal_of(file, folder), identity(file))
+
+
+def journal_of(file: SourceFile, folder: Path) -> Path:
+    """Return where a file's journal is while the folder is made."""
+    return folder / f"{file.name}.journal"
 
 
 def identity(file: SourceFile) -> str:
     """Return what names a file's content: spans of another content are not gone on with."""
-    return f"{file.bytes} {file.sha256 or file.git_sha1 or f'{file.url} {file.tag}'}"
+    return f"{file.bytes} {file.content}"

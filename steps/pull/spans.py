@@ -29,6 +29,11 @@ class Spans:
         """How many of the first bytes are there without a gap."""
         return self._ends[0] if self._starts and self._starts[0] == 0 else 0
 
+    @property
+    def end(self) -> int:
+        """Behind the last of them; 0 where there are none."""
+        return self._ends[-1] if self._ends else 0
+
     def add(self, start: int, end: int) -> None:
         """Add an interval."""
         if end <= start:

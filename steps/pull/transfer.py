@@ -1,12 +1,12 @@
 """Fetches files: many spans at once, across files and inside them, each file hashed while it comes."""
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from steps.common.devices import cores
 from steps.common.errors import InterruptedReadError, UserError
 from steps.common.progress import say
 from steps.common.sources.listing import SourceFile
@@ -245,4 +245,4 @@ class Transfer:
 
 
 def _hashers() -> int:
-    return min(4, os.cpu_count() or 1)
+    return min(4, cores())

@@ -1,11 +1,11 @@
 """Reads published models again and compares them with their manifests; no source is asked."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from steps.common import store
+from steps.common.devices import cores
 from steps.common.files import sha256_of
 from steps.common.progress import Progress
 
@@ -30,7 +30,7 @@ def verify(folders: list[Path]) -> list[Wrong]:
     progress = Progress(round(sum(entry["bytes"] for _, entry in listed) / MB), "MB")
     done, wrong = 0, []
     largest_first = sorted(listed, key=lambda one: -one[1]["bytes"])
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for (path, entry), why in zip(largest_first, pool.map(lambda one: _why(*one), largest_first), strict=True):
             done += entry["bytes"]
             progress.update(round(done / MB))

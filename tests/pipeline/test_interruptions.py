@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from steps.common import volumes
-from tests.hub import COMMIT, Hub
+from tests.hub import Hub
 from tests.pipeline.commands import begin, fineline, kill_when, result, step_process, tiny_recipe, wait_for
+from tests.pull.source import COMMIT
 
 
 def newest_checkpoint() -> int:

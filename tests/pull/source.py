@@ -51,6 +51,27 @@ class Asked:
     at: float
 
 
+def sibling(file: Path) -> dict[str, Any]:
+    """Return a file as the hub's API lists it."""
+    content = file.read_bytes()
+    found: dict[str, Any] = {"rfilename": file.name, "size": len(content)}
+    found["blobId"] = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    if file.suffix == ".safetensors":
+        sha256 = hashlib.sha256(content).hexdigest()
+        found["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": 134}
+    return found
+
+
+def send_json(request: BaseHTTPRequestHandler, value: Any) -> None:
+    """Answer with a value."""
+    body = json.dumps(value).encode()
+    request.send_response(200)
+    request.send_header("Content-Type", "application/json")
+    request.send_header("Content-Length", str(len(body)))
+    request.end_headers()
+    request.wfile.write(body)
+
+
 class Source:
     """Serves a folder as `org/tiny`; `behave` says how."""
 
@@ -60,7 +81,7 @@ class Source:
         self.behave: Callable[[Asked], Behaviour] = lambda _: Behaviour()
         self.asked: list[Asked] = []
         self.sent = 0  # bytes of weights
-        self.listed: list[dict[str, Any]] = [self._sibling(file) for file in sorted(folder.iterdir())]
+        self.listed: list[dict[str, Any]] = [sibling(file) for file in sorted(folder.iterdir())]
         self._places = (f"/org/tiny/resolve/{COMMIT}/", "/moved/", "/folder/")
         self._lock = threading.Lock()
         source = self
@@ -97,21 +118,11 @@ class Source:
         """Bytes of the weights."""
         return sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
 
-    @staticmethod
-    def _sibling(file: Path) -> dict[str, Any]:
-        content = file.read_bytes()
-        found: dict[str, Any] = {"rfilename": file.name, "size": len(content)}
-        found["blobId"] = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-        if file.suffix == ".safetensors":
-            sha256 = hashlib.sha256(content).hexdigest()
-            found["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": 134}
-        return found
-
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """Answer a request."""
         path = request.path.partition("?")[0]
         if path.startswith("/api/models/org/tiny/revision/"):
-            self._json(request, {"id": "org/tiny", "sha": COMMIT, "siblings": self.listed, "gated": False})
+            send_json(request, {"id": "org/tiny", "sha": COMMIT, "siblings": self.listed, "gated": False})
         elif (
             path.startswith(f"/org/tiny/resolve/{COMMIT}/")
             or path.startswith("/moved/")
@@ -122,14 +133,6 @@ class Source:
             request.send_response(404)
             request.send_header("Content-Length", "0")
             request.end_headers()
-
-    def _json(self, request: BaseHTTPRequestHandler, value: Any) -> None:
-        body = json.dumps(value).encode()
-        request.send_response(200)
-        request.send_header("Content-Type", "application/json")
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body)
 
     def _file(self, request: BaseHTTPRequestHandler, name: str) -> None:
         file = self.folder / name

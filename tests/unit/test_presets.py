@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from presets.architecture import Architecture
 from presets.gpu_preset import CLOUDS, GpuFileError, GpuPreset, gpu_presets, speeds
 from presets.model_preset import ModelPreset, UnknownPresetError, find, model_presets
+from tests.pull.source import CONFIG
 
 PRESETS = model_presets()
 FAMILIES = {"Falcon", "Mistral", "Phi", "Llama", "Qwen", "DeepSeek", "Gemma", "gpt-oss", "SmolLM2"}
@@ -81,17 +82,6 @@ def test_an_expert_counts_where_it_is_used() -> None:
 def test_a_name_that_is_mistyped_is_answered_with_the_nearest(typed: str, meant: str) -> None:
     with pytest.raises(UnknownPresetError, match=re.escape(f"did you mean '{meant}'")):
         find(typed)
-
-
-CONFIG = {
-    "model_type": "llama",
-    "num_hidden_layers": 2,
-    "hidden_size": 64,
-    "num_attention_heads": 4,
-    "intermediate_size": 128,
-    "vocab_size": 100,
-    "max_position_embeddings": 512,
-}
 
 
 def test_other_models_are_read_from_their_own_config() -> None:

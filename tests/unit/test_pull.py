@@ -13,7 +13,8 @@ from steps.common.files import sha256_of
 from steps.common.resolved import ResolvedModel
 from steps.plan.model import resolve_model
 from steps.pull.publish import publish_model, publish_tokenizer
-from tests.hub import COMMIT, Hub
+from tests.hub import Hub
+from tests.pull.source import COMMIT
 
 WEIGHTS = "model.safetensors"
 

@@ -1,10 +1,18 @@
 """hf://ORG/NAME[@REVISION]: a Hugging Face Hub, or whatever speaks its API at HF_ENDPOINT."""
 
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from steps.common.errors import UserError
 from steps.common.sources.listing import Listing, SourceFile, checked, is_wanted
+
+
+def hub_headers() -> tuple[str, dict[str, str]]:
+    """Return the hub's host, and the headers that go to it alone: its user's token is in them."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils._headers import build_hf_headers
+
+    return urlsplit(constants.ENDPOINT).netloc, build_hf_headers()
 
 
 def list_hub(uri: str) -> Listing:

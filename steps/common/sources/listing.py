@@ -24,6 +24,11 @@ class SourceFile(BaseModel):
     url: str = ""
     tag: str = ""  # changes when the content does, as its source tells it
 
+    @property
+    def content(self) -> str:
+        """What names its content: a hash, or else where it lies, and its tag."""
+        return self.sha256 or self.git_sha1 or self.url + (f" {self.tag}" if self.tag else "")
+
 
 class Listing(BaseModel):
     """A model's files, pinned."""
@@ -42,11 +47,7 @@ class Listing(BaseModel):
     @property
     def digest(self) -> str:
         """The address of this content: sha256 over the names and hashes of the files."""
-        return digest_of([[f.name, _content(f)] for f in sorted(self.files, key=lambda f: f.name)])
-
-
-def _content(file: SourceFile) -> str:
-    return file.sha256 or file.git_sha1 or file.url + (f" {file.tag}" if file.tag else "")
+        return digest_of([[f.name, f.content] for f in sorted(self.files, key=lambda f: f.name)])
 
 
 def checked(uri: str, files: list[SourceFile]) -> list[SourceFile]:

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from steps.common.errors import InterruptedReadError, UserError
 from steps.common.object_store import open_store, told
+from steps.common.sources.hub import hub_headers
 from steps.common.sources.listing import SourceFile
 
 SECONDS = 30.0
@@ -32,14 +33,12 @@ def read_small(file: SourceFile) -> str:
 
 def _over_http(url: str) -> str:
     import httpx2
-    from huggingface_hub import constants
-    from huggingface_hub.utils._headers import build_hf_headers
 
-    # The hub's token goes to the hub alone.
-    of_hub = urlsplit(url).netloc == urlsplit(constants.ENDPOINT).netloc
-    headers = build_hf_headers() if of_hub else {}
+    host, headers = hub_headers()
     try:
-        response = httpx2.get(url, headers=headers, follow_redirects=True, timeout=SECONDS)
+        response = httpx2.get(
+            url, headers=headers if urlsplit(url).netloc == host else {}, follow_redirects=True, timeout=SECONDS
+        )
         return response.raise_for_status().text
     except httpx2.HTTPError as error:
         raise UserError(f"{url}: cannot be read: {error}") from None

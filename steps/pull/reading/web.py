@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 from steps.common.errors import InterruptedReadError, UserError
+from steps.common.sources.hub import hub_headers
 from steps.common.sources.listing import SourceFile
 from steps.pull.reading.errors import NoRangesError, ThrottledError
 
@@ -40,7 +41,7 @@ class Web:
             if scheme in ("http", "https")
         }
         self._direct = urllib3.PoolManager(**options)
-        self._hub = _hub()
+        self._hub = hub_headers()
         self._moved: dict[str, str] = {}  # where a file's bytes are, by where it was listed
         self._first: dict[str, threading.Lock] = {}
         self._ranged: set[str] = set()  # files of which ranges have come
@@ -195,13 +196,6 @@ def _proxy(address: str, options: dict[str, Any]) -> Any:
         return urllib3.ProxyManager(place, proxy_headers=headers, **options)
     except (urllib3.exceptions.HTTPError, ValueError):
         raise UserError(f"the proxy {told.scheme}://{told.hostname} cannot be used; HTTP and HTTPS ones can") from None
-
-
-def _hub() -> tuple[str, dict[str, str]]:
-    from huggingface_hub import constants
-    from huggingface_hub.utils._headers import build_hf_headers
-
-    return urlsplit(constants.ENDPOINT).netloc, build_hf_headers()
 
 
 def _reason(error: BaseException) -> str:
