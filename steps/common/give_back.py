@@ -1,6 +1,7 @@
 """Gives back what a run has bought: after its evaluation, by its exit handler, and by the reaper where neither came."""
 
 import time
+from functools import partial
 
 from steps.common import bought, kubernetes
 from steps.common.errors import UserError
@@ -34,15 +35,9 @@ def wait_until_gone(kind: Kind, name: str) -> None:
 
 def delete_holders(run: str, namespace: str, but: str = "") -> None:
     """Delete the run's holder pods, all but one where that is named."""
-    from kubernetes.client import ApiException
-
     core, selector = kubernetes.core(), f"{bought.RUN_LABEL}={run},{COMPONENT}={HOLDER}"
     with kubernetes.in_one_line():
         names = [pod.metadata.name for pod in core.list_namespaced_pod(namespace, label_selector=selector).items]
-        for name in names:
-            try:
-                if name != but:
-                    core.delete_namespaced_pod(name, namespace, grace_period_seconds=0)
-            except ApiException as error:
-                if error.status != 404:
-                    raise
+    for name in names:
+        if name != but:
+            kubernetes.if_there(partial(core.delete_namespaced_pod, name, namespace, grace_period_seconds=0))

@@ -28,15 +28,8 @@ class Kind:
 
     def get(self, name: str) -> dict[str, Any] | None:
         """Return an object, or None."""
-        from kubernetes.client import ApiException
-
-        with kubernetes.in_one_line():
-            try:
-                return dict(kubernetes.custom().get_cluster_custom_object(self.group, self.version, self.plural, name))
-            except ApiException as error:
-                if error.status == 404:
-                    return None
-                raise
+        place = (self.group, self.version, self.plural, name)
+        return kubernetes.if_there(lambda: dict(kubernetes.custom().get_cluster_custom_object(*place)))
 
     def list(self, selector: str = "") -> list[dict[str, Any]]:
         """Return the objects that bear the labels."""
@@ -66,28 +59,14 @@ class Kind:
 
     def annotate(self, name: str, annotations: dict[str, str]) -> None:
         """Add annotations to an object, where it is still there."""
-        from kubernetes.client import ApiException
-
         body = {"metadata": {"annotations": annotations}}
-        with kubernetes.in_one_line():
-            try:
-                kubernetes.custom().patch_cluster_custom_object(self.group, self.version, self.plural, name, body)
-            except ApiException as error:
-                if error.status != 404:
-                    raise
+        place = (self.group, self.version, self.plural, name)
+        kubernetes.if_there(lambda: kubernetes.custom().patch_cluster_custom_object(*place, body))
 
     def delete(self, name: str) -> bool:
         """Delete an object; tell whether it was there."""
-        from kubernetes.client import ApiException
-
-        with kubernetes.in_one_line():
-            try:
-                kubernetes.custom().delete_cluster_custom_object(self.group, self.version, self.plural, name)
-            except ApiException as error:
-                if error.status == 404:
-                    return False
-                raise
-        return True
+        place = (self.group, self.version, self.plural, name)
+        return kubernetes.if_there(lambda: kubernetes.custom().delete_cluster_custom_object(*place)) is not None
 
 
 POOLS = Kind("karpenter.sh", "nodepools")

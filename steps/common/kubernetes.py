@@ -1,12 +1,13 @@
 """Kubernetes' API from a step: by the pod's own account, and outside of a cluster by the kubeconfig."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from steps.common.errors import UserError
 
+T = TypeVar("T")
 # What passes: an API server that restarts, or has too much to do. Each request is made again for about two minutes.
 PASSING = (429, 500, 502, 503, 504)
 TRIES, LONGEST_PAUSE_SECONDS = 8, 30.0
@@ -87,14 +88,8 @@ def resources(group: str, version: str) -> frozenset[str]:
     from kubernetes import client
 
     connect()
-    with in_one_line():
-        try:
-            found = client.CustomObjectsApi().get_api_resources(group, version).resources
-        except client.ApiException as error:
-            if error.status == 404:
-                return frozenset()
-            raise
-    return frozenset(one.name for one in found)
+    found = if_there(lambda: client.CustomObjectsApi().get_api_resources(group, version))
+    return frozenset(one.name for one in found.resources) if found else frozenset()
 
 
 def leases() -> Any:
@@ -103,6 +98,23 @@ def leases() -> Any:
 
     connect()
     return client.CoordinationV1Api()
+
+
+def if_there(ask: Callable[[], T]) -> T | None:
+    """Return what `ask` returns; None where what it asks about, or changes, or deletes, is not there.
+
+    Raises:
+        UserError: as `in_one_line`.
+    """
+    from kubernetes.client import ApiException
+
+    with in_one_line():
+        try:
+            return ask()
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
 
 
 @contextmanager

@@ -13,15 +13,8 @@ STOPPED = "fineline.dev/stopped-since"  # the annotation that says what for
 
 def find(run: str, namespace: str) -> dict[str, Any] | None:
     """Return a run's Workflow, or None."""
-    from kubernetes.client import ApiException
-
-    with kubernetes.in_one_line():
-        try:
-            return dict(kubernetes.custom().get_namespaced_custom_object(ARGO, VERSION, namespace, PLURAL, run))
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
+    place = (ARGO, VERSION, namespace, PLURAL, run)
+    return kubernetes.if_there(lambda: dict(kubernetes.custom().get_namespaced_custom_object(*place)))
 
 
 def ended_at(workflow: dict[str, Any]) -> float | None:
@@ -40,16 +33,10 @@ def main_ended_at(workflow: dict[str, Any]) -> float | None:
 
 
 def stop(run: str, namespace: str, why: str) -> None:
-    """Let a run end, its exit handler included, and write down why."""
-    from kubernetes.client import ApiException
-
+    """Let a run that is still there end, its exit handler included, and write down why."""
     body = {"metadata": {"annotations": {STOPPED: why}}, "spec": {"shutdown": "Stop"}}
-    with kubernetes.in_one_line():
-        try:
-            kubernetes.custom().patch_namespaced_custom_object(ARGO, VERSION, namespace, PLURAL, run, body)
-        except ApiException as error:
-            if error.status != 404:  # deleted meanwhile
-                raise
+    place = (ARGO, VERSION, namespace, PLURAL, run)
+    kubernetes.if_there(lambda: kubernetes.custom().patch_namespaced_custom_object(*place, body))
 
 
 def why_stopped(run: str, namespace: str) -> str:

@@ -97,15 +97,7 @@ class Holder:
 
     def _read(self) -> Any:
         """Return the pod, or None."""
-        from kubernetes.client import ApiException
-
-        with kubernetes.in_one_line():
-            try:
-                return kubernetes.core().read_namespaced_pod(self.name, cluster.namespace())
-            except ApiException as error:
-                if error.status == 404:
-                    return None
-                raise
+        return kubernetes.if_there(lambda: kubernetes.core().read_namespaced_pod(self.name, cluster.namespace()))
 
     def _body(self) -> dict[str, Any]:
         gpus = {GPU: str(self.gpus)} if self.gpus else {}

@@ -97,15 +97,7 @@ class Lease:
                     return
 
     def _read(self) -> Any:
-        from kubernetes.client import ApiException
-
-        with kubernetes.in_one_line():
-            try:
-                return kubernetes.leases().read_namespaced_lease(self.name, self.namespace)
-            except ApiException as error:
-                if error.status == 404:
-                    return None
-                raise
+        return kubernetes.if_there(lambda: kubernetes.leases().read_namespaced_lease(self.name, self.namespace))
 
     def _create(self) -> bool:
         return self._write(lambda body: kubernetes.leases().create_namespaced_lease(self.namespace, body), "")

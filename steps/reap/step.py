@@ -37,10 +37,10 @@ def reap(input: ReapInput) -> ReapOutput:  # noqa: A002 - the name is Argo's
     Raises:
         UserError: a machine has not ended; all others have been looked at.
     """
-    space, now = cluster.namespace(), time.time()
+    space, kinds, now = cluster.namespace(), bought.kinds(), time.time()
     told: list[str] = []
     leaving: list[tuple[Kind, str]] = []
-    for kind in bought.kinds():
+    for kind in kinds:
         for item in kind.list(f"{NAMESPACE_LABEL}={space}"):
             run, name = item["metadata"]["labels"][RUN_LABEL], item["metadata"]["name"]
             if why := lost(created(item), workflows.find(run, space), now):
@@ -52,7 +52,7 @@ def reap(input: ReapInput) -> ReapOutput:  # noqa: A002 - the name is Argo's
                 workflows.stop(run, space, over)
                 told.append(f"{run}: {over}")
     told += _free_of_holders(space, now)
-    for run, why in stranded(space, now - GRACE_SECONDS).items():
+    for run, why in stranded(space, kinds, now - GRACE_SECONDS).items():
         workflows.stop(run, space, why)
         told.append(f"{run}: {why}")
     for line in told:

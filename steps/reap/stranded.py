@@ -5,24 +5,25 @@ is gone. Nothing would ever start those pods.
 """
 
 from steps.common import bought, kubernetes
-from steps.common.kinds import CLASS_LABEL, CLASSES, POOL_LABEL, POOLS
+from steps.common.kinds import CLASS_LABEL, CLASSES, POOL_LABEL, POOLS, Kind
 
 WORKFLOW_LABEL = "workflows.argoproj.io/workflow"
 WHY = "its node was given back when it ended, and a retry does not buy another; submit it again: what is done is kept"
 
 
-def stranded(space: str, before: float) -> dict[str, str]:
+def stranded(space: str, kinds: list[Kind], before: float) -> dict[str, str]:
     """Return the runs that wait in vain, and what to tell of each.
 
     Args:
         space: the namespace.
+        kinds: of what its runs ask for nodes with.
         before: of pods that were created after that, in seconds since 1970, nothing is said yet.
     """
     with kubernetes.in_one_line():
         pods = kubernetes.core().list_namespaced_pod(
             space, label_selector=WORKFLOW_LABEL, field_selector="status.phase=Pending"
         )
-    kinds, found = bought.kinds(), {}
+    found = {}
     for pod in pods.items:
         if pod.metadata.creation_timestamp.timestamp() > before:
             continue

@@ -219,9 +219,8 @@ def _give_up(run: str, claims: Claims) -> None:
 
 def _take_back(claims: Claims, leaving: list[dict[str, Any]]) -> None:
     if leaving:
-        bought.noted(
-            POOLS, claims.pool, time.time()
-        )  # a machine that was launched is paid for, whether it joins or not
+        # A machine that was launched is paid for, whether it joins or not.
+        bought.noted(POOLS, claims.pool, time.time())
     for claim in leaving:
         CLAIMS.delete(claim["metadata"]["name"])
 
