@@ -70,6 +70,7 @@ class Rung(Fixed):
     instance_type: str = ""  # empty: machines that are there
     capacity: str = ""  # on-demand, spot
     gpus: int = 0  # that its pods ask for
+    processes: int = 1  # that tune side by side, a GPU each
     node_gpus: int = 0  # that the whole node has
     vcpus: int = 0  # of the instance type, which is what quotas count
     accelerator: str = ""  # what GKE calls its GPU

@@ -11,7 +11,7 @@ from steps.common.errors import UserError
 from steps.common.resolved import Device, Rung
 from steps.plan.data import DataSize
 
-RUNNABLE = ("one",)  # what the tuning can do: one GPU. Others are shown, and not bought
+RUNNABLE = ("one", "parallel")  # what the tuning can do: a model whole on each GPU. Others are shown, and not bought
 LONGEST_LADDER = 8
 CAPACITIES: dict[str, list[Capacity]] = {
     "on-demand": ["on-demand"],
@@ -152,6 +152,7 @@ def rung(one: Candidate, job: Job) -> Rung:
         instance_type=preset.instance_type,
         capacity=one.capacity,
         gpus=setup.gpus,
+        processes=setup.gpus,
         node_gpus=preset.gpus,
         vcpus=preset.vcpus or 0,
         accelerator=preset.accelerator,

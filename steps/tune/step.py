@@ -2,32 +2,21 @@
 
 import json
 import os
-import shutil
-import time
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from presets.memory import GIB
-from steps.common import tracking, volumes
-from steps.common.adapters import BASE, Base, adapter_sha256
-from steps.common.errors import UserError
-from steps.common.files import building, digest_of, one_writer, write_text
-from steps.common.packs import isolates, pack, read_token_rows
+from steps.common import volumes
+from steps.common.adapters import adapter_sha256
+from steps.common.files import building, digest_of, one_writer
 from steps.common.progress import say
-from steps.common.resolved import Hardware, Resolved, Rung
+from steps.common.resolved import Hardware, Resolved
 from steps.common.step import step
-from steps.tune.checkpoints import newest_complete
-from steps.tune.limits import Limits, Watchdog
+from steps.tune.work import Job, in_words, work
 
 FORMAT = 1  # of what is learnt from the same settings; raised when the training itself changes
-LOG_SECONDS = 5.0
-NODE_SETTING = "FINELINE_NODE"  # where this pod is; unset on one machine
-MICRO_BATCH = "micro_batch_tokens"  # the file that holds it while there are checkpoints
-PACKAGES = ("transformers", "peft", "torch", "accelerate", "bitsandbytes")
 
 
 class TuneInput(Input):
@@ -72,152 +61,21 @@ def tune(input: TuneInput) -> TuneOutput:  # noqa: A002 - the name is Argo's
     return TuneOutput(adapter_folder=str(adapter), adapter_sha256=adapter_sha256(adapter), summary=in_words(report))
 
 
-def in_words(report: dict[str, Any]) -> str:
-    """Return what the training came to as one line."""
-    return (
-        f"{report['steps']} steps in {report['seconds'] / 60:.1f} min, loss {report['first_loss']:.2f} to "
-        f"{report['last_loss']:.2f}, {report['tokens_a_second']:.0f} tokens/s, memory {report['peak_bytes'] / GIB:.1f} GiB "
-        f"({report['predicted_bytes'] / GIB:.1f} predicted)"
-    )
-
-
 def _tune(input: TuneInput, folder: Path) -> None:  # noqa: A002
-    # Two GPUs in one process would be DataParallel, which no 4-bit base survives.
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    say("loading the base model")
-    from steps.tune.model import load
-    from steps.tune.train import train
-
-    resolved, rung, device = input.resolved, input.hardware.rung, input.hardware.rung.device.kind
-    recipe = resolved.recipe
-    micro = _micro_batch(rung, folder)
-    rows = read_token_rows(Path(input.rows_folder) / "train.jsonl")
-    record = _Record(resolved)
-    with Watchdog(recipe.compute.idle_minutes * 60) as watchdog:
-        model, quantised = load(
-            Path(input.base_folder), recipe.tune, device, activations=rung.activations, targets=resolved.model.targets
-        )
-        watchdog.beat()
-        packed = isolates(model)
-        if not packed:
-            say("in this model rows that are packed see each other: each is trained on alone")
-        packs = pack(rows, micro if packed else 1)
-        tokens = micro if packed else sum(len(row.input_ids) for row in rows) / len(rows)
-        accumulate = max(1, round(recipe.tune.batch_tokens / tokens))
-        say(f"{len(rows)} rows in {len(packs)} micro-batches of {tokens:.0f} tokens, {accumulate} to a step")
-        limits = Limits(until=_until(input.hardware))
-        where = folder / "checkpoints"
-        result = train(model, packs, recipe.tune, accumulate, where, device, record.log, limits, watchdog.beat)
-    record.send()
-    first, last = _ends([loss for _, loss in result.losses])
-    if last != last:  # not a number
-        raise UserError("tune: the loss is not a number; lower tune.learning_rate")
-    _save(model, resolved, quantised, folder / "adapter")
-    report = {
-        "steps": result.steps,
-        "resumed_from": result.resumed_from,
-        "seconds": result.seconds,
-        "tokens_a_second": result.tokens / max(result.seconds, 1e-9),
-        "first_loss": first,
-        "last_loss": last,
-        "losses": result.losses,
-        "peak_bytes": _peak_bytes(device),
-        "predicted_bytes": rung.memory_bytes,
-    }
-    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    say(in_words(report))
-    _drop_checkpoints(folder)
-
-
-def _until(hardware: Hardware) -> float:
-    """Return when to stop, in seconds since 1970; 0: never. What max_cost allows was reckoned for one node's price."""
-    same_node = os.environ.get(NODE_SETTING, hardware.node) == hardware.node
-    ends = [hardware.until, hardware.until_on_node if same_node else 0.0]
-    return min((end for end in ends if end), default=0.0)
-
-
-def _micro_batch(rung: Rung, folder: Path) -> int:
-    """Return the micro-batch of the attempt that left a checkpoint, in tokens, so that it goes on with the same packs.
-
-    A GPU that does not hold as many begins anew, with what it holds.
-    """
-    file, checkpoints = folder / MICRO_BATCH, folder / "checkpoints"
-    if checkpoint := newest_complete(checkpoints):
-        kept = int(file.read_text()) if file.exists() else 0
-        if 0 < kept <= rung.micro_batch_tokens:
-            return kept
-        say(
-            f"{checkpoint.name} was trained on micro-batches of {kept} tokens and {rung.name} holds "
-            f"{rung.micro_batch_tokens}: the training begins anew"
-        )
-        shutil.rmtree(checkpoints)
-    write_text(file, f"{rung.micro_batch_tokens}\n")
-    return rung.micro_batch_tokens
-
-
-def _ends(losses: list[float]) -> tuple[float, float]:
-    """Return the mean loss of the first and the last tenth of the steps."""
-    share = max(1, len(losses) // 10)
-    return sum(losses[:share]) / share, sum(losses[-share:]) / share
-
-
-def _save(model: Any, resolved: Resolved, quantised: list[str], folder: Path) -> None:
-    uri = resolved.model.uri
-    config = model.peft_config["default"]
-    name, _, commit = uri.removeprefix("hf://").partition("@") if uri.startswith("hf://") else (uri, "", "")
-    config.base_model_name_or_path, config.revision = name, commit or None
-    model.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
-    base = Base(
-        uri=uri,
-        digest=resolved.model.digest,
-        method=resolved.recipe.tune.method,
-        quantised=quantised,
-        packages={name: version(name).partition("+")[0] for name in PACKAGES},
+    job = Job(
+        resolved=input.resolved,
+        hardware=input.hardware,
+        base_folder=input.base_folder,
+        rows_folder=input.rows_folder,
+        folder=str(folder),
     )
-    (folder / BASE).write_text(base.model_dump_json(indent=2) + "\n")
+    processes = input.hardware.rung.processes
+    if processes > 1:
+        from steps.tune.launch import launch
 
-
-def _peak_bytes(device: str) -> int:
-    if device == "cuda":
-        import torch
-
-        return int(torch.cuda.max_memory_reserved())
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _drop_checkpoints(folder: Path) -> None:
-    shutil.rmtree(folder / "checkpoints")
-    (folder / MICRO_BATCH).unlink()
-
-
-class _Record:
-    """Sends the losses to MLflow every few seconds, together: a call a step would slow a fast training down."""
-
-    def __init__(self, resolved: Resolved) -> None:
-        self._run = resolved.tracking.run_id
-        self._client = tracking.client(resolved.tracking.uri) if self._run else None
-        self._waiting: list[tuple[int, dict[str, float]]] = []
-        self._sent = time.monotonic()
-
-    def log(self, step: int, values: dict[str, float]) -> None:
-        """Keep a step's values, and send what is kept when it is time."""
-        self._waiting.append((step, values))
-        if time.monotonic() - self._sent > LOG_SECONDS:
-            self.send()
-
-    def send(self) -> None:
-        """Send what is kept."""
-        if self._client and self._waiting:
-            from mlflow.entities import Metric
-
-            now = int(time.time() * 1000)
-            metrics = [
-                Metric(f"tune/{name}", value, now, step) for step, kept in self._waiting for name, value in kept.items()
-            ]
-            self._client.log_batch(self._run, metrics=metrics)
-        self._waiting.clear()
-        self._sent = time.monotonic()
+        launch(job, processes)
+    else:
+        # Two GPUs in one process would be DataParallel, which no 4-bit base survives.
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+        work(job)
+    say(in_words(json.loads((folder / "report.json").read_text())))

@@ -1,22 +1,24 @@
-"""The training itself: transformers' Trainer over packs, from the newest complete checkpoint, to the last step or a signal."""
+"""The training itself: from the newest complete checkpoint, to the last step or a signal."""
 
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from recipes.recipe import Tune
 from steps.common.errors import InterruptedStepError, UserError
-from steps.common.packs import TokenRow, scored_logits, to_tensors
 from steps.common.progress import Progress, say
-from steps.tune.checkpoints import newest_complete
-from steps.tune.limits import Limits
+from steps.tune.checkpoints import newest_complete, step_of
+from steps.tune.objective import Objective, Pack
+from steps.tune.room import Room
+from steps.tune.stop import Stop, Stopped
+from steps.tune.team import Team
+from steps.tune.trainer import StepTrainer
 
 Log = Callable[[int, dict[str, float]], None]
+LOGGED = ("loss", "grad_norm", "learning_rate")
 
 
 @dataclass(frozen=True)
@@ -25,107 +27,114 @@ class Trained:
 
     steps: int
     resumed_from: int
-    losses: list[tuple[int, float]]  # (step, loss)
-    seconds: float
+    history: list[dict[str, float]]  # of each step, from the first: step, loss, grad_norm, learning_rate
+    seconds: float  # of this process
     tokens: int  # trained on in this process
 
 
-class PackTrainer(Trainer):  # type: ignore[misc]
-    """A Trainer whose loss is summed over the labelled tokens of an optimizer step, and divided by their number."""
+class _Tell(TrainerCallback):  # type: ignore[misc]
+    """Tells the progress."""
 
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, torch.Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> torch.Tensor:
-        """Return the pack's share of the step's mean loss."""
-        logits, targets = scored_logits(model, inputs)
-        total = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
-        return total / (num_items_in_batch if num_items_in_batch is not None else targets.numel())
-
-
-class _Watch(TrainerCallback):  # type: ignore[misc]
-    """Tells the progress, and ends the training after the step in which SIGTERM came or a limit was reached."""
-
-    def __init__(self, log: Log, limits: Limits, beat: Callable[[], None]) -> None:
+    def __init__(self, log: Log) -> None:
         self.log = log
-        self.limits = limits
-        self.beat = beat
-        self.told_to_stop = False
-        self.over_limit = False
-        self.losses: list[tuple[int, float]] = []
         self.progress: Progress | None = None
-        signal.signal(signal.SIGTERM, self._stop)
-
-    def _stop(self, *_: object) -> None:
-        self.told_to_stop = True
 
     def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         self.progress = Progress(state.max_steps, "steps")
         self.progress.begin_at(state.global_step)
 
-    def on_substep_end(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
-        self.beat()
-
-    def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
-        self.beat()
-        self.over_limit = self.limits.reached()
-        if self.told_to_stop or self.over_limit:
-            control.should_save = True
-            control.should_training_stop = True
-
     def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if not logs or "loss" not in logs:
             return
-        self.losses.append((state.global_step, float(logs["loss"])))
-        values: dict[str, float] = {
-            name: float(logs[name]) for name in ("loss", "grad_norm", "learning_rate") if name in logs
-        }
-        self.log(state.global_step, values)
+        self.log(state.global_step, {name: float(logs[name]) for name in LOGGED if name in logs})
         if self.progress:
             self.progress.update(state.global_step, f"loss {logs['loss']:.3f}")
 
 
 def train(
     model: Any,
-    packs: list[list[TokenRow]],
+    steps: list[list[Pack]],
+    objective: Objective,
     tune: Tune,
-    accumulate: int,
     folder: Path,
     device: str,
+    *,
+    team: Team,
+    room: Room,
+    stop: Stop,
     log: Log,
-    limits: Limits,
     beat: Callable[[], None],
 ) -> Trained:
     """Train to the end.
 
     Args:
         model: the PEFT model.
-        packs: micro-batches.
-        tune: rate, epochs and the rest.
-        accumulate: micro-batches in an optimizer step.
+        steps: the packs of each optimizer step.
+        objective: what is made smaller.
+        tune: rate and the rest.
         folder: of the checkpoints.
         device: "cpu" or "cuda".
+        team: the processes that train side by side.
+        room: how many tokens are computed at once.
+        stop: what ends it before its end.
         log: called with the step and its loss, gradient norm and rate.
-        limits: of money and time.
         beat: called after each micro-batch.
 
     Raises:
-        InterruptedStepError: SIGTERM came; the checkpoint of the step then at work is kept.
-        UserError: a limit was reached; likewise.
+        InterruptedStepError: SIGTERM came; the checkpoint of the last finished step is kept.
+        UserError: a limit was reached; likewise. Or the memory does not hold one row.
     """
-    on_cpu = device == "cpu"
-    arguments = TrainingArguments(
+    trainer = StepTrainer(
+        model=model,
+        args=_arguments(tune, len(steps), folder, on_cpu=device == "cpu"),
+        train_dataset=steps,
+        callbacks=[_Tell(log)] if team.leads else [],
+        steps=steps,
+        objective=objective,
+        team=team,
+        room=room,
+        stop=stop,
+        beat=beat,
+    )
+    trainer.pop_callback("PrinterCallback")
+    checkpoint = newest_complete(folder)
+    resumed_from = step_of(checkpoint) if checkpoint else 0
+    if checkpoint and team.leads:
+        say(f"going on from the checkpoint of step {resumed_from}")
+    try:
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except Stopped:
+        trainer.keep()
+        raise _why(stop, trainer.state.global_step, len(steps)) from None
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return Trained(
+        steps=trainer.state.global_step,
+        resumed_from=resumed_from,
+        history=[{name: entry[name] for name in ("step", *LOGGED) if name in entry} for entry in history],
+        seconds=float(result.metrics["train_runtime"]),
+        tokens=sum(len(row.input_ids) for step in steps[resumed_from:] for pack in step for row in pack),
+    )
+
+
+def _why(stop: Stop, step: int, steps: int) -> Exception:
+    if stop.told:
+        return InterruptedStepError(f"stopped after step {step} of {steps}; its checkpoint is kept")
+    return UserError(
+        f"the limit of compute.max_cost or compute.max_hours is reached after step {step} of {steps}; its checkpoint is "
+        "kept: raise the limit and run the same recipe again, and it goes on from there"
+    )
+
+
+def _arguments(tune: Tune, steps: int, folder: Path, *, on_cpu: bool) -> TrainingArguments:
+    return TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=tune.epochs,
+        max_steps=steps,
         learning_rate=tune.learning_rate,
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": 0.1},
         warmup_steps=tune.warmup,
         per_device_train_batch_size=1,
-        gradient_accumulation_steps=accumulate,
+        gradient_accumulation_steps=1,  # a batch is a step
         optim="adamw_torch" if on_cpu else "paged_adamw_8bit",
         weight_decay=tune.weight_decay,
         max_grad_norm=tune.max_grad_norm,
@@ -133,40 +142,9 @@ def train(
         use_cpu=on_cpu,
         save_strategy="steps",
         save_steps=tune.checkpoint_every,
-        save_total_limit=2,
         logging_steps=1,
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
-        dataloader_pin_memory=not on_cpu,
         seed=tune.seed,
     )
-    watch = _Watch(log, limits, beat)
-    trainer = PackTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=packs,
-        data_collator=lambda batch: to_tensors(batch[0]),
-        callbacks=[watch],
-    )
-    trainer.model_accepts_loss_kwargs = True  # counts the labelled tokens of a whole step for compute_loss
-    trainer.pop_callback("PrinterCallback")
-    checkpoint = newest_complete(folder)
-    resumed_from = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    if checkpoint:
-        say(f"going on from the checkpoint of step {resumed_from}")
-    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    steps = trainer.state.global_step
-    # A training told to stop returns as if it had ended (transformers' own just-in-time checkpoints do the same): only
-    # the count of steps tells whether the adapter is finished.
-    if steps < trainer.state.max_steps and watch.over_limit and not watch.told_to_stop:
-        raise UserError(
-            f"the limit of compute.max_cost or compute.max_hours is reached after step {steps} of "
-            f"{trainer.state.max_steps}; its checkpoint is kept: raise the limit and run the same recipe again, and it goes on "
-            "from there"
-        )
-    if steps < trainer.state.max_steps:
-        raise InterruptedStepError(f"stopped after step {steps} of {trainer.state.max_steps}; its checkpoint is kept")
-    seconds = float(result.metrics["train_runtime"])
-    tokens = round(sum(len(r.input_ids) for p in packs for r in p) * tune.epochs * (1 - resumed_from / steps))
-    return Trained(steps, resumed_from, watch.losses, seconds, tokens)

@@ -12,7 +12,7 @@ from steps.common.purchase import Purchase, There, wanted
 from steps.common.resolved import Hardware
 from steps.provision.limits import until
 from steps.reap.step import lost
-from steps.tune.step import _until as ends
+from steps.tune.work import until as ends
 from tests.unit.test_causes import a_rung
 
 HOUR = 3600.0

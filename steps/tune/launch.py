@@ -1,0 +1,47 @@
+"""Starts the processes of a tuning by torchrun, one a GPU, and hands on how they ended."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from steps.common.errors import InterruptedStepError, UserError
+from steps.common.files import write_text
+from steps.tune.work import Job
+
+JOB, OUTCOME = "job.json", "outcome.json"
+KINDS: dict[str, type[Exception]] = {"user": UserError, "interrupted": InterruptedStepError}
+
+
+def launch(job: Job, processes: int) -> None:
+    """Run them to their end.
+
+    SIGTERM to this process is theirs too.
+
+    Raises:
+        UserError: as `work` raises it.
+        InterruptedStepError: likewise.
+        RuntimeError: one of them failed; its log has the traceback.
+    """
+    folder = Path(job.folder)
+    write_text(folder / JOB, job.model_dump_json())
+    (folder / OUTCOME).unlink(missing_ok=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    # torchrun would give each process one thread, which is right where a GPU computes.
+    group = subprocess.Popen([*torchrun, "-m", "steps.tune.worker", str(folder / JOB)], start_new_session=True)
+    before = signal.signal(signal.SIGTERM, lambda *_: os.killpg(group.pid, signal.SIGTERM))
+    try:
+        code = group.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if group.poll() is None:
+            os.killpg(group.pid, signal.SIGKILL)
+    told = (folder / OUTCOME).read_text() if (folder / OUTCOME).exists() else ""
+    for name in (JOB, OUTCOME):
+        (folder / name).unlink(missing_ok=True)
+    if told:
+        kind, _, text = told.partition(" ")
+        raise KINDS[kind](text)
+    if code:
+        raise RuntimeError(f"torchrun ended with exit code {code}; the log has what its processes said")

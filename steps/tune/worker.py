@@ -1,0 +1,16 @@
+"""One of the processes that torchrun starts: `python -m torch.distributed.run … -m steps.tune.worker JOB`."""
+
+import sys
+from pathlib import Path
+
+from steps.common.errors import InterruptedStepError, UserError
+from steps.common.files import write_text
+from steps.tune.launch import OUTCOME
+from steps.tune.work import Job, work
+
+job = Job.model_validate_json(Path(sys.argv[1]).read_text())
+try:
+    work(job)
+except (UserError, InterruptedStepError) as error:
+    kind = "user" if isinstance(error, UserError) else "interrupted"
+    write_text(Path(job.folder) / OUTCOME, f"{kind} {error}")
