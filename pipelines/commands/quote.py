@@ -69,7 +69,7 @@ def _offer_table(recipe: Recipe, model: KnownModel, chosen: Offer, quote: Quote)
     more = [f"minutes: in all ({', '.join(LEGS)})"]
     more += [f"{hidden} more fit"] if hidden > 0 else []
     if any(one.setup and one.setup.layout not in RUNNABLE for one in shown):
-        more.append("- is not bought: a tuning uses one GPU, so far")
+        more.append("- is not bought: a tuning holds the whole model on each GPU, so far")
     more += [f"{len(chosen.all) - len(fitting)} do not fit{nearest}"] if len(fitting) < len(chosen.all) else []
     return Group(told, table, Text("; ".join(more)))
 

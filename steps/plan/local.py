@@ -37,10 +37,11 @@ def this_machine(
     on_cpu = device.kind == "cpu"
     stack = (CPU_BF16 if compute_type("cpu") == "bfloat16" else CPU_FP32) if on_cpu else GPU
     available = memory_available() if on_cpu else int(device.memory_bytes * 0.95 - CONTEXT_BYTES)
-    micro, activations, memory = _fit(recipe, name, shape, available, stack)
+    processes = 1 if on_cpu else device.count
+    micro, activations, memory = _fit(recipe, name, shape, available, stack, processes)
     speed = _flops_a_second(on_cpu)
     tokens = round(train.tokens * recipe.tune.epochs)
-    tuning = tuning_flops(shape, tokens=tokens, recompute=activations != "kept") / speed
+    tuning = tuning_flops(shape, tokens=tokens, recompute=activations != "kept") / speed / processes
     scoring = 3 * forward_flops(shape, tokens=held_out.tokens) / speed
     minutes = {
         "tune": (STEP_SECONDS["tune"] + tuning) / 60,
@@ -51,6 +52,7 @@ def this_machine(
         device=device,
         micro_batch_tokens=micro,
         activations=activations,
+        processes=processes,
         memory_bytes=int(memory),
         available_bytes=available,
         host_bytes=int(memory) if on_cpu else 0,
@@ -60,10 +62,12 @@ def this_machine(
 
 
 def _fit(
-    recipe: Recipe, name: str, shape: Architecture, available: int, stack: Stack
+    recipe: Recipe, name: str, shape: Architecture, available: int, stack: Stack, processes: int
 ) -> tuple[int, Activations, float]:
     """Choose the largest micro-batch that fits, recomputing activations only where nothing else does."""
-    largest = min(recipe.tune.batch_tokens, CPU_MICRO_BATCH if stack.process_bytes else GPU_MICRO_BATCH)
+    largest = min(
+        max(1, recipe.tune.batch_tokens // processes), CPU_MICRO_BATCH if stack.process_bytes else GPU_MICRO_BATCH
+    )
     smallest = min(recipe.data.max_tokens, largest)
     ways: tuple[Activations, ...] = ("kept", "recomputed")
     for activations in ways:
