@@ -14,7 +14,8 @@ from steps.common.files import building, digest_of, one_writer
 from steps.common.progress import say
 from steps.common.resolved import Hardware, Resolved
 from steps.common.step import step
-from steps.tune.work import Job, in_words, work
+from steps.tune.result import in_words
+from steps.tune.work import Job, work
 
 FORMAT = 1  # of what is learnt from the same settings; raised when the training itself changes
 

@@ -90,13 +90,13 @@ def test_a_signal_breaks_off_the_step_at_work_and_the_training_goes_on_exactly(
 
 
 class Hungry(objective.NextToken):
-    """Takes a terabyte where more than one row is computed at once: torch's own allocator refuses."""
+    """Takes a petabyte where more than one row is computed at once: torch's own allocator refuses."""
 
     most = 60
 
     def loss(self, model: torch.nn.Module, pack: Pack, device: torch.device) -> torch.Tensor:
         if sum(len(row.input_ids) for row in pack) > self.most:
-            torch.empty(1 << 46, dtype=torch.uint8, device=device)
+            torch.empty(1 << 50, dtype=torch.uint8, device=device)
         return super().loss(model, pack, device)
 
 
