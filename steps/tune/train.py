@@ -11,10 +11,12 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from recipes.recipe import Tune
 from steps.common.errors import InterruptedStepError, UserError
-from steps.common.packs import TokenRow, scored_logits, to_tensors
+from steps.common.packs import TokenRow, to_tensors, token_losses
 from steps.common.progress import Progress, say
 from steps.tune.checkpoints import newest_complete
+from steps.tune.compiled import full_length
 from steps.tune.limits import Limits
+from steps.tune.optimizer import optimizer
 
 Log = Callable[[int, dict[str, float]], None]
 
@@ -41,9 +43,8 @@ class PackTrainer(Trainer):  # type: ignore[misc]
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Return the pack's share of the step's mean loss."""
-        logits, targets = scored_logits(model, inputs)
-        total = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
-        return total / (num_items_in_batch if num_items_in_batch is not None else targets.numel())
+        losses = token_losses(model, inputs)
+        return losses.sum() / (num_items_in_batch if num_items_in_batch is not None else losses.numel())
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]
@@ -141,12 +142,14 @@ def train(
         dataloader_pin_memory=not on_cpu,
         seed=tune.seed,
     )
+    length = full_length(packs) if tune.compile else 0
     watch = _Watch(log, limits, beat)
     trainer = PackTrainer(
         model=model,
         args=arguments,
         train_dataset=packs,
-        data_collator=lambda batch: to_tensors(batch[0]),
+        data_collator=lambda batch: to_tensors(batch[0], length),
+        optimizers=(optimizer(model, arguments, tune), None),
         callbacks=[watch],
     )
     trainer.model_accepts_loss_kwargs = True  # counts the labelled tokens of a whole step for compute_loss
