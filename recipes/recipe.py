@@ -47,6 +47,22 @@ class Tune(Part):
     batch_tokens: int = Field(default=8192, ge=8, description="Tokens in an optimizer step, all rows together.")
     rank: int = Field(default=16, ge=1, le=512, description="Rank of the adapter.")
     alpha: float = Field(default=32, gt=0, description="The adapter's scale is alpha / rank.")
+    rslora: bool = Field(
+        default=False,
+        description="The scale is alpha / sqrt(rank): with alpha / rank a high rank learns little more than a low one.",
+    )
+    dora: bool = Field(
+        default=False,
+        description="Length and direction of each weight are learnt apart (DoRA). Better with low ranks; slower, takes more "
+        "memory, and vLLM serves it merged alone.",
+    )
+    lora_plus: float = Field(
+        default=1.0,
+        ge=1,
+        le=100,
+        description="Learning rate of the adapter's second matrix (B), as a multiple of the first's (LoRA+). 1: plain "
+        "LoRA; 16 is usual, with half the learning_rate.",
+    )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="On the adapter's input.")
     targets: list[str] = Field(
         default=[], description="Names of the linear layers that get an adapter. Empty: all but the head."
@@ -54,6 +70,11 @@ class Tune(Part):
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     checkpoint_every: int = Field(default=20, ge=1, description="Optimizer steps between two checkpoints.")
+    compile: bool = Field(
+        default=False,
+        description="Compile the layers (torch.compile): steps are 14 to 19 % shorter on a GPU, after 5 to 15 minutes of "
+        "compiling, so for runs of hours. Needs a C++ compiler. Every micro-batch is filled up to its full length.",
+    )
     seed: int = Field(default=17, ge=0)
 
 

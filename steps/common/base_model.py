@@ -17,6 +17,8 @@ def load(folder: Path, device: str, *, in_4_bits: bool) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+    from steps.common.attention import use_packed_attention
+
     dtype = getattr(torch, compute_type(device))
     # load_in_4bit alone means fp4 and fp32 compute.
     nf4 = BitsAndBytesConfig(
@@ -25,6 +27,8 @@ def load(folder: Path, device: str, *, in_4_bits: bool) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-    return AutoModelForCausalLM.from_pretrained(
+    model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, device_map={"": device}, quantization_config=nf4 if in_4_bits else None
     )
+    use_packed_attention(model, device)
+    return model

@@ -3,23 +3,21 @@
 An adapter learnt on a base in 4 bits has learnt to make up for its rounding: on the unrounded base it is worse (held-out
 loss 0.104 against 0.095 with SmolLM2-135M), and merged into the 4-bit weights themselves it is destroyed (5.6). So each
 weight that was quantised is quantised and dequantised here as it was there, the adapter added in fp32, the sum kept in
-bf16. Tensor by tensor: no model is built, and the memory it takes is a shard's.
+the base's own type. Tensor by tensor: no model is built, and the memory it takes is a shard's.
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps.common import volumes
-from steps.common.adapters import CONFIG, WEIGHTS, merged_key, read_base
+from steps.common.adapters import merged_key, read_base
 from steps.common.files import building, one_writer
+from steps.common.lora import Change, read_changes
 from steps.common.progress import say
 
 if TYPE_CHECKING:
     import torch
-
-PREFIX = "base_model.model."
 
 
 def merged(base: Path, adapter: Path) -> Path:
@@ -35,22 +33,17 @@ def merged(base: Path, adapter: Path) -> Path:
 def _merge(base: Path, adapter: Path, target: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    config = json.loads((adapter / CONFIG).read_text())
-    scale = config["lora_alpha"] / config["r"]
-    lora = load_file(adapter / WEIGHTS)
-    names = {
-        name.removeprefix(PREFIX).removesuffix(".lora_A.weight") for name in lora if name.endswith(".lora_A.weight")
-    }
+    changes = read_changes(adapter)
     quantised = set(read_base(adapter).quantised)
-    left = set(names)
+    left = set(changes)
     for shard in sorted(base.glob("*.safetensors")):
         tensors = load_file(shard)
         for key in tensors:
             layer = key.removesuffix(".weight")
             if layer in quantised:
                 tensors[key] = _rounded(tensors[key])
-            if layer in names:
-                tensors[key] = _added(tensors[key], lora, layer, scale)
+            if layer in changes:
+                tensors[key] = _changed(tensors[key], changes[layer])
                 left.discard(layer)
         save_file(tensors, target / shard.name, metadata={"format": "pt"})
     if left:
@@ -69,6 +62,17 @@ def _rounded(weight: "torch.Tensor") -> "torch.Tensor":
     return restored.to(weight.dtype)  # type: ignore[no-any-return]
 
 
-def _added(weight: "torch.Tensor", lora: dict[str, "torch.Tensor"], layer: str, scale: float) -> "torch.Tensor":
-    down, up = (lora[f"{PREFIX}{layer}.lora_{side}.weight"].float() for side in ("A", "B"))
-    return (weight.float() + scale * (up @ down)).to(weight.dtype)
+def _changed(weight: "torch.Tensor", change: Change) -> "torch.Tensor":
+    """Return the weight with what was learnt.
+
+    With DoRA (https://arxiv.org/abs/2402.09353, equation 5) each output's row has the learnt length, and the sum its
+    direction alone.
+    """
+    import torch
+
+    whole = weight.float()
+    rows = whole.T if change.transposed else whole
+    rows = rows + change.scale * (change.up.float() @ change.down.float())
+    if change.magnitude is not None:
+        rows = rows * (change.magnitude.float() / torch.linalg.norm(rows, dim=1))[:, None]
+    return (rows.T if change.transposed else rows).to(weight.dtype).contiguous()

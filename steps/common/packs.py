@@ -1,8 +1,8 @@
 """Micro-batches: whole rows side by side in one sequence, and the loss over what is to be learnt.
 
-The positions start anew with each row; from them transformers builds a mask through which no row sees another
-(`transformers.masking_utils.find_packed_sequence_indices`). The head is asked only for the positions that are scored
-(`logits_to_keep`): over a vocabulary of 49,152 it is otherwise a fifth of the work and the most of the memory.
+The positions start anew with each row. From them transformers builds a mask through which no row sees another
+(`transformers.masking_utils.find_packed_sequence_indices`), or `attention` computes row by row. The head is asked only for
+the positions that are scored: over a vocabulary of 49,152 it is otherwise a fifth of the work and the most of the memory.
 """
 
 import json
@@ -56,15 +56,20 @@ def pack(rows: Iterable[TokenRow], tokens: int) -> list[list[TokenRow]]:
     return packs
 
 
-def to_tensors(rows: list[TokenRow]) -> dict[str, "torch.Tensor"]:
+def to_tensors(rows: list[TokenRow], length: int = 0) -> dict[str, "torch.Tensor"]:
     """Return a pack as tensors of shape (1, T), T a multiple of 16: input_ids, position_ids, labels.
 
     The first token of each row has no label: nothing before it is its own. What fills the pack up stands behind the
     rows as one more, of which nothing is learnt.
+
+    Args:
+        rows: of the pack.
+        length: T, where it is to be more than the rows take.
     """
     import torch
 
-    filling = -sum(len(row.input_ids) for row in rows) % LENGTH_MULTIPLE
+    tokens = sum(len(row.input_ids) for row in rows)
+    filling = -tokens % LENGTH_MULTIPLE if tokens > length else length - tokens
     filled = [*rows, TokenRow([0] * filling, [UNLABELLED] * filling, [])] if filling else rows
     ids = [token for row in filled for token in row.input_ids]
     positions = [position for row in filled for position in range(len(row.input_ids))]
@@ -97,9 +102,35 @@ def isolates(model: Any) -> bool:
 
 def scored_logits(model: Any, pack: dict[str, "torch.Tensor"]) -> tuple["torch.Tensor", "torch.Tensor"]:
     """Return the logits (N, vocabulary), in fp32, and targets (N) of the pack's N labelled tokens."""
+    scored, targets = _scored(pack)
+    logits = model(**_given(model, pack), logits_to_keep=scored, use_cache=False).logits[0]
+    return logits.float(), targets
+
+
+def token_losses(model: Any, pack: dict[str, "torch.Tensor"]) -> "torch.Tensor":
+    """Return the negative log-likelihood (N), in nats and fp32, of each of the pack's N labelled tokens, with its graph.
+
+    Where the model's head is chunked (`steps.common.head`) the logits are never there as a whole.
+    """
+    import torch
+
+    from steps.common.head import head_is_chunked
+
+    if not head_is_chunked(model):
+        return torch.nn.functional.cross_entropy(*scored_logits(model, pack), reduction="none")
+    losses: torch.Tensor = model(**_given(model, pack), losses_of=_scored(pack), use_cache=False)
+    return losses
+
+
+def _scored(pack: dict[str, "torch.Tensor"]) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """Return the positions whose next token is labelled, and those labels; (N) each."""
     targets = pack["labels"][0, 1:]
     scored = (targets != UNLABELLED).nonzero().flatten()
-    logits = model(
-        input_ids=pack["input_ids"], position_ids=pack["position_ids"], logits_to_keep=scored, use_cache=False
-    ).logits[0]
-    return logits.float(), targets[scored]
+    return scored, targets[scored]
+
+
+def _given(model: Any, pack: dict[str, "torch.Tensor"]) -> dict[str, Any]:
+    from steps.common.attention import row_bounds
+
+    given = {name: pack[name] for name in ("input_ids", "position_ids")}
+    return given | row_bounds(getattr(model, "module", model), pack["position_ids"])

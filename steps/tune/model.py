@@ -25,11 +25,17 @@ def load(
         The PEFT model, and the names of the base's layers that are quantised.
 
     Raises:
-        UserError: `tune.targets` names no layer of this model, or none of its layers can be quantised.
+        UserError: `tune.targets` names no layer of this model, or its head, or none of its layers can be quantised; or
+            they cannot be compiled here.
     """
     import torch
     from peft import LoraConfig, get_peft_model
 
+    from steps.common.head import chunk_head
+    from steps.tune.compiled import check_compiler, compile_layers
+
+    if tune.compile:
+        check_compiler()
     torch.manual_seed(tune.seed)
     model = base_model.load(base, device, in_4_bits=tune.method == "qlora")
     quantised = _quantised(model)
@@ -38,6 +44,7 @@ def load(
             "tune.method: none of this model's layers can be quantised (transformers quantises Linear itself alone); "
             "set tune.method=lora"
         )
+    chunk_head(model)
     if activations != "kept":
         model.activation_checkpointing_enable({"use_reentrant": False}, offload=activations == "offloaded")
         model.enable_input_require_grads()
@@ -45,6 +52,8 @@ def load(
         r=tune.rank,
         lora_alpha=tune.alpha,
         lora_dropout=tune.dropout,
+        use_rslora=tune.rslora,
+        use_dora=tune.dora,
         target_modules=tune.targets or targets or "all-linear",
         task_type="CAUSAL_LM",
     )
@@ -52,13 +61,31 @@ def load(
         model = get_peft_model(model, config)
     except ValueError as error:
         raise UserError(f"tune.targets: {str(error).splitlines()[0]}") from None
+    _check_targets(model)
     # In bf16, AdamW's updates are lost to rounding: at a rate of 2e-4 every fourth, at 1e-5 nineteen of twenty. And
     # `prepare_model_for_kbit_training` is not called: it would put embedding, head and residual stream into fp32 and
     # double the memory of the checkpoints.
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    if tune.compile:
+        compile_layers(model, device)
     return model, quantised
+
+
+def _check_targets(model: Any) -> None:
+    """Refuse an adapter on embedding or head: tied they are one weight, and neither can be merged or served."""
+    from peft.tuners.lora import LoraLayer
+
+    base = model.get_base_model()
+    ends = {id(getattr(end, "base_layer", end)) for end in (base.get_input_embeddings(), base.get_output_embeddings())}
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer) and id(module.get_base_layer()) in ends:
+            layer = name.removeprefix("base_model.model.")
+            raise UserError(
+                f"tune.targets: {layer} is the model's embedding or head, which gets no adapter; name linear layers of its "
+                "blocks, or none for all of them"
+            )
 
 
 def _quantised(model: Any) -> list[str]:

@@ -1,10 +1,11 @@
 """What a training makes smaller: the loss of a micro-batch, as a sum over what it is later divided by."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 
-from steps.common.packs import TokenRow, scored_logits, to_tensors
+from steps.common.packs import TokenRow, to_tensors, token_losses
 
 Pack = list[TokenRow]
 
@@ -22,12 +23,19 @@ class Objective(Protocol):
 class NextToken:
     """The negative log-likelihood of the labelled tokens, in nats; its items are those tokens."""
 
+    def __init__(self, length_of: Callable[[Pack], int] = lambda _: 0) -> None:
+        """Set it up.
+
+        Args:
+            length_of: tells to what length a pack is filled up, where it is to be more than its tokens take.
+        """
+        self._length_of = length_of
+
     def items(self, pack: Pack) -> int:
         """Return how many tokens are labelled: of each row all that are, but the first, which nothing precedes."""
         return sum(label >= 0 for row in pack for label in row.labels[1:])
 
     def loss(self, model: torch.nn.Module, pack: Pack, device: torch.device) -> torch.Tensor:
         """Return their sum."""
-        tensors = {name: tensor.to(device) for name, tensor in to_tensors(pack).items()}
-        logits, targets = scored_logits(model, tensors)
-        return torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+        tensors = to_tensors(pack, self._length_of(pack))
+        return token_losses(model, {name: tensor.to(device) for name, tensor in tensors.items()}).sum()

@@ -12,6 +12,7 @@ from steps.common.errors import InterruptedStepError, UserError
 from steps.common.progress import Progress, say
 from steps.tune.checkpoints import newest_complete, step_of
 from steps.tune.objective import Objective, Pack
+from steps.tune.optimizer import optimizer
 from steps.tune.room import Room
 from steps.tune.stop import Stop, Stopped
 from steps.tune.team import Team
@@ -84,9 +85,11 @@ def train(
         InterruptedStepError: SIGTERM came; the checkpoint of the last finished step is kept.
         UserError: a limit was reached; likewise. Or the memory does not hold one row.
     """
+    arguments = _arguments(tune, len(steps), folder, on_cpu=device == "cpu")
     trainer = StepTrainer(
         model=model,
-        args=_arguments(tune, len(steps), folder, on_cpu=device == "cpu"),
+        args=arguments,
+        optimizers=(optimizer(model, arguments, tune), None),
         train_dataset=steps,
         callbacks=[_Tell(log)] if team.leads else [],
         steps=steps,

@@ -36,6 +36,7 @@ def work(job: Job) -> None:
         InterruptedStepError: SIGTERM came.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from steps.tune.compiled import fixed_length
     from steps.tune.model import load
     from steps.tune.objective import NextToken
     from steps.tune.room import Room
@@ -71,7 +72,7 @@ def work(job: Job) -> None:
         result = train(
             model,
             [[packs[number] for number in step] for step in steps],
-            NextToken(),
+            NextToken(fixed_length(packs)) if recipe.tune.compile else NextToken(),
             recipe.tune,
             folder / "checkpoints",
             device,

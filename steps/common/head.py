@@ -1,0 +1,94 @@
+"""The head's part of the loss, a few hundred positions at a time: logits as a whole are never there.
+
+They would take the most memory of a tuning: 8192 tokens of a vocabulary of 128,256 are 16.8 GB with their gradients. The
+head is not learnt here, so what a position's loss means for its hidden state is known as soon as its logits are: it is
+computed with them, and nothing is computed twice. TRL's fused head recomputes the logits in the backward pass, and its
+kernels need a C compiler, which the image has not.
+"""
+
+from types import MethodType
+from typing import Any
+
+import torch
+
+CHUNK_VALUES = 1 << 25  # logits at a time: 128 MiB in fp32, and once more while their gradient is rounded
+SMALLEST_CHUNK = 16  # positions
+# What else some models do to their logits, by the names that their configurations have for it.
+SCALES = ("logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")
+
+
+def chunk_head(model: Any) -> None:
+    """Let the model give the losses of its labelled tokens: `model(..., losses_of=(positions, targets))`.
+
+    They come as (N) in fp32, nats; without that argument the model's forward pass is what it was. It is left alone where
+    its head is not a plain one: then `head_is_chunked` says so.
+
+    Args:
+        model: a causal language model of transformers, before it gets its adapter; its head must not be learnt.
+    """
+    config = model.config.get_text_config()
+    head = model.get_output_embeddings()
+    if type(head) is not torch.nn.Linear or any(getattr(config, name, None) not in (None, 1.0) for name in SCALES):
+        return
+    plain = model.forward
+    softcap = getattr(config, "final_logit_softcapping", None)
+
+    def forward(
+        self: Any, *args: Any, losses_of: tuple[torch.Tensor, torch.Tensor] | None = None, **kwargs: Any
+    ) -> Any:
+        if losses_of is None:
+            return plain(*args, **kwargs)
+        positions, targets = losses_of
+        hidden = self.base_model(*args, **kwargs).last_hidden_state[0, positions]
+        return _Losses.apply(hidden, head.weight, head.bias, targets, softcap)
+
+    model.forward = MethodType(forward, model)
+    model.head_is_chunked = True
+
+
+def head_is_chunked(model: Any) -> bool:
+    """Tell whether the model, with or without an adapter, or spread over processes, gives its tokens' losses itself."""
+    inner = getattr(model, "module", model)
+    return bool(getattr(inner, "head_is_chunked", False))
+
+
+class _Losses(torch.autograd.Function):
+    """Negative log-likelihoods of targets (N) at hidden states (N, h), for a head (V, h) that is not learnt."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        softcap: float | None,
+    ) -> torch.Tensor:
+        losses = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        size = max(SMALLEST_CHUNK, CHUNK_VALUES // len(weight))
+        for begin in range(0, len(targets), size):
+            part = slice(begin, begin + size)
+            target = targets[part, None]
+            values = torch.nn.functional.linear(hidden[part].to(weight.dtype), weight, bias).float()
+            slope = None
+            if softcap:
+                values = values.div_(softcap).tanh_()
+                slope = 1 - values**2 if gradient is not None else None
+                values = values.mul_(softcap)
+            total = values.logsumexp(1, keepdim=True)
+            losses[part] = (total - values.gather(1, target))[:, 0]
+            if gradient is not None:
+                # d loss / d logit: the probability, less one at the target.
+                values.sub_(total).exp_().scatter_add_(1, target, values.new_full((), -1.0).expand_as(target))
+                if slope is not None:
+                    values.mul_(slope)
+                gradient[part] = values.to(weight.dtype) @ weight
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient * outer[0][:, None]).to(gradient.dtype), None, None, None, None

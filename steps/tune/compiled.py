@@ -1,0 +1,67 @@
+"""Compiles the model's layers (`tune.compile`): each alone, so that one compilation serves them all.
+
+What stands around the layers keeps its changing shapes: the head sees the labelled positions alone, of which each pack has
+another number. The layers see a pack's tokens, so every pack is filled up to one length (`fixed_length`), or each new
+length would be compiled anew.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from steps.common.errors import UserError
+from steps.common.packs import LENGTH_MULTIPLE, TokenRow
+
+
+def check_compiler() -> None:
+    """Refuse where there is no compiler: torch writes C++ for a CPU, and Triton a launcher in C for a GPU.
+
+    Raises:
+        UserError: with what to install.
+    """
+    named = os.environ.get("CXX") or os.environ.get("CC")
+    if not any(shutil.which(name) for name in [named, "g++", "clang++"] if name):
+        raise UserError(
+            "tune.compile: there is no C++ compiler here (the image of this step has none); add g++ to the image, or "
+            "leave tune.compile off"
+        )
+
+
+def compile_layers(model: Any, device: str) -> None:
+    """Have each layer compiled at its first forward pass, in place.
+
+    Args:
+        model: with its adapter.
+        device: "cpu" or "cuda".
+    """
+    from torch import nn
+
+    base = model.get_base_model()
+    if device == "cpu":
+        # Attention row by row is a loop over as many rows as a pack has, compiled anew for each number of them.
+        base.set_attn_implementation("sdpa")
+    count = base.config.get_text_config().num_hidden_layers
+    stacks = [one for one in base.base_model.modules() if isinstance(one, nn.ModuleList) and len(one) == count]
+    for layer in stacks[0] if stacks else []:
+        layer.compile()
+
+
+def fixed_length(packs: list[list[TokenRow]]) -> Callable[[list[TokenRow]], int]:
+    """Return what tells the length that a pack is filled up to: the longest pack's, a multiple of 16.
+
+    A part of a pack, computed alone where memory ran out, is filled up to half of that, a quarter, and so on.
+    """
+    longest = max(_tokens(pack) for pack in packs)
+
+    def length_of(pack: list[TokenRow]) -> int:
+        length, tokens = longest, _tokens(pack)
+        while length // 2 >= tokens and length // 2 >= LENGTH_MULTIPLE:
+            length //= 2
+        return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+
+    return length_of
+
+
+def _tokens(pack: list[TokenRow]) -> int:
+    return sum(len(row.input_ids) for row in pack)
