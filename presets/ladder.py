@@ -14,6 +14,7 @@ from presets.gpu_preset import Capacity, GpuPreset, speeds
 from presets.memory import (
     CONTEXT_BYTES,
     GIB,
+    SCORED_TOKENS,
     Activations,
     Method,
     evaluation_memory,
@@ -196,7 +197,8 @@ def fastest(job: Job, preset: GpuPreset, layout: Layout, gpus: int) -> Setup | N
     best = min(found, key=lambda setup: (setup.seconds, setup.memory_bytes), default=None)
     if best is None:
         return None
-    scored = evaluation_memory(job.shape, tokens=max(best.micro_batch_tokens, job.longest_row), in_4_bits=False)
+    tokens = max(min(best.micro_batch_tokens, SCORED_TOKENS), job.longest_row)
+    scored = evaluation_memory(job.shape, tokens=tokens, in_4_bits=False)
     if scored <= available:
         return best
     return replace(best, evaluated_in_4_bits=True) if job.method == "qlora" else None

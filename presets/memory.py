@@ -16,7 +16,10 @@ FULL_BYTES = 2 + 2 + 4 + 4 + 4  # full tuning: bf16 weight and gradient; fp32 ma
 PROCESS_BYTES = int(1.3 * GIB)  # torch, transformers, PEFT and bitsandbytes loaded in a process, before the model
 CONTEXT_BYTES = int(0.7 * GIB)  # what CUDA takes of a GPU beside what torch's allocator reserves
 RESERVED = 1.03  # what the allocator reserves, to what is allocated at the peak
-FUSED_HEAD_BYTES = 65536  # a position, for at most 4096 positions at a time
+FUSED_HEAD_BYTES = 65536  # a position, for at most 4096 positions at a time: tiles of 32,768 of the vocabulary
+CHUNK_VALUES = 1 << 25  # logits that our own head computes at a time
+CHUNK_BYTES = 8  # a logit: in fp32, and in the model's type
+SCORED_TOKENS = 4096  # of a micro-batch that is scored at most: there the logits are whole, and more gains nothing
 
 Method = Literal["qlora", "lora", "full"]
 Activations = Literal["kept", "recomputed", "offloaded"]
@@ -29,15 +32,18 @@ class Stack:
     adapter_bytes: float = 4 + 4 + 2 + 2  # a parameter: fp32 weight and gradient, 8-bit moments, autocast's bf16 copy
     residual_bytes: int = 2  # a value between two layers; 4 after `prepare_model_for_kbit_training`
     embedding_bytes: int = 2  # a parameter of embedding and head; likewise
-    fused_head: bool = False  # the logits are never there as a whole
+    fused_head: bool = False  # the logits are never there as a whole, as with TRL's and Axolotl's heads
+    chunked_head: bool = False  # nor with ours, which computes them some positions at a time
     process_bytes: int = 0
     reserved: float = RESERVED
     casts_inputs: bool = False  # PEFT casts each projection's input to the adapter's fp32, where autocast does not
 
 
-GPU = Stack()
+GPU = Stack(chunked_head=True)
 # Adam's moments are in fp32 on a CPU, and nothing is cast by autocast.
-CPU_BF16 = Stack(adapter_bytes=4 + 4 + 8, process_bytes=PROCESS_BYTES, reserved=1.0, casts_inputs=True)
+CPU_BF16 = Stack(
+    adapter_bytes=4 + 4 + 8, chunked_head=True, process_bytes=PROCESS_BYTES, reserved=1.0, casts_inputs=True
+)
 CPU_FP32 = replace(CPU_BF16, residual_bytes=4, embedding_bytes=4, casts_inputs=False)
 
 
@@ -147,7 +153,13 @@ def _hump(shape: Architecture, tokens: int, width: float, *, dequantised: bool) 
 
 
 def _head(shape: Architecture, tokens: int, stack: Stack) -> float:
-    """Bytes of the loss: logits in the model's type and in fp32, and their gradients; every token taken as labelled."""
+    """Bytes of the loss: logits in the model's type and in fp32, and their gradients; every token taken as labelled.
+
+    Beside a chunk of logits stand the hidden states' gradients, and what becomes of them on their way back.
+    """
+    if stack.chunked_head:
+        chunk = float(CHUNK_BYTES) * min(tokens * shape.vocabulary, CHUNK_VALUES)
+        return chunk + 4.0 * stack.residual_bytes * tokens * shape.hidden
     if stack.fused_head:
         return min(tokens, 4096) * float(FUSED_HEAD_BYTES) + 8.0 * tokens * shape.hidden
     return 16.0 * tokens * shape.vocabulary

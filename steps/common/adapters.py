@@ -9,6 +9,9 @@ from steps.common.files import digest_of, sha256_of
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 BASE = "base.json"
+# Names in the file of weights: of a layer of the base, and of what an adapter has for it.
+PREFIX = "base_model.model."
+DOWN, UP, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
 
 
 class Base(BaseModel):

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-CHUNK_VALUES = 1 << 25  # logits at a time: 128 MiB in fp32, and once more while their gradient is rounded
+from presets.memory import CHUNK_VALUES
+
 SMALLEST_CHUNK = 16  # positions
 # What else some models do to their logits, by the names that their configurations have for it.
 SCALES = ("logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")

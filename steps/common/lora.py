@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steps.common.adapters import CONFIG, WEIGHTS
+from steps.common.adapters import CONFIG, DOWN, MAGNITUDE, PREFIX, UP, WEIGHTS
 from steps.common.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-
-PREFIX = "base_model.model."
-DOWN, UP, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from presets.memory import SCORED_TOKENS
 from steps.common import base_model
 from steps.common.packs import TokenRow, isolates, pack, scored_logits, to_tensors
 from steps.common.progress import Progress
@@ -57,7 +58,7 @@ def score(
 
     model = _load(folder, device, in_4_bits, adapter)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    packs = pack(rows, micro if isolates(model) else 1)
+    packs = pack(rows, min(micro, SCORED_TOKENS) if isolates(model) else 1)
     progress = Progress(len(packs), f"micro-batches of the {who}")
     loss, right, tokens = 0.0, 0, 0
     with torch.inference_mode():

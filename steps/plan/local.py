@@ -3,7 +3,17 @@
 import time
 
 from presets.architecture import Architecture
-from presets.memory import CONTEXT_BYTES, CPU_BF16, CPU_FP32, GIB, GPU, Activations, Stack, tuning_memory
+from presets.memory import (
+    CONTEXT_BYTES,
+    CPU_BF16,
+    CPU_FP32,
+    GIB,
+    GPU,
+    Activations,
+    Stack,
+    offloaded_bytes,
+    tuning_memory,
+)
 from presets.work import forward_flops, tuning_flops
 from recipes.recipe import Recipe
 from steps.common.devices import compute_type, local_device, memory_available
@@ -39,6 +49,13 @@ def this_machine(
     available = memory_available() if on_cpu else int(device.memory_bytes * 0.95 - CONTEXT_BYTES)
     processes = 1 if on_cpu else device.count
     micro, activations, memory = _fit(recipe, name, shape, available, stack, processes)
+    row = max(micro, recipe.data.max_tokens)
+    moved = processes * offloaded_bytes(shape, row) if activations == "offloaded" else 0
+    if moved > memory_available():
+        raise UserError(
+            f"model {name}: tuning it moves {moved / GIB:.1f} GiB off the GPU and {memory_available() / GIB:.1f} GiB of this "
+            "machine's own memory are free; lower data.max_tokens, or take a smaller model"
+        )
     speed = _flops_a_second(on_cpu)
     tokens = round(train.tokens * recipe.tune.epochs)
     tuning = tuning_flops(shape, tokens=tokens, recompute=activations != "kept") / speed / processes
@@ -55,7 +72,7 @@ def this_machine(
         processes=processes,
         memory_bytes=int(memory),
         available_bytes=available,
-        host_bytes=int(memory) if on_cpu else 0,
+        host_bytes=int(memory) if on_cpu else moved,
         minutes={leg: round(value, 1) for leg, value in minutes.items()},
     )
     return rung, f"{speed / 1e9:.0f} GFLOP/s reached, from a matrix product timed just now"
@@ -64,12 +81,17 @@ def this_machine(
 def _fit(
     recipe: Recipe, name: str, shape: Architecture, available: int, stack: Stack, processes: int
 ) -> tuple[int, Activations, float]:
-    """Choose the largest micro-batch that fits, recomputing activations only where nothing else does."""
+    """Choose the largest micro-batch that fits, recomputing activations only where nothing else does.
+
+    A GPU's are then moved to the host where even that is too much; a processor's lie there already.
+    """
     largest = min(
         max(1, recipe.tune.batch_tokens // processes), CPU_MICRO_BATCH if stack.process_bytes else GPU_MICRO_BATCH
     )
     smallest = min(recipe.data.max_tokens, largest)
     ways: tuple[Activations, ...] = ("kept", "recomputed")
+    if not stack.process_bytes:
+        ways = (*ways, "offloaded")
     for activations in ways:
         tokens = largest
         while True:

@@ -92,7 +92,7 @@ def test_more_memory_gives_a_larger_micro_batch_or_keeps_activations() -> None:
     assert small
     assert large
     assert large.micro_batch_tokens > small.micro_batch_tokens
-    tight = fastest(job("qwen2.5-14b-instruct"), kind("g6.xlarge"), "one", 1)
+    tight = fastest(job("qwen2.5-14b-instruct", longest_row=2048), kind("g6.xlarge"), "one", 1)
     assert tight
     assert tight.activations != "kept"
 
@@ -157,7 +157,7 @@ def test_a_run_over_its_limits_is_refused_with_the_numbers(limits: dict[str, str
 
 
 def test_a_limit_of_time_rules_the_slow_ones_out() -> None:
-    slow = offered("llama-3.1-8b-instruct").chosen[-1].total_minutes
+    slow = max(one.total_minutes for one in offered("llama-3.1-8b-instruct").chosen)
     chosen = offered("llama-3.1-8b-instruct", max_hours="0.4").chosen
     assert all(one.total_minutes <= 24 for one in chosen)
     assert slow > 24
@@ -186,14 +186,14 @@ def test_what_is_said_to_fit_does() -> None:
 def test_a_rung_says_what_the_steps_need() -> None:
     chosen = offered("llama-3.1-8b-instruct")
     first = rung(chosen.chosen[0], chosen.job)
-    assert (first.device.kind, first.gpus, first.price, first.priced_on) == ("cuda", 1, 1.861, "2026-07-20")
+    assert (first.device.kind, first.gpus, first.price, first.priced_on) == ("cuda", 1, 0.8048, "2026-07-20")
     assert first.cost == pytest.approx(chosen.chosen[0].cost, abs=0.01)
     assert first.host_bytes >= 8 * GIB
-    assert first.name == "g6e.xlarge on-demand"
+    assert first.name == "g6.xlarge on-demand"
 
 
 def test_a_small_host_makes_no_larger_one_of_the_same_gpu_unfit() -> None:
-    heavy = job("phi-3-medium-128k-instruct", longest_row=16384, batch_tokens=16384)
+    heavy = job("phi-3-medium-128k-instruct", longest_row=24576, batch_tokens=24576)
     found = {one.preset.instance_type: one for one in candidates(heavy, gpu_presets("aws"), ["on-demand"])}
     assert not found["g5.xlarge"].setup
     assert re.fullmatch(
