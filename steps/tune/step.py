@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,13 +13,16 @@ from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
 from presets.memory import GIB
+from recipes.recipe import DPO_ALONE
 from steps.common import tracking, volumes
 from steps.common.adapters import BASE, Base, adapter_sha256
 from steps.common.errors import UserError
 from steps.common.files import building, digest_of, one_writer, write_text
-from steps.common.packs import isolates, pack, read_token_rows
+from steps.common.packs import Tokens, isolates, pack, read_token_rows
+from steps.common.pairs import read_token_pairs
 from steps.common.progress import say
 from steps.common.resolved import Hardware, Resolved, Rung
+from steps.common.rows.objective import PAIRS
 from steps.common.step import step
 from steps.tune.checkpoints import newest_complete
 from steps.tune.limits import Limits, Watchdog
@@ -58,7 +62,8 @@ def tune(input: TuneInput) -> TuneOutput:  # noqa: A002 - the name is Argo's
         InterruptedStepError: SIGTERM came; run again, it goes on from the checkpoint.
     """
     resolved = input.resolved
-    settings = resolved.recipe.tune.model_dump(exclude={"checkpoint_every"})
+    unused = {"objective", *DPO_ALONE} if resolved.recipe.tune.objective == "sft" else set()
+    settings = resolved.recipe.tune.model_dump(exclude={"checkpoint_every", *unused})
     key = digest_of([FORMAT, resolved.model.digest, input.rows_digest, settings])
     folder = volumes.tuning(key)
     with one_writer(folder, waiting=lambda: say("progress: waiting for the process that tunes the same")):
@@ -74,10 +79,13 @@ def tune(input: TuneInput) -> TuneOutput:  # noqa: A002 - the name is Argo's
 
 def in_words(report: dict[str, Any]) -> str:
     """Return what the training came to as one line."""
+    preferred = ""
+    if "rewards" in report:
+        preferred = f"reward margin {report['reward_margin']:.2f}, {report['reward_accuracy']:.0%} of pairs preferred, "
     return (
         f"{report['steps']} steps in {report['seconds'] / 60:.1f} min, loss {report['first_loss']:.2f} to "
-        f"{report['last_loss']:.2f}, {report['tokens_a_second']:.0f} tokens/s, memory {report['peak_bytes'] / GIB:.1f} GiB "
-        f"({report['predicted_bytes'] / GIB:.1f} predicted)"
+        f"{report['last_loss']:.2f}, {preferred}{report['tokens_a_second']:.0f} tokens/s, "
+        f"memory {report['peak_bytes'] / GIB:.1f} GiB ({report['predicted_bytes'] / GIB:.1f} predicted)"
     )
 
 
@@ -87,12 +95,16 @@ def _tune(input: TuneInput, folder: Path) -> None:  # noqa: A002
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     say("loading the base model")
     from steps.tune.model import load
+    from steps.tune.objective import NextToken, Objective
+    from steps.tune.preference import Preference
     from steps.tune.train import train
 
     resolved, rung, device = input.resolved, input.hardware.rung, input.hardware.rung.device.kind
     recipe = resolved.recipe
     micro = _micro_batch(rung, folder)
-    rows = read_token_rows(Path(input.rows_folder) / "train.jsonl")
+    pairs = recipe.tune.objective == PAIRS
+    read: Callable[[Path], Sequence[Tokens]] = read_token_pairs if pairs else read_token_rows
+    rows = read(Path(input.rows_folder) / "train.jsonl")
     record = _Record(resolved)
     with Watchdog(recipe.compute.idle_minutes * 60) as watchdog:
         model, quantised = load(
@@ -105,10 +117,14 @@ def _tune(input: TuneInput, folder: Path) -> None:  # noqa: A002
         packs = pack(rows, micro if packed else 1)
         tokens = micro if packed else sum(len(row.input_ids) for row in rows) / len(rows)
         accumulate = max(1, round(recipe.tune.batch_tokens / tokens))
-        say(f"{len(rows)} rows in {len(packs)} micro-batches of {tokens:.0f} tokens, {accumulate} to a step")
+        kind = "pairs" if pairs else "rows"
+        say(f"{len(rows)} {kind} in {len(packs)} micro-batches of {tokens:.0f} tokens, {accumulate} to a step")
         limits = Limits(until=_until(input.hardware))
         where = folder / "checkpoints"
-        result = train(model, packs, recipe.tune, accumulate, where, device, record.log, limits, watchdog.beat)
+        objective: Objective = Preference(recipe.tune, packed=packed) if pairs else NextToken()
+        result = train(
+            model, packs, objective, recipe.tune, accumulate, where, device, record.log, limits, watchdog.beat
+        )
     record.send()
     first, last = _ends([loss for _, loss in result.losses])
     if last != last:  # not a number
@@ -122,6 +138,7 @@ def _tune(input: TuneInput, folder: Path) -> None:  # noqa: A002
         "first_loss": first,
         "last_loss": last,
         "losses": result.losses,
+        **_rewards(result.rewards),
         "peak_bytes": _peak_bytes(device),
         "predicted_bytes": rung.memory_bytes,
     }
@@ -160,6 +177,17 @@ def _ends(losses: list[float]) -> tuple[float, float]:
     """Return the mean loss of the first and the last tenth of the steps."""
     share = max(1, len(losses) // 10)
     return sum(losses[:share]) / share, sum(losses[-share:]) / share
+
+
+def _rewards(rewards: list[tuple[int, float, float]]) -> dict[str, Any]:
+    """Return what a preference adds to the report: all steps' rewards, and the mean of the last tenth of them."""
+    if not rewards:
+        return {}
+    return {
+        "rewards": rewards,
+        "reward_margin": _ends([margin for _, margin, _ in rewards])[1],
+        "reward_accuracy": _ends([accuracy for _, _, accuracy in rewards])[1],
+    }
 
 
 def _save(model: Any, resolved: Resolved, quantised: list[str], folder: Path) -> None:

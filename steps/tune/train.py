@@ -11,10 +11,12 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from recipes.recipe import Tune
 from steps.common.errors import InterruptedStepError, UserError
-from steps.common.packs import TokenRow, scored_logits, to_tensors
 from steps.common.progress import Progress, say
 from steps.tune.checkpoints import newest_complete
 from steps.tune.limits import Limits
+from steps.tune.objective import Objective, Pack
+
+LOGGED = ("loss", "grad_norm", "learning_rate", "reward_margin", "reward_accuracy")
 
 Log = Callable[[int, dict[str, float]], None]
 
@@ -28,22 +30,40 @@ class Trained:
     losses: list[tuple[int, float]]  # (step, loss)
     seconds: float
     tokens: int  # trained on in this process
+    rewards: list[tuple[int, float, float]]  # of a preference: (step, mean margin, share of margins above zero)
 
 
 class PackTrainer(Trainer):  # type: ignore[misc]
-    """A Trainer whose loss is summed over the labelled tokens of an optimizer step, and divided by their number."""
+    """A Trainer whose loss is summed over an optimizer step's items, tokens or pairs, and divided by their number."""
+
+    def __init__(self, objective: Objective, **others: Any) -> None:
+        super().__init__(data_collator=lambda batch: {"pack": batch[0]}, **others)
+        self.objective = objective
+        self.model_accepts_loss_kwargs = True  # the loss is divided once, by a whole step's items
+
+    def get_batch_samples(self, *given: Any) -> tuple[list[dict[str, Pack]], int]:
+        """Return the packs of the next step, and how many items they have."""
+        samples, _ = super().get_batch_samples(*given)
+        return samples, sum(self.objective.items(sample["pack"]) for sample in samples)
+
+    def floating_point_ops(self, inputs: dict[str, Pack]) -> int:
+        """Count nothing: it would have to be told of tensors."""
+        return 0
 
     def compute_loss(
         self,
         model: Any,
-        inputs: dict[str, torch.Tensor],
+        inputs: dict[str, Pack],
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Return the pack's share of the step's mean loss."""
-        logits, targets = scored_logits(model, inputs)
-        total = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
-        return total / (num_items_in_batch if num_items_in_batch is not None else targets.numel())
+        total = self.objective.loss(model, inputs["pack"], self.args.device)
+        return total / (num_items_in_batch or self.objective.items(inputs["pack"]))
+
+    def log(self, logs: dict[str, float], *others: Any) -> None:
+        """Log a step, with what the objective has to say of it."""
+        super().log({**logs, **self.objective.values()} if "loss" in logs else logs, *others)
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]
@@ -56,6 +76,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         self.told_to_stop = False
         self.over_limit = False
         self.losses: list[tuple[int, float]] = []
+        self.rewards: list[tuple[int, float, float]] = []
         self.progress: Progress | None = None
         signal.signal(signal.SIGTERM, self._stop)
 
@@ -80,17 +101,18 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         if not logs or "loss" not in logs:
             return
         self.losses.append((state.global_step, float(logs["loss"])))
-        values: dict[str, float] = {
-            name: float(logs[name]) for name in ("loss", "grad_norm", "learning_rate") if name in logs
-        }
+        values: dict[str, float] = {name: float(logs[name]) for name in LOGGED if name in logs}
         self.log(state.global_step, values)
+        if "reward_margin" in values:
+            self.rewards.append((state.global_step, values["reward_margin"], values["reward_accuracy"]))
         if self.progress:
             self.progress.update(state.global_step, f"loss {logs['loss']:.3f}")
 
 
 def train(
     model: Any,
-    packs: list[list[TokenRow]],
+    packs: list[Pack],
+    objective: Objective,
     tune: Tune,
     accumulate: int,
     folder: Path,
@@ -104,11 +126,12 @@ def train(
     Args:
         model: the PEFT model.
         packs: micro-batches.
+        objective: what is learnt from them.
         tune: rate, epochs and the rest.
         accumulate: micro-batches in an optimizer step.
         folder: of the checkpoints.
         device: "cpu" or "cuda".
-        log: called with the step and its loss, gradient norm and rate.
+        log: called with the step and its loss, gradient norm and rate, and what the objective adds.
         limits: of money and time.
         beat: called after each micro-batch.
 
@@ -143,13 +166,12 @@ def train(
     )
     watch = _Watch(log, limits, beat)
     trainer = PackTrainer(
+        objective,
         model=model,
         args=arguments,
         train_dataset=packs,
-        data_collator=lambda batch: to_tensors(batch[0]),
         callbacks=[watch],
     )
-    trainer.model_accepts_loss_kwargs = True  # counts the labelled tokens of a whole step for compute_loss
     trainer.pop_callback("PrinterCallback")
     checkpoint = newest_complete(folder)
     resumed_from = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
@@ -169,4 +191,4 @@ def train(
         raise InterruptedStepError(f"stopped after step {steps} of {trainer.state.max_steps}; its checkpoint is kept")
     seconds = float(result.metrics["train_runtime"])
     tokens = round(sum(len(r.input_ids) for p in packs for r in p) * tune.epochs * (1 - resumed_from / steps))
-    return Trained(steps, resumed_from, watch.losses, seconds, tokens)
+    return Trained(steps, resumed_from, watch.losses, seconds, tokens, watch.rewards)
