@@ -55,30 +55,46 @@ def read_token_pairs(path: Path) -> list[TokenPair]:
     return pairs
 
 
+def by_row(pack: dict[str, "torch.Tensor"], rows: int, values: "torch.Tensor") -> "torch.Tensor":
+    """Return the sums, of shape (rows), of what was found for each of a pack's N labelled tokens.
+
+    Args:
+        pack: what `to_tensors` made of the rows.
+        rows: how many they are; what fills the pack up is none of them.
+        values: of shape (N).
+    """
+    import torch
+
+    of_row = _row_of_each(pack)[pack["labels"][0] != UNLABELLED]
+    return torch.zeros(rows, device=values.device).index_add(0, of_row, values)
+
+
 def log_probabilities(
-    model: Any, pack: dict[str, "torch.Tensor"], *, packed: bool = True
+    model: Any, pack: dict[str, "torch.Tensor"], rows: int, *, packed: bool = True
 ) -> tuple["torch.Tensor", "torch.Tensor"]:
     """Return the log-probability of each row of a pack, summed over its labelled tokens, and the count of these.
 
     Args:
         model: a causal language model.
-        pack: what `to_tensors` made of rows that all have a label.
+        pack: what `to_tensors` made of the rows.
+        rows: how many they are.
         packed: compute on all rows at once. False: on one after the other, for a model in which rows that are packed see
             each other.
 
     Returns:
-        Two tensors of shape (rows), in nats, fp32, and in tokens.
+        Two tensors of shape (rows), fp32: in nats, and in tokens.
     """
     import torch
 
-    rows = (pack["position_ids"][0] == 0).cumsum(0) - 1  # to which row of the pack each token belongs
-    labelled = (pack["labels"][0] != UNLABELLED).nonzero().flatten()
-    count = int(rows[labelled[-1]]) + 1  # what fills the pack up stands behind the last row and has no label
     if packed:
         losses = token_losses(model, pack)
     else:
-        alone = [{name: pack[name][:, rows == row] for name in READ} for row in range(count)]
+        of_row = _row_of_each(pack)
+        alone = [{name: pack[name][:, of_row == row] for name in READ} for row in range(rows)]
         losses = torch.cat([token_losses(model, one) for one in alone])
-    of_row = rows[labelled]
-    sums = torch.zeros(count, device=losses.device).index_add(0, of_row, -losses)
-    return sums, torch.bincount(of_row, minlength=count)
+    return by_row(pack, rows, -losses), by_row(pack, rows, torch.ones_like(losses))
+
+
+def _row_of_each(pack: dict[str, "torch.Tensor"]) -> "torch.Tensor":
+    """Return to which row of the pack each token belongs, from 0."""
+    return (pack["position_ids"][0] == 0).cumsum(0) - 1

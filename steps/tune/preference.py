@@ -42,7 +42,7 @@ class Preference:
         tensors = to_tensors([side for pair in pack for side in pair.sides])
         inputs = {name: tensor.to(device) for name, tensor in tensors.items()}
         reference = self._of_the_base(model, pack, inputs)
-        sums, tokens = log_probabilities(model, inputs, packed=self.packed)
+        sums, tokens = log_probabilities(model, inputs, 2 * len(pack), packed=self.packed)
         rewards = self.beta * (sums - reference)
         margins = rewards[::2] - rewards[1::2]
         self._margins |= {pair.number: margin for pair, margin in zip(pack, margins.detach(), strict=True)}
@@ -66,7 +66,7 @@ class Preference:
             was_training = tuned.training
             tuned.eval()
             with torch.no_grad(), tuned.disable_adapter():
-                sides = log_probabilities(tuned, inputs, packed=self.packed)[0].tolist()
+                sides = log_probabilities(tuned, inputs, 2 * len(pack), packed=self.packed)[0].tolist()
             tuned.train(was_training)
             for pair, chosen, rejected in zip(pack, sides[::2], sides[1::2], strict=True):
                 self._reference[pair.number] = chosen, rejected
