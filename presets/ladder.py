@@ -58,6 +58,7 @@ class Job:
     answers: int
     answer_tokens: int
     weight_bytes: int  # to fetch; none where they are there
+    reference_tokens: int = 0  # of pairs: read once by the base alone, which the preference is reckoned against
 
 
 @dataclass(frozen=True)
@@ -243,12 +244,16 @@ def _seconds(job: Job, preset: GpuPreset, layout: Layout, gpus: int, tokens: int
     recompute = activations != "kept"
     share = SHARDED_EFFICIENCY if layout == "sharded" else EFFICIENCY
     work = tuning_flops(job.shape, tokens=tokens, recompute=recompute) / (flops_a_second * share)
+    read = forward_flops(job.shape, tokens=tokens) / (flops_a_second * share)
     if job.method == "qlora" and speed:
-        passes = 3 if recompute else 2
-        work += passes * DEQUANTISED_BYTES * job.shape.linear_parameters / (speed.memory_gbps * 1e9)
+        dequantised = DEQUANTISED_BYTES * job.shape.linear_parameters / (speed.memory_gbps * 1e9)
+        work += (3 if recompute else 2) * dequantised
+        read += dequantised
     if activations == "offloaded":
         work += 2 * offloaded_bytes(job.shape, tokens) / HOST_LINK_BYTES
-    return work * math.ceil(job.train_tokens / (tokens * gpus))
+    return work * math.ceil(job.train_tokens / (tokens * gpus)) + read * math.ceil(
+        job.reference_tokens / (tokens * gpus)
+    )
 
 
 def _minutes(job: Job, preset: GpuPreset, setup: Setup) -> dict[str, float]:
@@ -283,9 +288,9 @@ def what_would_fit(job: Job, presets: list[GpuPreset]) -> str:
     largest = max(available_bytes(preset) for preset in usable)
     if job.method != "qlora" and least_bytes(replace(job, method="qlora")) <= largest:
         return "set tune.method=qlora"
-    rows = job.longest_row
+    rows, sides = job.longest_row, 2 if job.reference_tokens else 1
     while rows > 64:
         rows //= 2
         if least_bytes(replace(job, longest_row=rows)) <= largest:
-            return f"set data.max_tokens={rows}"
+            return f"set data.max_tokens={rows // sides}"
     return "take a smaller model, or types with more memory a GPU"

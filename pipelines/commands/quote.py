@@ -36,7 +36,7 @@ def quote_for(recipe: Recipe, cloud: Cloud, *, as_json: bool) -> int:
     check_tunable(recipe.model, recipe.tune.method)
     model = known_model(recipe.model)
     check_context(recipe, model.architecture)
-    _, train, held_out = look(recipe.data)
+    _, train, held_out = look(recipe.data, recipe.tune.objective)
     chosen = offer(recipe, model.architecture, train, held_out, model.bytes, instance_types.of_cloud(cloud))
     disk = model.bytes + 2 * stored_bytes(model.architecture)
     quote = quote_of(chosen, recipe, train, disk, provider="", cloud=cloud)

@@ -97,10 +97,14 @@ def _unfinished(console: Console, run: Run) -> None:
 
 def _scores(console: Console, evaluation: dict[str, Any]) -> None:
     table = Table(title=f"held-out rows, {evaluation['evaluated']}", title_justify="left")
-    for column in ("model", "loss", "perplexity", "token accuracy"):
+    pairs = "preference_accuracy" in evaluation["scores"]["candidate"]
+    for column in ("model", "loss", "perplexity", "token accuracy", *(["pairs preferred"] if pairs else [])):
         table.add_column(column, justify="left" if column == "model" else "right")
     for who, score in evaluation["scores"].items():
-        table.add_row(who, f"{score['loss']:.3f}", f"{score['perplexity']:.2f}", f"{score['accuracy']:.1%}")
+        cells = [f"{score['loss']:.3f}", f"{score['perplexity']:.2f}", f"{score['accuracy']:.1%}"]
+        if pairs:
+            cells.append(f"{score['preference_accuracy']:.1%} of {score['pairs']}" if "pairs" in score else "-")
+        table.add_row(who, *cells)
     console.print(table)
 
 

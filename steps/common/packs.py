@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,17 @@ class TokenRow:
     messages: list[tuple[str, str]]
 
 
+class Tokens(Protocol):
+    """What takes room in a pack, and is never split: a row, or a pair of them."""
+
+    @property
+    def input_ids(self) -> list[int]:
+        """Its tokens."""
+
+
+Packed = TypeVar("Packed", bound=Tokens)
+
+
 def read_token_rows(path: Path) -> list[TokenRow]:
     """Read a file that `prepare` wrote."""
     with path.open(encoding="utf-8") as file:
@@ -36,12 +47,12 @@ def read_token_rows(path: Path) -> list[TokenRow]:
     return [TokenRow(r["input_ids"], r["labels"], [tuple(m) for m in r["messages"]]) for r in rows]
 
 
-def pack(rows: Iterable[TokenRow], tokens: int) -> list[list[TokenRow]]:
+def pack(rows: Iterable[Packed], tokens: int) -> list[list[Packed]]:
     """Put rows into packs of at most `tokens`, the longest row first into the fullest pack that has room.
 
     A row longer than `tokens` gets a pack of its own. The same rows give the same packs.
     """
-    packs: list[list[TokenRow]] = []
+    packs: list[list[Packed]] = []
     room: list[int] = []
     for row in sorted(rows, key=lambda row: (-len(row.input_ids), row.input_ids)):
         length = len(row.input_ids)

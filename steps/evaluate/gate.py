@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from recipes.recipe import Gate, Question
+from steps.evaluate.preference import judge_preference
 from steps.evaluate.score import Score
 
 
@@ -23,7 +24,14 @@ def meets(question: Question, answer: str) -> bool:
     return question.expect.casefold() in answer.casefold()
 
 
-def judge(gate: Gate, base: Score, candidate: Score, champion: Score | None, questions: list[Question]) -> Verdict:
+def judge(
+    gate: Gate,
+    base: Score,
+    candidate: Score,
+    champion: Score | None,
+    questions: list[Question],
+    beta: float = 0.0,
+) -> Verdict:
     """Hold a candidate against the base, the champion and the questions.
 
     Args:
@@ -32,7 +40,24 @@ def judge(gate: Gate, base: Score, candidate: Score, champion: Score | None, que
         candidate: its score.
         champion: its score, on the same rows and the same tokenizer; None where there is none to compare with.
         questions: the recipe's; the first answers of each score answer them in order.
+        beta: the recipe's, where the rows are pairs: then it is the preference that counts, and not the loss.
     """
+    if candidate.pairs:
+        failed, met = judge_preference(gate, base, candidate, champion, beta)
+    else:
+        failed, met = _judge_loss(gate, base, candidate, champion)
+    if gate.keep_expected:
+        lost = [
+            question.ask
+            for question, before, after in zip(questions, base.answers, candidate.answers, strict=False)
+            if question.expect and meets(question, before) and not meets(question, after)
+        ]
+        if lost:
+            failed.append(f"no longer answers as expected, though the base does: {'; '.join(lost)}")
+    return Verdict(not failed, failed or met)
+
+
+def _judge_loss(gate: Gate, base: Score, candidate: Score, champion: Score | None) -> tuple[list[str], list[str]]:
     failed, met = [], []
     gain = 1 - candidate.loss / base.loss if base.loss else 0.0
     text = f"held-out loss {candidate.loss:.3f} against the base's {base.loss:.3f}"
@@ -47,12 +72,4 @@ def judge(gate: Gate, base: Score, candidate: Score, champion: Score | None, que
             failed.append(f"{text}: {loss:.1%} worse, the gate allows {gate.worse_than_champion:.1%}")
         else:
             met.append(text)
-    if gate.keep_expected:
-        lost = [
-            question.ask
-            for question, before, after in zip(questions, base.answers, candidate.answers, strict=False)
-            if question.expect and meets(question, before) and not meets(question, after)
-        ]
-        if lost:
-            failed.append(f"no longer answers as expected, though the base does: {'; '.join(lost)}")
-    return Verdict(not failed, failed or met)
+    return failed, met

@@ -35,27 +35,36 @@ def render(report: dict[str, Any], resolved: Resolved) -> str:
         ("training rows", f"sha256 {resolved.data.train.sha256}"),
         (
             "tuning",
-            f"{recipe.tune.method}, rank {recipe.tune.rank}, {recipe.tune.epochs:g} epochs, {quote.tokens} tokens",
+            f"{recipe.tune.objective}, {recipe.tune.method}, rank {recipe.tune.rank}, {recipe.tune.epochs:g} epochs, "
+            f"{quote.tokens} tokens",
         ),
         *([("cost", cost_in_words(report["cost"]))] if report.get("cost") else []),
         ("code", resolved.code_version),
     ]
     scores = [
-        [who, f"{s['loss']:.3f}", f"{s['perplexity']:.2f}", f"{s['accuracy']:.1%}"]
+        [who, f"{s['loss']:.3f}", f"{s['perplexity']:.2f}", f"{s['accuracy']:.1%}", *preferred(s, report)]
         for who, s in report["scores"].items()
     ]
+    columns = ["model", "loss", "perplexity", "token accuracy", *(["pairs preferred"] if scores[0][4:] else [])]
     answers = [[a["asked"], a["base"], a["candidate"]] for a in report["answers"]]
     parts = [
         f"<h1>{_safe(recipe.name)}</h1>",
         f'<p class="{verdict}"><strong>{verdict}</strong>: {_safe("; ".join(report["reasons"]))}</p>',
         _table(["", ""], [list(fact) for fact in facts], header=False),
         f"<h2>Held-out rows, {_safe(report['evaluated'])}</h2>",
-        _table(["model", "loss", "perplexity", "token accuracy"], scores, numbers_from=1),
+        _table(columns, scores, numbers_from=1),
         "<h2>The same questions, before and after</h2>",
         _table(["question", "before", "after"], answers),
     ]
     head = f"<meta charset='utf-8'><title>{_safe(recipe.name)}: {verdict}</title><style>{STYLE}</style>"
     return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>\n"
+
+
+def preferred(score: dict[str, Any], report: dict[str, Any]) -> list[str]:
+    """Return a score's cell of the column on preferences, which is there where the held-out rows are pairs."""
+    if "preference_accuracy" not in report["scores"]["candidate"]:
+        return []
+    return [f"{score['preference_accuracy']:.1%} of {score['pairs']}" if "pairs" in score else "-"]
 
 
 def cost_in_words(cost: dict[str, Any]) -> str:

@@ -9,7 +9,9 @@ from pydantic import BaseModel
 from presets.memory import SCORED_TOKENS
 from steps.common import base_model
 from steps.common.packs import TokenRow, isolates, pack, scored_logits, to_tensors
+from steps.common.pairs import by_row
 from steps.common.progress import Progress
+from steps.evaluate.preference import summed
 
 Turns = list[tuple[str, str]]
 
@@ -21,6 +23,7 @@ class Score(BaseModel):
     accuracy: float  # share of labelled tokens that the model ranks first
     tokens: int  # labelled
     answers: list[str]
+    pairs: list[tuple[float, float]] = []  # log-probabilities of the chosen and the rejected answer, in nats
 
     @property
     def perplexity(self) -> float:
@@ -39,6 +42,7 @@ def score(
     *,
     in_4_bits: bool = False,
     adapter: Path | None = None,
+    rejected: list[TokenRow] | None = None,
 ) -> Score:
     """Load a model, score the rows and answer the questions.
 
@@ -52,24 +56,37 @@ def score(
         who: the model's part, for the log.
         in_4_bits: load it as it was tuned, in NF4, and not as it is served.
         adapter: folder of an adapter beside the model; none where it is merged, or where the base itself is scored.
+        rejected: where the rows are the chosen sides of pairs, the other sides in the same order.
     """
     import torch
     from transformers import AutoTokenizer
 
     model = _load(folder, device, in_4_bits, adapter)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    packs = pack(rows, min(micro, SCORED_TOKENS) if isolates(model) else 1)
+    room = min(micro, SCORED_TOKENS) if isolates(model) else 1
+    packs = pack(rows, room)
     progress = Progress(len(packs), f"micro-batches of the {who}")
     loss, right, tokens = 0.0, 0, 0
+    nats: dict[int, float] = {}  # of each row, by its id
     with torch.inference_mode():
         for number, part in enumerate(packs, 1):
-            logits, targets = scored_logits(model, {k: v.to(device) for k, v in to_tensors(part).items()})
-            loss += float(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
+            inputs = {k: v.to(device) for k, v in to_tensors(part).items()}
+            logits, targets = scored_logits(model, inputs)
+            losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+            nats |= dict(zip(map(id, part), by_row(inputs, len(part), losses).tolist(), strict=True))
+            loss += float(losses.sum())
             right += int((logits.argmax(-1) == targets).sum())
             tokens += targets.numel()
             progress.update(number, f"loss {loss / max(1, tokens):.3f}")
+        other = summed(model, rejected or [], room, device)
         answers = _answers(model, tokenizer, asked, answer_tokens, device) if asked else []
-    return Score(loss=loss / max(1, tokens), accuracy=right / max(1, tokens), tokens=tokens, answers=answers)
+    return Score(
+        loss=loss / max(1, tokens),
+        accuracy=right / max(1, tokens),
+        tokens=tokens,
+        answers=answers,
+        pairs=[(-nats[id(row)], instead) for row, instead in zip(rows, other, strict=True)] if rejected else [],
+    )
 
 
 def _load(folder: Path, device: str, in_4_bits: bool, adapter: Path | None) -> Any:

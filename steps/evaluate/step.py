@@ -16,11 +16,14 @@ from steps.common.errors import GATE_REFUSED
 from steps.common.files import digest_of, write_text
 from steps.common.merge import merged
 from steps.common.packs import TokenRow, read_token_rows
+from steps.common.pairs import read_token_pairs
 from steps.common.progress import say
 from steps.common.resolved import Hardware, Resolved
+from steps.common.rows.objective import PAIRS
 from steps.common.step import step
 from steps.evaluate.gate import Verdict, judge, meets
 from steps.evaluate.page import for_argo, render
+from steps.evaluate.preference import preference
 from steps.evaluate.score import Score, Turns, score
 
 FORMAT = 1  # of what is kept of a score; raised when scoring changes
@@ -51,7 +54,9 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:  # noqa: A002 - the name i
     """Score what was not scored before, compare, and judge."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     resolved, recipe = input.resolved, input.resolved.recipe
-    rows = read_token_rows(Path(input.rows_folder) / "validation.jsonl")
+    file = Path(input.rows_folder) / "validation.jsonl"
+    rows = read_token_rows(file)  # of pairs, the chosen sides
+    rejected = [pair.rejected for pair in read_token_pairs(file)] if recipe.tune.objective == PAIRS else None
     samples = _samples(rows, recipe.evaluate.sample_rows)
     asked: list[Turns] = [[("user", q.ask)] for q in recipe.evaluate.questions] + [turns for turns, _ in samples]
 
@@ -68,7 +73,9 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:  # noqa: A002 - the name i
             folder = base_folder if of is None or in_4_bits else merged(base_folder, of)
             micro, tokens, kind = rung.micro_batch_tokens, recipe.evaluate.answer_tokens, rung.device.kind
             beside = of if in_4_bits else None
-            found = score(folder, rows, asked, tokens, micro, kind, who, in_4_bits=in_4_bits, adapter=beside)
+            found = score(
+                folder, rows, asked, tokens, micro, kind, who, in_4_bits=in_4_bits, adapter=beside, rejected=rejected
+            )
             write_text(file, found.model_dump_json())
         return Score.model_validate_json(file.read_text())
 
@@ -77,7 +84,7 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:  # noqa: A002 - the name i
     champion, champion_version = _champion(resolved, scored)
     if recipe.serve.enabled:
         merged(base_folder, adapter)  # here, where there is torch: rollout has none in a cluster
-    verdict = judge(recipe.gate, base, candidate, champion, recipe.evaluate.questions)
+    verdict = judge(recipe.gate, base, candidate, champion, recipe.evaluate.questions, recipe.tune.beta)
     report = _report(
         resolved,
         {"base": base, "candidate": candidate, "champion": champion},
@@ -134,6 +141,7 @@ def _report(
 ) -> dict[str, Any]:
     questions = resolved.recipe.evaluate.questions
     there = {who: found for who, found in scores.items() if found}
+    preferred = _preferences(resolved, scores)
     wanted = [""] * len(questions) + [answer for _, answer in samples]
     answers: list[dict[str, Any]] = [
         {
@@ -154,9 +162,20 @@ def _report(
         "cost": _cost(resolved, hardware),
         "scores": {
             who: {"loss": s.loss, "perplexity": s.perplexity, "accuracy": s.accuracy, "tokens": s.tokens}
+            | preferred.get(who, {})
             for who, s in there.items()
         },
         "answers": answers,
+    }
+
+
+def _preferences(resolved: Resolved, scores: dict[str, Score | None]) -> dict[str, dict[str, float]]:
+    """Return, where the rows are pairs, how each model but the base prefers them."""
+    base, beta = scores["base"], resolved.recipe.tune.beta
+    return {
+        who: preference(found, base, beta).model_dump()
+        for who, found in scores.items()
+        if base and found and found.pairs and who != "base"
     }
 
 
@@ -187,6 +206,9 @@ def _record(resolved: Resolved, scores: dict[str, Score | None], verdict: Verdic
             store.log_metric(run, f"{who}/loss", found.loss)
             store.log_metric(run, f"{who}/accuracy", found.accuracy)
             store.log_metric(run, f"{who}/perplexity", found.perplexity)
+    for who, values in _preferences(resolved, scores).items():
+        for name, value in values.items():
+            store.log_metric(run, f"{who}/{name}", value)
     store.set_tag(run, "fineline.verdict", verdict.in_words())
     store.log_artifact(run, str(file))
     store.log_artifact(run, str(file.with_suffix(".html")))

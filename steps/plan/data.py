@@ -8,7 +8,8 @@ from recipes.recipe import Data
 from steps.common.errors import UserError
 from steps.common.files import sha256_of
 from steps.common.resolved import DataFile, ResolvedData
-from steps.common.rows.read import read_rows
+from steps.common.rows.objective import check_kind
+from steps.common.rows.read import KINDS, read_rows
 from steps.common.rows.row import BadRow, Row
 from steps.plan.remote.fetch import fetch
 
@@ -22,38 +23,41 @@ class DataSize:
     """About how much there is to learn from."""
 
     rows: int
-    tokens: int
+    tokens: int  # of pairs, on both sides
 
 
-def look(data: Data) -> tuple[ResolvedData, DataSize, DataSize]:
+def look(data: Data, objective: str = "sft") -> tuple[ResolvedData, DataSize, DataSize]:
     """Fetch the data files where they lie elsewhere, hash them and read their first rows.
 
     Returns:
         The files by digest, and the sizes of the training and the held-out rows, extrapolated from the first rows.
 
     Raises:
-        UserError: a file is missing, empty, of an unknown kind, with a bad row, or with a single row.
+        UserError: a file is missing, empty, of an unknown kind, with a bad row or one that is not of the kind that the
+            objective learns from, or with a single row.
     """
-    train, train_size = _file(data.train, data.on_bad_row)
+    train, train_size = _file(data.train, data.on_bad_row, objective)
     if not data.validation:
         held = DataSize(
             round(train_size.rows * data.validation_share), round(train_size.tokens * data.validation_share)
         )
         rest = DataSize(train_size.rows - held.rows, train_size.tokens - held.tokens)
         return ResolvedData(train=train, validation=None), rest, held
-    validation, validation_size = _file(data.validation, data.on_bad_row)
+    validation, validation_size = _file(data.validation, data.on_bad_row, objective)
     return ResolvedData(train=train, validation=validation), train_size, validation_size
 
 
-def _file(name: str, on_bad_row: str) -> tuple[DataFile, DataSize]:
+def _file(name: str, on_bad_row: str, objective: str) -> tuple[DataFile, DataSize]:
     fetched = fetch(name) if "://" in name else None
     path = Path(fetched.path if fetched else name)
     good: list[Row] = []
-    seen = 0
+    seen = last_line = 0
     for row in islice(read_rows(path), HEAD_ROWS):
         seen += 1
         if not isinstance(row, BadRow):
+            check_kind(*row, objective)
             good.append(row[1])
+            last_line = row[0].line
         elif on_bad_row == "stop":
             raise UserError(f"{row}; mend it, or set data.on_bad_row=skip")
     if not good:
@@ -61,10 +65,20 @@ def _file(name: str, on_bad_row: str) -> tuple[DataFile, DataSize]:
     if seen == 1:
         raise UserError(f"{path}: has one row; at least two are needed, one to learn from and one to check with")
     size = path.stat().st_size
-    sample = sum(len(row.content) for row in good)
-    whole = seen < HEAD_ROWS
-    rows = len(good) if whole else round(size / max(1, sample) * len(good) * 0.8)  # 0.8: JSON's own characters
-    tokens = round(rows * (sample / len(good) / CHARACTERS_A_TOKEN + TEMPLATE_TOKENS))
+    read = [reading for row in good for reading in row.readings]
+    characters = sum(len(reading.content) for reading in read)
+    rows = len(good) if seen < HEAD_ROWS else round(_times(path, size, last_line) * len(good))
+    tokens = round(rows / len(good) * (characters / CHARACTERS_A_TOKEN + TEMPLATE_TOKENS * len(read)))
     digest = fetched.sha256 if fetched else sha256_of(path)
     source = fetched.pinned if fetched else ""
     return DataFile(path=str(path), sha256=digest, bytes=size, source=source), DataSize(rows, tokens)
+
+
+def _times(path: Path, size: int, lines: int) -> float:
+    """Return how many times as much as its first `lines` a file holds, of a Parquet file as its first rows."""
+    if KINDS[path.suffix.lower()] == "parquet":
+        from pyarrow import parquet
+
+        return float(parquet.ParquetFile(path).metadata.num_rows) / lines
+    with path.open("rb") as file:
+        return size / sum(len(line) for line in islice(file, lines))

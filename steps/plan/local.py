@@ -20,6 +20,7 @@ from steps.common.devices import compute_type, local_device, memory_available
 from steps.common.errors import UserError
 from steps.common.resolved import Rung
 from steps.plan.data import DataSize
+from steps.plan.preference import longest_row, reference_tokens
 
 CPU_MICRO_BATCH = 2048  # more gains nothing on a processor: its cores are busy well below
 GPU_MICRO_BATCH = 16384
@@ -58,7 +59,8 @@ def this_machine(
         )
     speed = _flops_a_second(on_cpu)
     tokens = round(train.tokens * recipe.tune.epochs)
-    tuning = tuning_flops(shape, tokens=tokens, recompute=activations != "kept") / speed / processes
+    tuning = tuning_flops(shape, tokens=tokens, recompute=activations != "kept")
+    tuning = (tuning + forward_flops(shape, tokens=reference_tokens(recipe, train))) / speed / processes
     scoring = 3 * forward_flops(shape, tokens=held_out.tokens) / speed
     minutes = {
         "tune": (STEP_SECONDS["tune"] + tuning) / 60,
@@ -88,14 +90,14 @@ def _fit(
     largest = min(
         max(1, recipe.tune.batch_tokens // processes), CPU_MICRO_BATCH if stack.process_bytes else GPU_MICRO_BATCH
     )
-    smallest = min(recipe.data.max_tokens, largest)
+    smallest = min(longest_row(recipe), largest)
     ways: tuple[Activations, ...] = ("kept", "recomputed")
     if not stack.process_bytes:
         ways = (*ways, "offloaded")
     for activations in ways:
         tokens = largest
         while True:
-            longest = max(tokens, recipe.data.max_tokens)  # the longest row makes a micro-batch of its own
+            longest = max(tokens, longest_row(recipe))  # the longest row makes a micro-batch of its own
             memory = tuning_memory(
                 shape,
                 method=recipe.tune.method,

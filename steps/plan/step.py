@@ -77,7 +77,7 @@ def resolve(input: PlanInput) -> Resolved:  # noqa: A002
     """
     recipe = _recipe(input)
     check_tunable(recipe.model, recipe.tune.method)
-    data, train, held_out = look(recipe.data)
+    data, train, held_out = look(recipe.data, recipe.tune.objective)
     model = resolve_model(recipe.model)
     check_context(recipe, model.architecture)
     if recipe.serve.enabled and not cluster.serve_image():

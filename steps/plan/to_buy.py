@@ -10,6 +10,7 @@ from recipes.recipe import Recipe
 from steps.common.errors import UserError
 from steps.common.resolved import Device, Rung
 from steps.plan.data import DataSize
+from steps.plan.preference import longest_row, reference_tokens
 
 RUNNABLE = ("one", "parallel")  # what the tuning can do: a model whole on each GPU. Others are shown, and not bought
 LONGEST_LADDER = 8
@@ -60,13 +61,14 @@ def offer(
         shape=shape,
         method=recipe.tune.method,
         rank=recipe.tune.rank,
-        longest_row=recipe.data.max_tokens,
+        longest_row=longest_row(recipe),
         batch_tokens=recipe.tune.batch_tokens,
         train_tokens=round(train.tokens * recipe.tune.epochs),
         held_out_tokens=held_out.tokens,
         answers=len(recipe.evaluate.questions) + recipe.evaluate.sample_rows,
         answer_tokens=recipe.evaluate.answer_tokens,
         weight_bytes=weight_bytes,
+        reference_tokens=reference_tokens(recipe, train),
     )
     found = candidates(job, considered, CAPACITIES[recipe.compute.capacity])
     fitting = [one for one in found if one.setup and one.setup.layout in RUNNABLE]

@@ -20,6 +20,11 @@ class Example(BaseModel):
     labels: list[int]
 
     @property
+    def tokens(self) -> int:
+        """How many tokens are read."""
+        return len(self.input_ids)
+
+    @property
     def labelled(self) -> int:
         """How many tokens are learnt."""
         return sum(label != UNLABELLED for label in self.labels)
@@ -29,21 +34,23 @@ class LabelError(Exception):
     """The row cannot be labelled; the text says why."""
 
 
-def example(row: Row, tokenizer: Any, max_tokens: int) -> Example:
+def example(row: Row, tokenizer: Any, max_tokens: int, *, last_alone: bool = False) -> Example:
     """Tokenise and label one row.
 
     Args:
         row: a chat or a plain text.
         tokenizer: a fast tokenizer of transformers, which knows the offsets.
         max_tokens: longest row in tokens.
+        last_alone: of a chat, only the last turn is learnt.
 
     Raises:
         LabelError: the row is too long, or its template gives no assistant turn that can be told apart.
     """
     if row.text or not tokenizer.chat_template:
-        found = _plain(row, tokenizer)
+        found = _plain(row, tokenizer, last_alone)
     else:
-        found = _chat([{"role": role, "content": content} for role, content in row.messages], tokenizer)
+        messages = [{"role": role, "content": content} for role, content in row.messages]
+        found = _chat(messages, tokenizer, len(messages) - 1 if last_alone else 0)
     if len(found.input_ids) > max_tokens:
         raise LabelError(f"is {len(found.input_ids)} tokens long, over data.max_tokens ({max_tokens})")
     if not found.labelled:
@@ -51,21 +58,24 @@ def example(row: Row, tokenizer: Any, max_tokens: int) -> Example:
     return found
 
 
-def _plain(row: Row, tokenizer: Any) -> Example:
+def _plain(row: Row, tokenizer: Any, last_alone: bool) -> Example:
     """Plain text is learnt whole; a chat of a model without a template is its texts in turn, the assistant's learnt."""
     turns = row.messages or (("assistant", row.text),)
     ids: list[int] = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     labels = [UNLABELLED] * len(ids)
-    for role, text in turns:
+    for turn, (role, text) in enumerate(turns, 1):
         part = tokenizer(text + ("" if role == "assistant" else "\n"), add_special_tokens=False)["input_ids"]
         if role == "assistant" and tokenizer.eos_token_id is not None:
             part = [*part, tokenizer.eos_token_id]
         ids += part
-        labels += part if role == "assistant" else [UNLABELLED] * len(part)
+        learnt = role == "assistant" and (turn == len(turns) or not last_alone)
+        labels += part if learnt else [UNLABELLED] * len(part)
     return Example(input_ids=ids, labels=labels)
 
 
-def _chat(messages: list[dict[str, str]], tokenizer: Any) -> Example:
+def _chat(messages: list[dict[str, str]], tokenizer: Any, first: int) -> Example:
+    """Label the assistant's turns, from the message `first` on."""
+
     def render(count: int, *, asking: bool = False) -> str:
         return str(tokenizer.apply_chat_template(messages[:count], tokenize=False, add_generation_prompt=asking))
 
@@ -73,7 +83,7 @@ def _chat(messages: list[dict[str, str]], tokenizer: Any) -> Example:
         whole = render(len(messages))
         spans = []
         for turn, message in enumerate(messages):
-            if message["role"] != "assistant":
+            if message["role"] != "assistant" or turn < first:
                 continue
             before, after = render(turn, asking=True), render(turn + 1)
             # A template that rewrites earlier turns (reasoning models drop their thoughts) shows the model another

@@ -7,16 +7,18 @@ from typing import Annotated, Any
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from recipes.recipe import Data
+from recipes.recipe import Data, Recipe
 from steps.common import volumes
 from steps.common.errors import UserError
 from steps.common.files import building, digest_of, folder_digest, one_writer, sha256_of
 from steps.common.progress import Progress, say
 from steps.common.resolved import DataFile, Resolved
+from steps.common.rows.objective import check_kind, facts
 from steps.common.rows.read import read_rows
-from steps.common.rows.row import BadRow, Place, Row
+from steps.common.rows.row import BadRow, Row
 from steps.common.step import step
-from steps.prepare.labels import Example, LabelError, example
+from steps.prepare.labels import Example, LabelError
+from steps.prepare.pairs import labelled
 from steps.prepare.split import split
 
 FORMAT = 1  # of the files written here
@@ -53,6 +55,7 @@ def prepare(input: PrepareInput) -> PrepareOutput:  # noqa: A002 - the name is A
             "wanted": resolved.recipe.data.model_dump(include={"validation_share", "on_bad_row", "max_tokens"}),
             "seed": resolved.recipe.tune.seed,
             "model": resolved.model.digest,
+            **facts(resolved.recipe.tune.objective),
         }
     )
     folder = volumes.prepared_rows(digest)
@@ -81,9 +84,9 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     bad: list[BadRow] = []
     examples: dict[Row, Example] = {}
-    train = _read(resolved.data.train, tokenizer, recipe.data, examples, bad)
+    train = _read(resolved.data.train, tokenizer, recipe, examples, bad)
     held_out = resolved.data.validation
-    held = _read(held_out, tokenizer, recipe.data, examples, bad) if held_out else []
+    held = _read(held_out, tokenizer, recipe, examples, bad) if held_out else []
     _judge(bad, recipe.data)
     for name, rows in (("train", train), ("validation", held)):
         if not rows and (name == "train" or held_out):
@@ -94,8 +97,8 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
         _write(partial / "train.jsonl", parts.train, examples)
         _write(partial / "validation.jsonl", parts.validation, examples)
         (partial / "bad_rows.txt").write_text("".join(f"{row}\n" for row in bad))
-        tokens = [len(examples[row].input_ids) for row in parts.train]
-        labelled = sum(examples[row].labelled for row in parts.train)
+        tokens = [examples[row].tokens for row in parts.train]
+        learnt = sum(examples[row].labelled for row in parts.train)
         report = {
             "train_rows": len(parts.train),
             "validation_rows": len(parts.validation),
@@ -104,7 +107,7 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
             "leaked": parts.leaked,
             "train_tokens": sum(tokens),
             "longest": max(tokens),
-            "labelled_share": labelled / sum(tokens),
+            "labelled_share": learnt / sum(tokens),
         }
         (partial / "report.json").write_text(json.dumps(report, indent=2) + "\n")
         say(f"rows {folder_digest(partial)[:12]}: {in_words(report)}")
@@ -113,7 +116,7 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
 def _read(
     file: DataFile,
     tokenizer: Any,
-    data: Data,
+    recipe: Recipe,
     examples: dict[Row, Example],
     bad: list[BadRow],
 ) -> list[Row]:
@@ -124,20 +127,18 @@ def _read(
     rows = []
     for number, found in enumerate(read_rows(Path(file.path)), 1):
         progress.update(number)
-        labelled = found if isinstance(found, BadRow) else _label(*found, tokenizer, data)
-        if isinstance(labelled, BadRow):
-            bad.append(labelled)
-        elif not isinstance(found, BadRow):
-            rows.append(found[1])
-            examples[found[1]] = labelled
+        if isinstance(found, BadRow):
+            bad.append(found)
+            continue
+        place, row = found
+        check_kind(place, row, recipe.tune.objective)
+        try:
+            examples[row] = labelled(row, tokenizer, recipe.data.max_tokens)
+        except LabelError as error:
+            bad.append(BadRow(place, str(error)))
+        else:
+            rows.append(row)
     return rows
-
-
-def _label(place: Place, row: Row, tokenizer: Any, data: Data) -> Example | BadRow:
-    try:
-        return example(row, tokenizer, data.max_tokens)
-    except LabelError as error:
-        return BadRow(place, str(error))
 
 
 def _judge(bad: list[BadRow], data: Data) -> None:
@@ -162,5 +163,7 @@ def _check_stop_token(examples: dict[Row, Example], tokenizer: Any) -> None:
 def _write(path: Path, rows: list[Row], examples: dict[Row, Example]) -> None:
     with path.open("w", encoding="utf-8") as out:
         for row in rows:
-            line = {"messages": row.messages, "text": row.text, **examples[row].model_dump()}
+            line: dict[str, Any] = {"messages": row.messages, "text": row.text, **examples[row].model_dump()}
+            if row.rejected:
+                line["rejected"]["answer"] = row.rejected
             out.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -7,11 +7,11 @@ length would be compiled anew.
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from steps.common.errors import UserError
-from steps.common.packs import LENGTH_MULTIPLE, TokenRow
+from steps.common.packs import LENGTH_MULTIPLE, Tokens
 
 
 def check_compiler() -> None:
@@ -47,14 +47,14 @@ def compile_layers(model: Any, device: str) -> None:
         layer.compile()
 
 
-def fixed_length(packs: list[list[TokenRow]]) -> Callable[[list[TokenRow]], int]:
+def fixed_length(packs: Sequence[Sequence[Tokens]]) -> Callable[[Sequence[Tokens]], int]:
     """Return what tells the length that a pack is filled up to: the longest pack's, a multiple of 16.
 
     A part of a pack, computed alone where memory ran out, is filled up to half of that, a quarter, and so on.
     """
     longest = max(_tokens(pack) for pack in packs)
 
-    def length_of(pack: list[TokenRow]) -> int:
+    def length_of(pack: Sequence[Tokens]) -> int:
         length, tokens = longest, _tokens(pack)
         while length // 2 >= tokens and length // 2 >= LENGTH_MULTIPLE:
             length //= 2
@@ -63,5 +63,5 @@ def fixed_length(packs: list[list[TokenRow]]) -> Callable[[list[TokenRow]], int]
     return length_of
 
 
-def _tokens(pack: list[TokenRow]) -> int:
+def _tokens(pack: Sequence[Tokens]) -> int:
     return sum(len(row.input_ids) for row in pack)

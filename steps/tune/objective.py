@@ -1,13 +1,13 @@
 """What a training makes smaller: the loss of a micro-batch, as a sum over what it is later divided by."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
-from steps.common.packs import TokenRow, to_tensors, token_losses
+from steps.common.packs import to_tensors, token_losses
 
-Pack = list[TokenRow]
+Pack = list[Any]  # rows, or pairs of them
 
 
 class Objective(Protocol):
@@ -16,8 +16,11 @@ class Objective(Protocol):
     def items(self, pack: Pack) -> int:
         """Return how many items of the mean the pack has."""
 
-    def loss(self, model: torch.nn.Module, pack: Pack, device: torch.device) -> torch.Tensor:
+    def loss(self, model: Any, pack: Pack, device: torch.device) -> torch.Tensor:
         """Return the sum of the pack's items' losses, with its graph."""
+
+    def values(self) -> dict[str, float]:
+        """Return what else there is to log of the packs since the last call."""
 
 
 class NextToken:
@@ -35,7 +38,11 @@ class NextToken:
         """Return how many tokens are labelled: of each row all that are, but the first, which nothing precedes."""
         return sum(label >= 0 for row in pack for label in row.labels[1:])
 
-    def loss(self, model: torch.nn.Module, pack: Pack, device: torch.device) -> torch.Tensor:
+    def loss(self, model: Any, pack: Pack, device: torch.device) -> torch.Tensor:
         """Return their sum."""
         tensors = to_tensors(pack, self._length_of(pack))
         return token_losses(model, {name: tensor.to(device) for name, tensor in tensors.items()}).sum()
+
+    def values(self) -> dict[str, float]:
+        """Return nothing: the loss says it all."""
+        return {}

@@ -59,6 +59,7 @@ def leave(
         "losses": [(round(entry["step"]), entry["loss"]) for entry in trained.history],
         "learning_rates": [entry["learning_rate"] for entry in trained.history],
         "gradient_norms": [entry.get("grad_norm", 0.0) for entry in trained.history],
+        **_rewards(trained.history),
         "peak_bytes": peak_bytes(device.kind),
         "predicted_bytes": rung.memory_bytes,
         "micro_batch_tokens": cut.micro_batch_tokens,
@@ -75,10 +76,13 @@ def leave(
 
 def in_words(report: dict[str, Any]) -> str:
     """Return what the training came to as one line."""
+    preferred = ""
+    if "rewards" in report:
+        preferred = f"reward margin {report['reward_margin']:.2f}, {report['reward_accuracy']:.0%} of pairs preferred, "
     return (
         f"{report['steps']} steps in {report['seconds'] / 60:.1f} min, loss {report['first_loss']:.2f} to "
-        f"{report['last_loss']:.2f}, {report['tokens_a_second']:.0f} tokens/s ({report['mfu']:.0%} of what multiplies), memory "
-        f"{report['peak_bytes'] / GIB:.1f} GiB ({report['predicted_bytes'] / GIB:.1f} predicted)"
+        f"{report['last_loss']:.2f}, {preferred}{report['tokens_a_second']:.0f} tokens/s ({report['mfu']:.0%} MFU), "
+        f"memory {report['peak_bytes'] / GIB:.1f} GiB ({report['predicted_bytes'] / GIB:.1f} predicted)"
     )
 
 
@@ -86,6 +90,20 @@ def _ends(losses: list[float]) -> tuple[float, float]:
     """Return the mean loss of the first and the last tenth of the steps."""
     share = max(1, len(losses) // 10)
     return sum(losses[:share]) / share, sum(losses[-share:]) / share
+
+
+def _rewards(history: list[dict[str, float]]) -> dict[str, Any]:
+    """Return what a preference adds to the report: all steps' rewards, and the mean of the last tenth of them."""
+    rewards = [
+        (round(one["step"]), one["reward_margin"], one["reward_accuracy"]) for one in history if "reward_margin" in one
+    ]
+    if not rewards:
+        return {}
+    return {
+        "rewards": rewards,
+        "reward_margin": _ends([margin for _, margin, _ in rewards])[1],
+        "reward_accuracy": _ends([accuracy for _, _, accuracy in rewards])[1],
+    }
 
 
 def _save(model: Any, resolved: Resolved, quantised: list[str], folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
+from recipes.recipe import DPO_ALONE
 from steps.common import volumes
 from steps.common.adapters import adapter_sha256
 from steps.common.files import building, digest_of, one_writer
@@ -48,7 +49,8 @@ def tune(input: TuneInput) -> TuneOutput:  # noqa: A002 - the name is Argo's
         InterruptedStepError: SIGTERM came; run again, it goes on from the checkpoint.
     """
     resolved = input.resolved
-    settings = resolved.recipe.tune.model_dump(exclude={"checkpoint_every"})
+    unused = {"objective", *DPO_ALONE} if resolved.recipe.tune.objective == "sft" else set()
+    settings = resolved.recipe.tune.model_dump(exclude={"checkpoint_every", *unused})
     key = digest_of([FORMAT, resolved.model.digest, input.rows_digest, settings])
     folder = volumes.tuning(key)
     with one_writer(folder, waiting=lambda: say("progress: waiting for the process that tunes the same")):

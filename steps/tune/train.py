@@ -19,7 +19,7 @@ from steps.tune.team import Team
 from steps.tune.trainer import StepTrainer
 
 Log = Callable[[int, dict[str, float]], None]
-LOGGED = ("loss", "grad_norm", "learning_rate")
+LOGGED = ("loss", "grad_norm", "learning_rate", "reward_margin", "reward_accuracy")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Trained:
 
     steps: int
     resumed_from: int
-    history: list[dict[str, float]]  # of each step, from the first: step, loss, grad_norm, learning_rate
+    history: list[dict[str, float]]  # of each step, from the first: step, and what is LOGGED
     seconds: float  # of this process
     tokens: int  # trained on in this process
 
@@ -78,7 +78,7 @@ def train(
         team: the processes that train side by side.
         room: how many tokens are computed at once.
         stop: what ends it before its end.
-        log: called with the step and its loss, gradient norm and rate.
+        log: called with the step and what is LOGGED of it.
         beat: called after each micro-batch.
 
     Raises:

@@ -103,6 +103,10 @@ class StepTrainer(Trainer):  # type: ignore[misc]
                 return part  # the error goes with its frames, and they with what they hold
         return None
 
+    def log(self, logs: dict[str, float], *others: Any) -> None:
+        """Log a step, with what the objective has to say of it; of a team's, the share of the one that leads."""
+        super().log({**logs, **self._objective.values()} if "loss" in logs else logs, *others)
+
     def keep(self) -> None:
         """Write a checkpoint of the last step that was finished, unless there is one."""
         if self.state.global_step and self._random:

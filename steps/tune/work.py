@@ -2,13 +2,16 @@
 
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from steps.common.packs import isolates, pack, read_token_rows
+from steps.common.packs import Tokens, isolates, pack, read_token_rows
+from steps.common.pairs import read_token_pairs
 from steps.common.progress import say
 from steps.common.resolved import Hardware, Resolved
+from steps.common.rows.objective import PAIRS
 from steps.tune.cut import CUT, Cut, cut_of, keep
 from steps.tune.limits import Limits, Watchdog
 from steps.tune.record import Record
@@ -38,7 +41,8 @@ def work(job: Job) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from steps.tune.compiled import fixed_length
     from steps.tune.model import load
-    from steps.tune.objective import NextToken
+    from steps.tune.objective import NextToken, Objective
+    from steps.tune.preference import Preference
     from steps.tune.room import Room
     from steps.tune.stop import Stop
     from steps.tune.team import join
@@ -49,7 +53,9 @@ def work(job: Job) -> None:
     team = join(device)
     if team.leads:
         say("loading the base model")
-    rows = read_token_rows(Path(job.rows_folder) / "train.jsonl")
+    pairs = recipe.tune.objective == PAIRS
+    read: Callable[[Path], Sequence[Tokens]] = read_token_pairs if pairs else read_token_rows
+    rows = read(Path(job.rows_folder) / "train.jsonl")
     record = Record(resolved)
     with Watchdog(recipe.compute.idle_minutes * 60) as watchdog:
         model, quantised = load(
@@ -68,11 +74,15 @@ def work(job: Job) -> None:
             changed=lambda tokens: keep(folder, cut.model_copy(update={"at_once": tokens}), writes=team.leads),
         )
         if team.leads:
-            _tell(packed, len(rows), len(packs), cut, team.size)
+            _tell(packed, f"{len(rows)} {'pairs' if pairs else 'rows'}", len(packs), cut, team.size)
+        length_of = fixed_length(packs) if recipe.tune.compile else lambda _: 0
+        objective: Objective = (
+            Preference(recipe.tune, packed=packed, length_of=length_of) if pairs else NextToken(length_of)
+        )
         result = train(
             model,
             [[packs[number] for number in step] for step in steps],
-            NextToken(fixed_length(packs)) if recipe.tune.compile else NextToken(),
+            objective,
             recipe.tune,
             folder / "checkpoints",
             device,
@@ -90,12 +100,12 @@ def work(job: Job) -> None:
     (folder / CUT).unlink()
 
 
-def _tell(packed: bool, rows: int, packs: int, cut: Cut, processes: int) -> None:
+def _tell(packed: bool, rows: str, packs: int, cut: Cut, processes: int) -> None:
     if not packed:
         say("in this model rows that are packed see each other: each is trained on alone")
     shared = f", shared by {processes} processes" if processes > 1 else ""
     most = f"of at most {cut.micro_batch_tokens} tokens" if packed else "of one row"
-    say(f"{rows} rows in {packs} micro-batches {most}, {cut.micro_batches} to a step{shared}")
+    say(f"{rows} in {packs} micro-batches {most}, {cut.micro_batches} to a step{shared}")
 
 
 def until(hardware: Hardware) -> float:

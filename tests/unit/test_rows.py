@@ -14,6 +14,14 @@ from steps.common.rows.read import read_rows
 from steps.common.rows.row import BadRow, Row
 
 CHAT = Row(messages=(("user", "hi"), ("assistant", "hello")))
+PAIR = Row(messages=CHAT.messages, rejected="what")
+ASKED = [{"role": "user", "content": "hi"}]
+
+
+def said(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
 FORMS: list[tuple[dict[str, Any], Row]] = [
     ({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}, CHAT),
     ({"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]}, CHAT),
@@ -24,6 +32,28 @@ FORMS: list[tuple[dict[str, Any], Row]] = [
         Row(messages=(("user", "say\n\nhi"), ("assistant", "hello"))),
     ),
     ({"text": "hello"}, Row(text="hello")),
+    ({"prompt": "hi", "chosen": "hello", "rejected": "what"}, PAIR),
+    ({"prompt": ASKED, "chosen": [said("hello")], "rejected": [said("what")]}, PAIR),
+    ({"chosen": [*ASKED, said("hello")], "rejected": [*ASKED, said("what")]}, PAIR),
+    # As UltraFeedback has it: the prompt beside whole conversations, and the chosen one twice.
+    (
+        {
+            "prompt": "hi",
+            "messages": [*ASKED, said("hello")],
+            "chosen": [*ASKED, said("hello")],
+            "rejected": [*ASKED, said("what")],
+            "score_chosen": "8.5",
+        },
+        PAIR,
+    ),
+    (
+        {"system": "be kind", "question": "hi", "chosen": "hello", "rejected": "what"},
+        Row(messages=(("system", "be kind"), *CHAT.messages), rejected="what"),
+    ),
+    (
+        {"prompt": "hi", "chosen": "[{} is no list", "rejected": "what"},
+        Row(messages=(("user", "hi"), ("assistant", "[{} is no list")), rejected="what"),
+    ),
 ]
 
 
@@ -46,6 +76,13 @@ def test_every_form_in_every_kind_of_file(tmp_path: Path, columns: dict[str, Any
     assert rows(tmp_path / "a.csv") == [row]
 
 
+U, A, B = ({"role": role, "content": text} for role, text in (("user", "x"), ("assistant", "a"), ("assistant", "b")))
+
+
+def pair(chosen: Any, rejected: Any, **others: Any) -> str:
+    return json.dumps({"chosen": chosen, "rejected": rejected, **others})
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -57,6 +94,17 @@ def test_every_form_in_every_kind_of_file(tmp_path: Path, columns: dict[str, Any
         ('{"messages": [{"role": "user", "content": "x"}]}', "does not end with an assistant message"),
         ('{"messages": [{"role": "user", "content": " "}]}', "message 1 (user) has no content"),
         ('{"prompt": "x", "completion": null}', "'completion' is null, not text"),
+        ('{"prompt": "x", "chosen": "a b", "rejected": "a  b "}', "are the same answer"),
+        ('{"prompt": "x", "chosen": "a", "rejected": null}', "'rejected' is null, not text"),
+        ('{"prompt": "x", "chosen": "a"}', "or prompt, chosen and rejected"),
+        ('{"chosen": "a", "rejected": "b"}', "'chosen' is an answer alone, and there is no column 'prompt'"),
+        (pair([U, A], [{**U, "content": "y"}, B]), "they differ in message 1, and may in their last alone"),
+        (pair([U, A], [U, A, U, B]), "they differ in length, 2 and 4 messages"),
+        (pair([U, A], [U]), "'rejected', with its prompt, does not end with an assistant message"),
+        (pair([U, A], [U, B], prompt="z"), "'chosen' is a whole conversation, and 'prompt' is none of its messages"),
+        (pair([U, A], [U, B], prompt=[{**U, "content": "z"}]), "and does not begin with 'prompt'"),
+        (pair([A], [B], prompt=[U, A]), "'chosen', with its prompt, has two messages of the same role in a row"),
+        (pair([{"role": "bot", "content": "x"}], [B]), "message 1 has the role 'bot'"),
     ],
 )
 def test_a_bad_row_is_told_with_file_line_and_reason(tmp_path: Path, line: str, reason: str) -> None:

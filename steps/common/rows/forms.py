@@ -7,6 +7,9 @@
 | prompt/completion  | prompt, completion                                          |
 | instruction        | instruction, output (or response), and perhaps input, system |
 | plain text         | text                                                        |
+| preference         | chosen, rejected, and prompt (or question), perhaps system  |
+
+The answers of a preference are texts, or lists of {role, content}; as whole conversations they need no prompt.
 """
 
 import itertools
@@ -31,6 +34,8 @@ def to_row(columns: Mapping[str, Any]) -> Row:
     Raises:
         FormError: why it cannot be.
     """
+    if {"chosen", "rejected"} <= columns.keys():  # first: some sets repeat the chosen conversation as `messages`
+        return _preference(columns)
     if "messages" in columns:
         return _chat(_turns(columns["messages"], "messages", "role", "content", ROLES))
     if "conversations" in columns:
@@ -47,7 +52,8 @@ def to_row(columns: Mapping[str, Any]) -> Row:
         return Row(text=_text(columns, "text"))
     has = ", ".join(map(str, columns)) or "none"
     raise FormError(
-        f"has the columns {has}; wanted are messages, conversations, prompt and completion, instruction and output, or text"
+        f"has the columns {has}; wanted are messages, conversations, prompt and completion, instruction and output, text, "
+        "or prompt, chosen and rejected"
     )
 
 
@@ -98,10 +104,61 @@ def _prompt_completion(prompt: Any, completion: Any) -> Row:
     return _chat([("user", _text(columns, "prompt")), ("assistant", _text(columns, "completion"))])
 
 
+def _preference(columns: Mapping[str, Any]) -> Row:
+    asked = next((name for name in ("prompt", "question") if columns.get(name) not in (None, "")), "")
+    chosen, rejected = (_conversation(columns, name, asked) for name in ("chosen", "rejected"))
+    at = next((n for n, (a, b) in enumerate(zip(chosen[:-1], rejected[:-1], strict=False), 1) if a != b), 0)
+    if at or len(chosen) != len(rejected):
+        where = f"in message {at}" if at else f"in length, {len(chosen)} and {len(rejected)} messages"
+        raise FormError(
+            f"'chosen' and 'rejected' do not answer the same prompt: they differ {where}, and may in their last alone"
+        )
+    if chosen[-1][1].split() == rejected[-1][1].split():
+        raise FormError("'chosen' and 'rejected' are the same answer, so there is nothing to prefer")
+    return Row(messages=chosen, rejected=rejected[-1][1])
+
+
+def _conversation(columns: Mapping[str, Any], answer: str, asked: str) -> tuple[tuple[str, str], ...]:
+    """Return the prompt with one of its answers, which may have the prompt in it already."""
+    said, prompt = _listed(columns[answer]), _listed(columns.get(asked))
+    turns = _turns(said, answer, "role", "content", ROLES) if isinstance(said, list) else []
+    if turns and turns[0][0] != "assistant":
+        if isinstance(prompt, str) and prompt.strip() not in {text.strip() for _, text in turns}:
+            raise FormError(f"{answer!r} is a whole conversation, and {asked!r} is none of its messages")
+        if isinstance(prompt, list) and turns[: len(prompt)] != _turns(prompt, asked, "role", "content", ROLES):
+            raise FormError(f"{answer!r} is a whole conversation, and does not begin with {asked!r}")
+        return _answered(turns, answer)
+    if not asked:
+        raise FormError(f"{answer!r} is an answer alone, and there is no column 'prompt' that says to what")
+    if isinstance(prompt, list):
+        before = _turns(prompt, asked, "role", "content", ROLES)
+    else:
+        system = _text(columns, "system", optional=True)
+        before = [*([("system", system)] if system else []), ("user", _text(columns, asked))]
+    return _answered(before + (turns or [("assistant", _text(columns, answer))]), answer)
+
+
+def _answered(turns: list[tuple[str, str]], answer: str) -> tuple[tuple[str, str], ...]:
+    try:
+        return _chat(turns).messages
+    except FormError as error:
+        raise FormError(f"{answer!r}, with its prompt, {error}") from None
+
+
+def _listed(value: Any) -> Any:
+    """Return the list of messages that a cell of a CSV file holds as JSON; any other value as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith("[{"):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value  # a text that begins like one
+
+
 def _chat(turns: list[tuple[str, str]]) -> Row:
     roles = [role for role, _ in turns]
     if "system" in roles[1:]:
-        raise FormError("a system message that is not the first")
+        raise FormError("has a system message that is not the first")
     spoken = [role for role in roles if role != "system"]
     if not spoken or spoken[0] != "user":
         raise FormError("does not begin with a user message")

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 class Row:
     """A row that can be learnt from.
 
-    Either `messages` (role and content, the last one the assistant's) or `text` is there.
+    Either `messages` (role and content, the last one the assistant's) or `text` is there. In a pair the last message is
+    the chosen answer, and `rejected` what might have been said instead.
     """
 
     messages: tuple[tuple[str, str], ...] = ()
     text: str = ""
+    rejected: str = ""
 
     @property
     def question(self) -> str:
@@ -21,7 +23,16 @@ class Row:
     @property
     def content(self) -> str:
         """All of it, roles included."""
-        return "\n".join(f"{role}: {content}" for role, content in self.messages) or self.text
+        told = "\n".join(f"{role}: {content}" for role, content in self.messages) or self.text
+        return f"{told}\nrejected: {self.rejected}" if self.rejected else told
+
+    @property
+    def readings(self) -> tuple["Row", ...]:
+        """What the model reads of it, each a row without a pair: the chat as it is, and the one with the rejected answer."""
+        if not self.rejected:
+            return (self,)
+        answered = (*self.messages[:-1], ("assistant", self.rejected))
+        return Row(messages=self.messages, text=self.text), Row(messages=answered)
 
 
 @dataclass(frozen=True)

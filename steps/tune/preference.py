@@ -1,0 +1,77 @@
+"""Direct preference optimisation: the chosen answer is made likelier than the rejected one, held against the base.
+
+Rafailov et al. 2023, https://arxiv.org/abs/2305.18290, equation 7. The reference is the base with the adapter switched
+off, so that no second model is loaded; each pair is read with it once, when it is first trained on, right before the step's
+own forward pass: on the same pack and in the same types, so that a new adapter's margin is zero and not rounding.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accelerate.utils import extract_model_from_parallel
+from torch.nn.functional import logsigmoid
+
+from recipes.recipe import Tune
+from steps.common.packs import to_tensors
+from steps.common.pairs import TokenPair, log_probabilities
+
+
+class Preference:
+    """The loss of pairs; its items are those pairs, however many tokens they have."""
+
+    def __init__(self, tune: Tune, *, packed: bool, length_of: Callable[[list[TokenPair]], int] = lambda _: 0) -> None:
+        """Set it up.
+
+        Args:
+            tune: beta and the weight of the chosen answer's own loss.
+            packed: whether a pack is computed at once; False for a model in which its rows see each other.
+            length_of: tells to what length a pack is filled up, where it is to be more than its tokens take.
+        """
+        self._length_of = length_of
+        self.beta, self.sft_weight, self.packed = tune.beta, tune.sft_weight, packed
+        self._reference: dict[int, tuple[float, float]] = {}  # by the pair's number: chosen, rejected
+        self._margins: dict[int, torch.Tensor] = {}  # likewise
+
+    def items(self, pack: list[TokenPair]) -> int:
+        """Return how many pairs there are."""
+        return len(pack)
+
+    def loss(self, model: Any, pack: list[TokenPair], device: torch.device) -> torch.Tensor:
+        """Return the sum of the pairs' losses.
+
+        With `tune.sft_weight`, the chosen answer's mean loss a token is added, as in https://arxiv.org/abs/2404.19733.
+        """
+        tensors = to_tensors([side for pair in pack for side in pair.sides], self._length_of(pack))
+        inputs = {name: tensor.to(device) for name, tensor in tensors.items()}
+        reference = self._of_the_base(model, pack, inputs)
+        sums, tokens = log_probabilities(model, inputs, 2 * len(pack), packed=self.packed)
+        rewards = self.beta * (sums - reference)
+        margins = rewards[::2] - rewards[1::2]
+        self._margins |= {pair.number: margin for pair, margin in zip(pack, margins.detach(), strict=True)}
+        loss = -logsigmoid(margins).sum()
+        if self.sft_weight:
+            loss = loss - self.sft_weight * (sums / tokens)[::2].sum()
+        return loss
+
+    def values(self) -> dict[str, float]:
+        """Return mean reward margin and accuracy, the share of margins above zero, of the pairs since the last call."""
+        if not self._margins:
+            return {}
+        margins = torch.stack(list(self._margins.values()))
+        self._margins.clear()
+        return {"reward_margin": float(margins.mean()), "reward_accuracy": float((margins > 0).float().mean())}
+
+    def _of_the_base(self, model: Any, pack: list[TokenPair], inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return what the base gives each side of the pack, chosen and rejected in turn; of shape (2 x pairs)."""
+        if not all(pair.number in self._reference for pair in pack):
+            tuned = extract_model_from_parallel(model)
+            was_training = tuned.training
+            tuned.eval()
+            with torch.no_grad(), tuned.disable_adapter():
+                sides = log_probabilities(tuned, inputs, 2 * len(pack), packed=self.packed)[0].tolist()
+            tuned.train(was_training)
+            for pair, chosen, rejected in zip(pack, sides[::2], sides[1::2], strict=True):
+                self._reference[pair.number] = chosen, rejected
+        known = [side for pair in pack for side in self._reference[pair.number]]
+        return torch.tensor(known, device=inputs["input_ids"].device)

@@ -1,0 +1,124 @@
+"""Pairs to an adapter that prefers what was chosen: prepared, tuned, interrupted, evaluated and judged, two-layer model."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from steps.common import tracking
+from steps.common.errors import UserError
+from steps.common.resolved import Hardware, Resolved
+from steps.evaluate.step import EvaluateInput, EvaluateOutput, evaluate
+from steps.plan.step import PlanInput, plan
+from steps.prepare.step import PrepareInput, PrepareOutput, prepare
+from steps.tune.step import TuneInput, TuneOutput, tune
+from tests.pairs import write_pairs
+from tests.pipeline.commands import tiny_recipe
+
+
+@pytest.fixture
+def resolved(tmp_path: Path, tiny_model: Path) -> Resolved:
+    pairs = write_pairs(tmp_path / "pairs.jsonl")
+    recipe = tiny_recipe(tmp_path, tiny_model, pairs, objective="dpo", epochs=6, batch_tokens=512)
+    return plan(PlanInput(recipe=recipe, run="pairs")).resolved
+
+
+def prepared(resolved: Resolved, model: Path) -> PrepareOutput:
+    return prepare(PrepareInput(resolved=resolved, tokenizer_folder=str(model)))
+
+
+def wanted(resolved: Resolved, model: Path, until: float = 0.0) -> TuneInput:
+    rows = prepared(resolved, model)
+    return TuneInput(
+        resolved=resolved,
+        base_folder=str(model),
+        rows_folder=rows.folder,
+        rows_digest=rows.digest,
+        hardware=Hardware(rung=resolved.quote.first, node="here", since=time.time(), until=until),
+    )
+
+
+def judged(resolved: Resolved, model: Path, adapter: str) -> EvaluateOutput:
+    given = wanted(resolved, model)
+    return evaluate(
+        EvaluateInput(
+            resolved=resolved,
+            base_folder=str(model),
+            rows_folder=given.rows_folder,
+            rows_digest=given.rows_digest,
+            adapter_folder=adapter,
+            hardware=given.hardware,
+        )
+    )
+
+
+def report_of(tuned: TuneOutput) -> dict[str, object]:
+    report: dict[str, object] = json.loads((Path(tuned.adapter_folder).parent / "report.json").read_text())
+    return report
+
+
+def test_an_easy_rule_is_learnt_and_told_of(resolved: Resolved, tiny_model: Path) -> None:
+    rows = prepared(resolved, tiny_model)
+    (line, *_) = map(json.loads, (Path(rows.folder) / "train.jsonl").read_text().splitlines())
+    assert line["messages"][-1][1].endswith("happy tails")
+    assert not line["rejected"]["answer"].endswith("happy tails")
+    assert "rows to learn from" in rows.summary
+
+    tuned = tune(wanted(resolved, tiny_model))
+    report = report_of(tuned)
+    rewards = report["rewards"]
+    assert isinstance(rewards, list)
+    assert rewards[0][1:] == [0.0, 0.0]  # a new adapter prefers nothing
+    assert report["losses"][0][1] == pytest.approx(0.6931, abs=1e-3)  # type: ignore[index]
+    assert float(report["reward_margin"]) > 0.2  # type: ignore[arg-type]
+    assert report["reward_accuracy"] == 1.0
+    assert "of pairs preferred" in tuned.summary
+
+    verdict = judged(resolved, tiny_model, tuned.adapter_folder)
+    assert verdict.passed, verdict.verdict
+    scores = json.loads(Path(verdict.report).read_text())["scores"]
+    assert scores["candidate"]["preference_accuracy"] > 0.9
+    assert scores["candidate"]["pairs"] == 6
+    assert "preference_accuracy" not in scores["base"]
+    assert "100.0% of 6" in Path(verdict.report).with_suffix(".html").read_text()
+
+    kept = tracking.client(resolved.tracking.uri).get_run(resolved.tracking.run_id).data
+    assert kept.metrics["candidate/preference_accuracy"] == scores["candidate"]["preference_accuracy"]
+    assert kept.metrics["tune/reward_margin"] == rewards[-1][1]
+    assert kept.metrics["tune/reward_accuracy"] == 1.0
+    assert kept.params["objective"] == "dpo"
+
+
+def test_a_preference_of_the_wrong_answers_is_refused(resolved: Resolved, tiny_model: Path, tmp_path: Path) -> None:
+    swapped = tmp_path / "swapped.jsonl"
+    with swapped.open("w") as out:
+        for line in Path(resolved.data.train.path).read_text().splitlines():
+            pair = json.loads(line)
+            out.write(json.dumps(pair | {"chosen": pair["rejected"], "rejected": pair["chosen"]}) + "\n")
+    recipe = tiny_recipe(tmp_path, tiny_model, swapped, objective="dpo", epochs=6, batch_tokens=512)
+    wrong = tune(wanted(plan(PlanInput(recipe=recipe)).resolved, tiny_model))
+    verdict = judged(resolved, tiny_model, wrong.adapter_folder)
+    assert not verdict.passed
+    assert "refused: prefers the chosen answer more than the base does in 0.0% of 6 held-out pairs" in verdict.verdict
+
+
+def test_a_training_that_is_stopped_ends_at_the_same_adapter(
+    resolved: Resolved, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2, 3):
+        with pytest.raises(UserError, match=f"is reached after step {step} of"):
+            tune(wanted(resolved, tiny_model, until=time.time()))
+    resumed = tune(wanted(resolved, tiny_model))
+    assert report_of(resumed)["resumed_from"] == 3
+    given = wanted(resolved, tiny_model)
+    monkeypatch.setenv("FINELINE_RUNS", str(tmp_path / "elsewhere"))
+    at_one_go = tune(given)
+    assert report_of(at_one_go)["resumed_from"] == 0
+    after, uninterrupted = (
+        load_file(Path(one.adapter_folder) / "adapter_model.safetensors") for one in (resumed, at_one_go)
+    )
+    assert after.keys() == uninterrupted.keys()
+    assert all(torch.allclose(after[name], uninterrupted[name], atol=1e-5) for name in after)
