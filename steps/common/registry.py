@@ -8,7 +8,7 @@ CHAMPION = "champion"
 CANDIDATE = "candidate"
 CHAMPION_SINCE = "fineline.champion_since"  # tag of a version: seconds since 1970
 ADAPTER_FOLDER = "peft"
-RESOLVED_FILE, EVALUATION_FILE = "resolved.json", "evaluation.json"  # of a version, beside its adapter
+RESOLVED_FILE, EVALUATION_FILE = "resolved.json", "report.json"  # of a version, beside its adapter
 MADE_FROM = "fineline.made_from"  # tag of a version: see `resolved.made_from`
 
 

@@ -10,6 +10,7 @@ from recipes.recipe import Recipe
 from steps.common.errors import UserError
 from steps.common.resolved import Device, Rung
 from steps.plan.data import DataSize
+from steps.plan.tasks import GENERAL_TOKENS
 
 RUNNABLE = ("one",)  # what the tuning can do: one GPU. Others are shown, and not bought
 LONGEST_LADDER = 8
@@ -63,8 +64,8 @@ def offer(
         longest_row=recipe.data.max_tokens,
         batch_tokens=recipe.tune.batch_tokens,
         train_tokens=round(train.tokens * recipe.tune.epochs),
-        held_out_tokens=held_out.tokens,
-        answers=len(recipe.evaluate.questions) + recipe.evaluate.sample_rows,
+        held_out_tokens=held_out.tokens + (GENERAL_TOKENS if recipe.evaluate.general else 0),
+        answers=recipe.evaluate.answers,
         answer_tokens=recipe.evaluate.answer_tokens,
         weight_bytes=weight_bytes,
     )
