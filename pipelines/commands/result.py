@@ -102,6 +102,8 @@ def _scores(console: Console, evaluation: dict[str, Any]) -> None:
     for who, score in evaluation["scores"].items():
         table.add_row(who, f"{score['loss']:.3f}", f"{score['perplexity']:.2f}", f"{score['accuracy']:.1%}")
     console.print(table)
+    for reason in evaluation["reasons"]:
+        console.print(reason, markup=False, soft_wrap=True)
 
 
 def _answers(console: Console, evaluation: dict[str, Any]) -> None:

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from steps.common import tracking
-from steps.common.resolved import Resolved
+from steps.common import registry, tracking
+from steps.common.resolved import Resolved, made_from
 from steps.evaluate.gate import Verdict
 
 
@@ -18,6 +18,9 @@ def record(resolved: Resolved, report: dict[str, Any], verdict: Verdict, file: P
     for name, value in metrics_of(report).items():
         store.log_metric(run, name, value)
     store.set_tag(run, "fineline.verdict", verdict.in_words())
+    store.set_tag(run, registry.MADE_FROM, made_from(resolved))
+    if not verdict.passed:
+        store.set_tag(run, registry.REFUSED_AGAINST, str(report["champion_version"]))
     store.log_artifact(run, str(file))
     store.log_artifact(run, str(file.with_suffix(".html")))
 
