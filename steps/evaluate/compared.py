@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from steps.evaluate.compare import Difference, mean_difference, relative_gain
+from steps.evaluate.general import CHANCE
 from steps.evaluate.score import Score
 from steps.evaluate.tasks import AskedTask
 
@@ -36,6 +37,7 @@ class Compared(BaseModel):
     base: Difference  # share of the held-out loss
     champion: Difference | None
     general: Difference | None  # share of the guard's questions; below 0 where ability was lost
+    general_of_base: Difference | None  # by which share the base answers more of them than guessing would
     tasks: list[TaskResult]
 
 
@@ -55,6 +57,7 @@ def compare(
         base=relative_gain(candidate.nats, base.nats),
         champion=relative_gain(candidate.nats, champion.nats) if champion else None,
         general=mean_difference(candidate.general, base.general) if base.general else None,
+        general_of_base=mean_difference(base.general, [CHANCE] * len(base.general)) if base.general else None,
         tasks=_tasks(base, candidate, champion, tasks, answered_before),
     )
 

@@ -56,9 +56,11 @@ def smoothed(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def learning_rate(report: dict[str, Any]) -> str:
-    """Return the learning rate of each step."""
-    rates = [(float(step), float(rate)) for step, rate in report["tuning"].get("learning_rates", [])]
-    return curves("Learning rate", "optimizer step", "rate", [Curve("rate", rates)])
+    """Return the learning rate of each step whose loss was told."""
+    tuning = report["tuning"]
+    steps, rates = [float(step) for step, _ in tuning.get("losses", [])], tuning.get("learning_rates", [])
+    points = [(step, float(rate)) for step, rate in zip(steps, rates, strict=False)]
+    return curves("Learning rate", "optimizer step", "rate", [Curve("rate", points)])
 
 
 def memory(report: dict[str, Any]) -> str:

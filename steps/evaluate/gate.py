@@ -110,11 +110,13 @@ def _task(task: TaskResult, version: int) -> list[Check]:
 
 
 def _general(gate: Gate, base: Score, candidate: Score, compared: Compared) -> list[Check]:
-    change = compared.general
-    if change is None:
+    change, of_base = compared.general, compared.general_of_base
+    if change is None or of_base is None:
         return []
     right = [f"{sum(score.general)} of {len(score.general)}" for score in (candidate, base)]
     text = f"general ability: {right[0]} right, {right[1]} before: {change.in_words()}"
+    if not of_base.better:
+        return [(True, f"{text}; the base does no better than guessing, so none can be lost")]
     if -change.value > gate.general_drop and change.worse:
         return [(False, f"{text}, the gate allows {gate.general_drop:.1%} less")]
     return [(True, text)]

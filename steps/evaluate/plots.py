@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 WIDTH, HEIGHT = 620, 260
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 40
+LABELS = 250  # of what stands at the left of intervals and bars
+LONGEST_LABEL = 40  # letters
 COLOURS = ("#1f5fa8", "#c05a00", "#2c7a3f", "#7a3fa0")
 GREY = "#888"
 POINTS = 600  # of a curve: more than there are pixels would only make the page larger
@@ -71,7 +73,7 @@ def ranges(title: str, drawn: list[Range]) -> str:
         return ""
     ends = [end for one in kept for end in (one.low, one.high, one.value) if end is not None]
     marks = ticks(min(0.0, *ends), max(0.0, *ends))
-    left, height = 210, TOP + 30 * len(kept) + BOTTOM
+    left, height = LABELS, TOP + 30 * len(kept) + BOTTOM
     across = _scale(min(marks[0], *ends), max(marks[-1], *ends), left, WIDTH - RIGHT - 20)
     parts = []
     for mark in marks:
@@ -84,7 +86,8 @@ def ranges(title: str, drawn: list[Range]) -> str:
         low = across(one.low) if one.low is not None else left
         high = across(one.high) if one.high is not None else WIDTH - RIGHT
         colour = COLOURS[2] if (one.low or 0) > 0 else "#a11" if (one.high or 0) < 0 else GREY
-        parts.append(_text(left - 10, y + 4, one.name, "end"))
+        name = one.name if len(one.name) <= LONGEST_LABEL else f"{one.name[: LONGEST_LABEL - 1]}…"
+        parts.append(_text(left - 10, y + 4, name, "end"))
         parts.append(f'<line x1="{low:.1f}" y1="{y}" x2="{high:.1f}" y2="{y}" stroke="{colour}" stroke-width="3"/>')
         parts.append(f'<circle cx="{across(one.value or 0):.1f}" cy="{y}" r="5" fill="{colour}"/>')
     return _figure(title, height, parts)
@@ -94,7 +97,7 @@ def bars(title: str, drawn: list[tuple[str, float, str]]) -> str:
     """Return bars from 0, one a line: name, value, and the value in words."""
     if not drawn:
         return ""
-    left, height = 210, TOP + 30 * len(drawn) + 8
+    left, height = LABELS, TOP + 30 * len(drawn) + 8
     across = _scale(0, max(max(value for _, value, _ in drawn), 1e-12), 0, WIDTH - RIGHT - 110 - left)
     parts = []
     for place, (name, value, words) in enumerate(drawn):

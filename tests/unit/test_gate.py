@@ -113,6 +113,12 @@ def test_a_loss_of_ability_over_the_limit_that_may_be_noise_is_let_through() -> 
     assert verdict(base.model_copy(update=few), candidate.model_copy(update=fewer)).passed
 
 
+def test_a_base_that_guesses_has_no_ability_to_lose() -> None:
+    told = verdict(score(2.0, general=36), score(1.0, general=15))
+    assert told.passed
+    assert "no better than guessing" in told.in_words()
+
+
 def test_an_expectation_that_the_base_meets_is_kept() -> None:
     told = verdict(score(2.0, answers=("It is Paris.",)), score(1.0, answers=("It is Rome.",)))
     assert "no longer answers as expected" in told.in_words()

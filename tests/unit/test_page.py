@@ -54,7 +54,7 @@ REPORT: dict[str, Any] = {
         "first_loss": 3.0,
         "last_loss": 1.0,
         "losses": [[step, 3 / step] for step in range(1, 31)],
-        "learning_rates": [[step, 1e-4 * step] for step in range(1, 31)],
+        "learning_rates": [1e-4 * step for step in range(1, 31)],
         "peak_bytes": 3 << 30,
         "predicted_bytes": 2 << 30,
         "mfu": 0.41,
