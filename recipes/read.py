@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from recipes.recipe import Recipe
+from recipes.recipe import HELD_OUT, Recipe
 
 
 class RecipeError(Exception):
@@ -47,8 +47,10 @@ def load(reference: str, overrides: dict[str, str] | None = None) -> Recipe:
         data = tree.get("data")
         if isinstance(data, dict) and isinstance(data.get(part), str):
             data[part] = _absolute(data[part], folder)
+    _place_tasks(tree, folder)
     for key, value in (overrides or {}).items():
         _override(tree, key, value)
+    _place_tasks(tree, Path.cwd())
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
@@ -87,6 +89,15 @@ def _parse(text: str, where: str) -> dict[str, Any]:
 
 def _absolute(value: str, folder: Path) -> str:
     return value if not value or "://" in value else str((folder / Path(value).expanduser()).resolve())
+
+
+def _place_tasks(tree: dict[str, Any], folder: Path) -> None:
+    """Make the tasks' files absolute; those that are stay as they are."""
+    evaluate = tree.get("evaluate")
+    tasks = evaluate.get("tasks") if isinstance(evaluate, dict) else None
+    for task in tasks if isinstance(tasks, list) else []:
+        if isinstance(task, dict) and isinstance(task.get("data"), str) and task["data"] != HELD_OUT:
+            task["data"] = _absolute(task["data"], folder)
 
 
 def _override(tree: dict[str, Any], key: str, value: str) -> None:

@@ -12,6 +12,7 @@ from steps.common.errors import UserError
 from steps.common.files import sha256_of
 from steps.plan.data import look
 from steps.plan.remote.bucket import put
+from steps.plan.tasks import look_at_tasks
 
 STORE_SETTING = "FINELINE_DATA_URL"  # s3://BUCKET/PREFIX
 
@@ -27,10 +28,14 @@ def with_data_in_reach(connection: Cluster, recipe: Recipe, template: dict[str, 
     Raises:
         UserError: a row cannot be used, or a file could not be sent.
     """
+    asked = recipe.evaluate.tasks
     files = {"train": recipe.data.train, "validation": recipe.data.validation}
+    files |= {f"tasks.{i}": task.file for i, task in enumerate(asked)}
     local = {key: Path(file) for key, file in files.items() if is_local(file)}
     if len(local) == len([file for file in files.values() if file]):
-        look(recipe.data)  # a row that cannot be used is told here, and not after the nodes are there
+        # A row that cannot be used is told here, and not after the nodes are there.
+        look(recipe.data)
+        look_at_tasks(recipe)
     store = setting(connection, STORE_SETTING).rstrip("/") if local else ""
     if store and not store.startswith("s3://"):
         raise UserError(f"the setting {STORE_SETTING} is {store!r}; write it as s3://BUCKET/PREFIX")
@@ -38,7 +43,9 @@ def with_data_in_reach(connection: Cluster, recipe: Recipe, template: dict[str, 
         key: put(file, f"{store}/{sha256_of(file)[:16]}/{file.name}") if store else upload(connection, file, template)
         for key, file in local.items()
     }
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=placed)})
+    tasks = [task.model_copy(update={"data": placed.pop(f"tasks.{i}", task.data)}) for i, task in enumerate(asked)]
+    evaluate = recipe.evaluate.model_copy(update={"tasks": tasks})
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=placed), "evaluate": evaluate})
 
 
 def is_local(file: str) -> bool:

@@ -106,6 +106,8 @@ def _scores(console: Console, evaluation: dict[str, Any]) -> None:
             cells.append(f"{score['preference_accuracy']:.1%} of {score['pairs']}" if "pairs" in score else "-")
         table.add_row(who, *cells)
     console.print(table)
+    for reason in evaluation["reasons"]:
+        console.print(reason, markup=False, soft_wrap=True)
 
 
 def _answers(console: Console, evaluation: dict[str, Any]) -> None:

@@ -26,10 +26,12 @@ def schedule(connection: Connection, reference: str, overrides: list[str], at: s
     recipe = load(reference, dict(override_of(text) for text in overrides))
     first = _first(at, time_zone)
     installed(connection)
-    for key, file in (("train", recipe.data.train), ("validation", recipe.data.validation)):
+    files = {"data.train": recipe.data.train, "data.validation": recipe.data.validation}
+    files |= {f"evaluate.tasks.{number}.data": task.file for number, task in enumerate(recipe.evaluate.tasks)}
+    for key, file in files.items():
         if is_local(file):
             raise UserError(
-                f"data.{key}: {file} is a file of this machine, where a cron finds nothing new; "
+                f"{key}: {file} is a file of this machine, where a cron finds nothing new; "
                 f"give s3://, https://, hf://datasets/… or a path below {RUNS_MOUNT}"
             )
     parameters = {"recipe": as_text(recipe), "name": recipe.name, "secrets": recipe.secrets}

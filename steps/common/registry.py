@@ -8,8 +8,9 @@ CHAMPION = "champion"
 CANDIDATE = "candidate"
 CHAMPION_SINCE = "fineline.champion_since"  # tag of a version: seconds since 1970
 ADAPTER_FOLDER = "peft"
-RESOLVED_FILE, EVALUATION_FILE = "resolved.json", "evaluation.json"  # of a version, beside its adapter
-MADE_FROM = "fineline.made_from"  # tag of a version: see `resolved.made_from`
+RESOLVED_FILE, EVALUATION_FILE = "resolved.json", "report.json"  # of a version, beside its adapter
+MADE_FROM = "fineline.made_from"  # tag of a version, and of a run that was judged: see `resolved.made_from`
+REFUSED_AGAINST = "fineline.refused_against"  # tag of a run: the version that was champion then; 0: there was none
 
 
 def version_at(store: Any, name: str, alias: str) -> Any | None:
@@ -37,6 +38,17 @@ def champion_before(store: Any, name: str) -> Any | None:
         if CHAMPION_SINCE in v.tags and (now is None or v.version != now.version)
     ]
     return max(been, key=lambda v: float(v.tags[CHAMPION_SINCE]), default=None)
+
+
+def refused_run(store: Any, name: str, made_from: str, champion: int) -> str:
+    """Return the run whose candidate was made from the same and refused while that version was champion, or nothing."""
+    experiment = store.get_experiment_by_name(name)
+    if experiment is None:
+        return ""
+    tags = {MADE_FROM: made_from, REFUSED_AGAINST: champion}
+    wanted = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
+    found = store.search_runs([experiment.experiment_id], wanted, max_results=1)
+    return str(found[0].info.run_name) if found else ""
 
 
 def version_of(store: Any, name: str, adapter_sha256: str, base_digest: str) -> Any | None:

@@ -1,5 +1,7 @@
 """What `plan` hands on: the recipe with every default filled in, every revision a commit, every data file a digest."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 from presets.architecture import Architecture
@@ -124,11 +126,17 @@ def made_from(resolved: "Resolved") -> str:
 
     Two runs with the same digest learn the same.
     """
-    recipe = resolved.recipe.model_dump(mode="json", exclude={"data": {"train", "validation"}, "registry": True})
+    places: dict[str, Any] = {
+        "data": {"train", "validation"},
+        "registry": True,
+        "evaluate": {"tasks": {"__all__": {"data"}}},
+    }
+    recipe = resolved.recipe.model_dump(mode="json", exclude=places)
     for place in ("serve", "model", "secrets", "compute"):
         recipe.pop(place, None)
     held_out = resolved.data.validation.sha256 if resolved.data.validation else ""
-    return digest_of([resolved.model.digest, resolved.data.train.sha256, held_out, recipe])
+    tasks = [file.sha256 if file else "" for file in resolved.tasks]
+    return digest_of([resolved.model.digest, resolved.data.train.sha256, held_out, tasks, recipe])
 
 
 class Resolved(Fixed):
@@ -138,6 +146,7 @@ class Resolved(Fixed):
     recipe: Recipe
     model: ResolvedModel
     data: ResolvedData
+    tasks: list[DataFile | None] = []  # of each task of the recipe; none where it asks the held-out rows
     quote: Quote
     tracking: Tracking
     code_version: str

@@ -5,7 +5,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from steps.common.progress import duration
 from steps.common.resolved import Resolved
+from steps.evaluate.compare import Difference, signed
+from steps.evaluate.figures import figures
 
 # Argo ends a run with an error when there is an output artifact and no repository for it; so the file is written for
 # Argo only where the namespace's settings say that there is one.
@@ -16,7 +19,10 @@ STYLE = (
     "table{border-collapse:collapse;margin:1rem 0;width:100%}"
     "td,th{border:1px solid #ccc;padding:.4rem .6rem;text-align:left;vertical-align:top}"
     "td.number,th.number{text-align:right;font-variant-numeric:tabular-nums}.passed{color:#176b2c}.refused{color:#a11}"
+    "figure{margin:1.5rem 0}figcaption{font-weight:600}svg{max-width:100%;height:auto}"
+    "pre.sample{white-space:pre-wrap;border:1px solid #ccc;padding:.6rem}.sample span{color:#888}"
 )
+UNKNOWN = "not known"
 
 
 def for_argo(page: str) -> None:
@@ -27,37 +33,108 @@ def for_argo(page: str) -> None:
 
 def render(report: dict[str, Any], resolved: Resolved) -> str:
     """Return the page of an evaluation's report."""
-    recipe, quote = resolved.recipe, resolved.quote
+    recipe = resolved.recipe
     verdict = "passed" if report["passed"] else "refused"
+    answers = [[a["asked"], a["wanted"], a["base"], a["candidate"]] for a in report["answers"]]
+    parts = [
+        f"<h1>{_safe(recipe.name)}</h1>",
+        f'<p class="{verdict}"><strong>{verdict}</strong></p>',
+        f"<ul>{''.join(f'<li>{_safe(reason)}</li>' for reason in report['reasons'])}</ul>",
+        _table(["", ""], _facts(report, resolved), header=False),
+        f"<h2>Held-out rows, {_safe(report['evaluated'])}</h2>",
+        _table(_columns(report), _scores(report), numbers_from=1),
+        _tasks(report),
+        *figures(report),
+        "<h2>A training row: what is read is grey, what is learnt is bold</h2>",
+        _sample(report["sample"]),
+        "<h2>The same questions, before and after</h2>",
+        _table(["question", "in the data", "before", "after"], answers),
+    ]
+    head = f"<meta charset='utf-8'><title>{_safe(recipe.name)}: {verdict}</title><style>{STYLE}</style>"
+    return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>\n"
+
+
+def _facts(report: dict[str, Any], resolved: Resolved) -> list[list[str]]:
+    recipe, quote, tuning, data = resolved.recipe, report["quote"], report["tuning"], report["data"]
+    minutes = ", ".join(f"{leg} {value:g}" for leg, value in quote["minutes"].items() if value)
     facts = [
         ("run", resolved.run),
         ("base model", f"{resolved.model.uri} ({resolved.model.licence})"),
         ("training rows", f"sha256 {resolved.data.train.sha256}"),
         (
             "tuning",
-            f"{recipe.tune.objective}, {recipe.tune.method}, rank {recipe.tune.rank}, {recipe.tune.epochs:g} epochs, "
-            f"{quote.tokens} tokens",
+            f"{recipe.tune.objective}, {recipe.tune.method}, rank {recipe.tune.rank}, {recipe.tune.epochs:g} epochs",
         ),
-        *([("cost", cost_in_words(report["cost"]))] if report.get("cost") else []),
+        ("quote", f"{quote['tokens']} tokens in {quote['steps']} steps on {quote['on']}; minutes: {minutes}"),
         ("code", resolved.code_version),
     ]
-    scores = [
-        [who, f"{s['loss']:.3f}", f"{s['perplexity']:.2f}", f"{s['accuracy']:.1%}", *preferred(s, report)]
-        for who, s in report["scores"].items()
+    if tuning.get("steps"):
+        facts.insert(4, ("tuned", _tuned_in_words(tuning)))
+    if data.get("train_rows"):
+        held = data["validation_rows"]
+        facts.insert(3, ("rows", f"{data['train_rows']} to learn from, {held} held out, {data['bad_rows']} bad"))
+    if report.get("cost"):
+        facts.insert(-1, ("cost", cost_in_words(report["cost"])))
+    return [list(fact) for fact in facts]
+
+
+def _tuned_in_words(tuning: dict[str, Any]) -> str:
+    parts = [f"{tuning['steps']} steps in {duration(tuning['seconds'])}"]
+    parts.append(f"{tuning['tokens_a_second']:.0f} tokens/s")
+    if tuning.get("mfu") is not None:
+        parts.append(f"{tuning['mfu']:.0%} of the device's peak (MFU)")
+    if tuning.get("micro_batch_tokens"):
+        parts.append(f"micro-batches of {tuning['micro_batch_tokens']:.0f} tokens")
+    parts.append(f"loss {tuning['first_loss']:.2f} to {tuning['last_loss']:.2f}")
+    return ", ".join(parts)
+
+
+def _columns(report: dict[str, Any]) -> list[str]:
+    pairs = ["pairs preferred"] if preferred({}, report) else []
+    return ["model", "loss", "perplexity", "token accuracy", "general ability", *pairs]
+
+
+def _scores(report: dict[str, Any]) -> list[list[str]]:
+    general = (report["general"] or {"accuracy": {}})["accuracy"]
+    return [
+        [
+            f"version {report['champion_version']}, the champion" if who == "champion" else who,
+            f"{score['loss']:.3f}",
+            f"{score['perplexity']:.2f}",
+            f"{score['accuracy']:.1%}",
+            f"{general[who]:.1%}" if who in general else "",
+            *preferred(score, report),
+        ]
+        for who, score in report["scores"].items()
     ]
-    columns = ["model", "loss", "perplexity", "token accuracy", *(["pairs preferred"] if scores[0][4:] else [])]
-    answers = [[a["asked"], a["base"], a["candidate"]] for a in report["answers"]]
-    parts = [
-        f"<h1>{_safe(recipe.name)}</h1>",
-        f'<p class="{verdict}"><strong>{verdict}</strong>: {_safe("; ".join(report["reasons"]))}</p>',
-        _table(["", ""], [list(fact) for fact in facts], header=False),
-        f"<h2>Held-out rows, {_safe(report['evaluated'])}</h2>",
-        _table(columns, scores, numbers_from=1),
-        "<h2>The same questions, before and after</h2>",
-        _table(["question", "before", "after"], answers),
-    ]
-    head = f"<meta charset='utf-8'><title>{_safe(recipe.name)}: {verdict}</title><style>{STYLE}</style>"
-    return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>\n"
+
+
+def _tasks(report: dict[str, Any]) -> str:
+    if not report["tasks"]:
+        return ""
+    rows = []
+    for task in report["tasks"]:
+        means = [
+            f"{task['means'][who]:.1%}" if who in task["means"] else "" for who in ("base", "champion", "candidate")
+        ]
+        asked = "" if task["at_least"] is None else f"{task['at_least']:.1%}"
+        rows.append([task["name"], *means, asked, _gain_in_words(task["base"])])
+    columns = ["task", "base", "champion", "candidate", "at least", "gain over the base"]
+    return "<h2>Tasks</h2>" + _table(columns, rows, numbers_from=1)
+
+
+def _gain_in_words(gain: dict[str, Any]) -> str:
+    if gain["low"] is None or gain["high"] is None:
+        return signed(gain["value"]) if gain["value"] is not None else UNKNOWN
+    return Difference(**gain).in_words()
+
+
+def _sample(pieces: list[dict[str, Any]]) -> str:
+    marked = (
+        f"<b>{_safe(piece['text'])}</b>" if piece["learnt"] else f"<span>{_safe(piece['text'])}</span>"
+        for piece in pieces
+    )
+    return f'<pre class="sample">{"".join(marked)}</pre>'
 
 
 def preferred(score: dict[str, Any], report: dict[str, Any]) -> list[str]:

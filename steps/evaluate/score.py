@@ -1,29 +1,43 @@
-"""Held-out loss, token accuracy and answers of one model, loaded as the server will load it."""
+"""Everything that is measured of one model, loaded as the server will load it."""
 
 import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from presets.memory import SCORED_TOKENS
 from steps.common import base_model
-from steps.common.packs import TokenRow, isolates, pack, scored_logits, to_tensors
-from steps.common.pairs import by_row
-from steps.common.progress import Progress
-from steps.evaluate.preference import summed
-
-Turns = list[tuple[str, str]]
+from steps.common.packs import TokenRow
+from steps.evaluate import general
+from steps.evaluate.answers import Turns, answers
+from steps.evaluate.rows import row_losses
 
 
 class Score(BaseModel):
-    """One model on the held-out rows."""
+    """One model on the held-out rows, row by row in their order, and on what it was asked."""
 
-    loss: float  # nats a labelled token
-    accuracy: float  # share of labelled tokens that the model ranks first
-    tokens: int  # labelled
+    nats: list[float]  # cross-entropy of each row, summed over its labelled tokens
+    labelled: list[int]  # tokens of each row
+    right: list[int]  # of them those that the model ranks first
     answers: list[str]
-    pairs: list[tuple[float, float]] = []  # log-probabilities of the chosen and the rejected answer, in nats
+    general: list[bool] = []  # of each item of the guard: whether the right option is the likeliest
+    rejected: list[float] = []  # where the rows are the chosen sides of pairs: nats of each other side
+
+    @property
+    def loss(self) -> float:
+        """Nats a labelled token."""
+        return sum(self.nats) / max(1, self.tokens)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the labelled tokens that the model ranks first."""
+        return sum(self.right) / max(1, self.tokens)
+
+    @property
+    def tokens(self) -> int:
+        """Labelled tokens."""
+        return sum(self.labelled)
 
     @property
     def perplexity(self) -> float:
@@ -31,61 +45,58 @@ class Score(BaseModel):
         return math.exp(min(self.loss, 700))
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be measured, of every model alike."""
+
+    rows: list[TokenRow]  # held out
+    asked: list[Turns]  # chats to answer
+    answer_tokens: int  # longest answer
+    general: bool  # whether the guard's questions are asked
+    rejected: list[TokenRow] = field(default_factory=list)  # of pairs the other sides, in the rows' order
+
+
 def score(
     folder: Path,
-    rows: list[TokenRow],
-    asked: list[Turns],
-    answer_tokens: int,
+    wanted: Wanted,
     micro: int,
     device: str,
     who: str,
     *,
     in_4_bits: bool = False,
     adapter: Path | None = None,
-    rejected: list[TokenRow] | None = None,
 ) -> Score:
-    """Load a model, score the rows and answer the questions.
+    """Load a model and measure it.
 
     Args:
         folder: of the model, base or merged.
-        rows: held-out rows.
-        asked: chats that end with a user's turn.
-        answer_tokens: longest answer.
+        wanted: what to measure.
         micro: tokens in a micro-batch.
         device: "cpu" or "cuda".
         who: the model's part, for the log.
         in_4_bits: load it as it was tuned, in NF4, and not as it is served.
         adapter: folder of an adapter beside the model; none where it is merged, or where the base itself is scored.
-        rejected: where the rows are the chosen sides of pairs, the other sides in the same order.
     """
-    import torch
     from transformers import AutoTokenizer
 
     model = _load(folder, device, in_4_bits, adapter)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    room = min(micro, SCORED_TOKENS) if isolates(model) else 1
-    packs = pack(rows, room)
-    progress = Progress(len(packs), f"micro-batches of the {who}")
-    loss, right, tokens = 0.0, 0, 0
-    nats: dict[int, float] = {}  # of each row, by its id
-    with torch.inference_mode():
-        for number, part in enumerate(packs, 1):
-            inputs = {k: v.to(device) for k, v in to_tensors(part).items()}
-            logits, targets = scored_logits(model, inputs)
-            losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-            nats |= dict(zip(map(id, part), by_row(inputs, len(part), losses).tolist(), strict=True))
-            loss += float(losses.sum())
-            right += int((logits.argmax(-1) == targets).sum())
-            tokens += targets.numel()
-            progress.update(number, f"loss {loss / max(1, tokens):.3f}")
-        other = summed(model, rejected or [], room, device)
-        answers = _answers(model, tokenizer, asked, answer_tokens, device) if asked else []
+    held_out = row_losses(model, wanted.rows, micro, device, f"the {who}")
+    others = (
+        row_losses(model, wanted.rejected, micro, device, f"the {who}'s rejected answers") if wanted.rejected else None
+    )
+    chosen = []
+    if wanted.general:
+        options, tokens = general.option_rows(tokenizer), min(micro, general.PACK_TOKENS)
+        chosen = general.right(row_losses(model, options, tokens, device, f"the {who}'s general ability"))
+    said = answers(model, tokenizer, wanted.asked, wanted.answer_tokens, device)
     return Score(
-        loss=loss / max(1, tokens),
-        accuracy=right / max(1, tokens),
-        tokens=tokens,
-        answers=answers,
-        pairs=[(-nats[id(row)], instead) for row, instead in zip(rows, other, strict=True)] if rejected else [],
+        nats=held_out.nats,
+        labelled=held_out.labelled,
+        right=held_out.right,
+        answers=said,
+        general=chosen,
+        rejected=others.nats if others else [],
     )
 
 
@@ -96,29 +107,3 @@ def _load(folder: Path, device: str, in_4_bits: bool, adapter: Path | None) -> A
 
         model = PeftModel.from_pretrained(model, adapter)
     return model.eval()
-
-
-def _answers(model: Any, tokenizer: Any, asked: list[Turns], answer_tokens: int, device: str) -> list[str]:
-    """Answer one question after the other, as the server will: in a padded batch bf16 rounds to other words."""
-    progress = Progress(len(asked), "answers")
-    answers = []
-    for number, turns in enumerate(asked, 1):
-        text = _prompt(tokenizer, turns)
-        given = tokenizer(text, return_tensors="pt", add_special_tokens=not tokenizer.chat_template).to(device)
-        written = model.generate(
-            input_ids=given["input_ids"],
-            attention_mask=given["attention_mask"],
-            max_new_tokens=answer_tokens,
-            do_sample=False,
-            pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
-        )
-        answers.append(tokenizer.decode(written[0, given["input_ids"].shape[1] :], skip_special_tokens=True).strip())
-        progress.update(number)
-    return answers
-
-
-def _prompt(tokenizer: Any, turns: Turns) -> str:
-    if not tokenizer.chat_template:
-        return "\n".join(text for _, text in turns) + "\n"
-    messages = [{"role": role, "content": text} for role, text in turns]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

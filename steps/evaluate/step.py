@@ -3,9 +3,9 @@
 import json
 import os
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
@@ -21,12 +21,18 @@ from steps.common.progress import say
 from steps.common.resolved import Hardware, Resolved
 from steps.common.rows.objective import PAIRS
 from steps.common.step import step
-from steps.evaluate.gate import Verdict, judge, meets
+from steps.evaluate import general
+from steps.evaluate.answers import Turns
+from steps.evaluate.compared import Champion, compare
+from steps.evaluate.gate import judge
 from steps.evaluate.page import for_argo, render
-from steps.evaluate.preference import preference
-from steps.evaluate.score import Score, Turns, score
+from steps.evaluate.record import record
+from steps.evaluate.report import answers_side_by_side, read_report, report_of
+from steps.evaluate.sample import first_row, masked
+from steps.evaluate.score import Score, Wanted, score
+from steps.evaluate.tasks import spread, tasks_of
 
-FORMAT = 1  # of what is kept of a score; raised when scoring changes
+FORMAT = 2  # of what is kept of a score; raised when scoring changes
 
 
 class EvaluateInput(Input):
@@ -56,53 +62,66 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:  # noqa: A002 - the name i
     resolved, recipe = input.resolved, input.resolved.recipe
     file = Path(input.rows_folder) / "validation.jsonl"
     rows = read_token_rows(file)  # of pairs, the chosen sides
-    rejected = [pair.rejected for pair in read_token_pairs(file)] if recipe.tune.objective == PAIRS else None
+    rejected = [pair.rejected for pair in read_token_pairs(file)] if recipe.tune.objective == PAIRS else []
     samples = _samples(rows, recipe.evaluate.sample_rows)
+    tasks = tasks_of(resolved, rows)
     asked: list[Turns] = [[("user", q.ask)] for q in recipe.evaluate.questions] + [turns for turns, _ in samples]
+    shown = len(asked)
+    asked += [turns for task in tasks for turns in task.asked]
+    wanted = Wanted(rows, asked, recipe.evaluate.answer_tokens, recipe.evaluate.general, rejected)
 
-    rung, base_folder, adapter = input.hardware.rung, Path(input.base_folder), Path(input.adapter_folder)
-    in_4_bits = rung.evaluated_in_4_bits
-
-    def scored(who: str, of: Path | None) -> Score:
-        """Score the base, or the base with an adapter: merged as it is served, or beside it as it was tuned."""
-        identity = _identity(of) if of else resolved.model.digest
-        limits = [recipe.evaluate.answer_tokens, resolved.model.digest, in_4_bits]
-        file = volumes.evaluation(digest_of([FORMAT, identity, input.rows_digest, asked, limits]))
-        if not file.exists():
-            say(f"scoring the {who}")
-            folder = base_folder if of is None or in_4_bits else merged(base_folder, of)
-            micro, tokens, kind = rung.micro_batch_tokens, recipe.evaluate.answer_tokens, rung.device.kind
-            beside = of if in_4_bits else None
-            found = score(
-                folder, rows, asked, tokens, micro, kind, who, in_4_bits=in_4_bits, adapter=beside, rejected=rejected
-            )
-            write_text(file, found.model_dump_json())
-        return Score.model_validate_json(file.read_text())
-
-    base = scored("base", None)
-    candidate = scored("candidate", adapter)
-    champion, champion_version = _champion(resolved, scored)
+    scored = _scorer(input, wanted)
+    base, candidate = scored("base", None), scored("candidate", Path(input.adapter_folder))
+    champion = _champion(input, scored)
     if recipe.serve.enabled:
-        merged(base_folder, adapter)  # here, where there is torch: rollout has none in a cluster
-    verdict = judge(recipe.gate, base, candidate, champion, recipe.evaluate.questions, recipe.tune.beta)
-    report = _report(
+        # Here, where there is torch: rollout has none in a cluster.
+        merged(Path(input.base_folder), Path(input.adapter_folder))
+    best = champion.score if champion else None
+    compared = compare(base, candidate, best, tasks, shown, recipe.tune.beta)
+    verdict = judge(recipe.gate, base, candidate, champion, compared, recipe.evaluate.questions)
+    scores = {"base": base, "candidate": candidate, **({"champion": best} if best else {})}
+    report = report_of(
         resolved,
-        {"base": base, "candidate": candidate, "champion": champion},
-        champion_version,
-        verdict,
-        asked,
-        samples,
         input.hardware,
+        scores,
+        champion,
+        compared,
+        verdict,
+        answers_side_by_side(recipe.evaluate.questions, samples, scores),
+        {"data": read_report(Path(input.rows_folder)), "tuning": read_report(Path(input.adapter_folder).parent)},
+        _masked(input),
     )
-    file = volumes.run_folder(resolved.run or "unnamed") / "evaluation.json"
+    file = volumes.run_folder(resolved.run or "unnamed") / registry.EVALUATION_FILE
     write_text(file, json.dumps(report, indent=2) + "\n")
     page = render(report, resolved)
     write_text(file.with_suffix(".html"), page)
     for_argo(page)
-    _record(resolved, {"base": base, "candidate": candidate, "champion": champion}, verdict, file)
+    record(resolved, report, verdict, file)
     say(verdict.in_words())
     code = 0 if verdict.passed else GATE_REFUSED
     return EvaluateOutput(passed=verdict.passed, verdict=verdict.in_words(), report=str(file), exit_code=code)
+
+
+def _scorer(input: EvaluateInput, wanted: Wanted) -> Callable[[str, Path | None], Score]:  # noqa: A002
+    """Return what scores the base, or the base with an adapter: merged as it is served, or beside it as it was tuned."""
+    resolved, rung, base_folder = input.resolved, input.hardware.rung, Path(input.base_folder)
+    in_4_bits = rung.evaluated_in_4_bits
+
+    def scored(who: str, of: Path | None) -> Score:
+        identity = _identity(of) if of else resolved.model.digest
+        items = [vars(item) for item in general.items()] if wanted.general else []
+        limits = [wanted.answer_tokens, resolved.model.digest, in_4_bits, items]
+        file = volumes.evaluation(digest_of([FORMAT, identity, input.rows_digest, wanted.asked, limits]))
+        if not file.exists():
+            say(f"scoring the {who}")
+            folder = base_folder if of is None or in_4_bits else merged(base_folder, of)
+            micro, kind = rung.micro_batch_tokens, rung.device.kind
+            beside = of if in_4_bits else None
+            found = score(folder, wanted, micro, kind, who, in_4_bits=in_4_bits, adapter=beside)
+            write_text(file, found.model_dump_json())
+        return Score.model_validate_json(file.read_text())
+
+    return scored
 
 
 def _identity(adapter: Path) -> str:
@@ -111,104 +130,30 @@ def _identity(adapter: Path) -> str:
 
 def _samples(rows: list[TokenRow], count: int) -> list[tuple[Turns, str]]:
     """Return, evenly spread over the held-out chats, what was asked and what was answered."""
-    chats = [row.messages for row in rows if row.messages]
-    chosen = chats[:: max(1, len(chats) // count)][:count] if count else []
+    chosen = spread([row.messages for row in rows if row.messages], count)
     return [(turns[:-1], turns[-1][1]) for turns in chosen]
 
 
-def _champion(resolved: Resolved, scored: Any) -> tuple[Score | None, int]:
+def _champion(input: EvaluateInput, scored: Callable[[str, Path | None], Score]) -> Champion | None:  # noqa: A002
     """Score the champion, where there is one that stands on the same base."""
+    resolved = input.resolved
     store = tracking.client(resolved.tracking.uri)
     version = registry.version_at(store, resolved.recipe.name, registry.CHAMPION)
     if version is None:
-        return None, 0
+        return None
+    number = int(version.version)
     if version.tags.get("fineline.base_digest") != resolved.model.digest:
-        say(f"the champion, version {version.version}, stands on another base: their losses a token cannot be compared")
-        return None, int(version.version)
+        say(f"the champion, version {number}, stands on another base: their losses a token cannot be compared")
+        return Champion(number, None)
+    same = version.tags.get("fineline.adapter_sha256") == adapter_sha256(Path(input.adapter_folder))
     with tempfile.TemporaryDirectory() as folder:
         adapter = registry.download_adapter(store, version, Path(folder))
-        return scored("champion", adapter), int(version.version)
+        return Champion(number, scored("champion", adapter), same)
 
 
-def _report(
-    resolved: Resolved,
-    scores: dict[str, Score | None],
-    champion_version: int,
-    verdict: Verdict,
-    asked: list[Turns],
-    samples: list[tuple[Turns, str]],
-    hardware: Hardware,
-) -> dict[str, Any]:
-    questions = resolved.recipe.evaluate.questions
-    there = {who: found for who, found in scores.items() if found}
-    preferred = _preferences(resolved, scores)
-    wanted = [""] * len(questions) + [answer for _, answer in samples]
-    answers: list[dict[str, Any]] = [
-        {
-            "asked": turns[-1][1],
-            "wanted": wanted[number],
-            **{who: found.answers[number] for who, found in there.items()},
-        }
-        for number, turns in enumerate(asked)
-    ]
-    for question, answer in zip(questions, answers, strict=False):
-        answer["expect"] = question.expect
-        answer["candidate_meets"] = meets(question, answer["candidate"])
-    return {
-        "passed": verdict.passed,
-        "reasons": verdict.reasons,
-        "champion_version": champion_version,
-        "evaluated": "in 4 bits, as tuned" if hardware.rung.evaluated_in_4_bits else "as served",
-        "cost": _cost(resolved, hardware),
-        "scores": {
-            who: {"loss": s.loss, "perplexity": s.perplexity, "accuracy": s.accuracy, "tokens": s.tokens}
-            | preferred.get(who, {})
-            for who, s in there.items()
-        },
-        "answers": answers,
-    }
+def _masked(input: EvaluateInput) -> list[dict[str, object]]:  # noqa: A002
+    """Return the first training row, with what of it is learnt."""
+    from transformers import AutoTokenizer
 
-
-def _preferences(resolved: Resolved, scores: dict[str, Score | None]) -> dict[str, dict[str, float]]:
-    """Return, where the rows are pairs, how each model but the base prefers them."""
-    base, beta = scores["base"], resolved.recipe.tune.beta
-    return {
-        who: preference(found, base, beta).model_dump()
-        for who, found in scores.items()
-        if base and found and found.pairs and who != "base"
-    }
-
-
-def _cost(resolved: Resolved, hardware: Hardware) -> dict[str, Any] | None:
-    """Return what was quoted and what the node has cost up to now; None where none was bought."""
-    rung = hardware.rung
-    if not rung.instance_type:
-        return None
-    hours = max(0.0, time.time() - hardware.since) / 3600
-    return {
-        "instance_type": rung.instance_type,
-        "capacity": rung.capacity,
-        "price": rung.price,
-        "priced_on": rung.priced_on,
-        "quoted": resolved.quote.first.cost,
-        "hours": round(hours, 3),
-        "so_far": None if rung.price is None else round(hours * rung.price, 2),
-    }
-
-
-def _record(resolved: Resolved, scores: dict[str, Score | None], verdict: Verdict, file: Path) -> None:
-    run = resolved.tracking.run_id
-    if not run:
-        return
-    store = tracking.client(resolved.tracking.uri)
-    for who, found in scores.items():
-        if found:
-            store.log_metric(run, f"{who}/loss", found.loss)
-            store.log_metric(run, f"{who}/accuracy", found.accuracy)
-            store.log_metric(run, f"{who}/perplexity", found.perplexity)
-    for who, values in _preferences(resolved, scores).items():
-        for name, value in values.items():
-            store.log_metric(run, f"{who}/{name}", value)
-    store.set_tag(run, "fineline.verdict", verdict.in_words())
-    store.log_artifact(run, str(file))
-    store.log_artifact(run, str(file.with_suffix(".html")))
+    row = first_row(Path(input.rows_folder) / "train.jsonl")
+    return masked(row, AutoTokenizer.from_pretrained(input.base_folder))

@@ -33,11 +33,15 @@ def check(input: CheckInput) -> CheckOutput:  # noqa: A002 - the name is Argo's
         UserError: anything that would fail in a run.
     """
     resolved = resolve(input)
-    name = resolved.recipe.name
-    champion = registry.version_at(tracking.client(resolved.tracking.uri), name, registry.CHAMPION)
-    if champion is None:
+    name, digest = resolved.recipe.name, made_from(resolved)
+    store = tracking.client(resolved.tracking.uri)
+    champion = registry.version_at(store, name, registry.CHAMPION)
+    refused = registry.refused_run(store, name, digest, int(champion.version) if champion else 0)
+    if refused:
+        changed, verdict = False, f"nothing new: run {refused}, of the same data, base and recipe, was refused"
+    elif champion is None:
         changed, verdict = True, f"{name} has no champion yet"
-    elif champion.tags.get(registry.MADE_FROM) == made_from(resolved):
+    elif champion.tags.get(registry.MADE_FROM) == digest:
         changed, verdict = (
             False,
             f"nothing new: version {champion.version} was made from the same data, base and recipe",

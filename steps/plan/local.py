@@ -21,6 +21,7 @@ from steps.common.errors import UserError
 from steps.common.resolved import Rung
 from steps.plan.data import DataSize
 from steps.plan.preference import longest_row, reference_tokens
+from steps.plan.tasks import GENERAL_TOKENS
 
 CPU_MICRO_BATCH = 2048  # more gains nothing on a processor: its cores are busy well below
 GPU_MICRO_BATCH = 16384
@@ -61,7 +62,8 @@ def this_machine(
     tokens = round(train.tokens * recipe.tune.epochs)
     tuning = tuning_flops(shape, tokens=tokens, recompute=activations != "kept")
     tuning = (tuning + forward_flops(shape, tokens=reference_tokens(recipe, train))) / speed / processes
-    scoring = 3 * forward_flops(shape, tokens=held_out.tokens) / speed
+    scored = held_out.tokens + (GENERAL_TOKENS if recipe.evaluate.general else 0)
+    scoring = 3 * forward_flops(shape, tokens=scored) / speed
     minutes = {
         "tune": (STEP_SECONDS["tune"] + tuning) / 60,
         "evaluate": (STEP_SECONDS["evaluate"] + scoring + _generation_seconds(shape, recipe, on_cpu)) / 60,
@@ -144,6 +146,5 @@ def _flops_a_second(on_cpu: bool) -> float:
 
 def _generation_seconds(shape: Architecture, recipe: Recipe, on_cpu: bool) -> float:
     """Writing an answer reads all weights once a token: 10 GB/s of a processor, 1000 GB/s of a GPU, two models."""
-    answers = len(recipe.evaluate.questions) + recipe.evaluate.sample_rows
-    steps = recipe.evaluate.answer_tokens if answers else 0
+    steps = recipe.evaluate.answers * recipe.evaluate.answer_tokens
     return 2 * steps * (2 * shape.parameters / (1e10 if on_cpu else 1e12) + 0.02)

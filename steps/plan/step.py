@@ -17,6 +17,7 @@ from steps.plan.data import look
 from steps.plan.model import check_context, check_tunable, resolve_model
 from steps.plan.port import check_port
 from steps.plan.quote import quote
+from steps.plan.tasks import look_at_tasks
 from steps.plan.to_buy import in_words as rung_in_words
 
 Choice = Literal["recipe", "true", "false"]
@@ -78,6 +79,7 @@ def resolve(input: PlanInput) -> Resolved:  # noqa: A002
     recipe = _recipe(input)
     check_tunable(recipe.model, recipe.tune.method)
     data, train, held_out = look(recipe.data, recipe.tune.objective)
+    tasks = look_at_tasks(recipe)
     model = resolve_model(recipe.model)
     check_context(recipe, model.architecture)
     if recipe.serve.enabled and not cluster.serve_image():
@@ -87,6 +89,7 @@ def resolve(input: PlanInput) -> Resolved:  # noqa: A002
         recipe=recipe,
         model=model,
         data=data,
+        tasks=tasks,
         quote=quote(recipe, model, train, held_out),
         tracking=Tracking(uri=recipe.registry.tracking_uri or tracking.default_uri(), run_id=""),
         code_version=code_version(),

@@ -11,6 +11,7 @@ from steps.common.errors import UserError
 from steps.common.resolved import Device, Rung
 from steps.plan.data import DataSize
 from steps.plan.preference import longest_row, reference_tokens
+from steps.plan.tasks import GENERAL_TOKENS
 
 RUNNABLE = ("one", "parallel")  # what the tuning can do: a model whole on each GPU. Others are shown, and not bought
 LONGEST_LADDER = 8
@@ -64,8 +65,8 @@ def offer(
         longest_row=longest_row(recipe),
         batch_tokens=recipe.tune.batch_tokens,
         train_tokens=round(train.tokens * recipe.tune.epochs),
-        held_out_tokens=held_out.tokens,
-        answers=len(recipe.evaluate.questions) + recipe.evaluate.sample_rows,
+        held_out_tokens=held_out.tokens + (GENERAL_TOKENS if recipe.evaluate.general else 0),
+        answers=recipe.evaluate.answers,
         answer_tokens=recipe.evaluate.answer_tokens,
         weight_bytes=weight_bytes,
         reference_tokens=reference_tokens(recipe, train),

@@ -54,7 +54,7 @@ def tiny_recipe(folder: Path, model: Path, chats: Path, **tune: Any) -> str:
         model=model.as_uri(),
         data={"train": str(chats), "max_tokens": 64},
         tune=settings,
-        evaluate={"sample_rows": 1, "answer_tokens": 8},
+        evaluate={"sample_rows": 1, "answer_tokens": 8, "general": False},
         gate={"better_than_base": 0.0},
         serve={"enabled": False},
     )

@@ -5,15 +5,26 @@ import math
 import pytest
 
 from recipes.recipe import Gate, Question
-from steps.evaluate.gate import judge
+from steps.evaluate.compared import Champion, compare
+from steps.evaluate.gate import Verdict, judge
 from steps.evaluate.preference import preference
 from steps.evaluate.score import Score
 
 BETA = 0.1
 
 
-def scored(*pairs: tuple[float, float], loss: float = 2.0, answers: list[str] | None = None) -> Score:
-    return Score(loss=loss, accuracy=0.5, tokens=100, answers=answers or [], pairs=list(pairs))
+def scored(*pairs: tuple[float, float], answers: list[str] | None = None) -> Score:
+    """A score of pairs, of which each side's log-probability is given."""
+    chosen, rejected = [-one for one, _ in pairs], [-other for _, other in pairs]
+    count = len(pairs)
+    return Score(nats=chosen, labelled=[10] * count, right=[5] * count, answers=answers or [], rejected=rejected)
+
+
+def judged(
+    before: Score, candidate: Score, champion: Score | None = None, questions: list[Question] | None = None
+) -> Verdict:
+    compared = compare(before, candidate, champion, [], 0, BETA)
+    return judge(Gate(), before, candidate, Champion(1, champion) if champion else None, compared, questions or [])
 
 
 def preferring(right: int, of: int) -> Score:
@@ -55,37 +66,37 @@ def test_a_model_that_prefers_nothing_has_an_accuracy_of_none_and_a_loss_of_log_
     ],
 )
 def test_an_accuracy_has_to_be_as_asked_and_more_than_chance(right: int, of: int, passed: bool, words: str) -> None:
-    verdict = judge(Gate(), base(of), preferring(right, of), None, [], BETA)
+    verdict = judged(base(of), preferring(right, of))
     assert verdict.passed is passed
     assert words in verdict.in_words()
 
 
 def test_the_loss_of_the_chosen_answers_may_rise() -> None:
-    worse = preferring(90, 100).model_copy(update={"loss": 4.0})
-    assert judge(Gate(), base(100), worse, None, [], BETA).passed
+    worse = scored(*[(-40.0, -60.0)] * 100)
+    assert worse.loss > base(100).loss
+    assert judged(base(100), worse).passed
 
 
 def test_a_model_that_computes_nonsense_is_refused() -> None:
-    assert not judge(Gate(), base(3), scored(*[(math.nan, math.nan)] * 3, loss=math.nan), None, [], BETA).passed
+    assert not judged(base(3), scored(*[(math.nan, math.nan)] * 3)).passed
 
 
-@pytest.mark.parametrize(("right", "passed"), [(80, False), (90, True), (95, True)])
-def test_no_candidate_prefers_less_well_than_the_champion(right: int, passed: bool) -> None:
-    verdict = judge(Gate(), base(100), preferring(right, 100), preferring(90, 100), [], BETA)
+@pytest.mark.parametrize(
+    ("right", "passed", "words"), [(60, False, "worse than"), (89, False, "no better than"), (99, True, "better than")]
+)
+def test_a_candidate_has_to_prefer_better_than_the_champion_and_beyond_noise(
+    right: int, passed: bool, words: str
+) -> None:
+    verdict = judged(base(100), preferring(right, 100), preferring(90, 100))
     assert verdict.passed is passed
-    assert "the champion prefers 90.0%, with a loss of 0.379 a pair" in verdict.in_words()
+    assert f"{words} version 1" in verdict.in_words()
+    assert f"{right}.0% of pairs against 90.0%" in verdict.in_words()
 
 
 def test_answers_that_are_lost_are_refused_with_pairs_too() -> None:
     asked = [Question(ask="capital?", expect="Paris")]
     before, after = base(100), preferring(90, 100)
-    verdict = judge(
-        Gate(),
-        before.model_copy(update={"answers": ["Paris"]}),
-        after.model_copy(update={"answers": ["Rome"]}),
-        None,
-        asked,
-        BETA,
-    )
+    answered = before.model_copy(update={"answers": ["Paris"]}), after.model_copy(update={"answers": ["Rome"]})
+    verdict = judged(*answered, questions=asked)
     assert not verdict.passed
     assert "no longer answers as expected" in verdict.in_words()

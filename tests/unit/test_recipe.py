@@ -20,6 +20,14 @@ def test_relative_data_paths_start_at_the_recipes_folder(tmp_path: Path) -> None
     assert recipe.data.train == str(tmp_path / "chats.jsonl")
 
 
+def test_a_tasks_file_starts_there_too_and_the_held_out_rows_have_none(tmp_path: Path) -> None:
+    tasks = "evaluate: {tasks: [{data: asked.jsonl, metric: exact}, {metric: rouge_l, at_least: 0.4}]}"
+    asked, held_out = load(write(tmp_path, f"{GOOD}{tasks}")).evaluate.tasks
+    assert (asked.file, held_out.file) == (str(tmp_path / "asked.jsonl"), "")
+    by_hand = load(write(tmp_path, GOOD), {"evaluate.tasks": "[{data: asked.jsonl, metric: contains}]"})
+    assert by_hand.evaluate.tasks[0].data == str(Path.cwd() / "asked.jsonl")
+
+
 def test_overrides_win_and_take_every_kind_of_value(tmp_path: Path) -> None:
     overrides = dict(
         map(override_of, ["tune.epochs=2", "tune.learning_rate=1e-3", "tune.method=lora", "tune.targets=[q_proj]"])
@@ -39,6 +47,11 @@ def test_overrides_win_and_take_every_kind_of_value(tmp_path: Path) -> None:
         (
             GOOD + "evaluate: {questions: [{asks: x}]}",
             "evaluate.questions.0.asks: unknown key; did you mean 'ask'? (and 1 more)",
+        ),
+        (GOOD + "evaluate: {tasks: [{metric: bleu}]}", "evaluate.tasks.0.metric: input should be 'exact', 'contains'"),
+        (
+            GOOD + "evaluate: {tasks: [{metric: exact}, {metric: exact, rows: 5}]}",
+            "evaluate: tasks: heldout is there twice with the metric exact",
         ),
         ("name: shop\n", "data: is missing"),
         ("name: Shop!\ndata: {train: x}", "name: string should match pattern"),

@@ -1,0 +1,105 @@
+"""A candidate beside base and champion: each difference with its interval, as the gate judges it and the report shows it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from steps.evaluate.compare import Difference, mean_difference, relative_gain
+from steps.evaluate.general import CHANCE
+from steps.evaluate.preference import Preference, pair_losses, preference
+from steps.evaluate.score import Score
+from steps.evaluate.tasks import AskedTask
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that is served now."""
+
+    version: int
+    score: Score | None  # none where it stands on another base: their losses a token cannot be compared
+    same: bool = False  # it is the candidate's own adapter
+
+
+class TaskResult(BaseModel):
+    """A task's metric of every model, and by how much the candidate's mean lies above the others'."""
+
+    name: str
+    metric: str
+    at_least: float | None
+    means: dict[str, float]
+    base: Difference
+    champion: Difference | None
+
+
+class Compared(BaseModel):
+    """What the candidate gains, and its interval."""
+
+    base: Difference  # share of the held-out loss; of pairs, of the preference's
+    champion: Difference | None
+    preference: Preference | None = None  # the candidate's, where the rows are pairs
+    preference_of_champion: Preference | None = None
+    general: Difference | None  # share of the guard's questions; below 0 where ability was lost
+    general_of_base: Difference | None  # by which share the base answers more of them than guessing would
+    tasks: list[TaskResult]
+
+
+def compare(
+    base: Score,
+    candidate: Score,
+    champion: Score | None,
+    tasks: list[AskedTask],
+    answered_before: int,
+    beta: float,
+) -> Compared:
+    """Hold the candidate against base and champion, pairing row by row.
+
+    Args:
+        base: its score.
+        candidate: its score, on the same rows and the same tokenizer.
+        champion: likewise; None where there is none to compare with.
+        tasks: their rows' answers follow one another in each score.
+        answered_before: how many answers stand before them.
+        beta: the recipe's, which pairs are judged by.
+    """
+
+    def losses(score: Score) -> list[float]:
+        return pair_losses(score, base, beta) if base.rejected else score.nats
+
+    def preferred(score: Score | None) -> Preference | None:
+        return preference(score, base, beta) if base.rejected and score else None
+
+    return Compared(
+        base=relative_gain(losses(candidate), losses(base)),
+        champion=relative_gain(losses(candidate), losses(champion)) if champion else None,
+        preference=preferred(candidate),
+        preference_of_champion=preferred(champion),
+        general=mean_difference(candidate.general, base.general) if base.general else None,
+        general_of_base=mean_difference(base.general, [CHANCE] * len(base.general)) if base.general else None,
+        tasks=_tasks(base, candidate, champion, tasks, answered_before),
+    )
+
+
+def _tasks(
+    base: Score, candidate: Score, champion: Score | None, tasks: list[AskedTask], first: int
+) -> list[TaskResult]:
+    found = []
+    for task in tasks:
+        there = {"base": base, "candidate": candidate, **({"champion": champion} if champion else {})}
+        values = {who: task.values(score.answers[first : first + len(task.asked)]) for who, score in there.items()}
+        first += len(task.asked)
+        found.append(
+            TaskResult(
+                name=task.name,
+                metric=task.task.metric,
+                at_least=task.task.at_least,
+                means={who: _mean(of_one) for who, of_one in values.items()},
+                base=mean_difference(values["candidate"], values["base"]),
+                champion=mean_difference(values["candidate"], values["champion"]) if champion else None,
+            )
+        )
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / max(1, len(values))

@@ -1,0 +1,38 @@
+"""The files of the tasks: where they are, which content, and whether each of their rows has a reference."""
+
+from pathlib import Path
+
+from recipes.recipe import Recipe
+from steps.common.errors import UserError
+from steps.common.files import sha256_of
+from steps.common.resolved import DataFile
+from steps.common.rows.read import read_rows
+from steps.common.rows.row import BadRow
+from steps.plan.remote.fetch import fetch
+
+GENERAL_TOKENS = 9000  # of the questions of general ability with their options; templates differ
+
+
+def look_at_tasks(recipe: Recipe) -> list[DataFile | None]:
+    """Fetch the tasks' files where they lie elsewhere, hash them and read their rows.
+
+    Returns:
+        A file for each task of the recipe, in their order; None where a task asks the held-out rows.
+
+    Raises:
+        UserError: a file is missing, of an unknown kind, or has a row that cannot be used or has no reference.
+    """
+    return [_file(number, task.file) if task.file else None for number, task in enumerate(recipe.evaluate.tasks)]
+
+
+def _file(number: int, name: str) -> DataFile:
+    fetched = fetch(name) if "://" in name else None
+    path = Path(fetched.path if fetched else name)
+    for row in read_rows(path):
+        if isinstance(row, BadRow):
+            raise UserError(f"evaluate.tasks.{number}: {row}")
+        if not row[1].messages:
+            raise UserError(f"evaluate.tasks.{number}: {row[0]}: is plain text; a task's row is asked and answered")
+    digest = fetched.sha256 if fetched else sha256_of(path)
+    source = fetched.pinned if fetched else ""
+    return DataFile(path=str(path), sha256=digest, bytes=path.stat().st_size, source=source)
