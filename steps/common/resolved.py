@@ -119,12 +119,12 @@ class Tracking(Fixed):
 
 
 def made_from(resolved: "Resolved") -> str:
-    """Return a digest of all that a version depends on: base commit, data, recipe; not where things lie or are served.
+    """Return a digest of all that a version depends on: base commit, data, recipe; not where things lie and go.
 
     Two runs with the same digest learn the same.
     """
     recipe = resolved.recipe.model_dump(mode="json", exclude={"data": {"train", "validation"}, "registry": True})
-    for place in ("serve", "model", "secrets", "compute"):
+    for place in ("serve", "model", "secrets", "compute", "export"):
         recipe.pop(place, None)
     held_out = resolved.data.validation.sha256 if resolved.data.validation else ""
     return digest_of([resolved.model.digest, resolved.data.train.sha256, held_out, recipe])
