@@ -62,8 +62,8 @@ def build(folder: Path, tiny_model: Path, family: str) -> Path:
     torch.manual_seed(3)
     made = transformers.AutoModelForCausalLM.from_config(getattr(transformers, name)(**{**SMALL, **more}))
     for parameter in made.parameters():
-        if parameter.dim() == 1:
-            parameter.data = torch.rand_like(parameter) + 0.5
+        # As they are at the start, attention looks everywhere alike, and nobody would see its heads turned wrongly.
+        parameter.data = torch.rand_like(parameter) + 0.5 if parameter.dim() == 1 else 8 * parameter.data
     made.to(torch.bfloat16).save_pretrained(folder)
     for file in tiny_model.iterdir():
         if file.name.startswith(("tokenizer", "chat_template")):
