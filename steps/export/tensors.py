@@ -11,6 +11,7 @@ from steps.common.gguf.quantisations import of_embeddings
 
 if TYPE_CHECKING:
     import numpy
+    import torch
 
 EMBEDDINGS = ("token_embd.weight", "output.weight")
 WIDEST = 65504.0  # that f16 can hold
@@ -99,22 +100,31 @@ def contents(
         UserError: f16 cannot hold a weight.
     """
     import gguf
-    import numpy
     from safetensors import safe_open
 
     opened: dict[Path, Any] = {}
     for tensor in planned:
         if tensor.file not in opened:
             opened[tensor.file] = safe_open(tensor.file, "pt")
-        values = opened[tensor.file].get_tensor(tensor.key).float().numpy()
+        values = opened[tensor.file].get_tensor(tensor.key)
         if architecture == "llama":
             values = _rotated(values, tensor.name, config)
-        if tensor.kind is gguf.GGMLQuantizationType.F16 and numpy.abs(values).max(initial=0) > WIDEST:
+        if tensor.kind is gguf.GGMLQuantizationType.F16 and float(values.abs().max()) > WIDEST:
             raise UserError(f"export.gguf: f16 cannot hold {tensor.key}, which has values over {WIDEST:g}; take bf16")
-        yield tensor, gguf.quants.quantize(numpy.ascontiguousarray(values), tensor.kind)
+        yield tensor, _quantised(values, tensor.kind)
 
 
-def _rotated(values: "numpy.ndarray[Any, Any]", name: str, config: Any) -> "numpy.ndarray[Any, Any]":
+def _quantised(values: "torch.Tensor", kind: Any) -> "numpy.ndarray[Any, Any]":
+    import gguf
+    import torch
+
+    if kind is gguf.GGMLQuantizationType.BF16:  # most models are that already, and numpy knows it not
+        return values.to(torch.bfloat16).contiguous().view(torch.uint8).numpy()
+    quantised: numpy.ndarray[Any, Any] = gguf.quants.quantize(values.float().contiguous().numpy(), kind)
+    return quantised
+
+
+def _rotated(values: "torch.Tensor", name: str, config: Any) -> "torch.Tensor":
     """Order the rows of queries and keys as llama.cpp's `llama` rotates them.
 
     transformers rotates a head's dimension i with i + d/2, llama.cpp with its neighbour, as Llama's own code does.
@@ -124,5 +134,4 @@ def _rotated(values: "numpy.ndarray[Any, Any]", name: str, config: Any) -> "nump
     if not count:
         return values
     halves = values.reshape(count, 2, values.shape[0] // count // 2, *values.shape[1:])
-    turned: numpy.ndarray[Any, Any] = halves.swapaxes(1, 2).reshape(values.shape)
-    return turned
+    return halves.transpose(1, 2).reshape(values.shape)

@@ -2,17 +2,19 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from presets.model_preset import model_presets
-from recipes.recipe import Export
+from recipes.read import RecipeError, load
+from recipes.recipe import Export, Recipe
 from steps.common.errors import UserError
 from steps.common.gguf.architectures import why_not_config, why_not_preset
 from steps.common.gguf.quantisations import BYTES
 from steps.common.gguf.tokenizers import Kind, kind, kind_of
 from steps.export.gguf_file import About, write_gguf
+from steps.plan.export import check_exportable
 
 ROWS = 416  # of the embedding: more than the tokenizer has tokens
 SMALL: dict[str, Any] = {
@@ -252,3 +254,26 @@ def test_a_config_that_llama_cpp_would_compute_otherwise_is_refused(config: dict
     told = why_not_config(config)
     assert reason in told
     assert bool(told) is bool(reason)
+
+
+def recipe(model: str, gguf: str) -> Recipe:
+    return load(f"name: a\ndata: {{train: a.jsonl}}\nmodel: '{model}'\nexport: {{gguf: {gguf}}}\n")
+
+
+def test_an_unknown_quantisation_is_told_with_the_known_ones() -> None:
+    with pytest.raises(RecipeError, match=r"export\.gguf: input should be 'none', 'bf16'.* or 'q4_0', not 'q4_k_m'"):
+        recipe("qwen3-8b", "q4_k_m")
+    assert get_args(Export.model_fields["gguf"].annotation) == ("none", *BYTES)
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_paid_for(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "gpt_neox"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(
+        UserError, match=r"export\.gguf: the architecture 'gpt_neox' is none .* take export\.merged=true"
+    ):
+        check_exportable(recipe(tmp_path.as_uri(), "q8_0"))
+    with pytest.raises(UserError, match=r"export\.gguf: the architecture of falcon-7b is none"):
+        check_exportable(recipe("falcon-7b", "q8_0"))
+    check_exportable(recipe("falcon-7b", "none"))
+    check_exportable(recipe("qwen3-8b", "q4_0"))
