@@ -1,8 +1,8 @@
 """The main job as a Hera WorkflowTemplate: from a base model and a data file to a served, registered, better model.
 
-    plan ─┬─ provision ────────────┬─ tune ─ evaluate ─┬─ register ─ (approve) ─ rollout        on exit: release
-          ├─ pull ─────────────────┤                   └─ (release-node)
-          └─ tokenizer ─ prepare ──┘
+    plan ─┬─ provision ────────────┬─ tune ─ evaluate ─┬─ register ─┬─ (approve) ─ rollout     on exit: release
+          ├─ pull ─────────────────┤                   │            └─ (export)
+          └─ tokenizer ─ prepare ──┘                   └─ (release-node)
 
 Each task is a plain function of `steps/`; here it gets its image, its volumes and its place in the order.
 """
@@ -26,6 +26,7 @@ from pipelines.parameters import RUN, reference, references
 from pipelines.templates import MAIN, ON_EXIT, add_exit_handler, common, one_at_a_time
 from steps.evaluate.page import PAGE
 from steps.evaluate.step import evaluate
+from steps.export.step import export
 from steps.plan.step import plan
 from steps.prepare.step import prepare
 from steps.provision.step import provision
@@ -74,6 +75,8 @@ def add_main() -> None:
     do_evaluate = container(evaluate, TUNE_IMAGE, hours=12, memory="1Gi", placed=True, artifacts=[REPORT])
     do_release_node = container(release_node, CONTROL_IMAGE, hours=1, memory="128Mi", account=RELEASE_ACCOUNT)
     do_register = container(register, CONTROL_IMAGE, hours=1, memory="256Mi")
+    # Not placed: it takes no GPU, and the run's node is given back meanwhile.
+    do_export = container(export, TUNE_IMAGE, hours=12, memory="2Gi")
     do_rollout = container(
         rollout, CONTROL_IMAGE, hours=2, memory="256Mi", account=ROLLOUT_ACCOUNT, environment=API_KEY
     )
@@ -99,7 +102,7 @@ def add_main() -> None:
         tuned = do_tune(name="tune", arguments=given)
         adapter = {"adapter_folder": tuned.get_parameter("adapter_folder")}
         judged = do_evaluate(name="evaluate", arguments={**given, **adapter})
-        # Register, an approval and the rollout need no GPU. Where the gate refuses, the exit handler comes at once.
+        # Register, an approval, the rollout and an export need no GPU. Where the gate refuses, the exit handler comes at once.
         released = do_release_node(
             name="release-node",
             arguments={"run": "{{workflow.name}}"},
@@ -116,6 +119,7 @@ def add_main() -> None:
             "adapter_sha256": tuned.get_parameter("adapter_sha256"),
         }
         registered = do_register(name="register", arguments={**to_serve, **of_a_version})
+        version = {"version": registered.get_parameter("version")}
         to_be_served = f"{planned.get_parameter('serve').value} == true"
         approved = approve(
             name="approve",
@@ -124,12 +128,18 @@ def add_main() -> None:
         )
         served = do_rollout(
             name="rollout",
-            arguments={**to_serve, "version": registered.get_parameter("version")},
+            arguments={**to_serve, **version},
             when=f"{to_be_served} && {approved.get_parameter('decision').value} == {APPROVE}",
+        )
+        exported = do_export(
+            name="export",
+            arguments={**resolved, **adapter, "base_folder": pulled.get_parameter("folder"), **version},
+            when=f"{planned.get_parameter('export').value} == true",
         )
         planned >> [ready, pulled, tokenizer]
         tokenizer >> prepared
         [ready, pulled, prepared] >> tuned >> judged >> [registered, released]
+        registered >> exported
         registered >> approved >> served
 
 

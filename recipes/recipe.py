@@ -237,6 +237,26 @@ class Serve(Part):
     ready_seconds: int = Field(default=300, ge=1, description="Longest wait for the model server to be ready.")
 
 
+class Export(Part):
+    """What a version is written as besides its adapter, for use outside of the cluster."""
+
+    merged: bool = Field(
+        default=False,
+        description="Write the base with the adapter merged into it, as a plain transformers model: safetensors in the "
+        "base's own 16 bits.",
+    )
+    gguf: Literal["none", "bf16", "f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = Field(
+        default="none",
+        description="Write the merged model as one GGUF file in that quantisation, for llama.cpp, Ollama and LM Studio. "
+        "For a K-quant write bf16 and give it to llama-quantize.",
+    )
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is to be written."""
+        return self.merged or self.gguf != "none"
+
+
 class Compute(Part):
     """What a run may compute on, and what that may cost."""
 
@@ -286,6 +306,7 @@ class Recipe(Part):
     gate: Gate = Gate()
     registry: Registry = Registry()
     serve: Serve = Serve()
+    export: Export = Export()
     compute: Compute = Compute()
     secrets: Name = Field(
         default="fineline",

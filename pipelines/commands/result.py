@@ -15,6 +15,7 @@ from steps.common.progress import duration
 from steps.common.resolved import Resolved
 
 WIDEST = 60
+EXPORTED = {"merged": "a transformers model", "gguf": "for llama.cpp, Ollama, LM Studio"}
 
 
 def result_of(run: Run) -> dict[str, Any]:
@@ -38,6 +39,7 @@ def result_of(run: Run) -> dict[str, Any]:
     if run.outputs("register").get("version"):
         registered = run.outputs("register")
         result |= {"version": int(registered["version"]), "new_version": registered["new"] == "true"}
+    result |= {f"exported_{what}": path for what, path in run.outputs("export").items() if what in EXPORTED and path}
     if run.outputs("rollout").get("url"):
         result |= {"url": run.outputs("rollout")["url"]}
     return result
@@ -55,6 +57,9 @@ def show_result(run: Run, result: dict[str, Any]) -> None:
     say = _Sayer(console)
     state = "registered" if result["new_version"] else "unchanged, registered already"
     say(f"{result['model']} version {result['version']}: {state}, champion in {result['tracking_uri']}")
+    for what, of_whom in EXPORTED.items():
+        if path := result.get(f"exported_{what}"):
+            say(f"exported, {of_whom}: {path}")
     if "url" in result:
         say(f"served at {result['url']}; try it:")
         say(f"  {curl(result['url'], result['model'], _first_question(result))}")

@@ -122,7 +122,7 @@ class Tracking(Fixed):
 
 
 def made_from(resolved: "Resolved") -> str:
-    """Return a digest of all that a version depends on: base commit, data, recipe; not where things lie or are served.
+    """Return a digest of all that a version depends on: base commit, data, recipe; not where things lie and go.
 
     Two runs with the same digest learn the same.
     """
@@ -132,7 +132,7 @@ def made_from(resolved: "Resolved") -> str:
         "evaluate": {"tasks": {"__all__": {"data"}}},
     }
     recipe = resolved.recipe.model_dump(mode="json", exclude=places)
-    for place in ("serve", "model", "secrets", "compute"):
+    for place in ("serve", "model", "secrets", "compute", "export"):
         recipe.pop(place, None)
     held_out = resolved.data.validation.sha256 if resolved.data.validation else ""
     tasks = [file.sha256 if file else "" for file in resolved.tasks]

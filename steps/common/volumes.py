@@ -55,6 +55,11 @@ def merged_model(key: str) -> Path:
     return runs() / "merged" / key[:16]
 
 
+def exported(name: str, version: int) -> Path:
+    """Folder of what a version was exported as."""
+    return runs() / "exports" / name / str(version)
+
+
 def evaluation(key: str) -> Path:
     """File of one evaluation's result."""
     return runs() / "evaluations" / f"{key[:16]}.json"

@@ -1,6 +1,7 @@
 """Which model the recipe means: pinned, listed, with its constants."""
 
 import json
+from typing import Any
 
 from presets.architecture import Architecture
 from presets.model_preset import ModelPreset, Source, UnknownPresetError, find
@@ -72,6 +73,15 @@ def known_model(reference: str) -> KnownModel:
     )
 
 
+def published_config(reference: str) -> dict[str, Any]:
+    """Return the config.json of a model that a URI means; nothing where it has none.
+
+    Raises:
+        UserError: its source is out of reach.
+    """
+    return _read_config(pin(Source(uri=reference))) or {}
+
+
 def _preset(reference: str) -> tuple[ModelPreset, Source]:
     try:
         return find(reference)
@@ -100,17 +110,26 @@ def _published(source: Source) -> Listing | None:
     return None
 
 
-def _read_architecture(files: Listing) -> Architecture:
+def _read_config(files: Listing) -> dict[str, Any] | None:
     config = next((f for f in files.files if f.name == "config.json"), None)
+    if config is None:
+        return None
+    try:
+        found: dict[str, Any] = json.loads(read_small(config))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"model {files.uri}: cannot read its config.json: {error}") from None
+    return found
+
+
+def _read_architecture(files: Listing) -> Architecture:
+    config = _read_config(files)
     if config is None:
         raise UserError(f"model {files.uri}: has no config.json, and no preset tells its constants")
     try:
-        return Architecture.from_config(json.loads(read_small(config)))
+        return Architecture.from_config(config)
     except KeyError as error:
         raise UserError(
             f"model {files.uri}: its config.json has no {error}; only dense decoders can be tuned"
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"model {files.uri}: cannot read its config.json: {error}") from None
     except ValueError as error:
         raise UserError(f"model {files.uri}: {error}") from None

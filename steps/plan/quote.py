@@ -10,6 +10,7 @@ from presets.memory import GIB
 from recipes.recipe import Recipe
 from steps.common import cluster, gpu_nodes, instance_types, node_classes, settings, volumes
 from steps.common.errors import UserError
+from steps.common.gguf.quantisations import file_bytes
 from steps.common.resolved import Quote, ResolvedModel, Rung
 from steps.plan.data import DataSize
 from steps.plan.live_prices import with_live_prices
@@ -110,6 +111,8 @@ def _disk(model: ResolvedModel, recipe: Recipe) -> int:
     stored = stored_bytes(model.architecture)
     weights = 0 if volumes.published_model(model.digest).exists() else stored + model.bytes
     tuned = stored + (1 << 28)  # the merged model; checkpoints and the registry's copy of the adapter
+    if recipe.export.gguf != "none":
+        tuned += file_bytes(model.architecture, recipe.export.gguf)
     needs = {volumes.weights(): weights, volumes.runs(): tuned}
     free: dict[int, tuple[int, int]] = {}
     for volume, need in needs.items():

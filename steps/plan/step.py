@@ -14,6 +14,7 @@ from steps.common.errors import UserError
 from steps.common.resolved import Quote, Resolved, ResolvedModel, Tracking
 from steps.common.step import step
 from steps.plan.data import look
+from steps.plan.export import check_exportable
 from steps.plan.model import check_context, check_tunable, resolve_model
 from steps.plan.port import check_port
 from steps.plan.quote import quote
@@ -42,13 +43,14 @@ class PlanInput(Input):
 
 
 class PlanOutput(Output):
-    """The resolved recipe, the base model out of it, the quote in words, whether a node is bought, and a model rolled out."""
+    """The resolved recipe, the base model out of it, the quote in words, and what the run does besides training."""
 
     resolved: Resolved
     model: ResolvedModel
     quote: str
     buys: bool
     serve: bool
+    export: bool
 
 
 @step
@@ -67,6 +69,7 @@ def plan(input: PlanInput) -> PlanOutput:  # noqa: A002 - the name is Argo's
         quote=in_words(resolved.quote),
         buys=resolved.quote.provider in bought.KINDS,
         serve=resolved.recipe.serve.enabled,
+        export=resolved.recipe.export.wanted,
     )
 
 
@@ -80,6 +83,7 @@ def resolve(input: PlanInput) -> Resolved:  # noqa: A002
     check_tunable(recipe.model, recipe.tune.method)
     data, train, held_out = look(recipe.data, recipe.tune.objective)
     tasks = look_at_tasks(recipe)
+    check_exportable(recipe)
     model = resolve_model(recipe.model)
     check_context(recipe, model.architecture)
     if recipe.serve.enabled and not cluster.serve_image():

@@ -11,6 +11,7 @@ from recipes.recipe import Data, Recipe
 from steps.common import volumes
 from steps.common.errors import UserError
 from steps.common.files import building, digest_of, folder_digest, one_writer, sha256_of
+from steps.common.gguf.tokenizers import kind_of
 from steps.common.progress import Progress, say
 from steps.common.resolved import DataFile, Resolved
 from steps.common.rows.objective import check_kind, facts
@@ -45,9 +46,12 @@ def prepare(input: PrepareInput) -> PrepareOutput:  # noqa: A002 - the name is A
     """Validate, deduplicate, split, tokenise and label the rows.
 
     Raises:
-        UserError: a row cannot be used and `data.on_bad_row` is "stop", or too few rows are left.
+        UserError: a row cannot be used and `data.on_bad_row` is "stop", or too few rows are left, or a GGUF file is
+            wanted and cannot have this tokenizer.
     """
     resolved, tokenizer_folder = input.resolved, Path(input.tokenizer_folder)
+    if resolved.recipe.export.gguf != "none":
+        kind_of(tokenizer_folder)  # here, before a tuning is paid for
     digest = digest_of(
         {
             "format": FORMAT,

@@ -1,0 +1,1 @@
+"""What can be written as GGUF: which architectures, which quantisations, which tokenizers."""
