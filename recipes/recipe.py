@@ -100,7 +100,41 @@ class Serve(Part):
     enabled: bool = Field(default=True, description="false: the run ends with the registered version.")
     host: str = Field(default="127.0.0.1", description="Address that the server listens on.")
     port: int = Field(default=8360, ge=1, le=65535)
-    ready_seconds: int = Field(default=300, ge=1, description="Longest wait for the model server to be ready.")
+    ready_seconds: int = Field(
+        default=300,
+        ge=1,
+        description="Longest wait for the model server to be ready. vLLM's is longer where its weights take longer to read.",
+    )
+    runtime: Literal["auto", "vllm", "transformers"] = Field(
+        default="auto",
+        description="auto: vLLM where the setting FINELINE_VLLM_IMAGE names its image, else transformers.",
+    )
+    form: Literal["auto", "adapter", "merged"] = Field(
+        default="auto",
+        description="adapter: beside its base in 16 bits, exchanged without a restart; vLLM alone does that. merged: into a "
+        "model of its own. auto: adapter where vLLM can. The evaluation scores what is served.",
+    )
+    gpus: int = Field(
+        default=1, ge=0, le=16, description="Of each vLLM replica, which splits the model among them. 0: on processors."
+    )
+    replicas: int = Field(default=1, ge=1, le=64, description="vLLM servers side by side.")
+    max_adapters: int = Field(
+        default=4,
+        ge=2,
+        le=64,
+        description="Adapters that a base has in memory at once: two versions of each model that it serves.",
+    )
+    instance_type: str = Field(
+        default="",
+        description="Of the nodes that vLLM is put on; its GPU's memory says what fits. Empty: the setting "
+        "FINELINE_SERVE_INSTANCE_TYPE; where neither is set, any node with GPUs, and vLLM finds out what fits.",
+    )
+
+    @model_validator(mode="after")
+    def _transformers_serves_merged_models(self) -> "Serve":
+        if self.runtime == "transformers" and self.form == "adapter":
+            raise ValueError("form: transformers serves merged models; set runtime to vllm, or form to merged")
+        return self
 
 
 class Compute(Part):

@@ -57,25 +57,28 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:  # noqa: A002 - the name i
 
     rung, base_folder, adapter = input.hardware.rung, Path(input.base_folder), Path(input.adapter_folder)
     in_4_bits = rung.evaluated_in_4_bits
+    beside = in_4_bits or resolved.served.form == "adapter"
 
     def scored(who: str, of: Path | None) -> Score:
-        """Score the base, or the base with an adapter: merged as it is served, or beside it as it was tuned."""
+        """Score the base, or the base with an adapter: merged, or beside it, as it is served; in 4 bits as it was tuned."""
         identity = _identity(of) if of else resolved.model.digest
         limits = [recipe.evaluate.answer_tokens, resolved.model.digest, in_4_bits]
+        if of and beside and not in_4_bits:
+            limits.append("adapter beside the base")
         file = volumes.evaluation(digest_of([FORMAT, identity, input.rows_digest, asked, limits]))
         if not file.exists():
             say(f"scoring the {who}")
-            folder = base_folder if of is None or in_4_bits else merged(base_folder, of)
+            folder = base_folder if of is None or beside else merged(base_folder, of)
             micro, tokens, kind = rung.micro_batch_tokens, recipe.evaluate.answer_tokens, rung.device.kind
-            beside = of if in_4_bits else None
-            found = score(folder, rows, asked, tokens, micro, kind, who, in_4_bits=in_4_bits, adapter=beside)
+            with_adapter = of if beside else None
+            found = score(folder, rows, asked, tokens, micro, kind, who, in_4_bits=in_4_bits, adapter=with_adapter)
             write_text(file, found.model_dump_json())
         return Score.model_validate_json(file.read_text())
 
     base = scored("base", None)
     candidate = scored("candidate", adapter)
     champion, champion_version = _champion(resolved, scored)
-    if recipe.serve.enabled:
+    if recipe.serve.enabled and resolved.served.form == "merged":
         merged(base_folder, adapter)  # here, where there is torch: rollout has none in a cluster
     verdict = judge(recipe.gate, base, candidate, champion, recipe.evaluate.questions)
     report = _report(

@@ -10,9 +10,10 @@ from steps.common.errors import RefusedError
 from steps.common.merge import merged
 from steps.common.progress import Progress, say
 from steps.common.resolved import Resolved
-from steps.rollout import objects
+from steps.rollout import base_server, objects
 from steps.rollout.smoke import SmokeQuestion, smoke
 from steps.rollout.upstream import Upstream
+from steps.rollout.with_vllm import with_vllm
 
 MANAGER = "fineline"
 APPLY = "application/apply-patch+yaml"
@@ -43,10 +44,11 @@ def serve(
     """
     recipe, api, space = resolved.recipe, _Api(), cluster.namespace()
     computes_in = compute_type("cpu")  # as on this pod's node, which is taken to be like those that serve
+    beside = resolved.served.form == "adapter"
     serving = objects.Serving(
         name=recipe.name,
         image=cluster.serve_image(),
-        sub_path=merged(base, adapter).relative_to(volumes.runs()).as_posix(),
+        sub_path="" if beside else merged(base, adapter).relative_to(volumes.runs()).as_posix(),
         memory_bytes=BYTES[computes_in] * resolved.model.architecture.parameters + SPARE_BYTES,
         ready_seconds=recipe.serve.ready_seconds,
         compute_type=computes_in,
@@ -60,6 +62,8 @@ def serve(
             adapter_sha256=digest,
         ),
     )
+    if resolved.served.runtime == "vllm":
+        serving = with_vllm(serving, resolved, base, adapter)
     live = api.service(recipe.name)
     serves_already = live is not None and _serves(live, serving)
     tokens = recipe.evaluate.answer_tokens
@@ -80,6 +84,8 @@ def serve(
         if old != serving.full_name:
             api.delete_version(old)
             say(f"{old} is stopped")
+    if beside:
+        base_server.stop_unused()
     return _url(recipe.name, space)
 
 

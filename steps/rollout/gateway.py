@@ -119,7 +119,9 @@ def _passer(name: str, path: str, find: Find) -> Any:
         client: httpx2.AsyncClient = request.app.state.client
         url = f"{server.url}/v1/{path}"
         try:
-            answer = await client.send(client.build_request("POST", url, json={**body, "model": name}), stream=True)
+            answer = await client.send(
+                client.build_request("POST", url, json={**body, "model": server.model or name}), stream=True
+            )
         except httpx2.HTTPError as error:
             return _error(502, f"the model server does not answer: {str(error) or type(error).__name__}")
         kind = answer.headers.get("content-type")

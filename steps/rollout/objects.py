@@ -5,18 +5,21 @@ from typing import Any
 from pydantic import BaseModel
 
 from steps.common import cluster
+from steps.rollout.base_objects import MOUNTS, RUNS_CLAIM
 from steps.rollout.upstream import Upstream
 
 MODEL_LABEL, VERSION_LABEL = "fineline.dev/model", "fineline.dev/version"
+UPSTREAM_LABEL = "fineline.dev/upstream"  # the base server that a gateway passes requests to
 ADAPTER, BASE = "fineline.dev/adapter-sha256", "fineline.dev/base"
-RUNS_CLAIM = "fineline-runs"
 GATEWAY_PORT, SERVER_PORT = 8080, 8000
 MODELS = "/models"
+TMP = {"name": "tmp", "mountPath": "/tmp"}
+RUNS = {"name": "runs", "persistentVolumeClaim": {"claimName": RUNS_CLAIM, "readOnly": True}}
 ONE_NODE = {
     "podAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": [
             {
-                "labelSelector": {"matchLabels": {"fineline.dev/mounts": "volumes"}},
+                "labelSelector": {"matchLabels": MOUNTS},
                 "topologyKey": "kubernetes.io/hostname",
             }
         ]
@@ -36,6 +39,11 @@ class Serving(BaseModel):
     api_key_secret: str  # Secret that holds the API key under "key", where it is there
     one_node: bool  # keep the pod beside the others that mount the volumes
     upstream: Upstream
+    base_server: str = ""  # the vLLM for many adapters that has this one; empty: a model server of its own, in its pod
+    server: dict[str, Any] | None = None  # container of that model server; None: `transformers serve`
+    additions: dict[str, Any] = {}  # that the pod's specification has for it
+    volumes: list[dict[str, Any]] = []
+    replicas: int = 1
 
     @property
     def version(self) -> int:
@@ -51,15 +59,18 @@ class Serving(BaseModel):
 def deployment(serving: Serving) -> dict[str, Any]:
     """Return the version's Deployment: the model server, and the gateway in front of it."""
     labels = _labels(serving.name, serving.version)
+    within = {**labels, **({UPSTREAM_LABEL: serving.base_server} if serving.base_server else MOUNTS)}
+    if serving.base_server:
+        labels = within
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": serving.full_name, "labels": labels, "annotations": _annotations(serving)},
         "spec": {
-            "replicas": 1,
+            "replicas": serving.replicas,
             "selector": {"matchLabels": _selector(serving.name, serving.version)},
             "progressDeadlineSeconds": serving.ready_seconds,
-            "template": {"metadata": {"labels": labels}, "spec": _pod(serving)},
+            "template": {"metadata": {"labels": within}, "spec": _pod(serving)},
         },
     }
 
@@ -95,7 +106,6 @@ def _labels(model: str, version: int) -> dict[str, str]:
     return {
         "app.kubernetes.io/part-of": "fineline",
         "app.kubernetes.io/component": "server",
-        "fineline.dev/mounts": "volumes",
         **_selector(model, version),
     }
 
@@ -105,20 +115,11 @@ def _annotations(serving: Serving) -> dict[str, str]:
 
 
 def _pod(serving: Serving) -> dict[str, Any]:
-    address = ["--host", "127.0.0.1", "--port", str(SERVER_PORT)]
-    server = ["transformers", "serve", serving.name, *address, "--dtype", serving.compute_type]
     gateway = ["python", "-m", "steps.rollout.gateway", serving.name, "0.0.0.0", str(GATEWAY_PORT)]
     health = {"httpGet": {"path": "/health", "port": GATEWAY_PORT}}
-    tmp = {"name": "tmp", "mountPath": "/tmp"}
-    # The folder is mounted under the model's name: that is the name to which the server answers.
-    model = {
-        "name": "runs",
-        "mountPath": f"{MODELS}/{serving.name}",
-        "subPath": serving.sub_path,
-        "readOnly": True,
-    }
     return {
-        **({"affinity": ONE_NODE} if serving.one_node else {}),
+        **({"affinity": ONE_NODE} if serving.one_node and not serving.base_server else {}),
+        **serving.additions,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {
@@ -129,14 +130,9 @@ def _pod(serving: Serving) -> dict[str, Any]:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [
+            *([] if serving.base_server else [serving.server or _transformers(serving)]),
             {
-                **_container("server", serving.image, server, [model, tmp]),
-                "workingDir": MODELS,
-                "env": [{"name": "HF_HUB_OFFLINE", "value": "1"}, {"name": "TRANSFORMERS_VERBOSITY", "value": "error"}],
-                "resources": {"requests": {"cpu": "250m", "memory": str(serving.memory_bytes)}},
-            },
-            {
-                **_container("gateway", serving.image, [*gateway, serving.upstream.model_dump_json()], [tmp]),
+                **_container("gateway", serving.image, [*gateway, serving.upstream.model_dump_json()], [TMP]),
                 "env": [_api_key(serving.api_key_secret)] if serving.api_key_secret else [],
                 "ports": [{"name": "http", "containerPort": GATEWAY_PORT}],
                 "readinessProbe": {**health, "periodSeconds": 3, "timeoutSeconds": 3},
@@ -144,10 +140,26 @@ def _pod(serving: Serving) -> dict[str, Any]:
             },
         ],
         "volumes": [
-            {"name": "runs", "persistentVolumeClaim": {"claimName": RUNS_CLAIM, "readOnly": True}},
-            {"name": "tmp", "emptyDir": {}},
+            *([] if serving.base_server else [RUNS]),
+            *(serving.volumes or [{"name": "tmp", "emptyDir": {}}]),
         ],
     }
+
+
+def _transformers(serving: Serving) -> dict[str, Any]:
+    address = ["--host", "127.0.0.1", "--port", str(SERVER_PORT)]
+    command = ["transformers", "serve", serving.name, *address, "--dtype", serving.compute_type]
+    return {
+        **_container("server", serving.image, command, [model_mount(serving.name, serving.sub_path), TMP]),
+        "workingDir": MODELS,
+        "env": [{"name": "HF_HUB_OFFLINE", "value": "1"}, {"name": "TRANSFORMERS_VERBOSITY", "value": "error"}],
+        "resources": {"requests": {"cpu": "250m", "memory": str(serving.memory_bytes)}},
+    }
+
+
+def model_mount(name: str, sub_path: str) -> dict[str, Any]:
+    """Mount a merged model under the name of the model: that is the name to which transformers answers."""
+    return {"name": "runs", "mountPath": f"{MODELS}/{name}", "subPath": sub_path, "readOnly": True}
 
 
 def _api_key(secret: str) -> dict[str, Any]:

@@ -11,4 +11,5 @@ class Upstream(BaseModel):
     run: str
     base: str
     adapter_sha256: str
+    model: str = ""  # to which it answers with this version; empty: the model's own name
     started: float = 0.0  # seconds since 1970; 0: not known
