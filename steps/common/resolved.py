@@ -144,6 +144,7 @@ class Served(Fixed):
     gpu_bytes: int = 0  # memory of one; 0: not known
     needs_bytes: int = 0  # of one, besides the cache
     cache_tokens: int = 0  # that the cache holds; 0: not known
+    request_tokens: int = 0  # of a request that is as long as the longest row, with its answer
     longest: int = 0  # tokens of question and answer together; 0: vLLM finds out
     rank: int = 0  # the largest of an adapter, as vLLM takes it
     max_adapters: int = 0  # in memory at once

@@ -68,10 +68,10 @@ def in_words(found: Served) -> str:
     if not found.gpu_bytes:
         return f"{times}vLLM on {where}, {how}"
     room = f"{found.needs_bytes / GIB:.1f} of {SHARE * found.gpu_bytes / GIB:.1f} GiB"
-    answers = max(1, found.cache_tokens // found.longest)
+    at_once = found.cache_tokens // found.request_tokens
     return (
         f"{times}vLLM on {where}, {how}: {room}, the rest holds {found.cache_tokens} tokens, "
-        f"{answers} requests of {found.longest} at once"
+        f"as {at_once} requests of {found.request_tokens} at once"
     )
 
 
@@ -114,7 +114,8 @@ def _sized(found: Served, recipe: Recipe, model: KnownModel) -> Served:
     )
     tokens, least = memory.tokens(preset.gpu_bytes), recipe.data.max_tokens + recipe.evaluate.answer_tokens
     needs = memory.weights + memory.adapters + memory.work
-    if tokens < min(least, model.architecture.context):
+    least = min(least, model.architecture.context)
+    if tokens < least:
         short = needs + least * memory.cache_a_token
         raise UserError(
             f"serve.instance_type: serving {model.name} with rows of {least} tokens takes {short / GIB:.1f} GiB of each of "
@@ -127,6 +128,7 @@ def _sized(found: Served, recipe: Recipe, model: KnownModel) -> Served:
             "gpu_bytes": preset.gpu_bytes,
             "needs_bytes": int(needs),
             "cache_tokens": tokens,
+            "request_tokens": least,
             "longest": min(model.architecture.context, tokens),
         }
     )

@@ -18,6 +18,8 @@ SERVER_LABEL, BASE_LABEL = "fineline.dev/base-server", "fineline.dev/base-digest
 SERVED = "fineline.dev/served"  # annotation: how it serves, as JSON
 COMPONENT = "base"
 WEIGHTS_CLAIM, RUNS_CLAIM = "fineline-weights", "fineline-runs"
+# By which many a Prometheus finds what to ask.
+SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": str(vllm.PORT), "prometheus.io/path": "/metrics"}
 MOUNTS = {"fineline.dev/mounts": "volumes"}
 
 
@@ -35,7 +37,9 @@ class BaseServer(BaseModel):
     @property
     def name(self) -> str:
         """Name of its Deployment and Service; another one where it would have to start anew."""
-        fixed = self.served.model_dump(exclude={"replicas", "gpu", "gpu_bytes", "needs_bytes", "cache_tokens"})
+        fixed = self.served.model_dump(
+            exclude={"replicas", "gpu", "gpu_bytes", "needs_bytes", "cache_tokens", "request_tokens"}
+        )
         return f"base-{self.digest[:8]}-{digest_of([self.image, fixed])[:6]}"
 
     @property
@@ -83,7 +87,7 @@ def deployment(server: BaseServer) -> dict[str, Any]:
             "progressDeadlineSeconds": server.ready_seconds,
             # There may be no second GPU to put a new pod on before an old one ends; with replicas, the others answer on.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
-            "template": {"metadata": {"labels": labels}, "spec": _pod(server)},
+            "template": {"metadata": {"labels": labels, "annotations": SCRAPED}, "spec": _pod(server)},
         },
     }
     if not server.autoscaled:
