@@ -24,7 +24,10 @@ from steps.rollout.base_objects import (
 from steps.rollout.exchange import exchange
 from steps.rollout.objects import UPSTREAM_LABEL
 
-MANAGER, APPLY = "fineline", "application/apply-patch+yaml"
+MANAGER, APPLY, MERGE = "fineline", "application/apply-patch+yaml", "application/merge-patch+json"
+# Until its version's gateway is there, another model's rollout must not take a server for unused: seconds since 1970.
+WANTED_UNTIL = "fineline.dev/wanted-until"
+ROLLOUT_SECONDS = 2 * 3600  # the longest rollout
 PLURALS = {
     "Deployment": "deployments",
     "PodDisruptionBudget": "poddisruptionbudgets",
@@ -63,8 +66,12 @@ def brought(resolved: Resolved, version: int, base: Path, adapter: Path, digest:
     name = adapter_name(resolved.recipe.name, version, digest)
     check(adapter, name, wanted.served.rank)
     published_adapter(adapter, name, wanted.path)
-    server = chosen(running(wanted.digest), wanted)
-    _start(server)
+    there = running(wanted.digest)
+    server = chosen(there, wanted)
+    if server.name in {one.name for one in there}:
+        _keep(server)
+    else:
+        _start(server)
     exchange(_replicas(server), name, server.name)
     return server.name, name
 
@@ -92,39 +99,64 @@ def running(digest: str) -> list[BaseServer]:
 
 
 def stop_unused() -> None:
-    """Delete the base servers that no version's gateway passes requests to."""
+    """Delete the base servers that no version's gateway passes requests to, nor is about to."""
     used = {one["metadata"]["labels"][UPSTREAM_LABEL] for one in _deployments(UPSTREAM_LABEL)}
     for one in _deployments(BASE_LABEL):
         name = one["metadata"]["name"]
-        if name not in used:
+        if name not in used and float(one["metadata"]["annotations"].get(WANTED_UNTIL, 0)) < time.time():
             _delete(name)
             say(f"{name} is stopped: no version uses it any more")
 
 
 def _start(server: BaseServer) -> None:
-    """Make the server's objects as they should be, and wait until all of its replicas are ready.
+    """Create the server, and wait until all of its replicas are ready.
 
     Raises:
-        RefusedError: they were not in time. A server that was started for this is deleted again.
+        RefusedError: they were not in time. The server is deleted again.
     """
-    space = cluster.namespace()
-    before = kubernetes.if_there(lambda: _read(server.name, space))
-    uid = _apply(deployment(server))["metadata"]["uid"]
+    body = deployment(server)
+    body["metadata"]["annotations"][WANTED_UNTIL] = _until()
+    try:
+        _beside(server, _apply(body)["metadata"]["uid"])
+        _wait(server)
+    except BaseException:
+        _delete(server.name)
+        raise
+
+
+def _keep(server: BaseServer) -> None:
+    """Keep a server that runs for one more adapter, and wait until it is ready; its pods are not touched, but for more.
+
+    Raises:
+        RefusedError: it was not ready in time. It is left as it is: others may use it.
+    """
+    noted = {SERVED: server.model_dump_json(), WANTED_UNTIL: _until()}
+    body: dict[str, Any] = {"metadata": {"annotations": noted}}
+    if not server.autoscaled:
+        body["spec"] = {"replicas": server.served.replicas}
+    api, place = kubernetes.custom(), ("apps", "v1", cluster.namespace(), "deployments", server.name)
+    with kubernetes.in_one_line():
+        found = api.patch_namespaced_custom_object(*place, body, field_manager=MANAGER, _content_type=MERGE)
+    _beside(server, found["metadata"]["uid"])
+    _wait(server)
+
+
+def _until() -> str:
+    return str(round(time.time() + ROLLOUT_SECONDS))
+
+
+def _beside(server: BaseServer, uid: str) -> None:
+    """Make what belongs to the Deployment as it should be."""
     _apply(service(server))
     if budget := disruption_budget(server, uid):
         _apply(budget)
     kind, most, prometheus = cluster.autoscaler()
     if kind:
         _apply(autoscaler(kind, server, uid, most, prometheus))
-    try:
-        _wait(server, space)
-    except BaseException:
-        if before is None:
-            _delete(server.name)
-        raise
 
 
-def _wait(server: BaseServer, space: str) -> None:
+def _wait(server: BaseServer) -> None:
+    space = cluster.namespace()
     progress = Progress(0, f"s, waiting for {server.name}")
     started = time.monotonic()
     while (waited := time.monotonic() - started) < server.ready_seconds:
