@@ -23,6 +23,7 @@ def planned(model: Path, chats: Path, form: str) -> Resolved:
             "name": "tiny",
             "model": model.as_uri(),
             "data.train": str(chats),
+            "data.validation": "",
             "data.max_tokens": "64",
             "tune.learning_rate": "0.01",
             "tune.batch_tokens": "128",
