@@ -45,7 +45,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterato
         with chats.open("a") as file:
             file.write("{broken\n")
         recipe = tiny_recipe(folder, tiny_model, chats, epochs=4)
-        always = ["data.on_bad_row=skip", "serve.enabled=true", f"serve.port={free_port()}"]
+        always = ["data.on_bad_row=skip", "serve.enabled=true", f"serve.port={free_port()}", "serve.watch_seconds=2"]
         story = Story()
         story.run("refused", recipe, *always, "gate.better_than_base=0.99")
         story.run("first", recipe, *always)
