@@ -95,6 +95,12 @@ def unplaced(pod: Any) -> str:
     return ""
 
 
+def starts_lost(pods: list[Any]) -> int:
+    """Return how often a container of these pods has ended, and was started again."""
+    statuses = [[*(p.status.init_container_statuses or []), *(p.status.container_statuses or [])] for p in pods]
+    return max((container.restart_count for of_pod in statuses for container in of_pod), default=0)
+
+
 def why_not_ready(pods: list[Any]) -> str:
     """Return in one line what a version's pods say."""
     if not pods:

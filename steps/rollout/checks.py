@@ -35,7 +35,7 @@ def check_model(folder: Path) -> int:
     shards = sorted(folder.glob("*.safetensors"))
     if not shards:
         raise RefusedError(f"{folder} has no weights")
-    for path in (folder / "config.json", folder / "tokenizer_config.json", *shards):
+    for path in (folder / "config.json", *shards):
         _readable(path)
     for shard in shards:
         _whole(shard)

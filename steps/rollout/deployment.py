@@ -11,12 +11,14 @@ from steps.common.errors import RefusedError
 from steps.common.progress import Progress, say
 from steps.common.resolved import Resolved
 from steps.rollout import needs, objects
-from steps.rollout.api import Api, unplaced, why_not_ready
+from steps.rollout.api import Api, starts_lost, unplaced, why_not_ready
 from steps.rollout.traffic import Traffic, read
 from steps.rollout.upstream import Upstream
 
 # kube-proxy takes a moment to move a Service; the first question after it may still meet the old version.
 SETTLE_SECONDS = 3.0
+# A server that has ended so often before it was ready will not be.
+MOST_STARTS_LOST = 2
 # So long no node has room for the new pod: then it does not fit beside the old one.
 UNPLACED_SECONDS = 120
 
@@ -230,7 +232,8 @@ class Cluster:
                 current = status.observed_generation == found.metadata.generation
                 if current and (status.available_replicas or 0) >= wanted and (status.updated_replicas or 0) >= wanted:
                     return
-                if any(c.type == "Progressing" and c.status == "False" for c in status.conditions or []):
+                late = any(c.type == "Progressing" and c.status == "False" for c in status.conditions or [])
+                if late or starts_lost(self._api.pods(version)) >= MOST_STARTS_LOST:
                     break
             progress.update(round(waited))
             time.sleep(0.5)

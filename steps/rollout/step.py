@@ -1,6 +1,7 @@
 """The rollout step: a new server beside the old one, asked before it gets the traffic; champion once it has proved itself."""
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from hera.workflows.io import Input, Output
 from steps.common import cluster, registry, tracking, volumes
 from steps.common.adapters import adapter_sha256
 from steps.common.errors import RefusedError
-from steps.common.files import write_text
+from steps.common.files import one_writer, write_text
 from steps.common.merge import merged
 from steps.common.progress import say
 from steps.common.resolved import Resolved
@@ -71,6 +72,20 @@ def _serve(input: RolloutInput, told: Told) -> str:  # noqa: A002
     model = merged(base, adapter)
     # Here what could not be served is refused before anything is started.
     model_bytes = check_model(model)
+    with _one_at_a_time(input.resolved.recipe.name):
+        return _roll_out(input, told, model, model_bytes)
+
+
+def _one_at_a_time(name: str) -> AbstractContextManager[None]:
+    """On one machine a lock; in a cluster it is the workflow that holds one."""
+    if cluster.serve_image():
+        return nullcontext()
+    waiting = f"progress: waiting for another rollout of {name}"
+    return one_writer(volumes.serving(name) / "rollout", waiting=lambda: say(waiting))
+
+
+def _roll_out(input: RolloutInput, told: Told, model: Path, model_bytes: int) -> str:  # noqa: A002
+    adapter = Path(input.adapter_folder)
     place = _place(input.resolved, input.version, model, model_bytes, adapter_sha256(adapter))
     if place.serves_already():
         say(f"{input.resolved.recipe.name} version {place.old_version} is served already")
