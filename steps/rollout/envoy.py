@@ -26,6 +26,7 @@ IDLE_SECONDS = 2
 CONNECT_SECONDS = 5
 HEALTH_SECONDS = 10
 MOST_CONNECTIONS = 4096
+CONNECTION_SECONDS = 5  # so long a connection is used again; the answer that is under way then is finished
 LONGEST_LISTING = 64 << 10
 SAID: dict[int, str] = {
     401: "this model's API key is needed, as bearer token",
@@ -198,6 +199,9 @@ def _manager(name: str, seconds: int) -> Json:
         "request_headers_timeout": "10s",
         "request_timeout": "60s",  # for the request to come in, not for its answer
         "stream_idle_timeout": f"{seconds}s",
+        # A client keeps its connection, and with it the pod that it came to first: after a Service was moved, the old one.
+        "common_http_protocol_options": {"max_connection_duration": f"{CONNECTION_SECONDS}s"},
+        "http1_safe_max_connection_duration": True,
     }
 
 

@@ -125,7 +125,7 @@ def roll_out(place: Place, resolved: Resolved, told: Told, asked: list[Question]
                 told.gate.old_seconds,
             )
     except BaseException as error:
-        told.refused = str(error) or type(error).__name__
+        told.refused = str(error) if isinstance(error, Exception) else "the rollout was stopped"
         _give_back(place, in_place=in_place, moved=moved)
         place.keep_for_a_look(told.refused)
         raise

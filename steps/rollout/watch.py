@@ -14,6 +14,7 @@ from steps.rollout.latency import of_histogram, percentile, slower, too_slow
 from steps.rollout.traffic import Traffic
 
 EVERY_SECONDS = 1.0
+PATIENCE_SECONDS = 30.0
 # So many failures are no accident: the old version is back at once, not at the end of the window.
 NO_ACCIDENT = 3
 # So many answers of both versions have to be there before the users' own latencies are compared.
@@ -59,13 +60,15 @@ def watch(
     """
     seconds: list[float] = []
     failed: list[str] = []
+    # A server that hangs is to be found out within the window, or soon after it.
+    longest = min(serve.answer_seconds, max(serve.watch_seconds, PATIENCE_SECONDS))
     start, first = time.monotonic(), new()
     progress = Progress(round(serve.watch_seconds), "s of the watch window")
     found = Traffic()
     for chat in itertools.cycle(messages):
         asked = time.monotonic()
         try:
-            answer = ask(url, name, chat, answer_tokens, serve.answer_seconds)
+            answer = ask(url, name, chat, answer_tokens, longest)
             seconds.append(answer.seconds)
         except NoAnswerError as error:
             failed.append(str(error))

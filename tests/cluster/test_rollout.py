@@ -51,11 +51,15 @@ class Rollouts:
 
         made = self.folder / "merged" / f"version-{version}"
         shutil.copytree(self.base, made)
-        torch.manual_seed(seed)
         weights = made / "model.safetensors"
-        tensors = {name: one + 0.02 * torch.randn_like(one) for name, one in load_file(weights).items()}
-        save_file(tensors, weights, metadata={"format": "pt"})
-        return made
+        before = load_file(weights)
+        for attempt in range(50):
+            torch.manual_seed(100 * seed + attempt)
+            tensors = {name: one + 0.1 * torch.randn_like(one) for name, one in before.items()}
+            save_file(tensors, weights, metadata={"format": "pt"})
+            if all(question.candidate for question in self.asked(made)):
+                return made
+        raise AssertionError("no such model has anything to say")
 
     def send(self, model: Path) -> None:
         for path in model.iterdir():
