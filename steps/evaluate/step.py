@@ -141,6 +141,7 @@ def _report(
     answers: list[dict[str, Any]] = [
         {
             "asked": turns[-1][1],
+            "messages": [{"role": role, "content": text} for role, text in turns],
             "wanted": wanted[number],
             **{who: found.answers[number] for who, found in there.items()},
         }

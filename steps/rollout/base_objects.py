@@ -31,6 +31,7 @@ class BaseServer(BaseModel):
     served: Served
     weight_bytes: int
     read_bytes_a_second: float  # of the volume that holds the weights
+    answer_seconds: int  # the longest answer
     one_node: bool  # keep its pods beside the others that mount the volumes
     autoscaled: bool  # something else says how many replicas there are
 
@@ -40,7 +41,7 @@ class BaseServer(BaseModel):
         fixed = self.served.model_dump(
             exclude={"replicas", "gpu", "gpu_bytes", "needs_bytes", "cache_tokens", "request_tokens"}
         )
-        return f"base-{self.digest[:8]}-{digest_of([self.image, fixed])[:6]}"
+        return f"base-{self.digest[:8]}-{digest_of([self.image, self.answer_seconds, fixed])[:6]}"
 
     @property
     def ready_seconds(self) -> int:
@@ -150,9 +151,8 @@ def _pod(server: BaseServer) -> dict[str, Any]:
         },
         {"name": "runs", "mountPath": ADAPTERS, "subPath": "adapters", "readOnly": True},
     ]
-    container = vllm.container(
-        server.served, server.image, server.path, server.name, mounts, server.weight_bytes, server.ready_seconds
-    )
+    start = vllm.command(server.served, server.path, server.name, "0.0.0.0", server.answer_seconds)
+    container = vllm.container(server.served, server.image, start, mounts, server.weight_bytes)
     return {
         "affinity": _affinity(server),
         "automountServiceAccountToken": False,
@@ -166,11 +166,13 @@ def _pod(server: BaseServer) -> dict[str, Any]:
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
+        "terminationGracePeriodSeconds": deadlines.grace_seconds(server.answer_seconds),
         **vllm.pod_additions(server.served),
-        "containers": [container],
+        "containers": [{**container, **vllm.reached(server.ready_seconds)}],
         "volumes": [
             *({"name": claim.removeprefix("fineline-"), **_claim(claim)} for claim in (WEIGHTS_CLAIM, RUNS_CLAIM)),
-            *vllm.volumes(),
+            {"name": "tmp", "emptyDir": {}},
+            vllm.shared_memory(),
         ],
     }
 

@@ -60,6 +60,7 @@ def brought(resolved: Resolved, version: int, base: Path, adapter: Path, digest:
         served=resolved.served,
         weight_bytes=sum(path.stat().st_size for path in base.glob("*.safetensors")),
         read_bytes_a_second=deadlines.read_speed(base),
+        answer_seconds=resolved.recipe.serve.answer_seconds,
         one_node=cluster.one_node(),
         autoscaled=bool(autoscale),
     )

@@ -10,11 +10,9 @@ from steps.rollout import deadlines
 from steps.rollout.adapter_folder import ADAPTERS
 
 PORT = 8000
-ANSWER_SECONDS = 120  # that answers under way have to end when a server stops
 # vLLM's own processes; the weights come through the page cache, which counts for nobody.
 HOST_BYTES, SHARED_BYTES = 8 * GIB, 2 * GIB
 CPU_CACHE_GIB = 4  # of keys and values, where it runs on processors
-HEALTH = {"httpGet": {"path": "/health", "port": PORT}}
 # The home of a user that the image does not know is /, which is read-only; torch asks for a name, and its caches for a home.
 HOME = {"HOME": "/tmp", "USER": "fineline", "XDG_CACHE_HOME": "/tmp/cache"}
 ALONE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
@@ -27,22 +25,24 @@ RESOLVER = {
 }
 
 
-def command(served: Served, model: str, name: str) -> list[str]:
+def command(served: Served, model: str, name: str, host: str, answer_seconds: int) -> list[str]:
     """Return the command that starts vLLM.
 
     Args:
         served: how it serves.
         model: path of the model, in the pod.
         name: to which it answers; with adapters, the base's own.
+        host: that it listens on.
+        answer_seconds: that answers under way have when it is told to end.
     """
     arguments = {
         "--served-model-name": name,
-        "--host": "0.0.0.0",
+        "--host": host,
         "--port": str(PORT),
         "--dtype": "bfloat16",
         "--gpu-memory-utilization": f"{SHARE:g}",
         "--max-model-len": str(served.longest) if served.longest else "auto",
-        "--shutdown-timeout": str(ANSWER_SECONDS),
+        "--shutdown-timeout": str(answer_seconds),
     }
     if served.gpus > 1:
         arguments["--tensor-parallel-size"] = str(served.gpus)
@@ -60,18 +60,16 @@ def command(served: Served, model: str, name: str) -> list[str]:
 
 
 def container(
-    served: Served, image: str, model: str, name: str, mounts: list[dict[str, Any]], weight_bytes: int, ready: int
+    served: Served, image: str, start: list[str], mounts: list[dict[str, Any]], weight_bytes: int
 ) -> dict[str, Any]:
-    """Return the container of a vLLM server.
+    """Return the container of a vLLM server, without probes.
 
     Args:
         served: how it serves.
         image: vLLM's.
-        model: path of the model, in the pod.
-        name: to which it answers.
-        mounts: of the volumes that hold it.
+        start: the command.
+        mounts: of the volumes that hold the model.
         weight_bytes: of the model.
-        ready: seconds that its start may take.
     """
     environment = ALONE | HOME | (RESOLVER if served.form == "adapter" else {})
     memory = HOST_BYTES + SHARED_BYTES
@@ -81,20 +79,12 @@ def container(
     resources: dict[str, Any] = {"requests": {"cpu": "1", "memory": str(memory)}}
     if served.gpus:
         resources["limits"] = {GPU: str(served.gpus)}
-    probe = {**HEALTH, "timeoutSeconds": 5}
-    period = deadlines.PROBE_SECONDS
     return {
         "name": "server",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": command(served, model, name),
+        "command": start,
         "env": [{"name": key, "value": value} for key, value in environment.items()],
-        "ports": [{"name": "vllm", "containerPort": PORT}],
-        "startupProbe": {**probe, "periodSeconds": period, "failureThreshold": deadlines.startup_failures(ready)},
-        "readinessProbe": {**probe, "periodSeconds": period, "failureThreshold": 2},
-        "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6},
-        # A server that was told to end answers new requests with 500, and its health check goes on saying 200.
-        "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(deadlines.STOPPED_SECONDS)]}}},
         "resources": resources,
         "volumeMounts": [*mounts, {"name": "tmp", "mountPath": "/tmp"}, {"name": "shm", "mountPath": "/dev/shm"}],
         "securityContext": {
@@ -106,8 +96,8 @@ def container(
 
 
 def pod_additions(served: Served) -> dict[str, Any]:
-    """Return what a pod's specification has for vLLM besides its container: grace period, and where it may be put."""
-    found: dict[str, Any] = {"terminationGracePeriodSeconds": deadlines.grace_seconds(ANSWER_SECONDS)}
+    """Return what a pod's specification has for vLLM besides its container: where it may be put."""
+    found: dict[str, Any] = {}
     if served.gpus:
         found["tolerations"] = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
     if served.instance_type and served.gpus:
@@ -115,7 +105,23 @@ def pod_additions(served: Served) -> dict[str, Any]:
     return found
 
 
-def volumes() -> list[dict[str, Any]]:
-    """Return the volumes of a vLLM pod that hold nothing of ours: scratch, and shared memory of its processes."""
-    shared = {"medium": "Memory", "sizeLimit": str(SHARED_BYTES)}
-    return [{"name": "tmp", "emptyDir": {}}, {"name": "shm", "emptyDir": shared}]
+def reached(ready: int) -> dict[str, Any]:
+    """Return what its container has where the kubelet reaches it: ports, probes, and what comes before it is told to end.
+
+    Args:
+        ready: seconds that its start may take.
+    """
+    probe, period = {"httpGet": {"path": "/health", "port": PORT}, "timeoutSeconds": 5}, deadlines.PROBE_SECONDS
+    return {
+        "ports": [{"name": "vllm", "containerPort": PORT}],
+        "startupProbe": {**probe, "periodSeconds": period, "failureThreshold": deadlines.startup_failures(ready)},
+        "readinessProbe": {**probe, "periodSeconds": period, "failureThreshold": 2},
+        "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6},
+        # A server that was told to end answers new requests with 500, and its health check goes on saying 200.
+        "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(deadlines.STOPPED_SECONDS)]}}},
+    }
+
+
+def shared_memory() -> dict[str, Any]:
+    """Return the volume in which vLLM's processes meet."""
+    return {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(SHARED_BYTES)}}

@@ -5,7 +5,7 @@ from pathlib import Path
 from steps.common import cluster
 from steps.common.resolved import Resolved
 from steps.rollout import base_server, deadlines, vllm
-from steps.rollout.objects import MODELS, SERVER_PORT, Serving, model_mount
+from steps.rollout.objects import MODELS, Serving, model_mount
 
 
 def with_vllm(serving: Serving, resolved: Resolved, base: Path, adapter: Path) -> Serving:
@@ -24,26 +24,17 @@ def with_vllm(serving: Serving, resolved: Resolved, base: Path, adapter: Path) -
     served, upstream = resolved.served, serving.upstream
     if served.form == "adapter":
         host, model = base_server.brought(resolved, serving.version, base, adapter, upstream.adapter_sha256)
-        at_base = upstream.model_copy(update={"url": f"http://{host}:{vllm.PORT}", "model": model})
+        at_base = upstream.model_copy(update={"host": host, "port": vllm.PORT, "model": model})
         return serving.model_copy(update={"base_server": host, "upstream": at_base})
     weights = 2 * resolved.model.architecture.parameters
-    ready = deadlines.ready_seconds(weights, deadlines.read_speed(base))
-    server = vllm.container(
-        served,
-        cluster.vllm_image(),
-        f"{MODELS}/{serving.name}",
-        serving.name,
-        [model_mount(serving.name, serving.sub_path)],
-        weights,
-        ready,
-    )
-    assert vllm.PORT == SERVER_PORT
+    start = vllm.command(served, f"{MODELS}/{serving.name}", serving.name, upstream.host, serving.rules.answer_seconds)
+    mounts = [model_mount(serving.name, serving.sub_path)]
     return serving.model_copy(
         update={
-            "server": server,
+            "server": vllm.container(served, cluster.vllm_image(), start, mounts, weights),
             "additions": vllm.pod_additions(served),
-            "volumes": vllm.volumes(),
+            "volumes": [vllm.shared_memory()],
             "replicas": served.replicas,
-            "ready_seconds": max(ready, serving.ready_seconds),
+            "ready_seconds": max(serving.ready_seconds, deadlines.ready_seconds(weights, deadlines.read_speed(base))),
         }
     )

@@ -65,11 +65,11 @@ def base(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     adapters, port = tmp_path_factory.mktemp("adapters"), free_port()
     served = Served(runtime="vllm", form="adapter", rank=RANK, max_adapters=2)
-    _, *command = vllm.command(served, str(base), BASE_NAME)
+    _, *command = vllm.command(served, str(base), BASE_NAME, "127.0.0.1", 20)
     environment = os.environ | vllm.ALONE | vllm.RESOLVER | {"VLLM_CPU_KVCACHE_SPACE": "1"}
     environment["VLLM_LORA_RESOLVER_CACHE_DIR"] = str(adapters)
     # In place of those that a pod has: what is compared to transformers is not to hang on how bf16 was rounded.
-    instead = ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--shutdown-timeout", "20"]
+    instead = ["--port", str(port), "--dtype", "float32"]
     log = adapters.parent / "vllm.log"
     with log.open("wb") as out:
         process = subprocess.Popen([EXECUTABLE, *command, *instead], env=environment, stdout=out, stderr=out)
@@ -86,7 +86,7 @@ def server(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-    end = time.monotonic() + 1200
+    end = time.monotonic() + 3000
     while time.monotonic() < end:
         assert process.poll() is None, log.read_text()[-3000:]
         try:
