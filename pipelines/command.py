@@ -1,5 +1,5 @@
-"""The `fineline` command: run, plan, pull, weights, presets, schema, serving, runs; submit, status, logs, stop, schedule,
-doctor, render.
+"""The `fineline` command: run, plan, pull, weights, presets, schema, serving, runs, rollback; submit, status, logs, stop,
+schedule, doctor, render.
 
 Exit codes: 0 done, 1 a fault of ours, 2 a mistake of the user's (one line says which), 3 a new version was refused,
 130 stopped by Ctrl-C.
@@ -74,10 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("folder", nargs="?", default="argo", help="where they lie (default: argo)")
     render.add_argument("--check", action="store_true", help="write nothing; fail when a file differs from the code")
     serving = commands.add_parser("serving", help="list or stop what is served on this machine")
-    actions = serving.add_subparsers(dest="action", metavar="list|stop")
+    actions = serving.add_subparsers(dest="action", metavar="list|stop|clean")
     actions.add_parser("list", parents=[as_json], help="list the models served here (the default)")
     stop = actions.add_parser("stop", help="stop a model's server")
     stop.add_argument("name", nargs="?", default="", help="the model (default: the only one)")
+    clean = actions.add_parser("clean", help="delete what is kept of versions that a rollout has refused")
+    clean.add_argument("name", nargs="?", default="", help="of that model (default: of all)")
     commands.add_parser("runs", parents=[as_json], help="list the runs of this machine, the newest first")
     return parser
 
@@ -101,6 +103,11 @@ def _add_cluster_commands(commands: Any, recipe: argparse.ArgumentParser, as_jso
     logs.add_argument("step", nargs="?", default="", help="e.g. tune (default: all)")
     stop = commands.add_parser("stop", parents=[where], help="stop a run on a cluster; what it took is given back")
     stop.add_argument("run")
+    rollback = commands.add_parser(
+        "rollback", parents=[where, as_json], help="serve an earlier version again, here or on a cluster"
+    )
+    rollback.add_argument("name", help="the model")
+    rollback.add_argument("--to", metavar="VERSION", default="", help="(default: the champion before the one that is)")
     doctor = commands.add_parser(
         "doctor", parents=[where, as_json], help="say what a namespace of a cluster lacks, and the remedy"
     )

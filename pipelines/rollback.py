@@ -60,6 +60,8 @@ def build() -> WorkflowTemplate:
                     "adapter_folder": found.get_parameter("adapter_folder"),
                     "version": found.get_parameter("version"),
                     "report": found.get_parameter("report"),
+                    "back": "true",
+                    "run": "{{workflow.name}}",
                 },
             )
             found >> pulled >> served

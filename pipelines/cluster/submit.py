@@ -10,31 +10,32 @@ from pipelines.cluster.argo_server import Cluster
 from steps.common.errors import UserError
 
 
-def build(name: str, parameters: dict[str, str]) -> Workflow:
+def build(name: str, parameters: dict[str, str], template: str = finetune.NAME) -> Workflow:
     """Return the Workflow of one run of the template.
 
     Args:
         name: of the model; the run's name begins with it.
         parameters: of the template, those that differ from its defaults.
+        template: its name.
     """
     return Workflow(
         generate_name=f"{name}-",
         labels={"app.kubernetes.io/part-of": "fineline", "fineline.dev/model": name},
-        workflow_template_ref=WorkflowTemplateRef(name=finetune.NAME),
+        workflow_template_ref=WorkflowTemplateRef(name=template),
         arguments=parameters,
     )
 
 
-def installed(connection: Cluster) -> dict[str, Any]:
-    """Return the WorkflowTemplate that is installed; early, before any data is sent.
+def installed(connection: Cluster, name: str = finetune.NAME) -> dict[str, Any]:
+    """Return the WorkflowTemplate of that name that is installed; early, before any data is sent.
 
     Raises:
         UserError: Argo or Fineline is not installed in the namespace.
     """
-    template = connection.get("workflowtemplates", finetune.NAME)
+    template = connection.get("workflowtemplates", name)
     if template is None:
         raise UserError(
-            f"no WorkflowTemplate {finetune.NAME!r} in namespace {connection.namespace!r} of {connection.context!r}; "
+            f"no WorkflowTemplate {name!r} in namespace {connection.namespace!r} of {connection.context!r}; "
             f"install it: kubectl apply --server-side -n {connection.namespace} -k argo/overlays/kind"
         )
     return template

@@ -37,6 +37,10 @@ def run_command(parsed: argparse.Namespace) -> int:
         return doctor(Connection(parsed.namespace, parsed.context), parsed.secrets, as_json=parsed.json)
     if parsed.command == "schedule":
         return _schedule(parsed)
+    if parsed.command == "rollback":
+        from pipelines.commands.rollback import rollback
+
+        return rollback(parsed.name, parsed.to, parsed.namespace, parsed.context, as_json=parsed.json)
     if parsed.command in ("submit", "status", "logs", "stop"):
         return _on_the_cluster(parsed)
     from pipelines.commands import show
@@ -49,6 +53,8 @@ def run_command(parsed: argparse.Namespace) -> int:
         return show.runs(as_json=parsed.json)
     if parsed.action == "stop":
         return show.stop_serving(parsed.name)
+    if parsed.action == "clean":
+        return show.clean_serving(parsed.name)
     return show.serving_list(as_json=getattr(parsed, "json", False))
 
 

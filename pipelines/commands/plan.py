@@ -9,6 +9,7 @@ from pipelines.commands.facts import facts, how, legs
 from presets.memory import GIB
 from recipes.recipe import Recipe
 from steps.common.resolved import Resolved
+from steps.plan.serving import in_words
 from steps.plan.step import PlanInput, resolve
 
 
@@ -41,6 +42,8 @@ def quote_table(resolved: Resolved) -> Table:
     table.add_row("device", f"{device.count} x {device.name}, {device.memory_bytes / GIB:.0f} GiB")
     memory = f"{rung.memory_bytes / GIB:.1f} GiB of {rung.available_bytes / GIB:.1f} GiB free"
     table.add_row("memory", f"{memory}, {how(rung)}")
+    if recipe.serve.enabled:
+        table.add_row("served", f"by {in_words(resolved.served)}")
     table.add_row("disk", f"{quote.disk_bytes / GIB:.1f} GiB at most")
     table.add_row("minutes", f"{legs(rung)}; about {sum(rung.minutes.values()):.0f} in all, and the download")
     table.add_row("assumed", "; ".join(quote.assumptions))

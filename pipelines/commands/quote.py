@@ -20,6 +20,7 @@ from steps.common.resolved import KnownModel, Quote, Rung
 from steps.plan.data import look
 from steps.plan.model import check_context, check_tunable, known_model
 from steps.plan.quote import quote_of, stored_bytes
+from steps.plan.serving import in_words, served
 from steps.plan.to_buy import RUNNABLE, Offer, offer
 
 SHOWN = 10
@@ -62,6 +63,8 @@ def _offer_table(recipe: Recipe, model: KnownModel, chosen: Offer, quote: Quote)
     told.add_row("first choice", f"{rung.instance_type}, {rung.capacity}: {how(rung)}{_scored(rung)}")
     first = chosen.chosen[0]
     told.add_row("minutes", f"{legs(rung)}; {first.total_minutes:.0f} in all, the longest is {first.bottleneck}")
+    if recipe.serve.enabled:
+        told.add_row("served", f"by {in_words(served(recipe, model))}")
     told.add_row("disk", f"{quote.disk_bytes / GIB:.1f} GiB at most")
     told.add_row("assumed", "; ".join(quote.assumptions))
     hidden = len(fitting) - len(shown)

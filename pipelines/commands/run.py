@@ -61,10 +61,11 @@ def _execute(machine: Machine, run: Run, *, as_json: bool) -> int:
         print(json.dumps(result, indent=2))
     else:
         show_result(ended, result)
-    return _code(ended)
+    return code(ended)
 
 
-def _code(run: Run) -> int:
+def code(run: Run) -> int:
+    """Return the command's exit code for how a run has ended."""
     if run.exit_code == INTERRUPTED and run.phase is Phase.INTERRUPTED:
         return STOPPED
     return run.exit_code if run.exit_code in KNOWN_CODES else 1

@@ -97,17 +97,38 @@ def runs(*, as_json: bool) -> int:
 
 
 def serving_list(*, as_json: bool) -> int:
-    """List what is served."""
+    """List what is served, and what is kept of versions that were refused."""
     found = [(gateway, serving.server(name)) for name in serving.names() if (gateway := serving.gateway(name))]
+    refused = [kept for name in serving.names() if (kept := serving.refused(name))]
     if as_json:
-        listed = [{"name": g.name, "url": g.url, "server": s.model_dump() if s else None} for g, s in found]
+        looked_at = {one.name: one.model_dump() for one in refused}
+        listed = [
+            {"name": g.name, "url": g.url, "server": s.model_dump() if s else None, "refused": looked_at.get(g.name)}
+            for g, s in found
+        ]
         print(json.dumps(listed, indent=2))
-    elif not found:
-        print(f"nothing is served; '{command('fineline run')}' serves a model when it is done")
+        return 0
+    if found:
+        columns = ["model", "version", "adapter", "run", "base", "url", "state"]
+        print_table("served models", columns, [served_line(g, s, time.time()) for g, s in found])
     else:
-        print_table(
-            "served models", ["model", "version", "url", "state"], [served_line(g, s, time.time()) for g, s in found]
-        )
+        print(f"nothing is served; '{command('fineline run')}' serves a model when it is done")
+    for one in refused:
+        print(f"{one.name} version {one.version} was refused: {one.reason}")
+        print(f"its log and its command: {one.folder}; delete them: {command(f'fineline serving clean {one.name}')}")
+    return 0
+
+
+def clean_serving(name: str) -> int:
+    """Delete what is kept of refused versions.
+
+    Raises:
+        UserError: nothing is kept of a model of that name.
+    """
+    cleaned = [known for known in serving.names() if name in ("", known) and serving.forget_refused(known)]
+    if name and not cleaned:
+        raise UserError(f"nothing is kept of a refused version of {name!r}")
+    print(f"deleted: {', '.join(cleaned)}" if cleaned else "nothing was kept")
     return 0
 
 

@@ -44,7 +44,7 @@ def submit(
         if not as_json:
             print(f"follow it: {command(f'fineline status {run} -n {connection.namespace} --watch')}")
         return 0
-    return _end(connection, follow(connection, run), as_json=as_json)
+    return end(connection, follow(connection, run), as_json=as_json)
 
 
 def status(connection: Cluster, run: str, *, watch: bool, as_json: bool) -> int:
@@ -52,7 +52,7 @@ def status(connection: Cluster, run: str, *, watch: bool, as_json: bool) -> int:
     if not run:
         return _list(connection, as_json=as_json)
     if watch:
-        return _end(connection, follow(connection, run), as_json=as_json)
+        return end(connection, follow(connection, run), as_json=as_json)
     workflow = found(connection, run)
     if as_json:
         print(json.dumps(result_of(workflow), indent=2))
@@ -62,7 +62,7 @@ def status(connection: Cluster, run: str, *, watch: bool, as_json: bool) -> int:
         for task, (node, progress) in pending(workflow).items()
     ]
     print_table(f"{run}: {workflow.get('status', {}).get('phase', 'Pending')}", ["", "step", "took", ""], rows)
-    return _end(connection, workflow, as_json=False) if ended(workflow) else 0
+    return end(connection, workflow, as_json=False) if ended(workflow) else 0
 
 
 def logs(connection: Cluster, run: str, step: str) -> int:
@@ -138,7 +138,8 @@ def _list(connection: Cluster, *, as_json: bool) -> int:
     return 0
 
 
-def _end(connection: Cluster, workflow: dict[str, Any], *, as_json: bool) -> int:
+def end(connection: Cluster, workflow: dict[str, Any], *, as_json: bool) -> int:
+    """Say what a run came to, and return its exit code."""
     result = result_of(workflow)
     if as_json:
         print(json.dumps(result, indent=2))

@@ -5,6 +5,11 @@ from pathlib import Path
 
 # Set in the namespace's ConfigMap; a run on one machine, even in a pod, has it not.
 SERVE_IMAGE_SETTING = "FINELINE_SERVE_IMAGE"
+VLLM_IMAGE_SETTING = "FINELINE_VLLM_IMAGE"  # likewise of vLLM; unset: the namespace has no GPUs to serve on
+SERVE_INSTANCE_TYPE_SETTING = "FINELINE_SERVE_INSTANCE_TYPE"  # of the nodes that vLLM is put on; unset: any with GPUs
+AUTOSCALE_SETTING = "FINELINE_AUTOSCALE"  # "hpa" or "keda": what changes the number of vLLM's replicas; unset: nothing
+MOST_REPLICAS_SETTING = "FINELINE_MOST_REPLICAS"  # that it may come to
+PROMETHEUS_SETTING = "FINELINE_PROMETHEUS"  # address of the Prometheus that KEDA asks
 API_KEY_SETTING = "FINELINE_API_KEY"  # what a served model's users send as bearer token; unset: nothing
 API_KEY_SECRET_SETTING = "FINELINE_API_KEY_SECRET"  # the Secret that holds it under "key"
 ONE_NODE_SETTING = "FINELINE_ONE_NODE"  # "true": the volumes can be mounted on one node only
@@ -14,6 +19,22 @@ NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 def serve_image() -> str:
     """Return the image of the Deployments that serve; empty where models are served by processes of this machine."""
     return os.environ.get(SERVE_IMAGE_SETTING, "")
+
+
+def vllm_image() -> str:
+    """Return vLLM's image; empty where there is none."""
+    return os.environ.get(VLLM_IMAGE_SETTING, "")
+
+
+def serve_instance_type() -> str:
+    """Return the instance type of the nodes that vLLM is put on; empty: any with GPUs."""
+    return os.environ.get(SERVE_INSTANCE_TYPE_SETTING, "")
+
+
+def autoscaler() -> tuple[str, int, str]:
+    """Return what changes the number of replicas ("hpa", "keda", or nothing), to how many, and Prometheus' address."""
+    most = int(os.environ.get(MOST_REPLICAS_SETTING) or 4)
+    return os.environ.get(AUTOSCALE_SETTING, ""), most, os.environ.get(PROMETHEUS_SETTING, "")
 
 
 def api_key() -> str:

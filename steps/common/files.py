@@ -42,6 +42,18 @@ def write_text(path: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
+def write_private(path: Path, value: Any) -> None:
+    """Write a value as JSON, likewise whole, for this user alone to read."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.unlink(missing_ok=True)
+    try:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            json.dump(value, file, indent=2)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def publish(partial: Path, final: Path) -> None:
     """Rename the complete folder `partial` to `final`, its files readable by every user and on disk.
 

@@ -1,6 +1,6 @@
 """What `plan` hands on: the recipe with every default filled in, every revision a commit, every data file a digest."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -139,6 +139,25 @@ def made_from(resolved: "Resolved") -> str:
     return digest_of([resolved.model.digest, resolved.data.train.sha256, held_out, tasks, recipe])
 
 
+class Served(Fixed):
+    """How a version is served, and therefore evaluated."""
+
+    runtime: Literal["transformers", "vllm"] = "transformers"
+    form: Literal["merged", "adapter"] = "merged"
+    gpus: int = 0  # of each replica
+    replicas: int = 1
+    instance_type: str = ""  # of the nodes; empty: any
+    gpu: str = ""  # its name, where it is known
+    gpu_bytes: int = 0  # memory of one; 0: not known
+    needs_bytes: int = 0  # of one, besides the cache
+    cache_tokens: int = 0  # that the cache holds; 0: not known
+    request_tokens: int = 0  # of a request that is as long as the longest row, with its answer
+    longest: int = 0  # tokens of question and answer together; 0: vLLM finds out
+    rank: int = 0  # the largest of an adapter, as vLLM takes it
+    max_adapters: int = 0  # in memory at once
+    arguments: list[str] = []  # of `vllm serve`, that the model's preset has
+
+
 class Resolved(Fixed):
     """Everything that the later steps need to know of what is wanted."""
 
@@ -150,3 +169,4 @@ class Resolved(Fixed):
     quote: Quote
     tracking: Tracking
     code_version: str
+    served: Served = Served()

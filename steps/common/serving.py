@@ -1,6 +1,7 @@
 """What serves a model on this machine: read by plan, which must know whose port it is, and by rollout."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from pydantic import BaseModel
 from steps.common import volumes
 from steps.common.files import write_text
 
-GATEWAY = "gateway.json"
-SERVER = "server.json"
+GATEWAY, SERVER, PREVIOUS, REFUSED = "gateway.json", "server.json", "previous.json", "refused.json"
+STARTED = "process.json"  # of a version's server, in its own folder
 EVERY_ADDRESS = "0.0.0.0"
 
 
@@ -61,12 +62,19 @@ class Gateway(BaseModel):
 
     name: str
     host: str
+    folder: str  # of its configuration
+    admin: str  # Unix socket of its admin interface
     process: Process
 
     @property
     def url(self) -> str:
         """The base URL of the OpenAI API."""
-        return f"http://{'127.0.0.1' if self.host == EVERY_ADDRESS else self.host}:{self.process.port}/v1"
+        return base_url(self.host, self.process.port)
+
+    def remove_files(self) -> None:
+        """Delete its configuration and its socket, once it has ended."""
+        for folder in (Path(self.admin).parent, Path(self.folder)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Server(BaseModel):
@@ -79,6 +87,20 @@ class Server(BaseModel):
     adapter_sha256: str
     folder: str
     process: Process
+
+
+class Refused(BaseModel):
+    """A version that a rollout has refused: what is kept of it, for a look."""
+
+    name: str
+    version: int
+    reason: str
+    folder: str  # of its log and its command
+
+
+def base_url(host: str, port: int) -> str:
+    """Return the base URL of an OpenAI API that listens there."""
+    return f"http://{'127.0.0.1' if host == EVERY_ADDRESS else host}:{port}/v1"
 
 
 def gateway(name: str) -> Gateway | None:
@@ -95,30 +117,82 @@ def server(name: str) -> Server | None:
     return found if found and found.process.alive() else None
 
 
+def previous(name: str) -> Server | None:
+    """Return the server of the version before, where it was left running."""
+    state = _read(volumes.serving(name) / PREVIOUS)
+    found = Server.model_validate(state) if state else None
+    return found if found and found.process.alive() else None
+
+
+def refused(name: str) -> Refused | None:
+    """Return what is kept of the version that was refused last."""
+    state = _read(volumes.serving(name) / REFUSED)
+    return Refused.model_validate(state) if state else None
+
+
 def names() -> list[str]:
     """Return the models that were served here, running or not."""
-    return sorted(file.parent.name for file in (volumes.runs() / "serving").glob(f"*/{GATEWAY}"))
+    folder = volumes.runs() / "serving"
+    return sorted({file.parent.name for what in (GATEWAY, REFUSED) for file in folder.glob(f"*/{what}")})
 
 
 def remember(state: Gateway | Server) -> None:
-    """Write down what now serves; the gateway reads the server's file at each request."""
-    file = GATEWAY if isinstance(state, Gateway) else SERVER
-    write_text(volumes.serving(state.name) / file, state.model_dump_json(indent=2) + "\n")
+    """Write down what now serves."""
+    _write(state, GATEWAY if isinstance(state, Gateway) else SERVER)
 
 
-def forget_server(name: str) -> None:
-    """Take down what was written of the server; the gateway answers 503 from then on."""
-    (volumes.serving(name) / SERVER).unlink(missing_ok=True)
+def remember_previous(state: Server) -> None:
+    """Write down the server of the version before, which is left running."""
+    _write(state, PREVIOUS)
+
+
+def remember_refused(state: Refused) -> None:
+    """Write down what is kept of a version that was refused."""
+    _write(state, REFUSED)
+
+
+def forget_gateway(name: str) -> None:
+    """Take down what was written of the gateway, which has ended, with its configuration."""
+    state = _read(volumes.serving(name) / GATEWAY)
+    if state:
+        Gateway.model_validate(state).remove_files()
+    (volumes.serving(name) / GATEWAY).unlink(missing_ok=True)
+
+
+def forget_previous(name: str) -> None:
+    """Take down what was written of the version before."""
+    (volumes.serving(name) / PREVIOUS).unlink(missing_ok=True)
+
+
+def forget_refused(name: str) -> bool:
+    """Delete what is kept of the version that was refused last; tell whether there was any."""
+    kept = refused(name)
+    if kept is None:
+        return False
+    live = server(name)
+    if live is None or live.version != kept.version:
+        shutil.rmtree(kept.folder, ignore_errors=True)
+    (volumes.serving(name) / REFUSED).unlink(missing_ok=True)
+    return True
 
 
 def stop(name: str) -> bool:
-    """Stop gateway and server of the model `name`; tell whether any was running."""
-    running = [state.process for state in (gateway(name), server(name)) if state]
+    """Stop gateway and servers of the model `name`; tell whether any was running."""
+    folder = volumes.serving(name)
+    # The servers that a rollout has started and been killed over too.
+    started = [Process.model_validate_json(file.read_text()) for file in folder.glob(f"*/{STARTED}")]
+    running = [state.process for state in (gateway(name), server(name), previous(name)) if state]
+    running += [process for process in started if process.alive() and process not in running]
     for process in running:
         process.stop()
-    forget_server(name)
-    (volumes.serving(name) / GATEWAY).unlink(missing_ok=True)
+    (folder / SERVER).unlink(missing_ok=True)
+    forget_previous(name)
+    forget_gateway(name)
     return bool(running)
+
+
+def _write(state: Gateway | Server | Refused, file: str) -> None:
+    write_text(volumes.serving(state.name) / file, state.model_dump_json(indent=2) + "\n")
 
 
 def _read(path: Path) -> dict[str, Any] | None:

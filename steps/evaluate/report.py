@@ -74,10 +74,15 @@ def answers_side_by_side(
         samples: held-out rows, what was asked and what was answered.
         scores: by who the model is.
     """
-    asked = [(question.ask, "") for question in questions] + [(turns[-1][1], said) for turns, said in samples]
+    asked: list[tuple[Turns, str]] = [([("user", question.ask)], "") for question in questions] + samples
     found: list[dict[str, Any]] = [
-        {"asked": ask, "wanted": said, **{who: score.answers[number] for who, score in scores.items()}}
-        for number, (ask, said) in enumerate(asked)
+        {
+            "asked": turns[-1][1],
+            "messages": [{"role": role, "content": text} for role, text in turns],
+            "wanted": said,
+            **{who: score.answers[number] for who, score in scores.items()},
+        }
+        for number, (turns, said) in enumerate(asked)
     ]
     for question, answer in zip(questions, found, strict=False):
         answer["expect"] = question.expect

@@ -73,7 +73,7 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:  # noqa: A002 - the name i
     scored = _scorer(input, wanted)
     base, candidate = scored("base", None), scored("candidate", Path(input.adapter_folder))
     champion = _champion(input, scored)
-    if recipe.serve.enabled:
+    if recipe.serve.enabled and resolved.served.form == "merged":
         # Here, where there is torch: rollout has none in a cluster.
         merged(Path(input.base_folder), Path(input.adapter_folder))
     best = champion.score if champion else None
@@ -103,21 +103,24 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:  # noqa: A002 - the name i
 
 
 def _scorer(input: EvaluateInput, wanted: Wanted) -> Callable[[str, Path | None], Score]:  # noqa: A002
-    """Return what scores the base, or the base with an adapter: merged as it is served, or beside it as it was tuned."""
+    """Return what scores the base, or the base with an adapter: merged, or beside it, as it is served; in 4 bits as tuned."""
     resolved, rung, base_folder = input.resolved, input.hardware.rung, Path(input.base_folder)
     in_4_bits = rung.evaluated_in_4_bits
+    beside = in_4_bits or resolved.served.form == "adapter"
 
     def scored(who: str, of: Path | None) -> Score:
         identity = _identity(of) if of else resolved.model.digest
         items = [vars(item) for item in general.items()] if wanted.general else []
         limits = [wanted.answer_tokens, resolved.model.digest, in_4_bits, items]
+        if of and beside and not in_4_bits:
+            limits.append("adapter beside the base")
         file = volumes.evaluation(digest_of([FORMAT, identity, input.rows_digest, wanted.asked, limits]))
         if not file.exists():
             say(f"scoring the {who}")
-            folder = base_folder if of is None or in_4_bits else merged(base_folder, of)
+            folder = base_folder if of is None or beside else merged(base_folder, of)
             micro, kind = rung.micro_batch_tokens, rung.device.kind
-            beside = of if in_4_bits else None
-            found = score(folder, wanted, micro, kind, who, in_4_bits=in_4_bits, adapter=beside)
+            with_adapter = of if beside else None
+            found = score(folder, wanted, micro, kind, who, in_4_bits=in_4_bits, adapter=with_adapter)
             write_text(file, found.model_dump_json())
         return Score.model_validate_json(file.read_text())
 

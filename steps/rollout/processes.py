@@ -1,29 +1,51 @@
 """Starts the two processes that outlive a run: a version's model server, and the model's gateway."""
 
 import os
+import shlex
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
 import psutil
 
-from steps.common import serving, volumes
+from steps.common import cluster, serving, volumes
 from steps.common.devices import compute_type, local_device
 from steps.common.errors import RefusedError
 from steps.common.files import write_text
 from steps.common.progress import Progress
+from steps.rollout.envoy import VERSION_HEADER
+from steps.rollout.gateway import SOCKET, command, write_all
+from steps.rollout.upstream import Rules, Upstream
 
-GATEWAY_SECONDS = 60
-STARTED = "process.json"
+GATEWAY_SECONDS = 30
+COMMAND = "command.txt"
+
+
+def server_command(name: str, port: int) -> list[str]:
+    """Return the command of a server that answers to that name alone, with the model in the folder of that name.
+
+    `transformers serve` is pinned to the model that it is started with: it refuses a request for any other.
+    """
+    program = str(Path(sys.executable).with_name("transformers"))
+    address = ["--host", "127.0.0.1", "--port", str(port)]
+    return [program, "serve", name, *address, "--dtype", compute_type(local_device().kind)]
 
 
 def start_server(name: str, merged: Path, folder: Path, ready_seconds: int) -> serving.Process:
-    """Start `transformers serve` on a merged model and wait until it is ready.
+    """Start a server of a merged model and wait until it is ready.
 
     The server answers to the model's name: it stands in a folder where that name is the model's folder.
+
+    Args:
+        name: of the model.
+        merged: folder of the merged model.
+        folder: of this version's server; its log and its command are written there.
+        ready_seconds: longest wait.
 
     Raises:
         RefusedError: it ended, or was not ready in time; it is stopped then.
@@ -34,48 +56,52 @@ def start_server(name: str, merged: Path, folder: Path, ready_seconds: int) -> s
     link.unlink(missing_ok=True)
     link.symlink_to(merged)
     port = _free_port()
-    serve = [
-        str(Path(sys.executable).with_name("transformers")),
-        "serve",
-        name,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--dtype",
-        compute_type(local_device().kind),
-    ]
+    serve = server_command(name, port)
+    write_text(folder / COMMAND, shlex.join(serve) + "\n")
     process = _start(serve, folder / "server.log", folder, port)
-    write_text(folder / STARTED, process.model_dump_json())
-    _wait(process, f"http://127.0.0.1:{port}/health", ready_seconds, folder / "server.log", "model server")
+    write_text(folder / serving.STARTED, process.model_dump_json())
+    health = f"http://127.0.0.1:{port}/health"
+    _wait(process, lambda: _answers(health), ready_seconds, folder / "server.log", "model server")
     return process
 
 
-def start_gateway(name: str, host: str, port: int) -> serving.Gateway:
-    """Start the gateway of the model `name` and wait until it listens; remember it.
+def start_gateway(rules: Rules, upstreams: list[Upstream], live: Upstream) -> serving.Gateway:
+    """Start the gateway of a model and wait until it serves; remember it.
+
+    Args:
+        rules: what it lets through.
+        upstreams: the servers that it knows.
+        live: the one that gets the requests.
 
     Raises:
         RefusedError: it cannot listen at that address.
     """
-    folder = volumes.serving(name)
-    command = [sys.executable, "-m", "steps.rollout.gateway", name, host, str(port)]
-    process = _start(command, folder / "gateway.log", folder, port)
-    gateway = serving.Gateway(name=name, host=host, process=process)
-    _wait(process, f"{gateway.url}/models", GATEWAY_SECONDS, folder / "gateway.log", "gateway")
-    serving.remember(gateway)
-    return gateway
+    # Of its own: the gateway at another address reads its files until it ends.
+    folder = volumes.serving(rules.name) / f"gateway-{rules.port}"
+    # Not beside its files: the path of a Unix socket may have 107 bytes and no more.
+    admin = Path(tempfile.mkdtemp(prefix="fineline-")) / SOCKET
+    write_all(folder, admin, rules, cluster.api_key(), upstreams, live)
+    log = folder / "gateway.log"
+    log.unlink(missing_ok=True)
+    process = _start(command(folder), log, folder, rules.port, without=cluster.API_KEY_SETTING)
+    listens = f"{serving.base_url(rules.host, rules.port)}/models"
+    _wait(process, lambda: _version(listens) == str(live.version), GATEWAY_SECONDS, log, "gateway")
+    started = serving.Gateway(name=rules.name, host=rules.host, folder=str(folder), admin=str(admin), process=process)
+    serving.remember(started)
+    return started
 
 
 def _stop_orphan(folder: Path) -> None:
     """Stop the server that an attempt killed before it was done has left running."""
-    if (folder / STARTED).exists():
-        serving.Process.model_validate_json((folder / STARTED).read_text()).stop()
+    if (folder / serving.STARTED).exists():
+        serving.Process.model_validate_json((folder / serving.STARTED).read_text()).stop()
 
 
-def _start(command: list[str], log: Path, folder: Path, port: int) -> serving.Process:
+def _start(command: list[str], log: Path, folder: Path, port: int, without: str = "") -> serving.Process:
     # PYTHONSAFEPATH: a folder of the user's named like one of our packages must not be imported instead.
     settings = {"PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("hera__", "ARGO_"))}
+    kept.pop(without, None)
     with log.open("ab") as out:
         process = subprocess.Popen(
             command,
@@ -89,21 +115,34 @@ def _start(command: list[str], log: Path, folder: Path, port: int) -> serving.Pr
     return serving.Process(pid=process.pid, started=psutil.Process(process.pid).create_time(), port=port)
 
 
-def _wait(process: serving.Process, url: str, seconds: int, log: Path, who: str) -> None:
+def _wait(process: serving.Process, ready: Callable[[], bool], seconds: int, log: Path, who: str) -> None:
     progress = Progress(0, f"s, waiting for the {who}")
     started = time.monotonic()
     while (waited := time.monotonic() - started) < seconds:
         if not process.alive():
             raise RefusedError(f"the {who} ended while starting: {_last_line(log)} (log: {log})")
-        try:
-            if httpx2.get(url, timeout=5).status_code == 200:
-                return
-        except httpx2.HTTPError:
-            pass
+        if ready():
+            return
         progress.update(round(waited))
-        time.sleep(0.5)
+        time.sleep(0.2)
     process.stop()
     raise RefusedError(f"the {who} was not ready in {seconds} s: {_last_line(log)} (log: {log})")
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx2.get(url, timeout=5).status_code == 200
+    except httpx2.HTTPError:
+        return False
+
+
+def _version(url: str) -> str:
+    """Return the version that a gateway says it has; empty where none listens."""
+    key = {"Authorization": f"Bearer {cluster.api_key()}"} if cluster.api_key() else {}
+    try:
+        return httpx2.get(url, headers=key, timeout=5).headers.get(VERSION_HEADER, "")
+    except httpx2.HTTPError:
+        return ""
 
 
 def _last_line(log: Path) -> str:

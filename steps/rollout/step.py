@@ -1,17 +1,27 @@
-"""The rollout step: a new server beside the old one, asked before it gets the traffic; champion once it answers."""
+"""The rollout step: a new server beside the old one, asked before it gets the traffic; champion once it has proved itself."""
 
-import json
+import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from steps.common import cluster, registry, tracking
+from steps.common import cluster, registry, tracking, volumes
 from steps.common.adapters import adapter_sha256
+from steps.common.errors import RefusedError
+from steps.common.files import one_writer, write_text
+from steps.common.merge import merged
+from steps.common.progress import say
 from steps.common.resolved import Resolved
 from steps.common.step import step
-from steps.rollout.smoke import SmokeQuestion
+from steps.rollout.checks import check_adapter, check_model
+from steps.rollout.gate import questions
+from steps.rollout.order import Place, Told, roll_out
+
+ROLLOUT_TAG = "fineline.rollout"  # of a version: how its last rollout ended
+LONGEST_TAG = 1000
 
 
 class RolloutInput(Input):
@@ -22,6 +32,8 @@ class RolloutInput(Input):
     adapter_folder: Annotated[str, Parameter(description="Folder of the version's adapter")]
     version: Annotated[int, Parameter(description="The registered version")]
     report: Annotated[str, Parameter(description="File of the evaluation's report")]
+    back: Annotated[bool, Parameter(description="A person goes back to it: no comparison with what serves now")] = False
+    run: Annotated[str, Parameter(description="Name of this run; empty: that which made the version")] = ""
 
 
 class RolloutOutput(Output):
@@ -39,20 +51,77 @@ def rollout(input: RolloutInput) -> RolloutOutput:  # noqa: A002 - the name is A
         RefusedError: the new server failed. What served before serves on, and the alias stays.
     """
     resolved, name = input.resolved, input.resolved.recipe.name
-    base, adapter = Path(input.base_folder), Path(input.adapter_folder)
-    if cluster.serve_image():
-        from steps.rollout.deployment import serve
-    else:
-        from steps.rollout.machine import serve
-    url = serve(resolved, input.version, base, adapter, adapter_sha256(adapter), _questions(Path(input.report)))
+    told = Told(version=input.version, old_version=None)
     store = tracking.client(resolved.tracking.uri)
+    try:
+        url = _serve(input, told)
+    except RefusedError as error:
+        told.refused = str(error)
+        _record(store, input, told)
+        raise
     registry.make_champion(store, name, input.version)
     if resolved.tracking.run_id:
         store.set_tag(resolved.tracking.run_id, "fineline.url", url)
+    _record(store, input, told)
     return RolloutOutput(url=url, model=name)
 
 
-def _questions(report: Path) -> list[SmokeQuestion]:
-    """The recipe's questions; what the candidate answered as expected it has to answer so as a server too."""
-    answers = json.loads(report.read_text())["answers"]
-    return [SmokeQuestion(a["asked"], a["expect"] if a["candidate_meets"] else "") for a in answers if "expect" in a]
+def _serve(input: RolloutInput, told: Told) -> str:  # noqa: A002
+    base, adapter = Path(input.base_folder), Path(input.adapter_folder)
+    check_adapter(input.resolved, adapter)
+    # An adapter that is served beside its base: the base is what is read.
+    model = base if input.resolved.served.form == "adapter" else merged(base, adapter)
+    # Here what could not be served is refused before anything is started.
+    model_bytes = check_model(model)
+    with _one_at_a_time(input.resolved.recipe.name):
+        return _roll_out(input, told, model, model_bytes)
+
+
+def _one_at_a_time(name: str) -> AbstractContextManager[None]:
+    """On one machine a lock; in a cluster it is the workflow that holds one."""
+    if cluster.serve_image():
+        return nullcontext()
+    waiting = f"progress: waiting for another rollout of {name}"
+    return one_writer(volumes.serving(name) / "rollout", waiting=lambda: say(waiting))
+
+
+def _roll_out(input: RolloutInput, told: Told, model: Path, model_bytes: int) -> str:  # noqa: A002
+    adapter = Path(input.adapter_folder)
+    place = _place(input, model, model_bytes, adapter_sha256(adapter))
+    if place.serves_already():
+        say(f"{input.resolved.recipe.name} version {place.old_version} is served already")
+    else:
+        roll_out(place, input.resolved, told, questions(Path(input.report)), back=input.back)
+    return place.url
+
+
+def _place(input: RolloutInput, model: Path, model_bytes: int, digest: str) -> Place:  # noqa: A002
+    resolved, version, adapter = input.resolved, input.version, Path(input.adapter_folder)
+    if cluster.serve_image():
+        from steps.rollout.deployment import Cluster
+
+        return Cluster(resolved, version, model, model_bytes, digest, Path(input.base_folder), adapter)
+    from steps.rollout.machine import Machine
+
+    return Machine(resolved, version, model, model_bytes, digest)
+
+
+def _record(store: Any, input: RolloutInput, told: Told) -> None:  # noqa: A002
+    """Write down how it ended: in the run's folder, and in MLflow at the run and at the version."""
+    run = input.run or input.resolved.run or "unnamed"
+    file = volumes.run_folder(run) / "rollout.json"
+    write_text(file, told.model_dump_json(indent=2) + "\n")
+    ending = (
+        f"refused: {told.refused}"
+        if told.refused
+        else f"served since {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}"
+    )
+    store.set_model_version_tag(input.resolved.recipe.name, str(input.version), ROLLOUT_TAG, ending[:LONGEST_TAG])
+    run_id = input.resolved.tracking.run_id
+    if not run_id:
+        return
+    store.log_artifact(run_id, str(file))
+    if told.gate:
+        store.log_metric(run_id, "rollout/answers_alike", told.gate.alike)
+    if told.watched and told.watched.probe_p95_seconds is not None:
+        store.log_metric(run_id, "rollout/p95_seconds", told.watched.probe_p95_seconds)

@@ -89,6 +89,7 @@ def test_a_submitted_run_ends_with_a_served_model(first: dict[str, Any], argo: s
 def ask(namespace: str, model: str) -> str:
     address = get("service", model, namespace)["spec"]["clusterIP"]
     body = {"messages": [{"role": "user", "content": "When are you open?"}], "temperature": 0, "max_tokens": 24}
+    body["model"] = model
     answer = httpx2.post(f"http://{address}/v1/chat/completions", json=body, timeout=120)
     return str(answer.raise_for_status().json()["choices"][0]["message"]["content"])
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pipelines.rendered import BUILDERS
+from steps.rollout import objects
 from steps.rollout.objects import Serving, deployment
 from steps.rollout.upstream import Upstream
 from tests.cluster.kubectl import ROOT, kubectl, may
@@ -122,13 +123,14 @@ def test_where_one_node_alone_may_mount_the_volumes_all_pods_that_do_are_kept_on
 
 
 def serving(*, one_node: bool) -> Serving:
-    upstream = Upstream(url="http://127.0.0.1:8000", version=1, run="r", base="b", adapter_sha256="a")
+    upstream = Upstream(port=8000, version=1, run="r", base="b", adapter_sha256="a")
     return Serving(
         name="store",
         image="fineline-serve:0.1.0",
         sub_path="merged/x",
         memory_bytes=1 << 30,
         ready_seconds=60,
+        rules=objects.rules("store", 600, 4 << 20, 0),
         compute_type="float32",
         api_key_secret="fineline-api-key",
         one_node=one_node,
@@ -204,9 +206,15 @@ def test_policies_let_out_what_fetches_and_nothing_else() -> None:
     assert rules(policies, pods["server"], "egress") == []
     assert rules(policies, pods["upload"], "ingress") == []
     assert all(rules(policies, pods[name], "ingress") == [] for name in ("plan", "tune", "release"))
-    assert [rule["ports"] for rule in rules(policies, pods["server"], "ingress")] == [
-        [{"protocol": "TCP", "port": 8080}]
-    ]
+    to_users, to_steps = rules(policies, pods["server"], "ingress")
+    assert to_users["ports"] == [{"protocol": "TCP", "port": 8080}]
+    assert to_steps["ports"] == [{"protocol": "TCP", "port": 8081}]
+    (allowed,) = to_steps["from"]
+    assert {name for name, labels in pods.items() if selects(allowed["podSelector"], labels)} == {*pods} - {
+        "server",
+        "mlflow",
+        "upload",
+    }
     (to_mlflow,) = rules(policies, pods["mlflow"], "ingress")
     assert to_mlflow["from"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/part-of": "fineline"}}}]
 

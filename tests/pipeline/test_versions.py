@@ -1,5 +1,7 @@
 """One model's versions, run after run: refused, registered and served, failed at the start, switched to. Two-layer model."""
 
+import json
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from steps.common import registry, serving, tracking, volumes
 from tests.conftest import write_chats
+from tests.load import Load, load
 from tests.pipeline.commands import fineline, free_port, result, tiny_recipe
 
 
@@ -22,10 +25,16 @@ class Story:
     server: dict[str, serving.Server | None] = field(default_factory=dict)
     answer: dict[str, str] = field(default_factory=dict)
 
+    load: dict[str, Load] = field(default_factory=dict)
+    kept: serving.Refused | None = None
+
     def run(self, called: str, recipe: str, *changes: str) -> None:
         options = [part for change in changes for part in ("-o", change)]
-        self.told[called] = done = result(fineline("run", recipe, "--json", *options))
-        store = tracking.client(done["tracking_uri"])
+        self.note(called, fineline("run", recipe, "--json", *options))
+
+    def note(self, called: str, ended: subprocess.CompletedProcess[str]) -> None:
+        self.told[called] = result(ended)
+        store = tracking.client(self.told["refused"]["tracking_uri"])
         found = registry.version_at(store, "tiny", registry.CHAMPION)
         self.champion[called] = int(found.version) if found else 0
         self.server[called] = serving.server("tiny")
@@ -33,6 +42,19 @@ class Story:
             body = {"model": "tiny", "messages": [{"role": "user", "content": "when do you have food"}]}
             answer = httpx2.post(f"{gateway.url}/chat/completions", json={**body, "max_tokens": 6}, timeout=60).json()
             self.answer[called] = answer["choices"][0]["message"]["content"]
+
+
+def shuffle(weights: Path) -> None:
+    """Let every matrix's rows be others': what is loaded as well as before, and answers otherwise."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    order = torch.Generator().manual_seed(3)
+    tensors = {
+        name: one[torch.randperm(len(one), generator=order)].contiguous() if one.ndim == 2 else one
+        for name, one in load_file(weights).items()
+    }
+    save_file(tensors, weights, metadata={"format": "pt"})
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +67,24 @@ def story(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterato
         with chats.open("a") as file:
             file.write("{broken\n")
         recipe = tiny_recipe(folder, tiny_model, chats, epochs=4)
-        always = ["data.on_bad_row=skip", "serve.enabled=true", f"serve.port={free_port()}"]
+        always = ["data.on_bad_row=skip", "serve.enabled=true", f"serve.port={free_port()}", "serve.watch_seconds=2"]
         story = Story()
         story.run("refused", recipe, *always, "gate.better_than_base=0.99")
         story.run("first", recipe, *always)
         lenient = [*always, "gate.worse_than_champion=9", "tune.epochs=5"]
         story.run("failed server", recipe, *lenient, "serve.ready_seconds=1")
-        story.run("second", recipe, *lenient)
+        merged = max((folder / "runs" / "merged").glob("*/model.safetensors"), key=lambda file: file.stat().st_mtime)
+        good = merged.read_bytes()
+        shuffle(merged)
+        url = str(story.told["first"]["url"])
+        with load(url, "tiny", clients=2, max_tokens=4) as story.load["broken server"]:
+            story.run("broken server", recipe, *lenient)
+        story.kept = serving.refused("tiny")
+        merged.write_bytes(good)
+        with load(url, "tiny", clients=2, max_tokens=4) as story.load["second"]:
+            story.run("second", recipe, *lenient)
+        with load(url, "tiny", clients=2, max_tokens=4) as story.load["back"]:
+            story.note("back", fineline("rollback", "tiny", "--json"))
         yield story
         fineline("serving", "stop", "tiny")
 
@@ -102,3 +135,47 @@ def test_a_second_version_is_compared_with_the_champion_and_takes_its_place_at_t
     assert server.version == 2
     assert not before.process.alive()
     assert story.answer["second"]
+
+
+def test_a_version_that_is_fine_offline_and_broken_when_served_gets_no_traffic_and_no_request_fails(
+    story: Story,
+) -> None:
+    told, met = story.told["broken server"], story.load["broken server"]
+    assert told["exit_code"] == 3
+    assert "alike to the evaluation's, serve.answers_alike asks 0.8" in told["message"]
+    assert told["evaluation"]["passed"]
+    assert met.failures == []
+    assert met.answers.keys() == {"1"}
+    assert story.champion["broken server"] == 1
+    assert story.server["broken server"] == story.server["first"]
+    assert story.kept is not None
+    assert f"rollout: {story.kept.reason}" == told["message"]
+    assert "serve tiny" in Path(story.kept.folder, "command.txt").read_text()
+    assert serving.refused("tiny") is None  # the next rollout removed it
+
+
+def test_how_a_rollout_ended_stands_in_the_runs_folder_and_at_the_version(story: Story) -> None:
+    folder = Path(story.told["second"]["evaluation_file"]).parent
+    told = json.loads((folder / "rollout.json").read_text())
+    assert (told["version"], told["old_version"], told["strategy"], told["refused"]) == (2, 1, "blue-green", "")
+    assert told["gate"]["passed"]
+    assert all(one["old"] is not None for one in told["gate"]["asked"])
+    assert told["watched"]["failures"] == 0
+    store = tracking.client(story.told["refused"]["tracking_uri"])
+    assert store.get_model_version("tiny", "2").tags["fineline.rollout"].startswith("served since 20")
+
+
+def test_while_a_good_version_takes_over_no_request_fails(story: Story) -> None:
+    assert story.load["second"].failures == []
+    assert story.load["second"].answers.keys() == {"1", "2"}
+
+
+def test_one_command_goes_back_to_the_version_before_and_no_request_fails(story: Story) -> None:
+    told, met, server = story.told["back"], story.load["back"], story.server["back"]
+    assert (told["exit_code"], told["version"], told["url"]) == (0, 1, story.told["first"]["url"])
+    assert met.failures == []
+    assert met.answers.keys() == {"1", "2"}
+    assert story.champion["back"] == 1
+    assert server is not None
+    assert server.version == 1
+    assert story.answer["back"] == story.answer["first"]

@@ -1,0 +1,195 @@
+"""The Kubernetes objects of a base server: one vLLM, in as many replicas as are wanted, for all adapters of one base.
+
+gateway of store v1 ─┐
+gateway of store v2 ─┼─▶ base-a5dffc7d-… (vLLM, the base in 16 bits; adapters come by their names)
+gateway of desk v7  ─┘
+"""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from steps.common.files import digest_of
+from steps.common.resolved import Served
+from steps.rollout import deadlines, vllm
+from steps.rollout.adapter_folder import ADAPTERS, base_path
+
+SERVER_LABEL, BASE_LABEL = "fineline.dev/base-server", "fineline.dev/base-digest"
+SERVED = "fineline.dev/served"  # annotation: how it serves, as JSON
+COMPONENT = "base"
+WEIGHTS_CLAIM, RUNS_CLAIM = "fineline-weights", "fineline-runs"
+# By which many a Prometheus finds what to ask.
+SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": str(vllm.PORT), "prometheus.io/path": "/metrics"}
+MOUNTS = {"fineline.dev/mounts": "volumes"}
+
+
+class BaseServer(BaseModel):
+    """A base model to serve adapters of."""
+
+    digest: str  # of the base model
+    image: str  # vLLM's
+    served: Served
+    weight_bytes: int
+    read_bytes_a_second: float  # of the volume that holds the weights
+    answer_seconds: int  # the longest answer
+    one_node: bool  # keep its pods beside the others that mount the volumes
+    autoscaled: bool  # something else says how many replicas there are
+
+    @property
+    def name(self) -> str:
+        """Name of its Deployment and Service; another one where it would have to start anew."""
+        fixed = self.served.model_dump(
+            exclude={"replicas", "gpu", "gpu_bytes", "needs_bytes", "cache_tokens", "request_tokens"}
+        )
+        return f"base-{self.digest[:8]}-{digest_of([self.image, self.answer_seconds, fixed])[:6]}"
+
+    @property
+    def ready_seconds(self) -> int:
+        """Longest start of a pod."""
+        return deadlines.ready_seconds(self.weight_bytes, self.read_bytes_a_second)
+
+    @property
+    def path(self) -> str:
+        """Where its pods have the base model."""
+        return base_path(self.digest)
+
+
+def differs(there: BaseServer, wanted: BaseServer) -> str:
+    """Return why a base server that is there cannot take an adapter as it is wanted; empty where it can."""
+    if there.digest != wanted.digest:
+        return "it has another base"
+    has, needs = there.served, wanted.served
+    if there.image != wanted.image:
+        return f"its image is {there.image}, and {wanted.image} is wanted"
+    if has.rank < needs.rank:
+        return f"it takes adapters up to rank {has.rank}, and this one needs {needs.rank}"
+    if has.max_adapters < needs.max_adapters:
+        return f"it has room for {has.max_adapters} adapters, and {needs.max_adapters} are wanted"
+    if (has.gpus, has.instance_type) != (needs.gpus, needs.instance_type):
+        return "it has other GPUs"
+    if has.arguments != needs.arguments:
+        return "its arguments are others"
+    return ""
+
+
+def deployment(server: BaseServer) -> dict[str, Any]:
+    """Return the Deployment of a base server."""
+    labels = {**_labels(server), **MOUNTS}
+    body: dict[str, Any] = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": server.name,
+            "labels": _labels(server),
+            "annotations": {SERVED: server.model_dump_json()},
+        },
+        "spec": {
+            "selector": {"matchLabels": {SERVER_LABEL: server.name}},
+            "progressDeadlineSeconds": server.ready_seconds,
+            # There may be no second GPU to put a new pod on before an old one ends; with replicas, the others answer on.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+            "template": {"metadata": {"labels": labels, "annotations": SCRAPED}, "spec": _pod(server)},
+        },
+    }
+    if not server.autoscaled:
+        body["spec"]["replicas"] = server.served.replicas
+    return body
+
+
+def service(server: BaseServer) -> dict[str, Any]:
+    """Return the Service by whose name gateways find the replicas, each with its own address: they spread the requests."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": server.name, "labels": _labels(server)},
+        "spec": {
+            "clusterIP": "None",
+            "selector": {SERVER_LABEL: server.name},
+            "ports": [{"name": "vllm", "port": vllm.PORT, "targetPort": vllm.PORT}],
+        },
+    }
+
+
+def disruption_budget(server: BaseServer, uid: str) -> dict[str, Any] | None:
+    """Return what keeps a drained node from taking more than one replica at a time; None with one replica alone.
+
+    Args:
+        server: the base server.
+        uid: of its Deployment, with which the budget goes.
+    """
+    if server.served.replicas < 2 and not server.autoscaled:
+        return None
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": server.name, "labels": _labels(server), "ownerReferences": [owner(server, uid)]},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {SERVER_LABEL: server.name}}},
+    }
+
+
+def owner(server: BaseServer, uid: str) -> dict[str, Any]:
+    """Return the reference by which an object goes when the server's Deployment does."""
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": server.name, "uid": uid}
+
+
+def _labels(server: BaseServer) -> dict[str, str]:
+    return {
+        "app.kubernetes.io/part-of": "fineline",
+        "app.kubernetes.io/component": COMPONENT,
+        SERVER_LABEL: server.name,
+        BASE_LABEL: server.digest[:16],
+    }
+
+
+def _pod(server: BaseServer) -> dict[str, Any]:
+    mounts = [
+        {
+            "name": "weights",
+            "mountPath": server.path,
+            "subPath": f"models/{server.digest[:16]}",
+            "readOnly": True,
+        },
+        {"name": "runs", "mountPath": ADAPTERS, "subPath": "adapters", "readOnly": True},
+    ]
+    start = vllm.command(server.served, server.path, server.name, "0.0.0.0", server.answer_seconds)
+    container = vllm.container(server.served, server.image, start, mounts, server.weight_bytes)
+    return {
+        "affinity": _affinity(server),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 1000,
+            "runAsGroup": 1000,
+            "fsGroup": 1000,
+            # Without this every start would walk through all weights to change their group.
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "terminationGracePeriodSeconds": deadlines.grace_seconds(server.answer_seconds),
+        **vllm.pod_additions(server.served),
+        "containers": [{**container, **vllm.reached(server.ready_seconds)}],
+        "volumes": [
+            *({"name": claim.removeprefix("fineline-"), **_claim(claim)} for claim in (WEIGHTS_CLAIM, RUNS_CLAIM)),
+            {"name": "tmp", "emptyDir": {}},
+            vllm.shared_memory(),
+        ],
+    }
+
+
+def _claim(name: str) -> dict[str, Any]:
+    return {"persistentVolumeClaim": {"claimName": name, "readOnly": True}}
+
+
+def _affinity(server: BaseServer) -> dict[str, Any]:
+    """Replicas go to different nodes where they can; with volumes of one node, all to that."""
+    apart = {"labelSelector": {"matchLabels": {SERVER_LABEL: server.name}}, "topologyKey": "kubernetes.io/hostname"}
+    found: dict[str, Any] = {
+        "podAntiAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": apart}]
+        }
+    }
+    if server.one_node:
+        together = {"labelSelector": {"matchLabels": MOUNTS}, "topologyKey": "kubernetes.io/hostname"}
+        found["podAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": [together]}
+    return found

@@ -1,0 +1,54 @@
+"""What a gateway has counted of one server: answers, failures, latencies."""
+
+from dataclasses import dataclass, field
+
+from prometheus_client.parser import text_string_to_metric_families
+
+ANSWERS = "envoy_cluster_upstream_rq_xx"
+SECONDS = "envoy_cluster_upstream_rq_time"  # a histogram, in milliseconds
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The answers of one server since its gateway started."""
+
+    answers: int = 0
+    failures: int = 0  # with a status of 500 and above, the gateway's own among them where the server did not answer
+    buckets: dict[float, float] = field(default_factory=dict)  # answers that took at most so many seconds
+
+    def __add__(self, other: "Traffic") -> "Traffic":
+        """Return both together."""
+        bounds = self.buckets.keys() | other.buckets.keys()
+        both = {bound: self.buckets.get(bound, 0) + other.buckets.get(bound, 0) for bound in bounds}
+        return Traffic(self.answers + other.answers, self.failures + other.failures, both)
+
+    def since(self, before: "Traffic") -> "Traffic":
+        """Return what has come since an earlier look."""
+        return Traffic(
+            self.answers - before.answers,
+            self.failures - before.failures,
+            {bound: count - before.buckets.get(bound, 0) for bound, count in self.buckets.items()},
+        )
+
+
+def read(text: str, cluster: str) -> Traffic:
+    """Read Envoy's statistics.
+
+    Args:
+        text: in Prometheus' text format.
+        cluster: Envoy's name of the server.
+    """
+    answers, failures = 0, 0
+    buckets: dict[float, float] = {}
+    for family in text_string_to_metric_families(text):
+        if family.name not in (ANSWERS, SECONDS):
+            continue
+        for sample in family.samples:
+            if sample.labels.get("envoy_cluster_name") != cluster:
+                continue
+            if family.name == ANSWERS:
+                answers += int(sample.value)
+                failures += int(sample.value) if sample.labels["envoy_response_code_class"] == "5" else 0
+            elif sample.name == f"{SECONDS}_bucket":
+                buckets[float(sample.labels["le"]) / 1000] = sample.value
+    return Traffic(answers, failures, buckets)

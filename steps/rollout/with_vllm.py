@@ -1,0 +1,40 @@
+"""A version's Deployment where vLLM serves it: a gateway to the base server that has its adapter, or vLLM in its own pod."""
+
+from pathlib import Path
+
+from steps.common import cluster
+from steps.common.resolved import Resolved
+from steps.rollout import base_server, deadlines, vllm
+from steps.rollout.objects import MODELS, Serving, model_mount
+
+
+def with_vllm(serving: Serving, resolved: Resolved, base: Path, adapter: Path) -> Serving:
+    """Return the version as vLLM serves it; an adapter is on its base server by then.
+
+    Args:
+        serving: the version as transformers would serve it.
+        resolved: the recipe, and what it was resolved to.
+        base: folder of the base model.
+        adapter: folder of the adapter.
+
+    Raises:
+        UserError: vLLM would not take the adapter.
+        RefusedError: the base server does not become ready, or does not load it.
+    """
+    served, upstream = resolved.served, serving.upstream
+    if served.form == "adapter":
+        host, model = base_server.brought(resolved, serving.version, base, adapter, upstream.adapter_sha256)
+        at_base = upstream.model_copy(update={"host": host, "port": vllm.PORT, "model": model})
+        return serving.model_copy(update={"base_server": host, "upstream": at_base})
+    weights = 2 * resolved.model.architecture.parameters
+    start = vllm.command(served, f"{MODELS}/{serving.name}", serving.name, upstream.host, serving.rules.answer_seconds)
+    mounts = [model_mount(serving.name, serving.sub_path)]
+    return serving.model_copy(
+        update={
+            "server": vllm.container(served, cluster.vllm_image(), start, mounts, weights),
+            "additions": vllm.pod_additions(served),
+            "volumes": [vllm.shared_memory()],
+            "replicas": served.replicas,
+            "ready_seconds": max(serving.ready_seconds, deadlines.ready_seconds(weights, deadlines.read_speed(base))),
+        }
+    )

@@ -1,0 +1,319 @@
+"""Rollouts on the cluster while clients ask without a pause: the order's own code, with the rights of its account.
+
+The served pods are the real ones, of a two-layer model. Names of Services are not known outside of the cluster; what runs
+outside of it here asks their addresses.
+"""
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from recipes.read import load as load_recipe
+from steps.common import cluster, kubernetes, volumes
+from steps.common.errors import RefusedError
+from steps.common.resolved import Resolved
+from steps.evaluate.score import score
+from steps.plan.step import PlanInput, resolve
+from steps.rollout.checks import check_model
+from steps.rollout.deployment import Cluster
+from steps.rollout.gate import Question
+from steps.rollout.order import Told, roll_out
+from tests.cluster.kubectl import get, kubectl
+from tests.cluster.steps import Account
+from tests.conftest import write_chats
+from tests.load import Load, load
+from tests.pipeline.commands import wait_for
+from tests.pipeline.test_versions import shuffle
+
+NAME, TOKENS = "rolled", 8
+ASK = ["when do you have food", "are you open on monday", "do you have birds"]
+
+
+class Rollouts:
+    """The versions of one model, on the runs volume of the cluster."""
+
+    def __init__(self, namespace: str, folder: Path, planned: Resolved, model: Path) -> None:
+        self.namespace, self.folder, self.planned, self.base = namespace, folder, planned, model
+        self.told = Told(version=0, old_version=None)
+        self.seconds = 0.0
+
+    def model(self, version: int, seed: int) -> Path:
+        """Make another model of the same shape, its weights a little different, and send it to the runs volume."""
+        import torch
+        from safetensors.torch import load_file, save_file
+
+        made = self.folder / "merged" / f"version-{version}"
+        shutil.copytree(self.base, made)
+        weights = made / "model.safetensors"
+        before = load_file(weights)
+        for attempt in range(50):
+            torch.manual_seed(100 * seed + attempt)
+            tensors = {name: one + 0.1 * torch.randn_like(one) for name, one in before.items()}
+            save_file(tensors, weights, metadata={"format": "pt"})
+            if all(question.candidate for question in self.asked(made)):
+                return made
+        raise AssertionError("no such model has anything to say")
+
+    def send(self, model: Path) -> None:
+        for path in model.iterdir():
+            path.chmod(0o644)
+        target = f"{self.namespace}/copier:/runs/merged/"
+        kubectl("cp", str(model), target)
+
+    def asked(self, model: Path) -> list[Question]:
+        """What the evaluation asked, and what this model answered then."""
+        answers = score(model, [], [[("user", text)] for text in ASK], TOKENS, 64, "cpu", "candidate").answers
+        chats = [[{"role": "user", "content": text}] for text in ASK]
+        return [Question(chat, answer) for chat, answer in zip(chats, answers, strict=True)]
+
+    def roll_out(self, version: int, model: Path, asked: list[Question], *, back: bool = False, **serve: Any) -> None:
+        recipe = self.planned.recipe
+        changed = recipe.model_copy(update={"serve": recipe.serve.model_copy(update=serve)})
+        resolved = self.planned.model_copy(update={"recipe": changed, "run": f"run-{version}"})
+        self.told = Told(version=version, old_version=None)
+        begun = time.monotonic()
+        place = Cluster(resolved, version, model, check_model(model), f"digest-{version}")
+        if not place.serves_already():
+            roll_out(place, resolved, self.told, asked, back=back)
+        self.seconds = time.monotonic() - begun
+
+    @property
+    def url(self) -> str:
+        return address(self.namespace, NAME)
+
+    def live(self) -> str:
+        version: str = get("service", NAME, self.namespace)["spec"]["selector"]["fineline.dev/version"]
+        return version
+
+    def deployment(self, version: int) -> dict[str, Any]:
+        return get("deployment", f"{NAME}-v{version}", self.namespace)
+
+
+def address(namespace: str, service: str) -> str:
+    return f"http://{get('service', service, namespace)['spec']['clusterIP']}/v1"
+
+
+@pytest.fixture(scope="module")
+def rollouts(namespace: str, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Rollouts]:
+    from kubernetes import client, config
+
+    folder = tmp_path_factory.mktemp("rollouts")
+    account = Account(folder, namespace, "fineline-rollout", {})
+    changes = {"name": NAME, "model": tiny_model.as_uri(), "data.train": str(write_chats(folder / "chats.jsonl"))}
+    limits = {"serve.watch_seconds": "8", "evaluate.answer_tokens": str(TOKENS), "data.validation": ""}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(volumes.RUNS_SETTING, str(folder))
+        recipe = load_recipe("pet-store", {**changes, **limits, "data.max_tokens": "64"})
+        planned = resolve(PlanInput(recipe=json.dumps(recipe.model_dump(mode="json"))))
+        copier = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "copier", "namespace": namespace},
+            "spec": {
+                "containers": [
+                    {
+                        "name": "main",
+                        "image": "fineline-serve:0.1.0",
+                        "imagePullPolicy": "IfNotPresent",
+                        "command": ["sleep", "7200"],
+                        "volumeMounts": [{"name": "runs", "mountPath": "/runs"}],
+                    }
+                ],
+                "volumes": [{"name": "runs", "persistentVolumeClaim": {"claimName": "fineline-runs"}}],
+                "terminationGracePeriodSeconds": 0,
+            },
+        }
+        kubectl("apply", "-f", "-", document=copier)
+        kubectl("wait", "pod/copier", "-n", namespace, "--for=condition=Ready", "--timeout=120s")
+        kubectl("exec", "copier", "-n", namespace, "--", "mkdir", "-p", "/runs/merged")
+        patch.setattr(Cluster, "_url", lambda _, service: address(namespace, service))
+        patch.setenv(cluster.SERVE_IMAGE_SETTING, "fineline-serve:0.1.0")
+        patch.setattr(cluster, "namespace", lambda: namespace)
+        patch.setattr(kubernetes, "connect", lambda: None)
+        before = client.Configuration.get_default_copy()
+        config.load_kube_config(config_file=str(account.kubeconfig))
+        yield Rollouts(namespace, folder, planned, tiny_model)
+        client.Configuration.set_default(before)
+        kubectl("delete", "pod", "copier", "-n", namespace)
+    kubectl("delete", "deployments,services", "-n", namespace, "-l", f"fineline.dev/model={NAME}")
+
+
+@pytest.fixture(autouse=True)
+def _settings(rollouts: Rollouts, monkeypatch: pytest.MonkeyPatch, _volumes: None) -> None:
+    monkeypatch.setenv(volumes.RUNS_SETTING, str(rollouts.folder))
+
+
+@pytest.fixture(scope="module")
+def first(rollouts: Rollouts) -> tuple[Path, list[Question]]:
+    """The first version, as it came to serve."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(volumes.RUNS_SETTING, str(rollouts.folder))
+        model = rollouts.model(1, seed=1)
+        rollouts.send(model)
+        asked = rollouts.asked(model)
+        rollouts.roll_out(1, model, asked)
+        assert rollouts.told.watched is None  # nothing to go back to
+        return model, asked
+
+
+@pytest.fixture(scope="module")
+def second(rollouts: Rollouts, first: Any) -> tuple[Load, Told]:
+    """A good second version, as it took over under load."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(volumes.RUNS_SETTING, str(rollouts.folder))
+        model = rollouts.model(2, seed=2)
+        rollouts.send(model)
+        asked = rollouts.asked(model)
+        with load(rollouts.url, NAME, max_tokens=4) as met:
+            time.sleep(2)
+            rollouts.roll_out(2, model, asked)
+            # The old pod has to leave its Service, finish its answers and end.
+            pods = ["get", "pods", "-n", rollouts.namespace, "-o", "name", "-l"]
+            old = f"fineline.dev/model={NAME},fineline.dev/version=1"
+            wait_for(lambda: not kubectl(*pods, old).stdout, 120)
+            time.sleep(2)
+        return met, rollouts.told
+
+
+def test_a_good_second_version_takes_over_and_not_one_request_fails(
+    rollouts: Rollouts, second: tuple[Load, Told]
+) -> None:
+    met, told = second
+    assert met.failures == []
+    assert met.answers.keys() == {"1", "2"}
+    assert rollouts.live() == "2"
+    assert told.strategy == "blue-green"
+    assert told.gate is not None
+    assert told.gate.alike == 1.0
+    assert told.watched is not None
+    assert (told.watched.failures, told.watched.probe_failures) == (0, 0)
+    assert told.watched.answers > told.watched.probes
+
+
+def test_the_version_before_is_kept_to_go_back_to_without_a_pod(rollouts: Rollouts, second: Any) -> None:
+    kept = rollouts.deployment(1)
+    assert kept["spec"]["replicas"] == 0
+    assert kept["metadata"]["labels"]["fineline.dev/state"] == "previous"
+    assert rollouts.deployment(2)["metadata"]["labels"]["fineline.dev/state"] == "live"
+    assert "fineline.dev/on-trial-after" not in get("service", NAME, rollouts.namespace)["metadata"]["annotations"]
+
+
+def test_a_version_that_is_fine_offline_and_broken_when_served_gets_no_traffic_and_is_kept_for_a_look(
+    rollouts: Rollouts, second: Any
+) -> None:
+    model = rollouts.model(3, seed=3)
+    asked = rollouts.asked(model)
+    shuffle(model / "model.safetensors")
+    rollouts.send(model)
+    with load(rollouts.url, NAME, max_tokens=4) as met:
+        with pytest.raises(RefusedError, match="alike to the evaluation's"):
+            rollouts.roll_out(3, model, asked)
+        time.sleep(2)
+    assert met.failures == []
+    assert met.answers.keys() == {"2"}
+    assert rollouts.live() == "2"
+    kept = rollouts.deployment(3)
+    assert kept["metadata"]["labels"]["fineline.dev/state"] == "refused"
+    assert "alike to the evaluation's" in kept["metadata"]["annotations"]["fineline.dev/refused-because"]
+    assert kept["status"]["readyReplicas"] == 1
+    assert kubectl("get", "service", f"{NAME}-v3", "-n", rollouts.namespace, check=False).returncode == 1
+
+
+def test_a_version_that_cannot_start_is_refused_with_what_its_pod_says_and_the_one_kept_before_goes(
+    rollouts: Rollouts, second: Any
+) -> None:
+    model = rollouts.model(4, seed=4)
+    asked = rollouts.asked(model)
+    (model / "config.json").write_text('{"model_type": "no-such-type"}')
+    rollouts.send(model)
+    with load(rollouts.url, NAME, clients=2, max_tokens=4) as met:  # noqa: SIM117
+        with pytest.raises(RefusedError, match=r"v4 was not ready in \d+ s: container server"):
+            rollouts.roll_out(4, model, asked)
+    assert met.failures == []
+    assert met.answers.keys() == {"2"}
+    assert kubectl("get", "deployment", f"{NAME}-v3", "-n", rollouts.namespace, check=False).returncode == 1
+
+
+def test_a_version_that_dies_once_it_has_the_traffic_loses_it(rollouts: Rollouts, second: Any) -> None:
+    model = rollouts.model(5, seed=5)
+    rollouts.send(model)
+    asked = rollouts.asked(model)
+
+    def kill_it() -> None:
+        wait_for(lambda: rollouts.live() == "5", 300)
+        time.sleep(4)  # once the first question has been answered
+        end = "import os, signal; os.kill(1, signal.SIGTERM)"
+        pod = ["exec", f"deployment/{NAME}-v5", "-n", rollouts.namespace, "-c", "server"]
+        kubectl(*pod, "--", "python3", "-c", end)
+
+    killing = threading.Thread(target=kill_it)
+    killing.start()
+    with pytest.raises(RefusedError, match="answers failed in the"):
+        rollouts.roll_out(5, model, asked, watch_seconds=20)
+    killing.join(60)
+    assert rollouts.live() == "2"
+    assert rollouts.deployment(2)["status"]["readyReplicas"] == 1
+    with load(rollouts.url, NAME, clients=2, max_tokens=4) as met:
+        time.sleep(2)
+    assert met.failures == []
+    assert met.answers.keys() == {"2"}
+
+
+def test_a_person_goes_back_to_the_version_before_and_not_one_request_fails(
+    rollouts: Rollouts, first: tuple[Path, list[Question]], second: Any
+) -> None:
+    model, asked = first
+    with load(rollouts.url, NAME, max_tokens=4) as met:
+        rollouts.roll_out(1, model, asked, back=True)
+        time.sleep(2)
+    print(f"back after {rollouts.seconds:.1f} s")
+    assert met.failures == []
+    assert met.answers.keys() == {"1", "2"}
+    assert rollouts.live() == "1"
+    assert rollouts.deployment(2)["spec"]["replicas"] == 0
+    names = kubectl("get", "deployments", "-n", rollouts.namespace, "-l", f"fineline.dev/model={NAME}", "-o", "name")
+    assert sorted(names.stdout.split()) == [f"deployment.apps/{NAME}-v{number}" for number in (1, 2)]
+
+
+def test_a_rollout_that_was_lost_after_the_switch_begins_with_the_old_version(rollouts: Rollouts, second: Any) -> None:
+    before = rollouts.live()
+    service = get("service", NAME, rollouts.namespace)
+    other = {"1": "2", "2": "1"}[before]
+    lost = {"metadata": {"annotations": {"fineline.dev/on-trial-after": before}}}
+    lost["spec"] = {"selector": {**service["spec"]["selector"], "fineline.dev/version": other}}
+    kubectl("patch", "service", NAME, "-n", rollouts.namespace, "--type=merge", "-p", json.dumps(lost))
+    place = Cluster(rollouts.planned, 9, rollouts.folder / "merged" / "version-1", 1, "digest-9")
+    assert str(place.old_version) == before
+    assert rollouts.live() == before
+    annotations = get("service", NAME, rollouts.namespace)["metadata"]["annotations"]
+    assert annotations["fineline.dev/adapter-sha256"] == f"digest-{before}"
+
+
+def test_the_served_pod_is_locked_in(rollouts: Rollouts, second: Any) -> None:
+    version = rollouts.live()
+    pod = ["exec", f"deployment/{NAME}-v{version}", "-n", rollouts.namespace, "-c", "gateway", "--"]
+    assert kubectl(*pod, "id", "-u").stdout.strip() == "1000"
+    assert kubectl(*pod, "touch", "/usr/here", check=False).returncode == 1
+    ip = json.loads(
+        kubectl(
+            "get",
+            "pods",
+            "-n",
+            rollouts.namespace,
+            "-o",
+            "json",
+            "-l",
+            f"fineline.dev/model={NAME},fineline.dev/version={version}",
+        ).stdout
+    )["items"][0]["status"]["podIP"]
+    with pytest.raises(httpx2.TransportError):
+        httpx2.get(f"http://{ip}:8000/health", timeout=5)
+    assert httpx2.post(f"http://{ip}:8080/reset", timeout=5).status_code == 404
+    assert httpx2.get(f"http://{ip}:8081/config_dump", timeout=5).status_code == 404
