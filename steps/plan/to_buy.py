@@ -67,6 +67,7 @@ def offer(
         answers=len(recipe.evaluate.questions) + recipe.evaluate.sample_rows,
         answer_tokens=recipe.evaluate.answer_tokens,
         weight_bytes=weight_bytes,
+        dora=recipe.tune.dora,
     )
     found = candidates(job, considered, CAPACITIES[recipe.compute.capacity])
     fitting = [one for one in found if one.setup and one.setup.layout in RUNNABLE]
