@@ -59,6 +59,7 @@ class Job:
     answer_tokens: int
     weight_bytes: int  # to fetch; none where they are there
     reference_tokens: int = 0  # of pairs: read once by the base alone, which the preference is reckoned against
+    dora: bool = False
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,7 @@ def _ways(job: Job, preset: GpuPreset, layout: Layout, gpus: int) -> Iterable[Se
                 tokens=max(tokens, job.longest_row),  # the longest row makes a micro-batch of its own
                 activations=activations,
                 shards=gpus if layout == "sharded" else 1,
+                dora=job.dora,
             )
             seconds = _seconds(job, preset, layout, gpus, tokens, activations)
             yield Setup(layout, gpus, tokens, activations, memory.total, seconds)
@@ -276,7 +278,9 @@ def _minutes(job: Job, preset: GpuPreset, setup: Setup) -> dict[str, float]:
 def least_bytes(job: Job) -> float:
     """Bytes that the tuning takes of one GPU at the least, with the smallest micro-batch and everything offloaded."""
     tokens = job.longest_row
-    found = tuning_memory(job.shape, method=job.method, rank=job.rank, tokens=tokens, activations="offloaded")
+    found = tuning_memory(
+        job.shape, method=job.method, rank=job.rank, tokens=tokens, activations="offloaded", dora=job.dora
+    )
     return found.total
 
 

@@ -107,6 +107,7 @@ def _fit(
                 tokens=longest,
                 activations=activations,
                 stack=stack,
+                dora=recipe.tune.dora,
             ).total
             if memory <= available:
                 return tokens, activations, memory

@@ -70,6 +70,7 @@ def offer(
         answer_tokens=recipe.evaluate.answer_tokens,
         weight_bytes=weight_bytes,
         reference_tokens=reference_tokens(recipe, train),
+        dora=recipe.tune.dora,
     )
     found = candidates(job, considered, CAPACITIES[recipe.compute.capacity])
     fitting = [one for one in found if one.setup and one.setup.layout in RUNNABLE]
