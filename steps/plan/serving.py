@@ -31,10 +31,12 @@ def served(recipe: Recipe, model: KnownModel) -> Served:
         )
     known = _preset(recipe.model)
     as_adapter = wanted.form == "adapter" or (
-        wanted.form == "auto" and known.adapters is not False and recipe.tune.rank <= RANKS[-1]
+        wanted.form == "auto" and known.adapters is not False and recipe.tune.rank <= RANKS[-1] and not recipe.tune.dora
     )
     if as_adapter and known.adapters is False:
         raise UserError(f"serve.form: vLLM serves no adapters of {model.name}; set serve.form=merged")
+    if as_adapter and recipe.tune.dora:
+        raise UserError("serve.form: vLLM serves a DoRA merged into its base alone; set serve.form=merged, or leave it")
     try:
         rank = server_rank(recipe.tune.rank) if as_adapter else 0
     except ValueError as error:

@@ -3,18 +3,22 @@
 import os
 from pathlib import Path
 
+from steps.common.adapter_check import refusals, tensors_of
 from steps.common.adapters import BASE, CONFIG, WEIGHTS, read_base
 from steps.common.errors import RefusedError
 from steps.common.resolved import Resolved
 
-LENGTH_BYTES = 8  # that a safetensors file begins with: its header's
 
+def check_adapter(resolved: Resolved, adapter: Path, base: Path) -> None:
+    """Refuse an adapter that was learnt on another base, does not suit its weights, or that the server could not read.
 
-def check_adapter(resolved: Resolved, adapter: Path) -> None:
-    """Refuse an adapter that was learnt on another base, or that the server could not read.
+    Args:
+        resolved: what is to be served, and how.
+        adapter: PEFT's folder.
+        base: folder of the base's weights.
 
     Raises:
-        RefusedError: with the reason.
+        RefusedError: with the reasons.
     """
     for name in (CONFIG, WEIGHTS, BASE):
         _readable(adapter / name)
@@ -24,6 +28,9 @@ def check_adapter(resolved: Resolved, adapter: Path) -> None:
             f"the adapter was learnt on {learnt_on.uri} ({learnt_on.digest[:12]}), and {resolved.model.uri} "
             f"({resolved.model.digest[:12]}) was to be served with it"
         )
+    beside = resolved.served.form == "adapter"
+    if why := refusals(adapter, base, largest_rank=resolved.served.rank if beside else None):
+        raise RefusedError(f"the adapter cannot be served: {'; '.join(why)}")
 
 
 def check_model(folder: Path) -> int:
@@ -38,7 +45,10 @@ def check_model(folder: Path) -> int:
     for path in (folder / "config.json", *shards):
         _readable(path)
     for shard in shards:
-        _whole(shard)
+        try:
+            tensors_of(shard)
+        except ValueError as error:
+            raise RefusedError(f"{folder}: {error}") from None
     return sum(path.stat().st_size for path in shards)
 
 
@@ -48,18 +58,3 @@ def _readable(path: Path) -> None:
     # The server runs under this process's own user, on one machine and in a cluster.
     if not os.access(path, os.R_OK):
         raise RefusedError(f"{path} cannot be read by the server: its mode is {path.stat().st_mode & 0o777:o}")
-
-
-def _whole(shard: Path) -> None:
-    """A safetensors file says in its header where its last tensor ends (https://huggingface.co/docs/safetensors)."""
-    import json
-
-    with shard.open("rb") as file:
-        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
-        try:
-            header = json.loads(file.read(length))
-            end = max(one["data_offsets"][1] for name, one in header.items() if name != "__metadata__")
-        except (ValueError, KeyError, TypeError, OverflowError, MemoryError):
-            raise RefusedError(f"{shard} is no safetensors file") from None
-    if shard.stat().st_size != LENGTH_BYTES + length + end:
-        raise RefusedError(f"{shard} is not whole: {shard.stat().st_size} bytes, not {LENGTH_BYTES + length + end}")

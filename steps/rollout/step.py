@@ -68,7 +68,7 @@ def rollout(input: RolloutInput) -> RolloutOutput:  # noqa: A002 - the name is A
 
 def _serve(input: RolloutInput, told: Told) -> str:  # noqa: A002
     base, adapter = Path(input.base_folder), Path(input.adapter_folder)
-    check_adapter(input.resolved, adapter)
+    check_adapter(input.resolved, adapter, base)
     # An adapter that is served beside its base: the base is what is read.
     model = base if input.resolved.served.form == "adapter" else merged(base, adapter)
     # Here what could not be served is refused before anything is started.
