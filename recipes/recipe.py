@@ -194,12 +194,19 @@ class Gate(Part):
         lt=1,
         description="Least share by which held-out loss lies below the base's; its interval must lie above 0 too.",
     )
+    better_than_champion: float = Field(
+        default=0.02,
+        ge=0,
+        lt=1,
+        description="Likewise, below the champion's, for the candidate to take its place. Another seed alone, with the same "
+        "rows, changes the loss by about 1 %, which no interval over rows can tell.",
+    )
     worse_than_champion: float = Field(
         default=0.0,
         ge=0,
-        description="Share by which held-out loss may lie above the champion's, at its interval's far end. 0: a candidate "
-        "must be better than the champion beyond noise to take its place. 0.05: one as good takes it too, where so many rows "
-        "are held out that a loss of 5 % would show.",
+        description="0: only a better candidate takes the champion's place. Else one that is as good takes it too: its loss "
+        "may lie above the champion's by this share, at its interval's far end. 0.05 needs so many held-out rows that a loss "
+        "of 5 % would show.",
     )
     preference_accuracy: float = Field(
         default=0.55,

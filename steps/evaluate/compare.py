@@ -7,7 +7,7 @@ fixed, so that the same scores give the same interval.
 
 Of few rows the plain percentile interval is too narrow, by the same factor by which Student's interval is wider than the
 normal one; here its quantiles are moved outwards by that factor (Hesterberg 2015, "What Teachers Should Know About the
-Bootstrap", section 4.3 on the expanded percentile interval, https://arxiv.org/abs/1411.5279).
+Bootstrap", the expanded percentile interval, https://arxiv.org/abs/1411.5279).
 """
 
 import math

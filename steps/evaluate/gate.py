@@ -88,12 +88,21 @@ def _against_champion(gate: Gate, candidate: Score, champion: Champion | None, c
             f"{ours.preference_accuracy:.1%} of pairs against {theirs.preference_accuracy:.1%}, loss of a pair "
             f"{ours.preference_loss:.3f} against {theirs.preference_loss:.3f}"
         )
-    if gain.better:
+    enough = gain.value >= gate.better_than_champion
+    if gain.better and enough:
         return [(True, f"better than {who}, the champion: {losses}, {gain.in_words()}")]
     if allowed and gain.low > -allowed:
         return [(True, f"at most {allowed:.1%} worse than {who}, as the gate allows: {losses}, {gain.in_words()}")]
     if gain.worse:
         return [(False, f"worse than {who}: {losses}, {gain.in_words()}{_allows(allowed)}")]
+    if gain.better:
+        return [
+            (
+                False,
+                f"no better than {who} by enough: {losses}, {gain.in_words()}, the gate asks "
+                f"{gate.better_than_champion:.1%}",
+            )
+        ]
     reason = f"no better than {who} within noise: {losses}, {gain.in_words()}{_allows(allowed)}"
     return [(False, f"{reason}{_more_rows(gain.rows)}")]
 

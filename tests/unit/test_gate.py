@@ -65,6 +65,14 @@ def test_one_as_good_as_the_champion_does_not_take_its_place() -> None:
     )
 
 
+def test_a_gain_that_another_seed_may_bring_does_not_take_the_champions_place() -> None:
+    champion = Champion(3, score(1.0))
+    told = verdict(score(2.0), score(0.985), champion)
+    assert "no better than version 3 by enough" in told.in_words()
+    assert "the gate asks 2.0%" in told.in_words()
+    assert verdict(score(2.0), score(0.985), champion, better_than_champion=0.01).passed
+
+
 def test_one_as_good_as_the_champion_takes_its_place_where_the_gate_allows_it() -> None:
     told = verdict(score(2.0), score(1.003, noise=1), Champion(3, score(1.0)), worse_than_champion=0.05)
     assert told.passed
