@@ -68,9 +68,11 @@ class Preference:
             tuned = extract_model_from_parallel(model)
             was_training = tuned.training
             tuned.eval()
-            with torch.no_grad(), tuned.disable_adapter():
-                sides = log_probabilities(tuned, inputs, 2 * len(pack), packed=self.packed)[0].tolist()
-            tuned.train(was_training)
+            try:
+                with torch.no_grad(), tuned.disable_adapter():
+                    sides = log_probabilities(tuned, inputs, 2 * len(pack), packed=self.packed)[0].tolist()
+            finally:  # memory may run out in it
+                tuned.train(was_training)
             for pair, chosen, rejected in zip(pack, sides[::2], sides[1::2], strict=True):
                 self._reference[pair.number] = chosen, rejected
         known = [side for pair in pack for side in self._reference[pair.number]]

@@ -43,11 +43,14 @@ def test_both_sides_of_a_pair_and_one_reading_by_the_base_are_reckoned_with() ->
     assert reference_tokens(recipe("dpo", **{"tune.epochs": "0.5"}), TRAIN) == TRAIN.tokens / 2
 
 
-def test_on_this_machine_a_forward_pass_comes_to_what_tuning_takes() -> None:
+def test_on_this_machine_a_forward_pass_comes_to_what_tuning_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steps.plan.local.memory_available", lambda: 64 << 30)
+    monkeypatch.setattr("steps.plan.local._flops_a_second", lambda _: 1e11)
     learning, _ = this_machine(recipe("sft"), "m", SHAPE, TRAIN, HELD_OUT)
     preferring, _ = this_machine(recipe("dpo"), "m", SHAPE, TRAIN, HELD_OUT)
     assert preferring.micro_batch_tokens == 2048
     assert preferring.memory_bytes == learning.memory_bytes
+    assert preferring.minutes["tune"] / learning.minutes["tune"] == pytest.approx(1.5, abs=0.01)
     twice_as_long = recipe("dpo", **{"data.max_tokens": "2048"})
     assert this_machine(twice_as_long, "m", SHAPE, TRAIN, HELD_OUT)[0].memory_bytes > learning.memory_bytes
 
