@@ -214,7 +214,8 @@ class Cluster:
             self._old = int(live.spec.selector[objects.VERSION_LABEL])
         elif on_trial:
             self._old = int(on_trial)
-            given = getattr(self._api.deployment(self._full(self._old)), "metadata", live.metadata).annotations
+            before = self._api.deployment(self._full(self._old))
+            given = before.metadata.annotations if before else {}
         self._old_annotations = {key: given[key] for key in (objects.ADAPTER, objects.BASE) if key in given}
         if on_trial is not None:
             say("a rollout was lost on the way: the traffic goes back, and it begins again")

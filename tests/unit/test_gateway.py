@@ -392,3 +392,17 @@ def test_envoy_finds_nothing_wrong_with_any_configuration(tmp_path: Path, key: s
     assert done.returncode == 0, done.stderr
     # It says so of what it does not read at once only in its log.
     assert "deprecated" not in done.stderr
+
+
+def test_a_connection_is_used_for_seconds_so_that_clients_come_to_the_pod_that_a_service_was_moved_to(
+    unkeyed: Gate,
+) -> None:
+    closed = 0
+    with httpx2.Client(base_url=unkeyed.url, timeout=30) as client:
+        end = time.monotonic() + 8
+        while time.monotonic() < end and not closed:
+            answer = client.post(CHAT, json=BODY)
+            assert answer.status_code == 200
+            closed += answer.headers.get("connection") == "close"
+            time.sleep(0.1)
+    assert closed == 1
