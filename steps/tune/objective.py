@@ -10,23 +10,28 @@ from steps.common.packs import to_tensors, token_losses
 Pack = list[Any]  # rows, or pairs of them
 
 
+def natural_length(_: Pack) -> int:
+    """Return 0: a pack is as long as its tokens take."""
+    return 0
+
+
 class Objective(Protocol):
     """A loss that is a mean over the items of an optimizer step, however the step is cut into micro-batches."""
 
     def items(self, pack: Pack) -> int:
         """Return how many items of the mean the pack has."""
 
-    def loss(self, model: Any, pack: Pack, device: torch.device) -> torch.Tensor:
+    def loss(self, model: torch.nn.Module, pack: Pack, device: torch.device) -> torch.Tensor:
         """Return the sum of the pack's items' losses, with its graph."""
 
-    def values(self) -> dict[str, float]:
-        """Return what else there is to log of the packs since the last call."""
+    def sums(self) -> dict[str, float]:
+        """Return what else there is to log, summed over the items since the last call."""
 
 
 class NextToken:
     """The negative log-likelihood of the labelled tokens, in nats; its items are those tokens."""
 
-    def __init__(self, length_of: Callable[[Pack], int] = lambda _: 0) -> None:
+    def __init__(self, length_of: Callable[[Pack], int] = natural_length) -> None:
         """Set it up.
 
         Args:
@@ -38,11 +43,11 @@ class NextToken:
         """Return how many tokens are labelled: of each row all that are, but the first, which nothing precedes."""
         return sum(label >= 0 for row in pack for label in row.labels[1:])
 
-    def loss(self, model: Any, pack: Pack, device: torch.device) -> torch.Tensor:
+    def loss(self, model: torch.nn.Module, pack: Pack, device: torch.device) -> torch.Tensor:
         """Return their sum."""
         tensors = to_tensors(pack, self._length_of(pack))
         return token_losses(model, {name: tensor.to(device) for name, tensor in tensors.items()}).sum()
 
-    def values(self) -> dict[str, float]:
+    def sums(self) -> dict[str, float]:
         """Return nothing: the loss says it all."""
         return {}

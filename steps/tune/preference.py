@@ -15,21 +15,23 @@ from torch.nn.functional import logsigmoid
 from recipes.recipe import Tune
 from steps.common.packs import to_tensors
 from steps.common.pairs import TokenPair, log_probabilities
+from steps.tune.objective import natural_length
 
 
 class Preference:
     """The loss of pairs; its items are those pairs, however many tokens they have."""
 
-    def __init__(self, tune: Tune, *, packed: bool, length_of: Callable[[list[TokenPair]], int] = lambda _: 0) -> None:
+    def __init__(
+        self, tune: Tune, length_of: Callable[[list[TokenPair]], int] = natural_length, *, packed: bool
+    ) -> None:
         """Set it up.
 
         Args:
             tune: beta and the weight of the chosen answer's own loss.
-            packed: whether a pack is computed at once; False for a model in which its rows see each other.
             length_of: tells to what length a pack is filled up, where it is to be more than its tokens take.
+            packed: whether a pack is computed at once; False for a model in which its rows see each other.
         """
-        self._length_of = length_of
-        self.beta, self.sft_weight, self.packed = tune.beta, tune.sft_weight, packed
+        self._beta, self._sft_weight, self._length_of, self._packed = tune.beta, tune.sft_weight, length_of, packed
         self._reference: dict[int, tuple[float, float]] = {}  # by the pair's number: chosen, rejected
         self._margins: dict[int, torch.Tensor] = {}  # likewise
 
@@ -45,22 +47,23 @@ class Preference:
         tensors = to_tensors([side for pair in pack for side in pair.sides], self._length_of(pack))
         inputs = {name: tensor.to(device) for name, tensor in tensors.items()}
         reference = self._of_the_base(model, pack, inputs)
-        sums, tokens = log_probabilities(model, inputs, 2 * len(pack), packed=self.packed)
-        rewards = self.beta * (sums - reference)
+        sums, tokens = log_probabilities(model, inputs, 2 * len(pack), packed=self._packed)
+        rewards = self._beta * (sums - reference)
         margins = rewards[::2] - rewards[1::2]
         self._margins |= {pair.number: margin for pair, margin in zip(pack, margins.detach(), strict=True)}
         loss = -logsigmoid(margins).sum()
-        if self.sft_weight:
-            loss = loss - self.sft_weight * (sums / tokens)[::2].sum()
+        if self._sft_weight:
+            loss = loss - self._sft_weight * (sums / tokens)[::2].sum()
         return loss
 
-    def values(self) -> dict[str, float]:
-        """Return mean reward margin and accuracy, the share of margins above zero, of the pairs since the last call."""
-        if not self._margins:
-            return {}
-        margins = torch.stack(list(self._margins.values()))
+    def sums(self) -> dict[str, float]:
+        """Return the sums of margins, and of those above zero, over the pairs since the last call.
+
+        Divided by the number of pairs these are a step's mean reward margin and reward accuracy.
+        """
+        margins = torch.stack([*self._margins.values()]) if self._margins else torch.zeros(1)
         self._margins.clear()
-        return {"reward_margin": float(margins.mean()), "reward_accuracy": float((margins > 0).float().mean())}
+        return {"reward_margin": float(margins.sum()), "reward_accuracy": float((margins > 0).sum())}
 
     def _of_the_base(self, model: Any, pack: list[TokenPair], inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return what the base gives each side of the pack, chosen and rejected in turn; of shape (2 x pairs)."""
@@ -70,8 +73,8 @@ class Preference:
             tuned.eval()
             try:
                 with torch.no_grad(), tuned.disable_adapter():
-                    sides = log_probabilities(tuned, inputs, 2 * len(pack), packed=self.packed)[0].tolist()
-            finally:  # memory may run out in it
+                    sides = log_probabilities(tuned, inputs, 2 * len(pack), packed=self._packed)[0].tolist()
+            finally:  # memory may run out in it: then the step is computed again in smaller packs
                 tuned.train(was_training)
             for pair, chosen, rejected in zip(pack, sides[::2], sides[1::2], strict=True):
                 self._reference[pair.number] = chosen, rejected

@@ -55,6 +55,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         self._checkpoints = Path(self.args.output_dir)
         self._random: tuple[torch.Tensor, torch.Tensor | None] | None = None
         self._finished_one = False  # step, in this process
+        self._also: dict[str, float] = {}  # what the objective has to tell of the last step
 
     def get_train_dataloader(self) -> DataLoader[list[Pack]]:
         """Return the steps in their order: each process is given the whole step, and takes its share of it."""
@@ -87,6 +88,10 @@ class StepTrainer(Trainer):  # type: ignore[misc]
                     torch.cuda.empty_cache()
             self._beat()
         self._team.sum_gradients(model.parameters())
+        self._also = {
+            name: float(self._team.total(torch.tensor(total, device=self.args.device))) / items
+            for name, total in self._objective.sums().items()
+        }
         self._finished_one = True
         return self._team.total(loss)
 
@@ -104,8 +109,8 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         return None
 
     def log(self, logs: dict[str, float], *others: Any) -> None:
-        """Log a step, with what the objective has to say of it; of a team's, the share of the one that leads."""
-        super().log({**logs, **self._objective.values()} if "loss" in logs else logs, *others)
+        """Log a step, with what the objective has to tell of it."""
+        super().log({**logs, **self._also} if "loss" in logs else logs, *others)
 
     def keep(self) -> None:
         """Write a checkpoint of the last step that was finished, unless there is one."""

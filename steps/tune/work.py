@@ -41,7 +41,7 @@ def work(job: Job) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from steps.tune.compiled import fixed_length
     from steps.tune.model import load
-    from steps.tune.objective import NextToken, Objective
+    from steps.tune.objective import NextToken, Objective, natural_length
     from steps.tune.preference import Preference
     from steps.tune.room import Room
     from steps.tune.stop import Stop
@@ -75,10 +75,10 @@ def work(job: Job) -> None:
         )
         if team.leads:
             _tell(packed, f"{len(rows)} {'pairs' if pairs else 'rows'}", len(packs), cut, team.size)
-        length_of = fixed_length(packs) if recipe.tune.compile else lambda _: 0
-        objective: Objective = (
-            Preference(recipe.tune, packed=packed, length_of=length_of) if pairs else NextToken(length_of)
-        )
+        length_of = fixed_length(packs) if recipe.tune.compile else natural_length
+        objective: Objective = NextToken(length_of)
+        if pairs:
+            objective = Preference(recipe.tune, length_of, packed=packed)
         result = train(
             model,
             [[packs[number] for number in step] for step in steps],

@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ from safetensors.torch import load_file
 
 from steps.common import tracking
 from steps.common.errors import UserError
+from steps.common.pairs import TokenPair
 from steps.common.resolved import Hardware, Resolved
 from steps.evaluate.step import EvaluateInput, EvaluateOutput, evaluate
 from steps.plan.step import PlanInput, plan
 from steps.prepare.step import PrepareInput, PrepareOutput, prepare
+from steps.tune import preference
 from steps.tune.step import TuneInput, TuneOutput, tune
 from tests.pairs import write_pairs
 from tests.pipeline.commands import tiny_recipe
@@ -55,8 +58,8 @@ def judged(resolved: Resolved, model: Path, adapter: str) -> EvaluateOutput:
     )
 
 
-def report_of(tuned: TuneOutput) -> dict[str, object]:
-    report: dict[str, object] = json.loads((Path(tuned.adapter_folder).parent / "report.json").read_text())
+def report_of(tuned: TuneOutput) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((Path(tuned.adapter_folder).parent / "report.json").read_text())
     return report
 
 
@@ -70,10 +73,9 @@ def test_an_easy_rule_is_learnt_and_told_of(resolved: Resolved, tiny_model: Path
     tuned = tune(wanted(resolved, tiny_model))
     report = report_of(tuned)
     rewards = report["rewards"]
-    assert isinstance(rewards, list)
     assert rewards[0][1:] == [0.0, 0.0]  # a new adapter prefers nothing
-    assert report["losses"][0][1] == pytest.approx(0.6931, abs=1e-3)  # type: ignore[index]
-    assert float(report["reward_margin"]) > 0.2  # type: ignore[arg-type]
+    assert report["losses"][0][1] == pytest.approx(0.6931, abs=1e-3)
+    assert report["reward_margin"] > 0.2
     assert report["reward_accuracy"] == 1.0
     assert "of pairs preferred" in tuned.summary
 
@@ -122,3 +124,34 @@ def test_a_training_that_is_stopped_ends_at_the_same_adapter(
     )
     assert after.keys() == uninterrupted.keys()
     assert all(torch.allclose(after[name], uninterrupted[name], atol=1e-5) for name in after)
+
+
+def test_cut_up_or_shared_out_the_training_is_the_same(
+    resolved: Resolved, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hungry(preference.Preference):
+        """Takes a petabyte where more than two pairs are computed at once."""
+
+        def loss(self, model: torch.nn.Module, pack: list[TokenPair], device: torch.device) -> torch.Tensor:
+            if len(pack) > 2:
+                torch.empty(1 << 50, dtype=torch.uint8, device=device)
+            return super().loss(model, pack, device)
+
+    def tuned(name: str, **rung: int) -> tuple[dict[str, torch.Tensor], Any]:
+        hardware = given.hardware.model_copy(update={"rung": given.hardware.rung.model_copy(update=rung)})
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setenv("FINELINE_RUNS", str(tmp_path / name))
+            done = tune(given.model_copy(update={"hardware": hardware}))
+        return load_file(Path(done.adapter_folder) / "adapter_model.safetensors"), report_of(done)
+
+    given = wanted(resolved, tiny_model)
+    adapter, report = tuned("whole", micro_batch_tokens=256)
+    shared = tuned("shared", micro_batch_tokens=256, processes=2)
+    monkeypatch.setattr(preference, "Preference", Hungry)
+    cut = tuned("cut", micro_batch_tokens=256)
+    assert cut[1]["tokens_at_once"] < 256
+    assert shared[1]["processes"] == 2
+    for other, told in (shared, cut):
+        assert all(torch.allclose(adapter[name], other[name], atol=1e-5) for name in adapter)
+        for before, after in zip(report["rewards"], told["rewards"], strict=True):
+            assert after == pytest.approx(before, abs=1e-3)

@@ -98,7 +98,7 @@ def test_a_new_adapter_prefers_nothing(tiny_model: Path, pairs: list[TokenPair])
     loss = objective()
     assert loss.loss(model, pairs, CPU).item() == pytest.approx(len(pairs) * math.log(2), abs=1e-6)
     assert model.training
-    assert loss.values() == {"reward_margin": 0.0, "reward_accuracy": 0.0}
+    assert loss.sums() == {"reward_margin": 0.0, "reward_accuracy": 0.0}
 
 
 def test_the_base_is_read_once_a_pair(model: Any, pairs: list[TokenPair]) -> None:
@@ -111,17 +111,34 @@ def test_the_base_is_read_once_a_pair(model: Any, pairs: list[TokenPair]) -> Non
     assert calls == [False, True, True, False, True]
 
 
-def test_margin_and_accuracy_are_those_of_the_pairs_since_the_last_time(model: Any, pairs: list[TokenPair]) -> None:
+def test_margins_are_summed_over_the_pairs_since_the_last_time(model: Any, pairs: list[TokenPair]) -> None:
     loss = objective()
     loss.loss(model, pairs[:2], CPU)
-    loss.values()
+    loss.sums()
     loss.loss(model, pairs[2:3], CPU)
     loss.loss(model, pairs[3:], CPU)
+    loss.loss(model, pairs[3:], CPU)  # computed again, as a step is whose memory ran out
     margins = [-math.log(math.exp(by_hand(model, pair)) - 1) for pair in pairs[2:]]
-    told = loss.values()
-    assert told["reward_margin"] == pytest.approx(sum(margins) / 3, abs=1e-4)
-    assert told["reward_accuracy"] == pytest.approx(sum(margin > 0 for margin in margins) / 3)
-    assert loss.values() == {}
+    told = loss.sums()
+    assert told["reward_margin"] == pytest.approx(sum(margins), abs=1e-4)
+    assert told["reward_accuracy"] == sum(margin > 0 for margin in margins)
+    assert loss.sums() == {"reward_margin": 0.0, "reward_accuracy": 0.0}
+
+
+def test_memory_that_runs_out_in_the_bases_pass_leaves_the_model_as_it_was(
+    model: Any, pairs: list[TokenPair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    model.train()
+    loss = objective()
+    with monkeypatch.context() as context:
+        context.setattr("steps.tune.preference.log_probabilities", out_of_memory)
+        with pytest.raises(torch.OutOfMemoryError):
+            loss.loss(model, pairs, CPU)
+    assert model.training
+    assert loss.loss(model, pairs[:1], CPU).item() == pytest.approx(by_hand(model, pairs[0]), abs=1e-5)
 
 
 def test_a_mean_over_pairs_is_the_same_however_they_are_cut(model: Any, pairs: list[TokenPair]) -> None:
@@ -136,11 +153,15 @@ def test_a_mean_over_pairs_is_the_same_however_they_are_cut(model: Any, pairs: l
     assert torch.allclose(*gradients, atol=1e-6)
 
 
-def step_of(model: Any, packs: list[list[TokenPair]], folder: Path, accumulate: int) -> tuple[torch.Tensor, float]:
-    """The gradient and loss of the first optimizer step, as the Trainer makes them of the packs."""
+def step_of(model: Any, packs: list[list[TokenPair]], folder: Path) -> tuple[torch.Tensor, dict[str, float]]:
+    """The gradient of the first optimizer step, and what is logged of it, as the trainer makes them of the packs."""
     from transformers import TrainerCallback, TrainingArguments
 
-    from steps.tune.train import PackTrainer
+    from steps.tune.limits import Limits
+    from steps.tune.room import Room
+    from steps.tune.stop import Stop
+    from steps.tune.team import Team
+    from steps.tune.trainer import StepTrainer
 
     seen: list[torch.Tensor] = []
 
@@ -152,29 +173,41 @@ def step_of(model: Any, packs: list[list[TokenPair]], folder: Path, accumulate: 
         output_dir=str(folder),
         max_steps=1,
         per_device_train_batch_size=1,
-        gradient_accumulation_steps=accumulate,
         max_grad_norm=0.0,
         logging_steps=1,
+        save_strategy="no",
         use_cpu=True,
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
     )
-    trainer = PackTrainer(objective(), model=model, args=arguments, train_dataset=packs, callbacks=[Look()])
+    trainer = StepTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=[packs],
+        callbacks=[Look()],
+        steps=[packs],
+        objective=objective(),
+        team=Team(),
+        room=Room(10_000, 0, lambda: 0, lambda _: None),
+        stop=Stop(Limits()),
+        beat=lambda: None,
+    )
     trainer.pop_callback("PrinterCallback")
-    loss = trainer.train().training_loss
-    return seen[0], loss
+    trainer.train()
+    return seen[0], trainer.state.log_history[0]
 
 
-def test_a_step_in_one_micro_batch_or_in_four_has_the_same_gradient(
+def test_a_step_in_one_micro_batch_or_in_four_is_the_same_step(
     model: Any, pairs: list[TokenPair], tmp_path: Path
 ) -> None:
     from copy import deepcopy
 
     four = [pairs[:1], pairs[1:2], pairs[2:4], pairs[4:]]
-    whole, loss = step_of(deepcopy(model), [pairs], tmp_path / "one", 1)
-    cut, same = step_of(deepcopy(model), four, tmp_path / "four", 4)
+    whole, logged = step_of(deepcopy(model), [pairs], tmp_path / "one")
+    cut, same = step_of(deepcopy(model), four, tmp_path / "four")
     assert torch.allclose(whole, cut, atol=1e-6)
     assert whole.abs().max() > 1e-3
-    assert loss == pytest.approx(sum(by_hand(model, pair) for pair in pairs) / len(pairs), abs=1e-5)
-    assert same == pytest.approx(loss, abs=1e-5)
+    assert logged["loss"] == pytest.approx(sum(by_hand(model, pair) for pair in pairs) / len(pairs), abs=1e-4)
+    for name in ("loss", "reward_margin", "reward_accuracy"):
+        assert same[name] == pytest.approx(logged[name], abs=1e-4)
