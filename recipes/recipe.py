@@ -212,8 +212,8 @@ class Gate(Part):
         default=0.55,
         ge=0.5,
         lt=1,
-        description="dpo, in place of better_than_base and worse_than_champion: least share of held-out pairs whose chosen "
-        "answer the candidate prefers more than the base does; nor may it lie below the champion's.",
+        description="dpo, in place of better_than_base: least share of held-out pairs whose chosen answer the candidate "
+        "prefers more than the base does. With the champion it is the loss of a pair that is compared.",
     )
     keep_expected: bool = Field(
         default=True, description="Refuse a candidate that fails a question's expectation which the base meets."

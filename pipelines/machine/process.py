@@ -1,6 +1,5 @@
 """One task as a process: Hera's runner with the volumes mapped to folders."""
 
-import ctypes
 import json
 import os
 import shutil
@@ -12,11 +11,11 @@ from pathlib import Path, PurePosixPath
 
 from pipelines.machine.record import INPUTS, LOG, OUTPUTS, PROGRESS, Node, Phase, Run
 from pipelines.machine.workflow import Script
+from steps.common.parent import end_with_parent
 from steps.common.progress import PREFIX
 
 HERA_OUTPUTS = "hera__outputs_directory"
 ERROR = "error: "
-DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 class TaskProcess:
@@ -56,7 +55,7 @@ class TaskProcess:
                 cwd=self.folder,
                 env=self._environment(folders),
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=lambda: end_with_parent(signal.SIGTERM),
             )
 
     def _environment(self, folders: dict[str, Path]) -> dict[str, str]:
@@ -123,8 +122,3 @@ def _mapped(value: str, mounted: dict[str, Path]) -> str:
         if PurePosixPath(value).is_relative_to(path):
             return str(folder / PurePosixPath(value).relative_to(path))
     return value
-
-
-def _end_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the process that drives the run is gone, however it went."""
-    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGTERM)

@@ -1,6 +1,5 @@
 """Starts the processes of a tuning by torchrun, one a GPU, and hands on how they ended."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from steps.common.errors import InterruptedStepError, UserError
 from steps.common.files import write_text
+from steps.common.parent import end_with_parent
 from steps.tune.work import Job
 
 JOB, OUTCOME = "job.json", "outcome.json"
@@ -28,15 +28,18 @@ def launch(job: Job, processes: int) -> None:
     write_text(folder / JOB, job.model_dump_json())
     (folder / OUTCOME).unlink(missing_ok=True)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    # torchrun would give each process one thread, which is right where a GPU computes.
-    group = subprocess.Popen([*torchrun, "-m", "steps.tune.worker", str(folder / JOB)], start_new_session=True)
-    before = signal.signal(signal.SIGTERM, lambda *_: os.killpg(group.pid, signal.SIGTERM))
+    # torchrun gives each process one thread, which is right where a GPU computes. It hands SIGTERM on to them; what kills it
+    # kills them, see `worker`: two groups that write the same checkpoints would be the end of both.
+    group = subprocess.Popen(
+        [*torchrun, "-m", "steps.tune.worker", str(folder / JOB)], preexec_fn=lambda: end_with_parent(signal.SIGKILL)
+    )
+    before = signal.signal(signal.SIGTERM, lambda *_: group.terminate())
     try:
         code = group.wait()
     finally:
         signal.signal(signal.SIGTERM, before)
         if group.poll() is None:
-            os.killpg(group.pid, signal.SIGKILL)
+            group.kill()
     told = (folder / OUTCOME).read_text() if (folder / OUTCOME).exists() else ""
     for name in (JOB, OUTCOME):
         (folder / name).unlink(missing_ok=True)

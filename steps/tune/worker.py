@@ -1,13 +1,16 @@
 """One of the processes that torchrun starts: `python -m torch.distributed.run … -m steps.tune.worker JOB`."""
 
+import signal
 import sys
 from pathlib import Path
 
 from steps.common.errors import InterruptedStepError, UserError
 from steps.common.files import write_text
+from steps.common.parent import end_with_parent
 from steps.tune.launch import OUTCOME
 from steps.tune.work import Job, work
 
+end_with_parent(signal.SIGKILL)
 job = Job.model_validate_json(Path(sys.argv[1]).read_text())
 try:
     work(job)

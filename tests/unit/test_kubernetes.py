@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from pipelines.cluster.doctor.argo import kubernetes
+
 LOOK = """
 from steps.common import kubernetes
 kubernetes.TRIES, kubernetes.LONGEST_PAUSE_SECONDS = 3, 0.1
@@ -109,3 +111,13 @@ def test_one_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     told = look(tmp_path, port)
     assert told.startswith("UserError the cluster does not answer: ")
     assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [("v1.28.15", "missing"), ("v1.29.0", "ok"), ("v1.31.2-gke.100", "ok"), ("v2.0.1", "ok"), ("unknown", "ok")],
+)
+def test_a_kubernetes_that_is_too_old_for_sidecars_is_told(version: str, state: str) -> None:
+    found = kubernetes(version, "kind")
+    assert found.state == state
+    assert version in found.text

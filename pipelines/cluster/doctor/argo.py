@@ -1,5 +1,6 @@
 """Argo, and Fineline's templates in the namespace."""
 
+import re
 from typing import Any
 
 from pipelines.cluster.connection import GROUP, Connection
@@ -8,16 +9,27 @@ from pipelines.cluster.doctor.finding import Finding, State, unknown
 from pipelines.rendered import BUILDERS, FOLDERS
 
 KINDS = ("workflows", "workflowtemplates", "cronworkflows", "workflowtaskresults")
+OLDEST = (1, 29)  # the first with containers that start before, and outlive, the others (KEP-753), as on by default
 INSTALL = "https://argo-workflows.readthedocs.io/en/latest/quick-start/"
 
 
 def cluster(connection: Connection) -> list[Finding]:
     """Tell which Kubernetes it is, and whether the namespace is there."""
-    found = [Finding("cluster", State.OK, f"Kubernetes {questions.version()} at {connection.context}")]
+    found = [kubernetes(questions.version(), connection.context)]
     if not questions.has_namespace(connection):
         name = connection.namespace
         found.append(Finding("namespace", State.MISSING, f"no namespace {name!r}", f"kubectl create namespace {name}"))
     return found
+
+
+def kubernetes(version: str, context: str) -> Finding:
+    """Tell whether that version, such as v1.31.2-gke.100, has what the served models' pods need."""
+    text = f"Kubernetes {version} at {context}"
+    numbers = re.match(r"v?(\d+)\.(\d+)", version)
+    if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST:
+        why = "the pods of served models have sidecars that it does not know"
+        return Finding("cluster", State.MISSING, f"{text}: {why}", f"update it to 1.{OLDEST[1]} or later")
+    return Finding("cluster", State.OK, text)
 
 
 def definitions(connection: Connection) -> list[Finding]:
