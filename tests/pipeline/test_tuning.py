@@ -145,7 +145,7 @@ def test_kills_and_signals_at_any_moment_end_in_the_same_model(
     wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
 ) -> None:
     recipe = wanted.resolved.recipe
-    longer = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"epochs": 100, "dropout": 0.0})})
+    longer = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"epochs": 40.0, "dropout": 0.0})})
     wanted = without_dropout(wanted, processes=processes).model_copy(
         update={"resolved": wanted.resolved.model_copy(update={"recipe": longer})}
     )

@@ -58,8 +58,19 @@ def test_on_this_machine_a_forward_pass_comes_to_what_tuning_takes(monkeypatch: 
 @pytest.mark.parametrize("activations", ["kept", "recomputed"])
 def test_on_a_gpu_likewise(activations: str) -> None:
     tokens = 1024 if activations == "kept" else 8192
-    preset, source = find("llama-3.2-1b-instruct")
-    learning = Job(preset.architecture, "lora", 16, tokens, tokens, 3_000_000, 300_000, 6, 64, source.bytes)
+    preset, source = find("llama-3.2-1b-instruct" if activations == "kept" else "llama-3.1-8b-instruct")
+    learning = Job(
+        preset.architecture,
+        "lora" if activations == "kept" else "qlora",
+        16,
+        tokens,
+        tokens,
+        3_000_000,
+        300_000,
+        6,
+        64,
+        source.bytes,
+    )
     gpu = next(one for one in gpu_presets("aws") if one.instance_type == "g6.xlarge")
     before, after = (
         fastest(learning, gpu, "one", 1),
