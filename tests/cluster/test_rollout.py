@@ -19,7 +19,7 @@ from recipes.read import load as load_recipe
 from steps.common import cluster, kubernetes, volumes
 from steps.common.errors import RefusedError
 from steps.common.resolved import Resolved
-from steps.evaluate.score import score
+from steps.evaluate.score import Wanted, score
 from steps.plan.step import PlanInput, resolve
 from steps.rollout.checks import check_model
 from steps.rollout.deployment import Cluster
@@ -69,7 +69,8 @@ class Rollouts:
 
     def asked(self, model: Path) -> list[Question]:
         """What the evaluation asked, and what this model answered then."""
-        answers = score(model, [], [[("user", text)] for text in ASK], TOKENS, 64, "cpu", "candidate").answers
+        wanted = Wanted([], [[("user", text)] for text in ASK], TOKENS, general=False)
+        answers = score(model, wanted, 64, "cpu", "candidate").answers
         chats = [[{"role": "user", "content": text}] for text in ASK]
         return [Question(chat, answer) for chat, answer in zip(chats, answers, strict=True)]
 

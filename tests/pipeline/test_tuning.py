@@ -149,6 +149,7 @@ def test_kills_and_signals_at_any_moment_end_in_the_same_model(
     wanted = without_dropout(wanted, processes=processes).model_copy(
         update={"resolved": wanted.resolved.model_copy(update={"recipe": longer})}
     )
+    wanted = TuneInput.model_validate_json(wanted.model_dump_json())  # as the process reads it: 32 is 32.0
     inputs = tmp_path / "inputs.json"
     fields = wanted.model_dump(mode="json")
     inputs.write_text(
