@@ -80,7 +80,7 @@ class Rollouts:
         resolved = self.planned.model_copy(update={"recipe": changed, "run": f"run-{version}"})
         self.told = Told(version=version, old_version=None)
         begun = time.monotonic()
-        place = Cluster(resolved, version, model, check_model(model), f"digest-{version}")
+        place = Cluster(resolved, version, model, check_model(model), f"digest-{version}", self.base, self.base)
         if not place.serves_already():
             roll_out(place, resolved, self.told, asked, back=back)
         self.seconds = time.monotonic() - begun
