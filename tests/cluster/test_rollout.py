@@ -290,7 +290,8 @@ def test_a_rollout_that_was_lost_after_the_switch_begins_with_the_old_version(ro
     lost = {"metadata": {"annotations": {"fineline.dev/on-trial-after": before}}}
     lost["spec"] = {"selector": {**service["spec"]["selector"], "fineline.dev/version": other}}
     kubectl("patch", "service", NAME, "-n", rollouts.namespace, "--type=merge", "-p", json.dumps(lost))
-    place = Cluster(rollouts.planned, 9, rollouts.folder / "merged" / "version-1", 1, "digest-9")
+    model = rollouts.folder / "merged" / "version-1"
+    place = Cluster(rollouts.planned, 9, model, 1, "digest-9", rollouts.base, rollouts.base)
     assert str(place.old_version) == before
     assert rollouts.live() == before
     annotations = get("service", NAME, rollouts.namespace)["metadata"]["annotations"]
