@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from recipes.recipe import HELD_OUT, Recipe
+from recipes.evaluation import HELD_OUT
+from recipes.recipe import Recipe
 
 
 class RecipeError(Exception):

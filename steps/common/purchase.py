@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
-from recipes.recipe import Compute
+from recipes.compute import Compute
 from steps.common.progress import duration
 from steps.common.resolved import Rung
 

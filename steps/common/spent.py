@@ -2,7 +2,7 @@
 
 import time
 
-from recipes.recipe import Compute
+from recipes.compute import Compute
 from steps.common import purchase, volumes
 from steps.common.files import write_text
 from steps.common.progress import say

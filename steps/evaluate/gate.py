@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from recipes.recipe import Gate, Question
+from recipes.evaluation import Gate, Question
 from steps.evaluate.compare import FEW_ROWS
 from steps.evaluate.compared import Champion, Compared, TaskResult
 from steps.evaluate.preference import judge_preference

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from recipes.recipe import Gate
+from recipes.evaluation import Gate
 
 if TYPE_CHECKING:
     from steps.evaluate.score import Score

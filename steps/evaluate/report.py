@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from recipes.recipe import Question
+from recipes.evaluation import Question
 from steps.common.resolved import Hardware, Resolved
 from steps.evaluate.answers import Turns
 from steps.evaluate.compared import Champion, Compared

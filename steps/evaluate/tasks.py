@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from recipes.recipe import Task
+from recipes.evaluation import Task
 from steps.common.errors import UserError
 from steps.common.files import sha256_of
 from steps.common.packs import TokenRow

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from recipes.recipe import Data
+from recipes.data import Data
 from steps.common.errors import UserError
 from steps.common.files import sha256_of
 from steps.common.resolved import DataFile, ResolvedData

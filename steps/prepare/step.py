@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from recipes.recipe import Data, Recipe
+from recipes.data import Data
+from recipes.recipe import Recipe
 from steps.common import volumes
 from steps.common.errors import UserError
 from steps.common.files import building, digest_of, folder_digest, one_writer, sha256_of

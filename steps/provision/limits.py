@@ -1,6 +1,6 @@
 """When a run has to stop on machines that cost nothing more: by its recipe's hours, from when it had them."""
 
-from recipes.recipe import Compute
+from recipes.compute import Compute
 
 
 def until(compute: Compute, since: float) -> float:

@@ -12,7 +12,7 @@ from statistics import fmean
 
 from pydantic import BaseModel
 
-from recipes.recipe import Serve
+from recipes.serving import Serve
 from steps.common.errors import RefusedError
 from steps.common.progress import say
 from steps.rollout.ask import Messages, NoAnswerError, ask

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pydantic import BaseModel
 
-from recipes.recipe import Serve
+from recipes.serving import Serve
 from steps.common.errors import RefusedError
 from steps.common.progress import Progress, say
 from steps.rollout.ask import Messages, NoAnswerError, ask

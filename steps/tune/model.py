@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from presets.memory import Activations
-from recipes.recipe import Tune
+from recipes.tuning import Tune
 from steps.common import base_model
 from steps.common.errors import UserError
 

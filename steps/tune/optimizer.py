@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from recipes.recipe import Tune
+from recipes.tuning import Tune
 
 
 def optimizer(model: Any, arguments: Any, tune: Tune) -> Any:

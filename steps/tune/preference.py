@@ -12,7 +12,7 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 from torch.nn.functional import logsigmoid
 
-from recipes.recipe import Tune
+from recipes.tuning import Tune
 from steps.common.packs import to_tensors
 from steps.common.pairs import TokenPair, log_probabilities
 from steps.tune.objective import natural_length

@@ -8,7 +8,7 @@ from typing import Annotated
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from recipes.recipe import DPO_ALONE
+from recipes.tuning import DPO_ALONE
 from steps.common import volumes
 from steps.common.adapters import adapter_sha256
 from steps.common.files import building, digest_of, one_writer

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainingArguments
 
-from recipes.recipe import Tune
+from recipes.tuning import Tune
 from steps.common.errors import InterruptedStepError, UserError
 from steps.common.progress import Progress, say
 from steps.tune.checkpoints import newest_complete, step_of

@@ -16,7 +16,7 @@ from steps.common.files import publish
 
 @pytest.fixture(scope="module")
 def kept(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from recipes.recipe import Tune
+    from recipes.tuning import Tune
     from steps.tune.model import load
 
     model, _ = load(tiny_model, Tune(rank=8, method="lora"), "cpu", activations="kept")

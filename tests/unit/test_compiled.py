@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from recipes.recipe import Tune
+from recipes.tuning import Tune
 from steps.common.errors import UserError
 from steps.common.packs import TokenRow, to_tensors, token_losses
 from steps.tune.compiled import check_compiler, fixed_length

@@ -8,7 +8,7 @@ import pytest
 
 from presets.architecture import Architecture
 from presets.model_preset import model_presets
-from recipes.recipe import Tune
+from recipes.tuning import Tune
 from steps.common import volumes
 from steps.common.adapters import BASE, Base
 from steps.common.errors import UserError

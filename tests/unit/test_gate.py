@@ -5,7 +5,7 @@ from typing import Any
 import numpy
 import pytest
 
-from recipes.recipe import Gate, Question, Task
+from recipes.evaluation import Gate, Question, Task
 from steps.evaluate.compared import Champion, compare
 from steps.evaluate.gate import Verdict, judge
 from steps.evaluate.score import Score

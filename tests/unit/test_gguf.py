@@ -8,7 +8,8 @@ import pytest
 
 from presets.model_preset import model_presets
 from recipes.read import RecipeError, load
-from recipes.recipe import Export, Recipe
+from recipes.recipe import Recipe
+from recipes.serving import Export
 from steps.common.errors import UserError
 from steps.common.gguf.architectures import why_not_config, why_not_preset
 from steps.common.gguf.quantisations import BYTES

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from recipes.recipe import Tune
+from recipes.tuning import Tune
 from steps.common import head
 from steps.common.packs import UNLABELLED, TokenRow, scored_logits, to_tensors, token_losses
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from recipes.recipe import Data
+from recipes.data import Data
 from steps.common.errors import UserError
 from steps.common.packs import UNLABELLED, pack
 from steps.common.pairs import TokenPair

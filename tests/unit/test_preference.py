@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from recipes.recipe import Tune
+from recipes.tuning import Tune
 from steps.common.pairs import TokenPair
 from steps.tune.preference import Preference
 from tests.pairs import token_pair

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from recipes.recipe import Gate, Question
+from recipes.evaluation import Gate, Question
 from steps.evaluate.compared import Champion, compare
 from steps.evaluate.gate import Verdict, judge
 from steps.evaluate.preference import preference

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from recipes.recipe import Compute
+from recipes.compute import Compute
 from steps.common import spent, volumes
 from steps.common.purchase import Purchase, There, wanted
 from steps.common.resolved import Hardware

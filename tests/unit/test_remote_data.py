@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import steps.plan.remote.retry
-from recipes.recipe import Data
+from recipes.data import Data
 from steps.common import volumes
 from steps.common.errors import UserError
 from steps.plan.data import look

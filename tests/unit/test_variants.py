@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from recipes.recipe import Tune
+from recipes.tuning import Tune
 from steps.common import base_model
 from steps.common.adapters import BASE, CONFIG, Base
 from steps.common.errors import UserError

@@ -1,0 +1,92 @@
+"""The part of a recipe that says how the adapter is learnt."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from recipes.part import Part
+
+DPO_LEARNING_RATE = 1e-5  # ten times what TRL's DPOTrainer takes for full tuning
+DPO_ALONE = ("beta", "sft_weight")
+
+
+class Tune(Part):
+    """How the adapter is learnt."""
+
+    method: Literal["qlora", "lora"] = Field(
+        default="qlora", description="qlora: base in 4 bits (NF4, double quantisation). lora: base in bf16."
+    )
+    objective: Literal["sft", "dpo"] = Field(
+        default="sft",
+        description="sft: what the assistant says is learnt. dpo: that one answer is preferred to another, from pairs "
+        "(chosen, rejected).",
+    )
+    beta: float = Field(
+        default=0.1,
+        gt=0,
+        description="dpo: the larger, the less the model may move away from the base; 0.01 to 0.5 is usual.",
+    )
+    sft_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="dpo: weight of the chosen answer's own loss a token beside the preference's, so that it does not become "
+        "less likely along with the rejected one; 1 is usual where it is wanted.",
+    )
+    epochs: float = Field(default=1.0, gt=0, le=100, description="Passes over the training rows.")
+    learning_rate: float = Field(
+        default=2e-4,
+        gt=0,
+        le=1,
+        description="Peak; about ten times that of full tuning. dpo: 1e-5 where it is not set; 5e-6 to 5e-5 is usual, more "
+        "with few hundred pairs.",
+    )
+    warmup: float = Field(default=0.05, ge=0, lt=1, description="Share of the steps in which the rate rises.")
+    batch_tokens: int = Field(
+        default=8192, ge=8, description="Tokens in an optimizer step, all rows together; of pairs, both sides."
+    )
+    rank: int = Field(default=16, ge=1, le=512, description="Rank of the adapter.")
+    alpha: float = Field(default=32, gt=0, description="The adapter's scale is alpha / rank.")
+    rslora: bool = Field(
+        default=False,
+        description="The scale is alpha / sqrt(rank): with alpha / rank a high rank learns little more than a low one.",
+    )
+    dora: bool = Field(
+        default=False,
+        description="Length and direction of each weight are learnt apart (DoRA). Better with low ranks; slower, takes more "
+        "memory, and vLLM serves it merged alone.",
+    )
+    lora_plus: float = Field(
+        default=1.0,
+        ge=1,
+        le=100,
+        description="Learning rate of the adapter's second matrix (B), as a multiple of the first's (LoRA+). 1: plain "
+        "LoRA; 16 is usual, with half the learning_rate.",
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="On the adapter's input.")
+    targets: list[str] = Field(
+        default=[], description="Names of the linear layers that get an adapter. Empty: all but the head."
+    )
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    checkpoint_every: int = Field(default=20, ge=1, description="Optimizer steps between two checkpoints.")
+    compile: bool = Field(
+        default=False,
+        description="Compile the layers (torch.compile): steps are 14 to 19 % shorter on a GPU, after 5 to 15 minutes of "
+        "compiling, so for runs of hours. Needs a C++ compiler. Every micro-batch is filled up to its full length.",
+    )
+    seed: int = Field(default=17, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate_of_the_objective(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("objective") == "dpo" and "learning_rate" not in given:
+            return {**given, "learning_rate": DPO_LEARNING_RATE}
+        return given
+
+    @model_validator(mode="after")
+    def _what_only_dpo_knows(self) -> "Tune":
+        fields = type(self).model_fields
+        for name in DPO_ALONE:
+            if self.objective != "dpo" and getattr(self, name) != fields[name].default:
+                raise ValueError(f"{name} is of no account with the objective {self.objective}; set tune.objective=dpo")
+        return self
