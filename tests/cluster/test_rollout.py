@@ -108,7 +108,12 @@ def rollouts(namespace: str, tmp_path_factory: pytest.TempPathFactory, tiny_mode
     folder = tmp_path_factory.mktemp("rollouts")
     account = Account(folder, namespace, "fineline-rollout", {})
     changes = {"name": NAME, "model": tiny_model.as_uri(), "data.train": str(write_chats(folder / "chats.jsonl"))}
-    limits = {"serve.watch_seconds": "8", "evaluate.answer_tokens": str(TOKENS), "data.validation": ""}
+    limits = {
+        "serve.watch_seconds": "8",
+        "serve.answer_seconds": "30",
+        "evaluate.answer_tokens": str(TOKENS),
+        "data.validation": "",
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(volumes.RUNS_SETTING, str(folder))
         recipe = load_recipe("pet-store", {**changes, **limits, "data.max_tokens": "64"})
@@ -143,7 +148,10 @@ def rollouts(namespace: str, tmp_path_factory: pytest.TempPathFactory, tiny_mode
         yield Rollouts(namespace, folder, planned, tiny_model)
         client.Configuration.set_default(before)
         kubectl("delete", "pod", "copier", "-n", namespace)
-    kubectl("delete", "deployments,services", "-n", namespace, "-l", f"fineline.dev/model={NAME}")
+    model = ["-n", namespace, "-l", f"fineline.dev/model={NAME}"]
+    kubectl("delete", "deployments,services", *model)
+    # Each would wait for answers that nobody waits for any more, and the namespace for each.
+    kubectl("delete", "pods", *model, "--grace-period=1")
 
 
 @pytest.fixture(autouse=True)
