@@ -34,7 +34,7 @@ def with_data_in_reach(connection: Cluster, recipe: Recipe, template: dict[str, 
     local = {key: Path(file) for key, file in files.items() if is_local(file)}
     if len(local) == len([file for file in files.values() if file]):
         # A row that cannot be used is told here, and not after the nodes are there.
-        look(recipe.data)
+        look(recipe.data, recipe.tune.objective)
         look_at_tasks(recipe)
     store = setting(connection, STORE_SETTING).rstrip("/") if local else ""
     if store and not store.startswith("s3://"):

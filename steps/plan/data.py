@@ -26,8 +26,12 @@ class DataSize:
     tokens: int  # of pairs, on both sides
 
 
-def look(data: Data, objective: str = "sft") -> tuple[ResolvedData, DataSize, DataSize]:
+def look(data: Data, objective: str) -> tuple[ResolvedData, DataSize, DataSize]:
     """Fetch the data files where they lie elsewhere, hash them and read their first rows.
+
+    Args:
+        data: the recipe's.
+        objective: the recipe's, which says of what kind the rows have to be.
 
     Returns:
         The files by digest, and the sizes of the training and the held-out rows, extrapolated from the first rows.

@@ -1,11 +1,14 @@
 """Pairs as tokens: the same prompt on both sides, and only the two answers scored."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pipelines.cluster.data import STORE_SETTING, with_data_in_reach
 from recipes.data import Data
+from recipes.read import load
 from steps.common.errors import UserError
 from steps.common.packs import UNLABELLED, pack
 from steps.common.pairs import TokenPair
@@ -120,3 +123,16 @@ def test_what_is_not_looked_at_is_reckoned_from_what_is(tmp_path: Path, kind: st
     _, all_of_them, _ = look(Data(train=str(tmp_path / f"rows.{kind}"), validation_share=0.5), "dpo")
     assert all_of_them.rows == pytest.approx(2500, rel=0.02)
     assert all_of_them.tokens == pytest.approx(5 * few.tokens, rel=0.05)
+
+
+def test_local_pairs_are_sent_to_a_cluster_where_the_recipe_learns_from_pairs(tmp_path: Path, bucket: Any) -> None:
+    settings = SimpleNamespace(data={STORE_SETTING: "s3://chats/sent"})
+    connection: Any = SimpleNamespace(
+        namespace="fineline", core=SimpleNamespace(read_namespaced_config_map=lambda *_: settings)
+    )
+    pairs = write_pairs(tmp_path / "pairs.jsonl", 4)
+    changes = {"data.train": str(pairs), "data.validation": ""}
+    sent = with_data_in_reach(connection, load("pet-store", {**changes, "tune.objective": "dpo"}), {})
+    assert sent.data.train.startswith("s3://chats/sent/")
+    with pytest.raises(UserError, match=r"set tune\.objective=dpo"):
+        with_data_in_reach(connection, load("pet-store", changes), {})

@@ -96,7 +96,7 @@ def left_over() -> list[Path]:
 
 
 def test_rows_from_the_web_are_read_from_a_copy_under_their_digest(web: Web) -> None:
-    data, size, _ = look(Data(train=f"{web.url}/rows.jsonl", validation_share=0.25))
+    data, size, _ = look(Data(train=f"{web.url}/rows.jsonl", validation_share=0.25), "sft")
     assert data.train.sha256 == DIGEST
     assert data.train.source == "http://127.0.0.1/rows.jsonl"
     assert Path(data.train.path) == volumes.runs() / "data" / DIGEST[:16] / "rows.jsonl"
