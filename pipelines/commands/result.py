@@ -13,6 +13,7 @@ from pipelines.machine.record import LOG, Phase, Run
 from steps.common import serving
 from steps.common.progress import duration
 from steps.common.resolved import Resolved
+from steps.evaluate.page import preferred
 
 WIDEST = 60
 EXPORTED = {"merged": "a transformers model", "gguf": "for llama.cpp, Ollama, LM Studio"}
@@ -102,14 +103,12 @@ def _unfinished(console: Console, run: Run) -> None:
 
 def _scores(console: Console, evaluation: dict[str, Any]) -> None:
     table = Table(title=f"held-out rows, {evaluation['evaluated']}", title_justify="left")
-    pairs = "preference_accuracy" in evaluation["scores"]["candidate"]
-    for column in ("model", "loss", "perplexity", "token accuracy", *(["pairs preferred"] if pairs else [])):
+    pairs = ["pairs preferred"] if preferred({}, evaluation) else []
+    for column in ("model", "loss", "perplexity", "token accuracy", *pairs):
         table.add_column(column, justify="left" if column == "model" else "right")
     for who, score in evaluation["scores"].items():
         cells = [f"{score['loss']:.3f}", f"{score['perplexity']:.2f}", f"{score['accuracy']:.1%}"]
-        if pairs:
-            cells.append(f"{score['preference_accuracy']:.1%} of {score['pairs']}" if "pairs" in score else "-")
-        table.add_row(who, *cells)
+        table.add_row(who, *cells, *preferred(score, evaluation))
     console.print(table)
     for reason in evaluation["reasons"]:
         console.print(reason, markup=False, soft_wrap=True)

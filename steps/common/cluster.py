@@ -42,6 +42,11 @@ def api_key() -> str:
     return os.environ.get(API_KEY_SETTING, "")
 
 
+def api_key_header() -> dict[str, str]:
+    """Return the header in which they send it; none where nothing is asked of them."""
+    return {"Authorization": f"Bearer {api_key()}"} if api_key() else {}
+
+
 def api_key_secret() -> str:
     """Return the name of the Secret that may hold the API key."""
     return os.environ.get(API_KEY_SECRET_SETTING, "")

@@ -34,21 +34,21 @@ def folder_digest(folder: Path) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write `text` so that a reader sees the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    _replace(path, text, 0o666)
 
 
 def write_private(path: Path, value: Any) -> None:
     """Write a value as JSON, likewise whole, for this user alone to read."""
+    _replace(path, json.dumps(value, indent=2), 0o600)
+
+
+def _replace(path: Path, text: str, mode: int) -> None:
+    """Write a file of that mode, less the user's mask, beside `path` and rename it."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.unlink(missing_ok=True)
     try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=2)
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
+            file.write(text)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

@@ -48,9 +48,8 @@ def chunk_head(model: Any) -> None:
 
 
 def head_is_chunked(model: Any) -> bool:
-    """Tell whether the model, with or without an adapter, or spread over processes, gives its tokens' losses itself."""
-    inner = getattr(model, "module", model)
-    return bool(getattr(inner, "head_is_chunked", False))
+    """Tell whether the model, with or without an adapter, gives its tokens' losses itself."""
+    return bool(getattr(model, "head_is_chunked", False))
 
 
 class _Losses(torch.autograd.Function):

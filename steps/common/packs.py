@@ -144,4 +144,4 @@ def _given(model: Any, pack: dict[str, "torch.Tensor"]) -> dict[str, Any]:
     from steps.common.attention import row_bounds
 
     given = {name: pack[name] for name in ("input_ids", "position_ids")}
-    return given | row_bounds(getattr(model, "module", model), pack["position_ids"])
+    return given | row_bounds(model, pack["position_ids"])

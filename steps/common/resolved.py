@@ -1,5 +1,6 @@
 """What `plan` hands on: the recipe with every default filled in, every revision a commit, every data file a digest."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -7,7 +8,8 @@ from pydantic import BaseModel, ConfigDict
 from presets.architecture import Architecture
 from presets.memory import Activations
 from recipes.recipe import Recipe
-from steps.common.files import digest_of
+from steps.common.errors import UserError
+from steps.common.files import digest_of, sha256_of
 
 
 class Fixed(BaseModel):
@@ -40,6 +42,18 @@ class DataFile(Fixed):
     sha256: str
     bytes: int
     source: str = ""  # its pinned URL, where it came from elsewhere
+
+
+def as_planned(file: DataFile) -> Path:
+    """Return where the file is, which has the content that it was planned with.
+
+    Raises:
+        UserError: it has another.
+    """
+    path = Path(file.path)
+    if sha256_of(path) != file.sha256:
+        raise UserError(f"{path}: changed since the run was planned; start a new run")
+    return path
 
 
 class ResolvedData(Fixed):

@@ -112,14 +112,16 @@ def gateway(name: str) -> Gateway | None:
 
 def server(name: str) -> Server | None:
     """Return the running server that the gateway of the model `name` points at."""
-    state = _read(volumes.serving(name) / SERVER)
-    found = Server.model_validate(state) if state else None
-    return found if found and found.process.alive() else None
+    return _running(name, SERVER)
 
 
 def previous(name: str) -> Server | None:
     """Return the server of the version before, where it was left running."""
-    state = _read(volumes.serving(name) / PREVIOUS)
+    return _running(name, PREVIOUS)
+
+
+def _running(name: str, file: str) -> Server | None:
+    state = _read(volumes.serving(name) / file)
     found = Server.model_validate(state) if state else None
     return found if found and found.process.alive() else None
 

@@ -18,8 +18,8 @@ from steps.evaluate.rows import RowLosses
 FILE = "general.jsonl"
 CHANCE = 1 / 3  # of the right option for a model that knows nothing
 SYSTEM = "Answer briefly."
-# Rows of some thirty tokens: attention is reckoned over a whole pack, also where a row may not look, so that in long packs
-# most of it is thrown away.
+# Rows of some thirty tokens: where attention is not computed row by row it is reckoned over the whole pack, also where a row
+# may not look, and in long packs most of it is thrown away.
 PACK_TOKENS = 512
 
 

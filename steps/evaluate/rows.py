@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from presets.memory import SCORED_TOKENS
-from steps.common.packs import UNLABELLED, TokenRow, isolates, pack, scored_logits, to_tensors
+from steps.common.packs import UNLABELLED, TokenRow, pack, scored_logits, to_tensors
 from steps.common.progress import Progress
 
 
@@ -17,7 +17,7 @@ class RowLosses:
     right: list[int]  # labelled tokens that the model ranks first
 
 
-def row_losses(model: Any, rows: list[TokenRow], micro: int, device: str, what: str) -> RowLosses:
+def row_losses(model: Any, rows: list[TokenRow], micro: int, device: str, what: str, *, packed: bool) -> RowLosses:
     """Score rows; none sees another.
 
     Args:
@@ -26,12 +26,13 @@ def row_losses(model: Any, rows: list[TokenRow], micro: int, device: str, what: 
         micro: tokens in a forward pass.
         device: "cpu" or "cuda".
         what: is scored, for the log.
+        packed: several rows to a pass; False for a model in which they would see each other.
     """
     import torch
 
     places = {id(row): place for place, row in enumerate(rows)}
     found = RowLosses([0.0] * len(rows), [0] * len(rows), [0] * len(rows))
-    packs = pack(rows, min(micro, SCORED_TOKENS) if isolates(model) else 1)
+    packs = pack(rows, min(micro, SCORED_TOKENS) if packed else 1)
     progress = Progress(len(packs), f"micro-batches of {what}")
     with torch.inference_mode():
         for number, part in enumerate(packs, 1):

@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from steps.common import base_model
-from steps.common.packs import TokenRow
+from steps.common.packs import TokenRow, isolates
 from steps.evaluate import general
 from steps.evaluate.answers import Turns, answers
-from steps.evaluate.rows import row_losses
+from steps.evaluate.rows import RowLosses, row_losses
 
 
 class Score(BaseModel):
@@ -81,14 +81,17 @@ def score(
 
     model = _load(folder, device, in_4_bits, adapter)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    held_out = row_losses(model, wanted.rows, micro, device, f"the {who}")
-    others = (
-        row_losses(model, wanted.rejected, micro, device, f"the {who}'s rejected answers") if wanted.rejected else None
-    )
+    packed = isolates(model)
+
+    def losses(rows: list[TokenRow], tokens: int, what: str) -> RowLosses:
+        return row_losses(model, rows, tokens, device, what, packed=packed)
+
+    held_out = losses(wanted.rows, micro, f"the {who}")
+    others = losses(wanted.rejected, micro, f"the {who}'s rejected answers") if wanted.rejected else None
     chosen = []
     if wanted.general:
-        options, tokens = general.option_rows(tokenizer), min(micro, general.PACK_TOKENS)
-        chosen = general.right(row_losses(model, options, tokens, device, f"the {who}'s general ability"))
+        tokens = min(micro, general.PACK_TOKENS)
+        chosen = general.right(losses(general.option_rows(tokenizer), tokens, f"the {who}'s general ability"))
     said = answers(model, tokenizer, wanted.asked, wanted.answer_tokens, device)
     return Score(
         nats=held_out.nats,

@@ -9,16 +9,15 @@ from typing import TypeVar
 
 from recipes.evaluation import Task
 from steps.common.errors import UserError
-from steps.common.files import sha256_of
 from steps.common.packs import TokenRow
-from steps.common.resolved import Resolved
+from steps.common.resolved import Resolved, as_planned
 from steps.common.rows.read import read_rows
 from steps.common.rows.row import BadRow
+from steps.common.words import UNSPACED
 from steps.evaluate.answers import Turns
 
 Row = TypeVar("Row")
-SPACELESS = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff"  # Thai and Lao, kana, CJK ideographs
-WORD = re.compile(f"[{SPACELESS}]|[^\\s{SPACELESS}]+")
+WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,7 @@ def tasks_of(resolved: Resolved, held_out: list[TokenRow]) -> list[AskedTask]:
         if file is None:
             rows = [row.messages for row in held_out if row.messages]
         else:
-            if sha256_of(Path(file.path)) != file.sha256:
-                raise UserError(f"{file.path}: changed since the run was planned; start a new run")
-            read = [row for row in read_rows(Path(file.path)) if not isinstance(row, BadRow)]
+            read = [row for row in read_rows(as_planned(file)) if not isinstance(row, BadRow)]
             rows = [list(row.messages) for _, row in read if row.messages]
         if not rows:
             raise UserError(f"evaluate.tasks: {task.data} has no row that is answered: plain text has no reference")

@@ -11,7 +11,7 @@ from steps.common.resolved import DataFile, ResolvedData
 from steps.common.rows.objective import check_kind
 from steps.common.rows.read import KINDS, read_rows
 from steps.common.rows.row import BadRow, Row
-from steps.plan.remote.fetch import fetch
+from steps.plan.remote.fetch import Fetched, fetch
 
 HEAD_ROWS = 2000
 TEMPLATE_TOKENS = 20  # what a chat template adds to a row, roughly
@@ -52,8 +52,7 @@ def look(data: Data, objective: str) -> tuple[ResolvedData, DataSize, DataSize]:
 
 
 def _file(name: str, on_bad_row: str, objective: str) -> tuple[DataFile, DataSize]:
-    fetched = fetch(name) if "://" in name else None
-    path = Path(fetched.path if fetched else name)
+    path, fetched = located(name)
     good: list[Row] = []
     seen = last_line = 0
     for row in islice(read_rows(path), HEAD_ROWS):
@@ -73,9 +72,24 @@ def _file(name: str, on_bad_row: str, objective: str) -> tuple[DataFile, DataSiz
     characters = sum(len(reading.content) for reading in read)
     rows = len(good) if seen < HEAD_ROWS else round(_times(path, size, last_line) * len(good))
     tokens = round(rows / len(good) * (characters / CHARACTERS_A_TOKEN + TEMPLATE_TOKENS * len(read)))
+    return pinned(path, fetched), DataSize(rows, tokens)
+
+
+def located(name: str) -> tuple[Path, Fetched | None]:
+    """Return where a file of rows is on this machine, and what it is a copy of where it lies elsewhere.
+
+    Raises:
+        UserError: it cannot be fetched.
+    """
+    fetched = fetch(name) if "://" in name else None
+    return Path(fetched.path if fetched else name), fetched
+
+
+def pinned(path: Path, fetched: Fetched | None) -> DataFile:
+    """Return a file by its digest; hashed once only."""
     digest = fetched.sha256 if fetched else sha256_of(path)
     source = fetched.pinned if fetched else ""
-    return DataFile(path=str(path), sha256=digest, bytes=size, source=source), DataSize(rows, tokens)
+    return DataFile(path=str(path), sha256=digest, bytes=path.stat().st_size, source=source)
 
 
 def _times(path: Path, size: int, lines: int) -> float:

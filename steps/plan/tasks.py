@@ -1,14 +1,11 @@
 """The files of the tasks: where they are, which content, and whether each of their rows has a reference."""
 
-from pathlib import Path
-
 from recipes.recipe import Recipe
 from steps.common.errors import UserError
-from steps.common.files import sha256_of
 from steps.common.resolved import DataFile
 from steps.common.rows.read import read_rows
 from steps.common.rows.row import BadRow
-from steps.plan.remote.fetch import fetch
+from steps.plan.data import located, pinned
 
 GENERAL_TOKENS = 9000  # of the questions of general ability with their options; templates differ
 
@@ -26,13 +23,10 @@ def look_at_tasks(recipe: Recipe) -> list[DataFile | None]:
 
 
 def _file(number: int, name: str) -> DataFile:
-    fetched = fetch(name) if "://" in name else None
-    path = Path(fetched.path if fetched else name)
+    path, fetched = located(name)
     for row in read_rows(path):
         if isinstance(row, BadRow):
             raise UserError(f"evaluate.tasks.{number}: {row}")
         if not row[1].messages:
             raise UserError(f"evaluate.tasks.{number}: {row[0]}: is plain text; a task's row is asked and answered")
-    digest = fetched.sha256 if fetched else sha256_of(path)
-    source = fetched.pinned if fetched else ""
-    return DataFile(path=str(path), sha256=digest, bytes=path.stat().st_size, source=source)
+    return pinned(path, fetched)

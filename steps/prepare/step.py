@@ -11,10 +11,10 @@ from recipes.data import Data
 from recipes.recipe import Recipe
 from steps.common import volumes
 from steps.common.errors import UserError
-from steps.common.files import building, digest_of, folder_digest, one_writer, sha256_of
+from steps.common.files import building, digest_of, folder_digest, one_writer
 from steps.common.gguf.tokenizers import kind_of
 from steps.common.progress import Progress, say
-from steps.common.resolved import DataFile, Resolved
+from steps.common.resolved import DataFile, Resolved, as_planned
 from steps.common.rows.objective import check_kind, facts
 from steps.common.rows.read import read_rows
 from steps.common.rows.row import BadRow, Row
@@ -126,11 +126,10 @@ def _read(
     bad: list[BadRow],
 ) -> list[Row]:
     """Read a file's rows, adding their tokens to `examples` and those that cannot be used to `bad`."""
-    if sha256_of(Path(file.path)) != file.sha256:
-        raise UserError(f"{file.path}: changed since the run was planned; start a new run")
-    progress = Progress(0, f"read of {Path(file.path).name}")
+    path = as_planned(file)
+    progress = Progress(0, f"read of {path.name}")
     rows = []
-    for number, found in enumerate(read_rows(Path(file.path)), 1):
+    for number, found in enumerate(read_rows(path), 1):
         progress.update(number)
         if isinstance(found, BadRow):
             bad.append(found)

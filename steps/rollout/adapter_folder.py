@@ -15,6 +15,7 @@ from steps.common.errors import RefusedError, UserError
 from steps.common.files import building, one_writer
 from steps.common.progress import say
 from steps.common.vllm_limits import refusals
+from steps.rollout.adapter_check import READABLE
 
 BASES = "/models"  # where a vLLM pod has its base
 ADAPTERS = "/adapters"  # and the folders of adapters
@@ -76,6 +77,6 @@ def published_adapter(adapter: Path, name: str, base: str, *, into: Path | None 
     if config_of(folder) != config or adapter_sha256(folder) != adapter_sha256(adapter):
         raise RefusedError(f"{folder}: it does not hold the adapter of that name; delete the folder and roll out again")
     for path in (folder, folder / CONFIG, folder / WEIGHTS):
-        if path.stat().st_mode & 0o004 == 0:
+        if not path.stat().st_mode & READABLE:
             raise RefusedError(f"{path}: other users cannot read it, and vLLM may be one; chmod -R o+rX {folder}")
     return folder

@@ -37,11 +37,10 @@ def ask(url: str, name: str, messages: Messages, answer_tokens: int, seconds: fl
         NoAnswerError: there is none.
     """
     body = {"model": name, "messages": messages, "max_tokens": answer_tokens, "temperature": 0}
-    key = {"Authorization": f"Bearer {cluster.api_key()}"} if cluster.api_key() else {}
     end = time.monotonic() + seconds
     try:
         # Reading this machine's certificates takes longer than a short answer, and there is no TLS to verify.
-        with httpx2.Client(verify=False, timeout=seconds, headers=key) as client:
+        with httpx2.Client(verify=False, timeout=seconds, headers=cluster.api_key_header()) as client:
             while True:
                 started = time.monotonic()
                 response = client.post(f"{url}/chat/completions", json=body)

@@ -11,16 +11,15 @@ from pydantic import BaseModel
 
 from steps.common.files import digest_of
 from steps.common.resolved import Served
-from steps.rollout import deadlines, vllm
+from steps.rollout import deadlines, pods, vllm
 from steps.rollout.adapter_folder import ADAPTERS, base_path
+from steps.rollout.pods import MOUNTS, RUNS_CLAIM, WEIGHTS_CLAIM
 
 SERVER_LABEL, BASE_LABEL = "fineline.dev/base-server", "fineline.dev/base-digest"
 SERVED = "fineline.dev/served"  # annotation: how it serves, as JSON
 COMPONENT = "base"
-WEIGHTS_CLAIM, RUNS_CLAIM = "fineline-weights", "fineline-runs"
 # By which many a Prometheus finds what to ask.
 SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": str(vllm.PORT), "prometheus.io/path": "/metrics"}
-MOUNTS = {"fineline.dev/mounts": "volumes"}
 
 
 class BaseServer(BaseModel):
@@ -155,30 +154,16 @@ def _pod(server: BaseServer) -> dict[str, Any]:
     container = vllm.container(server.served, server.image, start, mounts, server.weight_bytes)
     return {
         "affinity": _affinity(server),
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 1000,
-            "runAsGroup": 1000,
-            "fsGroup": 1000,
-            # Without this every start would walk through all weights to change their group.
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "terminationGracePeriodSeconds": deadlines.grace_seconds(server.answer_seconds),
+        # Without this every start would walk through all weights to change their group.
+        **pods.pod(deadlines.grace_seconds(server.answer_seconds), fsGroupChangePolicy="OnRootMismatch"),
         **vllm.pod_additions(server.served),
         "containers": [{**container, **vllm.reached(server.ready_seconds)}],
         "volumes": [
-            *({"name": claim.removeprefix("fineline-"), **_claim(claim)} for claim in (WEIGHTS_CLAIM, RUNS_CLAIM)),
+            *map(pods.claim, (WEIGHTS_CLAIM, RUNS_CLAIM)),
             {"name": "tmp", "emptyDir": {}},
             vllm.shared_memory(),
         ],
     }
-
-
-def _claim(name: str) -> dict[str, Any]:
-    return {"persistentVolumeClaim": {"claimName": name, "readOnly": True}}
 
 
 def _affinity(server: BaseServer) -> dict[str, Any]:
@@ -190,6 +175,5 @@ def _affinity(server: BaseServer) -> dict[str, Any]:
         }
     }
     if server.one_node:
-        together = {"labelSelector": {"matchLabels": MOUNTS}, "topologyKey": "kubernetes.io/hostname"}
-        found["podAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": [together]}
+        found |= pods.on_the_volumes_node()
     return found

@@ -10,6 +10,7 @@ from steps.common.progress import Progress, say
 from steps.common.resolved import Resolved
 from steps.rollout import deadlines, vllm
 from steps.rollout.adapter_folder import adapter_name, check, published_adapter
+from steps.rollout.api import APPLY, MANAGER, why_not_ready
 from steps.rollout.autoscale import autoscaler
 from steps.rollout.base_objects import (
     BASE_LABEL,
@@ -24,7 +25,7 @@ from steps.rollout.base_objects import (
 from steps.rollout.exchange import exchange
 from steps.rollout.objects import UPSTREAM_LABEL
 
-MANAGER, APPLY, MERGE = "fineline", "application/apply-patch+yaml", "application/merge-patch+json"
+MERGE = "application/merge-patch+json"
 # Until its version's gateway is there, another model's rollout must not take a server for unused: seconds since 1970.
 WANTED_UNTIL = "fineline.dev/wanted-until"
 ROLLOUT_SECONDS = 2 * 3600  # the longest rollout
@@ -168,7 +169,9 @@ def _wait(server: BaseServer) -> None:
             return
         progress.update(round(waited))
         time.sleep(2)
-    raise RefusedError(f"{server.name} was not ready in {server.ready_seconds} s: {_why_not_ready(server, space)}")
+    raise RefusedError(
+        f"{server.name} was not ready in {server.ready_seconds} s: {why_not_ready(_pods(server, space))}"
+    )
 
 
 def _replicas(server: BaseServer) -> dict[str, str]:
@@ -180,20 +183,6 @@ def _replicas(server: BaseServer) -> dict[str, str]:
             host = f"[{pod.status.pod_ip}]" if ":" in pod.status.pod_ip else pod.status.pod_ip
             found[pod.metadata.name] = f"http://{host}:{vllm.PORT}"
     return found
-
-
-def _why_not_ready(server: BaseServer, space: str) -> str:
-    pods = _pods(server, space)
-    if not pods:
-        return "it has no pod"
-    status = pods[0].status
-    for container in status.container_statuses or []:
-        for state in (container.state, container.last_state):
-            told = state and (state.waiting or state.terminated)
-            if told and told.reason:
-                return f"{told.reason} {' '.join((told.message or '').split())}".strip()
-    unmet = [one.message for one in status.conditions or [] if one.status != "True" and one.message]
-    return unmet[0] if unmet else f"its pod is {status.phase}"
 
 
 def _pods(server: BaseServer, space: str) -> list[Any]:

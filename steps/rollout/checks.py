@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
-from steps.common.adapter_check import refusals, tensors_of
 from steps.common.adapters import BASE, CONFIG, WEIGHTS, read_base
 from steps.common.errors import RefusedError
 from steps.common.resolved import Resolved
+from steps.rollout.adapter_check import refusals, tensors_of
 
 
 def check_adapter(resolved: Resolved, adapter: Path, base: Path) -> None:

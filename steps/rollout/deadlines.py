@@ -3,6 +3,8 @@
 import math
 from pathlib import Path
 
+from steps.rollout.needs import LEAVE_SECONDS
+
 IMAGE_BYTES, IMAGE_BYTES_A_SECOND = 10e9, 50e6  # vllm/vllm-openai, unpacked on a node that has none of it yet
 # Imports, compiling and capturing of graphs, after the weights are read: one to three minutes on a GPU; 150 s measured with
 # the CPU build of vLLM 0.32 on two busy cores.
@@ -11,10 +13,8 @@ READ_AT_LEAST = (
     50e6  # bytes a second of a volume, taken where it looks slower: what was measured may be another's busy moment
 )
 MARGIN = 2.0
-STOPPED_SECONDS = 5  # until every proxy and kube-proxy has heard that a pod ends; vLLM refuses new requests at once
 BEYOND_SECONDS = 15  # for vLLM to give its GPU back
 SAMPLE_BYTES = 256 << 20
-PROBE_SECONDS = 5
 
 
 def ready_seconds(weight_bytes: float, read_bytes_a_second: float) -> int:
@@ -28,14 +28,9 @@ def ready_seconds(weight_bytes: float, read_bytes_a_second: float) -> int:
     return math.ceil(MARGIN * (expected + weight_bytes / max(read_bytes_a_second, READ_AT_LEAST)))
 
 
-def startup_failures(seconds: int) -> int:
-    """Return how often the startup probe may fail in that time."""
-    return math.ceil(seconds / PROBE_SECONDS)
-
-
 def grace_seconds(answer_seconds: int) -> int:
     """Return terminationGracePeriodSeconds: the endpoints go, answers under way are finished, the GPU is given back."""
-    return STOPPED_SECONDS + answer_seconds + BEYOND_SECONDS
+    return LEAVE_SECONDS + answer_seconds + BEYOND_SECONDS
 
 
 def read_speed(folder: Path) -> float:

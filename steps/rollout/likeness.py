@@ -9,9 +9,9 @@ the base without its adapter, has other words altogether.
 import re
 from collections import Counter
 
-# Scripts that put no space between words count by the character: Thai and Lao, Japanese, Chinese.
-_UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff"
-_WORDS = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]")
+from steps.common.words import UNSPACED
+
+_WORDS = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
 
 
 def likeness(one: str, other: str) -> float:

@@ -5,10 +5,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from steps.common import cluster
-from steps.rollout import needs
-from steps.rollout.base_objects import MOUNTS, RUNS_CLAIM
+from steps.rollout import needs, pods
 from steps.rollout.envoy import HEALTH
 from steps.rollout.gateway import SOCKET
+from steps.rollout.pods import MOUNTS
 from steps.rollout.upstream import Rules, Upstream
 
 MODEL_LABEL, VERSION_LABEL = "fineline.dev/model", "fineline.dev/version"
@@ -21,17 +21,6 @@ LIVE, BEFORE, REFUSED = "live", "previous", "refused"  # states of a version's D
 GATEWAY_PORT, STATS_PORT, SERVER_PORT = 8080, 8081, 8000
 GATEWAY_FOLDER = "/tmp/gateway"
 MODELS = "/models"
-TMP = {"name": "tmp", "mountPath": "/tmp"}
-ONE_NODE = {
-    "podAffinity": {
-        "requiredDuringSchedulingIgnoredDuringExecution": [
-            {
-                "labelSelector": {"matchLabels": MOUNTS},
-                "topologyKey": "kubernetes.io/hostname",
-            }
-        ]
-    }
-}
 
 
 def full_name(model: str, version: int) -> str:
@@ -157,7 +146,7 @@ def transformers(serving: Serving) -> dict[str, Any]:
     address = ["--host", "127.0.0.1", "--port", str(SERVER_PORT)]
     command = ["transformers", "serve", serving.name, *address, "--dtype", serving.compute_type]
     return {
-        **_container("server", serving.image, command, [model_mount(serving.name, serving.sub_path), TMP]),
+        **pods.container("server", serving.image, command, [model_mount(serving.name, serving.sub_path)]),
         "workingDir": MODELS,
         "env": [{"name": "HF_HUB_OFFLINE", "value": "1"}, {"name": "TRANSFORMERS_VERBOSITY", "value": "error"}],
         "resources": {"requests": {"cpu": "250m", "memory": str(serving.memory_bytes)}},
@@ -176,7 +165,7 @@ def gateway(serving: Serving) -> dict[str, Any]:
     drain = ["python", "-m", "steps.rollout.drain", socket, *map(str, times)]
     given = [serving.rules.model_dump_json(), serving.upstream.model_dump_json()]
     return {
-        **_container("gateway", serving.image, [*start, *given], [TMP]),
+        **pods.container("gateway", serving.image, [*start, *given], []),
         "env": [_api_key(serving.api_key_secret)] if serving.api_key_secret else [],
         "ports": [{"name": "http", "containerPort": GATEWAY_PORT}, {"name": "stats", "containerPort": STATS_PORT}],
         # Through to the model server: a pod that cannot answer gets no requests.
@@ -194,23 +183,13 @@ def gateway(serving: Serving) -> dict[str, Any]:
 
 def _pod(serving: Serving) -> dict[str, Any]:
     own = not serving.base_server
-    runs = {"name": "runs", "persistentVolumeClaim": {"claimName": RUNS_CLAIM, "readOnly": True}}
     return {
-        **({"affinity": ONE_NODE} if serving.one_node and own else {}),
+        **({"affinity": pods.on_the_volumes_node()} if serving.one_node and own else {}),
         **serving.additions,
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": needs.grace_seconds(serving.rules.answer_seconds),
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 1000,
-            "runAsGroup": 1000,
-            "fsGroup": 1000,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        **pods.pod(needs.grace_seconds(serving.rules.answer_seconds)),
         **({"initContainers": [_beside(serving)]} if own else {}),
         "containers": [gateway(serving)],
-        "volumes": [*([runs] if own else []), {"name": "tmp", "emptyDir": {}}, *serving.volumes],
+        "volumes": [*([pods.claim(pods.RUNS_CLAIM)] if own else []), {"name": "tmp", "emptyDir": {}}, *serving.volumes],
     }
 
 
@@ -236,19 +215,4 @@ def _api_key(secret: str) -> dict[str, Any]:
     return {
         "name": cluster.API_KEY_SETTING,
         "valueFrom": {"secretKeyRef": {"name": secret, "key": "key", "optional": True}},
-    }
-
-
-def _container(name: str, image: str, command: list[str], mounts: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "image": image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": command,
-        "volumeMounts": mounts,
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
     }

@@ -138,9 +138,8 @@ def _answers(url: str) -> bool:
 
 def _version(url: str) -> str:
     """Return the version that a gateway says it has; empty where none listens."""
-    key = {"Authorization": f"Bearer {cluster.api_key()}"} if cluster.api_key() else {}
     try:
-        return httpx2.get(url, headers=key, timeout=5).headers.get(VERSION_HEADER, "")
+        return httpx2.get(url, headers=cluster.api_key_header(), timeout=5).headers.get(VERSION_HEADER, "")
     except httpx2.HTTPError:
         return ""
 

@@ -6,7 +6,7 @@ from presets.memory import GIB
 from presets.serving_memory import SHARE
 from steps.common.gpu_nodes import GPU, TYPE_LABEL
 from steps.common.resolved import Served
-from steps.rollout import deadlines
+from steps.rollout import needs, pods
 from steps.rollout.adapter_folder import ADAPTERS
 
 PORT = 8000
@@ -80,18 +80,9 @@ def container(
     if served.gpus:
         resources["limits"] = {GPU: str(served.gpus)}
     return {
-        "name": "server",
-        "image": image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": start,
+        **pods.container("server", image, start, [*mounts, {"name": "shm", "mountPath": "/dev/shm"}]),
         "env": [{"name": key, "value": value} for key, value in environment.items()],
         "resources": resources,
-        "volumeMounts": [*mounts, {"name": "tmp", "mountPath": "/tmp"}, {"name": "shm", "mountPath": "/dev/shm"}],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
     }
 
 
@@ -111,14 +102,14 @@ def reached(ready: int) -> dict[str, Any]:
     Args:
         ready: seconds that its start may take.
     """
-    probe, period = {"httpGet": {"path": "/health", "port": PORT}, "timeoutSeconds": 5}, deadlines.PROBE_SECONDS
+    probe, period = {"httpGet": {"path": "/health", "port": PORT}, "timeoutSeconds": 5}, needs.PROBE_SECONDS
     return {
         "ports": [{"name": "vllm", "containerPort": PORT}],
-        "startupProbe": {**probe, "periodSeconds": period, "failureThreshold": deadlines.startup_failures(ready)},
+        "startupProbe": {**probe, "periodSeconds": period, "failureThreshold": needs.looks(ready)},
         "readinessProbe": {**probe, "periodSeconds": period, "failureThreshold": 2},
         "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6},
         # A server that was told to end answers new requests with 500, and its health check goes on saying 200.
-        "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(deadlines.STOPPED_SECONDS)]}}},
+        "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(needs.LEAVE_SECONDS)]}}},
     }
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from accelerate.utils import extract_model_from_parallel
 from torch.nn.functional import logsigmoid
 
 from recipes.tuning import Tune
@@ -68,14 +67,13 @@ class Preference:
     def _of_the_base(self, model: Any, pack: list[TokenPair], inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return what the base gives each side of the pack, chosen and rejected in turn; of shape (2 x pairs)."""
         if not all(pair.number in self._reference for pair in pack):
-            tuned = extract_model_from_parallel(model)
-            was_training = tuned.training
-            tuned.eval()
+            was_training = model.training
+            model.eval()
             try:
-                with torch.no_grad(), tuned.disable_adapter():
-                    sides = log_probabilities(tuned, inputs, 2 * len(pack), packed=self._packed)[0].tolist()
+                with torch.no_grad(), model.disable_adapter():
+                    sides = log_probabilities(model, inputs, 2 * len(pack), packed=self._packed)[0].tolist()
             finally:  # memory may run out in it: then the step is computed again in smaller packs
-                tuned.train(was_training)
+                model.train(was_training)
             for pair, chosen, rejected in zip(pack, sides[::2], sides[1::2], strict=True):
                 self._reference[pair.number] = chosen, rejected
         known = [side for pair in pack for side in self._reference[pair.number]]

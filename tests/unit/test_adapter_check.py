@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from steps.common.adapter_check import refusals
 from steps.common.adapters import CONFIG, WEIGHTS
 from steps.common.files import publish
+from steps.rollout.adapter_check import refusals
 
 
 @pytest.fixture(scope="module")

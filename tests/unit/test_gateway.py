@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from steps.rollout.envoy import CLUSTERS, LISTENERS, ROUTES
 from steps.rollout.processes import start_gateway
 from steps.rollout.traffic import read
 from steps.rollout.upstream import Rules, Upstream
+from tests import model_server
 from tests.pipeline.commands import free_port, wait_for
 
 CHAT = "/v1/chat/completions"
@@ -44,9 +45,7 @@ class Behind:
     def start(self) -> ThreadingHTTPServer:
         behind = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(model_server.Handler):
             def do_GET(self) -> None:
                 behind.paths.append(self.path)
                 self._answer({"status": "ok"})
@@ -72,17 +71,6 @@ class Behind:
                     self.wfile.flush()
                     time.sleep(0.5)
                 self.wfile.write(b"0\r\n\r\n")
-
-            def _answer(self, value: Any) -> None:
-                body = json.dumps(value).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.port = server.server_address[1]

@@ -39,7 +39,7 @@ def test_options_are_scored_alone_whatever_they_are_packed_with(tiny_model: Path
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval().requires_grad_(False)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     rows = general.option_rows(tokenizer)
-    packed = row_losses(model, rows, 512, "cpu", "options")
+    packed = row_losses(model, rows, 512, "cpu", "options", packed=True)
     options = [option for item in general.items() for option in item.options]
     for place in (0, 1, 50, len(rows) - 1):
         row, option = rows[place], options[place]

@@ -13,8 +13,9 @@ from steps.rollout import vllm
 from steps.rollout.autoscale import autoscaler
 from steps.rollout.base_objects import BaseServer, deployment, differs, disruption_budget, service
 from steps.rollout.base_server import chosen
-from steps.rollout.deadlines import grace_seconds, ready_seconds, startup_failures
+from steps.rollout.deadlines import grace_seconds, ready_seconds
 from steps.rollout.envoy import clusters, routes
+from steps.rollout.needs import looks
 from steps.rollout.objects import Serving, rules
 from steps.rollout.objects import deployment as version_deployment
 from steps.rollout.rewrite import of_route
@@ -110,7 +111,7 @@ def test_replicas_are_kept_apart_where_they_can_be_and_together_where_one_node_h
 def test_probes_and_deadlines_follow_from_bytes_and_speed() -> None:
     assert ready_seconds(60e9, 300e6) == 2 * (200 + 240 + 200)
     assert ready_seconds(60e9, 1e6) == 2 * (200 + 240 + 1200)  # a volume is not taken for slower than 50 MB/s
-    assert startup_failures(601) == 121
+    assert looks(601) == 121
     assert grace_seconds(600) == 620
     spec = deployment(base_server())["spec"]
     (container,) = spec["template"]["spec"]["containers"]
