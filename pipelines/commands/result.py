@@ -129,9 +129,7 @@ def _short(text: str) -> str:
 
 
 def served_line(gateway: serving.Gateway, server: serving.Server | None, now: float) -> tuple[str, ...]:
-    """Return a row of `fineline serving`: model, version, adapter, run, base, URL, how long it has been up."""
+    """Return a row of `fineline serving`: model, version, URL, how long it has been up."""
     if server is None:
-        return gateway.name, "-", "-", "-", "-", gateway.url, "its model server is not running"
-    lineage = (server.adapter_sha256[:12], server.run, server.base)
-    up = f"up {duration(now - server.process.started)}"
-    return gateway.name, str(server.version), *lineage, gateway.url, up
+        return gateway.name, "-", gateway.url, "its model server is not running"
+    return gateway.name, str(server.version), gateway.url, f"up {duration(now - server.process.started)}"

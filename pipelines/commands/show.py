@@ -109,8 +109,12 @@ def serving_list(*, as_json: bool) -> int:
         print(json.dumps(listed, indent=2))
         return 0
     if found:
-        columns = ["model", "version", "adapter", "run", "base", "url", "state"]
+        columns = ["model", "version", "url", "state"]
         print_table("served models", columns, [served_line(g, s, time.time()) for g, s in found])
+        for server in (s for _, s in found if s):
+            # Not in the table: a terminal's width would break them.
+            lineage = f"adapter {server.adapter_sha256[:12]}, run {server.run}, base {server.base}"
+            print(f"{server.name} version {server.version}: {lineage}")
     else:
         print(f"nothing is served; '{command('fineline run')}' serves a model when it is done")
     for one in refused:
