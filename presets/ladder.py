@@ -24,7 +24,7 @@ from presets.memory import (
 from presets.work import forward_flops, tuning_flops
 
 EFFICIENCY = 0.4  # of a GPU's peak that a tuning reaches; 0.5 to 0.66 have been published for packed rows
-SHARDED_EFFICIENCY = 0.25  # where weights are gathered from other GPUs for each layer
+LENT_BYTES = 10e9  # a second, between a node's GPUs without NVLink; reckoned as if nothing were computed meanwhile
 HOST_LINK_BYTES = 20e9  # a second, between a GPU and its host: of PCIe 4 x16's 32; offloaded inputs go there and back
 DEQUANTISED_BYTES = 4.5  # a parameter and pass: NF4 read, bf16 written, bf16 read by the product
 PROVISION_MINUTES = 5.0  # until the node is there, with its device plugin and the image of 7 GB
@@ -60,6 +60,7 @@ class Job:
     weight_bytes: int  # to fetch; none where they are there
     reference_tokens: int = 0  # of pairs: read once by the base alone, which the preference is reckoned against
     dora: bool = False
+    shareable: bool = True  # a base that fits no GPU may be dealt out among those of a node
 
 
 @dataclass(frozen=True)
@@ -161,9 +162,12 @@ def _of(job: Job, preset: GpuPreset, capacity: Capacity, ways: list[Setup]) -> l
 def _too_small(job: Job, preset: GpuPreset) -> str:
     """Return which memory of a type is too small, the GPU's or the node's own, and by how much."""
     available = max(0.0, available_bytes(preset))
-    ways = [setup for setup in _ways(job, preset, "one", 1) if setup.memory_bytes <= available]
+    layout: Layout = "sharded" if preset.gpus > 1 and job.shareable else "one"
+    gpus = preset.gpus if layout == "sharded" else 1
+    ways = [setup for setup in _ways(job, preset, layout, gpus) if setup.memory_bytes <= available]
     if not ways or not preset.memory_gib:
-        return f"it takes {least_bytes(job) / GIB:.1f} GiB of a GPU and {available / GIB:.1f} GiB are there"
+        each = f"each of {gpus} GPUs" if gpus > 1 else "a GPU"
+        return f"it takes {least_bytes(job, gpus) / GIB:.1f} GiB of {each} and {available / GIB:.1f} GiB are there"
     least, there = min(host_bytes(job, setup) for setup in ways), HOST_SHARE * preset.memory_gib * GIB
     if least <= there:
         return f"in bf16, as it is evaluated, it takes more of a GPU than the {available / GIB:.1f} GiB that are there"
@@ -184,7 +188,7 @@ def setups(job: Job, preset: GpuPreset) -> list[Setup]:
     if preset.gpus == 1:
         return [one] if one else []
     if one is None:
-        spread = fastest(job, preset, "sharded", preset.gpus)
+        spread = fastest(job, preset, "sharded", preset.gpus) if job.shareable else None
         return [spread] if spread else []
     side_by_side = fastest(job, preset, "parallel", preset.gpus)
     return [one, side_by_side] if side_by_side else [one]
@@ -200,8 +204,8 @@ def fastest(job: Job, preset: GpuPreset, layout: Layout, gpus: int) -> Setup | N
     if best is None:
         return None
     tokens = max(min(best.micro_batch_tokens, SCORED_TOKENS), job.longest_row)
-    scored = evaluation_memory(job.shape, tokens=tokens, in_4_bits=False)
-    if scored <= available:
+    holders = gpus if layout == "sharded" else 1
+    if evaluation_memory(job.shape, tokens=tokens, in_4_bits=False, gpus=holders) <= available:
         return best
     return replace(best, evaluated_in_4_bits=True) if job.method == "qlora" else None
 
@@ -244,9 +248,12 @@ def _seconds(job: Job, preset: GpuPreset, layout: Layout, gpus: int, tokens: int
     speed = speeds().get(preset.gpu)
     flops_a_second = (speed.tflops if speed else SPEED_UNKNOWN) * 1e12
     recompute = activations != "kept"
-    share = SHARDED_EFFICIENCY if layout == "sharded" else EFFICIENCY
-    work = tuning_flops(job.shape, tokens=tokens, recompute=recompute) / (flops_a_second * share)
-    read = forward_flops(job.shape, tokens=tokens) / (flops_a_second * share)
+    work = tuning_flops(job.shape, tokens=tokens, recompute=recompute) / (flops_a_second * EFFICIENCY)
+    read = forward_flops(job.shape, tokens=tokens) / (flops_a_second * EFFICIENCY)
+    if layout == "sharded":
+        lent = (0.5 if job.method == "qlora" else 2.0) * job.shape.linear_parameters / LENT_BYTES
+        work += 2 * lent  # down through the layers and up again
+        read += lent
     if job.method == "qlora" and speed:
         dequantised = DEQUANTISED_BYTES * job.shape.linear_parameters / (speed.memory_gbps * 1e9)
         work += (3 if recompute else 2) * dequantised
@@ -275,11 +282,16 @@ def _minutes(job: Job, preset: GpuPreset, setup: Setup) -> dict[str, float]:
     }
 
 
-def least_bytes(job: Job) -> float:
-    """Bytes that the tuning takes of one GPU at the least, with the smallest micro-batch and everything offloaded."""
-    tokens = job.longest_row
+def least_bytes(job: Job, shards: int = 1) -> float:
+    """Bytes that the tuning takes of a GPU at the least, with the smallest micro-batch and everything offloaded."""
     found = tuning_memory(
-        job.shape, method=job.method, rank=job.rank, tokens=tokens, activations="offloaded", dora=job.dora
+        job.shape,
+        method=job.method,
+        rank=job.rank,
+        tokens=job.longest_row,
+        activations="offloaded",
+        shards=shards,
+        dora=job.dora,
     )
     return found.total
 
@@ -289,6 +301,8 @@ def what_would_fit(job: Job, presets: list[GpuPreset]) -> str:
     usable = [preset for preset in presets if not preset.why_unfit]
     if not usable:
         return "choose an instance type with an NVIDIA GPU that computes bf16"
+    if not job.shareable and any(setups(replace(job, shareable=True, dora=False), preset) for preset in usable):
+        return "leave tune.dora and tune.compile off, and it is shared among the GPUs of a node"
     largest = max(available_bytes(preset) for preset in usable)
     if job.method != "qlora" and least_bytes(replace(job, method="qlora")) <= largest:
         return "set tune.method=qlora"

@@ -5,13 +5,15 @@ Coefficients: allocations of forward and backward passes of small Llamas (transf
 what others have measured on GPUs, and how far off this is.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from presets.architecture import Architecture
 
 GIB = 1 << 30
-NF4_BYTES = 0.5 + 1 / 64 + 1 / 4096  # 4 bits, one 8-bit scale a block of 64, one 32-bit scale a 256 of those
+NF4_SCALES = 1 / 64 + 1 / 4096  # bytes a parameter: one 8-bit scale a block of 64, one 32-bit scale a 256 of those
+NF4_BYTES = 0.5 + NF4_SCALES
 FULL_BYTES = 2 + 2 + 4 + 4 + 4  # full tuning: bf16 weight and gradient; fp32 master weight and two moments
 PROCESS_BYTES = int(1.3 * GIB)  # torch, transformers, PEFT and bitsandbytes loaded in a process, before the model
 CONTEXT_BYTES = int(0.7 * GIB)  # what CUDA takes of a GPU beside what torch's allocator reserves
@@ -89,19 +91,17 @@ def tuning_memory(
         activations: "kept" until the backward pass, "recomputed" layer by layer in it, or recomputed from layer inputs
             that were "offloaded" to the host.
         stack: how the program holds them.
-        shards: GPUs that share weights, gradients and moments (FSDP2); each has a micro-batch of its own.
+        shards: GPUs among which the layers of a base that is not learnt are dealt out; each has all the rest, and a
+            micro-batch of its own.
         dora: the adapter is a DoRA.
     """
-    linear, h = shape.linear_parameters, shape.hidden
+    h = shape.hidden
     width = stack.residual_bytes / 2  # the coefficients below are of values of 2 bytes
     if method == "full":
         weights, adapter = FULL_BYTES * float(shape.parameters), 0.0
     else:
-        linear_bytes = NF4_BYTES if method == "qlora" else float(stack.residual_bytes)
-        weights = linear * linear_bytes + stack.embedding_bytes * (shape.embedding_parameters + shape.beside)
+        weights = _frozen(shape, stack, shards, in_4_bits=method == "qlora")
         adapter = adapter_parameters(shape, rank) * stack.adapter_bytes
-    # While a layer is computed it is whole on every GPU, and so is the next one, which is fetched meanwhile.
-    gathered = 2 * 2 * linear / shape.layers if shards > 1 else 0.0
     if activations == "kept":
         held, hump = float(tokens) * shape.layers * _layer(shape, rank, stack, width), 0.0
     else:
@@ -114,15 +114,27 @@ def tuning_memory(
     if activations != "kept" and not stack.process_bytes:
         hump, head = max(hump, head), 0.0  # one after the other, in the same memory
     return TuningMemory(
-        weights=(weights / shards + gathered) * stack.reserved,
-        adapter=adapter / shards * stack.reserved,
+        weights=weights * stack.reserved,
+        adapter=adapter * stack.reserved,
         activations=(held + hump) * stack.reserved,
         head=head * stack.reserved,
         process=float(stack.process_bytes),
     )
 
 
-def evaluation_memory(shape: Architecture, *, tokens: int, in_4_bits: bool, stack: Stack = GPU) -> float:
+def _frozen(shape: Architecture, stack: Stack, shards: int, *, in_4_bits: bool) -> float:
+    """Bytes of a base that is not learnt; of its layers' weights, those of one shard, the largest.
+
+    A layer that is another's is there while it is computed, and so is the next one, which is fetched meanwhile.
+    """
+    linear = shape.linear_parameters
+    stored, kept = (0.5, NF4_SCALES) if in_4_bits else (float(stack.residual_bytes), 0.0)
+    layers = shape.layers if shards == 1 else math.ceil(shape.layers / shards) + 2
+    share = layers / shape.layers * stored + kept
+    return linear * share + stack.embedding_bytes * (shape.embedding_parameters + shape.beside)
+
+
+def evaluation_memory(shape: Architecture, *, tokens: int, in_4_bits: bool, stack: Stack = GPU, gpus: int = 1) -> float:
     """Predict the peak of scoring, without gradients: weights, one layer's work, and the logits in two types.
 
     Args:
@@ -130,8 +142,10 @@ def evaluation_memory(shape: Architecture, *, tokens: int, in_4_bits: bool, stac
         tokens: in a micro-batch, every one taken as scored.
         in_4_bits: the base is in NF4 and the adapter beside it, as it was tuned; else all is in bf16, as it is served.
         stack: how the program holds them.
+        gpus: among which the layers are dealt out, whole; the logits are where the head is.
     """
-    linear = shape.linear_parameters * (NF4_BYTES if in_4_bits else float(stack.residual_bytes))
+    layers = math.ceil(shape.layers / gpus) / shape.layers
+    linear = layers * shape.linear_parameters * (NF4_BYTES if in_4_bits else float(stack.residual_bytes))
     weights = linear + stack.embedding_bytes * (shape.embedding_parameters + shape.beside)
     width = stack.residual_bytes / 2
     layer = tokens * (8 * shape.intermediate + 6 * (shape.hidden + shape.query_width)) * width

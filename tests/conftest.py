@@ -42,6 +42,18 @@ def _volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)
 
 
+@pytest.fixture
+def in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps compute in fp32: sums that are cut otherwise round otherwise, in bf16 by more than what is compared.
+
+    oneDNN itself has read the setting before, so that this process stays as fast as it is.
+    """
+    import torch
+
+    torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of two layers and random weights, with a tokenizer trained on a few words and ChatML's template."""

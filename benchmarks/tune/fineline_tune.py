@@ -44,6 +44,7 @@ inputs = {
     "rows_folder": rows.folder,
     "rows_digest": rows.digest,
     "hardware": Hardware(rung=resolved.quote.first, node="here", since=time.time()).model_dump_json(),
+    "placement": "{}",
 }
 shutil.rmtree(volumes.runs() / "tunings", ignore_errors=True)
 file = folder / "inputs.json"

@@ -21,11 +21,11 @@ from steps.plan.data import look
 from steps.plan.model import check_context, check_tunable, known_model
 from steps.plan.quote import quote_of, stored_bytes
 from steps.plan.serving import in_words, served
-from steps.plan.to_buy import RUNNABLE, Offer, offer
+from steps.plan.to_buy import Offer, offer
 
 SHOWN = 10
 LEGS = ("provision", "pull", "load", "tune", "evaluate")
-LAYOUTS = {"one": "", "parallel": " side by side", "sharded": ", split"}
+LAYOUTS = {"one": "", "parallel": " side by side", "sharded": ", shared among them"}
 
 
 def quote_for(recipe: Recipe, cloud: Cloud, *, as_json: bool) -> int:
@@ -71,8 +71,6 @@ def _offer_table(recipe: Recipe, model: KnownModel, chosen: Offer, quote: Quote)
     nearest = _nearest(chosen.all)
     more = [f"minutes: in all ({', '.join(LEGS)})"]
     more += [f"{hidden} more fit"] if hidden > 0 else []
-    if any(one.setup and one.setup.layout not in RUNNABLE for one in shown):
-        more.append("- is not bought: a tuning holds the whole model on each GPU, so far")
     more += [f"{len(chosen.all) - len(fitting)} do not fit{nearest}"] if len(fitting) < len(chosen.all) else []
     return Group(told, table, Text("; ".join(more)))
 
@@ -83,7 +81,7 @@ def _candidate(one: Candidate, chosen: Offer) -> tuple[str, ...]:
     place = f"{chosen.chosen.index(one) + 1}" if one in chosen.chosen else ""
     gpus = f"{preset.gpu}" if preset.gpus == 1 else f"{setup.gpus} of {preset.gpus} {preset.gpu}{LAYOUTS[setup.layout]}"
     return (
-        place if setup.layout in RUNNABLE else "-",
+        place,
         f"{preset.instance_type} {one.capacity}" if one.capacity == "spot" else preset.instance_type,
         gpus,
         f"{setup.memory_bytes / GIB:.1f}/{one.available_bytes / GIB:.1f}",

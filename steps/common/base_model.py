@@ -6,13 +6,14 @@ from typing import Any
 from steps.common.devices import compute_type
 
 
-def load(folder: Path, device: str, *, in_4_bits: bool) -> Any:
+def load(folder: Path, device: str, *, in_4_bits: bool, places: Any = None) -> Any:
     """Return the model of a folder of weights.
 
     Args:
         folder: safetensors and configuration, as published on the volume.
         device: what torch calls it.
         in_4_bits: NF4 with double quantisation, as QLoRA has it (https://arxiv.org/abs/2305.14314).
+        places: where its modules are to be, as transformers' `device_map` has it; none: all on the device.
     """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
@@ -28,7 +29,10 @@ def load(folder: Path, device: str, *, in_4_bits: bool) -> Any:
         bnb_4bit_compute_dtype=dtype,
     )
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, device_map={"": device}, quantization_config=nf4 if in_4_bits else None
+        folder,
+        dtype=dtype,
+        device_map=places or {"": device},
+        quantization_config=nf4 if in_4_bits else None,
     )
     use_packed_attention(model, device)
     return model

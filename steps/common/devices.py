@@ -26,12 +26,17 @@ def compute_type(kind: str) -> str:
 
     On a CPU oneDNN multiplies bf16 where there is AVX-512 (or ARM's bf16), which torch tells by
     `torch.ops.mkldnn._is_mkldnn_bf16_supported()`. Elsewhere torch has a plain loop for it: 1.1 GFLOP/s against 36 in fp32
-    on two cores of an AMD EPYC with AVX2.
+    on two cores of an AMD EPYC with AVX2. Where oneDNN's own `ONEDNN_MAX_CPU_ISA` keeps it to AVX2, this is such a processor
+    too (https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html).
 
     Args:
         kind: "cpu" or "cuda".
     """
-    return "bfloat16" if kind == "cuda" or multiplies_bf16(_processor_flags()) else "float32"
+    if kind == "cuda":
+        return "bfloat16"
+    most = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    kept_narrow = most in ("SSE41", "AVX") or most.startswith("AVX2")
+    return "bfloat16" if not kept_narrow and multiplies_bf16(_processor_flags()) else "float32"
 
 
 def multiplies_bf16(flags: set[str]) -> bool:

@@ -89,6 +89,9 @@ def to_tensors(rows: list[TokenRow], length: int = 0) -> dict[str, "torch.Tensor
     return {name: torch.tensor([values], dtype=torch.long) for name, values in tensors.items()}
 
 
+ISOLATES_PASSES = 2  # forward passes that `isolates` makes
+
+
 def isolates(model: Any) -> bool:
     """Tell whether rows that are packed side by side do not see each other in this model.
 
@@ -114,7 +117,8 @@ def isolates(model: Any) -> bool:
 def scored_logits(model: Any, pack: dict[str, "torch.Tensor"]) -> tuple["torch.Tensor", "torch.Tensor"]:
     """Return the logits (N, vocabulary), in fp32, and targets (N) of the pack's N labelled tokens."""
     scored, targets = _scored(pack)
-    logits = model(**_given(model, pack), logits_to_keep=scored, use_cache=False).logits[0]
+    # Positions on the host suit a head on any GPU: where a model is dealt out among several, it is not on the first.
+    logits = model(**_given(model, pack), logits_to_keep=scored.cpu(), use_cache=False).logits[0]
     return logits.float(), targets
 
 

@@ -87,6 +87,7 @@ class Rung(Fixed):
     capacity: str = ""  # on-demand, spot
     gpus: int = 0  # that its pods ask for
     processes: int = 1  # that tune side by side, a GPU each
+    sharded: bool = False  # the base's layers are dealt out among them: it fits no single GPU
     node_gpus: int = 0  # that the whole node has
     vcpus: int = 0  # of the instance type, which is what quotas count
     accelerator: str = ""  # what GKE calls its GPU

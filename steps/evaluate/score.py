@@ -65,6 +65,7 @@ def score(
     *,
     in_4_bits: bool = False,
     adapter: Path | None = None,
+    gpus: int = 1,
 ) -> Score:
     """Load a model and measure it.
 
@@ -76,10 +77,11 @@ def score(
         who: the model's part, for the log.
         in_4_bits: load it as it was tuned, in NF4, and not as it is served.
         adapter: folder of an adapter beside the model; none where it is merged, or where the base itself is scored.
+        gpus: among which the model is dealt out, where it fits no single one.
     """
     from transformers import AutoTokenizer
 
-    model = _load(folder, device, in_4_bits, adapter)
+    model = _load(folder, device, in_4_bits, adapter, gpus)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     packed = isolates(model)
 
@@ -103,8 +105,9 @@ def score(
     )
 
 
-def _load(folder: Path, device: str, in_4_bits: bool, adapter: Path | None) -> Any:
-    model = base_model.load(folder, device, in_4_bits=in_4_bits)
+def _load(folder: Path, device: str, in_4_bits: bool, adapter: Path | None, gpus: int) -> Any:
+    # Dealt out, the layers compute one after the other, on one GPU at a time.
+    model = base_model.load(folder, device, in_4_bits=in_4_bits, places="balanced" if gpus > 1 else None)
     if adapter:
         from peft import PeftModel
 

@@ -120,7 +120,8 @@ def _scorer(input: EvaluateInput, wanted: Wanted) -> Callable[[str, Path | None]
             folder = base_folder if of is None or beside else merged(base_folder, of)
             micro, kind = rung.micro_batch_tokens, rung.device.kind
             with_adapter = of if beside else None
-            found = score(folder, wanted, micro, kind, who, in_4_bits=in_4_bits, adapter=with_adapter)
+            gpus = rung.device.count if rung.sharded else 1
+            found = score(folder, wanted, micro, kind, who, in_4_bits=in_4_bits, adapter=with_adapter, gpus=gpus)
             write_text(file, found.model_dump_json())
         return Score.model_validate_json(file.read_text())
 

@@ -9,8 +9,10 @@ from presets.memory import (
     CPU_FP32,
     GIB,
     GPU,
+    SCORED_TOKENS,
     Activations,
     Stack,
+    evaluation_memory,
     offloaded_bytes,
     tuning_memory,
 )
@@ -22,6 +24,7 @@ from steps.common.resolved import Rung
 from steps.plan.data import DataSize
 from steps.plan.preference import longest_row, reference_tokens
 from steps.plan.tasks import GENERAL_TOKENS
+from steps.plan.to_buy import shareable
 
 CPU_MICRO_BATCH = 2048  # more gains nothing on a processor: its cores are busy well below
 GPU_MICRO_BATCH = 16384
@@ -50,7 +53,13 @@ def this_machine(
     stack = (CPU_BF16 if compute_type("cpu") == "bfloat16" else CPU_FP32) if on_cpu else GPU
     available = memory_available() if on_cpu else int(device.memory_bytes * 0.95 - CONTEXT_BYTES)
     processes = 1 if on_cpu else device.count
-    micro, activations, memory = _fit(recipe, name, shape, available, stack, processes)
+    fit = _fit(recipe, shape, available, stack, processes)
+    sharded = fit is None and processes > 1 and shareable(recipe)
+    if sharded:
+        fit = _fit(recipe, shape, available, stack, processes, shards=processes)
+    if fit is None:
+        raise UserError(_too_large(recipe, name, shape, available, stack, processes if sharded else 1))
+    micro, activations, memory = fit
     row = max(micro, recipe.data.max_tokens)
     moved = processes * offloaded_bytes(shape, row) if activations == "offloaded" else 0
     if moved > memory_available():
@@ -58,6 +67,12 @@ def this_machine(
             f"model {name}: tuning it moves {moved / GIB:.1f} GiB off the GPU and {memory_available() / GIB:.1f} GiB of this "
             "machine's own memory are free; lower data.max_tokens, or take a smaller model"
         )
+    served = evaluation_memory(
+        shape,
+        tokens=max(min(micro, SCORED_TOKENS), longest_row(recipe)),
+        in_4_bits=False,
+        gpus=processes if sharded else 1,
+    )
     speed = _flops_a_second(on_cpu)
     tokens = round(train.tokens * recipe.tune.epochs)
     tuning = tuning_flops(shape, tokens=tokens, recompute=activations != "kept")
@@ -74,8 +89,10 @@ def this_machine(
         micro_batch_tokens=micro,
         activations=activations,
         processes=processes,
+        sharded=sharded,
         memory_bytes=int(memory),
         available_bytes=available,
+        evaluated_in_4_bits=not on_cpu and recipe.tune.method == "qlora" and served > available,
         host_bytes=int(memory) if on_cpu else moved,
         minutes={leg: round(value, 1) for leg, value in minutes.items()},
     )
@@ -83,9 +100,9 @@ def this_machine(
 
 
 def _fit(
-    recipe: Recipe, name: str, shape: Architecture, available: int, stack: Stack, processes: int
-) -> tuple[int, Activations, float]:
-    """Choose the largest micro-batch that fits, recomputing activations only where nothing else does.
+    recipe: Recipe, shape: Architecture, available: int, stack: Stack, processes: int, shards: int = 1
+) -> tuple[int, Activations, float] | None:
+    """Choose the largest micro-batch that fits, recomputing activations only where nothing else does; None: nothing fits.
 
     A GPU's are then moved to the host where even that is too much; a processor's lie there already.
     """
@@ -100,22 +117,36 @@ def _fit(
         tokens = largest
         while True:
             longest = max(tokens, longest_row(recipe))  # the longest row makes a micro-batch of its own
-            memory = tuning_memory(
-                shape,
-                method=recipe.tune.method,
-                rank=recipe.tune.rank,
-                tokens=longest,
-                activations=activations,
-                stack=stack,
-                dora=recipe.tune.dora,
-            ).total
+            memory = _memory(recipe, shape, stack, longest, activations, shards)
             if memory <= available:
                 return tokens, activations, memory
             if tokens <= smallest:
                 break
             tokens = max(smallest, tokens // 2)
-    raise UserError(
-        f"model {name}: tuning it takes {memory / GIB:.1f} GiB of memory and {available / GIB:.1f} GiB are free; "
+    return None
+
+
+def _memory(
+    recipe: Recipe, shape: Architecture, stack: Stack, tokens: int, activations: Activations, shards: int
+) -> float:
+    return tuning_memory(
+        shape,
+        method=recipe.tune.method,
+        rank=recipe.tune.rank,
+        tokens=tokens,
+        activations=activations,
+        stack=stack,
+        shards=shards,
+        dora=recipe.tune.dora,
+    ).total
+
+
+def _too_large(recipe: Recipe, name: str, shape: Architecture, available: int, stack: Stack, shards: int) -> str:
+    least: Activations = "recomputed" if stack.process_bytes else "offloaded"
+    memory = _memory(recipe, shape, stack, longest_row(recipe), least, shards)
+    each = f" of each of {shards} GPUs" if shards > 1 else ""
+    return (
+        f"model {name}: tuning it takes {memory / GIB:.1f} GiB of memory{each} and {available / GIB:.1f} GiB are free; "
         f"{'use tune.method=qlora' if recipe.tune.method == 'lora' else 'lower data.max_tokens'}, or take a smaller model"
     )
 

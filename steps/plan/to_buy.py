@@ -13,7 +13,6 @@ from steps.plan.data import DataSize
 from steps.plan.preference import longest_row, reference_tokens
 from steps.plan.tasks import GENERAL_TOKENS
 
-RUNNABLE = ("one", "parallel")  # what the tuning can do: a model whole on each GPU. Others are shown, and not bought
 LONGEST_LADDER = 8
 CAPACITIES: dict[str, list[Capacity]] = {
     "on-demand": ["on-demand"],
@@ -71,15 +70,24 @@ def offer(
         weight_bytes=weight_bytes,
         reference_tokens=reference_tokens(recipe, train),
         dora=recipe.tune.dora,
+        shareable=shareable(recipe),
     )
     found = candidates(job, considered, CAPACITIES[recipe.compute.capacity])
-    fitting = [one for one in found if one.setup and one.setup.layout in RUNNABLE]
+    fitting = [one for one in found if one.setup]
     if not fitting:
         raise UserError(_nothing_fits(recipe, job, found, considered))
     within = [one for one in fitting if not over_limit(recipe, one)]
     if not within:
         raise UserError(over_limit(recipe, min(fitting, key=lambda one: _worst(recipe, one))))
     return Offer(job, found, _ladder(recipe, within)[:LONGEST_LADDER])
+
+
+def shareable(recipe: Recipe) -> bool:
+    """Return whether a base that fits no GPU can be dealt out among several, as far as the recipe goes.
+
+    DoRA asks every weight for its length before anything is computed, and what is compiled cannot wait for a layer.
+    """
+    return not (recipe.tune.dora or recipe.tune.compile)
 
 
 def over_limit(recipe: Recipe, one: Candidate) -> str:
@@ -128,10 +136,6 @@ def _nothing_fits(recipe: Recipe, job: Job, found: list[Candidate], considered: 
             f"model {recipe.model}: of the instance types that it fits ({types}) {gone[0].why_not}; "
             "allow more in compute.instance_types, or compute.capacity=spot-first, or try again in some hours"
         )
-    split = [one for one in found if one.setup]
-    if split:
-        how = f"{split[0].preset.instance_type} would have to share it among its {split[0].preset.gpus} GPUs"
-        return f"model {recipe.model}: it fits no single GPU of these types; {how}, which a tuning cannot do yet"
     if not found:
         return "compute.instance_types: there are no instance types to choose from"
     best = max(found, key=lambda one: (not one.preset.why_unfit, one.available_bytes))
@@ -157,6 +161,7 @@ def rung(one: Candidate, job: Job) -> Rung:
         capacity=one.capacity,
         gpus=setup.gpus,
         processes=setup.gpus,
+        sharded=setup.layout == "sharded",
         node_gpus=preset.gpus,
         vcpus=preset.vcpus or 0,
         accelerator=preset.accelerator,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from steps.common.errors import UserError
+from steps.common.layers import layers_of
 from steps.common.packs import LENGTH_MULTIPLE, Tokens
 
 
@@ -35,15 +36,11 @@ def compile_layers(model: Any, device: str) -> None:
         model: with its adapter.
         device: "cpu" or "cuda".
     """
-    from torch import nn
-
     base = model.get_base_model()
     if device == "cpu":
         # Attention row by row is a loop over as many rows as a pack has, compiled anew for each number of them.
         base.set_attn_implementation("sdpa")
-    count = base.config.get_text_config().num_hidden_layers
-    stacks = [one for one in base.base_model.modules() if isinstance(one, nn.ModuleList) and len(one) == count]
-    for layer in stacks[0] if stacks else []:
+    for _, layer in layers_of(base):
         layer.compile()
 
 

@@ -5,21 +5,28 @@ from typing import Any
 
 from presets.memory import Activations
 from recipes.tuning import Tune
-from steps.common import base_model
 from steps.common.errors import UserError
+from steps.tune.base import Base, Whole
 
 
 def load(
-    base: Path, tune: Tune, device: str, *, activations: Activations, targets: list[str] | None = None
+    folder: Path,
+    tune: Tune,
+    device: str,
+    *,
+    activations: Activations,
+    targets: list[str] | None = None,
+    base: Base | None = None,
 ) -> tuple[Any, list[str]]:
     """Load the base, in NF4 or unquantised, and put a new adapter on it.
 
     Args:
-        base: the published model's folder.
+        folder: of the published model.
         tune: method, rank and the rest.
         device: "cpu" or "cuda".
         activations: whether they are kept for the backward pass, recomputed in it, or that with inputs offloaded.
         targets: the linear layers that get an adapter where the recipe names none; none: all but the head.
+        base: where its weights are to lie; none: whole in this process.
 
     Returns:
         The PEFT model, and the names of the base's layers that are quantised.
@@ -37,7 +44,7 @@ def load(
     if tune.compile:
         check_compiler()
     torch.manual_seed(tune.seed)
-    model = base_model.load(base, device, in_4_bits=tune.method == "qlora")
+    model = (base or Whole()).load(folder, device, in_4_bits=tune.method == "qlora")
     quantised = _quantised(model)
     if tune.method == "qlora" and not quantised:
         raise UserError(

@@ -21,6 +21,9 @@ class Objective(Protocol):
     def items(self, pack: Pack) -> int:
         """Return how many items of the mean the pack has."""
 
+    def reads(self, pack: Pack) -> bool:
+        """Return whether the base is asked of the pack before, by a forward pass without gradients."""
+
     def loss(self, model: torch.nn.Module, pack: Pack, device: torch.device) -> torch.Tensor:
         """Return the sum of the pack's items' losses, with its graph."""
 
@@ -42,6 +45,10 @@ class NextToken:
     def items(self, pack: Pack) -> int:
         """Return how many tokens are labelled: of each row all that are, but the first, which nothing precedes."""
         return sum(label >= 0 for row in pack for label in row.labels[1:])
+
+    def reads(self, pack: Pack) -> bool:
+        """Return False."""
+        return False
 
     def loss(self, model: torch.nn.Module, pack: Pack, device: torch.device) -> torch.Tensor:
         """Return their sum."""

@@ -38,6 +38,10 @@ class Preference:
         """Return how many pairs there are."""
         return len(pack)
 
+    def reads(self, pack: list[TokenPair]) -> bool:
+        """Return whether the base has still to be asked of one of the pairs."""
+        return not all(pair.number in self._reference for pair in pack)
+
     def loss(self, model: Any, pack: list[TokenPair], device: torch.device) -> torch.Tensor:
         """Return the sum of the pairs' losses.
 
@@ -66,7 +70,7 @@ class Preference:
 
     def _of_the_base(self, model: Any, pack: list[TokenPair], inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return what the base gives each side of the pack, chosen and rejected in turn; of shape (2 x pairs)."""
-        if not all(pair.number in self._reference for pair in pack):
+        if self.reads(pack):
             was_training = model.training
             model.eval()
             try:

@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainingArguments
 from recipes.tuning import Tune
 from steps.common.errors import InterruptedStepError, UserError
 from steps.common.progress import Progress, say
+from steps.tune.base import Base
 from steps.tune.checkpoints import newest_complete, step_of
 from steps.tune.objective import Objective, Pack
 from steps.tune.optimizer import optimizer
@@ -61,6 +62,7 @@ def train(
     device: str,
     *,
     team: Team,
+    base: Base,
     room: Room,
     stop: Stop,
     log: Log,
@@ -76,6 +78,7 @@ def train(
         folder: of the checkpoints.
         device: "cpu" or "cuda".
         team: the processes that train side by side.
+        base: where the weights lie that are not learnt.
         room: how many tokens are computed at once.
         stop: what ends it before its end.
         log: called with the step and what is LOGGED of it.
@@ -95,6 +98,7 @@ def train(
         steps=steps,
         objective=objective,
         team=team,
+        base=base,
         room=room,
         stop=stop,
         beat=beat,

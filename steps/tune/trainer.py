@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from steps.common.files import publish
+from steps.tune.base import Base
 from steps.tune.checkpoints import newest_complete, step_of
 from steps.tune.objective import Objective, Pack
 from steps.tune.room import Room, is_out_of_memory
@@ -29,6 +30,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         steps: list[list[Pack]],
         objective: Objective,
         team: Team,
+        base: Base,
         room: Room,
         stop: Stop,
         beat: Callable[[], None],
@@ -40,6 +42,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
             steps: the packs of each optimizer step, of all epochs.
             objective: what is made smaller.
             team: who computes.
+            base: where the weights lie that are not learnt.
             room: how many tokens at once.
             stop: asked before each pack whether to go on.
             beat: called after each pack.
@@ -49,6 +52,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         self._steps = steps
         self._objective = objective
         self._team = team
+        self._base = base
         self._room = room
         self._stop = stop
         self._beat = beat
@@ -73,6 +77,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         done = asked = 0
         while done < len(own):
             if done == asked:  # once a pack in every process, whatever is computed again
+                self._base.accompany()
                 self._stop.ask(self._team, self.args.device, after_a_step=not asked and self._finished_one)
                 asked += 1
             short_of = self._pass(model, own[done], items, loss)
@@ -87,6 +92,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
                 if self.args.device.type == "cuda":
                     torch.cuda.empty_cache()
             self._beat()
+        self._base.accompany()
         self._team.sum_gradients(model.parameters())
         self._also = {
             name: float(self._team.total(torch.tensor(total, device=self.args.device))) / items
@@ -98,15 +104,24 @@ class StepTrainer(Trainer):  # type: ignore[misc]
     def _pass(self, model: Any, pack: Pack | None, items: int, loss: torch.Tensor) -> Pack | None:
         """Add a pack's part of the step's loss, and its gradients; return the part that there was no memory for."""
         for part in self._room.parts(pack) if pack else []:
-            try:
-                share = self._objective.loss(model, part, self.args.device) / items
-                self.accelerator.backward(share)
-                loss += share.detach()
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                return part  # the error goes with its frames, and they with what they hold
+            self._base.begin(reads=self._objective.reads(part))
+            fits = self._fits(model, part, items, loss)
+            self._base.end()
+            if not fits:
+                return part
         return None
+
+    def _fits(self, model: Any, part: Pack, items: int, loss: torch.Tensor) -> bool:
+        """Do that with a part of it; return whether there was memory for it."""
+        try:
+            share = self._objective.loss(model, part, self.args.device) / items
+            self.accelerator.backward(share)
+            loss += share.detach()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return False  # the error goes with its frames, and they with what they hold
+        return True
 
     def log(self, logs: dict[str, float], *others: Any) -> None:
         """Log a step, with what the objective has to tell of it."""

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from steps.common.packs import Tokens, isolates, pack, read_token_rows
+from steps.common.packs import ISOLATES_PASSES, Tokens, isolates, pack, read_token_rows
 from steps.common.pairs import read_token_pairs
 from steps.common.progress import say
-from steps.common.resolved import Hardware, Resolved
+from steps.common.resolved import Hardware, Resolved, Rung
 from steps.common.rows.objective import PAIRS
 from steps.tune.cut import CUT, Cut, cut_of, keep
 from steps.tune.limits import Limits, Watchdog
@@ -39,11 +39,13 @@ def work(job: Job) -> None:
         InterruptedStepError: SIGTERM came.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from steps.tune.base import Whole
     from steps.tune.compiled import fixed_length
     from steps.tune.model import load
     from steps.tune.objective import NextToken, Objective, natural_length
     from steps.tune.preference import Preference
     from steps.tune.room import Room
+    from steps.tune.sharded import Sharded
     from steps.tune.stop import Stop
     from steps.tune.team import join
     from steps.tune.train import train
@@ -51,6 +53,7 @@ def work(job: Job) -> None:
     resolved, rung, device = job.resolved, job.hardware.rung, job.hardware.rung.device.kind
     recipe, folder = resolved.recipe, Path(job.folder)
     team = join(device)
+    base = Sharded(team) if rung.sharded else Whole()
     if team.leads:
         say("loading the base model")
     pairs = recipe.tune.objective == PAIRS
@@ -59,10 +62,16 @@ def work(job: Job) -> None:
     record = Record(resolved)
     with Watchdog(recipe.compute.idle_minutes * 60) as watchdog:
         model, quantised = load(
-            Path(job.base_folder), recipe.tune, device, activations=rung.activations, targets=resolved.model.targets
+            Path(job.base_folder),
+            recipe.tune,
+            device,
+            activations=rung.activations,
+            targets=resolved.model.targets,
+            base=base,
         )
         watchdog.beat()
-        packed = isolates(model)
+        with base.reading(ISOLATES_PASSES):
+            packed = isolates(model)
         mean = sum(len(row.input_ids) for row in rows) / len(rows)
         cut = cut_of(folder, rung, recipe.tune.batch_tokens, mean, packed=packed)
         packs = pack(rows, cut.micro_batch_tokens if packed else 1)
@@ -74,7 +83,7 @@ def work(job: Job) -> None:
             changed=lambda tokens: keep(folder, cut.model_copy(update={"at_once": tokens}), writes=team.leads),
         )
         if team.leads:
-            _tell(packed, f"{len(rows)} {'pairs' if pairs else 'rows'}", len(packs), cut, team.size)
+            _tell(packed, f"{len(rows)} {'pairs' if pairs else 'rows'}", len(packs), cut, rung)
         length_of = fixed_length(packs) if recipe.tune.compile else natural_length
         objective: Objective = NextToken(length_of)
         if pairs:
@@ -87,6 +96,7 @@ def work(job: Job) -> None:
             folder / "checkpoints",
             device,
             team=team,
+            base=base,
             room=room,
             stop=Stop(Limits(until=until(job.hardware))),
             log=record.log,
@@ -100,10 +110,12 @@ def work(job: Job) -> None:
     (folder / CUT).unlink()
 
 
-def _tell(packed: bool, rows: str, packs: int, cut: Cut, processes: int) -> None:
+def _tell(packed: bool, rows: str, packs: int, cut: Cut, rung: Rung) -> None:
     if not packed:
         say("in this model rows that are packed see each other: each is trained on alone")
-    shared = f", shared by {processes} processes" if processes > 1 else ""
+    shared = f", shared by {rung.processes} processes" if rung.processes > 1 else ""
+    if rung.sharded:
+        shared += ", each with a part of the base's layers"
     most = f"of at most {cut.micro_batch_tokens} tokens" if packed else "of one row"
     say(f"{rows} in {packs} micro-batches {most}, {cut.micro_batches} to a step{shared}")
 

@@ -23,6 +23,7 @@ from steps.tune.objective import Pack
 from steps.tune.step import TuneInput, tune
 from tests.pipeline.commands import tiny_recipe, wait_for
 
+pytestmark = pytest.mark.usefixtures("in_fp32")
 MICRO_BATCH = 96  # tokens; two rows
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from steps.common import devices
 from steps.common.devices import compute_type, multiplies_bf16
 
 
@@ -9,6 +10,17 @@ def test_on_this_processor_torch_says_the_same() -> None:
     import torch
 
     assert compute_type("cpu") == ("bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32")
+
+
+@pytest.mark.parametrize(
+    ("most", "wide"), [("AVX2", False), ("AVX2_VNNI", False), ("AVX512_CORE", True), ("DEFAULT", True)]
+)
+def test_a_processor_that_onednn_is_kept_narrow_on_is_a_narrow_one(
+    most: str, wide: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_processor_flags", lambda: {"avx512bw", "avx512vl", "avx512dq"})
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", most)
+    assert compute_type("cpu") == ("bfloat16" if wide else "float32")
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,11 @@ def offered(model: str, cloud: Any = "aws", presets: list[GpuPreset] | None = No
     keys = {f"compute.{key}": value for key, value in overrides.items() if key in ("capacity", "max_cost", "max_hours")}
     if "instance_types" in overrides:
         keys["compute.instance_types"] = overrides["instance_types"]
-    if "method" in overrides:
-        keys["tune.method"] = overrides["method"]
-    recipe: Recipe = load("pet-store", {"model": model, "data.max_tokens": "1024", "tune.batch_tokens": "8192", **keys})
+    keys |= {f"tune.{key}": overrides[key] for key in ("method", "dora", "compile") if key in overrides}
+    recipe: Recipe = load(
+        "pet-store",
+        {"model": model, "data.max_tokens": overrides.get("max_tokens", "1024"), "tune.batch_tokens": "8192", **keys},
+    )
     shape, weights = find(model)[0].architecture, find(model)[1].bytes
     return offer(recipe, shape, TRAIN, HELD_OUT, weights, presets or gpu_presets(cloud))
 
@@ -74,11 +76,24 @@ def test_a_model_of_70_billion_on_24_gib_is_refused_with_the_number() -> None:
     assert "g6.xlarge (1 x L4)" in str(told.value)
 
 
-def test_it_is_split_where_that_is_all_that_there_is_and_said_that_tuning_cannot() -> None:
+def test_a_node_whose_gpus_share_it_is_bought_where_none_holds_it() -> None:
     (spread,) = setups(job("llama-3.3-70b-instruct"), kind("g6.12xlarge"))
     assert (spread.layout, spread.gpus) == ("sharded", 4)
-    with pytest.raises(UserError, match=r"g6\.12xlarge would have to share it among its 4 GPUs"):
-        offered("llama-3.3-70b-instruct", instance_types="[g6.12xlarge]")
+    chosen = offered("llama-3.3-70b-instruct", instance_types="[g6.12xlarge]")
+    first = rung(chosen.chosen[0], chosen.job)
+    assert (first.sharded, first.processes, first.gpus) == (True, 4, 4)
+    assert first.memory_bytes <= first.available_bytes < least_bytes(chosen.job)
+
+
+@pytest.mark.parametrize("option", ["dora", "compile"])
+def test_what_cannot_be_shared_says_what_to_leave_off(option: str) -> None:
+    with pytest.raises(UserError, match=r"leave tune\.dora and tune\.compile off, and it is shared among the GPUs"):
+        offered("llama-3.3-70b-instruct", instance_types="[g6.12xlarge]", **{option: "true"})
+
+
+def test_too_large_even_when_it_is_shared_names_what_each_gpu_would_need() -> None:
+    with pytest.raises(UserError, match=r"it takes \d+\.\d GiB of each of 4 GPUs and 20\.5 GiB are there"):
+        offered("llama-3.3-70b-instruct", instance_types="[g6.12xlarge]", max_tokens="131072")
 
 
 def test_several_gpus_are_used_side_by_side_where_the_model_fits_each() -> None:

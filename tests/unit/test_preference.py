@@ -157,6 +157,7 @@ def step_of(model: Any, packs: list[list[TokenPair]], folder: Path) -> tuple[tor
     """The gradient of the first optimizer step, and what is logged of it, as the trainer makes them of the packs."""
     from transformers import TrainerCallback, TrainingArguments
 
+    from steps.tune.base import Whole
     from steps.tune.limits import Limits
     from steps.tune.room import Room
     from steps.tune.stop import Stop
@@ -189,6 +190,7 @@ def step_of(model: Any, packs: list[list[TokenPair]], folder: Path) -> tuple[tor
         steps=[packs],
         objective=objective(),
         team=Team(),
+        base=Whole(),
         room=Room(10_000, 0, lambda: 0, lambda _: None),
         stop=Stop(Limits()),
         beat=lambda: None,
