@@ -10,7 +10,7 @@ from steps.common.harness import pack
 from steps.common.harness.ask import samples
 from steps.common.harness.library import check_installed
 from steps.common.harness.load import load
-from steps.common.progress import Progress
+from steps.common.progress import Progress, say
 from steps.common.resolved import Resolved, as_planned
 
 AT_ONCE = 32  # requests between two words of the progress
@@ -92,13 +92,23 @@ def _harness_model(model: Any, tokenizer: Any, who: str) -> Any:
         """Tells how far it is in a step's own way."""
 
         def loglikelihood(self, requests: list[Any]) -> list[Any]:
+            self._warn_of_long_ones([first + second for first, second in (request.args for request in requests)], 0)
             return self._told(requests, super().loglikelihood)
 
         def loglikelihood_rolling(self, requests: list[Any]) -> list[Any]:
             return self._told(requests, super().loglikelihood_rolling)
 
         def generate_until(self, requests: list[Any]) -> list[Any]:
+            self._warn_of_long_ones([request.args[0] for request in requests], self.max_gen_toks)
             return self._told(requests, super().generate_until)
+
+        def _warn_of_long_ones(self, texts: list[str], room: int) -> None:
+            """Tell of what lm-eval cuts off at its beginning; it would only log it."""
+            longest = max(len(tokens) for tokens in tokenizer(texts)["input_ids"])
+            if longest + room > self.max_length:
+                say(
+                    f"warning: a question of lm-eval has {longest} tokens, of which the model takes {self.max_length - room}"
+                )
 
         def _told(self, requests: list[Any], ask: Any) -> list[Any]:
             progress = Progress(len(requests), f"requests of lm-eval to the {who}")

@@ -81,7 +81,7 @@ def _to_be_served(resolved: Resolved) -> str:
 
 
 def resolve(input: PlanInput) -> Resolved:  # noqa: A002
-    """Do all of the plan that leaves nothing behind but a copy of data that lie elsewhere.
+    """Do all of the plan that leaves nothing behind but a copy of data that lie elsewhere, lm-eval's packed tasks among them.
 
     Raises:
         UserError: anything that would fail later, in one line.

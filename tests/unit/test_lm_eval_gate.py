@@ -41,6 +41,7 @@ def test_a_rows_value_is_whether_the_right_option_is_the_likelier_to_this_model(
     tiny_model: Path, chats: Path, tmp_path: Path
 ) -> None:
     import torch
+    from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tasks = write_shop(tmp_path / "tasks")
@@ -66,6 +67,8 @@ def test_a_rows_value_is_whether_the_right_option_is_the_likelier_to_this_model(
         own.append(float(of_row.index(min(of_row)) == row["right"]))
     assert found == own
     assert set(found) == {0.0, 1.0}
+    beside = get_peft_model(model, LoraConfig(target_modules=["q_proj"])).eval()  # it has learnt nothing yet
+    assert harness_values(beside, tokenizer, harness_rows(resolved), "candidate") == [found]
 
 
 def test_a_candidate_that_has_lost_it_is_refused_and_the_report_has_both(
