@@ -59,6 +59,7 @@ class Job:
     answer_tokens: int
     weight_bytes: int  # to fetch; none where they are there
     reference_tokens: int = 0  # of pairs: read once by the base alone, which the preference is reckoned against
+    written_tokens: int = 0  # besides the answers: in tasks of lm-eval
     dora: bool = False
     shareable: bool = True  # a base that fits no GPU may be dealt out among those of a node
 
@@ -271,7 +272,7 @@ def _minutes(job: Job, preset: GpuPreset, setup: Setup) -> dict[str, float]:
     model = 2.0 * job.shape.parameters
     scored = 2 * forward_flops(job.shape, tokens=job.held_out_tokens) / (tflops * 1e12 * EFFICIENCY)
     # Writing a token reads all weights once; half of the bandwidth is reached. Of base and of candidate.
-    written = 2 * job.answers * job.answer_tokens * model / (gbps * 1e9 * 0.5)
+    written = 2 * (job.answers * job.answer_tokens + job.written_tokens) * model / (gbps * 1e9 * 0.5)
     loads = model / VOLUME_BYTES
     return {
         "provision": PROVISION_MINUTES,

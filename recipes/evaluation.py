@@ -41,6 +41,44 @@ class Task(Part):
         return "" if self.data == HELD_OUT else self.data
 
 
+class HarnessTask(Part):
+    """A task of lm-eval, EleutherAI's language model evaluation harness."""
+
+    task: str = Field(
+        min_length=1,
+        description="Its name there: a task, a group or a tag, as arc_easy, mmlu or one that `include` has.",
+    )
+    include: str = Field(
+        default="",
+        description="Tasks of your own in place of lm-eval's: a folder of their YAML files, or one of the files; paths in "
+        "them start where they lie. Their templates and functions are run. Or a task that was packed, FILE.zip, which "
+        "needs neither lm-eval to be planned nor a hub.",
+    )
+    metric: str = Field(
+        default="",
+        description="One that is the mean of its rows' values between 0 and 1, as acc_norm; with its filter where there "
+        "are several, as exact_match,strict-match. Empty: the first one.",
+    )
+    num_fewshot: int | None = Field(
+        default=None, ge=0, le=64, description="Examples before each question. Not set: as the task has it."
+    )
+    rows: int = Field(default=100, ge=1, description="Rows that are asked, evenly spread; fewer where there are.")
+    chat_template: bool = Field(
+        default=False,
+        description="Ask under the model's chat template, as a server does; published figures often do not.",
+    )
+    at_least: float | None = Field(
+        default=None, ge=0, le=1, description="The gate refuses a candidate whose mean is below this. Not set: none is."
+    )
+    allowed_drop: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="The gate refuses a candidate whose mean lies by more than this below base's or champion's, beyond "
+        "noise. 1: none, it is only reported.",
+    )
+
+
 class Evaluate(Part):
     """What is asked of the models besides the held-out rows."""
 
@@ -51,6 +89,10 @@ class Evaluate(Part):
         default=[],
         description="Rows with references, answered greedily as served. The gate refuses a candidate that is worse in one "
         "than base or champion, beyond noise.",
+    )
+    lm_eval: list[HarnessTask] = Field(
+        default=[],
+        description="Tasks of lm-eval, asked of every model as served. It has to be installed: fineline[lm-eval].",
     )
     general: bool = Field(
         default=True, description="Ask every model some hundred questions of general ability; see gate.general_drop."
@@ -66,6 +108,9 @@ class Evaluate(Part):
         asked = [(task.data, task.metric) for task in self.tasks]
         if twice := [one for one in asked if asked.count(one) > 1]:
             raise ValueError(f"tasks: {twice[0][0]} is there twice with the metric {twice[0][1]}")
+        named = [(one.task, one.metric, one.num_fewshot) for one in self.lm_eval]
+        if again := [one for one in named if named.count(one) > 1]:
+            raise ValueError(f"lm_eval: {again[0][0]} is there twice with the same metric and num_fewshot")
         return self
 
 

@@ -95,10 +95,11 @@ def _absolute(value: str, folder: Path) -> str:
 def _place_tasks(tree: dict[str, Any], folder: Path) -> None:
     """Make the tasks' files absolute; those that are stay as they are."""
     evaluate = tree.get("evaluate")
-    tasks = evaluate.get("tasks") if isinstance(evaluate, dict) else None
-    for task in tasks if isinstance(tasks, list) else []:
-        if isinstance(task, dict) and isinstance(task.get("data"), str) and task["data"] != HELD_OUT:
-            task["data"] = _absolute(task["data"], folder)
+    for part, key in (("tasks", "data"), ("lm_eval", "include")):
+        tasks = evaluate.get(part) if isinstance(evaluate, dict) else None
+        for task in tasks if isinstance(tasks, list) else []:
+            if isinstance(task, dict) and isinstance(task.get(key), str) and (key, task[key]) != ("data", HELD_OUT):
+                task[key] = _absolute(task[key], folder)
 
 
 def _override(tree: dict[str, Any], key: str, value: str) -> None:

@@ -7,10 +7,12 @@ from pipelines.cluster.argo_server import Cluster
 from pipelines.cluster.settings import setting
 from pipelines.cluster.upload import upload
 from pipelines.containers import RUNS_MOUNT
+from recipes.evaluation import HarnessTask
 from recipes.recipe import Recipe
 from steps.common.errors import UserError
 from steps.common.files import sha256_of
 from steps.plan.data import look
+from steps.plan.harness.look import packed_file
 from steps.plan.remote.bucket import put
 from steps.plan.tasks import look_at_tasks
 
@@ -28,9 +30,10 @@ def with_data_in_reach(connection: Cluster, recipe: Recipe, template: dict[str, 
     Raises:
         UserError: a row cannot be used, or a file could not be sent.
     """
-    asked = recipe.evaluate.tasks
+    asked, of_harness = recipe.evaluate.tasks, _packed(recipe)
     files = {"train": recipe.data.train, "validation": recipe.data.validation}
     files |= {f"tasks.{i}": task.file for i, task in enumerate(asked)}
+    files |= {f"lm_eval.{i}": task.include for i, task in enumerate(of_harness)}
     local = {key: Path(file) for key, file in files.items() if is_local(file)}
     if len(local) == len([file for file in files.values() if file]):
         # A row that cannot be used is told here, and not after the nodes are there.
@@ -44,8 +47,22 @@ def with_data_in_reach(connection: Cluster, recipe: Recipe, template: dict[str, 
         for key, file in local.items()
     }
     tasks = [task.model_copy(update={"data": placed.pop(f"tasks.{i}", task.data)}) for i, task in enumerate(asked)]
-    evaluate = recipe.evaluate.model_copy(update={"tasks": tasks})
+    packed = [
+        task.model_copy(update={"include": placed.pop(f"lm_eval.{i}", task.include)})
+        for i, task in enumerate(of_harness)
+    ]
+    evaluate = recipe.evaluate.model_copy(update={"tasks": tasks, "lm_eval": packed})
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=placed), "evaluate": evaluate})
+
+
+def _packed(recipe: Recipe) -> list[HarnessTask]:
+    """Return the tasks of lm-eval, packed on this machine unless they are: where a cluster plans there is no lm-eval."""
+    found = []
+    for number, task in enumerate(recipe.evaluate.lm_eval):
+        here = is_local(task.include) or not task.include
+        file = packed_file(f"evaluate.lm_eval.{number}", task).path if here else task.include
+        found.append(task.model_copy(update={"include": file}))
+    return found
 
 
 def is_local(file: str) -> bool:

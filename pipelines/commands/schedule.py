@@ -12,6 +12,7 @@ from pipelines.commands.plan import as_text
 from pipelines.containers import RUNS_MOUNT
 from recipes.read import load, override_of
 from steps.common.errors import UserError
+from steps.plan.harness.look import is_packed
 
 SHORT = {"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@weekly": "0 0 * * 0", "@monthly": "0 0 1 * *"}
 
@@ -28,6 +29,13 @@ def schedule(connection: Connection, reference: str, overrides: list[str], at: s
     installed(connection)
     files = {"data.train": recipe.data.train, "data.validation": recipe.data.validation}
     files |= {f"evaluate.tasks.{number}.data": task.file for number, task in enumerate(recipe.evaluate.tasks)}
+    files |= {f"evaluate.lm_eval.{i}.include": task.include for i, task in enumerate(recipe.evaluate.lm_eval)}
+    for number, task in enumerate(recipe.evaluate.lm_eval):
+        if not is_packed(task):
+            raise UserError(
+                f"evaluate.lm_eval.{number}: {task.task} is packed by no cron; 'fineline plan' packs it, and says where the "
+                f"file is: put it at s3://, https:// or below {RUNS_MOUNT}, and give that as include"
+            )
     for key, file in files.items():
         if is_local(file):
             raise UserError(

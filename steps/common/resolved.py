@@ -144,13 +144,13 @@ def made_from(resolved: "Resolved") -> str:
     places: dict[str, Any] = {
         "data": {"train", "validation"},
         "registry": True,
-        "evaluate": {"tasks": {"__all__": {"data"}}},
+        "evaluate": {"tasks": {"__all__": {"data"}}, "lm_eval": {"__all__": {"include"}}},
     }
     recipe = resolved.recipe.model_dump(mode="json", exclude=places)
     for place in ("serve", "model", "secrets", "compute", "export"):
         recipe.pop(place, None)
     held_out = resolved.data.validation.sha256 if resolved.data.validation else ""
-    tasks = [file.sha256 if file else "" for file in resolved.tasks]
+    tasks = [file.sha256 if file else "" for file in [*resolved.tasks, *resolved.lm_eval]]
     return digest_of([resolved.model.digest, resolved.data.train.sha256, held_out, tasks, recipe])
 
 
@@ -181,6 +181,7 @@ class Resolved(Fixed):
     model: ResolvedModel
     data: ResolvedData
     tasks: list[DataFile | None] = []  # of each task of the recipe; none where it asks the held-out rows
+    lm_eval: list[DataFile] = []  # of each of lm-eval's tasks in the recipe: packed, with its rows
     quote: Quote
     tracking: Tracking
     code_version: str

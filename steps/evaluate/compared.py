@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from steps.evaluate.compare import Difference, mean_difference, relative_gain
 from steps.evaluate.general import CHANCE
+from steps.evaluate.harness import HarnessRows
 from steps.evaluate.preference import Preference, pair_losses, preference
 from steps.evaluate.score import Score
 from steps.evaluate.tasks import AskedTask
@@ -27,6 +28,7 @@ class TaskResult(BaseModel):
     name: str
     metric: str
     at_least: float | None
+    allowed_drop: float = 0.0  # below the others that the gate lets through, beyond noise; 1: any
     means: dict[str, float]
     base: Difference
     champion: Difference | None
@@ -50,6 +52,7 @@ def compare(
     champion: Score | None,
     tasks: list[AskedTask],
     answered_before: int,
+    lm_eval: list[HarnessRows],
     beta: float,
 ) -> Compared:
     """Hold the candidate against base and champion, pairing row by row.
@@ -60,6 +63,7 @@ def compare(
         champion: likewise; None where there is none to compare with.
         tasks: their rows' answers follow one another in each score.
         answered_before: how many answers stand before them.
+        lm_eval: the tasks of lm-eval, in each score's order.
         beta: the recipe's, which pairs are judged by.
     """
 
@@ -76,29 +80,51 @@ def compare(
         preference_of_champion=preferred(champion),
         general=mean_difference(candidate.general, base.general) if base.general else None,
         general_of_base=mean_difference(base.general, [CHANCE] * len(base.general)) if base.general else None,
-        tasks=_tasks(base, candidate, champion, tasks, answered_before),
+        tasks=[
+            *_tasks(base, candidate, champion, tasks, answered_before),
+            *_harness_tasks(base, candidate, champion, lm_eval),
+        ],
     )
+
+
+def _harness_tasks(base: Score, candidate: Score, champion: Score | None, tasks: list[HarnessRows]) -> list[TaskResult]:
+    there = _by_name(base, candidate, champion)
+    found = []
+    for number, one in enumerate(tasks):
+        values = {who: score.lm_eval[number] for who, score in there.items()}
+        found.append(_result(one.name, one.asked.metric_in_words, values, one.task.at_least, one.task.allowed_drop))
+    return found
 
 
 def _tasks(
     base: Score, candidate: Score, champion: Score | None, tasks: list[AskedTask], first: int
 ) -> list[TaskResult]:
+    there = _by_name(base, candidate, champion)
     found = []
     for task in tasks:
-        there = {"base": base, "candidate": candidate, **({"champion": champion} if champion else {})}
         values = {who: task.values(score.answers[first : first + len(task.asked)]) for who, score in there.items()}
         first += len(task.asked)
-        found.append(
-            TaskResult(
-                name=task.name,
-                metric=task.task.metric,
-                at_least=task.task.at_least,
-                means={who: _mean(of_one) for who, of_one in values.items()},
-                base=mean_difference(values["candidate"], values["base"]),
-                champion=mean_difference(values["candidate"], values["champion"]) if champion else None,
-            )
-        )
+        found.append(_result(task.name, task.task.metric, values, task.task.at_least))
     return found
+
+
+def _by_name(base: Score, candidate: Score, champion: Score | None) -> dict[str, Score]:
+    return {"base": base, "candidate": candidate, **({"champion": champion} if champion else {})}
+
+
+def _result(
+    name: str, metric: str, values: dict[str, list[float]], at_least: float | None, allowed_drop: float = 0.0
+) -> TaskResult:
+    """Return a task's result of each model's values, row by row."""
+    return TaskResult(
+        name=name,
+        metric=metric,
+        at_least=at_least,
+        allowed_drop=allowed_drop,
+        means={who: _mean(of_one) for who, of_one in values.items()},
+        base=mean_difference(values["candidate"], values["base"]),
+        champion=mean_difference(values["candidate"], values["champion"]) if "champion" in values else None,
+    )
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -121,9 +121,13 @@ def _task(task: TaskResult, version: int) -> list[Check]:
     if task.at_least is not None and not mean >= task.at_least:
         checks.append((False, f"{task.name}: {mean:.1%}, the task asks {task.at_least:.1%}"))
     for who, other in (("the base", task.base), (f"version {version}", task.champion)):
-        if other and other.worse:
-            checks.append((False, f"{task.name}: {mean:.1%}, worse than {who}: {other.in_words()}"))
+        if other and other.worse and -other.value > task.allowed_drop:
+            checks.append((False, f"{task.name}: {mean:.1%}, worse than {who}: {other.in_words()}{_drop(task)}"))
     return checks or [(True, f"{task.name}: {mean:.1%}, {task.base.in_words()} against the base")]
+
+
+def _drop(task: TaskResult) -> str:
+    return f", the task allows {task.allowed_drop:.1%} less" if task.allowed_drop else ""
 
 
 def _general(gate: Gate, base: Score, candidate: Score, compared: Compared) -> list[Check]:

@@ -11,6 +11,7 @@ from steps.common import base_model
 from steps.common.packs import TokenRow, isolates
 from steps.evaluate import general
 from steps.evaluate.answers import Turns, answers
+from steps.evaluate.harness import HarnessRows, harness_values
 from steps.evaluate.rows import RowLosses, row_losses
 
 
@@ -22,6 +23,7 @@ class Score(BaseModel):
     right: list[int]  # of them those that the model ranks first
     answers: list[str]
     general: list[bool] = []  # of each item of the guard: whether the right option is the likeliest
+    lm_eval: list[list[float]] = []  # of each task of lm-eval: its metric, row by row
     rejected: list[float] = []  # where the rows are the chosen sides of pairs: nats of each other side
 
     @property
@@ -54,6 +56,7 @@ class Wanted:
     answer_tokens: int  # longest answer
     general: bool  # whether the guard's questions are asked
     rejected: list[TokenRow] = field(default_factory=list)  # of pairs the other sides, in the rows' order
+    lm_eval: list[HarnessRows] = field(default_factory=list)
 
 
 def score(
@@ -101,6 +104,7 @@ def score(
         right=held_out.right,
         answers=said,
         general=chosen,
+        lm_eval=harness_values(model, tokenizer, wanted.lm_eval, who),
         rejected=others.nats if others else [],
     )
 

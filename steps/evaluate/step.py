@@ -25,6 +25,7 @@ from steps.evaluate import general
 from steps.evaluate.answers import Turns
 from steps.evaluate.compared import Champion, compare
 from steps.evaluate.gate import judge
+from steps.evaluate.harness import harness_rows
 from steps.evaluate.page import for_argo, render
 from steps.evaluate.record import record
 from steps.evaluate.report import answers_side_by_side, read_report, report_of
@@ -68,7 +69,8 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:  # noqa: A002 - the name i
     asked: list[Turns] = [[("user", q.ask)] for q in recipe.evaluate.questions] + [turns for turns, _ in samples]
     shown = len(asked)
     asked += [turns for task in tasks for turns in task.asked]
-    wanted = Wanted(rows, asked, recipe.evaluate.answer_tokens, recipe.evaluate.general, rejected)
+    of_harness = harness_rows(resolved)
+    wanted = Wanted(rows, asked, recipe.evaluate.answer_tokens, recipe.evaluate.general, rejected, of_harness)
 
     scored = _scorer(input, wanted)
     base, candidate = scored("base", None), scored("candidate", Path(input.adapter_folder))
@@ -77,7 +79,7 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:  # noqa: A002 - the name i
         # Here, where there is torch: rollout has none in a cluster.
         merged(Path(input.base_folder), Path(input.adapter_folder))
     best = champion.score if champion else None
-    compared = compare(base, candidate, best, tasks, shown, recipe.tune.beta)
+    compared = compare(base, candidate, best, tasks, shown, of_harness, recipe.tune.beta)
     verdict = judge(recipe.gate, base, candidate, champion, compared, recipe.evaluate.questions)
     scores = {"base": base, "candidate": candidate, **({"champion": best} if best else {})}
     report = report_of(
@@ -114,6 +116,8 @@ def _scorer(input: EvaluateInput, wanted: Wanted) -> Callable[[str, Path | None]
         limits = [wanted.answer_tokens, resolved.model.digest, in_4_bits, items]
         if of and beside and not in_4_bits:
             limits.append("adapter beside the base")
+        if wanted.lm_eval:
+            limits.append([one.sha256 for one in wanted.lm_eval])
         file = volumes.evaluation(digest_of([FORMAT, identity, input.rows_digest, wanted.asked, limits]))
         if not file.exists():
             say(f"scoring the {who}")

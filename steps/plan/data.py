@@ -1,5 +1,6 @@
 """The data's digest, and a first look at its rows: what would stop `prepare` stops here, where it can."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,7 @@ class DataSize:
 
     rows: int
     tokens: int  # of pairs, on both sides
+    written: int = 0  # tokens of the answers that a model writes to them at the most
 
 
 def look(data: Data, objective: str) -> tuple[ResolvedData, DataSize, DataSize]:
@@ -75,13 +77,17 @@ def _file(name: str, on_bad_row: str, objective: str) -> tuple[DataFile, DataSiz
     return pinned(path, fetched), DataSize(rows, tokens)
 
 
-def located(name: str) -> tuple[Path, Fetched | None]:
-    """Return where a file of rows is on this machine, and what it is a copy of where it lies elsewhere.
+def located(name: str, kinds: Iterable[str] = KINDS) -> tuple[Path, Fetched | None]:
+    """Return where a file is on this machine, and what it is a copy of where it lies elsewhere.
+
+    Args:
+        name: its path or URL.
+        kinds: the suffixes that it may have where it lies elsewhere: those of files of rows.
 
     Raises:
         UserError: it cannot be fetched.
     """
-    fetched = fetch(name) if "://" in name else None
+    fetched = fetch(name, kinds) if "://" in name else None
     return Path(fetched.path if fetched else name), fetched
 
 

@@ -81,7 +81,7 @@ def this_machine(
     scoring = 3 * forward_flops(shape, tokens=scored) / speed
     minutes = {
         "tune": (STEP_SECONDS["tune"] + tuning) / 60,
-        "evaluate": (STEP_SECONDS["evaluate"] + scoring + _generation_seconds(shape, recipe, on_cpu)) / 60,
+        "evaluate": (STEP_SECONDS["evaluate"] + scoring + _generation_seconds(shape, recipe, held_out, on_cpu)) / 60,
         "rollout": STEP_SECONDS["rollout"] / 60 if recipe.serve.enabled else 0.0,
     }
     rung = Rung(
@@ -176,7 +176,7 @@ def _flops_a_second(on_cpu: bool) -> float:
     return 2 * size**3 * times / (time.perf_counter() - start) * GPU_EFFICIENCY
 
 
-def _generation_seconds(shape: Architecture, recipe: Recipe, on_cpu: bool) -> float:
+def _generation_seconds(shape: Architecture, recipe: Recipe, held_out: DataSize, on_cpu: bool) -> float:
     """Writing an answer reads all weights once a token: 10 GB/s of a processor, 1000 GB/s of a GPU, two models."""
-    steps = recipe.evaluate.answers * recipe.evaluate.answer_tokens
+    steps = recipe.evaluate.answers * recipe.evaluate.answer_tokens + held_out.written
     return 2 * steps * (2 * shape.parameters / (1e10 if on_cpu else 1e12) + 0.02)

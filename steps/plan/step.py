@@ -11,10 +11,11 @@ from recipes.recipe import Recipe
 from steps.common import bought, cluster, tracking
 from steps.common.code import code_version
 from steps.common.errors import UserError
-from steps.common.resolved import Quote, Resolved, ResolvedModel, Tracking
+from steps.common.resolved import DataFile, Quote, Resolved, ResolvedModel, Tracking
 from steps.common.step import step
-from steps.plan.data import look
+from steps.plan.data import DataSize, look
 from steps.plan.export import check_exportable
+from steps.plan.harness.look import look_at_lm_eval, work_of
 from steps.plan.model import check_context, check_tunable, resolve_model
 from steps.plan.port import check_port
 from steps.plan.quote import quote
@@ -80,7 +81,7 @@ def _to_be_served(resolved: Resolved) -> str:
 
 
 def resolve(input: PlanInput) -> Resolved:  # noqa: A002
-    """Do all of the plan that leaves nothing behind but a copy of data that lie elsewhere.
+    """Do all of the plan that leaves nothing behind but a copy of data that lie elsewhere, lm-eval's packed tasks among them.
 
     Raises:
         UserError: anything that would fail later, in one line.
@@ -88,7 +89,7 @@ def resolve(input: PlanInput) -> Resolved:  # noqa: A002
     recipe = _recipe(input)
     check_tunable(recipe.model, recipe.tune.method)
     data, train, held_out = look(recipe.data, recipe.tune.objective)
-    tasks = look_at_tasks(recipe)
+    tasks, lm_eval = look_at_tasks(recipe), look_at_lm_eval(recipe)
     check_exportable(recipe)
     model = resolve_model(recipe.model)
     check_context(recipe, model.architecture)
@@ -101,11 +102,18 @@ def resolve(input: PlanInput) -> Resolved:  # noqa: A002
         model=model,
         data=data,
         tasks=tasks,
-        quote=quote(recipe, model, train, held_out),
+        lm_eval=lm_eval,
+        quote=quote(recipe, model, train, _asked_too(held_out, lm_eval)),
         tracking=Tracking(uri=recipe.registry.tracking_uri or tracking.default_uri(), run_id=""),
         code_version=code_version(),
         served=how,
     )
+
+
+def _asked_too(held_out: DataSize, lm_eval: list[DataFile]) -> DataSize:
+    """Return what is scored with the rows of lm-eval's tasks."""
+    read, written = work_of(lm_eval)
+    return DataSize(held_out.rows, held_out.tokens + read, written)
 
 
 def _recipe(input: PlanInput) -> Recipe:  # noqa: A002

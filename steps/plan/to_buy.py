@@ -67,6 +67,7 @@ def offer(
         held_out_tokens=held_out.tokens + (GENERAL_TOKENS if recipe.evaluate.general else 0),
         answers=recipe.evaluate.answers,
         answer_tokens=recipe.evaluate.answer_tokens,
+        written_tokens=held_out.written,
         weight_bytes=weight_bytes,
         reference_tokens=reference_tokens(recipe, train),
         dora=recipe.tune.dora,

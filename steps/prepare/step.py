@@ -13,6 +13,7 @@ from steps.common import volumes
 from steps.common.errors import UserError
 from steps.common.files import building, digest_of, folder_digest, one_writer
 from steps.common.gguf.tokenizers import kind_of
+from steps.common.harness.library import check_installed
 from steps.common.progress import Progress, say
 from steps.common.resolved import DataFile, Resolved, as_planned
 from steps.common.rows.objective import check_kind, facts
@@ -48,11 +49,13 @@ def prepare(input: PrepareInput) -> PrepareOutput:  # noqa: A002 - the name is A
 
     Raises:
         UserError: a row cannot be used and `data.on_bad_row` is "stop", or too few rows are left, or a GGUF file is
-            wanted and cannot have this tokenizer.
+            wanted and cannot have this tokenizer, or a task of lm-eval and it is not installed.
     """
     resolved, tokenizer_folder = input.resolved, Path(input.tokenizer_folder)
     if resolved.recipe.export.gguf != "none":
         kind_of(tokenizer_folder)  # here, before a tuning is paid for
+    if resolved.lm_eval:
+        check_installed("evaluate.lm_eval")  # likewise: what prepares is the image that evaluates
     digest = digest_of(
         {
             "format": FORMAT,

@@ -27,7 +27,7 @@ def score(
 def verdict(
     base: Score, candidate: Score, champion: Champion | None = None, tasks: list[AskedTask] | None = None, **gate: Any
 ) -> Verdict:
-    found = compare(base, candidate, champion.score if champion else None, tasks or [], 0, 0.1)
+    found = compare(base, candidate, champion.score if champion else None, tasks or [], 0, [], 0.1)
     questions = [] if tasks else [Question(ask="capital?", expect="Paris")]
     return judge(Gate(**gate), base, candidate, champion, found, questions)
 

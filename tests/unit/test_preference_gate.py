@@ -23,7 +23,7 @@ def scored(*pairs: tuple[float, float], answers: list[str] | None = None) -> Sco
 def judged(
     before: Score, candidate: Score, champion: Score | None = None, questions: list[Question] | None = None
 ) -> Verdict:
-    compared = compare(before, candidate, champion, [], 0, BETA)
+    compared = compare(before, candidate, champion, [], 0, [], BETA)
     return judge(Gate(), before, candidate, Champion(1, champion) if champion else None, compared, questions or [])
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -37,8 +37,12 @@ class Fetched:
     bytes: int
 
 
-def fetch(url: str) -> Fetched:
+def fetch(url: str, kinds: Iterable[str] = KINDS) -> Fetched:
     """Return the copy of what is at the URL now.
+
+    Args:
+        url: of a scheme of `SCHEMES`.
+        kinds: the suffixes that it may have.
 
     Raises:
         UserError: unknown scheme or kind of file, nothing there, no access, or out of reach; nothing is left of a part.
@@ -48,8 +52,8 @@ def fetch(url: str) -> Fetched:
         known = ", ".join(f"{name}://" for name in SCHEMES)
         raise UserError(f"{url}: unknown scheme {scheme!r}; known are {known}")
     suffix = Path(rest.partition("?")[0]).suffix.lower()
-    if suffix not in KINDS:
-        raise UserError(f"{url.partition('?')[0]}: unknown kind of data file {suffix!r}; known are {', '.join(KINDS)}")
+    if suffix not in kinds:
+        raise UserError(f"{url.partition('?')[0]}: unknown kind of data file {suffix!r}; known are {', '.join(kinds)}")
     look: Callable[[str], RemoteFile] = import_module(SCHEMES[scheme]).look
     remote = look(url)
     note = volumes.runs() / "data" / "remote" / f"{digest_of(url)[:16]}.json"

@@ -1,0 +1,122 @@
+"""Packs a task of lm-eval: fetches its rows, takes its definition along, and asks it once of nobody."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from recipes.evaluation import HarnessTask
+from steps.common import volumes
+from steps.common.errors import UserError
+from steps.common.files import sha256_of
+from steps.common.harness import pack
+from steps.common.harness.ask import samples
+from steps.common.harness.library import quiet
+from steps.common.harness.load import load, task
+from steps.common.progress import say
+from steps.plan.harness.definitions import copy_definitions, manager_of, members, with_its_files
+from steps.plan.harness.metric import choose
+from steps.plan.harness.nobody import nobody
+
+
+def packed(key: str, wanted: HarnessTask) -> Path:
+    """Pack a task onto the runs volume, under its digest.
+
+    Args:
+        key: the recipe's, for messages.
+        wanted: what it says there.
+
+    Raises:
+        UserError: the task, its data set or its metric is not there, or it fails when it is asked.
+    """
+    quiet()
+    manager = manager_of(key, wanted)
+    entries = members(key, manager, wanted.task)
+    tasks = {entry.name: _loaded(key, manager, entry, wanted) for entry in entries}
+    rows = _spread({name: len(one.eval_docs) for name, one in tasks.items()}, wanted.rows)
+    root = volumes.runs() / "data"
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".packing-", dir=root) as name:
+        content, file = Path(name) / "content", Path(name) / "file"
+        copy_definitions([entry for entry in entries if entry.name in rows], content / pack.DEFINITIONS)
+        for one in rows:
+            _write_rows(tasks[one], content / pack.ROWS / one)
+        asked = pack.Asked(
+            wanted=pack.keys(wanted),
+            rows=rows,
+            num_fewshot=wanted.num_fewshot,
+            chat_template=wanted.chat_template,
+            metric="",
+            filter="",
+            read_tokens=0,
+            written_tokens=0,
+        )
+        asked = _tried(key, wanted, content, asked)
+        pack.write(content, asked, file)
+        final = root / sha256_of(file)[:16] / f"{wanted.task}{pack.SUFFIX}"
+        final.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(final)
+    say(f"{key}: {asked.count} rows of {wanted.task}, by {asked.metric_in_words}: packed as {final}")
+    return final
+
+
+def _loaded(key: str, manager: Any, entry: Any, wanted: HarnessTask) -> Any:
+    """Return lm-eval's task with its data set, which is fetched unless it is there."""
+    changes = with_its_files(entry) if wanted.include else {}
+    if wanted.num_fewshot is not None:
+        changes["num_fewshot"] = wanted.num_fewshot
+    try:
+        return task(manager, entry.name, changes)
+    except Exception as error:  # of whatever kind: a task's own functions run here, and several libraries
+        where = f"{key}: lm-eval's task {entry.name}"
+        if not isinstance(error, OSError):
+            raise UserError(f"{where} cannot be loaded: {_one_line(error)}") from None
+        data = changes.get("dataset_path") or entry.cfg.get("dataset_path")
+        raise UserError(
+            f"{where}: its data set {data} cannot be read: {_one_line(error)}; mend the name or the way to the hub "
+            "(HF_ENDPOINT, HF_TOKEN), or take a task of your own, whose data_files lie on this machine"
+        ) from None
+
+
+def _spread(there: dict[str, int], count: int) -> dict[str, list[int]]:
+    """Return which rows of each task are asked: evenly spread over all of them, tasks without any left out."""
+    every = [(name, place) for name, rows in there.items() for place in range(rows)]
+    found: dict[str, list[int]] = {}
+    for number in range(min(count, len(every))):
+        name, place = every[number * len(every) // min(count, len(every))]
+        found.setdefault(name, []).append(place)
+    return found
+
+
+def _write_rows(one: Any, folder: Path) -> None:
+    """Write the splits: whole where they are asked or examples are drawn from them, else a row, since lm-eval looks."""
+    config, folder_of = one.config, folder
+    folder_of.mkdir(parents=True)
+    asked = config.test_split or config.validation_split
+    for split in {config.training_split, config.validation_split, config.test_split, one.fewshot_cfg.split} - {None}:
+        rows = one.dataset[split]
+        whole = split == asked or config.num_fewshot
+        (rows if whole else rows.select(range(min(1, len(rows))))).to_parquet(folder_of / f"{split}.parquet")
+
+
+def _tried(key: str, wanted: HarnessTask, content: Path, asked: pack.Asked) -> pack.Asked:
+    """Ask all of it of nobody, as it was packed: what would fail after a training fails here; and choose the metric."""
+    listener = nobody()
+    try:
+        tasks = load(content, asked)
+        found = samples(listener, tasks, asked, chat_template=False)
+    except Exception as error:
+        raise UserError(f"{key}: lm-eval's task {wanted.task} cannot be asked: {_one_line(error)}") from None
+    metric, filtered = choose(key, wanted, tasks, found)
+    return asked.model_copy(
+        update={
+            "metric": metric,
+            "filter": filtered,
+            "read_tokens": listener.read_tokens,
+            "written_tokens": listener.written_tokens,
+        }
+    )
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or "no reason given"
+    return f"{type(error).__name__}: {text}"

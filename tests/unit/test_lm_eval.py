@@ -1,0 +1,191 @@
+"""Tasks of lm-eval before a run: packed with their rows and tried once, or one line that says what is wrong."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipelines.cluster.data import STORE_SETTING, with_data_in_reach
+from pipelines.commands.schedule import schedule
+from recipes.evaluation import HarnessTask
+from recipes.read import RecipeError, load
+from steps.common.errors import UserError
+from steps.common.harness import pack
+from steps.common.resolved import Resolved, made_from
+from steps.plan.harness.look import packed_file
+from steps.plan.step import PlanInput, resolve
+from steps.prepare.step import PrepareInput, prepare
+from tests.harness import write_shop
+
+KEY = "evaluate.lm_eval.0"
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    return write_shop(tmp_path / "tasks")
+
+
+def packed(**wanted: Any) -> tuple[Path, pack.Asked]:
+    file = Path(packed_file(KEY, HarnessTask(**wanted)).path)
+    return file, pack.read(file, KEY)
+
+
+def planned(model: Path, chats: Path, **task: Any) -> Resolved:
+    recipe = {
+        "name": "tiny",
+        "model": model.as_uri(),
+        "data": {"train": str(chats), "max_tokens": 64},
+        "evaluate": {"lm_eval": [task]},
+    }
+    return resolve(PlanInput(recipe=json.dumps(recipe)))
+
+
+def test_its_rows_are_spread_over_the_data_set_and_the_same_content_is_the_same_file(shop: Path) -> None:
+    file, asked = packed(task="shop", include=str(shop), rows=3)
+    assert asked.rows == {"shop": [0, 10, 20]}
+    assert (asked.metric, asked.filter, asked.count) == ("acc", "none", 3)
+    assert asked.read_tokens > 3 * 2 * len("when do you have cats") // 4
+    assert packed(task="shop", include=str(shop / "shop.yaml"), rows=3)[0] == file
+    assert packed(task="shop", include=str(shop), rows=3, metric="acc_norm")[1].metric == "acc_norm"
+
+
+def test_a_group_is_asked_evenly_and_its_functions_are_taken_along(shop: Path) -> None:
+    (shop / "utils.py").write_text("def answer(doc):\n    return doc['options'][doc['right']]\n")
+    (shop / "_said").write_text(
+        "dataset_path: json\ndataset_kwargs: {data_files: rows.jsonl}\ntest_split: train\n"
+        "output_type: generate_until\ndoc_to_text: '{{ask}}'\ndoc_to_target: !function utils.answer\n"
+        "generation_kwargs: {until: ['.'], max_gen_toks: 5}\n"
+        "filter_list:\n"
+        "  - {name: whole, filter: [{function: take_first}]}\n"
+        "  - {name: word, filter: [{function: regex, regex_pattern: '(\\w+)'}, {function: take_first}]}\n"
+        "metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]\n"
+    )
+    for name in ("one", "two"):
+        (shop / f"{name}.yaml").write_text(f"include: _said\ntask: {name}\n")
+    (shop / "both.yaml").write_text("group: both\ntask: [one, two]\n")
+    _, asked = packed(task="both", include=str(shop), rows=4, num_fewshot=1)
+    assert asked.rows == {"one": [0, 15], "two": [0, 15]}
+    assert asked.written_tokens == 4 * 5
+    assert asked.metric_in_words == "exact_match,whole"
+    _, asked = packed(task="both", include=str(shop), rows=4, metric="exact_match,word")
+    assert asked.filter == "word"
+
+
+def test_its_content_and_not_its_place_is_what_a_version_is_made_from(
+    tiny_model: Path, chats: Path, shop: Path
+) -> None:
+    before = planned(tiny_model, chats, task="shop", include=str(shop))
+    elsewhere = shop.rename(shop.with_name("elsewhere"))
+    again = planned(tiny_model, chats, task="shop", include=str(elsewhere))
+    assert made_from(again) == made_from(before)
+    write_shop(elsewhere, doc_to_text="{{ask}}?")
+    assert made_from(planned(tiny_model, chats, task="shop", include=str(elsewhere))) != made_from(before)
+
+
+def test_it_is_part_of_the_quote(tiny_model: Path, chats: Path, shop: Path) -> None:
+    said = {"output_type": "generate_until", "doc_to_target": "{{options[0]}}", "doc_to_choice": None}
+    exact = [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}]
+    write_shop(shop, **said, metric_list=exact, generation_kwargs={"until": ["."], "max_gen_toks": 10_000})
+    minutes = [
+        planned(tiny_model, chats, task="shop", include=str(shop), rows=rows).quote.first.minutes["evaluate"]
+        for rows in (1, 4)
+    ]
+    assert minutes[0] < minutes[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted", "told"),
+    [
+        ({}, {"task": "sho"}, "lm-eval knows no task 'sho'; did you mean shop?"),
+        ({}, {"metric": "f1"}, "task shop has no metric 'f1' to compare by; take acc, acc_norm"),
+        ({}, {"include": "/nowhere"}, f"{KEY}.include: /nowhere: no such file or folder"),
+        ({}, {"include": "s3://chats/tasks"}, "only a packed task, .zip, may lie elsewhere"),
+        (
+            {"dataset_kwargs": {"data_files": "gone.jsonl"}},
+            {},
+            "task shop: its data set json cannot be read: .*gone.jsonl",
+        ),
+        (
+            {"dataset_path": "org/unknown"},
+            {},
+            "its data set org/unknown cannot be read: .*; mend the name or the way to the",
+        ),
+        ({"doc_to_text": "{{ask"}, {}, "task shop cannot be loaded: TemplateSyntaxError"),
+        ({"unsafe_code": True}, {}, "task shop is marked as running code that the model writes"),
+        (
+            {"metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": False}]},
+            {"metric": "acc"},
+            "acc is no mean over rows .*; nor has it any other: take another task",
+        ),
+    ],
+)
+def test_what_would_fail_after_a_training_stops_the_plan(
+    shop: Path, changes: dict[str, Any], wanted: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets.config
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    write_shop(shop, **changes)
+    with pytest.raises(UserError, match=told) as raised:
+        packed(**{"task": "shop", "include": str(shop), "rows": 2, **wanted})
+    assert str(raised.value).startswith(KEY)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_task_that_is_there_twice_is_refused() -> None:
+    with pytest.raises(RecipeError, match="lm_eval: shop is there twice"):
+        load("{name: a, data: {train: x.jsonl}, evaluate: {lm_eval: [{task: shop}, {task: shop, rows: 5}]}}")
+
+
+def test_its_path_starts_at_the_recipes_folder(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("{name: a, data: {train: x.jsonl}, evaluate: {lm_eval: [{task: shop, include: tasks}]}}")
+    assert load(str(file)).evaluate.lm_eval[0].include == str(tmp_path / "tasks")
+
+
+def test_without_lm_eval_a_plan_says_so_and_so_does_what_prepares(
+    tiny_model: Path, chats: Path, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = planned(tiny_model, chats, task="shop", include=str(shop))
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    with pytest.raises(
+        UserError, match=r"lm_eval\.0: lm-eval is not installed .*: uv pip install 'fineline\[lm-eval\]'"
+    ):
+        planned(tiny_model, chats, task="shop", include=str(shop))
+    with pytest.raises(UserError, match="lm_eval: lm-eval is not installed"):
+        prepare(PrepareInput(resolved=before, tokenizer_folder=str(tiny_model)))
+    monkeypatch.setenv("FINELINE_SERVE_IMAGE", "fineline-serve:0.1.0")
+    with pytest.raises(UserError, match=r"a cluster's plan has no lm-eval .*; send the recipe with 'fineline submit'"):
+        planned(tiny_model, chats, task="shop", include=str(shop))
+
+
+def test_submit_packs_it_and_a_plan_without_lm_eval_takes_it_from_where_it_was_put(
+    tiny_model: Path, chats: Path, shop: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SimpleNamespace(data={STORE_SETTING: "s3://chats/sent"})
+    connection: Any = SimpleNamespace(
+        namespace="fineline", core=SimpleNamespace(read_namespaced_config_map=lambda *_: settings)
+    )
+    text = f"{{name: a, data: {{train: {chats}}}, evaluate: {{lm_eval: [{{task: shop, include: {shop}, rows: 3}}]}}}}"
+    (sent,) = with_data_in_reach(connection, load(text), {}).evaluate.lm_eval
+    assert sent.include.startswith("s3://chats/sent/")
+    assert sent.include.endswith("/shop.zip")
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    (file,) = planned(tiny_model, chats, **sent.model_dump()).lm_eval
+    assert pack.read(Path(file.path), KEY).rows == {"shop": [0, 10, 20]}
+    with pytest.raises(UserError, match="was packed with rows 3; write so here, or pack it again"):
+        planned(tiny_model, chats, **{**sent.model_dump(), "rows": 4})
+    local = Path(file.path).with_name("no.zip")
+    local.write_text("nothing")
+    with pytest.raises(UserError, match="is no packed task"):
+        planned(tiny_model, chats, task="shop", include=str(local))
+
+
+def test_a_cron_takes_only_a_packed_one() -> None:
+    connection: Any = SimpleNamespace(get=lambda *_: {"kind": "WorkflowTemplate"})
+    text = "{name: a, data: {train: 's3://chats/a.jsonl'}, evaluate: {lm_eval: [{task: arc_easy}]}}"
+    with pytest.raises(UserError, match="arc_easy is packed by no cron; 'fineline plan' packs it"):
+        schedule(connection, text, [], "0 3 * * *", "UTC")
