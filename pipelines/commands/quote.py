@@ -25,7 +25,7 @@ from steps.plan.to_buy import Offer, offer
 
 SHOWN = 10
 LEGS = ("provision", "pull", "load", "tune", "evaluate")
-LAYOUTS = {"one": "", "parallel": " side by side", "sharded": ", shared among them"}
+LAYOUTS = {"one": "", "parallel": " side by side", "sharded": ", sharded"}
 
 
 def quote_for(recipe: Recipe, cloud: Cloud, *, as_json: bool) -> int:
