@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from steps.common.files import digest_of
 from steps.common.resolved import Served
-from steps.rollout import deadlines, pods, vllm
+from steps.rollout import needs, pods, vllm
 from steps.rollout.adapter_folder import ADAPTERS, base_path
 from steps.rollout.pods import MOUNTS, RUNS_CLAIM, WEIGHTS_CLAIM
 
@@ -45,7 +45,7 @@ class BaseServer(BaseModel):
     @property
     def ready_seconds(self) -> int:
         """Longest start of a pod."""
-        return deadlines.ready_seconds(self.weight_bytes, self.read_bytes_a_second)
+        return needs.ready_seconds(self.weight_bytes, self.read_bytes_a_second, vllm.BEGIN_SECONDS)
 
     @property
     def path(self) -> str:
@@ -57,16 +57,16 @@ def differs(there: BaseServer, wanted: BaseServer) -> str:
     """Return why a base server that is there cannot take an adapter as it is wanted; empty where it can."""
     if there.digest != wanted.digest:
         return "it has another base"
-    has, needs = there.served, wanted.served
+    has, need = there.served, wanted.served
     if there.image != wanted.image:
         return f"its image is {there.image}, and {wanted.image} is wanted"
-    if has.rank < needs.rank:
-        return f"it takes adapters up to rank {has.rank}, and this one needs {needs.rank}"
-    if has.max_adapters < needs.max_adapters:
-        return f"it has room for {has.max_adapters} adapters, and {needs.max_adapters} are wanted"
-    if (has.gpus, has.instance_type) != (needs.gpus, needs.instance_type):
+    if has.rank < need.rank:
+        return f"it takes adapters up to rank {has.rank}, and this one needs {need.rank}"
+    if has.max_adapters < need.max_adapters:
+        return f"it has room for {has.max_adapters} adapters, and {need.max_adapters} are wanted"
+    if (has.gpus, has.instance_type) != (need.gpus, need.instance_type):
         return "it has other GPUs"
-    if has.arguments != needs.arguments:
+    if has.arguments != need.arguments:
         return "its arguments are others"
     return ""
 
@@ -155,7 +155,7 @@ def _pod(server: BaseServer) -> dict[str, Any]:
     return {
         "affinity": _affinity(server),
         # Without this every start would walk through all weights to change their group.
-        **pods.pod(deadlines.grace_seconds(server.answer_seconds), fsGroupChangePolicy="OnRootMismatch"),
+        **pods.pod(needs.grace_seconds(server.answer_seconds, vllm.END_SECONDS), fsGroupChangePolicy="OnRootMismatch"),
         **vllm.pod_additions(server.served),
         "containers": [{**container, **vllm.reached(server.ready_seconds)}],
         "volumes": [

@@ -8,7 +8,7 @@ from steps.common import cluster, kubernetes
 from steps.common.errors import RefusedError
 from steps.common.progress import Progress, say
 from steps.common.resolved import Resolved
-from steps.rollout import deadlines, vllm
+from steps.rollout import vllm
 from steps.rollout.adapter_folder import adapter_name, check, published_adapter
 from steps.rollout.api import APPLY, MANAGER, why_not_ready
 from steps.rollout.autoscale import autoscaler
@@ -24,6 +24,7 @@ from steps.rollout.base_objects import (
 )
 from steps.rollout.exchange import exchange
 from steps.rollout.objects import UPSTREAM_LABEL
+from steps.rollout.read_speed import read_speed
 
 MERGE = "application/merge-patch+json"
 # Until its version's gateway is there, another model's rollout must not take a server for unused: seconds since 1970.
@@ -60,7 +61,7 @@ def brought(resolved: Resolved, version: int, base: Path, adapter: Path, digest:
         image=cluster.vllm_image(),
         served=resolved.served,
         weight_bytes=sum(path.stat().st_size for path in base.glob("*.safetensors")),
-        read_bytes_a_second=deadlines.read_speed(base),
+        read_bytes_a_second=read_speed(base),
         answer_seconds=resolved.recipe.serve.answer_seconds,
         one_node=cluster.one_node(),
         autoscaled=bool(autoscale),

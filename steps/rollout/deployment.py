@@ -12,6 +12,7 @@ from steps.common.progress import Progress, say
 from steps.common.resolved import Resolved
 from steps.rollout import base_server, needs, objects
 from steps.rollout.api import Api, starts_lost, unplaced, why_not_ready
+from steps.rollout.read_speed import read_speed
 from steps.rollout.traffic import Traffic, read
 from steps.rollout.upstream import Upstream
 from steps.rollout.with_vllm import with_vllm
@@ -61,7 +62,7 @@ class Cluster:
             image=cluster.serve_image(),
             sub_path="" if beside else model.relative_to(volumes.runs()).as_posix(),
             memory_bytes=needs.memory_bytes(resolved.model.architecture.parameters, computes_in),
-            ready_seconds=needs.ready_seconds(model_bytes, self._serve.ready_seconds),
+            ready_seconds=needs.ready_seconds(model_bytes, read_speed(model), wanted=self._serve.ready_seconds),
             rules=objects.rules(
                 self._name,
                 self._serve.answer_seconds,

@@ -16,6 +16,7 @@ from steps.rollout import needs
 from steps.rollout.admin import Admin
 from steps.rollout.envoy import CLUSTERS, LISTENERS, ROUTES
 from steps.rollout.processes import start_gateway, start_server
+from steps.rollout.read_speed import read_speed
 from steps.rollout.traffic import Traffic, read
 from steps.rollout.upstream import Rules, Upstream
 
@@ -37,7 +38,7 @@ class Machine:
         """
         self._resolved, self._serve = resolved, resolved.recipe.serve
         self._name, self._version, self._model, self._digest = resolved.recipe.name, version, model, digest
-        self._ready_seconds = needs.ready_seconds(model_bytes, self._serve.ready_seconds)
+        self._ready_seconds = needs.ready_seconds(model_bytes, read_speed(model), wanted=self._serve.ready_seconds)
         self._old = serving.server(self._name)
         self._new: serving.Server | None = None
         self._started_gateway: serving.Gateway | None = None

@@ -5,13 +5,12 @@ import math
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}  # a parameter, by torch's name of what is computed in
 SPARE_BYTES = 1 << 30  # Python, torch and the answers under way, besides the weights
 
-# The slowest that a volume is taken to be read: a share of a network file system, as Amazon EFS's baseline of 100 MiB/s
-# (https://docs.aws.amazon.com/efs/latest/ug/performance.html). Three times over, since several pods may read at once.
-READ_BYTES_A_SECOND = 100 << 20
-READ_TIMES = 3
 # Until the first byte is read: torch and transformers are imported in 8 s on two free cores, and in 80 s on two that ten
 # others compute on.
-BEGIN_SECONDS = 180
+BEGIN_SECONDS = 90.0
+# Of a volume, taken where it looks slower: what was measured may be another's busy moment.
+READ_AT_LEAST = 50e6  # bytes a second
+MARGIN = 2.0
 # In a cluster, besides: a pod is placed, its image pulled.
 PLACE_SECONDS = 300
 
@@ -26,14 +25,19 @@ def memory_bytes(parameters: int, compute_type: str) -> int:
     return BYTES[compute_type] * parameters + SPARE_BYTES
 
 
-def ready_seconds(model_bytes: int, wanted: int = 0) -> int:
-    """Return the longest that a server may take from its start until it answers.
+def ready_seconds(
+    weight_bytes: float, read_bytes_a_second: float, begins: float = BEGIN_SECONDS, wanted: int = 0
+) -> int:
+    """Return the longest that a server may take from its start until it answers: twice what is expected of it.
 
     Args:
-        model_bytes: that it reads.
+        weight_bytes: that it reads.
+        read_bytes_a_second: of the volume, as measured.
+        begins: seconds that it takes besides.
         wanted: what the recipe says; 0: nothing.
     """
-    return wanted or BEGIN_SECONDS + math.ceil(READ_TIMES * model_bytes / READ_BYTES_A_SECOND)
+    expected = begins + weight_bytes / max(read_bytes_a_second, READ_AT_LEAST)
+    return wanted or math.ceil(MARGIN * expected)
 
 
 def looks(seconds: int) -> int:
@@ -49,6 +53,11 @@ def progress_deadline_seconds(ready: int) -> int:
     return ready + PLACE_SECONDS
 
 
-def grace_seconds(answer: int) -> int:
-    """Return the longest that a pod may take to end: it is left, finishes the longest answer, and ends."""
-    return LEAVE_SECONDS + answer + END_SECONDS
+def grace_seconds(answer: int, ends: int = END_SECONDS) -> int:
+    """Return the longest that a pod may take to end: it is left, finishes the longest answer, and ends.
+
+    Args:
+        answer: seconds of the longest answer.
+        ends: seconds that its processes take to end.
+    """
+    return LEAVE_SECONDS + answer + ends

@@ -12,6 +12,10 @@ from steps.rollout.adapter_folder import ADAPTERS
 PORT = 8000
 # vLLM's own processes; the weights come through the page cache, which counts for nobody.
 HOST_BYTES, SHARED_BYTES = 8 * GIB, 2 * GIB
+# The image of vllm/vllm-openai, 10 GB unpacked, comes to a node that has none of it at 50 MB/s; then imports, compiling and
+# capturing of graphs: one to three minutes on a GPU, 150 s measured with the CPU build of vLLM 0.32 on two busy cores.
+BEGIN_SECONDS = 10e9 / 50e6 + 240.0
+END_SECONDS = 15  # to give its GPU back
 CPU_CACHE_GIB = 4  # of keys and values, where it runs on processors
 # The home of a user that the image does not know is /, which is read-only; torch asks for a name, and its caches for a home.
 HOME = {"HOME": "/tmp", "USER": "fineline", "XDG_CACHE_HOME": "/tmp/cache"}

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from steps.common import cluster
 from steps.common.resolved import Resolved
-from steps.rollout import base_server, deadlines, vllm
+from steps.rollout import base_server, needs, vllm
 from steps.rollout.objects import MODELS, Serving, model_mount
+from steps.rollout.read_speed import read_speed
 
 
 def with_vllm(serving: Serving, resolved: Resolved, base: Path, adapter: Path) -> Serving:
@@ -27,6 +28,7 @@ def with_vllm(serving: Serving, resolved: Resolved, base: Path, adapter: Path) -
         at_base = upstream.model_copy(update={"host": host, "port": vllm.PORT, "model": model})
         return serving.model_copy(update={"base_server": host, "upstream": at_base})
     weights = 2 * resolved.model.architecture.parameters
+    ready = needs.ready_seconds(weights, read_speed(base), vllm.BEGIN_SECONDS)
     start = vllm.command(served, f"{MODELS}/{serving.name}", serving.name, upstream.host, serving.rules.answer_seconds)
     mounts = [model_mount(serving.name, serving.sub_path)]
     return serving.model_copy(
@@ -35,6 +37,6 @@ def with_vllm(serving: Serving, resolved: Resolved, base: Path, adapter: Path) -
             "additions": vllm.pod_additions(served),
             "volumes": [vllm.shared_memory()],
             "replicas": served.replicas,
-            "ready_seconds": max(serving.ready_seconds, deadlines.ready_seconds(weights, deadlines.read_speed(base))),
+            "ready_seconds": max(serving.ready_seconds, ready),
         }
     )

@@ -1,11 +1,15 @@
 """What a server takes and how long it may: arithmetic, and what of it stands in the Deployment."""
 
+import os
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from steps.rollout import needs, objects
 from steps.rollout.objects import Serving, deployment
+from steps.rollout.read_speed import read_speed
 from steps.rollout.upstream import Upstream
 
 GIB = 1 << 30
@@ -16,14 +20,32 @@ def test_a_server_needs_its_weights_and_a_gibibyte() -> None:
     assert needs.memory_bytes(8_000_000_000, "bfloat16") == 16_000_000_000 + GIB
 
 
-def test_a_model_of_many_bytes_may_take_as_long_as_it_takes_to_read_them_three_times() -> None:
-    assert needs.ready_seconds(0) == needs.BEGIN_SECONDS
-    assert needs.ready_seconds(100 << 20) == needs.BEGIN_SECONDS + 3
-    assert needs.ready_seconds(200 * GIB) == needs.BEGIN_SECONDS + 6144
+def test_a_model_of_many_bytes_may_take_twice_as_long_as_the_volume_takes_to_read_them() -> None:
+    assert needs.ready_seconds(0, 300e6) == 2 * needs.BEGIN_SECONDS
+    assert needs.ready_seconds(60e9, 300e6) == 2 * (needs.BEGIN_SECONDS + 200)
+    assert needs.ready_seconds(60e9, 1e6) == 2 * (needs.BEGIN_SECONDS + 1200)  # it is not taken for slower than 50 MB/s
 
 
 def test_what_the_recipe_says_goes_before() -> None:
-    assert needs.ready_seconds(200 * GIB, wanted=60) == 60
+    assert needs.ready_seconds(200e9, 300e6, wanted=60) == 60
+
+
+def test_the_largest_file_tells_how_fast_the_volume_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(bytes(8 << 20))
+    read: list[int] = []
+    plain = os.read
+
+    def slowly(descriptor: int, count: int) -> bytes:
+        time.sleep(0.02)
+        block = plain(descriptor, count)
+        read.append(len(block))
+        return block
+
+    assert read_speed(tmp_path) > 0
+    monkeypatch.setattr(os, "read", slowly)
+    assert read_speed(tmp_path) < (8 << 20) / (8 * 0.02)
+    assert sum(read) == 8 << 20
 
 
 def served(ready_seconds: int, answer_seconds: int) -> dict[str, Any]:

@@ -13,9 +13,8 @@ from steps.rollout import vllm
 from steps.rollout.autoscale import autoscaler
 from steps.rollout.base_objects import BaseServer, deployment, differs, disruption_budget, service
 from steps.rollout.base_server import chosen
-from steps.rollout.deadlines import grace_seconds, ready_seconds
 from steps.rollout.envoy import clusters, routes
-from steps.rollout.needs import looks
+from steps.rollout.needs import grace_seconds, looks
 from steps.rollout.objects import Serving, rules
 from steps.rollout.objects import deployment as version_deployment
 from steps.rollout.rewrite import of_route
@@ -109,10 +108,10 @@ def test_replicas_are_kept_apart_where_they_can_be_and_together_where_one_node_h
 
 
 def test_probes_and_deadlines_follow_from_bytes_and_speed() -> None:
-    assert ready_seconds(60e9, 300e6) == 2 * (200 + 240 + 200)
-    assert ready_seconds(60e9, 1e6) == 2 * (200 + 240 + 1200)  # a volume is not taken for slower than 50 MB/s
+    reads = base_server().model_copy(update={"weight_bytes": 60_000_000_000, "read_bytes_a_second": 300e6})
+    assert reads.ready_seconds == 2 * (200 + 240 + 200)
     assert looks(601) == 121
-    assert grace_seconds(600) == 620
+    assert grace_seconds(600, vllm.END_SECONDS) == 620
     spec = deployment(base_server())["spec"]
     (container,) = spec["template"]["spec"]["containers"]
     probe = container["startupProbe"]
