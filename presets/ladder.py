@@ -59,6 +59,7 @@ class Job:
     answer_tokens: int
     weight_bytes: int  # to fetch; none where they are there
     reference_tokens: int = 0  # of pairs: read once by the base alone, which the preference is reckoned against
+    evaluated_tokens: int = 0  # held-out ones, read meanwhile
     written_tokens: int = 0  # besides the answers: in tasks of lm-eval
     dora: bool = False
     shareable: bool = True  # a base that fits no GPU may be dealt out among those of a node
@@ -261,9 +262,8 @@ def _seconds(job: Job, preset: GpuPreset, layout: Layout, gpus: int, tokens: int
         read += dequantised
     if activations == "offloaded":
         work += 2 * offloaded_bytes(job.shape, tokens) / HOST_LINK_BYTES
-    return work * math.ceil(job.train_tokens / (tokens * gpus)) + read * math.ceil(
-        job.reference_tokens / (tokens * gpus)
-    )
+    read_tokens = job.reference_tokens + job.evaluated_tokens
+    return work * math.ceil(job.train_tokens / (tokens * gpus)) + read * math.ceil(read_tokens / (tokens * gpus))
 
 
 def _minutes(job: Job, preset: GpuPreset, setup: Setup) -> dict[str, float]:

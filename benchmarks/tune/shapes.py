@@ -95,6 +95,7 @@ def tune(place: Path, way: str) -> dict[str, Any]:
         "name": "benchmark",
         "model": (place / "model").as_uri(),
         "data": {"train": str(place / "rows" / "chats.jsonl"), "max_tokens": LONGEST},
+        "tune": {"evaluations": 0},
         "serve": {"enabled": False},
     }
     resolved = resolve(PlanInput(recipe=yaml.safe_dump(recipe)))

@@ -30,7 +30,10 @@ def _range(name: str, difference: dict[str, Any]) -> Range:
 
 
 def loss_curve(report: dict[str, Any]) -> str:
-    """Return the training loss of each step, smoothed too, and the held-out loss before and after."""
+    """Return the training loss of each step, smoothed too, and the held-out loss before, meanwhile and after.
+
+    Meanwhile it is that of the model as it is tuned, on some of the rows; before and after it is as served, on all.
+    """
     losses = [(float(step), float(loss)) for step, loss in report["tuning"].get("losses", [])]
     if not losses:
         return ""
@@ -39,6 +42,9 @@ def loss_curve(report: dict[str, Any]) -> str:
     drawn = [
         Curve("training, smoothed", smoothed(losses)),
         Curve("held out", [(0.0, before), (last, after)], dots=True),
+        Curve(
+            "held out, meanwhile", [(float(step), float(loss)) for step, loss in report["tuning"].get("held_out", [])]
+        ),
         Curve("training, each step", losses, faint=True),
     ]
     return curves("Loss", "optimizer step", "nats a token", drawn)

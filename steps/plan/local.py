@@ -76,7 +76,8 @@ def this_machine(
     speed = _flops_a_second(on_cpu)
     tokens = round(train.tokens * recipe.tune.epochs)
     tuning = tuning_flops(shape, tokens=tokens, recompute=activations != "kept")
-    tuning = (tuning + forward_flops(shape, tokens=reference_tokens(recipe, train))) / speed / processes
+    read = reference_tokens(recipe, train) + round(recipe.tune.evaluated_tokens(tokens, held_out.tokens))
+    tuning = (tuning + forward_flops(shape, tokens=read)) / speed / processes
     scored = held_out.tokens + (GENERAL_TOKENS if recipe.evaluate.general else 0)
     scoring = 3 * forward_flops(shape, tokens=scored) / speed
     minutes = {

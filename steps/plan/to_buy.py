@@ -70,6 +70,7 @@ def offer(
         written_tokens=held_out.written,
         weight_bytes=weight_bytes,
         reference_tokens=reference_tokens(recipe, train),
+        evaluated_tokens=round(recipe.tune.evaluated_tokens(train.tokens * recipe.tune.epochs, held_out.tokens)),
         dora=recipe.tune.dora,
         shareable=shareable(recipe),
     )

@@ -56,6 +56,8 @@ def leave(
         "tokens_a_second": trained.tokens / max(trained.seconds, 1e-9),
         "first_loss": first,
         "last_loss": last,
+        "held_out": trained.held_out,
+        "kept_step": trained.kept_step,
         "losses": [(round(entry["step"]), entry["loss"]) for entry in trained.history],
         "learning_rates": [entry["learning_rate"] for entry in trained.history],
         "gradient_norms": [entry.get("grad_norm", 0.0) for entry in trained.history],

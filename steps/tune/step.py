@@ -49,8 +49,11 @@ def tune(input: TuneInput) -> TuneOutput:  # noqa: A002 - the name is Argo's
         InterruptedStepError: SIGTERM came; run again, it goes on from the checkpoint.
     """
     resolved = input.resolved
-    unused = {"objective", *DPO_ALONE} if resolved.recipe.tune.objective == "sft" else set()
-    settings = resolved.recipe.tune.model_dump(exclude={"checkpoint_every", *unused})
+    wanted = resolved.recipe.tune
+    unused = {"checkpoint_every"} if wanted.patience else {"checkpoint_every", "evaluations", "patience"}
+    if wanted.objective == "sft":
+        unused |= {"objective", *DPO_ALONE}
+    settings = wanted.model_dump(exclude=unused)
     key = digest_of([FORMAT, resolved.model.digest, input.rows_digest, settings])
     folder = volumes.tuning(key)
     with one_writer(folder, waiting=lambda: say("progress: waiting for the process that tunes the same")):

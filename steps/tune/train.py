@@ -1,5 +1,6 @@
 """The training itself: from the newest complete checkpoint, to the last step or a signal."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,13 @@ from steps.common.errors import InterruptedStepError, UserError
 from steps.common.progress import Progress, say
 from steps.tune.base import Base
 from steps.tune.checkpoints import newest_complete, step_of
+from steps.tune.held_out import LOSS, HeldOut
 from steps.tune.objective import Objective, Pack
 from steps.tune.optimizer import optimizer
 from steps.tune.room import Room
 from steps.tune.stop import Stop, Stopped
 from steps.tune.team import Team
-from steps.tune.trainer import StepTrainer
+from steps.tune.trainer import Enough, StepTrainer
 
 Log = Callable[[int, dict[str, float]], None]
 LOGGED = ("loss", "grad_norm", "learning_rate", "reward_margin", "reward_accuracy")
@@ -30,7 +32,9 @@ class Trained:
     steps: int
     resumed_from: int
     history: list[dict[str, float]]  # of each step, from the first: step, and what is LOGGED
-    seconds: float  # of this process
+    held_out: list[tuple[int, float]]  # step and loss on other rows, where it was measured
+    kept_step: int  # whose adapter it is
+    seconds: float  # that this process has trained
     tokens: int  # trained on in this process
 
 
@@ -46,6 +50,9 @@ class _Tell(TrainerCallback):  # type: ignore[misc]
         self.progress.begin_at(state.global_step)
 
     def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if logs and LOSS in logs:
+            self.log(state.global_step, {LOSS: float(logs[LOSS])})
+            say(f"held-out loss {logs[LOSS]:.3f} after step {state.global_step}")
         if not logs or "loss" not in logs:
             return
         self.log(state.global_step, {name: float(logs[name]) for name in LOGGED if name in logs})
@@ -57,6 +64,7 @@ def train(
     model: Any,
     steps: list[list[Pack]],
     objective: Objective,
+    held_out: HeldOut,
     tune: Tune,
     folder: Path,
     device: str,
@@ -74,6 +82,7 @@ def train(
         model: the PEFT model.
         steps: the packs of each optimizer step.
         objective: what is made smaller.
+        held_out: when what is learnt is measured on other rows, and what follows.
         tune: rate and the rest.
         folder: of the checkpoints.
         device: "cpu" or "cuda".
@@ -97,6 +106,7 @@ def train(
         callbacks=[_Tell(log)] if team.leads else [],
         steps=steps,
         objective=objective,
+        held_out=held_out,
         team=team,
         base=base,
         room=room,
@@ -108,18 +118,27 @@ def train(
     resumed_from = step_of(checkpoint) if checkpoint else 0
     if checkpoint and team.leads:
         say(f"going on from the checkpoint of step {resumed_from}")
+    began = time.monotonic()
     try:
-        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.look(model)
+    except Enough:
+        if team.leads:
+            say(f"the held-out loss has not become lower for {tune.patience} measurements: enough is learnt")
     except Stopped:
         trainer.keep()
         raise _why(stop, trainer.state.global_step, len(steps)) from None
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    seconds = time.monotonic() - began - trainer.measuring_seconds
+    done, logged = trainer.state.global_step, trainer.state.log_history
+    history = [entry for entry in logged if "loss" in entry]
     return Trained(
-        steps=trainer.state.global_step,
+        steps=done,
         resumed_from=resumed_from,
         history=[{name: entry[name] for name in ("step", *LOGGED) if name in entry} for entry in history],
-        seconds=float(result.metrics["train_runtime"]),
-        tokens=sum(len(row.input_ids) for step in steps[resumed_from:] for pack in step for row in pack),
+        held_out=[(round(entry["step"]), entry[LOSS]) for entry in logged if LOSS in entry],
+        kept_step=(held_out.take_best(model, logged) if team.leads else 0) or done,
+        seconds=seconds,
+        tokens=sum(len(row.input_ids) for step in steps[resumed_from:done] for pack in step for row in pack),
     )
 
 

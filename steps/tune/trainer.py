@@ -1,6 +1,7 @@
 """transformers' Trainer, whose batch is a whole optimizer step: cut as memory allows, shared out, broken off at any pass."""
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from transformers import Trainer
 from steps.common.files import publish
 from steps.tune.base import Base
 from steps.tune.checkpoints import newest_complete, step_of
+from steps.tune.held_out import LOSS, HeldOut
 from steps.tune.objective import Objective, Pack
 from steps.tune.room import Room, is_out_of_memory
 from steps.tune.stop import Stop
@@ -19,6 +21,10 @@ from steps.tune.team import Team
 
 KEPT = 2  # checkpoints
 WRITING = "writing"  # folder of the checkpoint that is being written
+
+
+class Enough(Exception):  # noqa: N818 - it is no error
+    """The held-out loss does not become lower any more."""
 
 
 class StepTrainer(Trainer):  # type: ignore[misc]
@@ -29,6 +35,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         *,
         steps: list[list[Pack]],
         objective: Objective,
+        held_out: HeldOut,
         team: Team,
         base: Base,
         room: Room,
@@ -41,6 +48,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         Args:
             steps: the packs of each optimizer step, of all epochs.
             objective: what is made smaller.
+            held_out: when what is learnt is measured on other rows.
             team: who computes.
             base: where the weights lie that are not learnt.
             room: how many tokens at once.
@@ -51,6 +59,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         super().__init__(**others)
         self._steps = steps
         self._objective = objective
+        self._held_out = held_out
         self._team = team
         self._base = base
         self._room = room
@@ -58,6 +67,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         self._beat = beat
         self._checkpoints = Path(self.args.output_dir)
         self._random: tuple[torch.Tensor, torch.Tensor | None] | None = None
+        self.measuring_seconds = 0.0  # in this process
         self._finished_one = False  # step, in this process
         self._also: dict[str, float] = {}  # what the objective has to tell of the last step
 
@@ -68,9 +78,15 @@ class StepTrainer(Trainer):  # type: ignore[misc]
     def training_step(
         self, model: Any, inputs: list[Pack], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """Leave the gradients of the step's mean loss, and return that."""
-        model.train()
+        """Leave the gradients of the step's mean loss, and return that.
+
+        Raises:
+            Enough: the step is not worth it.
+            Stopped: it is not to be.
+        """
         self._random = _random_state()
+        self.look(model)
+        model.train()
         items = max(1, sum(self._objective.items(pack) for pack in inputs))
         own = self._team.share(inputs)
         loss = torch.zeros((), device=self.args.device)
@@ -122,6 +138,32 @@ class StepTrainer(Trainer):  # type: ignore[misc]
                 raise
             return False  # the error goes with its frames, and they with what they hold
         return True
+
+    def look(self, model: Any) -> None:
+        """Measure the held-out loss after the last step, where that is due.
+
+        Here, and not at that step's end: so it is made up for where it was broken off.
+
+        Raises:
+            Enough: it has not become lower for as long as patience lasts.
+            Stopped: it was broken off.
+        """
+        step, history = self.state.global_step, self.state.log_history
+        if not self._held_out.owed(step, history):
+            return
+
+        def before_each() -> None:
+            self._stop.ask(self._team, self.args.device, after_a_step=False)
+            self._beat()
+
+        began = time.monotonic()
+        loss = self._held_out.measure(model, self._team, self._base, self.args.device, before_each)
+        self.measuring_seconds += time.monotonic() - began
+        super().log({LOSS: loss})
+        if self._team.leads:
+            self._held_out.keep(model, history)
+        if self._held_out.enough(history):
+            raise Enough
 
     def log(self, logs: dict[str, float], *others: Any) -> None:
         """Log a step, with what the objective has to tell of it."""

@@ -41,6 +41,7 @@ def work(job: Job) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from steps.tune.base import Whole
     from steps.tune.compiled import fixed_length
+    from steps.tune.held_out import HeldOut, chosen
     from steps.tune.model import load
     from steps.tune.objective import NextToken, Objective, natural_length
     from steps.tune.preference import Preference
@@ -85,13 +86,18 @@ def work(job: Job) -> None:
         if team.leads:
             _tell(packed, f"{len(rows)} {'pairs' if pairs else 'rows'}", len(packs), cut, rung)
         length_of = fixed_length(packs) if recipe.tune.compile else natural_length
-        objective: Objective = NextToken(length_of)
-        if pairs:
-            objective = Preference(recipe.tune, length_of, packed=packed)
+
+        def objective() -> Objective:
+            return Preference(recipe.tune, length_of, packed=packed) if pairs else NextToken(length_of)
+
+        learnt = sum(len(row.input_ids) for step in steps for number in step for row in packs[number])
+        others = read(Path(job.rows_folder) / "validation.jsonl") if recipe.tune.evaluations else []
+        held_out = pack(chosen(others, recipe.tune, learnt), cut.micro_batch_tokens if packed else 1)
         result = train(
             model,
             [[packs[number] for number in step] for step in steps],
-            objective,
+            objective(),
+            HeldOut(held_out, objective(), len(steps), recipe.tune, folder / "checkpoints"),
             recipe.tune,
             folder / "checkpoints",
             device,

@@ -18,7 +18,7 @@ from steps.common.errors import InterruptedStepError, UserError
 from steps.common.resolved import Hardware
 from steps.plan.step import PlanInput, resolve
 from steps.prepare.step import PrepareInput, prepare
-from steps.tune import objective
+from steps.tune import held_out, objective
 from steps.tune.objective import Pack
 from steps.tune.step import TuneInput, tune
 from tests.pipeline.commands import tiny_recipe, wait_for
@@ -114,6 +114,64 @@ def test_out_of_memory_halves_what_is_computed_at_once_and_the_steps_stay_the_sa
     assert "out of memory with " in said
     assert "GiB were predicted" in said
     assert_same(cut, tuned(wanted, tmp_path / "whole", monkeypatch))
+
+
+def with_tune(wanted: TuneInput, **changes: Any) -> TuneInput:
+    recipe = wanted.resolved.recipe
+    recipe = recipe.model_copy(update={"tune": recipe.tune.model_copy(update=changes)})
+    return wanted.model_copy(update={"resolved": wanted.resolved.model_copy(update={"recipe": recipe})})
+
+
+def test_the_held_out_loss_is_a_curve_and_measuring_it_changes_nothing(
+    wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = tuned(with_tune(wanted, evaluations=3), tmp_path / "measured", monkeypatch)
+    steps = measured[1]["steps"]
+    assert [step for step, _ in measured[1]["held_out"]] == [0, round(steps / 3), round(2 * steps / 3), steps]
+    (_, before), *_, (_, after) = measured[1]["held_out"]
+    assert after < before - 0.5
+    unmeasured = tuned(with_tune(wanted, evaluations=0), tmp_path / "unmeasured", monkeypatch)
+    assert unmeasured[1]["held_out"] == []
+    assert_same(measured, unmeasured)
+    both = tuned(
+        without_dropout(with_tune(wanted, evaluations=3), processes=2, sharded=True), tmp_path / "two", monkeypatch
+    )
+    alone = tuned(without_dropout(with_tune(wanted, evaluations=3)), tmp_path / "alone", monkeypatch)
+    assert [step for step, _ in both[1]["held_out"]] == [step for step, _ in alone[1]["held_out"]]
+    losses = [[loss for _, loss in one[1]["held_out"]] for one in (both, alone)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+
+
+def test_patience_ends_the_training_and_keeps_the_adapter_of_the_lowest_loss(
+    wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # So high a rate learns the few rows by heart, or nothing at all.
+    hasty = with_tune(wanted, evaluations=12, patience=2, learning_rate=0.1, epochs=8.0, checkpoint_every=1)
+    adapter, report = tuned(hasty, tmp_path / "hasty", monkeypatch)
+    losses = dict(report["held_out"][1:])
+    lowest = min(losses, key=lambda step: losses[step])
+    assert report["kept_step"] == lowest < report["steps"]
+    assert [step for step in losses if step > lowest] == sorted(losses)[-2:]
+    assert "has not become lower for 2 measurements: enough is learnt" in capsys.readouterr().err
+    # Broken off in a measurement, and gone on with, it keeps the very same one.
+    passes = 0
+
+    class Interrupted(held_out.HeldOut):
+        def measure(self, *given: Any) -> float:
+            nonlocal passes
+            passes += 1
+            if passes == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().measure(*given)
+
+    with monkeypatch.context() as context:
+        context.setattr(held_out, "HeldOut", Interrupted)
+        with pytest.raises(InterruptedStepError):
+            tuned(hasty, tmp_path / "interrupted", monkeypatch)
+    again, told = tuned(hasty, tmp_path / "interrupted", monkeypatch)
+    assert told["resumed_from"] > 0
+    assert told["kept_step"] == lowest
+    assert all(torch.allclose(again[name], adapter[name], atol=1e-5) for name in adapter)
 
 
 def test_one_row_that_the_memory_does_not_hold_ends_the_step_in_one_line(

@@ -158,6 +158,7 @@ def step_of(model: Any, packs: list[list[TokenPair]], folder: Path) -> tuple[tor
     from transformers import TrainerCallback, TrainingArguments
 
     from steps.tune.base import Whole
+    from steps.tune.held_out import HeldOut
     from steps.tune.limits import Limits
     from steps.tune.room import Room
     from steps.tune.stop import Stop
@@ -189,6 +190,7 @@ def step_of(model: Any, packs: list[list[TokenPair]], folder: Path) -> tuple[tor
         callbacks=[Look()],
         steps=[packs],
         objective=objective(),
+        held_out=HeldOut([], objective(), 1, Tune(objective="dpo"), folder),
         team=Team(),
         base=Whole(),
         room=Room(10_000, 0, lambda: 0, lambda _: None),
