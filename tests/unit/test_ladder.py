@@ -200,11 +200,17 @@ def test_what_is_said_to_fit_does() -> None:
 
 def test_a_rung_says_what_the_steps_need() -> None:
     chosen = offered("llama-3.1-8b-instruct")
-    first = rung(chosen.chosen[0], chosen.job)
-    assert (first.device.kind, first.gpus, first.price, first.priced_on) == ("cuda", 1, 0.8048, "2026-07-20")
+    first, preset = rung(chosen.chosen[0], chosen.job), chosen.chosen[0].preset
+    assert (first.device.kind, first.gpus, first.price, first.priced_on) == (
+        "cuda",
+        1,
+        preset.on_demand,
+        preset.priced_on,
+    )
+    assert first.priced_on
     assert first.cost == pytest.approx(chosen.chosen[0].cost, abs=0.01)
     assert first.host_bytes >= 8 * GIB
-    assert first.name == "g6.xlarge on-demand"
+    assert first.name == f"{preset.instance_type} on-demand"
 
 
 def test_a_small_host_makes_no_larger_one_of_the_same_gpu_unfit() -> None:
