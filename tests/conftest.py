@@ -37,6 +37,13 @@ def _environment() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _environment_of_a_file() -> Iterator[None]:
+    """Nor is the next file, where a fixture of the whole file has run one."""
+    with mock.patch.dict(os.environ):
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINELINE_WEIGHTS", str(tmp_path / "weights"))
