@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from presets.architecture import Architecture
 from presets.gpu_preset import Capacity, GpuPreset, speeds
@@ -25,6 +25,7 @@ from presets.work import forward_flops, tuning_flops
 
 EFFICIENCY = 0.4  # of a GPU's peak that a tuning reaches; 0.5 to 0.66 have been published for packed rows
 LENT_BYTES = 10e9  # a second, between a node's GPUs without NVLink; reckoned as if nothing were computed meanwhile
+DEALT_OUT = 0.9  # of a GPU's memory that transformers gives to the layers of a quantised model that several GPUs hold
 HOST_LINK_BYTES = 20e9  # a second, between a GPU and its host: of PCIe 4 x16's 32; offloaded inputs go there and back
 DEQUANTISED_BYTES = 4.5  # a parameter and pass: NF4 read, bf16 written, bf16 read by the product
 PROVISION_MINUTES = 5.0  # until the node is there, with its device plugin and the image of 7 GB
@@ -197,19 +198,27 @@ def setups(job: Job, preset: GpuPreset) -> list[Setup]:
 
 
 def fastest(job: Job, preset: GpuPreset, layout: Layout, gpus: int) -> Setup | None:
-    """Return the fastest way that fits, or None."""
+    """Return the fastest way that fits, tuning and evaluation, or None."""
     available = available_bytes(preset)
     found = [setup for setup in _ways(job, preset, layout, gpus) if setup.memory_bytes <= available]
     if preset.memory_gib:
         found = [setup for setup in found if host_bytes(job, setup) <= HOST_SHARE * preset.memory_gib * GIB]
-    best = min(found, key=lambda setup: (setup.seconds, setup.memory_bytes), default=None)
-    if best is None:
-        return None
-    tokens = max(min(best.micro_batch_tokens, SCORED_TOKENS), job.longest_row)
-    holders = gpus if layout == "sharded" else 1
-    if evaluation_memory(job.shape, tokens=tokens, in_4_bits=False, gpus=holders) <= available:
-        return best
-    return replace(best, evaluated_in_4_bits=True) if job.method == "qlora" else None
+    evaluated = [
+        replace(setup, evaluated_in_4_bits=way) for setup in found for way in _scored_in(job, setup, available)
+    ]
+    return min(evaluated, key=lambda setup: (setup.seconds, setup.memory_bytes), default=None)
+
+
+def _scored_in(job: Job, setup: Setup, available: float) -> list[bool]:
+    """Return whether the evaluation is in 4 bits: in 16, as served, where that fits; nothing where neither does."""
+    tokens = max(min(setup.micro_batch_tokens, SCORED_TOKENS), job.longest_row)
+    shared = setup.layout == "sharded"
+    for in_4_bits in (False, True) if job.method == "qlora" else (False,):
+        room = DEALT_OUT * available if shared and in_4_bits else available
+        gpus = setup.gpus if shared else 1
+        if evaluation_memory(job.shape, tokens=tokens, in_4_bits=in_4_bits, gpus=gpus) <= room:
+            return [in_4_bits]
+    return []
 
 
 def host_bytes(job: Job, setup: Setup) -> int:
@@ -302,14 +311,17 @@ def what_would_fit(job: Job, presets: list[GpuPreset]) -> str:
     usable = [preset for preset in presets if not preset.why_unfit]
     if not usable:
         return "choose an instance type with an NVIDIA GPU that computes bf16"
-    if not job.shareable and any(setups(replace(job, shareable=True, dora=False), preset) for preset in usable):
+
+    def fits(**changes: Any) -> bool:
+        return any(setups(replace(job, **changes), preset) for preset in usable)
+
+    if not job.shareable and fits(shareable=True, dora=False):
         return "leave tune.dora and tune.compile off, and it is shared among the GPUs of a node"
-    largest = max(available_bytes(preset) for preset in usable)
-    if job.method != "qlora" and least_bytes(replace(job, method="qlora")) <= largest:
+    if job.method != "qlora" and fits(method="qlora"):
         return "set tune.method=qlora"
     rows, sides = job.longest_row, 2 if job.reference_tokens else 1
     while rows > 64:
         rows //= 2
-        if least_bytes(replace(job, longest_row=rows)) <= largest:
+        if fits(longest_row=rows):
             return f"set data.max_tokens={rows // sides}"
     return "take a smaller model, or types with more memory a GPU"

@@ -21,7 +21,7 @@ RESERVED = 1.03  # what the allocator reserves, to what is allocated at the peak
 FUSED_HEAD_BYTES = 65536  # a position, for at most 4096 positions at a time: tiles of 32,768 of the vocabulary
 CHUNK_VALUES = 1 << 25  # logits that our own head computes at a time
 CHUNK_BYTES = 8  # a logit: in fp32, and in the model's type
-SCORED_TOKENS = 4096  # of a micro-batch that is scored at most: there the logits are whole, and more gains nothing
+SCORED_TOKENS = 4096  # of a micro-batch that is scored at most: more gains nothing
 
 Method = Literal["qlora", "lora", "full"]
 Activations = Literal["kept", "recomputed", "offloaded"]
@@ -135,7 +135,7 @@ def _frozen(shape: Architecture, stack: Stack, shards: int, *, in_4_bits: bool) 
 
 
 def evaluation_memory(shape: Architecture, *, tokens: int, in_4_bits: bool, stack: Stack = GPU, gpus: int = 1) -> float:
-    """Predict the peak of scoring, without gradients: weights, one layer's work, and the logits in two types.
+    """Predict the peak of scoring, without gradients: weights, one layer's work, and the head's.
 
     Args:
         shape: a dense model's constants.
@@ -149,7 +149,7 @@ def evaluation_memory(shape: Architecture, *, tokens: int, in_4_bits: bool, stac
     weights = linear + stack.embedding_bytes * (shape.embedding_parameters + shape.beside)
     width = stack.residual_bytes / 2
     layer = tokens * (8 * shape.intermediate + 6 * (shape.hidden + shape.query_width)) * width
-    return (weights + layer + 10.0 * tokens * shape.vocabulary) * stack.reserved + stack.process_bytes
+    return (weights + layer + _head(shape, tokens, stack)) * stack.reserved + stack.process_bytes
 
 
 def offloaded_bytes(shape: Architecture, tokens: int) -> int:

@@ -101,6 +101,10 @@ class Tune(Part):
     def _patience_with_what(self) -> "Tune":
         if self.patience and not self.evaluations:
             raise ValueError("patience is of no account without measurements; set tune.evaluations")
+        if self.patience and self.patience >= self.evaluations:
+            raise ValueError(
+                f"patience {self.patience} ends nothing with evaluations {self.evaluations}; set tune.evaluations higher"
+            )
         return self
 
     def evaluated_tokens(self, train_tokens: float, held_out_tokens: float) -> float:

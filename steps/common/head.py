@@ -1,4 +1,4 @@
-"""The head's part of the loss, a few hundred positions at a time: logits as a whole are never there.
+"""The head's part of a loss or a score, a few hundred positions at a time: logits as a whole are never there.
 
 They would take the most memory of a tuning: 8192 tokens of a vocabulary of 128,256 are 16.8 GB with their gradients. The
 head is not learnt here, so what a position's loss means for its hidden state is known as soon as its logits are: it is
@@ -19,10 +19,11 @@ SCALES = ("logit_scale", "logits_scaling", "output_multiplier", "lm_head_multipl
 
 
 def chunk_head(model: Any) -> None:
-    """Let the model give the losses of its labelled tokens: `model(..., losses_of=(positions, targets))`.
+    """Let the model give the losses of its labelled tokens, and their scores: `model(..., losses_of=(positions, targets))`.
 
-    They come as (N) in fp32, nats; without that argument the model's forward pass is what it was. It is left alone where
-    its head is not a plain one: then `head_is_chunked` says so.
+    Losses come as (N) in fp32, nats, with their graph. With `scores_of` in place of `losses_of` it is the losses without a
+    graph, and whether the model ranks each target first, (N) each. Without either the model's forward pass is what it was.
+    It is left alone where its head is not a plain one: then `head_is_chunked` says so.
 
     Args:
         model: a causal language model of transformers, before it gets its adapter; its head must not be learnt.
@@ -35,12 +36,21 @@ def chunk_head(model: Any) -> None:
     softcap = getattr(config, "final_logit_softcapping", None)
 
     def forward(
-        self: Any, *args: Any, losses_of: tuple[torch.Tensor, torch.Tensor] | None = None, **kwargs: Any
+        self: Any,
+        *args: Any,
+        losses_of: tuple[torch.Tensor, torch.Tensor] | None = None,
+        scores_of: tuple[torch.Tensor, torch.Tensor] | None = None,
+        **kwargs: Any,
     ) -> Any:
-        if losses_of is None:
+        asked = losses_of or scores_of
+        if asked is None:
             return plain(*args, **kwargs)
-        positions, targets = losses_of
-        hidden = self.base_model(*args, **kwargs).last_hidden_state[0, positions]
+        # Of a model that several GPUs hold, the last layer and the head may be on others than what it is asked.
+        place = head.weight.device
+        positions, targets = (one.to(place) for one in asked)
+        hidden = self.base_model(*args, **kwargs).last_hidden_state[0].to(place)[positions]
+        if scores_of:
+            return _scores(hidden, head.weight, head.bias, targets, softcap)
         return _Losses.apply(hidden, head.weight, head.bias, targets, softcap)
 
     model.forward = MethodType(forward, model)
@@ -50,6 +60,30 @@ def chunk_head(model: Any) -> None:
 def head_is_chunked(model: Any) -> bool:
     """Tell whether the model, with or without an adapter, gives its tokens' losses itself."""
     return bool(getattr(model, "head_is_chunked", False))
+
+
+def _chunks(count: int, vocabulary: int) -> list[slice]:
+    size = max(SMALLEST_CHUNK, CHUNK_VALUES // vocabulary)
+    return [slice(begin, begin + size) for begin in range(0, count, size)]
+
+
+def _scores(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    targets: torch.Tensor,
+    softcap: float | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the losses (N) of targets (N) at hidden states (N, h), and whether each is the likeliest, (N)."""
+    nats = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+    first = torch.empty(len(targets), dtype=torch.bool, device=hidden.device)
+    for part in _chunks(len(targets), len(weight)):
+        values = torch.nn.functional.linear(hidden[part].to(weight.dtype), weight, bias).float()
+        if softcap:
+            values = values.div_(softcap).tanh_().mul_(softcap)
+        nats[part] = torch.nn.functional.cross_entropy(values, targets[part], reduction="none")
+        first[part] = values.argmax(1) == targets[part]
+    return nats, first
 
 
 class _Losses(torch.autograd.Function):
@@ -66,9 +100,7 @@ class _Losses(torch.autograd.Function):
     ) -> torch.Tensor:
         losses = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        size = max(SMALLEST_CHUNK, CHUNK_VALUES // len(weight))
-        for begin in range(0, len(targets), size):
-            part = slice(begin, begin + size)
+        for part in _chunks(len(targets), len(weight)):
             target = targets[part, None]
             values = torch.nn.functional.linear(hidden[part].to(weight.dtype), weight, bias).float()
             slope = None

@@ -117,7 +117,7 @@ def isolates(model: Any) -> bool:
 def scored_logits(model: Any, pack: dict[str, "torch.Tensor"]) -> tuple["torch.Tensor", "torch.Tensor"]:
     """Return the logits (N, vocabulary), in fp32, and targets (N) of the pack's N labelled tokens."""
     scored, targets = _scored(pack)
-    # Positions on the host suit a head on any GPU: where a model is dealt out among several, it is not on the first.
+    # Positions on the host suit a head on any GPU: of a model that several hold, it is not on the first.
     logits = model(**_given(model, pack), logits_to_keep=scored.cpu(), use_cache=False).logits[0]
     return logits.float(), targets
 
@@ -135,6 +135,19 @@ def token_losses(model: Any, pack: dict[str, "torch.Tensor"]) -> "torch.Tensor":
         return torch.nn.functional.cross_entropy(*scored_logits(model, pack), reduction="none")
     losses: torch.Tensor = model(**_given(model, pack), losses_of=_scored(pack), use_cache=False)
     return losses
+
+
+def token_scores(model: Any, pack: dict[str, "torch.Tensor"]) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """Return those (N), without a graph, and whether the model ranks each of the N tokens first, (N)."""
+    import torch
+
+    from steps.common.head import head_is_chunked
+
+    if head_is_chunked(model):
+        nats, right = model(**_given(model, pack), scores_of=_scored(pack), use_cache=False)
+        return nats, right
+    logits, targets = scored_logits(model, pack)
+    return torch.nn.functional.cross_entropy(logits, targets, reduction="none"), logits.argmax(-1) == targets
 
 
 def _scored(pack: dict[str, "torch.Tensor"]) -> tuple["torch.Tensor", "torch.Tensor"]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from presets.memory import SCORED_TOKENS
-from steps.common.packs import UNLABELLED, TokenRow, pack, scored_logits, to_tensors
+from steps.common.packs import UNLABELLED, TokenRow, pack, to_tensors, token_scores
 from steps.common.progress import Progress
 
 
@@ -36,12 +36,10 @@ def row_losses(model: Any, rows: list[TokenRow], micro: int, device: str, what: 
     progress = Progress(len(packs), f"micro-batches of {what}")
     with torch.inference_mode():
         for number, part in enumerate(packs, 1):
-            logits, targets = scored_logits(model, {k: v.to(device) for k, v in to_tensors(part).items()})
-            nats = torch.nn.functional.cross_entropy(logits, targets, reduction="none").double()
-            right = logits.argmax(-1) == targets
+            nats, right = token_scores(model, {k: v.to(device) for k, v in to_tensors(part).items()})
             # The first token of a row has no label, see `to_tensors`.
             counts = [sum(label != UNLABELLED for label in row.labels[1:]) for row in part]
-            ends = zip(part, counts, torch.split(nats, counts), torch.split(right, counts), strict=True)
+            ends = zip(part, counts, torch.split(nats.double(), counts), torch.split(right, counts), strict=True)
             for row, count, of_row, right_of_row in ends:
                 place = places[id(row)]
                 found.nats[place], found.labelled[place] = float(of_row.sum()), count

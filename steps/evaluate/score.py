@@ -110,8 +110,11 @@ def score(
 
 
 def _load(folder: Path, device: str, in_4_bits: bool, adapter: Path | None, gpus: int) -> Any:
+    from steps.common.head import chunk_head
+
     # Dealt out, the layers compute one after the other, on one GPU at a time.
     model = base_model.load(folder, device, in_4_bits=in_4_bits, places="balanced" if gpus > 1 else None)
+    chunk_head(model)
     if adapter:
         from peft import PeftModel
 

@@ -58,9 +58,9 @@ def this_machine(
     if sharded:
         fit = _fit(recipe, shape, available, stack, processes, shards=processes)
     if fit is None:
-        raise UserError(_too_large(recipe, name, shape, available, stack, processes if sharded else 1))
+        raise UserError(_too_large(recipe, name, shape, available, stack, processes, shared=sharded))
     micro, activations, memory = fit
-    row = max(micro, recipe.data.max_tokens)
+    row = max(micro, longest_row(recipe))
     moved = processes * offloaded_bytes(shape, row) if activations == "offloaded" else 0
     if moved > memory_available():
         raise UserError(
@@ -142,13 +142,19 @@ def _memory(
     ).total
 
 
-def _too_large(recipe: Recipe, name: str, shape: Architecture, available: int, stack: Stack, shards: int) -> str:
+def _too_large(
+    recipe: Recipe, name: str, shape: Architecture, available: int, stack: Stack, gpus: int, *, shared: bool
+) -> str:
     least: Activations = "recomputed" if stack.process_bytes else "offloaded"
-    memory = _memory(recipe, shape, stack, longest_row(recipe), least, shards)
-    each = f" of each of {shards} GPUs" if shards > 1 else ""
+    memory = _memory(recipe, shape, stack, longest_row(recipe), least, gpus if shared else 1)
+    each = f" of each of {gpus} GPUs" if shared else ""
+    if gpus > 1 and not shared:
+        what = "leave tune.dora and tune.compile off, and the GPUs share it"
+    else:
+        what = "use tune.method=qlora" if recipe.tune.method == "lora" else "lower data.max_tokens"
     return (
         f"model {name}: tuning it takes {memory / GIB:.1f} GiB of memory{each} and {available / GIB:.1f} GiB are free; "
-        f"{'use tune.method=qlora' if recipe.tune.method == 'lora' else 'lower data.max_tokens'}, or take a smaller model"
+        f"{what}, or take a smaller model"
     )
 
 

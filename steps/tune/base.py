@@ -1,7 +1,5 @@
 """Where the weights of the base lie while an adapter on it is tuned: whole in each process, or dealt out among all."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,9 +12,8 @@ class Base(Protocol):
     def load(self, folder: Path, device: str, *, in_4_bits: bool) -> Any:
         """Return the model of a folder, as this process computes with it."""
 
-    @contextmanager
-    def reading(self, times: int) -> Iterator[None]:
-        """Let every process make as many forward passes, alike and without gradients."""
+    def begin_reading(self, times: int) -> None:
+        """Begin forward passes without gradients, of which every process makes as many, or fewer."""
 
     def begin(self, *, reads: bool) -> None:
         """Begin a forward and a backward pass of a part of this process's share of a step.
@@ -39,10 +36,8 @@ class Whole:
         """Return the model of a folder."""
         return base_model.load(folder, device, in_4_bits=in_4_bits)
 
-    @contextmanager
-    def reading(self, times: int) -> Iterator[None]:
+    def begin_reading(self, times: int) -> None:
         """Do nothing."""
-        yield
 
     def begin(self, *, reads: bool) -> None:
         """Do nothing."""

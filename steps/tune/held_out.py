@@ -1,6 +1,7 @@
 """The held-out loss while it is learnt: a curve for the report, and, with `tune.patience`, the end of the training."""
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,13 +9,16 @@ from typing import Any, TypeVar
 import torch
 
 from recipes.tuning import Tune
-from steps.common.packs import Tokens
+from steps.common.errors import UserError
+from steps.common.packs import Tokens, pack
+from steps.common.progress import say
 from steps.tune.base import Base
 from steps.tune.objective import Objective, Pack
+from steps.tune.room import is_out_of_memory
 from steps.tune.team import Team
 
 LOSS = "held_out_loss"  # what it is called where steps are logged
-BEST = "best.pt"  # the adapter of the lowest, beside the checkpoints
+BEST = "best-{}.pt"  # the adapter of the lowest after that step, beside the checkpoints
 
 Row = TypeVar("Row", bound=Tokens)
 History = Sequence[dict[str, float]]
@@ -39,18 +43,22 @@ def chosen(rows: Sequence[Row], tune: Tune, train_tokens: int) -> list[Row]:
 class HeldOut:
     """When the loss is measured, how, and what follows from it."""
 
-    def __init__(self, packs: list[Pack], objective: Objective, steps: int, tune: Tune, folder: Path) -> None:
+    def __init__(
+        self, rows: Sequence[Tokens], objective: Objective, steps: int, tune: Tune, tokens: int, folder: Path
+    ) -> None:
         """Set it up.
 
         Args:
-            packs: the rows that are measured.
+            rows: that are measured.
             objective: the loss; not the one of the training, which keeps what it has read of its own pairs.
             steps: of the training.
             tune: how often, and with what patience.
+            tokens: that are computed at once.
             folder: where the adapter of the lowest loss is kept, if that is wanted.
         """
-        self._packs, self._objective, self._patience, self._file = packs, objective, tune.patience, folder / BEST
-        times = tune.evaluations if packs else 0
+        self._rows, self._objective, self._tokens = rows, objective, tokens
+        self._patience, self._folder = tune.patience, folder
+        times = tune.evaluations if rows else 0
         self._at = {round(steps * time / times) for time in range(times + 1)} if times else set()
 
     def owed(self, step: int, history: History) -> bool:
@@ -69,21 +77,56 @@ class HeldOut:
             device: of this process.
             before_each: called before each pack.
         """
-        total = torch.zeros((), device=device)
         was_training = model.training
         model.eval()
         try:
-            with torch.no_grad():
-                for pack in team.share(self._packs):
-                    before_each()
-                    (reads,) = team.any([pack is not None and self._objective.reads(pack)], device)
-                    with base.reading(1 + reads):
-                        if pack is not None:
-                            total += self._objective.loss(model, pack, device)
+            while True:
+                packs = pack(self._rows, self._tokens)
+                total = self._total(model, packs, team, base, device, before_each)
+                if total is not None:
+                    return total / max(1, sum(self._objective.items(one) for one in packs))
+                self._tokens = max(1, self._tokens // 2)
         finally:
             model.train(was_training)
-        self._objective.sums()
-        return float(team.total(total)) / max(1, sum(self._objective.items(pack) for pack in self._packs))
+            self._objective.sums()
+
+    def _total(
+        self,
+        model: Any,
+        packs: list[Pack],
+        team: Team,
+        base: Base,
+        device: torch.device,
+        before_each: Callable[[], None],
+    ) -> float | None:
+        """Return the sum of the packs' losses; None where the memory of one process does not hold a pack."""
+        total = torch.zeros((), device=device)
+        for one in team.share(packs):
+            before_each()
+            (reads,) = team.any([one is not None and self._objective.reads(one)], device)
+            base.begin_reading(1 + reads)
+            fits = one is None or self._add(model, one, device, total)
+            base.end()
+            if not fits and one is not None and len(one) == 1:
+                raise UserError(
+                    f"tune: out of memory with one held-out row of {len(one[0].input_ids)} tokens; lower data.max_tokens, or "
+                    "set tune.evaluations=0"
+                )
+            if any(team.any([not fits], device)):
+                if team.leads:
+                    say(f"out of memory with {self._tokens} held-out tokens at once: half as many from now on")
+                return None
+        return float(team.total(total))
+
+    def _add(self, model: Any, one: Pack, device: torch.device, total: torch.Tensor) -> bool:
+        try:
+            with torch.no_grad():
+                total += self._objective.loss(model, one, device)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return False
+        return True
 
     def enough(self, history: History) -> bool:
         """Tell whether the loss has not become lower for as long as patience lasts."""
@@ -93,24 +136,36 @@ class HeldOut:
     def keep(self, model: Any, history: History) -> None:
         """Keep the adapter as it is, where its loss is the lowest so far and the lowest is wanted."""
         measured = _measured(history)
-        if self._patience and measured and _lowest(measured) == len(measured) - 1:
-            beside = self._file.with_suffix(".writing")
-            beside.parent.mkdir(parents=True, exist_ok=True)
-            learnt = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-            torch.save({name: weight.detach().cpu() for name, weight in learnt.items()}, beside)
-            beside.replace(self._file)
+        if not self._patience or not measured or _lowest(measured) != len(measured) - 1:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        before = sorted(self._folder.glob(BEST.format("*")), key=lambda file: file.stat().st_mtime)
+        learnt = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        beside, file = self._folder / "best.writing", self._file(measured[-1][0])
+        with beside.open("wb") as out:
+            torch.save({name: weight.detach().cpu() for name, weight in learnt.items()}, out)
+            out.flush()
+            os.fsync(out.fileno())
+        beside.replace(file)
+        # The one before stays: an attempt that goes on from an earlier checkpoint may come to find that one lower.
+        for old in before[:-1]:
+            old.unlink()
 
     def take_best(self, model: Any, history: History) -> int:
         """Give the model the adapter of the lowest loss, where that is wanted; return the step that it is of, or 0."""
-        measured = _measured(history)
-        if not self._patience or not measured:
+        kept = [(step, loss) for step, loss in _measured(history) if self._file(step).exists()]
+        if not self._patience or not kept:
             return 0
-        kept = torch.load(self._file, weights_only=True)
+        step = kept[_lowest(kept)][0]
+        learnt = torch.load(self._file(step), weights_only=True)
         with torch.no_grad():
             for name, weight in model.named_parameters():
-                if name in kept:
-                    weight.copy_(kept[name])
-        return round(measured[_lowest(measured)][0])
+                if name in learnt:
+                    weight.copy_(learnt[name])
+        return round(step)
+
+    def _file(self, step: float) -> Path:
+        return self._folder / BEST.format(round(step))
 
 
 def _measured(history: History) -> list[tuple[float, float]]:

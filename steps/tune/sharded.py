@@ -9,8 +9,6 @@ the next one is on its way. So each round of passes is agreed on before it begin
 the layers with the others, and so does one whose memory ran out halfway. The adapter is small, and whole in each.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +68,9 @@ class Sharded:
             layer.register_forward_hook(lambda _layer, _args, output, number=number: self._after(number, output))
         return model
 
-    @contextmanager
-    def reading(self, times: int) -> Iterator[None]:
-        """Let every process make as many forward passes, alike and without gradients."""
+    def begin_reading(self, times: int) -> None:
+        """Begin forward passes without gradients, of which every process makes as many, or fewer."""
         self._expect(list(range(len(self._loans))) * times)
-        try:
-            yield
-        finally:
-            self.end()
 
     def begin(self, *, reads: bool) -> None:
         """Begin the passes of a part, with the others.

@@ -81,7 +81,11 @@ def join(kind: str) -> Team:
         local = int(os.environ["LOCAL_RANK"])
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[local] if visible else str(local)
-    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    # The one GPU that it sees is its first.
+    if kind == "cuda":
+        dist.init_process_group("nccl", device_id=torch.device("cuda", 0))
+    else:
+        dist.init_process_group("gloo")
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         del os.environ[name]
     return team

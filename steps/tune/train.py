@@ -123,7 +123,7 @@ def train(
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.look(model)
     except Enough:
-        if team.leads:
+        if team.leads and trainer.state.global_step < len(steps):
             say(f"the held-out loss has not become lower for {tune.patience} measurements: enough is learnt")
     except Stopped:
         trainer.keep()

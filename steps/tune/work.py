@@ -39,6 +39,11 @@ def work(job: Job) -> None:
         InterruptedStepError: SIGTERM came.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from steps.tune.team import join
+
+    resolved, rung, device = job.resolved, job.hardware.rung, job.hardware.rung.device.kind
+    # Before anything else is loaded: bitsandbytes asks the driver for its GPUs, which from then on are all that there are.
+    team = join(device)
     from steps.tune.base import Whole
     from steps.tune.compiled import fixed_length
     from steps.tune.held_out import HeldOut, chosen
@@ -48,12 +53,9 @@ def work(job: Job) -> None:
     from steps.tune.room import Room
     from steps.tune.sharded import Sharded
     from steps.tune.stop import Stop
-    from steps.tune.team import join
     from steps.tune.train import train
 
-    resolved, rung, device = job.resolved, job.hardware.rung, job.hardware.rung.device.kind
     recipe, folder = resolved.recipe, Path(job.folder)
-    team = join(device)
     base = Sharded(team) if rung.sharded else Whole()
     if team.leads:
         say("loading the base model")
@@ -71,8 +73,9 @@ def work(job: Job) -> None:
             base=base,
         )
         watchdog.beat()
-        with base.reading(ISOLATES_PASSES):
-            packed = isolates(model)
+        base.begin_reading(ISOLATES_PASSES)
+        packed = isolates(model)
+        base.end()
         mean = sum(len(row.input_ids) for row in rows) / len(rows)
         cut = cut_of(folder, rung, recipe.tune.batch_tokens, mean, packed=packed)
         packs = pack(rows, cut.micro_batch_tokens if packed else 1)
@@ -92,12 +95,19 @@ def work(job: Job) -> None:
 
         learnt = sum(len(row.input_ids) for step in steps for number in step for row in packs[number])
         others = read(Path(job.rows_folder) / "validation.jsonl") if recipe.tune.evaluations else []
-        held_out = pack(chosen(others, recipe.tune, learnt), cut.micro_batch_tokens if packed else 1)
+        held_out = HeldOut(
+            chosen(others, recipe.tune, learnt),
+            objective(),
+            len(steps),
+            recipe.tune,
+            cut.at_once if packed else 1,
+            folder / "checkpoints",
+        )
         result = train(
             model,
             [[packs[number] for number in step] for step in steps],
             objective(),
-            HeldOut(held_out, objective(), len(steps), recipe.tune, folder / "checkpoints"),
+            held_out,
             recipe.tune,
             folder / "checkpoints",
             device,

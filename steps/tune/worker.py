@@ -4,7 +4,7 @@ import signal
 import sys
 from pathlib import Path
 
-from steps.common.errors import InterruptedStepError, UserError
+from steps.common.errors import USER_ERROR, InterruptedStepError, UserError
 from steps.common.files import write_text
 from steps.common.parent import end_with_parent
 from steps.tune.launch import OUTCOME
@@ -14,6 +14,10 @@ end_with_parent(signal.SIGKILL)
 job = Job.model_validate_json(Path(sys.argv[1]).read_text())
 try:
     work(job)
-except (UserError, InterruptedStepError) as error:
-    kind = "user" if isinstance(error, UserError) else "interrupted"
-    write_text(Path(job.folder) / OUTCOME, f"{kind} {error}")
+except UserError as error:
+    write_text(Path(job.folder) / OUTCOME, f"user {error}")
+    # What stops this one alone, a row that its memory does not hold, leaves the others waiting for it: torchrun ends them.
+    sys.exit(USER_ERROR)
+except InterruptedStepError as error:  # as all do at once
+    if not (Path(job.folder) / OUTCOME).exists():
+        write_text(Path(job.folder) / OUTCOME, f"interrupted {error}")

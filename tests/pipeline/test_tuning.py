@@ -94,9 +94,10 @@ class Hungry(objective.NextToken):
     """Takes a petabyte where more than one row is computed at once: torch's own allocator refuses."""
 
     most = 60
+    trains = True  # else it does so where it measures
 
     def loss(self, model: torch.nn.Module, pack: Pack, device: torch.device) -> torch.Tensor:
-        if sum(len(row.input_ids) for row in pack) > self.most:
+        if model.training is self.trains and sum(len(row.input_ids) for row in pack) > self.most:
             torch.empty(1 << 50, dtype=torch.uint8, device=device)
         return super().loss(model, pack, device)
 
@@ -114,6 +115,23 @@ def test_out_of_memory_halves_what_is_computed_at_once_and_the_steps_stay_the_sa
     assert "out of memory with " in said
     assert "GiB were predicted" in said
     assert_same(cut, tuned(wanted, tmp_path / "whole", monkeypatch))
+
+
+def test_out_of_memory_in_a_measurement_halves_what_it_computes_at_once(
+    wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # With so few steps a measurement is of one row; as many as there are make a pack.
+    monkeypatch.setattr("recipes.tuning.EVALUATION_SHARE", 10.0)
+    whole = tuned(wanted, tmp_path / "whole", monkeypatch)
+    monkeypatch.setattr(Hungry, "trains", False)
+    monkeypatch.setattr(objective, "NextToken", Hungry)
+    cut = tuned(wanted, tmp_path / "cut", monkeypatch)
+    assert f"out of memory with {MICRO_BATCH} held-out tokens at once" in capsys.readouterr().err
+    assert_same(cut, whole)
+    assert dict(cut[1]["held_out"]) == pytest.approx(dict(whole[1]["held_out"]), abs=1e-4)
+    monkeypatch.setattr(Hungry, "most", 0)
+    with pytest.raises(UserError, match=r"out of memory with one held-out row of \d+ tokens; .*tune.evaluations=0"):
+        tuned(wanted, tmp_path / "none", monkeypatch)
 
 
 def with_tune(wanted: TuneInput, **changes: Any) -> TuneInput:
@@ -199,13 +217,13 @@ def test_what_a_process_of_several_says_is_what_the_step_says(wanted: TuneInput)
         tune(without_dropout(wanted, processes=2).model_copy(update={"hardware": hardware}))
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, 2])  # two that share the base
 def test_kills_and_signals_at_any_moment_end_in_the_same_model(
     wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
 ) -> None:
     recipe = wanted.resolved.recipe
     longer = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"epochs": 20.0, "dropout": 0.0})})
-    wanted = without_dropout(wanted, processes=processes).model_copy(
+    wanted = without_dropout(wanted, processes=processes, sharded=processes > 1).model_copy(
         update={"resolved": wanted.resolved.model_copy(update={"recipe": longer})}
     )
     wanted = TuneInput.model_validate_json(wanted.model_dump_json())  # as the process reads it: 32 is 32.0

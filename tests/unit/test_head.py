@@ -8,7 +8,7 @@ import torch
 
 from recipes.tuning import Tune
 from steps.common import head
-from steps.common.packs import UNLABELLED, TokenRow, scored_logits, to_tensors, token_losses
+from steps.common.packs import UNLABELLED, TokenRow, scored_logits, to_tensors, token_losses, token_scores
 
 
 @pytest.fixture(autouse=True)
@@ -39,15 +39,26 @@ def small(model_type: str, **more: Any) -> Any:
 
 
 # Plain; tied; with a bias; with a softcap.
-@pytest.mark.parametrize(
-    "config",
-    [
-        ("llama", {}),
-        ("llama", {"tie_word_embeddings": True}),
-        ("phi", {}),
-        ("gemma2", {"final_logit_softcapping": 0.5, "query_pre_attn_scalar": 16}),
-    ],
-)
+HEADS: list[tuple[str, dict[str, Any]]] = [
+    ("llama", {}),
+    ("llama", {"tie_word_embeddings": True}),
+    ("phi", {}),
+    ("gemma2", {"final_logit_softcapping": 0.5, "query_pre_attn_scalar": 16}),
+]
+
+
+@pytest.mark.parametrize("config", HEADS)
+def test_scores_are_those_of_whole_logits(config: tuple[str, dict[str, Any]]) -> None:
+    model = small(config[0], **config[1])
+    with torch.inference_mode():
+        whole = token_scores(model, pack())
+        head.chunk_head(model)
+        ours = token_scores(model, pack())
+    assert torch.allclose(ours[0], whole[0], atol=1e-5)
+    assert torch.equal(ours[1], whole[1])
+
+
+@pytest.mark.parametrize("config", HEADS)
 def test_losses_and_gradients_are_those_of_whole_logits(config: tuple[str, dict[str, Any]]) -> None:
     model = small(config[0], **config[1])
     model.get_output_embeddings().requires_grad_(False)

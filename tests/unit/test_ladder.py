@@ -91,6 +91,15 @@ def test_what_cannot_be_shared_says_what_to_leave_off(option: str) -> None:
         offered("llama-3.3-70b-instruct", instance_types="[g6.12xlarge]", **{option: "true"})
 
 
+@pytest.mark.parametrize(
+    ("overrides", "advice"),
+    [({"method": "lora"}, "set tune.method=qlora"), ({"max_tokens": "65536"}, "set data.max_tokens=")],
+)
+def test_what_would_fit_a_node_that_shares_it_is_named(overrides: dict[str, str], advice: str) -> None:
+    with pytest.raises(UserError, match=re.escape(advice)):
+        offered("llama-3.3-70b-instruct", instance_types="[g6.12xlarge]", **overrides)
+
+
 def test_too_large_even_when_it_is_shared_names_what_each_gpu_would_need() -> None:
     with pytest.raises(UserError, match=r"it takes \d+\.\d GiB of each of 4 GPUs and 20\.5 GiB are there"):
         offered("llama-3.3-70b-instruct", instance_types="[g6.12xlarge]", max_tokens="131072")

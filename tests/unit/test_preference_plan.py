@@ -19,7 +19,12 @@ SHAPE = find("smollm2-135m-instruct:pypi")[0].architecture
 
 
 def recipe(objective: str, **others: str) -> Recipe:
-    wanted = {"tune.objective": objective, "tune.batch_tokens": "2048", "data.max_tokens": "1024", **others}
+    wanted = {
+        "tune.objective": objective,
+        "tune.batch_tokens": "2048",
+        "data.max_tokens": "1024",
+        "tune.evaluations": "0",
+    } | others
     return load("name: shop\ndata: {train: rows.jsonl}\n", wanted)
 
 

@@ -22,7 +22,8 @@ def test_a_server_needs_its_weights_and_a_gibibyte() -> None:
 
 def test_a_model_of_many_bytes_may_take_twice_as_long_as_the_volume_takes_to_read_them() -> None:
     assert needs.ready_seconds(0, 300e6) == 2 * needs.BEGIN_SECONDS
-    assert needs.ready_seconds(60e9, 300e6) == 2 * (needs.BEGIN_SECONDS + 200)
+    assert needs.ready_seconds(60e9, 100e6) == 2 * (needs.BEGIN_SECONDS + 600)
+    assert needs.ready_seconds(60e9, 900e6) == 2 * (needs.BEGIN_SECONDS + 300)  # nor for faster than 200 MB/s
     assert needs.ready_seconds(60e9, 1e6) == 2 * (needs.BEGIN_SECONDS + 1200)  # it is not taken for slower than 50 MB/s
 
 

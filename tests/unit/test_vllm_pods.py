@@ -108,8 +108,8 @@ def test_replicas_are_kept_apart_where_they_can_be_and_together_where_one_node_h
 
 
 def test_probes_and_deadlines_follow_from_bytes_and_speed() -> None:
-    reads = base_server().model_copy(update={"weight_bytes": 60_000_000_000, "read_bytes_a_second": 300e6})
-    assert reads.ready_seconds == 2 * (200 + 240 + 200)
+    reads = base_server().model_copy(update={"weight_bytes": 60_000_000_000, "read_bytes_a_second": 150e6})
+    assert reads.ready_seconds == 2 * (200 + 240 + 400)
     assert looks(601) == 121
     assert grace_seconds(600, vllm.END_SECONDS) == 620
     spec = deployment(base_server())["spec"]
