@@ -1,6 +1,7 @@
 """Tasks of lm-eval before a run: packed with their rows and tried once, or one line that says what is wrong."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -160,6 +161,21 @@ def test_without_lm_eval_a_plan_says_so_and_so_does_what_prepares(
     monkeypatch.setenv("FINELINE_SERVE_IMAGE", "fineline-serve:0.1.0")
     with pytest.raises(UserError, match=r"a cluster's plan has no lm-eval .*; send the recipe with 'fineline submit'"):
         planned(tiny_model, chats, task="shop", include=str(shop))
+
+
+def test_a_model_without_the_chat_template_to_ask_under_is_refused_before_it_is_tuned(
+    tiny_model: Path, chats: Path, shop: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model, base, ignore=shutil.ignore_patterns("chat_template*"))
+    resolved = planned(tiny_model, chats, task="shop", include=str(shop), chat_template=True)
+    with pytest.raises(
+        UserError, match=r"lm_eval\.0: chat_template: this model has none; set it to false, or take a mode"
+    ):
+        prepare(PrepareInput(resolved=resolved, tokenizer_folder=str(base)))
+    assert prepare(PrepareInput(resolved=resolved, tokenizer_folder=str(tiny_model))).summary
+    plainly = planned(tiny_model, chats, task="shop", include=str(shop))
+    assert prepare(PrepareInput(resolved=plainly, tokenizer_folder=str(base))).summary
 
 
 def test_submit_packs_it_and_a_plan_without_lm_eval_takes_it_from_where_it_was_put(
