@@ -10,14 +10,20 @@ from typing import Any
 import pytest
 
 from pipelines.cluster.data import STORE_SETTING, with_data_in_reach
+from pipelines.commands.quote import quote_for
 from pipelines.commands.schedule import schedule
+from presets.gpu_preset import gpu_presets
+from presets.ladder import Job
+from presets.model_preset import find
 from recipes.evaluation import HarnessTask
 from recipes.read import RecipeError, load
 from steps.common.errors import UserError
 from steps.common.harness import pack
 from steps.common.resolved import Resolved, made_from
-from steps.plan.harness.look import packed_file
+from steps.plan.data import DataSize
+from steps.plan.harness.look import asked_too, packed_file
 from steps.plan.step import PlanInput, resolve
+from steps.plan.to_buy import offer
 from steps.prepare.step import PrepareInput, prepare
 from tests.harness import write_shop
 
@@ -86,15 +92,52 @@ def test_its_content_and_not_its_place_is_what_a_version_is_made_from(
     assert made_from(planned(tiny_model, chats, task="shop", include=str(elsewhere))) != made_from(before)
 
 
-def test_it_is_part_of_the_quote(tiny_model: Path, chats: Path, shop: Path) -> None:
+def write_talk(shop: Path) -> None:
+    """Write the task as one that is answered, at length."""
     said = {"output_type": "generate_until", "doc_to_target": "{{options[0]}}", "doc_to_choice": None}
     exact = [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}]
     write_shop(shop, **said, metric_list=exact, generation_kwargs={"until": ["."], "max_gen_toks": 10_000})
+
+
+def test_it_is_part_of_the_quote(tiny_model: Path, chats: Path, shop: Path) -> None:
+    write_talk(shop)
     minutes = [
         planned(tiny_model, chats, task="shop", include=str(shop), rows=rows).quote.first.minutes["evaluate"]
         for rows in (1, 4)
     ]
     assert minutes[0] < minutes[1]
+
+
+def test_it_is_part_of_a_clouds_quote(chats: Path, shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def minutes(*tasks: dict[str, Any]) -> dict[str, float]:
+        recipe = {"name": "tiny", "model": "llama-3.1-8b-instruct", "data": {"train": str(chats)}}
+        recipe["compute"] = {"instance_types": ["g6.xlarge"]}
+        recipe["evaluate"] = {"lm_eval": list(tasks)}
+        quote_for(load(json.dumps(recipe)), "aws", as_json=True)
+        told: dict[str, float] = json.loads(capsys.readouterr().out)["ladder"][0]["minutes"]
+        return told
+
+    write_talk(shop)
+    without, with_it = minutes(), minutes({"task": "shop", "include": str(shop), "rows": 4})
+    assert without["evaluate"] < with_it["evaluate"]
+    assert without["tune"] == with_it["tune"]
+    with pytest.raises(UserError, match=r"lm-eval knows no task 'sho'; did you mean shop\?"):
+        minutes({"task": "sho", "include": str(shop)})
+
+
+def test_what_it_asks_is_read_when_a_model_is_scored_and_not_while_it_learns(shop: Path) -> None:
+    preset, weights = find("llama-3.1-8b-instruct")
+    held_out = DataSize(rows=10, tokens=1000)
+    with_it = asked_too(held_out, [packed_file(KEY, HarnessTask(task="shop", include=str(shop)))])
+
+    def job(size: DataSize) -> Job:
+        learnt = DataSize(rows=10_000, tokens=3_000_000)
+        presets = gpu_presets("aws")
+        return offer(load("pet-store"), preset.architecture, learnt, size, weights.bytes, presets).job
+
+    before, after = job(held_out), job(with_it)
+    assert after.held_out_tokens - before.held_out_tokens == with_it.asked > 0
+    assert after.evaluated_tokens == before.evaluated_tokens == 6 * 1000
 
 
 @pytest.mark.parametrize(
