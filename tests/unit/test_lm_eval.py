@@ -1,8 +1,10 @@
 """Tasks of lm-eval before a run: packed with their rows and tried once, or one line that says what is wrong."""
 
 import json
+import re
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -237,10 +239,79 @@ def test_submit_packs_it_and_a_plan_without_lm_eval_takes_it_from_where_it_was_p
     assert pack.read(Path(file.path), KEY).rows == {"shop": [0, 10, 20]}
     with pytest.raises(UserError, match="was packed with rows 3; write so here, or pack it again"):
         planned(tiny_model, chats, **{**sent.model_dump(), "rows": 4})
-    local = Path(file.path).with_name("no.zip")
-    local.write_text("nothing")
+
+
+NOTE: dict[str, Any] = {
+    "wanted": {},
+    "rows": {"shop": [0]},
+    "num_fewshot": None,
+    "chat_template": False,
+    "metric": "acc",
+    "filter": "none",
+    "read_tokens": 1,
+    "written_tokens": 1,
+}
+
+
+def flagged(file: Path, flag: int = 0, version: int = 0) -> None:
+    """Write a flag, or the version of zip that it takes, into what a zip file says of its first file."""
+    content = bytearray(file.read_bytes())
+    at = content.index(b"PK\x01\x02")
+    content[at + 8] |= flag
+    content[at + 6] = version or content[at + 6]
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("note", "members", "told"),
+    [
+        (None, [], "is no packed task"),
+        ([1], [], "is no packed task"),
+        ({"rows": 3}, [], "is no packed task"),
+        ({**NOTE, "rows": {"a/../../b": [0]}}, [], "names a task 'a/../../b', which no file can be called"),
+        ({**NOTE, "rows": {"..": [0]}}, [], "names a task '..', which no file can be called"),
+        (NOTE, ["../evil.py"], "has '../evil.py', outside of where it is unpacked"),
+        (NOTE, ["/etc/evil.py"], "has '/etc/evil.py', outside of where it is unpacked"),
+        (NOTE, ["a\\..\\evil.py"], "outside of where it is unpacked"),
+    ],
+)
+def test_what_is_no_packed_task_is_refused_in_a_line(tmp_path: Path, note: Any, members: list[str], told: str) -> None:
+    file = tmp_path / "task.zip"
+    with zipfile.ZipFile(file, "w") as out:
+        for name in members:
+            out.writestr(name, "")
+        if note:
+            out.writestr(pack.NOTE, json.dumps(note))
+    with pytest.raises(UserError, match=re.escape(told)) as raised:
+        pack.read(file, KEY)
+    assert str(raised.value).startswith(f"{KEY}: {file}: ")
+    assert "\n" not in str(raised.value)
+
+
+def test_nor_is_one_taken_that_cannot_be_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "task.zip"
+
+    def refused(told: str, compression: int = zipfile.ZIP_STORED, **marks: int) -> None:
+        with zipfile.ZipFile(file, "w", compression) as out:
+            out.writestr(pack.NOTE, json.dumps(NOTE))
+        flagged(file, **marks)
+        with pytest.raises(UserError, match=told):
+            pack.read(file, KEY)
+
+    refused("is encrypted, or compressed by other than deflate", flag=1)
+    refused("is encrypted, or compressed by other than deflate", compression=zipfile.ZIP_BZIP2)
+    refused("is no packed task", version=99)
+    file.write_text("nothing")
     with pytest.raises(UserError, match="is no packed task"):
-        planned(tiny_model, chats, task="shop", include=str(local))
+        pack.read(file, KEY)
+    monkeypatch.setattr(pack, "LARGEST", 10)
+    refused(r"takes 0\.0 GiB unpacked, and .* are allowed")
+
+
+def test_a_data_set_that_is_too_large_is_not_packed(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "LARGEST", 1000)
+    with pytest.raises(UserError, match=r"shop: takes 0\.0 GiB unpacked, .*; take a task with a smaller data set"):
+        packed(task="shop", include=str(shop))
 
 
 def test_a_cron_takes_only_a_packed_one() -> None:

@@ -40,6 +40,9 @@ def packed(key: str, wanted: HarnessTask) -> Path:
         copy_definitions([entry for entry in entries if entry.name in rows], content / pack.DEFINITIONS)
         for one in rows:
             _write_rows(tasks[one], content / pack.ROWS / one)
+        pack.check_size(
+            sum(file.stat().st_size for file in content.rglob("*") if file.is_file()), f"{key}: {wanted.task}"
+        )
         asked = pack.Asked(
             wanted=pack.keys(wanted),
             rows=rows,
