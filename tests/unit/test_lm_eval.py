@@ -83,6 +83,52 @@ def test_a_group_is_asked_evenly_and_its_functions_are_taken_along(shop: Path) -
     assert asked.filter == "word"
 
 
+def test_of_the_python_files_beside_it_those_are_taken_along_that_it_needs(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (shop / "utils.py").write_text(
+        "import os, sys\nsys.path.insert(0, os.path.dirname(__file__))\n"
+        "def right(doc):\n    from inner.places import first\n    import words\n    return first(doc)\n"
+    )
+    (shop / "words.py").write_text("import utils_of_mine\n")
+    (shop / "utils_of_mine.py").write_text("")
+    (shop / "inner").mkdir()
+    (shop / "inner" / "places.py").write_text("def first(doc):\n    return doc['right']\n")
+    (shop / "secret.py").write_text("TOKEN = 'mine'\n")
+    text = (shop / "shop.yaml").read_text().replace("doc_to_target: right", "doc_to_target: !function 'utils.right'")
+    (shop / "shop.yaml").write_text(f"# not !function secret.token\n{text}")
+    file, _ = packed(task="shop", include=str(shop), rows=2)
+    names = {name for name in zipfile.ZipFile(file).namelist() if name.endswith(".py")}
+    taken = ("utils", "words", "utils_of_mine", "inner/places")
+    assert names == {f"{pack.DEFINITIONS}/{name}.py" for name in taken}
+
+
+@pytest.mark.parametrize(
+    ("others", "told"),
+    [
+        (
+            "",
+            "knows no task 'shop'; .*/shop.yaml cannot be read: ValueError: Expected YAML dict from .*/_said, got Non",
+        ),
+        ("include: _gone", "knows no task 'shop'; .*/shop.yaml cannot be read: FileNotFoundError: .*/_gone'"),
+    ],
+)
+def test_what_it_includes_and_cannot_be_read_is_told(shop: Path, others: str, told: str) -> None:
+    (shop / "_said").write_text(others)
+    (shop / "shop.yaml").write_text(f"include: _said\n{(shop / 'shop.yaml').read_text()}")
+    with pytest.raises(UserError, match=told):
+        packed(task="shop", include=str(shop), rows=2)
+
+
+@pytest.mark.parametrize("name", ["my/shop", "../shop", ".."])
+def test_a_name_that_no_file_can_have_is_refused(shop: Path, name: str) -> None:
+    text = (shop / "shop.yaml").read_text()
+    (shop / "shop.yaml").write_text(text.replace("task: shop", f"task: {name}"))
+    with pytest.raises(UserError, match="is packed under its name, which no file can have; name it otherwise"):
+        packed(task=name, include=str(shop), rows=2)
+
+
 def test_its_content_and_not_its_place_is_what_a_version_is_made_from(
     tiny_model: Path, chats: Path, shop: Path
 ) -> None:

@@ -16,6 +16,7 @@ from steps.common.progress import say
 from steps.plan.harness.definitions import copy_definitions, manager_of, members, with_its_files
 from steps.plan.harness.metric import choose
 from steps.plan.harness.nobody import nobody
+from steps.plan.harness.others import one_line
 
 
 def packed(key: str, wanted: HarnessTask) -> Path:
@@ -72,10 +73,10 @@ def _loaded(key: str, manager: Any, entry: Any, wanted: HarnessTask) -> Any:
     except Exception as error:  # of whatever kind: a task's own functions run here, and several libraries
         where = f"{key}: lm-eval's task {entry.name}"
         if not isinstance(error, OSError):
-            raise UserError(f"{where} cannot be loaded: {_one_line(error)}") from None
+            raise UserError(f"{where} cannot be loaded: {one_line(error)}") from None
         data = changes.get("dataset_path") or entry.cfg.get("dataset_path")
         raise UserError(
-            f"{where}: its data set {data} cannot be read: {_one_line(error)}; mend the name or the way to the hub "
+            f"{where}: its data set {data} cannot be read: {one_line(error)}; mend the name or the way to the hub "
             "(HF_ENDPOINT, HF_TOKEN), or take a task of your own, whose data_files lie on this machine"
         ) from None
 
@@ -108,7 +109,7 @@ def _tried(key: str, wanted: HarnessTask, content: Path, asked: pack.Asked) -> p
         tasks = load(content, asked)
         found = samples(listener, tasks, asked, chat_template=False)
     except Exception as error:
-        raise UserError(f"{key}: lm-eval's task {wanted.task} cannot be asked: {_one_line(error)}") from None
+        raise UserError(f"{key}: lm-eval's task {wanted.task} cannot be asked: {one_line(error)}") from None
     metric, filtered = choose(key, wanted, tasks, found)
     return asked.model_copy(
         update={
@@ -118,8 +119,3 @@ def _tried(key: str, wanted: HarnessTask, content: Path, asked: pack.Asked) -> p
             "written_tokens": listener.written_tokens,
         }
     )
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or "no reason given"
-    return f"{type(error).__name__}: {text}"
