@@ -5,7 +5,10 @@ import re
 import shutil
 import sys
 import zipfile
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -225,6 +228,52 @@ def test_what_would_fail_after_a_training_stops_the_plan(
         packed(**{"task": "shop", "include": str(shop), "rows": 2, **wanted})
     assert str(raised.value).startswith(KEY)
     assert "\n" not in str(raised.value)
+
+
+@pytest.fixture
+def website() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (
+            "import urllib.request\nurllib.request.urlopen('WEBSITE').read()",
+            "URLError: .*an evaluation reaches no network",
+        ),
+        ("def right(doc):\n    return open(os.path.expanduser('~/words')) and 0", "FileNotFoundError: .*/words"),
+        (
+            "if 'HF_HUB_OFFLINE' in os.environ:\n    print('gone', file=sys.stderr)\n    os._exit(3)",
+            "ended with 3: gone$",
+        ),
+    ],
+)
+def test_what_it_fetches_when_it_is_asked_stops_the_plan(
+    shop: Path, website: str, function: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "words").write_text("cats")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    right = "def right(doc):\n    return doc['right']\n"
+    (shop / "utils.py").write_text(f"import os, sys\n{right}{function.replace('WEBSITE', website)}\n")
+    text = (shop / "shop.yaml").read_text()
+    (shop / "shop.yaml").write_text(text.replace("doc_to_target: right", "doc_to_target: !function utils.right"))
+    where = f"{KEY}: lm-eval's task shop cannot be asked without a network, as an evaluation asks it: "
+    with pytest.raises(UserError, match=f"{re.escape(where)}.*{told}"):
+        packed(task="shop", include=str(shop), rows=2)
+
+
+def test_so_does_a_metric_that_would_come_from_a_hub(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluate.load", lambda _: SimpleNamespace(compute=lambda **_: 1.0))
+    write_shop(shop, metric_list=[{"metric": "nowhere", "aggregation": "mean", "higher_is_better": True}])
+    with pytest.raises(
+        UserError, match="task shop: its metric nowhere is none of lm-eval's own, and an evaluation reaches"
+    ):
+        packed(task="shop", include=str(shop), rows=2)
 
 
 def test_a_task_that_is_there_twice_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Packs a task of lm-eval: fetches its rows, takes its definition along, and asks it once of nobody."""
+"""Packs a task of lm-eval: fetches its rows, takes its definition along, and has it tried."""
 
 import tempfile
 from pathlib import Path
@@ -9,14 +9,12 @@ from steps.common import volumes
 from steps.common.errors import UserError
 from steps.common.files import sha256_of
 from steps.common.harness import pack
-from steps.common.harness.ask import samples
 from steps.common.harness.library import quiet
-from steps.common.harness.load import load, task
+from steps.common.harness.load import task
 from steps.common.progress import say
 from steps.plan.harness.definitions import copy_definitions, manager_of, members, with_its_files
-from steps.plan.harness.metric import choose
-from steps.plan.harness.nobody import nobody
 from steps.plan.harness.others import one_line
+from steps.plan.harness.trial import Trial, tried
 
 
 def packed(key: str, wanted: HarnessTask) -> Path:
@@ -54,7 +52,7 @@ def packed(key: str, wanted: HarnessTask) -> Path:
             read_tokens=0,
             written_tokens=0,
         )
-        asked = _tried(key, wanted, content, asked)
+        asked = tried(Trial(key=key, wanted=wanted, content=content, asked=asked))
         pack.write(content, asked, file)
         final = root / sha256_of(file)[:16] / f"{wanted.task}{pack.SUFFIX}"
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -100,22 +98,3 @@ def _write_rows(one: Any, folder: Path) -> None:
         rows = one.dataset[split]
         whole = split == asked or config.num_fewshot
         (rows if whole else rows.select(range(min(1, len(rows))))).to_parquet(folder_of / f"{split}.parquet")
-
-
-def _tried(key: str, wanted: HarnessTask, content: Path, asked: pack.Asked) -> pack.Asked:
-    """Ask all of it of nobody, as it was packed: what would fail after a training fails here; and choose the metric."""
-    listener = nobody()
-    try:
-        tasks = load(content, asked)
-        found = samples(listener, tasks, asked, chat_template=False)
-    except Exception as error:
-        raise UserError(f"{key}: lm-eval's task {wanted.task} cannot be asked: {one_line(error)}") from None
-    metric, filtered = choose(key, wanted, tasks, found)
-    return asked.model_copy(
-        update={
-            "metric": metric,
-            "filter": filtered,
-            "read_tokens": listener.read_tokens,
-            "written_tokens": listener.written_tokens,
-        }
-    )
