@@ -51,8 +51,9 @@ class HarnessTask(Part):
     include: str = Field(
         default="",
         description="Tasks of your own in place of lm-eval's: a folder of their YAML files, or one of the files; paths in "
-        "them start where they lie. Their templates and functions are run. Or a task that was packed, FILE.zip, which "
-        "needs neither lm-eval to be planned nor a hub.",
+        "them start where they lie. Their templates and functions are run; the Python files that they name are packed, with "
+        "what these import from beside them, and no others. Or a task that was packed, FILE.zip, which needs neither "
+        "lm-eval to be planned nor a hub.",
     )
     metric: str = Field(
         default="",

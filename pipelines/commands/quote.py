@@ -1,6 +1,7 @@
 """`fineline plan --cloud`: what a run would take and cost on each instance type of a cloud, told from here.
 
-It asks nobody: list prices, and what a preset knows of the model. Hera and all that a run needs besides are not loaded.
+It asks nobody: list prices, and what a preset knows of the model. Hera and all that a run needs besides are not loaded. Only
+data that lie elsewhere are fetched, and so are the rows of lm-eval's tasks, which are packed as they will be asked.
 """
 
 import json
@@ -18,6 +19,7 @@ from recipes.recipe import Recipe
 from steps.common import instance_types
 from steps.common.resolved import KnownModel, Quote, Rung
 from steps.plan.data import look
+from steps.plan.harness.look import asked_too, look_at_lm_eval
 from steps.plan.model import check_context, check_tunable, known_model
 from steps.plan.quote import quote_of, stored_bytes
 from steps.plan.serving import in_words, served
@@ -32,13 +34,14 @@ def quote_for(recipe: Recipe, cloud: Cloud, *, as_json: bool) -> int:
     """Print the quote.
 
     Raises:
-        UserError: nothing fits, or nothing within the recipe's limits.
+        UserError: nothing fits, or nothing within the recipe's limits; or a task of lm-eval cannot be asked.
     """
     check_tunable(recipe.model, recipe.tune.method)
     model = known_model(recipe.model)
     check_context(recipe, model.architecture)
     _, train, held_out = look(recipe.data, recipe.tune.objective)
-    chosen = offer(recipe, model.architecture, train, held_out, model.bytes, instance_types.of_cloud(cloud))
+    scored = asked_too(held_out, look_at_lm_eval(recipe))
+    chosen = offer(recipe, model.architecture, train, scored, model.bytes, instance_types.of_cloud(cloud))
     disk = model.bytes + 2 * stored_bytes(model.architecture)
     quote = quote_of(chosen, recipe, train, disk, provider="", cloud=cloud)
     if as_json:

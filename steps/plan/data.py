@@ -25,7 +25,13 @@ class DataSize:
 
     rows: int
     tokens: int  # of pairs, on both sides
-    written: int = 0  # tokens of the answers that a model writes to them at the most
+    asked: int = 0  # tokens of lm-eval's tasks, which are scored with the held-out rows and at no other time
+    written: int = 0  # tokens of the answers that a model writes to those at the most
+
+    @property
+    def scored(self) -> int:
+        """Tokens that an evaluation reads."""
+        return self.tokens + self.asked
 
 
 def look(data: Data, objective: str) -> tuple[ResolvedData, DataSize, DataSize]:

@@ -43,7 +43,7 @@ def this_machine(
         name: of the model, for the message.
         shape: its constants.
         train: the training rows.
-        held_out: the held-out rows.
+        held_out: the held-out rows, and what is asked beside them.
 
     Raises:
         UserError: the tuning does not fit the memory.
@@ -78,7 +78,7 @@ def this_machine(
     tuning = tuning_flops(shape, tokens=tokens, recompute=activations != "kept")
     read = reference_tokens(recipe, train) + round(recipe.tune.evaluated_tokens(tokens, held_out.tokens))
     tuning = (tuning + forward_flops(shape, tokens=read)) / speed / processes
-    scored = held_out.tokens + (GENERAL_TOKENS if recipe.evaluate.general else 0)
+    scored = held_out.scored + (GENERAL_TOKENS if recipe.evaluate.general else 0)
     scoring = 3 * forward_flops(shape, tokens=scored) / speed
     minutes = {
         "tune": (STEP_SECONDS["tune"] + tuning) / 60,

@@ -11,11 +11,11 @@ from recipes.recipe import Recipe
 from steps.common import bought, cluster, tracking
 from steps.common.code import code_version
 from steps.common.errors import UserError
-from steps.common.resolved import DataFile, Quote, Resolved, ResolvedModel, Tracking
+from steps.common.resolved import Quote, Resolved, ResolvedModel, Tracking
 from steps.common.step import step
-from steps.plan.data import DataSize, look
+from steps.plan.data import look
 from steps.plan.export import check_exportable
-from steps.plan.harness.look import look_at_lm_eval, work_of
+from steps.plan.harness.look import asked_too, look_at_lm_eval
 from steps.plan.model import check_context, check_tunable, resolve_model
 from steps.plan.port import check_port
 from steps.plan.quote import quote
@@ -103,17 +103,11 @@ def resolve(input: PlanInput) -> Resolved:  # noqa: A002
         data=data,
         tasks=tasks,
         lm_eval=lm_eval,
-        quote=quote(recipe, model, train, _asked_too(held_out, lm_eval)),
+        quote=quote(recipe, model, train, asked_too(held_out, lm_eval)),
         tracking=Tracking(uri=recipe.registry.tracking_uri or tracking.default_uri(), run_id=""),
         code_version=code_version(),
         served=how,
     )
-
-
-def _asked_too(held_out: DataSize, lm_eval: list[DataFile]) -> DataSize:
-    """Return what is scored with the rows of lm-eval's tasks."""
-    read, written = work_of(lm_eval)
-    return DataSize(held_out.rows, held_out.tokens + read, written)
 
 
 def _recipe(input: PlanInput) -> Recipe:  # noqa: A002

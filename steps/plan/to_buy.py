@@ -44,7 +44,7 @@ def offer(
         recipe: what is wanted.
         shape: the model's constants.
         train: the training rows.
-        held_out: the held-out rows.
+        held_out: the held-out rows, and what is asked beside them.
         weight_bytes: to fetch.
         presets: the instance types that there are.
 
@@ -64,7 +64,7 @@ def offer(
         longest_row=longest_row(recipe),
         batch_tokens=recipe.tune.batch_tokens,
         train_tokens=round(train.tokens * recipe.tune.epochs),
-        held_out_tokens=held_out.tokens + (GENERAL_TOKENS if recipe.evaluate.general else 0),
+        held_out_tokens=held_out.scored + (GENERAL_TOKENS if recipe.evaluate.general else 0),
         answers=recipe.evaluate.answers,
         answer_tokens=recipe.evaluate.answer_tokens,
         written_tokens=held_out.written,

@@ -49,13 +49,15 @@ def prepare(input: PrepareInput) -> PrepareOutput:  # noqa: A002 - the name is A
 
     Raises:
         UserError: a row cannot be used and `data.on_bad_row` is "stop", or too few rows are left, or a GGUF file is
-            wanted and cannot have this tokenizer, or a task of lm-eval and it is not installed.
+            wanted and cannot have this tokenizer, or a task of lm-eval, and it is not installed or the model has no chat
+            template that it is to be asked under.
     """
     resolved, tokenizer_folder = input.resolved, Path(input.tokenizer_folder)
     if resolved.recipe.export.gguf != "none":
         kind_of(tokenizer_folder)  # here, before a tuning is paid for
     if resolved.lm_eval:
         check_installed("evaluate.lm_eval")  # likewise: what prepares is the image that evaluates
+        _check_chat_template(resolved.recipe, tokenizer_folder)
     digest = digest_of(
         {
             "format": FORMAT,
@@ -83,6 +85,23 @@ def in_words(report: dict[str, Any]) -> str:
         f"{report['validation_rows']} held out; left out: {report['bad_rows']} bad, {report['duplicates']} duplicates, "
         f"{report['leaked']} that ask what a held-out row asks"
     )
+
+
+def _check_chat_template(recipe: Recipe, tokenizer_folder: Path) -> None:
+    """Look for the chat template that tasks of lm-eval are to be asked under."""
+    under_it = [number for number, task in enumerate(recipe.evaluate.lm_eval) if task.chat_template]
+    if not under_it:
+        return
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    try:
+        tokenizer.get_chat_template()
+    except ValueError:
+        raise UserError(
+            f"evaluate.lm_eval.{under_it[0]}: chat_template: this model has none; set it to false, or take a model that was "
+            "taught to chat"
+        ) from None
 
 
 def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:

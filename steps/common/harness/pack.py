@@ -3,9 +3,9 @@
 Whoever packs it has seen it work; what is asked later is the same, on whichever machine.
 """
 
-import json
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +13,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from presets.memory import GIB
 from recipes.evaluation import HarnessTask
 from steps.common.errors import UserError
 
 SUFFIX = ".zip"
 NOTE, DEFINITIONS, ROWS = "asked.json", "definitions", "rows"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every file in it, so that the same content is the same file
+ENCRYPTED = 1  # the bit of a file's flags
+# Bytes that one may take unpacked: beside the weights on the disk of what evaluates, and in its memory. Most of lm-eval's own
+# take some megabytes.
+LARGEST = 2 * GIB
 
 
 class Asked(BaseModel):
@@ -74,15 +79,46 @@ def read(file: Path, key: str) -> Asked:
         key: the recipe's, that names it.
 
     Raises:
-        UserError: it is missing, or no packed task.
+        UserError: it is missing, or no packed task, or one that would write elsewhere than where it is unpacked, or too much.
     """
     try:
         with zipfile.ZipFile(file) as packed:
-            return Asked(**json.loads(packed.read(NOTE)))
+            _check_members(packed.infolist(), f"{key}: {file}")
+            asked = Asked.model_validate_json(packed.read(NOTE))
     except FileNotFoundError:
         raise UserError(f"{key}: {file}: no such file") from None
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError):
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, OSError, RuntimeError):
         raise UserError(f"{key}: {file}: is no packed task; 'fineline plan' packs one, and says where it is") from None
+    if odd := [name for name in asked.rows if not is_file_name(name)]:
+        raise UserError(f"{key}: {file}: names a task {odd[0]!r}, which no file can be called; pack it anew")
+    return asked
+
+
+def is_file_name(name: str) -> bool:
+    """Tell whether a file can have a task's name, in whichever folder it lies."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\\0")
+
+
+def check_size(unpacked_bytes: int, where: str) -> None:
+    """Refuse a task that takes too much room.
+
+    Raises:
+        UserError: it does.
+    """
+    if unpacked_bytes > LARGEST:
+        raise UserError(
+            f"{where}: takes {unpacked_bytes / GIB:.1f} GiB unpacked, and {LARGEST / GIB:g} are allowed; take a task with a "
+            "smaller data set"
+        )
+
+
+def _check_members(members: list[zipfile.ZipInfo], where: str) -> None:
+    for one in members:
+        if one.filename.startswith("/") or "\\" in one.orig_filename or ".." in one.filename.split("/"):
+            raise UserError(f"{where}: has {one.orig_filename!r}, outside of where it is unpacked; pack it anew")
+        if one.flag_bits & ENCRYPTED or one.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise UserError(f"{where}: {one.filename} is encrypted, or compressed by other than deflate; pack it anew")
+    check_size(sum(one.file_size for one in members), where)
 
 
 @contextmanager

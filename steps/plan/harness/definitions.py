@@ -11,6 +11,9 @@ import yaml
 
 from recipes.evaluation import HarnessTask
 from steps.common.errors import UserError
+from steps.common.harness.pack import is_file_name
+from steps.plan.harness.modules import modules_of
+from steps.plan.harness.others import one_line
 
 
 def manager_of(key: str, wanted: HarnessTask) -> Any:
@@ -38,10 +41,11 @@ def members(key: str, manager: Any, name: str) -> list[Any]:
     """
     entry = manager.task_index.get(name)
     if entry is None:
-        nearest = difflib.get_close_matches(name, manager.all_tasks, 1)
-        some = ", ".join(manager.all_tasks[:8]) or "none: a task's YAML ends in .yaml and has the key 'task'"
-        hint = f"did you mean {nearest[0]}?" if nearest else f"there are {some}"
-        raise UserError(f"{key}: lm-eval knows no task {name!r}; {hint}")
+        raise UserError(f"{key}: lm-eval knows no task {name!r}; {_hint(manager, name)}")
+    if not is_file_name(name):
+        raise UserError(
+            f"{key}: lm-eval's task {name!r} is packed under its name, which no file can have; name it otherwise"
+        )
     if entry.kind.name == "TAG":
         names = sorted(entry.tags)
     elif entry.kind.name == "GROUP":
@@ -51,6 +55,28 @@ def members(key: str, manager: Any, name: str) -> list[Any]:
         return [entry]
     found = [member for one in names for member in members(key, manager, one)]
     return list({member.name: member for member in found}.values())
+
+
+def _hint(manager: Any, name: str) -> str:
+    if unread := _unread(manager.include_path, name):
+        return unread
+    if nearest := difflib.get_close_matches(name, manager.all_tasks, 1):
+        return f"did you mean {nearest[0]}?"
+    some = ", ".join(manager.all_tasks[:8]) or "none: a task's YAML ends in .yaml and has the key 'task'"
+    return f"there are {some}"
+
+
+def _unread(folder: str | None, name: str) -> str:
+    """Return why a file that has the name in it is none of lm-eval's tasks, where it cannot be read; the index is silent."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    for file in sorted(Path(folder).rglob("*.yaml")) if folder else []:
+        if name.encode() in file.read_bytes():
+            try:
+                load_yaml(file, resolve_func=False)
+            except Exception as error:  # as the index
+                return f"{file} cannot be read: {one_line(error)}"
+    return ""
 
 
 def _members_of_group(key: str, entry: Any) -> list[str]:
@@ -93,10 +119,9 @@ _Plain.add_multi_constructor("!", lambda *_: None)
 
 
 def _files(file: Path) -> set[Path]:
-    """Return a definition's file, those that it includes, and the functions beside them."""
-    text = file.read_text(encoding="utf-8")
-    included = yaml.load(text, Loader=_Plain).get("include") or []
-    found = {file, *(file.parent.glob("*.py") if "!function" in text else ())}
+    """Return a definition's file, those that it includes, and the modules of their functions."""
+    included = yaml.load(file.read_text(encoding="utf-8"), Loader=_Plain).get("include") or []
+    found = {file, *modules_of(file)}
     for name in included if isinstance(included, list) else [included]:
         found |= _files((file.parent / name).resolve())
     return found

@@ -1,5 +1,6 @@
 """The recipe's tasks of lm-eval, each packed and pinned."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from recipes.evaluation import HarnessTask
@@ -9,7 +10,7 @@ from steps.common.errors import UserError
 from steps.common.harness import pack
 from steps.common.harness.library import check_installed
 from steps.common.resolved import DataFile
-from steps.plan.data import located, pinned
+from steps.plan.data import DataSize, located, pinned
 
 
 def look_at_lm_eval(recipe: Recipe) -> list[DataFile]:
@@ -29,10 +30,12 @@ def is_packed(wanted: HarnessTask) -> bool:
     return Path(wanted.include).suffix == pack.SUFFIX
 
 
-def work_of(files: list[DataFile]) -> tuple[int, int]:
-    """Return how many tokens of the tasks a model reads, and how many it writes at the most."""
+def asked_too(held_out: DataSize, files: list[DataFile]) -> DataSize:
+    """Return the size of the held-out rows, with what packed tasks ask beside them."""
     asked = [pack.read(Path(file.path), "evaluate.lm_eval") for file in files]
-    return sum(one.read_tokens for one in asked), sum(one.written_tokens for one in asked)
+    return replace(
+        held_out, asked=sum(one.read_tokens for one in asked), written=sum(one.written_tokens for one in asked)
+    )
 
 
 def packed_file(key: str, wanted: HarnessTask) -> DataFile:

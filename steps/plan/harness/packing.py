@@ -1,4 +1,4 @@
-"""Packs a task of lm-eval: fetches its rows, takes its definition along, and asks it once of nobody."""
+"""Packs a task of lm-eval: fetches its rows, takes its definition along, and has it tried."""
 
 import tempfile
 from pathlib import Path
@@ -9,13 +9,12 @@ from steps.common import volumes
 from steps.common.errors import UserError
 from steps.common.files import sha256_of
 from steps.common.harness import pack
-from steps.common.harness.ask import samples
 from steps.common.harness.library import quiet
-from steps.common.harness.load import load, task
+from steps.common.harness.load import task
 from steps.common.progress import say
 from steps.plan.harness.definitions import copy_definitions, manager_of, members, with_its_files
-from steps.plan.harness.metric import choose
-from steps.plan.harness.nobody import nobody
+from steps.plan.harness.others import one_line
+from steps.plan.harness.trial import Trial, tried
 
 
 def packed(key: str, wanted: HarnessTask) -> Path:
@@ -40,6 +39,9 @@ def packed(key: str, wanted: HarnessTask) -> Path:
         copy_definitions([entry for entry in entries if entry.name in rows], content / pack.DEFINITIONS)
         for one in rows:
             _write_rows(tasks[one], content / pack.ROWS / one)
+        pack.check_size(
+            sum(file.stat().st_size for file in content.rglob("*") if file.is_file()), f"{key}: {wanted.task}"
+        )
         asked = pack.Asked(
             wanted=pack.keys(wanted),
             rows=rows,
@@ -50,7 +52,7 @@ def packed(key: str, wanted: HarnessTask) -> Path:
             read_tokens=0,
             written_tokens=0,
         )
-        asked = _tried(key, wanted, content, asked)
+        asked = tried(Trial(key=key, wanted=wanted, content=content, asked=asked))
         pack.write(content, asked, file)
         final = root / sha256_of(file)[:16] / f"{wanted.task}{pack.SUFFIX}"
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -69,10 +71,10 @@ def _loaded(key: str, manager: Any, entry: Any, wanted: HarnessTask) -> Any:
     except Exception as error:  # of whatever kind: a task's own functions run here, and several libraries
         where = f"{key}: lm-eval's task {entry.name}"
         if not isinstance(error, OSError):
-            raise UserError(f"{where} cannot be loaded: {_one_line(error)}") from None
+            raise UserError(f"{where} cannot be loaded: {one_line(error)}") from None
         data = changes.get("dataset_path") or entry.cfg.get("dataset_path")
         raise UserError(
-            f"{where}: its data set {data} cannot be read: {_one_line(error)}; mend the name or the way to the hub "
+            f"{where}: its data set {data} cannot be read: {one_line(error)}; mend the name or the way to the hub "
             "(HF_ENDPOINT, HF_TOKEN), or take a task of your own, whose data_files lie on this machine"
         ) from None
 
@@ -96,27 +98,3 @@ def _write_rows(one: Any, folder: Path) -> None:
         rows = one.dataset[split]
         whole = split == asked or config.num_fewshot
         (rows if whole else rows.select(range(min(1, len(rows))))).to_parquet(folder_of / f"{split}.parquet")
-
-
-def _tried(key: str, wanted: HarnessTask, content: Path, asked: pack.Asked) -> pack.Asked:
-    """Ask all of it of nobody, as it was packed: what would fail after a training fails here; and choose the metric."""
-    listener = nobody()
-    try:
-        tasks = load(content, asked)
-        found = samples(listener, tasks, asked, chat_template=False)
-    except Exception as error:
-        raise UserError(f"{key}: lm-eval's task {wanted.task} cannot be asked: {_one_line(error)}") from None
-    metric, filtered = choose(key, wanted, tasks, found)
-    return asked.model_copy(
-        update={
-            "metric": metric,
-            "filter": filtered,
-            "read_tokens": listener.read_tokens,
-            "written_tokens": listener.written_tokens,
-        }
-    )
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or "no reason given"
-    return f"{type(error).__name__}: {text}"
