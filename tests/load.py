@@ -18,6 +18,11 @@ class Load:
     answers: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
 
+    @property
+    def broken_off(self) -> list[str]:
+        """The failures of requests that somebody had taken: all but those that found nobody there."""
+        return [failure for failure in self.failures if "ConnectError" not in failure]
+
 
 @contextmanager
 def load(url: str, name: str, clients: int = 4, pause: float = 0.02, **body: Any) -> Iterator[Load]:

@@ -90,14 +90,16 @@ class Machine:
         if self._old:
             self._old.process.stop(LONGEST_END_SECONDS)
 
-    def start_old(self) -> None:
-        """Start the old server again."""
-        if self._old and not self._old.process.alive():
-            self._end_new()
-            folder = self._folder(self._old.version)
-            process = start_server(self._name, Path(self._old.folder), folder, self._ready_seconds)
-            self._old = self._old.model_copy(update={"process": process})
-            serving.remember(self._old)
+    def start_old(self) -> bool:
+        """Start the old server again where it has ended."""
+        if self._old is None or self._old.process.alive():
+            return False
+        self._end_new()
+        folder = self._folder(self._old.version)
+        process = start_server(self._name, Path(self._old.folder), folder, self._ready_seconds)
+        self._old = self._old.model_copy(update={"process": process})
+        serving.remember(self._old)
+        return True
 
     def start(self) -> None:
         """Start the new server and wait until it is ready."""

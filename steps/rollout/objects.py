@@ -16,6 +16,8 @@ ADAPTER, BASE = "fineline.dev/adapter-sha256", "fineline.dev/base"
 UPSTREAM_LABEL = "fineline.dev/upstream"  # the base server that a gateway passes requests to
 # The version to go back to when a rollout that has moved the traffic is lost before it has come to an end.
 TRIAL = "fineline.dev/on-trial-after"
+# What a Deployment had before a rollout stopped it, to make room or to start it anew.
+REPLICAS = "fineline.dev/replicas"
 STATE, REASON = "fineline.dev/state", "fineline.dev/refused-because"
 LIVE, BEFORE, REFUSED = "live", "previous", "refused"  # states of a version's Deployment
 GATEWAY_PORT, STATS_PORT, SERVER_PORT = 8080, 8081, 8000
