@@ -203,6 +203,21 @@ def test_in_place_the_old_server_ends_first_and_comes_back_when_the_new_one_is_r
     assert store.serves() == 3
 
 
+def test_an_old_server_that_a_killed_rollout_has_stopped_comes_back_where_the_next_one_fails(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.roll_out(1)
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(Machine, "start", lambda _: os._exit(9))
+        store.roll_out(2, serve={"strategy": "in-place"})
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert serving.server("tiny") is None
+    refused(store, 2, fails=True)
+    assert store.serves() == 1
+
+
 def test_in_place_an_old_server_that_does_not_come_back_is_told_of_beside_the_reason(store: Store) -> None:
     store.roll_out(1)
     (store.folder / "model-1" / BEHAVIOUR).write_text(json.dumps({"cannot_start": True}))
