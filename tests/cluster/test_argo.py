@@ -230,7 +230,7 @@ def test_in_place_the_old_version_ends_first_and_comes_back_where_the_new_one_fa
     refused = fineline(*in_place, "-o", "serve.ready_seconds=1")
     assert refused.returncode == 3
     told = json.loads(refused.stdout)
-    assert re.fullmatch(r"rollout: store-v1 was not ready in \d+ s: .+", told["message"])
+    assert re.fullmatch(r"rollout: store-v1 was not ready in \d\d s: .+", told["message"])
     assert told["message"] in fineline("status", told["run"], "-n", argo).stdout
     assert served_version(argo) == 2
     with load(f"http://{get('service', 'store', argo)['spec']['clusterIP']}/v1", "store", 2, 0.5, max_tokens=4) as met:
