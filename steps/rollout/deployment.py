@@ -136,6 +136,7 @@ class Cluster:
     def stop_old(self) -> None:
         """End the old version's pods and wait until they are gone."""
         if self._old is not None:
+            self._remove_refused()  # while the old one answers: it is waited for
             self._end(self._old)
 
     def start_old(self) -> bool:
