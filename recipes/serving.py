@@ -36,7 +36,8 @@ class Serve(Part):
     strategy: Literal["auto", "blue-green", "in-place"] = Field(
         default="auto",
         description="blue-green: the new server starts beside the old one, and no request fails. in-place: the old one "
-        "ends first, for want of room. auto: blue-green where both fit.",
+        "answers what it has begun and ends, for want of room; until the new one has proved itself, or the old one is back, "
+        "nobody answers. auto: blue-green where both fit.",
     )
     answers_alike: float = Field(
         default=0.8,

@@ -10,6 +10,9 @@ from typing import Any
 
 import httpx2
 
+# The connection is refused; or it was asked for as the last pod went, whose address then no longer answers.
+NOBODY = ("ConnectError", "ConnectTimeout")
+
 
 @dataclass
 class Load:
@@ -17,6 +20,11 @@ class Load:
 
     answers: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+
+    @property
+    def broken_off(self) -> list[str]:
+        """The failures of requests that somebody had taken: all but those that found nobody there."""
+        return [failure for failure in self.failures if not any(nobody in failure for nobody in NOBODY)]
 
 
 @contextmanager
@@ -26,7 +34,7 @@ def load(url: str, name: str, clients: int = 4, pause: float = 0.02, **body: Any
     asked = {"model": name, "messages": [{"role": "user", "content": "when do you have food"}], **body}
 
     def ask() -> None:
-        with httpx2.Client(timeout=120, verify=False) as client:
+        with httpx2.Client(timeout=httpx2.Timeout(120, connect=20), verify=False) as client:
             while not over.is_set():
                 try:
                     answer = client.post(f"{url}/chat/completions", json=asked)

@@ -105,7 +105,7 @@ def result_of(workflow: dict[str, Any]) -> dict[str, Any]:
         "quote": outputs(workflow, "plan").get("quote"),
         "tuned": outputs(workflow, "tune").get("summary"),
         "verdict": outputs(workflow, "evaluate").get("verdict"),
-        "version": outputs(workflow, "register").get("version"),
+        "version": outputs(workflow, "register").get("version") or outputs(workflow, "restore").get("version"),
         "url": outputs(workflow, "rollout").get("url"),
         "model": outputs(workflow, "rollout").get("model"),
     }
@@ -148,8 +148,11 @@ def end(connection: Cluster, workflow: dict[str, Any], *, as_json: bool) -> int:
         for key in ("checked", "quote", "tuned", "verdict"):
             if key in result:
                 console.print(f"{key}: {result[key]}", markup=False, soft_wrap=True)
-        if "version" in result:
-            console.print(f"version {result['version']} is registered", soft_wrap=True)
+        if not outputs(workflow, "restore"):
+            if "version" in result:
+                console.print(f"version {result['version']} is registered", soft_wrap=True)
+        elif result["phase"] == "Succeeded":
+            console.print(f"version {result['version']} serves again, and is champion", soft_wrap=True)
         if "url" in result:
             console.print(f"served in the cluster at {result['url']}", soft_wrap=True)
             forward = f"kubectl port-forward -n {connection.namespace} service/{result['model']} 8360:80"

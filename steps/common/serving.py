@@ -115,6 +115,12 @@ def server(name: str) -> Server | None:
     return _running(name, SERVER)
 
 
+def last_server(name: str) -> Server | None:
+    """Return the server that the gateway was pointed at, running or not."""
+    state = _read(volumes.serving(name) / SERVER)
+    return Server.model_validate(state) if state else None
+
+
 def previous(name: str) -> Server | None:
     """Return the server of the version before, where it was left running."""
     return _running(name, PREVIOUS)

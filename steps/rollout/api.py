@@ -42,15 +42,35 @@ class Api:
 
     def mark(self, name: str, state: str | None, reason: str | None = None, replicas: int | None = None) -> None:
         """Label a Deployment with its state, note why it was refused, and scale it; where it is there."""
-        metadata = {"labels": {objects.STATE: state}, "annotations": {objects.REASON: reason}}
+        annotations = {objects.REASON: reason, objects.REPLICAS: None}
+        metadata = {"labels": {objects.STATE: state}, "annotations": annotations}
         body: dict[str, Any] = {"metadata": metadata}
         if replicas is not None:
             body["spec"] = {"replicas": replicas}
         kubernetes.if_there(lambda: self._apps.patch_namespaced_deployment(name, self._space, body))
 
-    def scale(self, name: str, replicas: int) -> None:
-        """Scale a Deployment, where it is there."""
-        body = {"spec": {"replicas": replicas}}
+    def stop(self, name: str) -> None:
+        """Scale a Deployment to nothing and note what it had; where it is there and has any."""
+        found = self.deployment(name)
+        if found and found.spec.replicas:
+            self._scale(name, 0, str(found.spec.replicas))
+
+    def stopped(self, name: str) -> int:
+        """Return how many replicas a Deployment had that a rollout has stopped; 0: it was not."""
+        found = self.deployment(name)
+        if found is None or found.spec.replicas:
+            return 0
+        return int((found.metadata.annotations or {}).get(objects.REPLICAS, 0))
+
+    def start_again(self, name: str) -> bool:
+        """Scale a Deployment that a rollout has stopped to what it had; tell whether it was stopped."""
+        replicas = self.stopped(name)
+        if replicas:
+            self._scale(name, replicas, None)
+        return bool(replicas)
+
+    def _scale(self, name: str, replicas: int, noted: str | None) -> None:
+        body = {"metadata": {"annotations": {objects.REPLICAS: noted}}, "spec": {"replicas": replicas}}
         kubernetes.if_there(lambda: self._apps.patch_namespaced_deployment(name, self._space, body))
 
     def service(self, name: str) -> Any | None:
@@ -87,9 +107,19 @@ class Api:
             return bool(self._core.list_namespaced_pod(self._space, label_selector=selector).items)
 
 
-def unplaced(pod: Any) -> str:
-    """Return why no node takes the pod; empty where one does, or none was looked for yet."""
-    for condition in pod.status.conditions or []:
+def not_made(deployment: Any) -> str:
+    """Return why a pod of the Deployment is not even made; empty where nothing is said."""
+    for condition in deployment.status.conditions or []:
+        if condition.type == "ReplicaFailure" and condition.status == "True":
+            return str(condition.message)
+    return ""
+
+
+def no_room(deployment: Any, pods: list[Any]) -> str:
+    """Return that a quota is used up, or why no node takes a pod; empty where neither is said."""
+    if "exceeded quota" in (refused := not_made(deployment)):
+        return refused
+    for condition in (condition for pod in pods for condition in pod.status.conditions or []):
         if condition.type == "PodScheduled" and condition.status == "False" and condition.reason == "Unschedulable":
             return str(condition.message)
     return ""
@@ -101,10 +131,10 @@ def starts_lost(pods: list[Any]) -> int:
     return max((container.restart_count for of_pod in statuses for container in of_pod), default=0)
 
 
-def why_not_ready(pods: list[Any]) -> str:
-    """Return in one line what a version's pods say."""
+def why_not_ready(pods: list[Any], refused: str = "") -> str:
+    """Return in one line what a version's pods say; where there are none, what was said of making them."""
     if not pods:
-        return "it has no pod"
+        return refused or "it has no pod"
     status = pods[0].status
     for container in [*(status.init_container_statuses or []), *(status.container_statuses or [])]:
         for state in (container.state, container.last_state):

@@ -11,7 +11,7 @@ from steps.common.errors import RefusedError
 from steps.common.progress import Progress, say
 from steps.common.resolved import Resolved
 from steps.rollout import base_server, needs, objects
-from steps.rollout.api import Api, starts_lost, unplaced, why_not_ready
+from steps.rollout.api import Api, no_room, not_made, starts_lost, why_not_ready
 from steps.rollout.read_speed import read_speed
 from steps.rollout.traffic import Traffic, read
 from steps.rollout.upstream import Upstream
@@ -116,34 +116,38 @@ class Cluster:
         return True
 
     def why_not_both(self) -> str:
-        """Ask for the new pod; return what the scheduler says where no node takes it."""
+        """Ask for the new pods; return what Kubernetes says where it does not make them or no node takes them."""
+        if self._old is not None and self._api.stopped(self._full(self._old)):
+            return f"version {self._old} was stopped by a rollout that was lost"
         self._remove_refused()
         self._apply()
         started, reason = time.monotonic(), ""
         while time.monotonic() - started < UNPLACED_SECONDS:
             pods = self._api.pods(self._serving.version)
-            reason = unplaced(pods[0]) if pods else ""
-            if pods and pods[0].spec.node_name:
+            if len([pod for pod in pods if pod.spec.node_name]) >= self._serving.replicas:
                 return ""
+            found = self._api.deployment(self._serving.full_name)
+            reason = no_room(found, pods) if found else ""
             time.sleep(1)
+        if reason:
+            # Asked for anew once there is room: what a quota refuses is tried ever more seldom.
+            self._api.stop(self._serving.full_name)
         return reason
 
     def stop_old(self) -> None:
         """End the old version's pods and wait until they are gone."""
-        if self._old is None:
-            return
-        self._api.scale(self._full(self._old), 0)
-        end = time.monotonic() + needs.grace_seconds(self._serve.answer_seconds)
-        while self._api.ending(self._old) and time.monotonic() < end:
-            time.sleep(1)
+        if self._old is not None:
+            self._remove_refused()  # while the old one answers: it is waited for
+            self._end(self._old)
 
-    def start_old(self) -> None:
-        """Give the old version its room back, and wait until it serves."""
-        if self._old is None:
-            return
-        self._api.scale(self._serving.full_name, 0)
-        self._api.scale(self._full(self._old), 1)
+    def start_old(self) -> bool:
+        """Give the old version its room and the traffic back where it was stopped, and wait until it serves."""
+        if self._old is None or not self._api.start_again(self._full(self._old)):
+            return False
+        self._api.stop(self._serving.full_name)
+        self.move_back()  # before the wait: it then serves even where this process is ended meanwhile
         self._wait_available(self._full(self._old), self._old)
+        return True
 
     def start(self) -> None:
         """Start the version's pod and wait until it is ready."""
@@ -194,7 +198,7 @@ class Cluster:
         if self._old is not None and self._old != self._serving.version:
             before = self._full(self._old)
             kept.add(before)
-            stopped = self._serve.keep_previous == "stopped"
+            stopped = self._serve.keep_previous == "stopped" or bool(self._api.stopped(before))
             self._api.mark(before, objects.BEFORE, replicas=0 if stopped else None)
             say(f"{before} is kept to go back to, {'stopped' if stopped else 'running'}")
         for found in self._api.deployments():
@@ -229,9 +233,19 @@ class Cluster:
 
     def _remove_refused(self) -> None:
         for found in self._api.deployments():
-            refused = found.metadata.labels.get(objects.STATE) == objects.REFUSED
-            if refused and found.metadata.name != self._serving.full_name:
+            if found.metadata.labels.get(objects.STATE) != objects.REFUSED:
+                continue
+            if found.metadata.name != self._serving.full_name:
                 self._api.delete_version(found.metadata.name)
+            else:
+                # What it was refused for may have been mended: that its pod was not ready then says nothing any more.
+                self._end(self._serving.version)
+
+    def _end(self, version: int) -> None:
+        self._api.stop(self._full(version))
+        end = time.monotonic() + needs.grace_seconds(self._serve.answer_seconds)
+        while self._api.ending(version) and time.monotonic() < end:
+            time.sleep(1)
 
     def _wait(self) -> None:
         self._wait_available(self._serving.full_name, self._serving.version)
@@ -257,7 +271,8 @@ class Cluster:
                     break
             progress.update(round(waited))
             time.sleep(0.5)
-        raise RefusedError(f"{full_name} was not ready in {waited:.0f} s: {why_not_ready(self._api.pods(version))}")
+        why = why_not_ready(self._api.pods(version), not_made(found) if found else "")
+        raise RefusedError(f"{full_name} was not ready in {waited:.0f} s: {why}")
 
     def _full(self, version: int) -> str:
         return objects.full_name(self._name, version)

@@ -39,12 +39,14 @@ class Machine:
         self._resolved, self._serve = resolved, resolved.recipe.serve
         self._name, self._version, self._model, self._digest = resolved.recipe.name, version, model, digest
         self._ready_seconds = needs.ready_seconds(model_bytes, read_speed(model), wanted=self._serve.ready_seconds)
-        self._old = serving.server(self._name)
+        running = serving.gateway(self._name)
+        # One that has ended behind its gateway was stopped by a rollout in place that was killed: it comes back where this
+        # one fails.
+        self._old = serving.last_server(self._name) if running else serving.server(self._name)
         self._new: serving.Server | None = None
         self._started_gateway: serving.Gateway | None = None
         self._left_gateway: serving.Gateway | None = None
         self._listeners_before: Any = None
-        running = serving.gateway(self._name)
         if running and self._old:
             self._point(running, [self._old], self._old)  # an attempt that was killed may have moved the traffic
 
@@ -71,7 +73,9 @@ class Machine:
     def serves_already(self) -> bool:
         """Tell whether the version is what serves; then its gateway is made as the recipe says."""
         old = self._old
-        if old is None or (old.adapter_sha256, old.base) != (self._digest, self._resolved.model.uri):
+        if old is None or not old.process.alive():
+            return False
+        if (old.adapter_sha256, old.base) != (self._digest, self._resolved.model.uri):
             return False
         self._new = old
         self.move()
@@ -91,14 +95,16 @@ class Machine:
         if self._old:
             self._old.process.stop(LONGEST_END_SECONDS)
 
-    def start_old(self) -> None:
-        """Start the old server again."""
-        if self._old and not self._old.process.alive():
-            self._end_new()
-            folder = self._folder(self._old.version)
-            process = start_server(self._name, Path(self._old.folder), folder, self._ready_seconds)
-            self._old = self._old.model_copy(update={"process": process})
-            serving.remember(self._old)
+    def start_old(self) -> bool:
+        """Start the old server again where it has ended."""
+        if self._old is None or self._old.process.alive():
+            return False
+        self._end_new()
+        folder = self._folder(self._old.version)
+        process = start_server(self._name, Path(self._old.folder), folder, self._ready_seconds)
+        self._old = self._old.model_copy(update={"process": process})
+        serving.remember(self._old)
+        return True
 
     def start(self) -> None:
         """Start the new server and wait until it is ready."""

@@ -16,10 +16,20 @@ ADAPTER, BASE = "fineline.dev/adapter-sha256", "fineline.dev/base"
 UPSTREAM_LABEL = "fineline.dev/upstream"  # the base server that a gateway passes requests to
 # The version to go back to when a rollout that has moved the traffic is lost before it has come to an end.
 TRIAL = "fineline.dev/on-trial-after"
+# What a Deployment had before a rollout stopped it, to make room or to start it anew.
+REPLICAS = "fineline.dev/replicas"
 STATE, REASON = "fineline.dev/state", "fineline.dev/refused-because"
 LIVE, BEFORE, REFUSED = "live", "previous", "refused"  # states of a version's Deployment
 GATEWAY_PORT, STATS_PORT, SERVER_PORT = 8080, 8081, 8000
 GATEWAY_FOLDER = "/tmp/gateway"
+# A container's first process is not ended by SIGTERM unless it has said what is to be done then, and until transformers says
+# so its pod, and its room, would stay for as long as the longest answer may take.
+TRANSFORMERS = """\
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+from transformers.cli.transformers import main
+sys.exit(main())
+"""
 MODELS = "/models"
 
 
@@ -144,7 +154,7 @@ def _annotations(serving: Serving) -> dict[str, str]:
 def transformers(serving: Serving) -> dict[str, Any]:
     """Return the container of `transformers serve`, pinned to the model."""
     address = ["--host", "127.0.0.1", "--port", str(SERVER_PORT)]
-    command = ["transformers", "serve", serving.name, *address, "--dtype", serving.compute_type]
+    command = ["python3", "-c", TRANSFORMERS, "serve", serving.name, *address, "--dtype", serving.compute_type]
     return {
         **pods.container("server", serving.image, command, [model_mount(serving.name, serving.sub_path)]),
         "workingDir": MODELS,
@@ -175,7 +185,12 @@ def gateway(serving: Serving) -> dict[str, Any]:
             "timeoutSeconds": 5,
             "failureThreshold": 3,
         },
-        "livenessProbe": {"tcpSocket": {"port": GATEWAY_PORT}, "periodSeconds": 10, "failureThreshold": 3},
+        "livenessProbe": {
+            "tcpSocket": {"port": GATEWAY_PORT},
+            "periodSeconds": 10,
+            "failureThreshold": 3,
+            **pods.AT_ONCE,
+        },
         "lifecycle": {"preStop": {"exec": {"command": drain}}},
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
     }
@@ -205,9 +220,10 @@ def _beside(serving: Serving) -> dict[str, Any]:
             **look,
             "periodSeconds": needs.PROBE_SECONDS,
             "failureThreshold": needs.looks(serving.ready_seconds),
+            **pods.AT_ONCE,
         },
         # Two minutes: a processor that computes a long answer may leave little for anything else.
-        "livenessProbe": {**look, "periodSeconds": 20, "failureThreshold": 6},
+        "livenessProbe": {**look, "periodSeconds": 20, "failureThreshold": 6, **pods.AT_ONCE},
     }
 
 

@@ -44,8 +44,12 @@ class Place(Protocol):
     def stop_old(self) -> None:
         """Make room for the new server."""
 
-    def start_old(self) -> None:
-        """Bring the old server back that was stopped."""
+    def start_old(self) -> bool:
+        """Bring the old server back where it was stopped; tell whether it was.
+
+        Raises:
+            RefusedError: it is not in time.
+        """
 
     def start(self) -> None:
         """Start the new server and wait until it is ready.
@@ -126,8 +130,13 @@ def roll_out(place: Place, resolved: Resolved, told: Told, asked: list[Question]
             )
     except BaseException as error:
         told.refused = str(error) if isinstance(error, Exception) else "the rollout was stopped"
-        _give_back(place, in_place=in_place, moved=moved)
-        place.keep_for_a_look(told.refused)
+        try:
+            _give_back(place, moved=moved)
+        except RefusedError as again:
+            told.refused += f"; and {again}"
+            raise RefusedError(told.refused) from error
+        finally:
+            place.keep_for_a_look(told.refused)
         raise
     place.finish()
 
@@ -145,10 +154,9 @@ def _choose(place: Place, told: Told, wanted: str) -> None:
     say(f"{told.strategy}: {told.why}")
 
 
-def _give_back(place: Place, *, in_place: bool, moved: bool) -> None:
-    if in_place:
-        place.start_old()
-    if moved or in_place:
+def _give_back(place: Place, *, moved: bool) -> None:
+    # Whatever the strategy: a rollout in place that was lost before this one may have stopped it.
+    if place.start_old() or moved:
         place.move_back()
     if place.old_version is not None:
         say(f"version {place.old_version} has the traffic")

@@ -2,9 +2,13 @@
 
 from typing import Any
 
+from steps.rollout import needs
+
 MOUNTS = {"fineline.dev/mounts": "volumes"}  # label of a pod that mounts the volumes
 WEIGHTS_CLAIM, RUNS_CLAIM = "fineline-weights", "fineline-runs"
 TMP = {"name": "tmp", "mountPath": "/tmp"}
+# Of a probe: what it finds hung has no answer under way that is worth the wait, and is started again.
+AT_ONCE = {"terminationGracePeriodSeconds": needs.END_SECONDS}
 LOCKED = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,

@@ -109,9 +109,9 @@ def reached(ready: int) -> dict[str, Any]:
     probe, period = {"httpGet": {"path": "/health", "port": PORT}, "timeoutSeconds": 5}, needs.PROBE_SECONDS
     return {
         "ports": [{"name": "vllm", "containerPort": PORT}],
-        "startupProbe": {**probe, "periodSeconds": period, "failureThreshold": needs.looks(ready)},
+        "startupProbe": {**probe, "periodSeconds": period, "failureThreshold": needs.looks(ready), **pods.AT_ONCE},
         "readinessProbe": {**probe, "periodSeconds": period, "failureThreshold": 2},
-        "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6},
+        "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6, **pods.AT_ONCE},
         # A server that was told to end answers new requests with 500, and its health check goes on saying 200.
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(needs.LEAVE_SECONDS)]}}},
     }

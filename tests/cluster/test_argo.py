@@ -20,6 +20,7 @@ from pipelines.cluster.argo_server import address
 from pipelines.cluster.nodes import ended, outputs
 from steps.common.reason import task_of
 from tests.cluster.kubectl import ROOT, get, kubectl
+from tests.load import load
 from tests.pipeline.commands import fineline, wait_for
 
 RUN_SECONDS = 1800
@@ -214,9 +215,31 @@ def test_changed_data_are_seen_by_a_retraining_and_rollback_goes_to_the_version_
     assert outputs(workflow, "check")["verdict"] == "new since version 2: data"
     assert outputs(workflow, "register") == outputs(workflow, "register") | {"version": "1", "new": "false"}
     assert served_version(argo) == 1
-    back = ended_run(argo, "rollback", name="store")
-    assert outputs(back, "restore")["version"] == "2"
+    back = fineline("rollback", "store", "-n", argo, "--json")
+    assert back.returncode == 0, back.stderr
+    told = json.loads(back.stdout)
+    assert (told["phase"], told["version"], told["url"]) == ("Succeeded", "2", first["url"])
     assert served_version(argo) == 2
+
+
+def test_in_place_the_old_version_ends_first_and_comes_back_where_the_new_one_fails(
+    first: dict[str, Any], argo: str, rows: Callable[[str], Path]
+) -> None:
+    """Version 1 is to take the place of 2: with a server that is given no time to start, and then as it should."""
+    in_place = ["submit", str(rows("Wednesday")), "-n", argo, "--watch", "--json", "-o", "serve.strategy=in-place"]
+    refused = fineline(*in_place, "-o", "serve.ready_seconds=1")
+    assert refused.returncode == 3
+    told = json.loads(refused.stdout)
+    assert re.fullmatch(r"rollout: store-v1 was not ready in \d\d s: .+", told["message"])
+    assert told["message"] in fineline("status", told["run"], "-n", argo).stdout
+    assert served_version(argo) == 2
+    with load(f"http://{get('service', 'store', argo)['spec']['clusterIP']}/v1", "store", 2, 0.5, max_tokens=4) as met:
+        done = fineline(*in_place)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["version"] == "1"
+    assert served_version(argo) == 1
+    assert met.broken_off == []
+    assert met.answers.keys() == {"1", "2"}
 
 
 def served_version(namespace: str) -> int:

@@ -21,6 +21,7 @@ from steps.common.errors import RefusedError
 from steps.common.resolved import Resolved
 from steps.evaluate.score import Wanted, score
 from steps.plan.step import PlanInput, resolve
+from steps.rollout import deployment
 from steps.rollout.checks import check_model
 from steps.rollout.deployment import Cluster
 from steps.rollout.gate import Question
@@ -239,12 +240,18 @@ def test_a_version_that_cannot_start_is_refused_with_what_its_pod_says_and_the_o
     rollouts: Rollouts, second: Any
 ) -> None:
     model = rollouts.model(4, seed=4)
-    asked = rollouts.asked(model)
+    config = (model / "config.json").read_text()
     (model / "config.json").write_text('{"model_type": "no-such-type"}')
     rollouts.send(model)
-    with load(rollouts.url, NAME, clients=2, max_tokens=4) as met:  # noqa: SIM117
+    with load(rollouts.url, NAME, clients=2, max_tokens=4) as met:
         with pytest.raises(RefusedError, match=r"v4 was not ready in \d+ s: container server"):
-            rollouts.roll_out(4, model, asked)
+            rollouts.roll_out(4, model, [])
+        # Mended and rolled out again it is started anew: how often it was not ready before is no matter.
+        (model / "config.json").write_text(config)
+        rollouts.send(model)
+        other = [Question([{"role": "user", "content": ASK[0]}], "what no model of these would say")]
+        with pytest.raises(RefusedError, match="alike to the evaluation's"):
+            rollouts.roll_out(4, model, other)
     assert met.failures == []
     assert met.answers.keys() == {"2"}
     assert kubectl("get", "deployment", f"{NAME}-v3", "-n", rollouts.namespace, check=False).returncode == 1
@@ -295,15 +302,93 @@ def test_a_rollout_that_was_lost_after_the_switch_begins_with_the_old_version(ro
     before = rollouts.live()
     service = get("service", NAME, rollouts.namespace)
     other = {"1": "2", "2": "1"}[before]
-    lost = {"metadata": {"annotations": {"fineline.dev/on-trial-after": before}}}
-    lost["spec"] = {"selector": {**service["spec"]["selector"], "fineline.dev/version": other}}
-    kubectl("patch", "service", NAME, "-n", rollouts.namespace, "--type=merge", "-p", json.dumps(lost))
+    kept = {key: service["metadata"][key] for key in ("name", "namespace", "labels")}
+    lost = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {**kept, "annotations": {"fineline.dev/on-trial-after": before}},
+        "spec": {
+            "selector": {**service["spec"]["selector"], "fineline.dev/version": other},
+            "ports": service["spec"]["ports"],
+        },
+    }
+    as_a_rollout = ["--server-side", "--field-manager=fineline", "--force-conflicts"]
+    kubectl("apply", *as_a_rollout, "-f", "-", document=lost)
+    assert rollouts.live() == other
     model = rollouts.folder / "merged" / "version-1"
     place = Cluster(rollouts.planned, 9, model, 1, "digest-9", rollouts.base, rollouts.base)
     assert str(place.old_version) == before
     assert rollouts.live() == before
     annotations = get("service", NAME, rollouts.namespace)["metadata"]["annotations"]
     assert annotations["fineline.dev/adapter-sha256"] == f"digest-{before}"
+    assert "fineline.dev/on-trial-after" not in annotations
+
+
+def test_a_rollout_in_place_that_was_lost_and_then_fails_brings_the_old_version_back(
+    rollouts: Rollouts, second: Any
+) -> None:
+    before, model = rollouts.live(), rollouts.model(6, seed=6)
+    rollouts.send(model)
+    with load(rollouts.url, NAME, clients=2, pause=0.5, max_tokens=4) as met:
+        wait_for(lambda: met.answers[before], 60)
+        # So far the first attempt came.
+        Cluster(rollouts.planned, 6, model, 1, "digest-6", rollouts.base, rollouts.base).stop_old()
+        with pytest.raises(RefusedError, match=r"v6 was not ready in \d\d s: container server") as caught:
+            rollouts.roll_out(6, model, [], ready_seconds=1)
+        answers = met.answers[before]
+        wait_for(lambda: met.answers[before] > answers + 5, 60)
+    assert "\n" not in str(caught.value)
+    assert rollouts.told.why == f"version {before} was stopped by a rollout that was lost"
+    assert met.broken_off == []
+    assert met.answers.keys() == {before}
+    assert rollouts.live() == before
+    assert rollouts.deployment(int(before))["status"]["readyReplicas"] == 1
+    kept = rollouts.deployment(6)
+    assert (kept["spec"]["replicas"], kept["metadata"]["labels"]["fineline.dev/state"]) == (0, "refused")
+
+
+@pytest.fixture
+def no_room(rollouts: Rollouts, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A quota that has all of its pods."""
+
+    def quota(pods: str) -> None:
+        body = json.dumps({"spec": {"hard": {"pods": pods}}})
+        kubectl("patch", "resourcequota", "fineline", "-n", rollouts.namespace, "--type=merge", "-p", body)
+
+    def counted() -> str:
+        """How many there are, once those that ended are no longer among them."""
+        used: str = get("resourcequota", "fineline", rollouts.namespace)["status"]["used"]["pods"]
+        living = ["get", "pods", "-n", rollouts.namespace, "-o", "name", "--field-selector=status.phase!=Succeeded"]
+        return used if int(used) == len(kubectl(*living).stdout.split()) else ""
+
+    monkeypatch.setattr(deployment, "UNPLACED_SECONDS", 5)
+    before = get("resourcequota", "fineline", rollouts.namespace)["spec"]["hard"]["pods"]
+    quota(wait_for(counted, 60))
+    yield
+    quota(before)
+
+
+def test_where_there_is_no_room_for_both_the_new_version_takes_the_old_ones_place(
+    rollouts: Rollouts, second: Any, no_room: None
+) -> None:
+    before, model = rollouts.live(), rollouts.folder / "merged" / "version-6"
+    with load(rollouts.url, NAME, clients=2, pause=0.5, max_tokens=4) as met:
+        wait_for(lambda: met.answers[before], 60)
+        rollouts.roll_out(6, model, rollouts.asked(model))
+        wait_for(lambda: met.answers["6"] > 5, 60)
+    print(f"in place after {rollouts.seconds:.1f} s, {len(met.failures)} requests found nobody there")
+    told = rollouts.told
+    assert told.strategy == "in-place"
+    assert "exceeded quota" in told.why
+    assert told.gate is not None
+    assert (told.gate.alike, told.gate.old_seconds) == (1.0, [])
+    assert told.watched is not None
+    assert told.watched.failures == 0
+    assert met.broken_off == []
+    assert met.answers.keys() == {before, "6"}
+    assert rollouts.live() == "6"
+    kept = rollouts.deployment(int(before))
+    assert (kept["spec"]["replicas"], kept["metadata"]["labels"]["fineline.dev/state"]) == (0, "previous")
 
 
 def test_the_served_pod_is_locked_in(rollouts: Rollouts, second: Any) -> None:

@@ -203,6 +203,32 @@ def test_in_place_the_old_server_ends_first_and_comes_back_when_the_new_one_is_r
     assert store.serves() == 3
 
 
+def test_an_old_server_that_a_killed_rollout_has_stopped_comes_back_where_the_next_one_fails(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.roll_out(1)
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(Machine, "start", lambda _: os._exit(9))
+        store.roll_out(2, serve={"strategy": "in-place"})
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert serving.server("tiny") is None
+    refused(store, 2, fails=True)
+    assert store.serves() == 1
+
+
+def test_in_place_an_old_server_that_does_not_come_back_is_told_of_beside_the_reason(store: Store) -> None:
+    store.roll_out(1)
+    (store.folder / "model-1" / BEHAVIOUR).write_text(json.dumps({"cannot_start": True}))
+    reason = refused(store, 2, fails=True, serve={"strategy": "in-place"})
+    assert reason.startswith("the new server fails on 'question 0'")
+    assert "; and the model server ended while starting" in reason
+    kept = serving.refused("tiny")
+    assert kept is not None
+    assert (kept.version, kept.reason) == (2, reason)
+
+
 def test_where_both_do_not_fit_into_the_memory_it_is_done_in_place(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
