@@ -44,3 +44,7 @@ class Admin:
     def send_away(self) -> None:
         """Let each answer from now on end its connection, so that its client comes back elsewhere; go on answering."""
         self._client.post("/healthcheck/fail")
+
+    def close(self) -> None:
+        """Take no connection any more; go on with those that there are."""
+        self._client.post("/drain_listeners")

@@ -350,15 +350,16 @@ def ending(tmp_path: Path) -> Iterator[Gate]:
 
 def test_before_it_ends_it_sends_its_clients_away_and_finishes_their_answers(ending: Gate) -> None:
     ending.first.pause = 2.0
-    answered: list[int] = []
-    asking = threading.Thread(target=lambda: answered.append(ending.post().status_code))
+    answered: list[httpx2.Response] = []
+    asking = threading.Thread(target=lambda: answered.append(ending.post()))
     asking.start()
     wait_for(lambda: ending.admin.under_way("http.gateway.downstream_rq_active"), 10)
     drain(ending.admin, 0.1, 30)
     asking.join(5)
-    assert answered == [200]
-    ending.first.pause = 0.0
-    assert ending.post().headers["connection"] == "close"
+    (answer,) = answered
+    assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+    with pytest.raises(httpx2.ConnectError):
+        ending.post()
 
 
 @pytest.mark.parametrize("key", ["", 'a "quoted" key'])
