@@ -190,7 +190,7 @@ def step_of(model: Any, packs: list[list[TokenPair]], folder: Path) -> tuple[tor
         callbacks=[Look()],
         steps=[packs],
         objective=objective(),
-        held_out=HeldOut([], objective(), 1, Tune(objective="dpo"), folder),
+        held_out=HeldOut([], objective(), 1, Tune(objective="dpo"), 1, folder),
         team=Team(),
         base=Whole(),
         room=Room(10_000, 0, lambda: 0, lambda _: None),
