@@ -14,11 +14,12 @@ from presets.gpu_preset import Capacity, GpuPreset, speeds
 from presets.memory import (
     CONTEXT_BYTES,
     GIB,
-    SCORED_TOKENS,
+    NF4_STORED,
     Activations,
     Method,
     evaluation_memory,
     offloaded_bytes,
+    scored_tokens,
     tuning_memory,
 )
 from presets.work import forward_flops, tuning_flops
@@ -211,7 +212,7 @@ def fastest(job: Job, preset: GpuPreset, layout: Layout, gpus: int) -> Setup | N
 
 def _scored_in(job: Job, setup: Setup, available: float) -> list[bool]:
     """Return whether the evaluation is in 4 bits: in 16, as served, where that fits; nothing where neither does."""
-    tokens = max(min(setup.micro_batch_tokens, SCORED_TOKENS), job.longest_row)
+    tokens = scored_tokens(setup.micro_batch_tokens, job.longest_row)
     shared = setup.layout == "sharded"
     for in_4_bits in (False, True) if job.method == "qlora" else (False,):
         room = DEALT_OUT * available if shared and in_4_bits else available
@@ -262,7 +263,7 @@ def _seconds(job: Job, preset: GpuPreset, layout: Layout, gpus: int, tokens: int
     work = tuning_flops(job.shape, tokens=tokens, recompute=recompute) / (flops_a_second * EFFICIENCY)
     read = forward_flops(job.shape, tokens=tokens) / (flops_a_second * EFFICIENCY)
     if layout == "sharded":
-        lent = (0.5 if job.method == "qlora" else 2.0) * job.shape.linear_parameters / LENT_BYTES
+        lent = (NF4_STORED if job.method == "qlora" else 2.0) * job.shape.linear_parameters / LENT_BYTES
         work += 2 * lent  # down through the layers and up again
         read += lent
     if job.method == "qlora" and speed:

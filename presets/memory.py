@@ -13,7 +13,8 @@ from presets.architecture import Architecture
 
 GIB = 1 << 30
 NF4_SCALES = 1 / 64 + 1 / 4096  # bytes a parameter: one 8-bit scale a block of 64, one 32-bit scale a 256 of those
-NF4_BYTES = 0.5 + NF4_SCALES
+NF4_STORED = 0.5  # likewise: the 4 bits
+NF4_BYTES = NF4_STORED + NF4_SCALES
 FULL_BYTES = 2 + 2 + 4 + 4 + 4  # full tuning: bf16 weight and gradient; fp32 master weight and two moments
 PROCESS_BYTES = int(1.3 * GIB)  # torch, transformers, PEFT and bitsandbytes loaded in a process, before the model
 CONTEXT_BYTES = int(0.7 * GIB)  # what CUDA takes of a GPU beside what torch's allocator reserves
@@ -128,7 +129,7 @@ def _frozen(shape: Architecture, stack: Stack, shards: int, *, in_4_bits: bool) 
     A layer that is another's is there while it is computed, and so is the next one, which is fetched meanwhile.
     """
     linear = shape.linear_parameters
-    stored, kept = (0.5, NF4_SCALES) if in_4_bits else (float(stack.residual_bytes), 0.0)
+    stored, kept = (NF4_STORED, NF4_SCALES) if in_4_bits else (float(stack.residual_bytes), 0.0)
     layers = shape.layers if shards == 1 else math.ceil(shape.layers / shards) + 2
     share = layers / shape.layers * stored + kept
     return linear * share + stack.embedding_bytes * (shape.embedding_parameters + shape.beside)
@@ -150,6 +151,11 @@ def evaluation_memory(shape: Architecture, *, tokens: int, in_4_bits: bool, stac
     width = stack.residual_bytes / 2
     layer = tokens * (8 * shape.intermediate + 6 * (shape.hidden + shape.query_width)) * width
     return (weights + layer + _head(shape, tokens, stack)) * stack.reserved + stack.process_bytes
+
+
+def scored_tokens(micro_batch_tokens: int, longest_row: int) -> int:
+    """Return the tokens of a micro-batch that is scored, where it is tuned with others."""
+    return max(min(micro_batch_tokens, SCORED_TOKENS), longest_row)
 
 
 def offloaded_bytes(shape: Architecture, tokens: int) -> int:

@@ -107,6 +107,14 @@ class Tune(Part):
             )
         return self
 
+    @property
+    def shareable(self) -> bool:
+        """Whether a base that fits no GPU can be dealt out among several.
+
+        DoRA asks every weight for its length before anything is computed, and what is compiled cannot wait for a layer.
+        """
+        return not (self.dora or self.compile)
+
     def evaluated_tokens(self, train_tokens: float, held_out_tokens: float) -> float:
         """Return how many held-out tokens are read while it is learnt, by all measurements together.
 

@@ -88,7 +88,7 @@ def compare(
 
 
 def _harness_tasks(base: Score, candidate: Score, champion: Score | None, tasks: list[HarnessRows]) -> list[TaskResult]:
-    there = _by_name(base, candidate, champion)
+    there = by_name(base, candidate, champion)
     found = []
     for number, one in enumerate(tasks):
         values = {who: score.lm_eval[number] for who, score in there.items()}
@@ -99,7 +99,7 @@ def _harness_tasks(base: Score, candidate: Score, champion: Score | None, tasks:
 def _tasks(
     base: Score, candidate: Score, champion: Score | None, tasks: list[AskedTask], first: int
 ) -> list[TaskResult]:
-    there = _by_name(base, candidate, champion)
+    there = by_name(base, candidate, champion)
     found = []
     for task in tasks:
         values = {who: task.values(score.answers[first : first + len(task.asked)]) for who, score in there.items()}
@@ -108,7 +108,8 @@ def _tasks(
     return found
 
 
-def _by_name(base: Score, candidate: Score, champion: Score | None) -> dict[str, Score]:
+def by_name(base: Score, candidate: Score, champion: Score | None) -> dict[str, Score]:
+    """Return the scores that there are by the names that a report has for the models."""
     return {"base": base, "candidate": candidate, **({"champion": champion} if champion else {})}
 
 

@@ -23,7 +23,7 @@ from steps.common.rows.objective import PAIRS
 from steps.common.step import step
 from steps.evaluate import general
 from steps.evaluate.answers import Turns
-from steps.evaluate.compared import Champion, compare
+from steps.evaluate.compared import Champion, by_name, compare
 from steps.evaluate.gate import judge
 from steps.evaluate.harness import harness_rows
 from steps.evaluate.page import for_argo, render
@@ -81,7 +81,7 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:  # noqa: A002 - the name i
     best = champion.score if champion else None
     compared = compare(base, candidate, best, tasks, shown, of_harness, recipe.tune.beta)
     verdict = judge(recipe.gate, base, candidate, champion, compared, recipe.evaluate.questions)
-    scores = {"base": base, "candidate": candidate, **({"champion": best} if best else {})}
+    scores = by_name(base, candidate, best)
     report = report_of(
         resolved,
         input.hardware,

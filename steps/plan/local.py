@@ -9,11 +9,11 @@ from presets.memory import (
     CPU_FP32,
     GIB,
     GPU,
-    SCORED_TOKENS,
     Activations,
     Stack,
     evaluation_memory,
     offloaded_bytes,
+    scored_tokens,
     tuning_memory,
 )
 from presets.work import forward_flops, tuning_flops
@@ -24,7 +24,6 @@ from steps.common.resolved import Rung
 from steps.plan.data import DataSize
 from steps.plan.preference import longest_row, reference_tokens
 from steps.plan.tasks import GENERAL_TOKENS
-from steps.plan.to_buy import shareable
 
 CPU_MICRO_BATCH = 2048  # more gains nothing on a processor: its cores are busy well below
 GPU_MICRO_BATCH = 16384
@@ -54,7 +53,7 @@ def this_machine(
     available = memory_available() if on_cpu else int(device.memory_bytes * 0.95 - CONTEXT_BYTES)
     processes = 1 if on_cpu else device.count
     fit = _fit(recipe, shape, available, stack, processes)
-    sharded = fit is None and processes > 1 and shareable(recipe)
+    sharded = fit is None and processes > 1 and recipe.tune.shareable
     if sharded:
         fit = _fit(recipe, shape, available, stack, processes, shards=processes)
     if fit is None:
@@ -69,7 +68,7 @@ def this_machine(
         )
     served = evaluation_memory(
         shape,
-        tokens=max(min(micro, SCORED_TOKENS), longest_row(recipe)),
+        tokens=scored_tokens(micro, longest_row(recipe)),
         in_4_bits=False,
         gpus=processes if sharded else 1,
     )

@@ -72,7 +72,7 @@ def offer(
         reference_tokens=reference_tokens(recipe, train),
         evaluated_tokens=round(recipe.tune.evaluated_tokens(train.tokens * recipe.tune.epochs, held_out.tokens)),
         dora=recipe.tune.dora,
-        shareable=shareable(recipe),
+        shareable=recipe.tune.shareable,
     )
     found = candidates(job, considered, CAPACITIES[recipe.compute.capacity])
     fitting = [one for one in found if one.setup]
@@ -82,14 +82,6 @@ def offer(
     if not within:
         raise UserError(over_limit(recipe, min(fitting, key=lambda one: _worst(recipe, one))))
     return Offer(job, found, _ladder(recipe, within)[:LONGEST_LADDER])
-
-
-def shareable(recipe: Recipe) -> bool:
-    """Return whether a base that fits no GPU can be dealt out among several, as far as the recipe goes.
-
-    DoRA asks every weight for its length before anything is computed, and what is compiled cannot wait for a layer.
-    """
-    return not (recipe.tune.dora or recipe.tune.compile)
 
 
 def over_limit(recipe: Recipe, one: Candidate) -> str:

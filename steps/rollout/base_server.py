@@ -24,7 +24,6 @@ from steps.rollout.base_objects import (
 )
 from steps.rollout.exchange import exchange
 from steps.rollout.objects import UPSTREAM_LABEL
-from steps.rollout.read_speed import read_speed
 
 MERGE = "application/merge-patch+json"
 # Until its version's gateway is there, another model's rollout must not take a server for unused: seconds since 1970.
@@ -38,7 +37,9 @@ PLURALS = {
 }
 
 
-def brought(resolved: Resolved, version: int, base: Path, adapter: Path, digest: str) -> tuple[str, str]:
+def brought(
+    resolved: Resolved, version: int, base: Path, adapter: Path, digest: str, read_bytes_a_second: float
+) -> tuple[str, str]:
     """Have a base server answer to the version, every replica of it.
 
     Args:
@@ -47,6 +48,7 @@ def brought(resolved: Resolved, version: int, base: Path, adapter: Path, digest:
         base: folder of the base model.
         adapter: folder of the adapter.
         digest: hash of the adapter's weights.
+        read_bytes_a_second: of the volume that holds the base, as measured.
 
     Returns:
         The base server's name, which is its Service's, and the name to which it answers with the version.
@@ -61,7 +63,7 @@ def brought(resolved: Resolved, version: int, base: Path, adapter: Path, digest:
         image=cluster.vllm_image(),
         served=resolved.served,
         weight_bytes=sum(path.stat().st_size for path in base.glob("*.safetensors")),
-        read_bytes_a_second=read_speed(base),
+        read_bytes_a_second=read_bytes_a_second,
         answer_seconds=resolved.recipe.serve.answer_seconds,
         one_node=cluster.one_node(),
         autoscaled=bool(autoscale),

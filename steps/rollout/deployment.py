@@ -57,12 +57,13 @@ class Cluster:
         self._api, self._space = Api(self._name), cluster.namespace()
         computes_in = compute_type("cpu")  # as on this pod's node, which is taken to be like those that serve
         beside = resolved.served.form == "adapter"
+        speed = read_speed(model)
         self._serving = objects.Serving(
             name=self._name,
             image=cluster.serve_image(),
             sub_path="" if beside else model.relative_to(volumes.runs()).as_posix(),
             memory_bytes=needs.memory_bytes(resolved.model.architecture.parameters, computes_in),
-            ready_seconds=needs.ready_seconds(model_bytes, read_speed(model), wanted=self._serve.ready_seconds),
+            ready_seconds=needs.ready_seconds(model_bytes, speed, wanted=self._serve.ready_seconds),
             rules=objects.rules(
                 self._name,
                 self._serve.answer_seconds,
@@ -84,7 +85,7 @@ class Cluster:
         self._old_annotations: dict[str, str] = {}
         self._look()
         if resolved.served.runtime == "vllm":
-            self._serving = with_vllm(self._serving, resolved, base, adapter)
+            self._serving = with_vllm(self._serving, resolved, base, adapter, speed)
 
     @property
     def url(self) -> str:

@@ -6,10 +6,9 @@ from steps.common import cluster
 from steps.common.resolved import Resolved
 from steps.rollout import base_server, needs, vllm
 from steps.rollout.objects import MODELS, Serving, model_mount
-from steps.rollout.read_speed import read_speed
 
 
-def with_vllm(serving: Serving, resolved: Resolved, base: Path, adapter: Path) -> Serving:
+def with_vllm(serving: Serving, resolved: Resolved, base: Path, adapter: Path, read_bytes_a_second: float) -> Serving:
     """Return the version as vLLM serves it; an adapter is on its base server by then.
 
     Args:
@@ -17,6 +16,7 @@ def with_vllm(serving: Serving, resolved: Resolved, base: Path, adapter: Path) -
         resolved: the recipe, and what it was resolved to.
         base: folder of the base model.
         adapter: folder of the adapter.
+        read_bytes_a_second: of the volume that vLLM reads from, as measured.
 
     Raises:
         UserError: vLLM would not take the adapter.
@@ -24,11 +24,13 @@ def with_vllm(serving: Serving, resolved: Resolved, base: Path, adapter: Path) -
     """
     served, upstream = resolved.served, serving.upstream
     if served.form == "adapter":
-        host, model = base_server.brought(resolved, serving.version, base, adapter, upstream.adapter_sha256)
+        host, model = base_server.brought(
+            resolved, serving.version, base, adapter, upstream.adapter_sha256, read_bytes_a_second
+        )
         at_base = upstream.model_copy(update={"host": host, "port": vllm.PORT, "model": model})
         return serving.model_copy(update={"base_server": host, "upstream": at_base})
     weights = 2 * resolved.model.architecture.parameters
-    ready = needs.ready_seconds(weights, read_speed(base), vllm.BEGIN_SECONDS)
+    ready = needs.ready_seconds(weights, read_bytes_a_second, vllm.BEGIN_SECONDS)
     start = vllm.command(served, f"{MODELS}/{serving.name}", serving.name, upstream.host, serving.rules.answer_seconds)
     mounts = [model_mount(serving.name, serving.sub_path)]
     return serving.model_copy(

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from steps.common.packs import Tokens, pack
 from steps.common.progress import say
 from steps.tune.base import Base
 from steps.tune.objective import Objective, Pack
-from steps.tune.room import is_out_of_memory
+from steps.tune.room import fits
 from steps.tune.team import Team
 
 LOSS = "held_out_loss"  # what it is called where steps are logged
@@ -105,28 +106,22 @@ class HeldOut:
             before_each()
             (reads,) = team.any([one is not None and self._objective.reads(one)], device)
             base.begin_reading(1 + reads)
-            fits = one is None or self._add(model, one, device, total)
+            enough = one is None or fits(partial(self._add, model, one, device, total))
             base.end()
-            if not fits and one is not None and len(one) == 1:
+            if not enough and one is not None and len(one) == 1:
                 raise UserError(
                     f"tune: out of memory with one held-out row of {len(one[0].input_ids)} tokens; lower data.max_tokens, or "
                     "set tune.evaluations=0"
                 )
-            if any(team.any([not fits], device)):
+            if any(team.any([not enough], device)):
                 if team.leads:
                     say(f"out of memory with {self._tokens} held-out tokens at once: half as many from now on")
                 return None
         return float(team.total(total))
 
-    def _add(self, model: Any, one: Pack, device: torch.device, total: torch.Tensor) -> bool:
-        try:
-            with torch.no_grad():
-                total += self._objective.loss(model, one, device)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return False
-        return True
+    def _add(self, model: Any, one: Pack, device: torch.device, total: torch.Tensor) -> None:
+        with torch.no_grad():
+            total += self._objective.loss(model, one, device)
 
     def enough(self, history: History) -> bool:
         """Tell whether the loss has not become lower for as long as patience lasts."""

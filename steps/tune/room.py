@@ -19,6 +19,20 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or CPU_ALLOCATOR in str(error)
 
 
+def fits(compute: Callable[[], object]) -> bool:
+    """Compute, and return whether there was memory for it.
+
+    Once this has returned nothing is held any more of what did not fit: the error goes with its frames.
+    """
+    try:
+        compute()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    return True
+
+
 @dataclass
 class Room:
     """The most tokens that are computed at once; a row that is longer is computed alone."""

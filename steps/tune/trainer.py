@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from steps.tune.base import Base
 from steps.tune.checkpoints import newest_complete, step_of
 from steps.tune.held_out import LOSS, HeldOut
 from steps.tune.objective import Objective, Pack
-from steps.tune.room import Room, is_out_of_memory
+from steps.tune.room import Room, fits
 from steps.tune.stop import Stop
 from steps.tune.team import Team
 
@@ -121,23 +122,16 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         """Add a pack's part of the step's loss, and its gradients; return the part that there was no memory for."""
         for part in self._room.parts(pack) if pack else []:
             self._base.begin(reads=self._objective.reads(part))
-            fits = self._fits(model, part, items, loss)
+            enough = fits(partial(self._learn, model, part, items, loss))
             self._base.end()
-            if not fits:
+            if not enough:
                 return part
         return None
 
-    def _fits(self, model: Any, part: Pack, items: int, loss: torch.Tensor) -> bool:
-        """Do that with a part of it; return whether there was memory for it."""
-        try:
-            share = self._objective.loss(model, part, self.args.device) / items
-            self.accelerator.backward(share)
-            loss += share.detach()
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return False  # the error goes with its frames, and they with what they hold
-        return True
+    def _learn(self, model: Any, part: Pack, items: int, loss: torch.Tensor) -> None:
+        share = self._objective.loss(model, part, self.args.device) / items
+        self.accelerator.backward(share)
+        loss += share.detach()
 
     def look(self, model: Any) -> None:
         """Measure the held-out loss after the last step, where that is due.

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -203,16 +203,21 @@ def test_in_place_the_old_server_ends_first_and_comes_back_when_the_new_one_is_r
     assert store.serves() == 3
 
 
+def killed_in(place: Any, name: str, monkeypatch: pytest.MonkeyPatch, rollout: Callable[[], None]) -> None:
+    """Begin a rollout in a process of its own, which ends where it comes to a function, as SIGKILL would end it."""
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(place, name, lambda *_: os._exit(9))
+        rollout()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
 def test_an_old_server_that_a_killed_rollout_has_stopped_comes_back_where_the_next_one_fails(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.roll_out(1)
-    child = os.fork()
-    if child == 0:
-        monkeypatch.setattr(Machine, "start", lambda _: os._exit(9))
-        store.roll_out(2, serve={"strategy": "in-place"})
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    killed_in(Machine, "start", monkeypatch, lambda: store.roll_out(2, serve={"strategy": "in-place"}))
     assert serving.server("tiny") is None
     refused(store, 2, fails=True)
     assert store.serves() == 1
@@ -264,12 +269,7 @@ def test_a_rollout_that_was_killed_after_the_switch_begins_with_the_old_version(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.roll_out(1)
-    child = os.fork()
-    if child == 0:
-        monkeypatch.setattr(order, "watch", lambda *_: os._exit(9))  # as SIGKILL would end it
-        store.roll_out(2)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    killed_in(order, "watch", monkeypatch, lambda: store.roll_out(2))
     assert store.serves() == 2
     refused(store, 3, fails=True)
     assert store.serves() == 1

@@ -160,7 +160,7 @@ def test_a_merged_model_has_vllm_in_its_own_pod_behind_the_gateway(
     shape = find("llama-3.2-1b-instruct")[0].architecture
     model = ResolvedModel(name="m", uri="u", digest="d", bytes=1, licence="l", architecture=shape)
     resolved = Resolved.model_construct(served=served, model=model)
-    spec = version_deployment(with_vllm(plain, resolved, tmp_path, tmp_path))["spec"]
+    spec = version_deployment(with_vllm(plain, resolved, tmp_path, tmp_path, 100e6))["spec"]
     pod = spec["template"]["spec"]
     (server,) = pod["initContainers"]
     assert spec["replicas"] == 2

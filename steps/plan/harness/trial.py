@@ -21,11 +21,8 @@ from steps.plan.harness.others import one_line
 
 # Else a library would try for minutes.
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1"}
-CACHES = (
-    "HF_",
-    "XDG_CACHE_HOME",
-    "NLTK_DATA",
-)  # settings that name one, by how they begin; it lies in HOME where none does
+# Settings that name a cache, by how they begin; it lies in HOME where none does.
+CACHES = ("HF_", "XDG_CACHE_HOME", "NLTK_DATA")
 
 
 class Trial(BaseModel):
