@@ -10,13 +10,13 @@ PLAIN_MLP = {"bloom", "codegen", "falcon", "gpt2", "gpt_neox", "gptj", "nemotron
 Shape = tuple[int, int]  # of a linear projection: (in, out)
 
 
-class Part(BaseModel):
+class Constants(BaseModel):
     """Constants: unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Experts(Part):
+class Experts(Constants):
     """The MLPs of a mixture of experts, in place of one MLP a layer."""
 
     count: int = Field(gt=0)
@@ -26,7 +26,7 @@ class Experts(Part):
     dense_layers: int = Field(default=0, ge=0, description="first layers, which have one MLP of the full width")
 
 
-class LatentAttention(Part):
+class LatentAttention(Constants):
     """Multi-head latent attention: queries, keys and values through narrow projections; the cache holds the latent."""
 
     query_rank: int = Field(gt=0)
@@ -36,7 +36,7 @@ class LatentAttention(Part):
     value_dim: int = Field(gt=0)
 
 
-class Architecture(Part):
+class Architecture(Constants):
     """A decoder's constants."""
 
     layers: int = Field(gt=0)

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from presets.architecture import Architecture
+from presets.flops import forward_flops, tuning_flops
 from presets.gpu_preset import Capacity, GpuPreset, speeds
 from presets.memory import (
     CONTEXT_BYTES,
@@ -22,7 +23,6 @@ from presets.memory import (
     scored_tokens,
     tuning_memory,
 )
-from presets.work import forward_flops, tuning_flops
 
 EFFICIENCY = 0.4  # of a GPU's peak that a tuning reaches; 0.5 to 0.66 have been published for packed rows
 LENT_BYTES = 10e9  # a second, between a node's GPUs without NVLink; reckoned as if nothing were computed meanwhile
@@ -47,7 +47,7 @@ Layout = Literal["one", "parallel", "sharded"]
 
 
 @dataclass(frozen=True)
-class Job:
+class Workload:
     """What is to be done, whatever does it."""
 
     shape: Architecture
@@ -135,7 +135,7 @@ def available_bytes(preset: GpuPreset) -> float:
     return 0.95 * preset.gpu_bytes - CONTEXT_BYTES
 
 
-def candidates(job: Job, presets: Iterable[GpuPreset], capacities: Iterable[Capacity]) -> list[Candidate]:
+def candidates(job: Workload, presets: Iterable[GpuPreset], capacities: Iterable[Capacity]) -> list[Candidate]:
     """Return a candidate for each instance type, way of buying it and layout; the cheapest that fits first.
 
     What has no price stands behind what has one, what does not fit at the end.
@@ -151,7 +151,7 @@ def candidates(job: Job, presets: Iterable[GpuPreset], capacities: Iterable[Capa
     return sorted(found, key=_order)
 
 
-def _of(job: Job, preset: GpuPreset, capacity: Capacity, ways: list[Setup]) -> list[Candidate]:
+def _of(job: Workload, preset: GpuPreset, capacity: Capacity, ways: list[Setup]) -> list[Candidate]:
     price = preset.spot if capacity == "spot" else preset.on_demand
     available = available_bytes(preset)
     if ways and capacity not in preset.sold_out:
@@ -163,7 +163,7 @@ def _of(job: Job, preset: GpuPreset, capacity: Capacity, ways: list[Setup]) -> l
     return [Candidate(preset, capacity, price, available, None, why, sold_out=bool(sold_out and not preset.why_unfit))]
 
 
-def _too_small(job: Job, preset: GpuPreset) -> str:
+def _too_small(job: Workload, preset: GpuPreset) -> str:
     """Return which memory of a type is too small, the GPU's or the node's own, and by how much."""
     available = max(0.0, available_bytes(preset))
     layout: Layout = "sharded" if preset.gpus > 1 and job.shareable else "one"
@@ -184,7 +184,7 @@ def _order(one: Candidate) -> tuple[bool, bool, float, float, str]:
     return one.setup is None, cost is None, cost or 0.0, minutes, one.preset.instance_type
 
 
-def setups(job: Job, preset: GpuPreset) -> list[Setup]:
+def setups(job: Workload, preset: GpuPreset) -> list[Setup]:
     """Return how the tuning would run on the type: on one GPU, on all side by side, and, only where it does not fit one,
     with the model spread over all.
     """
@@ -198,7 +198,7 @@ def setups(job: Job, preset: GpuPreset) -> list[Setup]:
     return [one, side_by_side] if side_by_side else [one]
 
 
-def fastest(job: Job, preset: GpuPreset, layout: Layout, gpus: int) -> Setup | None:
+def fastest(job: Workload, preset: GpuPreset, layout: Layout, gpus: int) -> Setup | None:
     """Return the fastest way that fits, tuning and evaluation, or None."""
     available = available_bytes(preset)
     found = [setup for setup in _ways(job, preset, layout, gpus) if setup.memory_bytes <= available]
@@ -210,7 +210,7 @@ def fastest(job: Job, preset: GpuPreset, layout: Layout, gpus: int) -> Setup | N
     return min(evaluated, key=lambda setup: (setup.seconds, setup.memory_bytes), default=None)
 
 
-def _scored_in(job: Job, setup: Setup, available: float) -> list[bool]:
+def _scored_in(job: Workload, setup: Setup, available: float) -> list[bool]:
     """Return whether the evaluation is in 4 bits: in 16, as served, where that fits; nothing where neither does."""
     tokens = scored_tokens(setup.micro_batch_tokens, job.longest_row)
     shared = setup.layout == "sharded"
@@ -222,13 +222,13 @@ def _scored_in(job: Job, setup: Setup, available: float) -> list[bool]:
     return []
 
 
-def host_bytes(job: Job, setup: Setup) -> int:
+def host_bytes(job: Workload, setup: Setup) -> int:
     """Bytes of the node's own memory that its pods ask for."""
     moved = max(setup.micro_batch_tokens, job.longest_row) if setup.activations == "offloaded" else 0
     return HOST_BYTES + setup.gpus * offloaded_bytes(job.shape, moved)
 
 
-def _ways(job: Job, preset: GpuPreset, layout: Layout, gpus: int) -> Iterable[Setup]:
+def _ways(job: Workload, preset: GpuPreset, layout: Layout, gpus: int) -> Iterable[Setup]:
     ways: tuple[Activations, ...] = ("kept", "recomputed", "offloaded")
     for activations in ways:
         for tokens in _micro_batches(job, gpus):
@@ -245,7 +245,7 @@ def _ways(job: Job, preset: GpuPreset, layout: Layout, gpus: int) -> Iterable[Se
             yield Setup(layout, gpus, tokens, activations, memory.total, seconds)
 
 
-def _micro_batches(job: Job, gpus: int) -> list[int]:
+def _micro_batches(job: Workload, gpus: int) -> list[int]:
     """Return what to try: from what one optimizer step has for each GPU down to the longest row, halved each time."""
     tokens = min(LARGEST_MICRO_BATCH, max(1, job.batch_tokens // gpus))
     smallest = min(job.longest_row, tokens)
@@ -256,7 +256,9 @@ def _micro_batches(job: Job, gpus: int) -> list[int]:
     return [*found, smallest]
 
 
-def _seconds(job: Job, preset: GpuPreset, layout: Layout, gpus: int, tokens: int, activations: Activations) -> float:
+def _seconds(
+    job: Workload, preset: GpuPreset, layout: Layout, gpus: int, tokens: int, activations: Activations
+) -> float:
     speed = speeds().get(preset.gpu)
     flops_a_second = (speed.tflops if speed else SPEED_UNKNOWN) * 1e12
     recompute = activations != "kept"
@@ -276,7 +278,7 @@ def _seconds(job: Job, preset: GpuPreset, layout: Layout, gpus: int, tokens: int
     return work * math.ceil(job.train_tokens / (tokens * gpus)) + read * math.ceil(read_tokens / (tokens * gpus))
 
 
-def _minutes(job: Job, preset: GpuPreset, setup: Setup) -> dict[str, float]:
+def _minutes(job: Workload, preset: GpuPreset, setup: Setup) -> dict[str, float]:
     speed = speeds().get(preset.gpu)
     tflops, gbps = (speed.tflops, speed.memory_gbps) if speed else (SPEED_UNKNOWN, 3 * SPEED_UNKNOWN)
     model = 2.0 * job.shape.parameters
@@ -293,7 +295,7 @@ def _minutes(job: Job, preset: GpuPreset, setup: Setup) -> dict[str, float]:
     }
 
 
-def least_bytes(job: Job, shards: int = 1) -> float:
+def least_bytes(job: Workload, shards: int = 1) -> float:
     """Bytes that the tuning takes of a GPU at the least, with the smallest micro-batch and everything offloaded."""
     found = tuning_memory(
         job.shape,
@@ -307,7 +309,7 @@ def least_bytes(job: Job, shards: int = 1) -> float:
     return found.total
 
 
-def what_would_fit(job: Job, presets: list[GpuPreset]) -> str:
+def what_would_fit(job: Workload, presets: list[GpuPreset]) -> str:
     """Return what to change so that the tuning fits one of the types, in words; none of which it does now."""
     usable = [preset for preset in presets if not preset.why_unfit]
     if not usable:

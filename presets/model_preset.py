@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from presets.architecture import Architecture
 
 
-class Source(BaseModel):
+class ModelSource(BaseModel):
     """Where a model's files come from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,7 +52,7 @@ class ModelPreset(BaseModel):
     family: str
     licence: str
     gated: bool = Field(description="its licence has to be accepted before it can be fetched")
-    sources: dict[str, Source] = Field(min_length=1)
+    sources: dict[str, ModelSource] = Field(min_length=1)
     architecture: Architecture
     chat: Chat
     lora_targets: list[str] = Field(description="the linear layers of a decoder's layer that get an adapter")
@@ -80,7 +80,7 @@ def model_presets() -> dict[str, ModelPreset]:
     return {name: _read(name) for name in _names()}
 
 
-def find(name: str) -> tuple[ModelPreset, Source]:
+def find(name: str) -> tuple[ModelPreset, ModelSource]:
     """Return the preset and the source that `name` or `name:source` means.
 
     Raises:

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from recipes.part import Part
+from recipes.recipe_part import RecipePart
 
 
-class Compute(Part):
+class Compute(RecipePart):
     """What a run may compute on, and what that may cost."""
 
     instance_types: list[str] = Field(

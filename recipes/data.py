@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from recipes.part import Part
+from recipes.recipe_part import RecipePart
 
 
-class Data(Part):
+class Data(RecipePart):
     """The rows to learn from. JSONL, CSV or Parquet; their form is told apart by their columns."""
 
     train: str = Field(

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from recipes.part import Part
+from recipes.recipe_part import RecipePart
 
 
-class Question(Part):
+class Question(RecipePart):
     """A question asked of base and candidate, and over HTTP of the server."""
 
     ask: str = Field(min_length=1)
@@ -17,7 +17,7 @@ class Question(Part):
 HELD_OUT = "heldout"
 
 
-class Task(Part):
+class Task(RecipePart):
     """Rows whose answers the models write, held against their references: what the assistant says last in each row."""
 
     data: str = Field(
@@ -41,7 +41,7 @@ class Task(Part):
         return "" if self.data == HELD_OUT else self.data
 
 
-class HarnessTask(Part):
+class HarnessTask(RecipePart):
     """A task of lm-eval, EleutherAI's language model evaluation harness."""
 
     task: str = Field(
@@ -80,7 +80,7 @@ class HarnessTask(Part):
     )
 
 
-class Evaluate(Part):
+class Evaluate(RecipePart):
     """What is asked of the models besides the held-out rows."""
 
     questions: list[Question] = Field(default=[], description="Asked of every model; also the server's smoke test.")
@@ -115,7 +115,7 @@ class Evaluate(Part):
         return self
 
 
-class Gate(Part):
+class Gate(RecipePart):
     """What a candidate must show to be registered as champion.
 
     A difference counts where its 95 % interval says that it is not noise: a paired bootstrap over the rows.

@@ -1,6 +1,6 @@
 """The recipe: everything that a user can want of a run, in one typed model.
 
-Unknown keys are errors; `recipes.read` turns them into one line with the nearest known key.
+Unknown keys are errors; `recipes.reader` turns them into one line with the nearest known key.
 """
 
 from pydantic import Field, model_validator
@@ -8,12 +8,12 @@ from pydantic import Field, model_validator
 from recipes.compute import Compute
 from recipes.data import Data
 from recipes.evaluation import Evaluate, Gate
-from recipes.part import Name, Part
+from recipes.recipe_part import Name, RecipePart
 from recipes.serving import Export, Registry, Serve
 from recipes.tuning import Tune
 
 
-class Recipe(Part):
+class Recipe(RecipePart):
     """What a user wants: model, data, tuning, gate, registry, serving, and what may compute it."""
 
     name: Name = Field(

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from recipes.part import Part
+from recipes.recipe_part import RecipePart
 
 
-class Registry(Part):
+class Registry(RecipePart):
     """Where versions are kept."""
 
     tracking_uri: str = Field(
@@ -15,7 +15,7 @@ class Registry(Part):
     )
 
 
-class Serve(Part):
+class Serve(RecipePart):
     """How the new version is served."""
 
     enabled: bool = Field(default=True, description="false: the run ends with the registered version.")
@@ -97,7 +97,7 @@ class Serve(Part):
         return self
 
 
-class Export(Part):
+class Export(RecipePart):
     """What a version is written as besides its adapter, for use outside of the cluster."""
 
     merged: bool = Field(

@@ -4,14 +4,14 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from recipes.part import Part
+from recipes.recipe_part import RecipePart
 
 DPO_LEARNING_RATE = 1e-5  # ten times what TRL's DPOTrainer takes for full tuning
 EVALUATION_SHARE = 0.1  # of a training's time that its measurements may take
 DPO_ALONE = ("beta", "sft_weight")
 
 
-class Tune(Part):
+class Tune(RecipePart):
     """How the adapter is learnt."""
 
     method: Literal["qlora", "lora"] = Field(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from steps.common import volumes
-from steps.common.resolved import Hardware
+from steps.common.handover.resolved import Hardware
+from steps.common.storage import volumes
 from steps.plan.step import PlanInput, resolve
 from steps.prepare.step import PrepareInput, prepare
 from steps.pull.step import PullInput, pull

@@ -86,10 +86,10 @@ def write_rows(folder: Path, tokens: int, vocabulary: int) -> None:
 
 def tune(place: Path, way: str) -> dict[str, Any]:
     """Tune in this process and return the report."""
-    from steps.common.resolved import Hardware
+    from steps.common.handover.resolved import Hardware
     from steps.plan.step import PlanInput, resolve
-    from steps.tune.cut import Cut, keep
-    from steps.tune.work import Job, work
+    from steps.tune.loop.micro_batches import Cut, keep
+    from steps.tune.train_process import TuningJob, work
 
     recipe = {
         "name": "benchmark",
@@ -108,7 +108,7 @@ def tune(place: Path, way: str) -> dict[str, Any]:
         keep(folder, Cut(micro_batch_tokens=1, micro_batches=a_step, at_once=1))
     hardware = Hardware(rung=rung, node="here", since=time.time())
     work(
-        Job(
+        TuningJob(
             resolved=resolved,
             hardware=hardware,
             base_folder=str(place / "model"),

@@ -11,7 +11,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from trl import SFTConfig, SFTTrainer
 
-from steps.common.devices import compute_type
+from steps.common.machine.devices import compute_type
 from steps.plan.model import resolve_model
 from steps.pull.step import PullInput, pull
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipelines.cluster.connection import LABEL, Connection
-from steps.common.errors import UserError
+from steps.common.runtime.errors import UserError
 
 # The names that the argo command has for them.
 SERVER, TOKEN, SECURE, NOT_VERIFIED, NAMESPACE = (

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from steps.common.errors import UserError
+from steps.common.runtime.errors import UserError
 
 GROUP, API_VERSION = "argoproj.io", "v1alpha1"
 LABEL = "app.kubernetes.io/part-of=fineline"

@@ -3,13 +3,13 @@
 import time
 from typing import Any
 
-from pipelines import finetune
+from pipelines.cluster.argo_nodes import ended, nodes
 from pipelines.cluster.argo_server import Cluster
-from pipelines.cluster.nodes import ended, nodes
-from pipelines.machine.display import Display
-from pipelines.machine.record import Node, Phase
-from pipelines.rendered import BUILDERS
-from steps.common.errors import UserError
+from pipelines.shown.display import Display
+from pipelines.shown.task_state import Node, Phase
+from pipelines.workflows import finetune
+from pipelines.workflows.rendered import BUILDERS
+from steps.common.runtime.errors import UserError
 
 EVERY_SECONDS = 1.0
 

@@ -6,7 +6,7 @@ from typing import Any
 from pipelines.cluster.argo_server import Cluster
 from pipelines.cluster.connection import told
 from pipelines.cluster.follow import tasks_of
-from steps.common.errors import UserError
+from steps.common.runtime.errors import UserError
 
 # What Argo's executor, which starts the step, writes between the step's own lines.
 OF_ARGO = re.compile(r"^time=\S+ level=\w+ .*\bargo=true\b|^Error: exit status \d+$")

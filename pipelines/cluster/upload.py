@@ -6,11 +6,11 @@ from typing import Any
 
 from pipelines.cluster.argo_server import Cluster
 from pipelines.cluster.connection import told
-from pipelines.containers import MOUNTS_LABEL, PART_OF, POD_SECURITY, RUNS_MOUNT, SECURITY
-from steps.common.errors import UserError
-from steps.common.files import sha256_of
-from steps.common.progress import Progress
-from steps.common.receive import DONE, THERE
+from pipelines.workflows.containers import MOUNTS_LABEL, PART_OF, POD_SECURITY, RUNS_MOUNT, SECURITY
+from steps.common.runtime.errors import UserError
+from steps.common.runtime.progress import Progress
+from steps.common.storage.files import sha256_of
+from steps.common.storage.receive import DONE, THERE
 
 READY_SECONDS, LONGEST_SECONDS = 180, 3600
 CHUNK = 1 << 20
@@ -32,7 +32,7 @@ def upload(connection: Cluster, file: Path, template: dict[str, Any]) -> str:
     pod = _begin(connection, template["spec"])
     try:
         _wait(connection, pod)
-        _send(connection, pod, file, ["python", "-m", "steps.common.receive", target, digest, str(size)])
+        _send(connection, pod, file, ["python", "-m", "steps.common.storage.receive", target, digest, str(size)])
     finally:
         with told():
             connection.core.delete_namespaced_pod(pod, connection.namespace, grace_period_seconds=0)

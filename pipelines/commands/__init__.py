@@ -3,9 +3,9 @@
 import argparse
 
 from pipelines.machine.execute import RunningError
-from pipelines.machine.workflow import UnsupportedError
-from recipes.read import RecipeError
-from steps.common.errors import UserError
+from pipelines.machine.local_workflow import UnsupportedError
+from recipes.reader import RecipeError
+from steps.common.runtime.errors import UserError
 
 MISTAKES = (UserError, RecipeError, UnsupportedError, RunningError)
 
@@ -59,7 +59,7 @@ def run_command(parsed: argparse.Namespace) -> int:
 
 
 def _plan(parsed: argparse.Namespace) -> int:
-    from recipes.read import load, override_of
+    from recipes.reader import load, override_of
 
     recipe = load(parsed.recipe, dict(override_of(text) for text in parsed.override))
     if parsed.cloud:

@@ -6,9 +6,9 @@ import json
 from rich.console import Console
 
 from pipelines.cluster.connection import Connection
-from pipelines.cluster.doctor import argo, hardware, nodes, permissions, settings, volumes
+from pipelines.cluster.doctor import argo, gpu_provider, hardware, permissions, secret_settings, volume_claims
 from pipelines.cluster.doctor.finding import Finding, State
-from pipelines.commands.typed import command
+from pipelines.shown.typed_command import command
 
 MARKS = {State.OK: "[green]✔[/]", State.NOTE: "[dim]·[/]", State.UNKNOWN: "[yellow]?[/]", State.MISSING: "[red]✘[/]"}
 SOMETHING_MISSING = 2
@@ -46,15 +46,15 @@ def examine(connection: Connection, secrets: str) -> list[Finding]:
         argo.templates,
         permissions.user,
         permissions.accounts,
-        volumes.claims,
+        volume_claims.claims,
         hardware.gpus,
-        nodes.provider,
+        gpu_provider.provider,
         hardware.images,
         hardware.quotas,
-        settings.tracking,
+        secret_settings.tracking,
     ):
         found += look(connection)
-    return found + settings.secrets(connection, secrets)
+    return found + secret_settings.secrets(connection, secrets)
 
 
 def _show(connection: Connection, found: list[Finding]) -> None:

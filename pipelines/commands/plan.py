@@ -5,11 +5,11 @@ import json
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.commands.facts import facts, how, legs
+from pipelines.shown.quote_facts import facts, how, legs
 from presets.memory import GIB
 from recipes.recipe import Recipe
-from steps.common.resolved import Resolved
-from steps.plan.serving import in_words
+from steps.common.handover.resolved import Resolved
+from steps.plan.serving_plan import in_words
 from steps.plan.step import PlanInput, resolve
 
 

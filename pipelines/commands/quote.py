@@ -11,19 +11,19 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.commands.facts import facts, how, legs
+from pipelines.shown.quote_facts import facts, how, legs
 from presets.gpu_preset import Cloud
 from presets.ladder import Candidate
 from presets.memory import GIB
 from recipes.recipe import Recipe
-from steps.common import instance_types
-from steps.common.resolved import KnownModel, Quote, Rung
-from steps.plan.data import look
-from steps.plan.harness.look import asked_too, look_at_lm_eval
+from steps.common.handover.resolved import KnownModel, Quote, Rung
+from steps.common.nodes import instance_types
+from steps.plan.data.data_file import look
+from steps.plan.lm_eval.recipe_tasks import asked_too, look_at_lm_eval
 from steps.plan.model import check_context, check_tunable, known_model
-from steps.plan.quote import quote_of, stored_bytes
-from steps.plan.serving import in_words, served
-from steps.plan.to_buy import Offer, offer
+from steps.plan.quote.quote import quote_of, stored_bytes
+from steps.plan.quote.to_buy import Ladder, offer
+from steps.plan.serving_plan import in_words, served
 
 SHOWN = 10
 LEGS = ("provision", "pull", "load", "tune", "evaluate")
@@ -51,7 +51,7 @@ def quote_for(recipe: Recipe, cloud: Cloud, *, as_json: bool) -> int:
     return 0
 
 
-def _offer_table(recipe: Recipe, model: KnownModel, chosen: Offer, quote: Quote) -> Group:
+def _offer_table(recipe: Recipe, model: KnownModel, chosen: Ladder, quote: Quote) -> Group:
     table = Table(title="what it would take, the cheapest first", title_justify="left")
     for column in ("", "instance type", "GPU", "GiB", "left", "$/h", "spot", "minutes", "$"):
         folds = column in ("instance type", "GPU")
@@ -78,7 +78,7 @@ def _offer_table(recipe: Recipe, model: KnownModel, chosen: Offer, quote: Quote)
     return Group(told, table, Text("; ".join(more)))
 
 
-def _candidate(one: Candidate, chosen: Offer) -> tuple[str, ...]:
+def _candidate(one: Candidate, chosen: Ladder) -> tuple[str, ...]:
     setup, preset = one.setup, one.preset
     assert setup is not None
     place = f"{chosen.chosen.index(one) + 1}" if one in chosen.chosen else ""

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from pipelines.commands.typed import command
-from pipelines.rendered import differences, write
-from steps.common.errors import UserError
+from pipelines.shown.typed_command import command
+from pipelines.workflows.rendered import differences, write
+from steps.common.runtime.errors import UserError
 
 
 def render(folder: str, *, check: bool) -> int:

@@ -5,16 +5,18 @@ import time
 
 from rich.console import Console
 
-from pipelines import rollback as workflow
 from pipelines.commands.run import code
-from pipelines.commands.typed import command
-from pipelines.machine.display import Display
 from pipelines.machine.execute import Execution
-from pipelines.machine.record import Phase, new_run
-from pipelines.machine.workflow import read
-from steps.common import serving, volumes
-from steps.common.errors import UserError
-from steps.common.progress import duration
+from pipelines.machine.local_workflow import read
+from pipelines.machine.run_record import new_run
+from pipelines.shown.display import Display
+from pipelines.shown.task_state import Phase
+from pipelines.shown.typed_command import command
+from pipelines.workflows import rollback as workflow
+from steps.common.machine import servers
+from steps.common.runtime.errors import UserError
+from steps.common.runtime.progress import duration
+from steps.common.storage import volumes
 
 
 def rollback(name: str, to: str, namespace: str, context: str, *, as_json: bool) -> int:
@@ -34,9 +36,9 @@ def rollback(name: str, to: str, namespace: str, context: str, *, as_json: bool)
         raise UserError(f"--to: a version's number is needed, not {to!r}")
     if namespace or context:
         return _on_a_cluster(name, to, namespace, context, as_json=as_json)
-    if name in serving.names():
+    if name in servers.names():
         return _here(name, to, as_json=as_json)
-    here = ", ".join(serving.names()) or "nothing"
+    here = ", ".join(servers.names()) or "nothing"
     raise UserError(
         f"no model {name!r} is served on this machine ({here} is); on a cluster, name its namespace: "
         f"{command(f'fineline rollback {name} -n NAMESPACE')}"
@@ -70,7 +72,7 @@ def _here(name: str, to: str, *, as_json: bool) -> int:
 def _on_a_cluster(name: str, to: str, namespace: str, context: str, *, as_json: bool) -> int:
     from pipelines.cluster.argo_server import connect
     from pipelines.cluster.follow import follow
-    from pipelines.cluster.submit import build, installed, submit
+    from pipelines.cluster.submission import build, installed, submit
     from pipelines.commands.submit import end
 
     connection = connect(namespace, context)

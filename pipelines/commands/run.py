@@ -5,16 +5,17 @@ import json
 from rich.console import Console
 
 from pipelines.commands.plan import as_text, quote_table
-from pipelines.commands.result import result_of, show_result
-from pipelines.commands.typed import command
-from pipelines.finetune import build
-from pipelines.machine.display import Display
 from pipelines.machine.execute import Execution
-from pipelines.machine.record import Phase, Run, load_run, new_run, runs
-from pipelines.machine.workflow import Machine, read
-from recipes.read import load, override_of
-from steps.common import volumes
-from steps.common.errors import INTERRUPTED, UserError
+from pipelines.machine.local_workflow import LocalWorkflow, read
+from pipelines.machine.run_record import Run, load_run, new_run, runs
+from pipelines.machine.run_result import result_of, show_result
+from pipelines.shown.display import Display
+from pipelines.shown.task_state import Phase
+from pipelines.shown.typed_command import command
+from pipelines.workflows.finetune import build
+from recipes.reader import load, override_of
+from steps.common.runtime.errors import INTERRUPTED, UserError
+from steps.common.storage import volumes
 from steps.plan.step import PlanInput, resolve
 
 STOPPED = 130
@@ -51,7 +52,7 @@ def resume(name: str, *, as_json: bool) -> int:
     return _execute(read(build().to_dict()), known, as_json=as_json)
 
 
-def _execute(machine: Machine, run: Run, *, as_json: bool) -> int:
+def _execute(machine: LocalWorkflow, run: Run, *, as_json: bool) -> int:
     folders = {"weights": volumes.weights(), "runs": volumes.runs()}
     names = [task.name for task in (*machine.tasks, *machine.on_exit)]
     with Display(f"run {run.name}", names) as display:

@@ -4,15 +4,15 @@ import difflib
 from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from pipelines import retrain
 from pipelines.cluster.connection import Connection
-from pipelines.cluster.data import is_local
-from pipelines.cluster.submit import installed
+from pipelines.cluster.send_data import is_local
+from pipelines.cluster.submission import installed
 from pipelines.commands.plan import as_text
-from pipelines.containers import RUNS_MOUNT
-from recipes.read import load, override_of
-from steps.common.errors import UserError
-from steps.plan.harness.look import is_packed
+from pipelines.workflows import retrain
+from pipelines.workflows.containers import RUNS_MOUNT
+from recipes.reader import load, override_of
+from steps.common.runtime.errors import UserError
+from steps.plan.lm_eval.recipe_tasks import is_packed
 
 SHORT = {"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@weekly": "0 0 * * 0", "@monthly": "0 0 1 * *"}
 

@@ -3,15 +3,16 @@
 import json
 import time
 
-from pipelines.commands.result import served_line
-from pipelines.commands.table import print_table
-from pipelines.commands.typed import command
-from pipelines.machine import record
+from pipelines.machine import run_record
+from pipelines.machine.run_result import served_line
+from pipelines.shown.table import print_table
+from pipelines.shown.typed_command import command
 from presets.gpu_preset import CLOUDS
 from presets.model_preset import model_presets
 from recipes.recipe import Recipe
-from steps.common import instance_types, serving
-from steps.common.errors import UserError
+from steps.common.machine import servers
+from steps.common.nodes import instance_types
+from steps.common.runtime.errors import UserError
 
 
 def models(*, as_json: bool) -> int:
@@ -73,7 +74,7 @@ def schema() -> int:
 
 def runs(*, as_json: bool) -> int:
     """List the runs."""
-    found = record.runs()
+    found = run_record.runs()
     if as_json:
         print(json.dumps([{**run.model_dump(mode="json"), "phase": run.state().value} for run in found], indent=2))
         return 0
@@ -98,8 +99,8 @@ def runs(*, as_json: bool) -> int:
 
 def serving_list(*, as_json: bool) -> int:
     """List what is served, and what is kept of versions that were refused."""
-    found = [(gateway, serving.server(name)) for name in serving.names() if (gateway := serving.gateway(name))]
-    refused = [kept for name in serving.names() if (kept := serving.refused(name))]
+    found = [(gateway, servers.server(name)) for name in servers.names() if (gateway := servers.gateway(name))]
+    refused = [kept for name in servers.names() if (kept := servers.refused(name))]
     if as_json:
         looked_at = {one.name: one.model_dump() for one in refused}
         listed = [
@@ -129,7 +130,7 @@ def clean_serving(name: str) -> int:
     Raises:
         UserError: nothing is kept of a model of that name.
     """
-    cleaned = [known for known in serving.names() if name in ("", known) and serving.forget_refused(known)]
+    cleaned = [known for known in servers.names() if name in ("", known) and servers.forget_refused(known)]
     if name and not cleaned:
         raise UserError(f"nothing is kept of a refused version of {name!r}")
     print(f"deleted: {', '.join(cleaned)}" if cleaned else "nothing was kept")
@@ -142,12 +143,12 @@ def stop_serving(name: str) -> int:
     Raises:
         UserError: nothing of that name is served, or there are several and none is named.
     """
-    served = [known for known in serving.names() if serving.gateway(known) or serving.server(known)]
+    served = [known for known in servers.names() if servers.gateway(known) or servers.server(known)]
     if not name and len(served) != 1:
         raise UserError(f"name the model to stop: {', '.join(served)}" if served else "nothing is served")
     name = name or served[0]
     if name not in served:
         raise UserError(f"no model {name!r} is served" + (f"; served are {', '.join(served)}" if served else ""))
-    serving.stop(name)
+    servers.stop(name)
     print(f"{name} is stopped; its versions stay registered")
     return 0

@@ -5,20 +5,20 @@ from typing import Any
 
 from rich.console import Console
 
+from pipelines.cluster.argo_nodes import ended, outputs
 from pipelines.cluster.argo_server import Cluster
-from pipelines.cluster.data import with_data_in_reach
 from pipelines.cluster.follow import follow, found, pending
-from pipelines.cluster.nodes import ended, outputs
-from pipelines.cluster.submit import build, installed
-from pipelines.cluster.submit import submit as submit_to
+from pipelines.cluster.send_data import with_data_in_reach
+from pipelines.cluster.submission import build, installed
+from pipelines.cluster.submission import submit as submit_to
 from pipelines.commands.plan import as_text
-from pipelines.commands.table import print_table
-from pipelines.commands.typed import command
-from pipelines.machine.display import MARKS
-from pipelines.machine.record import Phase
-from recipes.read import load, override_of
-from steps.common.errors import UserError
-from steps.common.progress import duration
+from pipelines.shown.display import MARKS
+from pipelines.shown.table import print_table
+from pipelines.shown.task_state import Phase
+from pipelines.shown.typed_command import command
+from recipes.reader import load, override_of
+from steps.common.runtime.errors import UserError
+from steps.common.runtime.progress import duration
 
 REFUSED = 3
 

@@ -3,10 +3,11 @@
 import json
 import time
 
-from pipelines.commands.table import print_table
-from steps.common import store, volumes
-from steps.common.errors import UserError
-from steps.common.settings import size_in_bytes
+from pipelines.shown.table import print_table
+from steps.common.runtime.errors import UserError
+from steps.common.runtime.settings import size_in_bytes
+from steps.common.storage import volumes
+from steps.common.weights import store
 from steps.plan.model import resolve_model
 from steps.pull import space
 from steps.pull.step import PullInput

@@ -9,11 +9,12 @@ from types import FrameType
 
 from filelock import Timeout
 
-from pipelines.machine.process import TaskProcess
-from pipelines.machine.record import Node, Phase, Run
+from pipelines.machine.local_workflow import LocalWorkflow, Pause, WorkflowTask
 from pipelines.machine.references import fill
-from pipelines.machine.workflow import Machine, Pause, Task
-from steps.common.errors import INTERRUPTED, USER_ERROR
+from pipelines.machine.run_record import Run
+from pipelines.machine.task_process import TaskProcess
+from pipelines.shown.task_state import Node, Phase
+from steps.common.runtime.errors import INTERRUPTED, USER_ERROR
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 120.0  # for a training to end its step and write a checkpoint
@@ -30,7 +31,7 @@ class RunningError(Exception):
 class Execution:
     """One execution of a run, from the beginning or from where an earlier one ended."""
 
-    def __init__(self, machine: Machine, run: Run, folders: dict[str, Path], tell: Tell) -> None:
+    def __init__(self, machine: LocalWorkflow, run: Run, folders: dict[str, Path], tell: Tell) -> None:
         """Prepare it.
 
         Args:
@@ -82,7 +83,7 @@ class Execution:
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = -1.0 if self._stopping else time.monotonic()
 
-    def _execute(self, tasks: list[Task]) -> None:
+    def _execute(self, tasks: list[WorkflowTask]) -> None:
         running: dict[str, TaskProcess] = {}
         waiting = list(tasks)
         signalled: set[tuple[str, signal.Signals]] = set()
@@ -114,7 +115,7 @@ class Execution:
             if running:
                 time.sleep(POLL_SECONDS)
 
-    def _begin(self, task: Task) -> TaskProcess | None:
+    def _begin(self, task: WorkflowTask) -> TaskProcess | None:
         """Start a task, unless it is done already, not wanted, or cannot be since one before it failed."""
         before = [self.nodes[name] for name in task.after]
         if any(node.phase not in DONE for node in before):
@@ -135,7 +136,7 @@ class Execution:
             return None
         return TaskProcess(self.run, task.name, task.does, inputs, self.folders)
 
-    def _inputs(self, task: Task) -> dict[str, str]:
+    def _inputs(self, task: WorkflowTask) -> dict[str, str]:
         given = {name: fill(value, self._values) for name, value in task.arguments.items()}
         inputs = {name: given.get(name, default) for name, default in task.does.inputs.items()}
         missing = [name for name, value in inputs.items() if value is None]

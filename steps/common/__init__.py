@@ -1,1 +1,1 @@
-"""What more than one step needs: volumes, progress, errors, sources, rows, packs, the resolved recipe."""
+"""What more than one step needs, one folder a concern; each may import those listed before it in `docs/design.md`."""

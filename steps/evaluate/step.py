@@ -10,28 +10,29 @@ from typing import Annotated
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from steps.common import registry, tracking, volumes
-from steps.common.adapters import adapter_sha256, read_base
-from steps.common.errors import GATE_REFUSED
-from steps.common.files import digest_of, write_text
-from steps.common.merge import merged
-from steps.common.packs import TokenRow, read_token_rows
-from steps.common.pairs import read_token_pairs
-from steps.common.progress import say
-from steps.common.resolved import Hardware, Resolved
-from steps.common.rows.objective import PAIRS
-from steps.common.step import step
-from steps.evaluate import general
-from steps.evaluate.answers import Turns
-from steps.evaluate.compared import Champion, by_name, compare
-from steps.evaluate.gate import judge
-from steps.evaluate.harness import harness_rows
-from steps.evaluate.page import for_argo, render
-from steps.evaluate.record import record
-from steps.evaluate.report import answers_side_by_side, read_report, report_of
-from steps.evaluate.sample import first_row, masked
-from steps.evaluate.score import Score, Wanted, score
-from steps.evaluate.tasks import spread, tasks_of
+from steps.common.adapter.adapter_files import adapter_sha256, read_base
+from steps.common.adapter.merge import merged
+from steps.common.handover.resolved import Hardware, Resolved
+from steps.common.model.packs import TokenRow, read_token_rows
+from steps.common.model.pair_packs import read_token_pairs
+from steps.common.registry import tracking, versions
+from steps.common.rows.row_kinds import PAIRS
+from steps.common.runtime.errors import GATE_REFUSED
+from steps.common.runtime.exit_codes import step
+from steps.common.runtime.progress import say
+from steps.common.storage import volumes
+from steps.common.storage.files import digest_of, write_text
+from steps.evaluate.gate.comparison import Champion, by_name, compare
+from steps.evaluate.gate.gate import judge
+from steps.evaluate.report.mlflow_record import record
+from steps.evaluate.report.page import for_argo, render
+from steps.evaluate.report.report import answers_side_by_side, read_report, report_of
+from steps.evaluate.report.sample import first_row, masked
+from steps.evaluate.scores import general
+from steps.evaluate.scores.answers import Turns
+from steps.evaluate.scores.lm_eval_rows import harness_rows
+from steps.evaluate.scores.score import Score, Wanted, score
+from steps.evaluate.scores.scored_tasks import spread, tasks_of
 
 FORMAT = 2  # of what is kept of a score; raised when scoring changes
 
@@ -93,7 +94,7 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:  # noqa: A002 - the name i
         {"data": read_report(Path(input.rows_folder)), "tuning": read_report(Path(input.adapter_folder).parent)},
         _masked(input),
     )
-    file = volumes.run_folder(resolved.run or "unnamed") / registry.EVALUATION_FILE
+    file = volumes.run_folder(resolved.run or "unnamed") / versions.EVALUATION_FILE
     write_text(file, json.dumps(report, indent=2) + "\n")
     page = render(report, resolved)
     write_text(file.with_suffix(".html"), page)
@@ -146,7 +147,7 @@ def _champion(input: EvaluateInput, scored: Callable[[str, Path | None], Score])
     """Score the champion, where there is one that stands on the same base."""
     resolved = input.resolved
     store = tracking.client(resolved.tracking.uri)
-    version = registry.version_at(store, resolved.recipe.name, registry.CHAMPION)
+    version = versions.version_at(store, resolved.recipe.name, versions.CHAMPION)
     if version is None:
         return None
     number = int(version.version)
@@ -155,7 +156,7 @@ def _champion(input: EvaluateInput, scored: Callable[[str, Path | None], Score])
         return Champion(number, None)
     same = version.tags.get("fineline.adapter_sha256") == adapter_sha256(Path(input.adapter_folder))
     with tempfile.TemporaryDirectory() as folder:
-        adapter = registry.download_adapter(store, version, Path(folder))
+        adapter = versions.download_adapter(store, version, Path(folder))
         return Champion(number, scored("champion", adapter), same)
 
 

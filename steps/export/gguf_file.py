@@ -7,11 +7,11 @@ from typing import Any
 
 from steps.common.gguf.architectures import architecture
 from steps.common.gguf.quantisations import VOCABULARY_BYTES
-from steps.common.progress import Progress
-from steps.export.parameters import add_parameters, rotary_tensors
-from steps.export.room import MB, check_room
-from steps.export.tensors import Tensor, contents, tensors
-from steps.export.vocabulary import add_vocabulary
+from steps.common.runtime.progress import Progress
+from steps.export.disk_room import MB, check_room
+from steps.export.gguf_parameters import add_parameters, rotary_tensors
+from steps.export.gguf_tensors import GgufTensor, contents, tensors
+from steps.export.gguf_vocabulary import add_vocabulary
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def write_gguf(folder: Path, target: Path, quantisation: str, about: About) -> N
         writer.close()
 
 
-def _count(tensor: Tensor) -> int:
+def _count(tensor: GgufTensor) -> int:
     count = 1
     for length in tensor.shape:
         count *= length

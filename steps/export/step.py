@@ -9,16 +9,17 @@ from typing import Annotated
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from steps.common import tracking, volumes
-from steps.common.adapters import adapter_sha256, merged_key
-from steps.common.files import building, one_writer
-from steps.common.merge import merged
-from steps.common.progress import say
-from steps.common.resolved import Resolved
-from steps.common.step import step
+from steps.common.adapter.adapter_files import adapter_sha256, merged_key
+from steps.common.adapter.merge import merged
+from steps.common.handover.resolved import Resolved
+from steps.common.registry import tracking
+from steps.common.runtime.exit_codes import step
+from steps.common.runtime.progress import say
+from steps.common.storage import volumes
+from steps.common.storage.files import building, one_writer
+from steps.export.disk_room import check_room
+from steps.export.export_folder import ExportSource, Written, begin, keep, put_file, put_names
 from steps.export.gguf_file import About, write_gguf
-from steps.export.place import Source, Written, begin, keep, put_file, put_names
-from steps.export.room import check_room
 
 MERGED = "merged"
 
@@ -49,7 +50,7 @@ def export(input: ExportInput) -> ExportOutput:  # noqa: A002 - the name is Argo
     """
     recipe, adapter = input.resolved.recipe, Path(input.adapter_folder)
     folder = volumes.exported(recipe.name, input.version)
-    source = Source(adapter_sha256=adapter_sha256(adapter), base_digest=input.resolved.model.digest)
+    source = ExportSource(adapter_sha256=adapter_sha256(adapter), base_digest=input.resolved.model.digest)
     wanted = {MERGED: MERGED} if recipe.export.merged else {}
     if recipe.export.gguf != "none":
         wanted[recipe.export.gguf] = _file_name(input)

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from hera.workflows import Parameter
 from hera.workflows.io import Output
 
-from steps.common import registry, tracking
-from steps.common.progress import say
-from steps.common.resolved import Resolved, made_from
-from steps.common.step import step
+from steps.common.handover.resolved import Resolved, made_from
+from steps.common.registry import tracking, versions
+from steps.common.runtime.exit_codes import step
+from steps.common.runtime.progress import say
 from steps.plan.step import PlanInput, resolve
 
 
@@ -35,13 +35,13 @@ def check(input: CheckInput) -> CheckOutput:  # noqa: A002 - the name is Argo's
     resolved = resolve(input)
     name, digest = resolved.recipe.name, made_from(resolved)
     store = tracking.client(resolved.tracking.uri)
-    champion = registry.version_at(store, name, registry.CHAMPION)
-    refused = registry.refused_run(store, name, digest, int(champion.version) if champion else 0)
+    champion = versions.version_at(store, name, versions.CHAMPION)
+    refused = versions.refused_run(store, name, digest, int(champion.version) if champion else 0)
     if refused:
         changed, verdict = False, f"nothing new: run {refused}, of the same data, base and recipe, was refused"
     elif champion is None:
         changed, verdict = True, f"{name} has no champion yet"
-    elif champion.tags.get(registry.MADE_FROM) == digest:
+    elif champion.tags.get(versions.MADE_FROM) == digest:
         changed, verdict = (
             False,
             f"nothing new: version {champion.version} was made from the same data, base and recipe",

@@ -4,14 +4,14 @@ import json
 from typing import Any
 
 from presets.architecture import Architecture
-from presets.model_preset import ModelPreset, Source, UnknownPresetError, find
+from presets.model_preset import ModelPreset, ModelSource, UnknownPresetError, find
 from recipes.recipe import Recipe
-from steps.common import volumes
-from steps.common.errors import UserError
-from steps.common.resolved import KnownModel, ResolvedModel
-from steps.common.sources.listing import Listing, SourceFile
-from steps.common.sources.pin import pin
-from steps.common.sources.small import read_small
+from steps.common.handover.resolved import KnownModel, ResolvedModel
+from steps.common.runtime.errors import UserError
+from steps.common.storage import volumes
+from steps.common.weights.sources.listing import Listing, SourceFile
+from steps.common.weights.sources.revision import pin
+from steps.common.weights.sources.small_file import read_small
 
 
 def resolve_model(reference: str) -> ResolvedModel:
@@ -21,7 +21,7 @@ def resolve_model(reference: str) -> ResolvedModel:
         UserError: unknown preset or scheme, no such repository, no access to it, or a config that lacks constants.
     """
     if "://" in reference:
-        files = pin(Source(uri=reference))
+        files = pin(ModelSource(uri=reference))
         return _resolved(reference.rstrip("/").rpartition("/")[2], files, _read_architecture(files), files.licence, [])
     preset, source = _preset(reference)
     files = _published(source) or pin(source)
@@ -79,10 +79,10 @@ def published_config(reference: str) -> dict[str, Any]:
     Raises:
         UserError: its source is out of reach.
     """
-    return _read_config(pin(Source(uri=reference))) or {}
+    return _read_config(pin(ModelSource(uri=reference))) or {}
 
 
-def _preset(reference: str) -> tuple[ModelPreset, Source]:
+def _preset(reference: str) -> tuple[ModelPreset, ModelSource]:
     try:
         return find(reference)
     except UnknownPresetError as error:
@@ -101,7 +101,7 @@ def _resolved(name: str, files: Listing, architecture: Architecture, licence: st
     )
 
 
-def _published(source: Source) -> Listing | None:
+def _published(source: ModelSource) -> Listing | None:
     """A pinned source that is on the volume already needs no network: its manifest is its listing."""
     for file in volumes.weights().glob("models/*/manifest.json"):
         manifest = json.loads(file.read_text())

@@ -5,9 +5,9 @@ from typing import Annotated
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from steps.common.progress import say
-from steps.common.resolved import ResolvedModel
-from steps.common.step import step
+from steps.common.handover.resolved import ResolvedModel
+from steps.common.runtime.exit_codes import step
+from steps.common.runtime.progress import say
 from steps.plan.model import resolve_model
 
 

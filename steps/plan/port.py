@@ -4,8 +4,8 @@ import errno
 import socket
 
 from recipes.recipe import Recipe
-from steps.common import serving
-from steps.common.errors import UserError
+from steps.common.machine import servers
+from steps.common.runtime.errors import UserError
 
 
 def check_port(recipe: Recipe) -> None:
@@ -15,7 +15,7 @@ def check_port(recipe: Recipe) -> None:
         UserError: the port is taken, or the address is none of this machine's.
     """
     host, port = recipe.serve.host, recipe.serve.port
-    own = serving.gateway(recipe.name)
+    own = servers.gateway(recipe.name)
     if own and own.process.port == port:
         return
     try:
@@ -23,7 +23,7 @@ def check_port(recipe: Recipe) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except OSError as error:
-        others = [g for n in serving.names() if (g := serving.gateway(n)) and g.process.port == port]
+        others = [g for n in servers.names() if (g := servers.gateway(n)) and g.process.port == port]
         holder = f"the server of {others[0].name!r}" if others else "another program"
         if error.errno == errno.EADDRINUSE:
             raise UserError(

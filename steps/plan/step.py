@@ -6,23 +6,25 @@ from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
 from presets.memory import GIB
-from recipes.read import RecipeError, load
+from recipes.reader import RecipeError, load
 from recipes.recipe import Recipe
-from steps.common import bought, cluster, tracking
-from steps.common.code import code_version
-from steps.common.errors import UserError
-from steps.common.resolved import Quote, Resolved, ResolvedModel, Tracking
-from steps.common.step import step
-from steps.plan.data import look
-from steps.plan.export import check_exportable
-from steps.plan.harness.look import asked_too, look_at_lm_eval
+from steps.common.handover.resolved import Quote, Resolved, ResolvedModel, Tracking
+from steps.common.nodes import node_request
+from steps.common.registry import tracking
+from steps.common.runtime import cluster_settings
+from steps.common.runtime.code_version import code_version
+from steps.common.runtime.errors import UserError
+from steps.common.runtime.exit_codes import step
+from steps.plan.data.data_file import look
+from steps.plan.data.task_files import look_at_tasks
+from steps.plan.exportable import check_exportable
+from steps.plan.lm_eval.recipe_tasks import asked_too, look_at_lm_eval
 from steps.plan.model import check_context, check_tunable, resolve_model
 from steps.plan.port import check_port
-from steps.plan.quote import quote
-from steps.plan.serving import in_words as served_in_words
-from steps.plan.serving import served
-from steps.plan.tasks import look_at_tasks
-from steps.plan.to_buy import in_words as rung_in_words
+from steps.plan.quote.quote import quote
+from steps.plan.quote.to_buy import in_words as rung_in_words
+from steps.plan.serving_plan import in_words as served_in_words
+from steps.plan.serving_plan import served
 
 Choice = Literal["recipe", "true", "false"]
 Method = Literal["recipe", "qlora", "lora"]
@@ -70,7 +72,7 @@ def plan(input: PlanInput) -> PlanOutput:  # noqa: A002 - the name is Argo's
         resolved=resolved,
         model=resolved.model,
         quote=f"{in_words(resolved.quote)}{_to_be_served(resolved)}",
-        buys=resolved.quote.provider in bought.KINDS,
+        buys=resolved.quote.provider in node_request.KINDS,
         serve=resolved.recipe.serve.enabled,
         export=resolved.recipe.export.wanted,
     )
@@ -93,7 +95,7 @@ def resolve(input: PlanInput) -> Resolved:  # noqa: A002
     check_exportable(recipe)
     model = resolve_model(recipe.model)
     check_context(recipe, model.architecture)
-    if recipe.serve.enabled and not cluster.serve_image():
+    if recipe.serve.enabled and not cluster_settings.serve_image():
         check_port(recipe)
     how = served(recipe, model)
     return Resolved(

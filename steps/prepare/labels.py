@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from steps.common.packs import UNLABELLED
+from steps.common.model.packs import UNLABELLED
 from steps.common.rows.row import Row
 
 

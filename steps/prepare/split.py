@@ -4,8 +4,8 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from steps.common.errors import UserError
 from steps.common.rows.row import Row
+from steps.common.runtime.errors import UserError
 
 
 @dataclass(frozen=True)

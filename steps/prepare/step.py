@@ -9,19 +9,19 @@ from hera.workflows.io import Input, Output
 
 from recipes.data import Data
 from recipes.recipe import Recipe
-from steps.common import volumes
-from steps.common.errors import UserError
-from steps.common.files import building, digest_of, folder_digest, one_writer
 from steps.common.gguf.tokenizers import kind_of
-from steps.common.harness.library import check_installed
-from steps.common.progress import Progress, say
-from steps.common.resolved import DataFile, Resolved, as_planned
-from steps.common.rows.objective import check_kind, facts
-from steps.common.rows.read import read_rows
+from steps.common.handover.resolved import DataFile, Resolved, as_planned
+from steps.common.lm_eval.library import check_installed
+from steps.common.rows.read_rows import read_rows
 from steps.common.rows.row import BadRow, Row
-from steps.common.step import step
+from steps.common.rows.row_kinds import check_kind, facts
+from steps.common.runtime.errors import UserError
+from steps.common.runtime.exit_codes import step
+from steps.common.runtime.progress import Progress, say
+from steps.common.storage import volumes
+from steps.common.storage.files import building, digest_of, folder_digest, one_writer
+from steps.prepare.label_pairs import labelled
 from steps.prepare.labels import Example, LabelError
-from steps.prepare.pairs import labelled
 from steps.prepare.split import split
 
 FORMAT = 1  # of the files written here

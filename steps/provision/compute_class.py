@@ -6,17 +6,18 @@ https://cloud.google.com/kubernetes-engine/docs/reference/crds/computeclass
 import time
 from typing import Any
 
-from steps.common import bought, cluster, spent
-from steps.common.errors import InterruptedStepError, UserError
-from steps.common.kinds import CLASS_LABEL, CLASSES
-from steps.common.progress import say
-from steps.common.purchase import There
-from steps.common.resolved import Hardware, Resolved, Rung
-from steps.provision import attempts
-from steps.provision.attempts import Attempt
-from steps.provision.causes import Cause, next_step, weightiest
-from steps.provision.holder import Holder
-from steps.provision.placement import in_its_place, placement, tolerations
+from steps.common.handover.resolved import Hardware, Resolved, Rung
+from steps.common.kubernetes.cluster_objects import CLASS_LABEL, CLASSES
+from steps.common.nodes import ledger_file, node_request
+from steps.common.nodes.ledger import There
+from steps.common.runtime import cluster_settings
+from steps.common.runtime.errors import InterruptedStepError, UserError
+from steps.common.runtime.progress import say
+from steps.provision.attempt import attempts
+from steps.provision.attempt.attempts import Attempt
+from steps.provision.attempt.causes import Cause, next_step, weightiest
+from steps.provision.attempt.holder import Holder
+from steps.provision.attempt.placement import in_its_place, placement, tolerations
 
 # What the autoscaler says of a pod for which it brings no node.
 SAID = ("NotTriggerScaleUp", "FailedScaleUp")
@@ -35,9 +36,9 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
     quote, compute = resolved.quote, resolved.recipe.compute
     if not CLASSES.served:
         raise UserError("the cluster has no ComputeClass (of cloud.google.com); it takes GKE 1.30.3 or later")
-    first, name = quote.first, bought.name_of(run, cluster.namespace())
-    account = spent.wanted(run, compute, quote.ladder)
-    bought.ask(CLASSES, compute_class(run, quote.ladder), account)
+    first, name = quote.first, node_request.name_of(run, cluster_settings.namespace())
+    account = ledger_file.wanted(run, compute, quote.ladder)
+    node_request.ask(CLASSES, compute_class(run, quote.ladder), account)
     where = {"nodeSelector": {CLASS_LABEL: name}, "tolerations": tolerations()}
     attempt, holder = attempts.begin(first), Holder.of(name, run, first, where)
     holder.create()
@@ -58,7 +59,7 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
         raise UserError(
             f"GKE brought no node: {attempt.cause}: {attempt.reason}; {next_step(attempt.cause, first, 'gcp', '')}"
         )
-    there = next((one for one in bought.machines(CLASSES, name) if one.name == node), None)
+    there = next((one for one in node_request.machines(CLASSES, name) if one.name == node), None)
     if there is None:
         raise InterruptedStepError(f"{node} was taken away as it came; the step is tried again")
     rung = _rung(there, quote.ladder)
@@ -66,11 +67,11 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
     attempts.save(run, [attempt])
     say(attempt.in_words())
     # What could take its place from now on; and a pod that keeps the node, empty as it is until the training comes.
-    bought.ask(CLASSES, compute_class(run, in_its_place(rung, quote.ladder)), account)
+    node_request.ask(CLASSES, compute_class(run, in_its_place(rung, quote.ladder)), account)
     Holder(f"{name}-keeps", run, 0, KEEPER_BYTES, where).create()
     now = time.time()
-    purchase = bought.noted(CLASSES, name, now)
-    hardware = spent.hardware(purchase, rung, node, there.since, now)
+    purchase = node_request.noted(CLASSES, name, now)
+    hardware = ledger_file.hardware(purchase, rung, node, there.since, now)
     return hardware, placement(rung, selector={CLASS_LABEL: name}), [attempt]
 
 
@@ -79,7 +80,7 @@ def compute_class(run: str, ladder: list[Rung]) -> dict[str, Any]:
     return {
         "apiVersion": f"{CLASSES.group}/{CLASSES.version}",
         "kind": "ComputeClass",
-        "metadata": bought.metadata(run, cluster.namespace()),
+        "metadata": node_request.metadata(run, cluster_settings.namespace()),
         "spec": {
             "priorities": [
                 {

@@ -9,12 +9,12 @@ from typing import Annotated
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from steps.common.resolved import Hardware, Resolved
-from steps.common.step import step
-from steps.provision import compute_class, local, nodes
-from steps.provision.attempts import Attempt
+from steps.common.handover.resolved import Hardware, Resolved
+from steps.common.runtime.exit_codes import step
+from steps.provision import compute_class, free_node, local_machine
+from steps.provision.attempt.attempts import Attempt
 from steps.provision.karpenter import buy
-from steps.provision.weights import wait_until_near
+from steps.provision.weights_nearly_there import wait_until_near
 
 
 class ProvisionInput(Input):
@@ -47,9 +47,9 @@ def provision(input: ProvisionInput) -> ProvisionOutput:  # noqa: A002 - the nam
     elif provider == "compute-class":
         got = compute_class.buy(resolved, run)
     elif provider == "nodes":
-        got = nodes.wait_for_node(resolved, run)
+        got = free_node.wait_for_node(resolved, run)
     else:
-        got = local.this_machine(resolved)
+        got = local_machine.this_machine(resolved)
     hardware, placement, attempts = got
     return ProvisionOutput(hardware=hardware, placement=placement, attempts=in_words(attempts, hardware))
 

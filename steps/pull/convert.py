@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from steps.common.errors import UserError
-from steps.common.progress import say
+from steps.common.runtime.errors import UserError
+from steps.common.runtime.progress import say
 
 
 def convert_gguf(file: Path, folder: Path) -> None:

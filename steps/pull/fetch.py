@@ -4,16 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from steps.common import store
-from steps.common.files import sha256_of
-from steps.common.sources.listing import SourceFile
+from steps.common.storage.files import sha256_of
+from steps.common.weights import store
+from steps.common.weights.sources.listing import SourceFile
 from steps.pull.convert import convert_gguf
-from steps.pull.pace import MOST, Pace
-from steps.pull.part import finished
-from steps.pull.reading import disk, web
-from steps.pull.reading import store as objects
-from steps.pull.totals import Totals
-from steps.pull.transfer import Reader, Transfer
+from steps.pull.reading import disk_reader, http_reader
+from steps.pull.reading import object_store_reader as objects
+from steps.pull.transfer.pace import MOST, Pace
+from steps.pull.transfer.partial_file import finished
+from steps.pull.transfer.totals import Totals
+from steps.pull.transfer.transfer import Reader, Transfer
 from steps.pull.wheel import fetch_from_wheel
 
 # Hashing them again costs nothing, and finds what a lost machine may have torn.
@@ -88,7 +88,7 @@ def _reader(url: str) -> tuple[Reader, int]:
     """Return what reads a URL, and from how many connections that gains nothing more."""
     scheme = url.partition("://")[0] if "://" in url else ""
     if scheme in ("http", "https"):
-        return web.Web(MOST), MOST
+        return http_reader.Web(MOST), MOST
     if scheme:
         return objects.Store(), objects.CONNECTIONS
-    return disk.Disk(), disk.READERS
+    return disk_reader.Disk(), disk_reader.READERS

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from steps.common import kubernetes
-from steps.common.errors import InterruptedStepError, UserError
-from steps.common.progress import say
+from steps.common.kubernetes import api as kubernetes
+from steps.common.runtime.errors import InterruptedStepError, UserError
+from steps.common.runtime.progress import say
 
 SECONDS = 30  # without a renewal: then whoever waits takes over
 RENEW_SECONDS = 5.0

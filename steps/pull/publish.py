@@ -5,20 +5,21 @@ import json
 import shutil
 from pathlib import Path
 
-from presets.model_preset import Source, model_presets
-from steps.common import pulling, store, volumes
-from steps.common.code import code_version
-from steps.common.errors import UserError
-from steps.common.files import building, sha256_of
-from steps.common.progress import Progress, say
-from steps.common.pulling import Pulling
-from steps.common.resolved import ResolvedModel
-from steps.common.sources.listing import Listing, SourceFile, is_tokenizer_file
-from steps.common.sources.pin import pin
-from steps.common.store import MANIFEST
+from presets.model_preset import ModelSource, model_presets
+from steps.common.handover.resolved import ResolvedModel
+from steps.common.runtime.code_version import code_version
+from steps.common.runtime.errors import UserError
+from steps.common.runtime.progress import Progress, say
+from steps.common.storage import volumes
+from steps.common.storage.files import building, sha256_of
+from steps.common.weights import fetch_progress, store
+from steps.common.weights.fetch_progress import Pulling
+from steps.common.weights.sources.listing import Listing, SourceFile, is_tokenizer_file
+from steps.common.weights.sources.revision import pin
+from steps.common.weights.store import MANIFEST
 from steps.pull import fetch
-from steps.pull.bottleneck import Clock, verdict
 from steps.pull.space import check_room
+from steps.pull.transfer.bottleneck import Clock, verdict
 from steps.pull.writer import Writer, only_writer, who
 
 MB = 1_000_000
@@ -65,14 +66,14 @@ def _publish(model: ResolvedModel, folder: Path, *, only_tokenizer: bool) -> tup
 
 def _waiting(folder: Path, name: str) -> None:
     """Show those who wait how far the one is who fetches."""
-    told = pulling.look(folder)
+    told = fetch_progress.look(folder)
     far = f": {told.done / MB:.0f}/{told.total / MB:.0f} MB, by {told.owner}" if told else ""
     say(f"progress: waiting for the process that fetches {name}{far}")
 
 
 def _listing(model: ResolvedModel) -> Listing:
     preset = [s for p in model_presets().values() for s in p.sources.values() if s.uri == model.uri]
-    files = pin(preset[0] if preset else Source(uri=model.uri))
+    files = pin(preset[0] if preset else ModelSource(uri=model.uri))
     if files.digest != model.digest:
         raise UserError(f"model {model.uri}: its files changed since the run was planned; plan it again")
     return files
@@ -107,9 +108,9 @@ def _build(model: ResolvedModel, files: Listing, wanted: list[SourceFile], folde
             progress.begin_at(round(there / MB))
         rate = (there - began_with[0]) / MB / clock.seconds
         if progress.update(round(there / MB), f"{rate:.0f} MB/s"):
-            pulling.tell(folder, Pulling(there, total, owner))
+            fetch_progress.tell(folder, Pulling(there, total, owner))
 
-    pulling.tell(folder, Pulling(0, total, owner))
+    fetch_progress.tell(folder, Pulling(0, total, owner))
     with building(folder, keep=True) as partial:
         try:
             done = fetch.fetch(wanted, partial, told)
@@ -124,7 +125,7 @@ def _build(model: ResolvedModel, files: Listing, wanted: list[SourceFile], folde
         store.drop_leftovers(partial)
         _write_manifest(files, partial, done.sha256, clock.seconds)
     store.keep_blobs(folder)
-    pulling.forget(folder)
+    fetch_progress.forget(folder)
     rate = done.totals.fetched / MB / clock.seconds
     bound = f"; {verdict(done.totals, clock, done.connections)}" if done.connections else ""
     took = f"{done.totals.fetched / MB:.0f} MB in {clock.seconds:.0f} s ({rate:.0f} MB/s)"

@@ -5,12 +5,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from steps.common import store
-from steps.common.errors import UserError
-from steps.common.progress import say
-from steps.common.settings import WEIGHTS_BUDGET_SETTING, weights_budget
-from steps.common.sources.listing import SourceFile
-from steps.common.store import Published
+from steps.common.runtime.errors import UserError
+from steps.common.runtime.progress import say
+from steps.common.runtime.settings import WEIGHTS_BUDGET_SETTING, weights_budget
+from steps.common.weights import store
+from steps.common.weights.sources.listing import SourceFile
+from steps.common.weights.store import Published
 
 MB = 1_000_000
 

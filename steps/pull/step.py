@@ -5,10 +5,11 @@ from typing import Annotated, Literal
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from steps.common import store, volumes
-from steps.common.progress import say
-from steps.common.resolved import ResolvedModel
-from steps.common.step import step
+from steps.common.handover.resolved import ResolvedModel
+from steps.common.runtime.exit_codes import step
+from steps.common.runtime.progress import say
+from steps.common.storage import volumes
+from steps.common.weights import store
 from steps.pull.publish import publish_model, publish_tokenizer
 from steps.pull.verify import verify
 

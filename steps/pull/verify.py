@@ -4,10 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from steps.common import store
-from steps.common.devices import cores
-from steps.common.files import sha256_of
-from steps.common.progress import Progress
+from steps.common.machine.devices import cores
+from steps.common.runtime.progress import Progress
+from steps.common.storage.files import sha256_of
+from steps.common.weights import store
 
 MB = 1_000_000
 

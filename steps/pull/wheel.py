@@ -7,11 +7,11 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from steps.common.errors import UserError
-from steps.common.files import BLOCK
-from steps.common.sources.listing import SourceFile
-from steps.common.sources.package_index import parts
-from steps.common.store import is_content
+from steps.common.runtime.errors import UserError
+from steps.common.storage.files import BLOCK
+from steps.common.weights.sources.listing import SourceFile
+from steps.common.weights.sources.package_index import parts
+from steps.common.weights.store import is_content
 
 NOT_TRUSTED = (
     "the index's certificate is signed by nobody that this machine trusts; in a cluster, put your company's authorities "

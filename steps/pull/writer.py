@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from steps.common import cluster
-from steps.common.files import one_writer
+from steps.common.runtime import cluster_settings
+from steps.common.storage.files import one_writer
 
 
 class Writer(Protocol):
@@ -37,13 +37,15 @@ def only_writer(folder: Path, waiting: Callable[[], None]) -> Iterator[Writer]:
     Raises:
         InterruptedStepError: by `check`: this process was not heard of for so long that another has taken over.
     """
-    if not cluster.serve_image():
+    if not cluster_settings.serve_image():
         with one_writer(folder, waiting):
             yield _Lock()
         return
     from steps.pull.lease import Lease
 
-    with Lease(f"fineline-pull-{folder.parent.name}-{folder.name}", who(), cluster.namespace()).held(waiting) as lease:
+    with Lease(f"fineline-pull-{folder.parent.name}-{folder.name}", who(), cluster_settings.namespace()).held(
+        waiting
+    ) as lease:
         yield lease
 
 

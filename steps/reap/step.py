@@ -8,13 +8,15 @@ from typing import Any
 
 from hera.workflows.io import Input, Output
 
-from steps.common import bought, cluster, kubernetes, workflows
-from steps.common.bought import NAMESPACE_LABEL, RUN_LABEL
-from steps.common.errors import UserError
-from steps.common.give_back import COMPONENT, GONE_SECONDS, HOLDER, delete_holders, wait_until_gone
-from steps.common.kinds import Kind, created
-from steps.common.progress import duration, say
-from steps.common.step import step
+from steps.common.kubernetes import api, workflow_objects
+from steps.common.kubernetes.cluster_objects import ClusterKind, created
+from steps.common.nodes import node_request
+from steps.common.nodes.give_back import COMPONENT, GONE_SECONDS, HOLDER, delete_holders, wait_until_gone
+from steps.common.nodes.node_request import NAMESPACE_LABEL, RUN_LABEL
+from steps.common.runtime import cluster_settings
+from steps.common.runtime.errors import UserError
+from steps.common.runtime.exit_codes import step
+from steps.common.runtime.progress import duration, say
 from steps.reap.stranded import stranded
 
 GRACE_SECONDS = 120.0  # for a run's own exit handler, and for a run to be seen that has just begun
@@ -37,23 +39,23 @@ def reap(input: ReapInput) -> ReapOutput:  # noqa: A002 - the name is Argo's
     Raises:
         UserError: a machine has not ended; all others have been looked at.
     """
-    space, kinds, now = cluster.namespace(), bought.kinds(), time.time()
+    space, kinds, now = cluster_settings.namespace(), node_request.kinds(), time.time()
     told: list[str] = []
-    leaving: list[tuple[Kind, str]] = []
+    leaving: list[tuple[ClusterKind, str]] = []
     for kind in kinds:
         for item in kind.list(f"{NAMESPACE_LABEL}={space}"):
             run, name = item["metadata"]["labels"][RUN_LABEL], item["metadata"]["name"]
-            if why := lost(created(item), workflows.find(run, space), now):
+            if why := lost(created(item), workflow_objects.find(run, space), now):
                 delete_holders(run, space)
                 leaving.append((kind, name))
                 kind.delete(name)
                 told.append(f"{run}: {why}")
             elif over := _over(kind, name, now):
-                workflows.stop(run, space, over)
+                workflow_objects.stop(run, space, over)
                 told.append(f"{run}: {over}")
     told += _free_of_holders(space, now)
     for run, why in stranded(space, kinds, now - GRACE_SECONDS).items():
-        workflows.stop(run, space, why)
+        workflow_objects.stop(run, space, why)
         told.append(f"{run}: {why}")
     for line in told:
         say(line)
@@ -80,19 +82,19 @@ def lost(since: float, workflow: dict[str, Any] | None, now: float) -> str:
     age = now - since
     if workflow is None:
         return f"its run is gone, {duration(age)} after it asked for machines" if age > GRACE_SECONDS else ""
-    ended = workflows.ended_at(workflow)
+    ended = workflow_objects.ended_at(workflow)
     if ended is not None:
         past = f"its run ended {duration(now - ended)} ago ({workflow['status']['phase']})"
         return past if now - ended > GRACE_SECONDS else ""
-    ended = workflows.main_ended_at(workflow)
+    ended = workflow_objects.main_ended_at(workflow)
     if ended is not None and now - ended > GRACE_SECONDS + GONE_SECONDS:
         return f"its run ended {duration(now - ended)} ago, and its exit handler has not"
     return ""
 
 
-def _over(kind: Kind, name: str, now: float) -> str:
+def _over(kind: ClusterKind, name: str, now: float) -> str:
     """Return which limit a run is past that has had time to stop by itself; empty where it is within."""
-    purchase = bought.noted(kind, name, now)
+    purchase = node_request.noted(kind, name, now)
     until = purchase.until(now) if purchase else 0.0
     if not purchase or not until or now <= until + GRACE_SECONDS:
         return ""
@@ -103,13 +105,13 @@ def _over(kind: Kind, name: str, now: float) -> str:
 
 def _free_of_holders(space: str, now: float) -> list[str]:
     """Delete the holder pods of runs that are gone: on nodes that are there already nothing else of a run stays."""
-    with kubernetes.in_one_line():
-        pods = kubernetes.core().list_namespaced_pod(space, label_selector=f"{COMPONENT}={HOLDER}").items
+    with api.in_one_line():
+        pods = api.core().list_namespaced_pod(space, label_selector=f"{COMPONENT}={HOLDER}").items
     told = []
     for run, since in {
         pod.metadata.labels[RUN_LABEL]: pod.metadata.creation_timestamp.timestamp() for pod in pods
     }.items():
-        if why := lost(since, workflows.find(run, space), now):
+        if why := lost(since, workflow_objects.find(run, space), now):
             delete_holders(run, space)
             told.append(f"{run}: {why}")
     return told

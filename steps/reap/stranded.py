@@ -4,14 +4,15 @@ What Argo retries begins at the step that failed, with the outputs of those befo
 is gone. Nothing would ever start those pods.
 """
 
-from steps.common import bought, kubernetes
-from steps.common.kinds import CLASS_LABEL, CLASSES, POOL_LABEL, POOLS, Kind
+from steps.common.kubernetes import api
+from steps.common.kubernetes.cluster_objects import CLASS_LABEL, CLASSES, POOL_LABEL, POOLS, ClusterKind
+from steps.common.nodes import node_request
 
 WORKFLOW_LABEL = "workflows.argoproj.io/workflow"
 WHY = "its node was given back when it ended, and a retry does not buy another; submit it again: what is done is kept"
 
 
-def stranded(space: str, kinds: list[Kind], before: float) -> dict[str, str]:
+def stranded(space: str, kinds: list[ClusterKind], before: float) -> dict[str, str]:
     """Return the runs that wait in vain, and what to tell of each.
 
     Args:
@@ -19,8 +20,8 @@ def stranded(space: str, kinds: list[Kind], before: float) -> dict[str, str]:
         kinds: of what its runs ask for nodes with.
         before: of pods that were created after that, in seconds since 1970, nothing is said yet.
     """
-    with kubernetes.in_one_line():
-        pods = kubernetes.core().list_namespaced_pod(
+    with api.in_one_line():
+        pods = api.core().list_namespaced_pod(
             space, label_selector=WORKFLOW_LABEL, field_selector="status.phase=Pending"
         )
     found = {}
@@ -30,7 +31,7 @@ def stranded(space: str, kinds: list[Kind], before: float) -> dict[str, str]:
         wanted = pod.spec.node_selector or {}
         for label, kind in ((POOL_LABEL, POOLS), (CLASS_LABEL, CLASSES)):
             run = pod.metadata.labels[WORKFLOW_LABEL]
-            ours = wanted.get(label) == bought.name_of(run, space)
+            ours = wanted.get(label) == node_request.name_of(run, space)
             if ours and kind in kinds and kind.get(wanted[label]) is None:
                 found[run] = WHY
     return found

@@ -7,9 +7,9 @@ import json
 import shutil
 from pathlib import Path
 
-from steps.common import registry
-from steps.common.adapters import read_base
-from steps.common.resolved import Resolved
+from steps.common.adapter.adapter_files import read_base
+from steps.common.handover.resolved import Resolved
+from steps.common.registry import versions
 
 TOKENIZER = ("tokenizer", "special_tokens_map", "vocab", "merges", "chat_template", "added_tokens")
 
@@ -20,7 +20,7 @@ def package(folder: Path, resolved: Resolved, base: Path, adapter: Path, report:
     from mlflow.models.signature import ModelSignature
     from mlflow.types.llm import CHAT_MODEL_INPUT_SCHEMA, CHAT_MODEL_OUTPUT_SCHEMA
 
-    shutil.copytree(adapter, folder / registry.ADAPTER_FOLDER)
+    shutil.copytree(adapter, folder / versions.ADAPTER_FOLDER)
     tokenizer = folder / "components" / "tokenizer"
     tokenizer.mkdir(parents=True)
     for file in base.iterdir():
@@ -30,8 +30,8 @@ def package(folder: Path, resolved: Resolved, base: Path, adapter: Path, report:
     requirements = [f"{name}=={version}" for name, version in packages.items()]
     (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")
     (folder / "recipe.json").write_text(resolved.recipe.model_dump_json(indent=2) + "\n")
-    (folder / registry.RESOLVED_FILE).write_text(resolved.model_dump_json(indent=2) + "\n")
-    shutil.copyfile(report, folder / registry.EVALUATION_FILE)
+    (folder / versions.RESOLVED_FILE).write_text(resolved.model_dump_json(indent=2) + "\n")
+    shutil.copyfile(report, folder / versions.EVALUATION_FILE)
     example = {"messages": [{"role": "user", "content": _question(resolved)}]}
     (folder / "input_example.json").write_text(json.dumps(example) + "\n")
     model = Model(signature=ModelSignature(inputs=CHAT_MODEL_INPUT_SCHEMA, outputs=CHAT_MODEL_OUTPUT_SCHEMA))
@@ -46,7 +46,7 @@ def package(folder: Path, resolved: Resolved, base: Path, adapter: Path, report:
         pipeline_model_type=_class(base),
         source_model_name=resolved.model.uri,
         local_base_model_path=str(base),
-        peft_adaptor=registry.ADAPTER_FOLDER,
+        peft_adaptor=versions.ADAPTER_FOLDER,
         tokenizer_type="TokenizersBackend",
         components=["tokenizer"],
     )

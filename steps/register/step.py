@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from steps.common import registry, tracking
-from steps.common.progress import say
-from steps.common.resolved import Resolved, made_from
-from steps.common.step import step
+from steps.common.handover.resolved import Resolved, made_from
+from steps.common.registry import tracking, versions
+from steps.common.runtime.exit_codes import step
+from steps.common.runtime.progress import say
 from steps.register.package import package
 
 
@@ -42,17 +42,17 @@ def register(input: RegisterInput) -> RegisterOutput:  # noqa: A002 - the name i
     resolved = input.resolved
     name = resolved.recipe.name
     store = tracking.client(resolved.tracking.uri)
-    known = registry.version_of(store, name, input.adapter_sha256, resolved.model.digest)
+    known = versions.version_of(store, name, input.adapter_sha256, resolved.model.digest)
     version = known or _register(store, input)
     number = int(version.version)
     if known:
         # Another recipe, or other held-out rows, that lead to the same adapter: that is what it is made from now.
-        store.set_model_version_tag(name, str(number), registry.MADE_FROM, made_from(resolved))
+        store.set_model_version_tag(name, str(number), versions.MADE_FROM, made_from(resolved))
     if resolved.tracking.run_id:
         store.set_tag(resolved.tracking.run_id, "fineline.version", number)
-    store.set_registered_model_alias(name, registry.CANDIDATE, number)
+    store.set_registered_model_alias(name, versions.CANDIDATE, number)
     if not resolved.recipe.serve.enabled:
-        registry.make_champion(store, name, number)
+        versions.make_champion(store, name, number)
     say(f"{name} version {number}: {'this adapter is registered already' if known else 'registered'}")
     return RegisterOutput(version=number, new=known is None, model_uri=f"models:/{name}/{number}")
 
@@ -66,7 +66,7 @@ def lineage(input: RegisterInput) -> dict[str, str]:  # noqa: A002
         "fineline.base_digest": resolved.model.digest,
         "fineline.base_licence": resolved.model.licence,
         "fineline.data_sha256": resolved.data.train.sha256,
-        registry.MADE_FROM: made_from(resolved),
+        versions.MADE_FROM: made_from(resolved),
         "fineline.rows_digest": input.rows_digest,
         "fineline.adapter_sha256": input.adapter_sha256,
         "fineline.method": resolved.recipe.tune.method,

@@ -8,8 +8,8 @@ from typing import Annotated
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from steps.common.progress import say
-from steps.common.step import step
+from steps.common.runtime.exit_codes import step
+from steps.common.runtime.progress import say
 from steps.release.take_back import take_back
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from steps.common.progress import duration
-from steps.common.reason import reason, task_of
+from steps.common.kubernetes.step_failure import reason, task_of
+from steps.common.runtime.progress import duration
 
 
 class Outcome(BaseModel):

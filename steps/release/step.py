@@ -9,14 +9,16 @@ from typing import Annotated, Any
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from recipes.read import RecipeError, load
+from recipes.reader import RecipeError, load
 from recipes.recipe import Recipe
-from steps.common import cluster, store, tracking
-from steps.common.errors import UserError
-from steps.common.progress import say
-from steps.common.purchase import Paid
-from steps.common.step import step
-from steps.common.workflows import why_stopped
+from steps.common.kubernetes.workflow_objects import why_stopped
+from steps.common.nodes.ledger import Paid
+from steps.common.registry import tracking
+from steps.common.runtime import cluster_settings
+from steps.common.runtime.errors import UserError
+from steps.common.runtime.exit_codes import step
+from steps.common.runtime.progress import say
+from steps.common.weights import store
 from steps.release.outcome import Outcome, failure
 from steps.release.take_back import take_back, wait
 from steps.release.webhook import tell
@@ -83,7 +85,7 @@ def _nothing(left: str, *, asked: bool) -> str:
 
 def _reason(input: ReleaseInput, *, asked: bool) -> str:  # noqa: A002
     """Return why the run did not succeed: what the reaper has stopped it for, or the last word of the step that failed."""
-    return (why_stopped(input.run, cluster.namespace()) if asked else "") or failure(input.failures)
+    return (why_stopped(input.run, cluster_settings.namespace()) if asked else "") or failure(input.failures)
 
 
 def _recipe(input: ReleaseInput) -> Recipe | None:  # noqa: A002
@@ -127,4 +129,4 @@ def _costs(paid: Paid | None) -> dict[str, str]:
 
 def _link(run: str) -> str:
     argo = os.environ.get(ARGO_URL_SETTING, "").rstrip("/")
-    return f"{argo}/workflows/{cluster.namespace()}/{run}" if argo else ""
+    return f"{argo}/workflows/{cluster_settings.namespace()}/{run}" if argo else ""

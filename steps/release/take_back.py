@@ -3,12 +3,13 @@
 import time
 from dataclasses import dataclass, field
 
-from steps.common import bought, cluster, settings, spent
-from steps.common.errors import UserError
-from steps.common.give_back import delete_holders, wait_until_gone
-from steps.common.kinds import Kind
-from steps.common.kubernetes import ForbiddenError
-from steps.common.purchase import Paid
+from steps.common.kubernetes.api import ForbiddenError
+from steps.common.kubernetes.cluster_objects import ClusterKind
+from steps.common.nodes import ledger_file, node_request
+from steps.common.nodes.give_back import delete_holders, wait_until_gone
+from steps.common.nodes.ledger import Paid
+from steps.common.runtime import cluster_settings, settings
+from steps.common.runtime.errors import UserError
 
 
 @dataclass
@@ -16,23 +17,25 @@ class Taken:
     """What was taken back."""
 
     paid: Paid | None = None  # what the run's machines have come to; None: none were bought
-    asked: list[tuple[Kind, str]] = field(default_factory=list)  # what was, or may have been, deleted now or before
+    asked: list[tuple[ClusterKind, str]] = field(
+        default_factory=list
+    )  # what was, or may have been, deleted now or before
     left: str = ""  # what is wrong, where something could not be
 
 
 def take_back(run: str) -> Taken:
     """Delete what asks for the run's nodes; what they came to is kept in the run's folder before. Safe to do again."""
-    taken = Taken(paid=spent.paid(run))
-    if not settings.compute_provider() and not cluster.serve_image():
+    taken = Taken(paid=ledger_file.paid(run))
+    if not settings.compute_provider() and not cluster_settings.serve_image():
         return taken  # on one machine nothing is bought
-    space = cluster.namespace()
+    space = cluster_settings.namespace()
     try:
         delete_holders(run, space)
-        for kind in bought.kinds():
-            name, now = bought.name_of(run, space), time.time()
+        for kind in node_request.kinds():
+            name, now = node_request.name_of(run, space), time.time()
             taken.asked.append((kind, name))
-            if purchase := bought.noted(kind, name, now):
-                taken.paid = spent.keep(run, purchase, now)
+            if purchase := node_request.noted(kind, name, now):
+                taken.paid = ledger_file.keep(run, purchase, now)
             kind.delete(name)
     except ForbiddenError as error:
         # A namespace that buys nothing, and whose account may not either, has nothing to give back.

@@ -2,7 +2,7 @@
 
 import time
 
-from steps.common.progress import say
+from steps.common.runtime.progress import say
 from steps.release.outcome import Outcome
 
 TRIES, WAIT_SECONDS, LONGEST_SECONDS = 3, 2.0, 10.0

@@ -5,12 +5,13 @@ from typing import Annotated, Any
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from steps.common import registry, tracking, volumes
-from steps.common.errors import UserError
-from steps.common.files import building
-from steps.common.progress import say
-from steps.common.resolved import Resolved, ResolvedModel
-from steps.common.step import step
+from steps.common.handover.resolved import Resolved, ResolvedModel
+from steps.common.registry import tracking, versions
+from steps.common.runtime.errors import UserError
+from steps.common.runtime.exit_codes import step
+from steps.common.runtime.progress import say
+from steps.common.storage import volumes
+from steps.common.storage.files import building
 
 
 class RestoreInput(Input):
@@ -44,16 +45,16 @@ def restore(input: RestoreInput) -> RestoreOutput:  # noqa: A002 - the name is A
     folder = volumes.restored_version(input.name, number)
     if not folder.exists():
         with building(folder) as partial:
-            for part in (registry.RESOLVED_FILE, registry.EVALUATION_FILE, registry.ADAPTER_FOLDER):
-                registry.download(store, version, part, partial)
-    resolved = Resolved.model_validate_json((folder / registry.RESOLVED_FILE).read_text())
+            for part in (versions.RESOLVED_FILE, versions.EVALUATION_FILE, versions.ADAPTER_FOLDER):
+                versions.download(store, version, part, partial)
+    resolved = Resolved.model_validate_json((folder / versions.RESOLVED_FILE).read_text())
     say(f"{input.name} version {number}, made by run {resolved.run}")
     return RestoreOutput(
         resolved=resolved,
         model=resolved.model,
-        adapter_folder=str(folder / registry.ADAPTER_FOLDER),
+        adapter_folder=str(folder / versions.ADAPTER_FOLDER),
         version=number,
-        report=str(folder / registry.EVALUATION_FILE),
+        report=str(folder / versions.EVALUATION_FILE),
     )
 
 
@@ -61,7 +62,7 @@ def _version(store: Any, input: RestoreInput) -> Any:  # noqa: A002
     from mlflow.exceptions import MlflowException
 
     if not input.version:
-        before = registry.champion_before(store, input.name)
+        before = versions.champion_before(store, input.name)
         if before is None:
             raise UserError(f"{input.name}: no version was champion before the one that is; name one")
         return before

@@ -8,15 +8,15 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
-from steps.common.errors import RefusedError
-from steps.common.progress import say
-from steps.common.resolved import Resolved
-from steps.rollout.gate import LiveGate, Question, live_gate, smoke
-from steps.rollout.traffic import Traffic
-from steps.rollout.watch import Watched, watch
+from steps.common.handover.resolved import Resolved
+from steps.common.runtime.errors import RefusedError
+from steps.common.runtime.progress import say
+from steps.rollout.gateway.traffic import Traffic
+from steps.rollout.trial.live_gate import LiveGate, LiveQuestion, live_gate, smoke
+from steps.rollout.trial.watch import Watched, watch
 
 
-class Place(Protocol):
+class ServingPlace(Protocol):
     """Where a new version is served beside an old one, or in its place."""
 
     @property
@@ -86,7 +86,7 @@ class Told(BaseModel):
     refused: str = ""  # the reason; empty: it serves
 
 
-def roll_out(place: Place, resolved: Resolved, told: Told, asked: list[Question], *, back: bool) -> None:
+def roll_out(place: ServingPlace, resolved: Resolved, told: Told, asked: list[LiveQuestion], *, back: bool) -> None:
     """Serve the new version, or leave everything as it was.
 
     Args:
@@ -141,7 +141,7 @@ def roll_out(place: Place, resolved: Resolved, told: Told, asked: list[Question]
     place.finish()
 
 
-def _choose(place: Place, told: Told, wanted: str) -> None:
+def _choose(place: ServingPlace, told: Told, wanted: str) -> None:
     """Choose between both servers side by side and one after the other, and say why."""
     if told.old_version is None:
         told.strategy, told.why = "blue-green", "nothing served before"
@@ -154,7 +154,7 @@ def _choose(place: Place, told: Told, wanted: str) -> None:
     say(f"{told.strategy}: {told.why}")
 
 
-def _give_back(place: Place, *, moved: bool) -> None:
+def _give_back(place: ServingPlace, *, moved: bool) -> None:
     # Whatever the strategy: a rollout in place that was lost before this one may have stopped it.
     if place.start_old() or moved:
         place.move_back()

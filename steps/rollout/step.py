@@ -8,17 +8,19 @@ from typing import Annotated, Any
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from steps.common import cluster, registry, tracking, volumes
-from steps.common.adapters import adapter_sha256
-from steps.common.errors import RefusedError
-from steps.common.files import one_writer, write_text
-from steps.common.merge import merged
-from steps.common.progress import say
-from steps.common.resolved import Resolved
-from steps.common.step import step
-from steps.rollout.checks import check_adapter, check_model
-from steps.rollout.gate import questions
-from steps.rollout.order import Place, Told, roll_out
+from steps.common.adapter.adapter_files import adapter_sha256
+from steps.common.adapter.merge import merged
+from steps.common.handover.resolved import Resolved
+from steps.common.registry import tracking, versions
+from steps.common.runtime import cluster_settings
+from steps.common.runtime.errors import RefusedError
+from steps.common.runtime.exit_codes import step
+from steps.common.runtime.progress import say
+from steps.common.storage import volumes
+from steps.common.storage.files import one_writer, write_text
+from steps.rollout.checks.before_start import check_adapter, check_model
+from steps.rollout.order import ServingPlace, Told, roll_out
+from steps.rollout.trial.live_gate import questions
 
 ROLLOUT_TAG = "fineline.rollout"  # of a version: how its last rollout ended
 LONGEST_TAG = 1000
@@ -59,7 +61,7 @@ def rollout(input: RolloutInput) -> RolloutOutput:  # noqa: A002 - the name is A
         told.refused = str(error)
         _record(store, input, told)
         raise
-    registry.make_champion(store, name, input.version)
+    versions.make_champion(store, name, input.version)
     if resolved.tracking.run_id:
         store.set_tag(resolved.tracking.run_id, "fineline.url", url)
     _record(store, input, told)
@@ -79,7 +81,7 @@ def _serve(input: RolloutInput, told: Told) -> str:  # noqa: A002
 
 def _one_at_a_time(name: str) -> AbstractContextManager[None]:
     """On one machine a lock; in a cluster it is the workflow that holds one."""
-    if cluster.serve_image():
+    if cluster_settings.serve_image():
         return nullcontext()
     waiting = f"progress: waiting for another rollout of {name}"
     return one_writer(volumes.serving(name) / "rollout", waiting=lambda: say(waiting))
@@ -95,15 +97,15 @@ def _roll_out(input: RolloutInput, told: Told, model: Path, model_bytes: int) ->
     return place.url
 
 
-def _place(input: RolloutInput, model: Path, model_bytes: int, digest: str) -> Place:  # noqa: A002
+def _place(input: RolloutInput, model: Path, model_bytes: int, digest: str) -> ServingPlace:  # noqa: A002
     resolved, version, adapter = input.resolved, input.version, Path(input.adapter_folder)
-    if cluster.serve_image():
-        from steps.rollout.deployment import Cluster
+    if cluster_settings.serve_image():
+        from steps.rollout.places.cluster_place import ClusterPlace
 
-        return Cluster(resolved, version, model, model_bytes, digest, Path(input.base_folder), adapter)
-    from steps.rollout.machine import Machine
+        return ClusterPlace(resolved, version, model, model_bytes, digest, Path(input.base_folder), adapter)
+    from steps.rollout.places.machine_place import MachinePlace
 
-    return Machine(resolved, version, model, model_bytes, digest)
+    return MachinePlace(resolved, version, model, model_bytes, digest)
 
 
 def _record(store: Any, input: RolloutInput, told: Told) -> None:  # noqa: A002

@@ -10,9 +10,9 @@ import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from steps.common.errors import UserError
-from steps.common.layers import layers_of
-from steps.common.packs import LENGTH_MULTIPLE, Tokens
+from steps.common.model.layers import layers_of
+from steps.common.model.packs import LENGTH_MULTIPLE, Tokens
+from steps.common.runtime.errors import UserError
 
 
 def check_compiler() -> None:

@@ -5,16 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from steps.common.errors import InterruptedStepError, UserError
-from steps.common.files import write_text
-from steps.common.parent import end_with_parent
-from steps.tune.work import Job
+from steps.common.runtime.errors import InterruptedStepError, UserError
+from steps.common.runtime.parent import end_with_parent
+from steps.common.storage.files import write_text
+from steps.tune.train_process import TuningJob
 
 JOB, OUTCOME = "job.json", "outcome.json"
 KINDS: dict[str, type[Exception]] = {"user": UserError, "interrupted": InterruptedStepError}
 
 
-def launch(job: Job, processes: int) -> None:
+def launch(job: TuningJob, processes: int) -> None:
     """Run them to their end.
 
     SIGTERM to this process is theirs too.

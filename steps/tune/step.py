@@ -9,14 +9,14 @@ from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
 from recipes.tuning import DPO_ALONE
-from steps.common import volumes
-from steps.common.adapters import adapter_sha256
-from steps.common.files import building, digest_of, one_writer
-from steps.common.progress import say
-from steps.common.resolved import Hardware, Resolved
-from steps.common.step import step
-from steps.tune.result import in_words
-from steps.tune.work import Job, work
+from steps.common.adapter.adapter_files import adapter_sha256
+from steps.common.handover.resolved import Hardware, Resolved
+from steps.common.runtime.exit_codes import step
+from steps.common.runtime.progress import say
+from steps.common.storage import volumes
+from steps.common.storage.files import building, digest_of, one_writer
+from steps.tune.report.result import in_words
+from steps.tune.train_process import TuningJob, work
 
 FORMAT = 1  # of what is learnt from the same settings; raised when the training itself changes
 
@@ -68,7 +68,7 @@ def tune(input: TuneInput) -> TuneOutput:  # noqa: A002 - the name is Argo's
 
 
 def _tune(input: TuneInput, folder: Path) -> None:  # noqa: A002
-    job = Job(
+    job = TuningJob(
         resolved=input.resolved,
         hardware=input.hardware,
         base_folder=input.base_folder,

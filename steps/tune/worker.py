@@ -4,14 +4,14 @@ import signal
 import sys
 from pathlib import Path
 
-from steps.common.errors import USER_ERROR, InterruptedStepError, UserError
-from steps.common.files import write_text
-from steps.common.parent import end_with_parent
+from steps.common.runtime.errors import USER_ERROR, InterruptedStepError, UserError
+from steps.common.runtime.parent import end_with_parent
+from steps.common.storage.files import write_text
 from steps.tune.launch import OUTCOME
-from steps.tune.work import Job, work
+from steps.tune.train_process import TuningJob, work
 
 end_with_parent(signal.SIGKILL)
-job = Job.model_validate_json(Path(sys.argv[1]).read_text())
+job = TuningJob.model_validate_json(Path(sys.argv[1]).read_text())
 try:
     work(job)
 except UserError as error:

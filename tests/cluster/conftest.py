@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from recipes.read import load
-from steps.common import volumes
-from steps.common.resolved import Resolved
-from steps.common.store import MANIFEST
+from recipes.reader import load
+from steps.common.handover.resolved import Resolved
+from steps.common.storage import volumes
+from steps.common.weights.store import MANIFEST
 from steps.plan.step import PlanInput, resolve
-from tests.cluster.kubectl import CLUSTER_TOOLS, ROOT, kubectl
-from tests.pipeline.commands import wait_for
+from tests.support.commands import wait_for
+from tests.support.kubectl import CLUSTER_TOOLS, ROOT, kubectl
 
 NAMESPACE = "fineline-tests"
 IMAGES = ("control", "tune", "serve")

@@ -16,12 +16,12 @@ import httpx2
 import pytest
 import yaml
 
+from pipelines.cluster.argo_nodes import ended, outputs
 from pipelines.cluster.argo_server import address
-from pipelines.cluster.nodes import ended, outputs
-from steps.common.reason import task_of
-from tests.cluster.kubectl import ROOT, get, kubectl
-from tests.load import load
-from tests.pipeline.commands import fineline, wait_for
+from steps.common.kubernetes.step_failure import task_of
+from tests.support.commands import fineline, wait_for
+from tests.support.kubectl import ROOT, get, kubectl
+from tests.support.load import load
 
 RUN_SECONDS = 1800
 LONG = ("tune", "evaluate")

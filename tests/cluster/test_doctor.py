@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.kubectl import BUILT, ROOT, get, kubectl
-from tests.pipeline.commands import fineline
+from tests.support.commands import fineline
+from tests.support.kubectl import BUILT, ROOT, get, kubectl
 
 KUBECTL = shutil.which("kubectl") or str(BUILT)
 

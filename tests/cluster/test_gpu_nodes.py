@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from steps.common import bought, volumes
-from steps.common.gpu_nodes import GPU
-from steps.common.kinds import CLASS_LABEL
-from steps.common.resolved import Resolved, Rung
-from steps.common.settings import COMPUTE_SETTING
-from tests.cluster.kubectl import ROOT, get, kubectl
-from tests.cluster.steps import Account, ended, objects, rungs, to_buy
-from tests.pipeline.commands import wait_for
+from steps.common.handover.resolved import Resolved, Rung
+from steps.common.kubernetes.cluster_objects import CLASS_LABEL
+from steps.common.nodes import node_request
+from steps.common.nodes.gpu_nodes import GPU
+from steps.common.runtime.settings import COMPUTE_SETTING
+from steps.common.storage import volumes
+from tests.support.commands import wait_for
+from tests.support.kubectl import ROOT, get, kubectl
+from tests.support.steps import Account, ended, objects, rungs, to_buy
 
 SPACE = "fineline-nodes"
 PLAN, PROVISION, RELEASE = "steps.plan.step:plan", "steps.provision.step:provision", "steps.release.step:release"
@@ -222,7 +223,7 @@ def test_gke_is_given_the_ladder_in_its_order_and_the_node_that_comes_is_the_run
     small = {"host_bytes": 1 << 28}
     ladder = [one.model_copy(update=small) for one in rungs("g2-standard-8", "a2-highgpu-1g", cloud="gcp")]
     process, place = steps.begin(PROVISION, to_buy(planned, "gke", ladder, "compute-class"))
-    name = bought.name_of("gke", steps_space(steps))
+    name = node_request.name_of("gke", steps_space(steps))
     (made,) = wait_for(lambda: [one for one in objects("computeclasses") if one["metadata"]["name"] == name], 60)
     asked = [(one["machineType"], one["gpu"]["type"], one["spot"]) for one in made["spec"]["priorities"]]
     assert asked == [("g2-standard-8", "nvidia-l4", False), ("a2-highgpu-1g", "nvidia-tesla-a100", False)]
@@ -256,7 +257,7 @@ def test_why_gke_brings_nothing_is_told_in_its_words(
     ladder = rungs("g2-standard-8", cloud="gcp")
     process, place = steps.begin(PROVISION, to_buy(planned, "dry", ladder, "compute-class", wait_minutes=0.3))
     space = steps_space(steps)
-    name = bought.name_of("dry", space)
+    name = node_request.name_of("dry", space)
     wait_for(lambda: kubectl("get", "pod", name, "-n", space, check=False).returncode == 0, 60)
     uid = get("pod", name, space)["metadata"]["uid"]
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

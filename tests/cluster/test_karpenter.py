@@ -17,19 +17,20 @@ from typing import Any
 
 import pytest
 
-from steps.common import bought, volumes
-from steps.common.cluster import ONE_NODE_SETTING
-from steps.common.give_back import COMPONENT, HOLDER
-from steps.common.resolved import Resolved
-from steps.common.settings import CLOUD_SETTING, COMPUTE_SETTING, NODE_CLASS_SETTING
-from steps.common.workflows import STOPPED, why_stopped
+from steps.common.handover.resolved import Resolved
+from steps.common.kubernetes.workflow_objects import STOPPED, why_stopped
+from steps.common.nodes import node_request
+from steps.common.nodes.give_back import COMPONENT, HOLDER
+from steps.common.runtime.cluster_settings import ONE_NODE_SETTING
+from steps.common.runtime.settings import CLOUD_SETTING, COMPUTE_SETTING, NODE_CLASS_SETTING
+from steps.common.storage import volumes
 from steps.reap.stranded import WORKFLOW_LABEL
-from tests.cluster.kubectl import BUILT, CLUSTER_TOOLS, ROOT, get, kubectl
-from tests.cluster.steps import Account, Ended, ended, objects, rungs, to_buy
-from tests.pipeline.commands import fineline, wait_for
+from tests.support.commands import fineline, wait_for
+from tests.support.kubectl import BUILT, CLUSTER_TOOLS, ROOT, get, kubectl
+from tests.support.steps import Account, Ended, ended, objects, rungs, to_buy
 
 SPACE = "fineline-karpenter"
-PROVISION, RELEASE, REAP = "steps.provision.step:provision", "steps.release.step:release", "tests.cluster.hasty:reap"
+PROVISION, RELEASE, REAP = "steps.provision.step:provision", "steps.release.step:release", "tests.support.hasty:reap"
 RELEASE_NODE = "steps.release.node:release_node"
 GRACE_SECONDS = 30.0  # as the hasty reaper has it
 SOLD_OUT = "g6.xlarge"
@@ -96,7 +97,7 @@ def space(karpenter: None, crds: None, tmp_path_factory: pytest.TempPathFactory)
     for name in (bind[2], "fineline-kwok"):
         kubectl("delete", "clusterrolebinding", name, "--ignore-not-found")
     # The namespace owned what was bought.
-    assert wait_for(lambda: not objects("nodepools", f"{bought.NAMESPACE_LABEL}={SPACE}"), 120)
+    assert wait_for(lambda: not objects("nodepools", f"{node_request.NAMESPACE_LABEL}={SPACE}"), 120)
     kubectl("delete", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/part-of=fineline")
 
 
@@ -113,12 +114,12 @@ def account(space: str, tmp_path: Path) -> Account:
 
 
 def pool_of(run: str) -> dict[str, Any] | None:
-    name = bought.name_of(run, SPACE)
+    name = node_request.name_of(run, SPACE)
     return next((pool for pool in objects("nodepools") if pool["metadata"]["name"] == name), None)
 
 
 def nodes_of(run: str) -> list[dict[str, Any]]:
-    return objects("nodes", f"karpenter.sh/nodepool={bought.name_of(run, SPACE)}")
+    return objects("nodes", f"karpenter.sh/nodepool={node_request.name_of(run, SPACE)}")
 
 
 def released(account: Account, run: str, status: str = "Succeeded") -> Ended:
@@ -130,7 +131,7 @@ def released(account: Account, run: str, status: str = "Succeeded") -> Ended:
 
 def nothing_left(run: str) -> bool:
     wait_for(lambda: not nodes_of(run), 90)
-    holders = kubectl("get", "pods", "-n", SPACE, "-l", f"{bought.RUN_LABEL}={run}", "-o", "name").stdout
+    holders = kubectl("get", "pods", "-n", SPACE, "-l", f"{node_request.RUN_LABEL}={run}", "-o", "name").stdout
     return pool_of(run) is None and not holders
 
 
@@ -237,7 +238,7 @@ def test_where_everything_is_sold_out_it_is_said_in_one_line_and_nothing_stays(
 
 def test_a_holder_that_somebody_deletes_is_made_anew(account: Account, planned: Resolved) -> None:
     process, place = account.begin(PROVISION, to_buy(planned, "holds", rungs(SOLD_OUT, "g5.xlarge")))
-    name = f"{bought.name_of('holds', SPACE)}-0"
+    name = f"{node_request.name_of('holds', SPACE)}-0"
     uid = wait_for(lambda: uid_of(name), 60)
     kubectl("delete", "pod", name, "-n", SPACE, "--force")
     assert wait_for(lambda: uid_of(name), 15) != uid
@@ -331,7 +332,7 @@ def test_a_machine_that_never_joins_is_given_up_and_the_next_rung_is_tried(accou
         assert done.code == 2
         assert ": registration: " in done.error
         assert "has not joined the cluster" in done.error
-        claims = objects("nodeclaims", f"karpenter.sh/nodepool={bought.name_of('slow', SPACE)}")
+        claims = objects("nodeclaims", f"karpenter.sh/nodepool={node_request.name_of('slow', SPACE)}")
         assert all("deletionTimestamp" in claim["metadata"] for claim in claims)
         assert released(account, "slow", "Failed").outputs["released"].startswith("g5.xlarge after ")
         assert nothing_left("slow")
@@ -379,7 +380,9 @@ def test_a_node_that_came_in_the_place_of_a_lost_one_is_reckoned_at_its_own_pric
     done = account.run(PROVISION, to_buy(planned, "lost", ladder, max_cost=2.0))
     patch = json.loads(done.outputs["placement"])
     (main,) = patch.pop("containers")
-    kubectl("patch", "nodepool", bought.name_of("lost", SPACE), "--type=json", "-p", json.dumps([ON_DEMAND_ALONE]))
+    kubectl(
+        "patch", "nodepool", node_request.name_of("lost", SPACE), "--type=json", "-p", json.dumps([ON_DEMAND_ALONE])
+    )
     (claim,) = claims_of("lost")
     kubectl("delete", "nodeclaim", claim, "--wait=false")
     wait_for(lambda: claim not in claims_of("lost"), 120)
@@ -391,7 +394,7 @@ def test_a_node_that_came_in_the_place_of_a_lost_one_is_reckoned_at_its_own_pric
     wait_for(lambda: nodes_of("lost"), 60)
     account.run(REAP, {})
     kubectl("delete", "pod", "again", "-n", SPACE, "--force")
-    told = json.loads(pool_of("lost")["metadata"]["annotations"][bought.ACCOUNT])  # type: ignore[index]
+    told = json.loads(pool_of("lost")["metadata"]["annotations"][node_request.ACCOUNT])  # type: ignore[index]
     first, second = told["machines"]
     assert (first["instance_type"], first["price"], first["until"] is None) == ("g5.xlarge", 0.25, False)
     assert (second["capacity"], second["price"], second["until"]) == ("on-demand", ladder[1].price, None)
@@ -404,7 +407,7 @@ ON_DEMAND_ALONE = {"op": "replace", "path": "/spec/template/spec/requirements/1/
 
 
 def claims_of(run: str) -> list[str]:
-    found = objects("nodeclaims", f"karpenter.sh/nodepool={bought.name_of(run, SPACE)}")
+    found = objects("nodeclaims", f"karpenter.sh/nodepool={node_request.name_of(run, SPACE)}")
     return [claim["metadata"]["name"] for claim in found]
 
 
@@ -457,10 +460,10 @@ def test_the_reaper_takes_back_what_a_lost_run_has_left_and_nothing_else(
     assert nothing_left("over")
     assert len(nodes_of("works")) == 1
     # Past its limit it is told to stop; when it has, what it had is taken back too.
-    noted = json.loads(pool_of("works")["metadata"]["annotations"][bought.ACCOUNT])  # type: ignore[index]
+    noted = json.loads(pool_of("works")["metadata"]["annotations"][node_request.ACCOUNT])  # type: ignore[index]
     noted |= {"max_hours": 0.5, "machines": [noted["machines"][0] | {"since": time.time() - 3600}]}
-    past = {"metadata": {"annotations": {bought.ACCOUNT: json.dumps(noted)}}}
-    kubectl("patch", "nodepool", bought.name_of("works", SPACE), "--type=merge", "-p", json.dumps(past))
+    past = {"metadata": {"annotations": {node_request.ACCOUNT: json.dumps(noted)}}}
+    kubectl("patch", "nodepool", node_request.name_of("works", SPACE), "--type=merge", "-p", json.dumps(past))
     over = account.run(REAP, {}).outputs["reaped"]
     assert over.startswith(
         "works: it is over its limits (max_cost 0, max_hours 0.5; 0: none) with g5.xlarge, g5.xlarge after 1h0"
@@ -475,7 +478,7 @@ def test_the_reaper_takes_back_what_a_lost_run_has_left_and_nothing_else(
 
 
 def holder_of(run: str) -> dict[str, Any]:
-    labels = {bought.RUN_LABEL: run, COMPONENT: HOLDER}
+    labels = {node_request.RUN_LABEL: run, COMPONENT: HOLDER}
     containers = [{"name": "main", "image": "x"}]
     spec = {"nodeSelector": {"no": "where"}, "containers": containers}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": labels}, "spec": spec}
@@ -483,14 +486,14 @@ def holder_of(run: str) -> dict[str, Any]:
 
 def waiting_pod_of(run: str) -> dict[str, Any]:
     spec = {
-        "nodeSelector": {"karpenter.sh/nodepool": bought.name_of(run, SPACE)},
+        "nodeSelector": {"karpenter.sh/nodepool": node_request.name_of(run, SPACE)},
         "containers": [{"name": "main", "image": "x"}],
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {WORKFLOW_LABEL: run}}, "spec": spec}
 
 
 def bought_at(run: str) -> float:
-    from steps.common.kinds import created
+    from steps.common.kubernetes.cluster_objects import created
 
     pool = pool_of(run)
     return created(pool) if pool else time.time()
@@ -508,8 +511,8 @@ def test_only_provision_may_touch_node_pools(space: str) -> None:
 
 
 def test_a_run_of_another_namespace_has_another_pool() -> None:
-    assert bought.name_of("store-1764039600", "one") != bought.name_of("store-1764039600", "two")
-    assert len(bought.name_of("x" * 200, "one")) <= 63
+    assert node_request.name_of("store-1764039600", "one") != node_request.name_of("store-1764039600", "two")
+    assert len(node_request.name_of("x" * 200, "one")) <= 63
 
 
 def test_the_doctor_looks_at_the_class_that_the_settings_name(space: str) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from steps.common import store, volumes
-from tests.cluster.kubectl import ROOT, kubectl, may
-from tests.cluster.steps import Account
-from tests.pipeline.commands import wait_for
-from tests.pull.source import Behaviour, Source, make_model
+from steps.common.storage import volumes
+from steps.common.weights import store
+from tests.support.commands import wait_for
+from tests.support.kubectl import ROOT, kubectl, may
+from tests.support.source import Behaviour, Source, make_model
+from tests.support.steps import Account
 
 SPACE = "fineline-leases"
 MB = 1_000_000

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.rendered import BUILDERS
-from steps.rollout import objects
-from steps.rollout.objects import Serving, deployment
-from steps.rollout.upstream import Upstream
-from tests.cluster.kubectl import ROOT, kubectl, may
+from pipelines.workflows.rendered import BUILDERS
+from steps.rollout.gateway.upstream import Upstream
+from steps.rollout.pods import version_objects
+from steps.rollout.pods.version_objects import Serving, deployment
+from tests.support.kubectl import ROOT, kubectl, may
 
 OVERLAYS = ("kind", "aks", "eks", "gke")
 CLUSTER_ROLES = {"ClusterRole", "ClusterRoleBinding"}
@@ -130,7 +130,7 @@ def serving(*, one_node: bool) -> Serving:
         sub_path="merged/x",
         memory_bytes=1 << 30,
         ready_seconds=60,
-        rules=objects.rules("store", 600, 4 << 20, 0),
+        rules=version_objects.rules("store", 600, 4 << 20, 0),
         compute_type="float32",
         api_key_secret="fineline-api-key",
         one_node=one_node,

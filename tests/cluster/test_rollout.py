@@ -15,23 +15,25 @@ from typing import Any
 import httpx2
 import pytest
 
-from recipes.read import load as load_recipe
-from steps.common import cluster, kubernetes, volumes
-from steps.common.errors import RefusedError
-from steps.common.resolved import Resolved
-from steps.evaluate.score import Wanted, score
+from recipes.reader import load as load_recipe
+from steps.common.handover.resolved import Resolved
+from steps.common.kubernetes import api
+from steps.common.runtime import cluster_settings
+from steps.common.runtime.errors import RefusedError
+from steps.common.storage import volumes
+from steps.evaluate.scores.score import Wanted, score
 from steps.plan.step import PlanInput, resolve
-from steps.rollout import deployment
-from steps.rollout.checks import check_model
-from steps.rollout.deployment import Cluster
-from steps.rollout.gate import Question
+from steps.rollout.checks.before_start import check_model
 from steps.rollout.order import Told, roll_out
-from tests.cluster.kubectl import get, kubectl
-from tests.cluster.steps import Account
+from steps.rollout.places import cluster_place
+from steps.rollout.places.cluster_place import ClusterPlace
+from steps.rollout.trial.live_gate import LiveQuestion
 from tests.conftest import write_chats
-from tests.load import Load, load
-from tests.pipeline.commands import wait_for
-from tests.pipeline.test_versions import shuffle
+from tests.pipelines.machine.test_versions import shuffle
+from tests.support.commands import wait_for
+from tests.support.kubectl import get, kubectl
+from tests.support.load import Load, load
+from tests.support.steps import Account
 
 NAME, TOKENS = "rolled", 8
 ASK = ["when do you have food", "are you open on monday", "do you have birds"]
@@ -68,20 +70,22 @@ class Rollouts:
         target = f"{self.namespace}/copier:/runs/merged/"
         kubectl("cp", str(model), target)
 
-    def asked(self, model: Path) -> list[Question]:
+    def asked(self, model: Path) -> list[LiveQuestion]:
         """What the evaluation asked, and what this model answered then."""
         wanted = Wanted([], [[("user", text)] for text in ASK], TOKENS, general=False)
         answers = score(model, wanted, 64, "cpu", "candidate").answers
         chats = [[{"role": "user", "content": text}] for text in ASK]
-        return [Question(chat, answer) for chat, answer in zip(chats, answers, strict=True)]
+        return [LiveQuestion(chat, answer) for chat, answer in zip(chats, answers, strict=True)]
 
-    def roll_out(self, version: int, model: Path, asked: list[Question], *, back: bool = False, **serve: Any) -> None:
+    def roll_out(
+        self, version: int, model: Path, asked: list[LiveQuestion], *, back: bool = False, **serve: Any
+    ) -> None:
         recipe = self.planned.recipe
         changed = recipe.model_copy(update={"serve": recipe.serve.model_copy(update=serve)})
         resolved = self.planned.model_copy(update={"recipe": changed, "run": f"run-{version}"})
         self.told = Told(version=version, old_version=None)
         begun = time.monotonic()
-        place = Cluster(resolved, version, model, check_model(model), f"digest-{version}", self.base, self.base)
+        place = ClusterPlace(resolved, version, model, check_model(model), f"digest-{version}", self.base, self.base)
         if not place.serves_already():
             roll_out(place, resolved, self.told, asked, back=back)
         self.seconds = time.monotonic() - begun
@@ -140,10 +144,10 @@ def rollouts(namespace: str, tmp_path_factory: pytest.TempPathFactory, tiny_mode
         kubectl("apply", "-f", "-", document=copier)
         kubectl("wait", "pod/copier", "-n", namespace, "--for=condition=Ready", "--timeout=120s")
         kubectl("exec", "copier", "-n", namespace, "--", "mkdir", "-p", "/runs/merged")
-        patch.setattr(Cluster, "_url", lambda _, service: address(namespace, service))
-        patch.setenv(cluster.SERVE_IMAGE_SETTING, "fineline-serve:0.1.0")
-        patch.setattr(cluster, "namespace", lambda: namespace)
-        patch.setattr(kubernetes, "connect", lambda: None)
+        patch.setattr(ClusterPlace, "_url", lambda _, service: address(namespace, service))
+        patch.setenv(cluster_settings.SERVE_IMAGE_SETTING, "fineline-serve:0.1.0")
+        patch.setattr(cluster_settings, "namespace", lambda: namespace)
+        patch.setattr(api, "connect", lambda: None)
         before = client.Configuration.get_default_copy()
         config.load_kube_config(config_file=str(account.kubeconfig))
         yield Rollouts(namespace, folder, planned, tiny_model)
@@ -161,7 +165,7 @@ def _settings(rollouts: Rollouts, monkeypatch: pytest.MonkeyPatch, _volumes: Non
 
 
 @pytest.fixture(scope="module")
-def first(rollouts: Rollouts) -> tuple[Path, list[Question]]:
+def first(rollouts: Rollouts) -> tuple[Path, list[LiveQuestion]]:
     """The first version, as it came to serve."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(volumes.RUNS_SETTING, str(rollouts.folder))
@@ -249,7 +253,7 @@ def test_a_version_that_cannot_start_is_refused_with_what_its_pod_says_and_the_o
         # Mended and rolled out again it is started anew: how often it was not ready before is no matter.
         (model / "config.json").write_text(config)
         rollouts.send(model)
-        other = [Question([{"role": "user", "content": ASK[0]}], "what no model of these would say")]
+        other = [LiveQuestion([{"role": "user", "content": ASK[0]}], "what no model of these would say")]
         with pytest.raises(RefusedError, match="alike to the evaluation's"):
             rollouts.roll_out(4, model, other)
     assert met.failures == []
@@ -283,7 +287,7 @@ def test_a_version_that_dies_once_it_has_the_traffic_loses_it(rollouts: Rollouts
 
 
 def test_a_person_goes_back_to_the_version_before_and_not_one_request_fails(
-    rollouts: Rollouts, first: tuple[Path, list[Question]], second: Any
+    rollouts: Rollouts, first: tuple[Path, list[LiveQuestion]], second: Any
 ) -> None:
     model, asked = first
     with load(rollouts.url, NAME, max_tokens=4) as met:
@@ -316,7 +320,7 @@ def test_a_rollout_that_was_lost_after_the_switch_begins_with_the_old_version(ro
     kubectl("apply", *as_a_rollout, "-f", "-", document=lost)
     assert rollouts.live() == other
     model = rollouts.folder / "merged" / "version-1"
-    place = Cluster(rollouts.planned, 9, model, 1, "digest-9", rollouts.base, rollouts.base)
+    place = ClusterPlace(rollouts.planned, 9, model, 1, "digest-9", rollouts.base, rollouts.base)
     assert str(place.old_version) == before
     assert rollouts.live() == before
     annotations = get("service", NAME, rollouts.namespace)["metadata"]["annotations"]
@@ -334,7 +338,7 @@ def test_a_rollout_in_place_that_was_lost_and_then_fails_brings_the_old_version_
     with load(rollouts.url, NAME, clients=2, pause=0.5, max_tokens=4) as met:
         wait_for(lambda: met.answers[before], 60)
         # So far the first attempt came.
-        Cluster(rollouts.planned, 6, model, 1, "digest-6", rollouts.base, rollouts.base).stop_old()
+        ClusterPlace(rollouts.planned, 6, model, 1, "digest-6", rollouts.base, rollouts.base).stop_old()
         with pytest.raises(RefusedError, match=r"v6 was not ready in \d+ s: container server") as caught:
             rollouts.roll_out(6, model, [])
         answers = met.answers[before]
@@ -365,7 +369,7 @@ def no_room(rollouts: Rollouts, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
         living = ["get", "pods", "-n", rollouts.namespace, "-o", "name", "--field-selector=status.phase!=Succeeded"]
         return used if int(used) == len(kubectl(*living).stdout.split()) else ""
 
-    monkeypatch.setattr(deployment, "UNPLACED_SECONDS", 5)
+    monkeypatch.setattr(cluster_place, "UNPLACED_SECONDS", 5)
     before = get("resourcequota", "fineline", rollouts.namespace)["spec"]["hard"]["pods"]
     quota(wait_for(counted, 60))
     yield

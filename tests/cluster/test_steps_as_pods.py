@@ -14,19 +14,20 @@ import pytest
 
 import pipelines.machine.execute
 from pipelines.cluster.connection import Connection
-from pipelines.cluster.data import with_data_in_reach
-from pipelines.cluster.submit import installed
+from pipelines.cluster.send_data import with_data_in_reach
+from pipelines.cluster.submission import installed
 from pipelines.commands.plan import as_text
-from pipelines.finetune import build
 from pipelines.machine.execute import Execution
-from pipelines.machine.record import Node, Phase, Run, new_run
-from pipelines.machine.workflow import read
-from recipes.read import load
+from pipelines.machine.local_workflow import read
+from pipelines.machine.run_record import Run, new_run
+from pipelines.shown.task_state import Node, Phase
+from pipelines.workflows.finetune import build
+from recipes.reader import load
 from recipes.recipe import Recipe
-from steps.common import volumes
-from steps.common.files import sha256_of
-from tests.cluster.kubectl import get, kubectl
-from tests.cluster.pods import TaskPod
+from steps.common.storage import volumes
+from steps.common.storage.files import sha256_of
+from tests.support.kubectl import get, kubectl
+from tests.support.pods import TaskPod
 
 # Not the name that ships: Argo's runs, where there is Argo, register versions of that too.
 NAME = "podded-store"

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from steps.rollout.autoscale import autoscaler
-from steps.rollout.base_objects import SERVER_LABEL, deployment, disruption_budget, service
-from steps.rollout.objects import deployment as version_deployment
-from tests.cluster.kubectl import ROOT, kubectl
+from steps.rollout.pods.version_objects import deployment as version_deployment
+from steps.rollout.vllm.autoscale import autoscaler
+from steps.rollout.vllm.base_objects import SERVER_LABEL, deployment, disruption_budget, service
 from tests.cluster.test_manifests import anywhere, rules
-from tests.unit.test_vllm_pods import base_server, version_at
+from tests.steps.rollout.vllm.test_vllm_pods import base_server, version_at
+from tests.support.kubectl import ROOT, kubectl
 
 SPACE = "fineline-vllm-manifests"
 UID = "00000000-0000-4000-8000-000000000000"

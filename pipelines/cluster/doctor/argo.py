@@ -6,7 +6,7 @@ from typing import Any
 from pipelines.cluster.connection import GROUP, Connection
 from pipelines.cluster.doctor import questions
 from pipelines.cluster.doctor.finding import Finding, State, unknown
-from pipelines.rendered import BUILDERS, FOLDERS
+from pipelines.workflows.rendered import BUILDERS, FOLDERS
 
 KINDS = ("workflows", "workflowtemplates", "cronworkflows", "workflowtaskresults")
 OLDEST = (1, 29)  # the first with containers that start before, and outlive, the others (KEP-753), as on by default

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from pipelines.cluster.config_map import setting
 from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor import questions
 from pipelines.cluster.doctor.finding import Finding, State, unknown
-from pipelines.cluster.settings import setting
 
 GPU = "nvidia.com/gpu"
 # What tells of a GPU before its device plugin does: NVIDIA's feature discovery, Karpenter on AWS and Azure, EKS, AKS, GKE.

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipelines.cluster.connection import Connection, ForbiddenError, told
-from pipelines.containers import POD_SECURITY, SECURITY
-from steps.common.errors import UserError
+from pipelines.workflows.containers import POD_SECURITY, SECURITY
+from steps.common.runtime.errors import UserError
 
 PULL_SECONDS = 120
 PROXY_SECONDS = 10

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from steps.common.errors import UserError
+from steps.common.runtime.errors import UserError
 
 SPACE = "▁"  # what a SentencePiece vocabulary writes for a space
 # Each part is cut differently by at least two of the known ways: runs of digits, contractions in both cases, capitals
@@ -27,14 +27,14 @@ PROBE = (
 
 
 @dataclass(frozen=True)
-class Kind:
+class TokenizerKind:
     """A tokenizer as GGUF tells it: `tokenizer.ggml.model`, and `tokenizer.ggml.pre`."""
 
     model: str  # gpt2: byte-level BPE; llama: SentencePiece's BPE
     pre: str
 
 
-def kind_of(folder: Path) -> Kind:
+def kind_of(folder: Path) -> TokenizerKind:
     """Return which tokenizer a model's folder has.
 
     Raises:
@@ -54,7 +54,7 @@ def kind_of(folder: Path) -> Kind:
     return found
 
 
-def kind(tokenizer: Any) -> Kind | None:
+def kind(tokenizer: Any) -> TokenizerKind | None:
     """Return which tokenizer a `tokenizers.Tokenizer` is; None where llama.cpp has none that does the same."""
     model = json.loads(tokenizer.to_str())["model"]
     if model.get("type") != "BPE":
@@ -62,10 +62,10 @@ def kind(tokenizer: Any) -> Kind | None:
     pieces = _pieces(tokenizer)
     if model.get("byte_fallback"):
         whole = PROBE.replace(" ", SPACE)
-        return Kind("llama", "default") if pieces in ([whole], [SPACE + whole]) else None
+        return TokenizerKind("llama", "default") if pieces in ([whole], [SPACE + whole]) else None
     for known in _known():
         if bool(model.get("ignore_merges")) == known["whole_words"] and pieces == known["pieces"]:
-            return Kind("gpt2", known["name"])
+            return TokenizerKind("gpt2", known["name"])
     return None
 
 

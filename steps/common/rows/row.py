@@ -36,7 +36,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Place:
+class RowPlace:
     """Where a row stands."""
 
     file: str
@@ -50,7 +50,7 @@ class Place:
 class BadRow:
     """A row that cannot be used, and why."""
 
-    place: Place
+    place: RowPlace
     reason: str
 
     def __str__(self) -> str:

@@ -5,19 +5,21 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from steps.common import bought, cluster, kubernetes, node_classes, spent
-from steps.common.errors import UserError
-from steps.common.give_back import delete_holders
-from steps.common.kinds import CLAIMS, POOL_LABEL, POOLS, condition, created
-from steps.common.progress import Progress, say
-from steps.common.resolved import Hardware, Resolved, Rung
-from steps.provision import attempts
-from steps.provision.attempts import Attempt, Stage
-from steps.provision.causes import FINAL, Cause, next_step, weightiest
-from steps.provision.holder import Holder
+from steps.common.handover.resolved import Hardware, Resolved, Rung
+from steps.common.kubernetes import api
+from steps.common.kubernetes.cluster_objects import CLAIMS, POOL_LABEL, POOLS, condition, created
+from steps.common.nodes import ledger_file, node_classes, node_request
+from steps.common.nodes.give_back import delete_holders
+from steps.common.runtime import cluster_settings
+from steps.common.runtime.errors import UserError
+from steps.common.runtime.progress import Progress, say
+from steps.provision.attempt import attempts
+from steps.provision.attempt.attempts import Attempt, Stage
+from steps.provision.attempt.causes import FINAL, Cause, next_step, weightiest
+from steps.provision.attempt.holder import Holder
+from steps.provision.attempt.placement import in_its_place, placement, tolerations
 from steps.provision.karpenter.claims import Claims
 from steps.provision.karpenter.pool import TAINT, node_pool
-from steps.provision.placement import in_its_place, placement, tolerations
 
 POLL_SECONDS = 1.0
 DRIVER_SECONDS = 900.0  # a driver that is installed on the node has been, and its device plugin has registered its GPUs
@@ -50,9 +52,9 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
     """
     compute, quote = resolved.recipe.compute, resolved.quote
     reference = node_classes.reference(compute.node_class)
-    pool = bought.name_of(run, cluster.namespace())
+    pool = node_request.name_of(run, cluster_settings.namespace())
     made = attempts.load(run, quote.ladder)
-    region, account = _region(), spent.wanted(run, compute, quote.ladder)
+    region, account = _region(), ledger_file.wanted(run, compute, quote.ladder)
     with Claims(pool) as claims:
         got = _still_there(pool, quote.ladder)
         for rung in quote.ladder:
@@ -63,10 +65,12 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
             attempt = attempts.begin(rung)
             made = [one for one in made if not one.is_of(rung)] + [attempt]
             holder = Holder.of(f"{pool}-{quote.ladder.index(rung)}", run, rung, _where(pool))
-            delete_holders(run, cluster.namespace(), but=holder.name)  # what a process that was killed has left
+            delete_holders(
+                run, cluster_settings.namespace(), but=holder.name
+            )  # what a process that was killed has left
             claims.begin(rung)
             started = time.time()
-            bought.ask(POOLS, node_pool(run, reference, [rung]), account)
+            node_request.ask(POOLS, node_pool(run, reference, [rung]), account)
             _until_seen(pool)
             _take_back(claims, claims.strays(rung))
             holder.create()
@@ -79,12 +83,12 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
                     break
     if not got:
         raise UserError(_why_none(made, quote.ladder, quote.cloud, region))
-    bought.ask(POOLS, node_pool(run, reference, in_its_place(got.rung, quote.ladder)), account)
+    node_request.ask(POOLS, node_pool(run, reference, in_its_place(got.rung, quote.ladder)), account)
     now = time.time()
-    purchase = bought.noted(POOLS, pool, now)
-    delete_holders(run, cluster.namespace())
+    purchase = node_request.noted(POOLS, pool, now)
+    delete_holders(run, cluster_settings.namespace())
     patch = placement(got.rung, selector={POOL_LABEL: pool}, own_taint=TAINT)
-    return spent.hardware(purchase, got.rung, got.node, got.since, now), patch, made
+    return ledger_file.hardware(purchase, got.rung, got.node, got.since, now), patch, made
 
 
 def _until_seen(pool: str) -> None:
@@ -213,14 +217,14 @@ def _too_late(attempt: Attempt, claim: dict[str, Any] | None) -> tuple[Cause, st
 
 def _give_up(run: str, claims: Claims) -> None:
     """Take back what was asked for, so that nothing arrives late and is paid for."""
-    delete_holders(run, cluster.namespace())
+    delete_holders(run, cluster_settings.namespace())
     _take_back(claims, claims.all())
 
 
 def _take_back(claims: Claims, leaving: list[dict[str, Any]]) -> None:
     if leaving:
         # A machine that was launched is paid for, whether it joins or not.
-        bought.noted(POOLS, claims.pool, time.time())
+        node_request.noted(POOLS, claims.pool, time.time())
     for claim in leaving:
         CLAIMS.delete(claim["metadata"]["name"])
 
@@ -250,6 +254,6 @@ def _why_none(made: list[Attempt], ladder: list[Rung], cloud: str, region: str) 
 
 def _region() -> str:
     """Return the cluster's region, as its nodes are labelled; empty where they are not."""
-    with kubernetes.in_one_line():
-        nodes = kubernetes.core().list_node(limit=20).items
+    with api.in_one_line():
+        nodes = api.core().list_node(limit=20).items
     return next((found for node in nodes if (found := (node.metadata.labels or {}).get(REGION_LABEL))), "")

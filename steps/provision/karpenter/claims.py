@@ -9,11 +9,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from steps.common import kubernetes
-from steps.common.bought import CAPACITY_LABEL
-from steps.common.gpu_nodes import TYPE_LABEL
-from steps.common.kinds import CLAIMS, POOL_LABEL, condition, created
-from steps.common.resolved import Rung
+from steps.common.handover.resolved import Rung
+from steps.common.kubernetes import api
+from steps.common.kubernetes.cluster_objects import CLAIMS, POOL_LABEL, condition, created
+from steps.common.nodes.gpu_nodes import TYPE_LABEL
+from steps.common.nodes.node_request import CAPACITY_LABEL
 
 WATCH_SECONDS = 60
 RETRY_SECONDS = 1.0
@@ -99,7 +99,7 @@ class Claims:
         while not self._stop.is_set():
             try:
                 stream = watch.Watch().stream(
-                    kubernetes.custom().list_cluster_custom_object,
+                    api.custom().list_cluster_custom_object,
                     *arguments,
                     label_selector=f"{POOL_LABEL}={self.pool}",
                     timeout_seconds=WATCH_SECONDS,
@@ -130,8 +130,8 @@ def _asks_for(claim: dict[str, Any], rung: Rung) -> bool:
 
 def _events(pool: str) -> list[tuple[tuple[str, int], str, str]]:
     """Return what Karpenter's Events have said of the pool and its NodeClaims: which and how often, of whom, and the text."""
-    with kubernetes.in_one_line():
-        found = kubernetes.core().list_event_for_all_namespaces(field_selector="type=Warning").items
+    with api.in_one_line():
+        found = api.core().list_event_for_all_namespaces(field_selector="type=Warning").items
     told = []
     for event in found:
         about = event.involved_object

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from steps.common import bought, cluster
-from steps.common.gpu_nodes import GPU, TYPE_LABEL
-from steps.common.kinds import POOLS
-from steps.common.resolved import Rung
+from steps.common.handover.resolved import Rung
+from steps.common.kubernetes.cluster_objects import POOLS
+from steps.common.nodes import node_request
+from steps.common.nodes.gpu_nodes import GPU, TYPE_LABEL
+from steps.common.runtime import cluster_settings
 
 TAINT = "fineline.dev/run"
 # Longer than a pod's grace, in which a training ends its step and writes a checkpoint; without it a pod that hangs could hold
@@ -24,7 +25,7 @@ def node_pool(run: str, reference: dict[str, str], rungs: list[Rung]) -> dict[st
     return {
         "apiVersion": f"{POOLS.group}/{POOLS.version}",
         "kind": "NodePool",
-        "metadata": bought.metadata(run, cluster.namespace()),
+        "metadata": node_request.metadata(run, cluster_settings.namespace()),
         "spec": {
             # GPUs of the whole node, which is what the limit counts; room for one node at a time.
             "limits": {GPU: str(max(rung.node_gpus for rung in rungs))},
@@ -34,7 +35,7 @@ def node_pool(run: str, reference: dict[str, str], rungs: list[Rung]) -> dict[st
                 "budgets": [{"nodes": "0"}],  # closed while the run lasts; the pool goes when it has ended
             },
             "template": {
-                "metadata": {"labels": {"app.kubernetes.io/part-of": "fineline", bought.RUN_LABEL: run}},
+                "metadata": {"labels": {"app.kubernetes.io/part-of": "fineline", node_request.RUN_LABEL: run}},
                 "spec": {
                     "nodeClassRef": reference,
                     "expireAfter": "Never",
@@ -45,7 +46,7 @@ def node_pool(run: str, reference: dict[str, str], rungs: list[Rung]) -> dict[st
                     ],
                     "requirements": [
                         _one_of(TYPE_LABEL, [rung.instance_type for rung in rungs]),
-                        _one_of(bought.CAPACITY_LABEL, [rung.capacity for rung in rungs]),
+                        _one_of(node_request.CAPACITY_LABEL, [rung.capacity for rung in rungs]),
                         _one_of("kubernetes.io/arch", ["amd64"]),
                         _one_of("kubernetes.io/os", ["linux"]),
                     ],

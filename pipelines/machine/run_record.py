@@ -1,0 +1,107 @@
+"""What a run leaves on the disk: `run.json`, and a folder a task with its inputs, outputs, log and ending."""
+
+import json
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel
+
+from pipelines.shown.task_state import Node, Phase
+from steps.common.storage import volumes
+from steps.common.storage.files import write_text
+
+RUN, NODE, INPUTS, LOG, PROGRESS, OUTPUTS = "run.json", "node.json", "inputs.json", "log.txt", "progress.txt", "outputs"
+
+
+class Run(BaseModel):
+    """A run as a whole."""
+
+    name: str
+    workflow: str
+    parameters: dict[str, str]
+    started: float
+    phase: Phase = Phase.RUNNING
+    exit_code: int = 0
+    message: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Everything of the run."""
+        return volumes.run_folder(self.name)
+
+    def task_folder(self, task: str) -> Path:
+        """Everything of one of its tasks."""
+        return self.folder / "tasks" / task
+
+    def save(self) -> None:
+        """Write the run down."""
+        write_text(self.folder / RUN, self.model_dump_json(indent=2) + "\n")
+
+    def node(self, task: str) -> Node | None:
+        """Return how a task ended, or None where it has not yet."""
+        try:
+            return Node.model_validate_json((self.task_folder(task) / NODE).read_text())
+        except FileNotFoundError:
+            return None
+
+    def save_node(self, task: str, node: Node) -> None:
+        """Write down how a task ended."""
+        write_text(self.task_folder(task) / NODE, node.model_dump_json(indent=2) + "\n")
+
+    def outputs(self, task: str) -> dict[str, str]:
+        """Return a task's output parameters."""
+        folder = self.task_folder(task) / OUTPUTS / "parameters"
+        return {file.name: file.read_text() for file in folder.iterdir()} if folder.is_dir() else {}
+
+    def inputs(self, task: str) -> dict[str, str]:
+        """Return the inputs that a task was last started with."""
+        try:
+            kept = json.loads((self.task_folder(task) / INPUTS).read_text())
+        except FileNotFoundError:
+            return {}
+        return {parameter["name"]: parameter["value"] for parameter in kept}
+
+    def state(self) -> Phase:
+        """Return the phase; Interrupted where the process that drove the run is gone, and its lock with it."""
+        if self.phase is not Phase.RUNNING:
+            return self.phase
+        lock = self.lock()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return Phase.RUNNING
+        lock.release()
+        return Phase.INTERRUPTED
+
+    def lock(self) -> FileLock:
+        """Return the lock that the process holds which drives the run."""
+        return FileLock(str(self.folder / ".lock"))
+
+
+def new_run(prefix: str, workflow: str, parameters: dict[str, str]) -> Run:
+    """Begin a run with a name of its own."""
+    while True:
+        name = f"{prefix}-{time.strftime('%Y%m%d-%H%M%S')}"
+        try:
+            volumes.run_folder(name).mkdir(parents=True)
+            break
+        except FileExistsError:
+            time.sleep(0.3)
+    run = Run(name=name, workflow=workflow, parameters=parameters, started=time.time())
+    run.save()
+    return run
+
+
+def load_run(name: str) -> Run | None:
+    """Return a run by its name, or None where there is none."""
+    try:
+        return Run.model_validate_json((volumes.run_folder(name) / RUN).read_text())
+    except FileNotFoundError:
+        return None
+
+
+def runs() -> list[Run]:
+    """Return every run of this machine, the newest first."""
+    found = [load_run(file.parent.name) for file in (volumes.runs() / "runs").glob(f"*/{RUN}")]
+    return sorted((run for run in found if run), key=lambda run: run.started, reverse=True)

@@ -1,0 +1,1 @@
+"""The Hera workflows, and what their tasks run in."""

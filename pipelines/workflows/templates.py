@@ -1,0 +1,63 @@
+"""What Fineline's templates have in common: who runs their pods, how long these stay, what the Argo UI shows."""
+
+from typing import Any
+
+from hera.workflows import DAG, Parameter
+from hera.workflows import models as m
+
+from pipelines.workflows.containers import (
+    CONTROL_IMAGE,
+    POD_SECURITY,
+    RELEASE_ACCOUNT,
+    STEP_ACCOUNT,
+    WEBHOOK,
+    container,
+)
+from pipelines.workflows.parameters import reference
+from steps.release.step import release
+
+DAY = 24 * 3600
+MAIN, ON_EXIT = "main", "on-exit"
+
+
+def common(title: str, description: str) -> dict[str, Any]:
+    """Return the arguments of every WorkflowTemplate of ours.
+
+    Args:
+        title: shown in the UI, on the template and on its runs.
+        description: shown below it.
+    """
+    shown = {"workflows.argoproj.io/title": title, "workflows.argoproj.io/description": description}
+    labels = {"app.kubernetes.io/part-of": "fineline"}
+    return {
+        "entrypoint": MAIN,
+        "annotations": shown,
+        "labels": labels,
+        "workflow_metadata": m.WorkflowMetadata(labels=labels, annotations=shown),
+        "service_account_name": STEP_ACCOUNT,
+        "security_context": POD_SECURITY,
+        # A failed step's pod stays for as long as its run, for its log and its looks.
+        "pod_gc": m.PodGC(strategy="OnPodSuccess", delete_delay_duration="3600s"),
+        "ttl_strategy": m.TTLStrategy(seconds_after_success=7 * DAY, seconds_after_failure=14 * DAY),
+    }
+
+
+def one_at_a_time(name: str) -> m.Synchronization:
+    """Return the lock that runs of one model's name wait for."""
+    return m.Synchronization(mutexes=[m.Mutex(name=f"fineline-{name}")])
+
+
+def add_exit_handler(parameters: list[Parameter]) -> None:
+    """Add the template that runs however the workflow ends."""
+    do_release = container(
+        release, CONTROL_IMAGE, hours=1, memory="256Mi", account=RELEASE_ACCOUNT, environment=WEBHOOK
+    )
+    given = {p.name: reference(p.name) for p in parameters if p.name in ("recipe", "name")}
+    ended = {
+        "run": "{{workflow.name}}",
+        "status": "{{workflow.status}}",
+        "failures": "{{workflow.failures}}",
+        "seconds": "{{workflow.duration}}",
+    }
+    with DAG(name=ON_EXIT):
+        do_release(name="release", arguments={**ended, **given})

@@ -1,0 +1,1 @@
+"""An adapter's files, its arithmetic, and what vLLM takes of it."""

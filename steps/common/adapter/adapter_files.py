@@ -1,0 +1,41 @@
+"""An adapter's folder: PEFT's two files, and beside them what its base was while it was learnt."""
+
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from steps.common.storage.files import digest_of, sha256_of
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+BASE = "base.json"
+# Names in the file of weights: of a layer of the base, and of what an adapter has for it.
+PREFIX = "base_model.model."
+DOWN, UP, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
+
+
+class AdapterBase(BaseModel):
+    """The base that an adapter was learnt on."""
+
+    uri: str
+    digest: str
+    method: str
+    quantised: list[str]  # names of the linear layers that were in NF4; none with method "lora"
+    packages: dict[str, str]  # versions of what it was learnt with
+
+
+def read_base(adapter: Path) -> AdapterBase:
+    """Return what the adapter was learnt on."""
+    return AdapterBase.model_validate_json((adapter / BASE).read_text())
+
+
+def adapter_sha256(adapter: Path) -> str:
+    """Return the hash of the adapter's weights."""
+    return sha256_of(adapter / WEIGHTS)
+
+
+def merged_key(adapter: Path) -> str:
+    """Return the address of this adapter merged into its base."""
+    return digest_of(
+        [read_base(adapter).model_dump(exclude={"packages"}), sha256_of(adapter / CONFIG), adapter_sha256(adapter)]
+    )

@@ -1,0 +1,1 @@
+"""This machine: what it computes with and what it serves."""

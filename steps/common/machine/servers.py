@@ -1,0 +1,211 @@
+"""What serves a model on this machine: read by plan, which must know whose port it is, and by rollout."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydantic import BaseModel
+
+from steps.common.storage import volumes
+from steps.common.storage.files import write_text
+
+GATEWAY, SERVER, PREVIOUS, REFUSED = "gateway.json", "server.json", "previous.json", "refused.json"
+STARTED = "process.json"  # of a version's server, in its own folder
+EVERY_ADDRESS = "0.0.0.0"
+
+
+class Process(BaseModel):
+    """A process that outlives the run, told from another one with the same number by its start time."""
+
+    pid: int
+    started: float
+    port: int
+
+    def alive(self) -> bool:
+        """Tell whether it still runs."""
+        return self.process() is not None
+
+    def process(self) -> psutil.Process | None:
+        """Return it while it runs, else None."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started) < 1
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.NoSuchProcess:
+            return None
+
+    def stop(self, seconds: float = 10) -> None:
+        """End it, at first politely."""
+        process = self.process()
+        if process is None:
+            return
+        family = [process, *process.children(recursive=True)]
+        for member in family:
+            _quietly(member.terminate)
+        _, left = psutil.wait_procs(family, timeout=seconds)
+        for member in left:
+            _quietly(member.kill)
+        psutil.wait_procs(left, timeout=5)
+
+
+def _quietly(action: Any) -> None:
+    try:
+        action()
+    except psutil.NoSuchProcess:
+        return
+
+
+class Gateway(BaseModel):
+    """What listens at the model's address and passes requests on to the server behind it."""
+
+    name: str
+    host: str
+    folder: str  # of its configuration
+    admin: str  # Unix socket of its admin interface
+    process: Process
+
+    @property
+    def url(self) -> str:
+        """The base URL of the OpenAI API."""
+        return base_url(self.host, self.process.port)
+
+    def remove_files(self) -> None:
+        """Delete its configuration and its socket, once it has ended."""
+        for folder in (Path(self.admin).parent, Path(self.folder)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class Server(BaseModel):
+    """The model server that the gateway passes requests on to."""
+
+    name: str
+    version: int
+    run: str
+    base: str
+    adapter_sha256: str
+    folder: str
+    process: Process
+
+
+class Refused(BaseModel):
+    """A version that a rollout has refused: what is kept of it, for a look."""
+
+    name: str
+    version: int
+    reason: str
+    folder: str  # of its log and its command
+
+
+def base_url(host: str, port: int) -> str:
+    """Return the base URL of an OpenAI API that listens there."""
+    return f"http://{'127.0.0.1' if host == EVERY_ADDRESS else host}:{port}/v1"
+
+
+def gateway(name: str) -> Gateway | None:
+    """Return the running gateway of the model `name`."""
+    state = _read(volumes.serving(name) / GATEWAY)
+    found = Gateway.model_validate(state) if state else None
+    return found if found and found.process.alive() else None
+
+
+def server(name: str) -> Server | None:
+    """Return the running server that the gateway of the model `name` points at."""
+    return _running(name, SERVER)
+
+
+def last_server(name: str) -> Server | None:
+    """Return the server that the gateway was pointed at, running or not."""
+    state = _read(volumes.serving(name) / SERVER)
+    return Server.model_validate(state) if state else None
+
+
+def previous(name: str) -> Server | None:
+    """Return the server of the version before, where it was left running."""
+    return _running(name, PREVIOUS)
+
+
+def _running(name: str, file: str) -> Server | None:
+    state = _read(volumes.serving(name) / file)
+    found = Server.model_validate(state) if state else None
+    return found if found and found.process.alive() else None
+
+
+def refused(name: str) -> Refused | None:
+    """Return what is kept of the version that was refused last."""
+    state = _read(volumes.serving(name) / REFUSED)
+    return Refused.model_validate(state) if state else None
+
+
+def names() -> list[str]:
+    """Return the models that were served here, running or not."""
+    folder = volumes.runs() / "serving"
+    return sorted({file.parent.name for what in (GATEWAY, REFUSED) for file in folder.glob(f"*/{what}")})
+
+
+def remember(state: Gateway | Server) -> None:
+    """Write down what now serves."""
+    _write(state, GATEWAY if isinstance(state, Gateway) else SERVER)
+
+
+def remember_previous(state: Server) -> None:
+    """Write down the server of the version before, which is left running."""
+    _write(state, PREVIOUS)
+
+
+def remember_refused(state: Refused) -> None:
+    """Write down what is kept of a version that was refused."""
+    _write(state, REFUSED)
+
+
+def forget_gateway(name: str) -> None:
+    """Take down what was written of the gateway, which has ended, with its configuration."""
+    state = _read(volumes.serving(name) / GATEWAY)
+    if state:
+        Gateway.model_validate(state).remove_files()
+    (volumes.serving(name) / GATEWAY).unlink(missing_ok=True)
+
+
+def forget_previous(name: str) -> None:
+    """Take down what was written of the version before."""
+    (volumes.serving(name) / PREVIOUS).unlink(missing_ok=True)
+
+
+def forget_refused(name: str) -> bool:
+    """Delete what is kept of the version that was refused last; tell whether there was any."""
+    kept = refused(name)
+    if kept is None:
+        return False
+    live = server(name)
+    if live is None or live.version != kept.version:
+        shutil.rmtree(kept.folder, ignore_errors=True)
+    (volumes.serving(name) / REFUSED).unlink(missing_ok=True)
+    return True
+
+
+def stop(name: str) -> bool:
+    """Stop gateway and servers of the model `name`; tell whether any was running."""
+    folder = volumes.serving(name)
+    # The servers that a rollout has started and been killed over too.
+    started = [Process.model_validate_json(file.read_text()) for file in folder.glob(f"*/{STARTED}")]
+    running = [state.process for state in (gateway(name), server(name), previous(name)) if state]
+    running += [process for process in started if process.alive() and process not in running]
+    for process in running:
+        process.stop()
+    (folder / SERVER).unlink(missing_ok=True)
+    forget_previous(name)
+    forget_gateway(name)
+    return bool(running)
+
+
+def _write(state: Gateway | Server | Refused, file: str) -> None:
+    write_text(volumes.serving(state.name) / file, state.model_dump_json(indent=2) + "\n")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        state: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    return state

@@ -1,0 +1,1 @@
+"""A base model in memory, and micro-batches of rows for it."""

@@ -1,0 +1,1 @@
+"""MLflow: the tracking client, and the registry's versions and aliases."""

@@ -1,0 +1,1 @@
+"""What every step runs on: its errors and exit code, progress, settings, certificates."""

@@ -1,0 +1,81 @@
+"""Turns a step's errors into an exit code and one line, where the step is a process of its own.
+
+In a cluster that line is also the container's termination message, which Argo puts on the node: it is what a person sees
+in the UI without opening a log.
+"""
+
+import errno
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from steps.common.runtime import certificates
+from steps.common.runtime.errors import (
+    GATE_REFUSED,
+    INTERRUPTED,
+    USER_ERROR,
+    InterruptedStepError,
+    RefusedError,
+    UserError,
+)
+
+TERMINATION_LOG = Path("/dev/termination-log")  # Kubernetes mounts it into every container
+LONGEST_MESSAGE = 1000
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def step(function: Callable[P, R]) -> Callable[P, R]:
+    """Mark `function` as a step.
+
+    Called directly it raises as it is. Under Hera's runner, in a container or a process of its own, a `UserError`
+    becomes one `error: ...` line on standard error and exit code 2, a `RefusedError` exit code 3, an
+    `InterruptedStepError` exit code 75; anything else keeps its traceback.
+    """
+
+    @functools.wraps(function)
+    def process(*args: P.args, **kwargs: P.kwargs) -> R:
+        # Hera's runner names its output folder in this variable and nothing else does.
+        if "hera__outputs_directory" not in os.environ:
+            return function(*args, **kwargs)
+        # By default SIGTERM ends a process on the spot; like this every `finally` still cleans up behind the step.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
+        certificates.trust_them()
+        try:
+            output = function(*args, **kwargs)
+        except Exception as error:
+            code, line = _ending(error)
+            last_words(line or f"{type(error).__name__}: {error}")
+            if not code:
+                raise
+            print(f"error: {line}", file=sys.stderr, flush=True)
+            sys.exit(code)
+        if getattr(output, "exit_code", None):
+            last_words(str(getattr(output, "verdict", "")))
+        return output
+
+    return process
+
+
+def last_words(text: str) -> None:
+    """Leave the text as the container's termination message, where there is a place for one."""
+    if TERMINATION_LOG.is_file() and os.access(TERMINATION_LOG, os.W_OK):
+        TERMINATION_LOG.write_text(" ".join(text.split())[:LONGEST_MESSAGE])
+
+
+def _ending(error: Exception) -> tuple[int, str]:
+    if isinstance(error, UserError):
+        return USER_ERROR, str(error)
+    if isinstance(error, RefusedError):
+        return GATE_REFUSED, str(error)
+    if isinstance(error, InterruptedStepError):
+        return INTERRUPTED, str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" while writing {error.filename}" if error.filename else ""
+        return USER_ERROR, f"no space left on the disk{where}; free some and run it again: what is complete is kept"
+    return 0, ""

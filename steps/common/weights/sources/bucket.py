@@ -1,0 +1,41 @@
+"""s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, az://CONTAINER/FOLDER: a model's folder in an object store."""
+
+from steps.common.runtime.errors import InterruptedReadError, UserError
+from steps.common.storage.object_store import open_store, told
+from steps.common.weights.sources.listing import Listing, SourceFile, checked, is_wanted
+from steps.common.weights.sources.sums import SUMS, read_sums
+
+
+def list_bucket(uri: str) -> Listing:
+    """List the folder's files: their hashes by its SHA256SUMS where it has one, else what the store tells of their change.
+
+    Raises:
+        UserError: nothing is there, it may not be read, it is no model's folder, or the store is out of reach.
+    """
+    try:
+        return Listing(uri=uri, files=checked(uri, _files(uri)))
+    except InterruptedReadError as error:
+        raise UserError(f"model {uri}: cannot be listed: {error}") from None
+
+
+def _files(uri: str) -> list[SourceFile]:
+    from pyarrow import fs
+
+    store, path = open_store(uri)
+    found = told(uri, lambda: store.get_file_info(fs.FileSelector(path, allow_not_found=False)))
+    there = {info.base_name: info for info in found if info.type == fs.FileType.File}
+    sums = {}
+    if SUMS in there:
+        with told(uri, lambda: store.open_input_stream(there[SUMS].path)) as source:
+            sums = read_sums(uri, told(uri, source.read))
+    return [
+        SourceFile(
+            name=name,
+            bytes=info.size,
+            sha256=sums.get(name, ""),
+            url=f"{uri.rstrip('/')}/{name}",
+            tag=f"{info.mtime_ns} {info.size}",
+        )
+        for name, info in sorted(there.items())
+        if is_wanted(name)
+    ]

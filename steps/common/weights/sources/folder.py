@@ -1,0 +1,29 @@
+"""file:///FOLDER: a model's folder as `save_pretrained` writes it."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from steps.common.runtime.errors import UserError
+from steps.common.storage.files import sha256_of
+from steps.common.weights.sources.listing import Listing, SourceFile, checked, is_wanted
+
+MANIFEST = "manifest.json"  # of a folder that pull has published
+
+
+def list_folder(uri: str) -> Listing:
+    """List the folder's files with their hashes.
+
+    Raises:
+        UserError: no such folder, or no config.json and safetensors in it.
+    """
+    folder = Path(unquote(urlsplit(uri).path))
+    if not folder.is_dir():
+        raise UserError(f"model {uri}: no such folder")
+    names = sorted(p.name for p in folder.iterdir() if is_wanted(p.name) and p.is_file() and p.name != MANIFEST)
+    files = [
+        SourceFile(
+            name=name, bytes=(folder / name).stat().st_size, sha256=sha256_of(folder / name), url=str(folder / name)
+        )
+        for name in names
+    ]
+    return Listing(uri=uri, files=checked(uri, files))

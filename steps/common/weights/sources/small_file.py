@@ -1,0 +1,44 @@
+"""The text of a small file at its source, such as config.json."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from steps.common.runtime.errors import InterruptedReadError, UserError
+from steps.common.storage.object_store import open_store, told
+from steps.common.weights.sources.hub import hub_headers
+from steps.common.weights.sources.listing import SourceFile
+
+SECONDS = 30.0
+
+
+def read_small(file: SourceFile) -> str:
+    """Return the file's text.
+
+    Raises:
+        UserError: it cannot be read.
+        UnicodeDecodeError: it is no text.
+    """
+    scheme = file.url.partition("://")[0] if "://" in file.url else ""
+    if scheme in ("http", "https"):
+        return _over_http(file.url)
+    if scheme:
+        store, path = open_store(file.url)
+        try:
+            with told(file.url, lambda: store.open_input_stream(path)) as source:
+                return bytes(told(file.url, source.read)).decode()
+        except InterruptedReadError as error:
+            raise UserError(f"{file.url}: cannot be read: {error}") from None
+    return Path(file.url).read_text()
+
+
+def _over_http(url: str) -> str:
+    import httpx2
+
+    host, headers = hub_headers()
+    try:
+        response = httpx2.get(
+            url, headers=headers if urlsplit(url).netloc == host else {}, follow_redirects=True, timeout=SECONDS
+        )
+        return response.raise_for_status().text
+    except httpx2.HTTPError as error:
+        raise UserError(f"{url}: cannot be read: {error}") from None

@@ -1,0 +1,185 @@
+"""The weights volume: published models, the content that they share, when each was used last, and who holds it.
+
+models/DIGEST/          a published model, with its manifest
+models/DIGEST.used      its time is that of the last use
+blobs/SHA256            a large file's content: another name of the file in each model that has it
+RUNS/holds/DIGEST/RUN   that run needs the model
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from steps.common.storage import volumes
+from steps.common.storage.files import sha256_of
+from steps.common.weights.sources.listing import SourceFile
+
+MANIFEST = "manifest.json"
+BLOB_BYTES = 1 << 20  # smaller files are not shared: they are fetched in no time
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model on the volume."""
+
+    folder: Path
+    uri: str
+    bytes: int
+    used: float  # seconds since 1970
+    holders: list[str]  # runs that need it
+
+
+def intact(folder: Path) -> bool:
+    """Tell whether a published folder has every file of its manifest, at its size."""
+    manifest = read_manifest(folder)
+    try:
+        return bool(manifest) and all((folder / f["name"]).stat().st_size == f["bytes"] for f in manifest["files"])
+    except FileNotFoundError:
+        return False
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return what a published folder says of itself; nothing where it is none, or cannot be read."""
+    try:
+        found: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        return found if isinstance(found.get("files"), list) else {}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def is_content(path: Path, file: SourceFile) -> bool:
+    """Compare a file with what its source lists; git's hash is that of the small files that a hub does not keep in LFS."""
+    if file.bytes and path.stat().st_size != file.bytes:
+        return False
+    if file.sha256:
+        return sha256_of(path) == file.sha256
+    if file.git_sha1:
+        content = path.read_bytes()
+        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == file.git_sha1
+    return False
+
+
+def link(sha256: str, size: int, target: Path) -> bool:
+    """Give content that the volume has another name, after it was hashed again; tell whether it was there."""
+    blob = _blob(sha256)
+    try:
+        if blob.stat().st_size != size or sha256_of(blob) != sha256:
+            blob.unlink()  # damaged: whoever has it finds out by `verify`
+            return False
+        os.link(blob, target)
+    except OSError:  # not there, or the volume knows no second names
+        return False
+    return True
+
+
+def keep_blobs(folder: Path) -> None:
+    """Let the large files of a published model be found by their content."""
+    for file in read_manifest(folder).get("files", []):
+        blob = _blob(file["sha256"])
+        if file["bytes"] >= BLOB_BYTES and not blob.exists():
+            blob.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):
+                os.link(folder / file["name"], blob)
+
+
+def drop_leftovers(partial: Path) -> None:
+    """Delete from a folder that will be published what belongs to its making."""
+    for path in partial.iterdir():
+        if path.suffix in (".part", ".journal", ".whl") or path.name == MANIFEST or path.name.startswith("."):
+            path.unlink()
+        elif path.is_dir():
+            shutil.rmtree(path)
+
+
+def use(folder: Path) -> None:
+    """Say that a published model is used now."""
+    with contextlib.suppress(OSError):
+        folder.with_name(folder.name + ".used").touch()
+
+
+def hold(folder: Path, run: str, hours: float) -> None:
+    """Say that a run needs a model until it ends, and for so many hours at most: one that was lost holds nothing for ever."""
+    place = _holds() / folder.name
+    place.mkdir(parents=True, exist_ok=True)
+    (place / run).touch()
+    until = time.time() + hours * 3600
+    os.utime(place / run, (until, until))
+
+
+def let_go(run: str) -> None:
+    """Say that a run has ended."""
+    for held in _holds().glob(f"*/{run}"):
+        with contextlib.suppress(OSError):
+            held.unlink()
+
+
+def discard(folder: Path) -> bool:
+    """Delete a published model, where there is one; who looks meanwhile sees it whole or not at all. Tell whether it was."""
+    leaving = folder.with_name(f".{folder.name}.leaving")
+    shutil.rmtree(leaving, ignore_errors=True)  # of an earlier attempt
+    try:
+        folder.rename(leaving)
+    except FileNotFoundError:
+        return False
+    shutil.rmtree(leaving, ignore_errors=True)
+    folder.with_name(folder.name + ".used").unlink(missing_ok=True)
+    return True
+
+
+def published() -> list[Published]:
+    """Return the models on the volume, that which was not used for longest first."""
+    found = []
+    for folder in (volumes.weights() / "models").glob("*"):
+        manifest = {} if "." in folder.name else read_manifest(folder)  # what is being made has a dot in its name
+        if manifest:
+            size = sum(file["bytes"] for file in manifest["files"])
+            found.append(Published(folder, manifest["uri"], size, _used(folder), holders(folder)))
+    return sorted(found, key=lambda one: one.used)
+
+
+def has_blob(sha256: str, size: int) -> bool:
+    """Tell whether the volume has content, by its size; whether it is undamaged `link` finds out."""
+    try:
+        return bool(sha256) and _blob(sha256).stat().st_size == size
+    except FileNotFoundError:
+        return False
+
+
+def drop_blobs(but: Collection[str] = ()) -> None:
+    """Delete content that no published model has any more, but for that of these hashes."""
+    for blob in (volumes.weights() / "blobs").glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if blob.name not in but and blob.stat().st_nlink == 1:
+                blob.unlink()
+
+
+def _used(folder: Path) -> float:
+    try:
+        return folder.with_name(folder.name + ".used").stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def holders(folder: Path) -> list[str]:
+    """Return the runs that need a model."""
+    found = []
+    for held in (_holds() / folder.name).glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if held.stat().st_mtime > time.time():
+                found.append(held.name)
+    return sorted(found)
+
+
+def _holds() -> Path:
+    return volumes.runs() / "holds"
+
+
+def _blob(sha256: str) -> Path:
+    return volumes.weights() / "blobs" / sha256

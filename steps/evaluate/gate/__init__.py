@@ -1,0 +1,1 @@
+"""The candidate beside base and champion, and the gate's verdict."""

@@ -1,0 +1,1 @@
+"""What the run will take: memory, minutes, dollars, and disk."""

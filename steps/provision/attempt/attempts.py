@@ -1,0 +1,79 @@
+"""What was tried to get a node: each attempt as it was, kept in the run's folder, so that a step that is killed goes on."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from steps.common.handover.resolved import Rung
+from steps.common.runtime.progress import duration
+from steps.common.storage import volumes
+from steps.common.storage.files import write_text
+from steps.provision.attempt.causes import FINAL, Cause
+
+FILE = "attempts.json"
+
+
+class Stage(StrEnum):
+    """How far an attempt came: Karpenter's own stages of a node."""
+
+    ASKED = "asked"
+    LAUNCHED = "launched"
+    REGISTERED = "registered"
+    READY = "ready"
+
+
+class Attempt(BaseModel):
+    """One rung of the ladder, tried once."""
+
+    instance_type: str
+    capacity: str
+    zone: str = ""
+    price: float | None = None  # US dollars an hour
+    stage: Stage = Stage.ASKED
+    seconds: float = 0.0
+    cause: Cause | None = None  # None: it is under way, or it is the one that was got
+    reason: str = ""  # in the words of the cloud or of Karpenter
+
+    def is_of(self, rung: Rung) -> bool:
+        """Tell whether it was that rung's."""
+        return (self.instance_type, self.capacity) == (rung.instance_type, rung.capacity)
+
+    def in_words(self) -> str:
+        """Return it as one line."""
+        zone = f" in {self.zone}" if self.zone else ""
+        price = f" at ${self.price:g}/h" if self.price is not None else ""
+        why = f": {self.cause}: {self.reason}" if self.cause else ""
+        return f"{self.instance_type} {self.capacity}{zone}{price}: {self.stage} after {duration(self.seconds)}{why}"
+
+
+def begin(rung: Rung) -> Attempt:
+    """Return a new attempt at a rung."""
+    return Attempt(instance_type=rung.instance_type, capacity=rung.capacity, price=rung.price)
+
+
+def load(run: str, ladder: list[Rung]) -> list[Attempt]:
+    """Return the attempts of an earlier process of this run's step that was ended before it came to an end itself.
+
+    One that had tried the whole ladder, or met what no other rung would mend, has failed; now the step is tried anew, and
+    what was sold out may not be.
+    """
+    try:
+        made = [Attempt.model_validate(one) for one in json.loads(_file(run).read_text())]
+    except FileNotFoundError:
+        return []
+    failed = [one for one in made if one.cause]
+    given_up = any(one.cause in FINAL for one in failed) or all(
+        any(one.is_of(rung) for one in failed) for rung in ladder
+    )
+    return [] if given_up else made
+
+
+def save(run: str, attempts: list[Attempt]) -> None:
+    """Keep the attempts."""
+    write_text(_file(run), json.dumps([one.model_dump() for one in attempts], indent=2) + "\n")
+
+
+def _file(run: str) -> Path:
+    return volumes.run_folder(run or "unnamed") / FILE

@@ -1,0 +1,62 @@
+"""GPU nodes that are there already: waits until one has its GPUs free."""
+
+import time
+from typing import Any
+
+from presets.memory import GIB
+from steps.common.handover.resolved import Hardware, Resolved, Rung
+from steps.common.nodes import gpu_nodes, node_request
+from steps.common.nodes.give_back import delete_holders
+from steps.common.runtime import cluster_settings
+from steps.common.runtime.errors import UserError
+from steps.common.runtime.progress import say
+from steps.provision.attempt import attempts
+from steps.provision.attempt.attempts import Attempt
+from steps.provision.attempt.causes import Cause
+from steps.provision.attempt.holder import Holder
+from steps.provision.attempt.placement import placement, tolerations
+from steps.provision.deadline import until
+
+
+def wait_for_node(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
+    """Wait for a node of the ladder's types, in its order, each for as long as the recipe says.
+
+    Returns:
+        What was got, the patch that brings pods there, and every attempt.
+
+    Raises:
+        UserError: none of them came free in time.
+    """
+    quote, compute = resolved.quote, resolved.recipe.compute
+    made: list[Attempt] = []
+    for number, rung in enumerate(quote.ladder):
+        attempt = attempts.begin(rung)
+        made.append(attempt)
+        where = {"affinity": _affinity(rung), "tolerations": tolerations()}
+        holder = Holder.of(f"{node_request.name_of(run, cluster_settings.namespace())}-{number}", run, rung, where)
+        holder.create()
+        node = holder.wait(attempt, f"a free {rung.instance_type}", compute.wait_minutes * 60)
+        if not node:
+            attempt.cause = Cause.CAPACITY
+            otherwise = f"no node has {rung.gpus} GPUs and {rung.host_bytes / GIB:.0f} GiB free"
+            attempt.reason = holder.unmet() or otherwise
+        delete_holders(run, cluster_settings.namespace())
+        attempts.save(run, made)
+        say(attempt.in_words())
+        if node:
+            since = time.time()
+            hardware = Hardware(rung=rung, node=node, since=since, until=until(compute, since))
+            return hardware, placement(rung, affinity=_affinity(rung)), made
+    tried = ", ".join(f"{one.instance_type}: {one.reason}" for one in made)
+    raise UserError(
+        f"no GPU node came free in {compute.wait_minutes:g} min each ({tried}); wait for other runs, or add nodes"
+    )
+
+
+def _affinity(rung: Rung) -> dict[str, Any]:
+    """Return what keeps a pod on the nodes of that type; those without the label of a type are known by their GPU."""
+    terms = [
+        {"matchExpressions": [{"key": key, "operator": "In", "values": [rung.instance_type]}]}
+        for key in (gpu_nodes.TYPE_LABEL, gpu_nodes.PRODUCT_LABEL)
+    ]
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}

@@ -1,0 +1,1 @@
+"""Many ranges at once, hashed as they arrive, and resumable to the byte."""

@@ -1,0 +1,90 @@
+"""The spans that are still to be fetched, and who may fetch one."""
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from steps.pull.transfer.pace import Pace
+from steps.pull.transfer.partial_file import PartialFile
+
+TICK_SECONDS = 0.1
+
+
+@dataclass
+class QueuedSpan:
+    """A span to fetch."""
+
+    part: PartialFile
+    start: int
+    end: int  # 0: to the end of the file, which is not known
+    generation: int
+    tries: int = 0  # without a byte in between
+    not_before: float = 0.0
+
+
+class Queue:
+    """Spans in their order, handed out to as many connections as the pace allows."""
+
+    def __init__(self, pace: Pace, span: int) -> None:
+        """Begin empty.
+
+        Args:
+            pace: how many connections at once.
+            span: bytes of a span.
+        """
+        self._pace, self._span = pace, span
+        self._jobs: deque[QueuedSpan] = deque()
+        self.changed = threading.Condition()
+        self.active = 0  # connections that fetch
+        self.over = False
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def ask_for(self, part: PartialFile) -> None:
+        """Add what lacks of a file."""
+        spans = [(0, part.file.bytes)] if part.in_one_piece else part.missing
+        with self.changed:
+            for start, end in spans:
+                at = start
+                while at < end and not part.in_one_piece:
+                    until = min(end, (at // self._span + 1) * self._span)
+                    self._jobs.append(QueuedSpan(part, at, until, part.generation))
+                    at = until
+                if part.in_one_piece or end == 0:
+                    self._jobs.append(QueuedSpan(part, start, end, part.generation))
+            self.changed.notify_all()
+
+    def take(self) -> QueuedSpan | None:
+        """Return the next span, when there is one and a connection may begin; None when all is over."""
+        with self.changed:
+            while not self.over:
+                now = time.monotonic()
+                if self.active < self._pace.limit and not self._pace.paused:
+                    for number, job in enumerate(self._jobs):
+                        if job.not_before <= now:
+                            del self._jobs[number]
+                            self.active += 1
+                            return job
+                self.changed.wait(TICK_SECONDS)
+        return None
+
+    def done(self) -> None:
+        """Say that a connection is free again."""
+        with self.changed:
+            self.active -= 1
+            self.changed.notify()
+
+    def put_back(self, job: QueuedSpan, wait: float) -> None:
+        """Let the rest of a span be fetched in some seconds, unless its file was begun anew meanwhile."""
+        job.not_before = time.monotonic() + wait
+        with self.changed:
+            if job.generation == job.part.generation:
+                self._jobs.appendleft(job)
+
+    def end(self) -> None:
+        """Say that all is over."""
+        with self.changed:
+            self.over = True
+            self.changed.notify_all()

@@ -1,0 +1,248 @@
+"""Fetches files: many spans at once, across files and inside them, each file hashed while it comes."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from steps.common.machine.devices import cores
+from steps.common.runtime.errors import InterruptedReadError, UserError
+from steps.common.runtime.progress import say
+from steps.common.weights.sources.listing import SourceFile
+from steps.pull.reading.read_errors import NoRangesError, ThrottledError
+from steps.pull.transfer.pace import Pace
+from steps.pull.transfer.partial_file import NOTED_AT_ONCE, NOTED_SECONDS, PartialFile
+from steps.pull.transfer.queue import TICK_SECONDS, Queue, QueuedSpan
+from steps.pull.transfer.totals import Totals
+
+# Bytes asked for at once: some spans for each connection, so that all end together, and not so small that asking counts.
+SMALLEST_SPAN, LARGEST_SPAN, SPANS_A_CONNECTION = 4 << 20, 32 << 20, 4
+ATTEMPTS = 6  # of a span, without a byte in between
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 30.0
+LONGEST_THROTTLING_SECONDS = 1800.0  # in which not a byte comes
+SYNC_SECONDS, SYNC_BYTES = 5.0, 64 << 20  # what the loss of a machine may cost; and the disk is kept at work
+IDLE_SECONDS = 0.005
+# For threads to notice that all is over; one that waits for bytes does not, and needs no file any more.
+END_SECONDS = 2.0
+
+
+class Reader(Protocol):
+    """Where the bytes come from."""
+
+    def read(self, file: SourceFile, start: int, end: int) -> Iterator[bytes]:
+        """Yield the blocks of a span; `end` 0: to the end of the file."""
+
+
+class Transfer:
+    """One transfer of files into a folder, to its end."""
+
+    def __init__(
+        self, files: list[SourceFile], folder: Path, reader: Reader, pace: Pace, told: Callable[[int], None]
+    ) -> None:
+        """Take up what an earlier attempt has left in the folder.
+
+        Args:
+            files: what to fetch.
+            folder: where to.
+            reader: where from.
+            pace: how many connections at once.
+            told: called with the bytes that are there, from this and from earlier attempts.
+        """
+        self.totals, self.pace = Totals(), pace
+        self.parts = [PartialFile(file, folder) for file in files]
+        self.sha256: dict[str, str] = {}  # of the files that have come, by name
+        self._reader, self._told = reader, told
+        self._failure: BaseException | None = None
+        self._last_byte = time.monotonic()
+        whole = sum(file.bytes for file in files)
+        wanted = whole // (pace.most * SPANS_A_CONNECTION)
+        self._queue = Queue(pace, min(LARGEST_SPAN, max(SMALLEST_SPAN, wanted)))
+        # Large files in order, so that hashing follows; small ones, of which each is one request, behind them.
+        for part in sorted(self.parts, key=lambda one: -one.file.bytes):
+            self._queue.ask_for(part)
+
+    def run(self) -> None:
+        """Fetch everything, or raise.
+
+        Raises:
+            UserError: a source cannot be reached or twice gave something else than it lists; what came is kept.
+        """
+        others = [threading.Thread(target=self._hash, args=(number,), daemon=True) for number in range(_hashers())]
+        others.append(threading.Thread(target=self._sync, daemon=True))
+        workers: list[threading.Thread] = []
+        try:
+            for thread in others:
+                thread.start()
+            while self._failure is None and len(self.sha256) < len(self.parts):
+                wanted = min(self.pace.limit, self._queue.active + len(self._queue))
+                while len(workers) < wanted:
+                    workers.append(threading.Thread(target=self._work, daemon=True))
+                    workers[-1].start()
+                self._told(sum(part.there for part in self.parts))
+                self.pace.look(self.totals.fetched, self._queue.active)
+                with self._queue.changed:
+                    self._queue.changed.wait(TICK_SECONDS)
+            if self._failure is not None:
+                raise self._failure
+            self._told(sum(part.there for part in self.parts))
+        finally:
+            self._queue.end()
+            self._end([*others, *workers])
+
+    def _end(self, threads: list[threading.Thread]) -> None:
+        """Let the threads end, and close the files, unless a thread is still inside a call that does not return."""
+        until = time.monotonic() + END_SECONDS
+        for thread in threads:
+            if thread.ident:
+                thread.join(max(0.0, until - time.monotonic()))
+        if not any(thread.is_alive() for thread in threads):
+            for part in self.parts:
+                part.close()
+
+    def _work(self) -> None:
+        while job := self._queue.take():
+            try:
+                self._fetch(job)
+            except BaseException as error:
+                self._fail(error)
+            finally:
+                self._queue.done()
+
+    def _fetch(self, job: QueuedSpan) -> None:
+        part, began = job.part, job.start
+        try:
+            ended = self._receive(job)
+        except InterruptedReadError as error:
+            self._again(job, str(error), gained=job.start > began and not part.in_one_piece)
+        except ThrottledError as error:
+            self._later(job, error)
+        except NoRangesError:
+            self._in_one_piece(job)
+        else:
+            if ended and job.end == 0:
+                part.ended(job.start)
+
+    def _receive(self, job: QueuedSpan) -> bool:
+        """Read a span and write it; `job.start` is moved as its bytes come to be kept. Tell whether it came to its end."""
+        part, at, noted, noted_at = job.part, job.start, job.start, time.perf_counter()
+        blocks = iter(self._reader.read(part.file, job.start, job.end))
+        try:
+            while True:
+                asked = time.perf_counter()
+                block = next(blocks, b"")
+                came = time.perf_counter()
+                if not block:
+                    break
+                if self._queue.over or job.generation != part.generation:
+                    return False
+                part.write(block, at)
+                at += len(block)
+                self.totals.add(len(block), came - asked, time.perf_counter() - came)
+                self._last_byte = time.monotonic()
+                if at - noted >= NOTED_AT_ONCE or came - noted_at > NOTED_SECONDS:
+                    part.note(noted, at, job.generation)
+                    noted, noted_at = at, came
+        finally:
+            part.note(noted, at, job.generation)
+            job.start = at
+        if job.end and at < job.end:
+            raise InterruptedReadError("the connection ended early")
+        return True
+
+    def _again(self, job: QueuedSpan, reason: str, *, gained: bool) -> None:
+        if job.part.in_one_piece:
+            job.start = 0
+        job.tries = 0 if gained else job.tries + 1
+        if job.tries >= ATTEMPTS:
+            raise UserError(
+                f"{job.part.file.url}: could not be fetched in {ATTEMPTS} attempts: {reason}; what came is kept, run it again"
+            )
+        wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (job.tries - 1)) if job.tries else 0.0
+        if job.tries:
+            say(f"{job.part.file.name}: {reason}; going on in {wait:g} s (attempt {job.tries + 1} of {ATTEMPTS})")
+        self._queue.put_back(job, wait)
+
+    def _later(self, job: QueuedSpan, error: ThrottledError) -> None:
+        if time.monotonic() - self._last_byte > LONGEST_THROTTLING_SECONDS:
+            raise UserError(
+                f"{job.part.file.url}: {error} for {LONGEST_THROTTLING_SECONDS / 60:.0f} min; what came is kept, run it later"
+            )
+        first = not self.pace.paused
+        wait = self.pace.throttled(error.seconds)
+        if first:
+            say(f"{error}: {self.pace.limit} connections from now on, the next in {wait:g} s")
+        self._queue.put_back(job, wait)
+
+    def _in_one_piece(self, job: QueuedSpan) -> None:
+        """Fetch the file by one connection from its beginning: its source knows no ranges."""
+        part = job.part
+        with self._queue.changed:
+            if part.in_one_piece:
+                if job.generation == part.generation:
+                    raise UserError(f"{part.file.url}: its source gives neither ranges nor the whole file")
+                return
+            part.in_one_piece = True
+            say(f"{part.file.name}: its source gives no ranges; one connection fetches the whole file")
+            part.restart()
+        self._queue.ask_for(part)
+
+    def _hash(self, number: int) -> None:
+        """Hash the files whose turn is this thread's, as their beginnings come to be whole."""
+        mine = self.parts[number :: _hashers()]
+        try:
+            while mine and not self._queue.over:
+                hashed = 0
+                for part in list(mine):
+                    while not self._queue.over and (some := part.hash_some()):
+                        hashed += some
+                    if part.complete and self._finish(part):
+                        mine.remove(part)
+                if not hashed:
+                    time.sleep(IDLE_SECONDS)
+        except BaseException as error:
+            self._fail(error)
+
+    def _finish(self, part: PartialFile) -> bool:
+        """Publish a complete file, or begin it anew where it is not what its source lists; tell which."""
+        if part.right:
+            began = time.perf_counter()
+            part.publish()
+            self.totals.add(flushed=time.perf_counter() - began)
+            self.sha256[part.file.name] = part.sha256
+            with self._queue.changed:
+                self._queue.changed.notify_all()
+            return True
+        part.failures += 1
+        part.restart()
+        if part.failures > 1:
+            raise UserError(
+                f"{part.file.url}: what came has another hash than the source lists, twice; the source or the way is broken"
+            )
+        say(f"{part.file.name}: its hash is wrong; fetching it once more")
+        self._queue.ask_for(part)
+        return False
+
+    def _sync(self) -> None:
+        """Bring what has come to the disk, again and again: the disk is not idle first and too busy at the end."""
+        at, synced = time.monotonic(), 0
+        try:
+            while not self._queue.over:
+                if time.monotonic() - at > SYNC_SECONDS or self.totals.fetched - synced > SYNC_BYTES:
+                    at, synced = time.monotonic(), self.totals.fetched
+                    for part in self.parts:
+                        if part.dirty:
+                            part.sync()
+                else:
+                    time.sleep(TICK_SECONDS / 4)
+        except BaseException as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        with self._queue.changed:
+            self._failure = self._failure or error
+        self._queue.end()
+
+
+def _hashers() -> int:
+    return min(4, cores())

@@ -1,0 +1,300 @@
+"""Envoy's configuration as a model's gateway: which requests it lets through, and to which server they go.
+
+https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/api names every field. Listener, clusters and routes are files that
+Envoy reads again when another one is renamed into their place, so nothing that changes ends a request under way.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from steps.rollout.gateway import rewrite
+from steps.rollout.gateway.upstream import Rules, Upstream
+
+Json = dict[str, Any]
+
+PASSED_ON = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
+MODELS, HEALTH = "/v1/models", "/health"
+VERSION_HEADER = "fineline-version"
+LISTENERS, CLUSTERS, ROUTES, BOOTSTRAP = "listeners.json", "clusters.json", "routes.json", "bootstrap.json"
+ADMIN = "admin"  # Envoy's name of the cluster that is its own admin interface
+# The body's `model`, as Envoy has read it.
+FROM_BODY = "fineline.request"
+# uvicorn, in front of both transformers and vLLM, closes an idle connection after 5 s
+# (https://www.uvicorn.org/settings/#timeouts); a request sent at that moment would be lost.
+IDLE_SECONDS = 2
+CONNECT_SECONDS = 5
+HEALTH_SECONDS = 10
+MOST_CONNECTIONS = 4096
+CONNECTION_SECONDS = 5  # so long a connection is used again; the answer that is under way then is finished
+LONGEST_LISTING = 64 << 10
+SAID: dict[int, str] = {
+    401: "this model's API key is needed, as bearer token",
+    403: "the body has to be a JSON object with each of its members once",
+    413: "the request is larger than this server takes",
+    429: "too many requests; try again later",
+    503: "the model server does not answer",
+    504: "the model server has not answered in time",
+}
+
+
+def bootstrap(folder: Path, admin: Path) -> Json:
+    """Return what Envoy is started with.
+
+    Args:
+        folder: of the files that it reads the rest from.
+        admin: the Unix socket of its admin interface, which is the user's alone.
+    """
+    connections = {
+        "@type": _type("resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"),
+        "max_active_downstream_connections": MOST_CONNECTIONS,
+    }
+    monitor = {"name": "envoy.resource_monitors.global_downstream_max_connections", "typed_config": connections}
+    return {
+        "node": {"id": "gateway", "cluster": "fineline"},
+        "admin": {"address": _pipe(admin) | {"pipe": {"path": str(admin), "mode": 0o600}}},
+        "dynamic_resources": {"lds_config": _file(folder / LISTENERS), "cds_config": _file(folder / CLUSTERS)},
+        "overload_manager": {"resource_monitors": [monitor]},
+        "stats_flush_interval": "1s",  # histograms are as old as that
+    }
+
+
+def listeners(rules: Rules, api_key: str, folder: Path) -> list[Json]:
+    """Return what Envoy listens on: the model's address, and where it is wanted one for its statistics.
+
+    Args:
+        rules: what is let through.
+        api_key: that a request has to carry; empty: none.
+        folder: of the file with the routes.
+    """
+    source = {"route_config_name": "routes", "config_source": _file(folder / ROUTES)}
+    manager = {
+        **_manager("gateway", rules.answer_seconds),
+        "rds": source,
+        "early_header_mutation_extensions": rewrite.early_header_mutations(),
+        "local_reply_config": {"mappers": [_openai_error(status) for status in SAID]},
+        "http_filters": [*_filters(rules, api_key)],
+    }
+    found = [_listener("gateway", rules.host, rules.port, manager, rules.request_bytes)]
+    if rules.stats_port:
+        route = {"cluster": ADMIN, "prefix_rewrite": "/stats/prometheus?usedonly"}
+        only = {"match": {"path": "/metrics", **_method("GET")}, "route": route}
+        shown = {"name": "stats", "virtual_hosts": [{"name": "stats", "domains": ["*"], "routes": [only]}]}
+        manager = {**_manager("stats", HEALTH_SECONDS), "route_config": shown, "http_filters": [_router()]}
+        found.append(_listener("stats", rules.host, rules.stats_port, manager, 1 << 20))
+    return found
+
+
+def clusters(upstreams: list[Upstream], admin: Path) -> list[Json]:
+    """Return the servers that are known, those that get no requests too, and the admin interface."""
+    found = [_cluster(one.cluster, _address(one.host, one.port), by_name=one.elsewhere) for one in upstreams]
+    return [*found, _cluster(ADMIN, _pipe(admin))]
+
+
+def routes(rules: Rules, live: Upstream) -> Json:
+    """Return where a request goes: to the one server, or to an answer that says why not."""
+    host = {
+        "name": "model",
+        "domains": ["*"],
+        "response_headers_to_add": [_header(VERSION_HEADER, str(live.version))],
+        "routes": [
+            {
+                "match": {"path": HEALTH, **_method("GET")},
+                "route": {"cluster": live.cluster, "timeout": f"{HEALTH_SECONDS}s"},
+                "typed_per_filter_config": {name: _off() for name in ("api_key", "rate")},
+            },
+            {"match": {"path": MODELS, **_method("GET")}, **_answer(200, listing(rules.name, live))},
+            *(route for path in PASSED_ON for route in _passed_on(path, rules, live)),
+            {"match": {"prefix": "/"}, **_answer(404, _error(404, "there is no such path here"))},
+        ],
+    }
+    return {"name": "routes", "max_direct_response_body_size_bytes": LONGEST_LISTING, "virtual_hosts": [host]}
+
+
+def listing(name: str, live: Upstream) -> Json:
+    """Return what `/v1/models` answers: the model, its version, and where that comes from."""
+    model = {
+        "id": name,
+        "object": "model",
+        "created": int(live.started),
+        "owned_by": "fineline",
+        "parent": live.base,
+        "version": live.version,
+        "adapter_sha256": live.adapter_sha256,
+        "run": live.run,
+    }
+    return {"object": "list", "data": [model]}
+
+
+def discovered(kind: str, resources: list[Json], version: str) -> Json:
+    """Return what one of the three files holds.
+
+    Args:
+        kind: "listener.v3.Listener", "cluster.v3.Cluster" or "route.v3.RouteConfiguration".
+        resources: all there are.
+        version: by which Envoy says what it has taken over.
+    """
+    named = f"type.googleapis.com/envoy.config.{kind}"
+    return {"version_info": version, "resources": [{"@type": named, **one} for one in resources]}
+
+
+def _passed_on(path: str, rules: Rules, live: Upstream) -> list[Json]:
+    """One path's routes: a request under the model's name, under another one, and under none."""
+    match = {"path": path, **_method("POST")}
+    right = {**match, "dynamic_metadata": [_named({"string_match": {"exact": rules.name}})]}
+    other = {**match, "dynamic_metadata": [_named({"present_match": True})]}
+    on = {"cluster": live.cluster, "timeout": f"{rules.answer_seconds}s"}
+    # Only what has not reached the server is sent again: an answer costs time.
+    retry = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 2}
+    not_here = f"there is no such model here; this server has {rules.name!r}"
+    no_name = f"the body has to be JSON with a field 'model', which is {rules.name!r} here"
+    # A server of several versions answers to each by a name of its own.
+    own_name = {"typed_per_filter_config": rewrite.of_route(live.model)} if live.model else {}
+    return [
+        {"match": right, "route": {**on, "retry_policy": retry}, **own_name},
+        {"match": other, **_answer(404, _error(404, not_here))},
+        {"match": match, **_answer(400, _error(400, no_name))},
+    ]
+
+
+def _filters(rules: Rules, api_key: str) -> list[Json]:
+    found = []
+    if api_key:
+        key = {"credentials": [{"key": api_key, "client": "user"}], "key_sources": [{"header": "Authorization"}]}
+        # The server behind has no use for it.
+        hidden = {"forwarding": {"hide_credentials": True}}
+        found.append(_filter("api_key", "api_key_auth.v3.ApiKeyAuth", {**key, **hidden}))
+    if rules.requests_per_minute:
+        found.append(_filter("rate", "local_ratelimit.v3.LocalRateLimit", _rate(rules.requests_per_minute)))
+    found.append(_filter("size", "buffer.v3.Buffer", {"max_request_bytes": rules.request_bytes}))
+    # `transformers serve` is pinned to its model; a server of several adapters is not to be asked for another one.
+    on_present = {"metadata_namespace": FROM_BODY, "key": "model"}
+    model = {"selectors": [{"key": "model"}], "on_present": on_present}
+    found.append(_filter("model", "json_to_metadata.v3.JsonToMetadata", {"request_rules": {"rules": [model]}}))
+    return [*found, *rewrite.filters(), _router()]
+
+
+def _rate(requests_per_minute: int) -> Json:
+    """A minute's requests may come at once; tokens come back each second, or as seldom as one a request takes."""
+    seconds = max(1, math.ceil(60 / requests_per_minute))
+    always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    return {
+        "stat_prefix": "rate",
+        "token_bucket": {
+            "max_tokens": requests_per_minute,
+            "tokens_per_fill": max(1, requests_per_minute * seconds // 60),
+            "fill_interval": f"{seconds}s",
+        },
+        "filter_enabled": always,
+        "filter_enforced": always,
+        "response_headers_to_add": [_header("retry-after", str(seconds))],
+    }
+
+
+def _manager(name: str, seconds: int) -> Json:
+    return {
+        "@type": _type("filters.network.http_connection_manager.v3.HttpConnectionManager"),
+        "stat_prefix": name,
+        "server_header_transformation": "PASS_THROUGH",
+        "use_remote_address": True,
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "request_headers_timeout": "10s",
+        "request_timeout": "60s",  # for the request to come in, not for its answer
+        "stream_idle_timeout": f"{seconds}s",
+        # A client keeps its connection, and with it the pod that it came to first: after a Service was moved, the old one.
+        "common_http_protocol_options": {"max_connection_duration": f"{CONNECTION_SECONDS}s"},
+        "http1_safe_max_connection_duration": True,
+    }
+
+
+def _listener(name: str, host: str, port: int, manager: Json, buffer_bytes: int) -> Json:
+    chain = {"filters": [{"name": "http", "typed_config": manager}]}
+    return {
+        "name": name,
+        "address": _address(host, port),
+        "per_connection_buffer_limit_bytes": max(buffer_bytes, 1 << 20),
+        "filter_chains": [chain],
+        # Where two gateways were given one address, the second is to be told so, not to share it.
+        "enable_reuse_port": False,
+    }
+
+
+def _cluster(name: str, address: Json, *, by_name: bool = False) -> Json:
+    endpoint = {"lb_endpoints": [{"endpoint": {"address": address}}]}
+    options = {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "common_http_protocol_options": {"idle_timeout": f"{IDLE_SECONDS}s"},
+        "explicit_http_config": {"http_protocol_options": {}},
+    }
+    return {
+        "name": name,
+        # Each address of a name is a replica: the next request goes to the one with the fewest under way.
+        "type": "STRICT_DNS" if by_name else "STATIC",
+        "lb_policy": "LEAST_REQUEST",
+        "connect_timeout": f"{CONNECT_SECONDS}s",
+        "load_assignment": {"cluster_name": name, "endpoints": [endpoint]},
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
+    }
+
+
+def _openai_error(status: int) -> Json:
+    """Envoy's own refusal, in the form in which OpenAI's clients look for it."""
+    comparison = {"op": "EQ", "value": {"default_value": status, "runtime_key": f"fineline.status_{status}"}}
+    return {
+        "filter": {"status_code_filter": {"comparison": comparison}},
+        "body_format_override": {"json_format": _error(status, SAID[status])},
+    }
+
+
+def _error(status: int, message: str) -> Json:
+    return {"error": {"message": message, "type": "invalid_request_error", "code": status}}
+
+
+def _answer(status: int, body: Json) -> Json:
+    return {
+        "direct_response": {"status": status, "body": {"inline_string": json.dumps(body)}},
+        "response_headers_to_add": [_header("content-type", "application/json")],
+    }
+
+
+def _named(match: Json) -> Json:
+    return {"filter": FROM_BODY, "path": [{"key": "model"}], "value": match}
+
+
+def _method(method: str) -> Json:
+    return {"headers": [{"name": ":method", "string_match": {"exact": method}}]}
+
+
+def _header(name: str, value: str) -> Json:
+    return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
+def _filter(name: str, kind: str, config: Json) -> Json:
+    return {"name": name, "typed_config": {"@type": _type(f"filters.http.{kind}"), **config}}
+
+
+def _router() -> Json:
+    return _filter("router", "router.v3.Router", {})
+
+
+def _off() -> Json:
+    return {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
+
+
+def _type(name: str) -> str:
+    return f"type.googleapis.com/envoy.extensions.{name}"
+
+
+def _file(path: Path) -> Json:
+    return {"path_config_source": {"path": str(path)}, "resource_api_version": "V3"}
+
+
+def _address(host: str, port: int) -> Json:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def _pipe(path: Path) -> Json:
+    return {"pipe": {"path": str(path)}}

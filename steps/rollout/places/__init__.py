@@ -1,0 +1,1 @@
+"""Where a version is served: in a cluster, or by processes of this machine."""

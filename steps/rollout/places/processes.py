@@ -1,0 +1,157 @@
+"""Starts the two processes that outlive a run: a version's model server, and the model's gateway."""
+
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import psutil
+
+from steps.common.machine import servers
+from steps.common.machine.devices import compute_type, local_device
+from steps.common.runtime import cluster_settings
+from steps.common.runtime.errors import RefusedError
+from steps.common.runtime.progress import Progress
+from steps.common.storage import volumes
+from steps.common.storage.files import write_text
+from steps.rollout.gateway.envoy import VERSION_HEADER
+from steps.rollout.gateway.gateway import SOCKET, command, write_all
+from steps.rollout.gateway.upstream import Rules, Upstream
+
+GATEWAY_SECONDS = 30
+COMMAND = "command.txt"
+
+
+def server_command(name: str, port: int) -> list[str]:
+    """Return the command of a server that answers to that name alone, with the model in the folder of that name.
+
+    `transformers serve` is pinned to the model that it is started with: it refuses a request for any other.
+    """
+    program = str(Path(sys.executable).with_name("transformers"))
+    address = ["--host", "127.0.0.1", "--port", str(port)]
+    return [program, "serve", name, *address, "--dtype", compute_type(local_device().kind)]
+
+
+def start_server(name: str, merged: Path, folder: Path, ready_seconds: int) -> servers.Process:
+    """Start a server of a merged model and wait until it is ready.
+
+    The server answers to the model's name: it stands in a folder where that name is the model's folder.
+
+    Args:
+        name: of the model.
+        merged: folder of the merged model.
+        folder: of this version's server; its log and its command are written there.
+        ready_seconds: longest wait.
+
+    Raises:
+        RefusedError: it ended, or was not ready in time; it is stopped then.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _stop_orphan(folder)
+    link = folder / name
+    link.unlink(missing_ok=True)
+    link.symlink_to(merged)
+    port = _free_port()
+    serve = server_command(name, port)
+    write_text(folder / COMMAND, shlex.join(serve) + "\n")
+    process = _start(serve, folder / "server.log", folder, port)
+    write_text(folder / servers.STARTED, process.model_dump_json())
+    health = f"http://127.0.0.1:{port}/health"
+    _wait(process, lambda: _answers(health), ready_seconds, folder / "server.log", "model server")
+    return process
+
+
+def start_gateway(rules: Rules, upstreams: list[Upstream], live: Upstream) -> servers.Gateway:
+    """Start the gateway of a model and wait until it serves; remember it.
+
+    Args:
+        rules: what it lets through.
+        upstreams: the servers that it knows.
+        live: the one that gets the requests.
+
+    Raises:
+        RefusedError: it cannot listen at that address.
+    """
+    # Of its own: the gateway at another address reads its files until it ends.
+    folder = volumes.serving(rules.name) / f"gateway-{rules.port}"
+    # Not beside its files: the path of a Unix socket may have 107 bytes and no more.
+    admin = Path(tempfile.mkdtemp(prefix="fineline-")) / SOCKET
+    write_all(folder, admin, rules, cluster_settings.api_key(), upstreams, live)
+    log = folder / "gateway.log"
+    log.unlink(missing_ok=True)
+    process = _start(command(folder), log, folder, rules.port, without=cluster_settings.API_KEY_SETTING)
+    listens = f"{servers.base_url(rules.host, rules.port)}/models"
+    _wait(process, lambda: _version(listens) == str(live.version), GATEWAY_SECONDS, log, "gateway")
+    started = servers.Gateway(name=rules.name, host=rules.host, folder=str(folder), admin=str(admin), process=process)
+    servers.remember(started)
+    return started
+
+
+def _stop_orphan(folder: Path) -> None:
+    """Stop the server that an attempt killed before it was done has left running."""
+    if (folder / servers.STARTED).exists():
+        servers.Process.model_validate_json((folder / servers.STARTED).read_text()).stop()
+
+
+def _start(command: list[str], log: Path, folder: Path, port: int, without: str = "") -> servers.Process:
+    # PYTHONSAFEPATH: a folder of the user's named like one of our packages must not be imported instead.
+    settings = {"PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("hera__", "ARGO_"))}
+    kept.pop(without, None)
+    with log.open("ab") as out:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            cwd=folder,
+            env=kept | settings,
+            start_new_session=True,
+        )
+    return servers.Process(pid=process.pid, started=psutil.Process(process.pid).create_time(), port=port)
+
+
+def _wait(process: servers.Process, ready: Callable[[], bool], seconds: int, log: Path, who: str) -> None:
+    progress = Progress(0, f"s, waiting for the {who}")
+    started = time.monotonic()
+    while (waited := time.monotonic() - started) < seconds:
+        if not process.alive():
+            raise RefusedError(f"the {who} ended while starting: {_last_line(log)} (log: {log})")
+        if ready():
+            return
+        progress.update(round(waited))
+        time.sleep(0.2)
+    process.stop()
+    raise RefusedError(f"the {who} was not ready in {seconds} s: {_last_line(log)} (log: {log})")
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx2.get(url, timeout=5).status_code == 200
+    except httpx2.HTTPError:
+        return False
+
+
+def _version(url: str) -> str:
+    """Return the version that a gateway says it has; empty where none listens."""
+    try:
+        return httpx2.get(url, headers=cluster_settings.api_key_header(), timeout=5).headers.get(VERSION_HEADER, "")
+    except httpx2.HTTPError:
+        return ""
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip()[:200] if lines else "it printed nothing"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,239 @@
+"""The Kubernetes objects that serve a model: a Deployment and a Service a version, and the Service whose name stays."""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from steps.common.runtime import cluster_settings
+from steps.rollout.checks import server_needs
+from steps.rollout.gateway.envoy import HEALTH
+from steps.rollout.gateway.gateway import SOCKET
+from steps.rollout.gateway.upstream import Rules, Upstream
+from steps.rollout.pods import pod_spec
+from steps.rollout.pods.pod_spec import MOUNTS
+
+MODEL_LABEL, VERSION_LABEL = "fineline.dev/model", "fineline.dev/version"
+ADAPTER, BASE = "fineline.dev/adapter-sha256", "fineline.dev/base"
+UPSTREAM_LABEL = "fineline.dev/upstream"  # the base server that a gateway passes requests to
+# The version to go back to when a rollout that has moved the traffic is lost before it has come to an end.
+TRIAL = "fineline.dev/on-trial-after"
+# What a Deployment had before a rollout stopped it, to make room or to start it anew.
+REPLICAS = "fineline.dev/replicas"
+STATE, REASON = "fineline.dev/state", "fineline.dev/refused-because"
+LIVE, BEFORE, REFUSED = "live", "previous", "refused"  # states of a version's Deployment
+GATEWAY_PORT, STATS_PORT, SERVER_PORT = 8080, 8081, 8000
+GATEWAY_FOLDER = "/tmp/gateway"
+# A container's first process is not ended by SIGTERM unless it has said what is to be done then, and until transformers says
+# so its pod, and its room, would stay for as long as the longest answer may take.
+TRANSFORMERS = """\
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+from transformers.cli.transformers import main
+sys.exit(main())
+"""
+MODELS = "/models"
+
+
+def full_name(model: str, version: int) -> str:
+    """Return the name of a version's Deployment and Service."""
+    return f"{model}-v{version}"
+
+
+class Serving(BaseModel):
+    """A version to serve."""
+
+    name: str  # of the model
+    image: str
+    sub_path: str  # of the merged model on the runs volume
+    memory_bytes: int  # that its pod asks for
+    ready_seconds: int  # longest start of the model server
+    rules: Rules
+    compute_type: str  # torch's name of what it computes in
+    api_key_secret: str  # Secret that holds the API key under "key", where it is there
+    one_node: bool  # keep the pod beside the others that mount the volumes
+    upstream: Upstream
+    base_server: str = ""  # the vLLM for many adapters that has this one; empty: a model server of its own, in its pod
+    server: dict[str, Any] | None = None  # container of that model server; None: `transformers serve`
+    additions: dict[str, Any] = {}  # that the pod's specification has for it
+    volumes: list[dict[str, Any]] = []  # likewise
+    replicas: int = 1
+
+    @property
+    def version(self) -> int:
+        """The registered version."""
+        return self.upstream.version
+
+    @property
+    def full_name(self) -> str:
+        """Name of this version's Deployment and Service."""
+        return full_name(self.name, self.version)
+
+
+def rules(name: str, answer_seconds: int, request_bytes: int, requests_per_minute: int) -> Rules:
+    """Return what the gateway of a model lets through, at the ports of its pod."""
+    return Rules(
+        name=name,
+        host="0.0.0.0",
+        port=GATEWAY_PORT,
+        stats_port=STATS_PORT,
+        answer_seconds=answer_seconds,
+        request_bytes=request_bytes,
+        requests_per_minute=requests_per_minute,
+    )
+
+
+def deployment(serving: Serving) -> dict[str, Any]:
+    """Return the version's Deployment: the gateway, and a model server behind it in the same pod, or elsewhere.
+
+    A model server of its own listens at SERVER_PORT of 127.0.0.1 and answers `/health`.
+    """
+    labels = _labels(serving.name, serving.version)
+    # A pod that mounts nothing is not to draw those that do to its node.
+    within = {**labels, **({UPSTREAM_LABEL: serving.base_server} if serving.base_server else MOUNTS)}
+    if serving.base_server:
+        labels = within
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": serving.full_name, "labels": labels, "annotations": _annotations(serving)},
+        "spec": {
+            "replicas": serving.replicas,
+            "selector": {"matchLabels": _selector(serving.name, serving.version)},
+            "progressDeadlineSeconds": server_needs.progress_deadline_seconds(serving.ready_seconds),
+            # A version that is served again with other limits: no pod ends before its successor is ready.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": {"metadata": {"labels": within}, "spec": _pod(serving)},
+        },
+    }
+
+
+def service(name: str, model: str, version: int, annotations: dict[str, str]) -> dict[str, Any]:
+    """Return a Service of the model's pods of one version."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "labels": _labels(model, version), "annotations": annotations},
+        "spec": {
+            "selector": _selector(model, version),
+            "ports": [{"name": "http", "port": 80, "targetPort": GATEWAY_PORT}],
+        },
+    }
+
+
+def version_service(serving: Serving) -> dict[str, Any]:
+    """Return the Service at which a version is asked before, and beside, the traffic."""
+    return service(serving.full_name, serving.name, serving.version, _annotations(serving))
+
+
+def live_service(serving: Serving, after: str | None) -> dict[str, Any]:
+    """Return the Service that users talk to, pointed at this version.
+
+    Args:
+        serving: the version.
+        after: while it is on trial, the version to go back to, empty where there is none; None: it has proved itself.
+    """
+    trial = {} if after is None else {TRIAL: after}
+    return service(serving.name, serving.name, serving.version, _annotations(serving) | trial)
+
+
+def _selector(model: str, version: int) -> dict[str, str]:
+    return {MODEL_LABEL: model, VERSION_LABEL: str(version)}
+
+
+def _labels(model: str, version: int) -> dict[str, str]:
+    return {
+        "app.kubernetes.io/part-of": "fineline",
+        "app.kubernetes.io/component": "server",
+        **_selector(model, version),
+    }
+
+
+def _annotations(serving: Serving) -> dict[str, str]:
+    return {ADAPTER: serving.upstream.adapter_sha256, BASE: serving.upstream.base}
+
+
+def transformers(serving: Serving) -> dict[str, Any]:
+    """Return the container of `transformers serve`, pinned to the model."""
+    address = ["--host", "127.0.0.1", "--port", str(SERVER_PORT)]
+    command = ["python3", "-c", TRANSFORMERS, "serve", serving.name, *address, "--dtype", serving.compute_type]
+    return {
+        **pod_spec.container("server", serving.image, command, [model_mount(serving.name, serving.sub_path)]),
+        "workingDir": MODELS,
+        "env": [{"name": "HF_HUB_OFFLINE", "value": "1"}, {"name": "TRANSFORMERS_VERBOSITY", "value": "error"}],
+        "resources": {"requests": {"cpu": "250m", "memory": str(serving.memory_bytes)}},
+    }
+
+
+def model_mount(name: str, sub_path: str) -> dict[str, Any]:
+    """Mount a merged model under the name of the model: that is the name to which the server answers."""
+    return {"name": "runs", "mountPath": f"{MODELS}/{name}", "subPath": sub_path, "readOnly": True}
+
+
+def gateway(serving: Serving) -> dict[str, Any]:
+    """Return the container of the gateway: Envoy."""
+    start = ["python", "-m", "steps.rollout.gateway.gateway", GATEWAY_FOLDER]
+    socket, times = f"{GATEWAY_FOLDER}/{SOCKET}", (server_needs.LEAVE_SECONDS, serving.rules.answer_seconds)
+    drain = ["python", "-m", "steps.rollout.gateway.drain", socket, *map(str, times)]
+    given = [serving.rules.model_dump_json(), serving.upstream.model_dump_json()]
+    return {
+        **pod_spec.container("gateway", serving.image, [*start, *given], []),
+        "env": [_api_key(serving.api_key_secret)] if serving.api_key_secret else [],
+        "ports": [{"name": "http", "containerPort": GATEWAY_PORT}, {"name": "stats", "containerPort": STATS_PORT}],
+        # Through to the model server: a pod that cannot answer gets no requests.
+        "readinessProbe": {
+            "httpGet": {"path": HEALTH, "port": GATEWAY_PORT},
+            "periodSeconds": 3,
+            "timeoutSeconds": 5,
+            "failureThreshold": 3,
+        },
+        "livenessProbe": {
+            "tcpSocket": {"port": GATEWAY_PORT},
+            "periodSeconds": 10,
+            "failureThreshold": 3,
+            **pod_spec.AT_ONCE,
+        },
+        "lifecycle": {"preStop": {"exec": {"command": drain}}},
+        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
+    }
+
+
+def _pod(serving: Serving) -> dict[str, Any]:
+    own = not serving.base_server
+    return {
+        **({"affinity": pod_spec.on_the_volumes_node()} if serving.one_node and own else {}),
+        **serving.additions,
+        **pod_spec.pod(server_needs.grace_seconds(serving.rules.answer_seconds)),
+        **({"initContainers": [_beside(serving)]} if own else {}),
+        "containers": [gateway(serving)],
+        "volumes": [
+            *([pod_spec.claim(pod_spec.RUNS_CLAIM)] if own else []),
+            {"name": "tmp", "emptyDir": {}},
+            *serving.volumes,
+        ],
+    }
+
+
+def _beside(serving: Serving) -> dict[str, Any]:
+    # The model server listens to its own pod alone, where no kubelet reaches it: its image's Python asks for it.
+    asks = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{SERVER_PORT}{HEALTH}', timeout=8)"
+    look = {"exec": {"command": ["python3", "-c", asks]}, "timeoutSeconds": 10}
+    # A sidecar (Kubernetes 1.29): it is ready before the gateway starts, and ends after it, whatever server it is.
+    return {
+        **(serving.server or transformers(serving)),
+        "restartPolicy": "Always",
+        "startupProbe": {
+            **look,
+            "periodSeconds": server_needs.PROBE_SECONDS,
+            "failureThreshold": server_needs.looks(serving.ready_seconds),
+            **pod_spec.AT_ONCE,
+        },
+        # Two minutes: a processor that computes a long answer may leave little for anything else.
+        "livenessProbe": {**look, "periodSeconds": 20, "failureThreshold": 6, **pod_spec.AT_ONCE},
+    }
+
+
+def _api_key(secret: str) -> dict[str, Any]:
+    return {
+        "name": cluster_settings.API_KEY_SETTING,
+        "valueFrom": {"secretKeyRef": {"name": secret, "key": "key", "optional": True}},
+    }

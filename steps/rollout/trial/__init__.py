@@ -1,0 +1,1 @@
+"""The new version on trial: asked before it gets the traffic, and watched after."""

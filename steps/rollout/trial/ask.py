@@ -1,0 +1,56 @@
+"""Asks a server over HTTP, as a user would."""
+
+import time
+from dataclasses import dataclass
+
+import httpx2
+
+from steps.common.runtime import cluster_settings
+
+Messages = list[dict[str, str]]
+BUSY_PAUSE_SECONDS = 10.0
+
+
+class NoAnswerError(Exception):
+    """The server cannot be reached, or answers with an error; the text is one line."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was answered, and in how many seconds."""
+
+    text: str
+    seconds: float
+
+
+def ask(url: str, name: str, messages: Messages, answer_tokens: int, seconds: float) -> Answer:
+    """Return the answer to a chat.
+
+    Args:
+        url: base URL of the OpenAI API, with /v1.
+        name: of the model.
+        messages: the chat, which ends with a user's turn.
+        answer_tokens: longest answer.
+        seconds: longest wait for it.
+
+    Raises:
+        NoAnswerError: there is none.
+    """
+    body = {"model": name, "messages": messages, "max_tokens": answer_tokens, "temperature": 0}
+    end = time.monotonic() + seconds
+    try:
+        # Reading this machine's certificates takes longer than a short answer, and there is no TLS to verify.
+        with httpx2.Client(verify=False, timeout=seconds, headers=cluster_settings.api_key_header()) as client:
+            while True:
+                started = time.monotonic()
+                response = client.post(f"{url}/chat/completions", json=body)
+                took = time.monotonic() - started
+                # The users' own requests may have used up what the recipe allows in a minute.
+                if response.status_code != 429 or time.monotonic() > end:
+                    break
+                time.sleep(min(BUSY_PAUSE_SECONDS, float(response.headers.get("retry-after", "1"))))
+        response.raise_for_status()
+        text = str(response.json()["choices"][0]["message"]["content"])
+    except (httpx2.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise NoAnswerError(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
+    return Answer(text, took)

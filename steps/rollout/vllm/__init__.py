@@ -1,0 +1,1 @@
+"""Serving by vLLM: the base server, its adapters, its replicas."""

@@ -1,0 +1,1 @@
+"""The training loop: micro-batches, optimizer steps, checkpoints, and when to stop."""

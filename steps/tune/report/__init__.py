@@ -1,0 +1,1 @@
+"""What a training leaves: the adapter's folder, its figures, its curves in MLflow."""

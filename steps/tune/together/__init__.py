@@ -1,0 +1,1 @@
+"""Several GPUs: who leads, who shares what, and a base dealt out among them."""

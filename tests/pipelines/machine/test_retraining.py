@@ -1,0 +1,115 @@
+"""What a retraining's first step says of a champion, and going back to an earlier one. Two-layer model."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steps.common.adapter.adapter_files import adapter_sha256
+from steps.common.registry import tracking, versions
+from steps.common.runtime.errors import UserError
+from steps.common.storage import volumes
+from steps.plan.check import CheckInput, CheckOutput, check
+from steps.restore.step import RestoreInput, RestoreOutput, restore
+from tests.conftest import write_chats
+from tests.support.commands import fineline, result, tiny_recipe
+
+
+@dataclass
+class Trained:
+    """Two versions of a model, each champion in its turn."""
+
+    folder: Path
+    recipe: str
+    chats: Path
+    store: Any
+    before: CheckOutput
+    after_one: CheckOutput
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Trained]:
+    folder = tmp_path_factory.mktemp("retraining")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(volumes.WEIGHTS_SETTING, str(folder / "weights"))
+        patch.setenv(volumes.RUNS_SETTING, str(folder / "runs"))
+        chats = write_chats(folder / "chats.jsonl")
+        recipe = tiny_recipe(folder, tiny_model, chats, epochs=2)
+        before = check(CheckInput(recipe=recipe))
+        assert result(fineline("run", recipe, "--json"))["version"] == 1
+        after_one = check(CheckInput(recipe=recipe))
+        changed = ("-o", "tune.epochs=3", "-o", "gate.worse_than_champion=9")
+        assert result(fineline("run", recipe, "--json", *changed))["version"] == 2
+        yield Trained(folder, recipe, chats, tracking.client(tracking.default_uri()), before, after_one)
+
+
+@pytest.fixture(autouse=True)
+def _same_folders(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(volumes.WEIGHTS_SETTING, str(trained.folder / "weights"))
+    monkeypatch.setenv(volumes.RUNS_SETTING, str(trained.folder / "runs"))
+
+
+def test_without_a_champion_there_is_something_to_learn(trained: Trained) -> None:
+    assert trained.before.changed
+    assert trained.before.verdict == "tiny has no champion yet"
+
+
+def test_the_same_data_base_and_recipe_are_nothing_new(trained: Trained) -> None:
+    assert not trained.after_one.changed
+    assert trained.after_one.verdict == "nothing new: version 1 was made from the same data, base and recipe"
+
+
+def test_another_recipe_is_something_new(trained: Trained) -> None:
+    told = check(CheckInput(recipe=trained.recipe))
+    assert told.changed
+    assert told.verdict == "new since version 2: recipe or held-out rows"
+
+
+def test_where_and_how_it_is_served_is_nothing_new(trained: Trained, tmp_path: Path) -> None:
+    text = Path(trained.recipe).read_text().replace("epochs: 2", "epochs: 3")
+    same = tmp_path / "same.yaml"
+    same.write_text(text.replace("better_than_base: 0.0", "better_than_base: 0.0\n  worse_than_champion: 9"))
+    assert not check(CheckInput(recipe=str(same))).changed
+    same.write_text(same.read_text().replace("enabled: false", "enabled: false\n  port: 9999"))
+    assert not check(CheckInput(recipe=str(same))).changed
+    copied = tmp_path / "copied.jsonl"
+    copied.write_bytes(trained.chats.read_bytes())
+    assert not check(CheckInput(recipe=str(same), data=str(copied))).changed
+
+
+def test_other_rows_are_something_new_and_force_wants_it_all_the_same(trained: Trained, tmp_path: Path) -> None:
+    more = tmp_path / "more.jsonl"
+    more.write_text(trained.chats.read_text().replace("happy tails", "happy paws"))
+    told = check(CheckInput(recipe=trained.recipe, data=str(more)))
+    assert told.changed
+    assert told.verdict == "new since version 2: data"
+    forced = check(CheckInput(recipe=trained.recipe, epochs="3", force="true"))
+    assert forced.changed
+
+
+def test_back_is_to_the_champion_before(trained: Trained) -> None:
+    back: RestoreOutput = restore(RestoreInput(name="tiny"))
+    assert back.version == 1
+    version = trained.store.get_model_version("tiny", "1")
+    assert adapter_sha256(Path(back.adapter_folder)) == version.tags["fineline.adapter_sha256"]
+    assert back.resolved.recipe.tune.epochs == 2
+    assert Path(back.report).is_file()
+    versions.make_champion(trained.store, "tiny", 1)
+    assert restore(RestoreInput(name="tiny")).version == 2
+    versions.make_champion(trained.store, "tiny", 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "told"),
+    [
+        ("tiny", "7", "tiny has no version 7; its versions are 1, 2"),
+        ("tiny", "first", "version: a number is needed, not 'first'"),
+        ("other", "1", "no model of that name is registered"),
+        ("other", "", "no version was champion before"),
+    ],
+)
+def test_what_is_not_there_cannot_be_gone_back_to(name: str, version: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        restore(RestoreInput(name=name, version=version))

@@ -1,0 +1,304 @@
+"""The order of a rollout on one machine, with model servers that fail on purpose behind the real gateway."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from recipes.reader import load as load_recipe
+from steps.common.handover.resolved import Resolved
+from steps.common.machine import servers
+from steps.common.runtime.errors import RefusedError
+from steps.common.storage import volumes
+from steps.plan.step import PlanInput, resolve
+from steps.rollout import order
+from steps.rollout.order import Told, roll_out
+from steps.rollout.places import machine_place, processes
+from steps.rollout.places.machine_place import MachinePlace
+from steps.rollout.trial.live_gate import LiveQuestion
+from tests.conftest import write_chats
+from tests.support.commands import free_port
+from tests.support.load import Load, load
+from tests.support.model_server import BEHAVIOUR
+
+SERVER = Path(__file__).parents[2] / "support" / "model_server.py"
+GOOD = "we are open on monday and happy to see you"
+ASKED = [LiveQuestion([{"role": "user", "content": f"question {number}"}], GOOD) for number in range(4)]
+ASKED_BEFORE_TRAFFIC = 1 + len(ASKED)
+
+
+class Store:
+    """One model on this machine, and its versions."""
+
+    def __init__(self, folder: Path, planned: Resolved) -> None:
+        self.folder, self.planned = folder, planned
+        self.told = Told(version=0, old_version=None)
+
+    @property
+    def url(self) -> str:
+        return servers.base_url("127.0.0.1", self.planned.recipe.serve.port)
+
+    def roll_out(
+        self, version: int, *, back: bool = False, serve: dict[str, Any] | None = None, **behaviour: Any
+    ) -> None:
+        """Roll a version out that behaves so, and says what the evaluation said unless told otherwise."""
+        model = self.folder / f"model-{version}"
+        model.mkdir(exist_ok=True)
+        (model / BEHAVIOUR).write_text(json.dumps({"says": GOOD, **behaviour}))
+        recipe = self.planned.recipe
+        changed = recipe.model_copy(update={"serve": recipe.serve.model_copy(update=serve or {})})
+        resolved = self.planned.model_copy(update={"recipe": changed, "run": f"run-{version}"})
+        self.told = Told(version=version, old_version=None)
+        place = MachinePlace(resolved, version, model, 1000, f"digest-{version}")
+        if not place.serves_already():
+            roll_out(place, resolved, self.told, ASKED, back=back)
+
+    def serves(self) -> int:
+        """The version that answers at the users' address."""
+        answer = httpx2.post(f"{self.url}/chat/completions", json={"model": "tiny", "messages": []}, timeout=30)
+        assert answer.status_code == 200
+        return int(answer.headers["fineline-version"])
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Resolved:
+    folder = tmp_path_factory.mktemp("planned")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(volumes.RUNS_SETTING, str(folder))
+        changes = {"name": "tiny", "model": tiny_model.as_uri(), "data.train": str(write_chats(folder / "chats.jsonl"))}
+        limits = {"serve.port": str(free_port()), "serve.watch_seconds": "2", "serve.ready_seconds": "20"}
+        recipe = load_recipe("pet-store", {**changes, **limits, "data.validation": "", "data.max_tokens": "64"})
+        return resolve(PlanInput(recipe=json.dumps(recipe.model_dump(mode="json"))))
+
+
+@pytest.fixture
+def store(tmp_path: Path, planned: Resolved, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    def command(name: str, port: int) -> list[str]:
+        return [sys.executable, str(SERVER), name, str(port)]
+
+    monkeypatch.setattr(processes, "server_command", command)
+    monkeypatch.setenv("PYTHONPATH", str(SERVER.parents[1]))
+    serve = planned.recipe.serve.model_copy(update={"port": free_port()})
+    recipe = planned.recipe.model_copy(update={"serve": serve})
+    yield Store(tmp_path, planned.model_copy(update={"recipe": recipe}))
+    servers.stop("tiny")
+
+
+def refused(store: Store, version: int, **behaviour: Any) -> str:
+    with pytest.raises(RefusedError) as caught:
+        store.roll_out(version, **behaviour)
+    assert "\n" not in str(caught.value)
+    assert store.told.refused == str(caught.value)
+    return str(caught.value)
+
+
+def checked(met: Load, versions: set[str]) -> None:
+    assert met.failures == []
+    assert set(met.answers) == versions
+
+
+def test_a_good_second_version_takes_over_under_load_and_no_request_fails(store: Store) -> None:
+    store.roll_out(1)
+    before = servers.server("tiny")
+    with load(store.url, "tiny") as met:
+        time.sleep(0.5)
+        store.roll_out(2)
+        time.sleep(0.5)
+    checked(met, {"1", "2"})
+    assert store.serves() == 2
+    assert before is not None
+    assert not before.process.alive()
+    told = store.told
+    assert (told.strategy, told.old_version, told.refused) == ("blue-green", 1, "")
+    assert told.gate is not None
+    assert (told.gate.alike, [one.old for one in told.gate.asked]) == (1.0, [GOOD] * len(ASKED))
+    assert told.watched is not None
+    assert told.watched.failures == 0
+    assert told.watched.answers > told.watched.probes > 0
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ({"says": "purple monkey dishwasher is what comes out of other weights"}, "alike to the evaluation's"),
+        ({"cannot_start": True}, "the model server ended while starting: this model cannot be loaded"),
+        ({"starts_after": 60, "serve": {"ready_seconds": 2}}, "the model server was not ready in 2 s"),
+        ({"fails": True}, "the new server fails on 'question 0'"),
+        ({"dies": True, "after": 2}, "it fails on 'question 1'"),
+        ({"slow": 1.0, "after": 1}, "more than serve.watch_latency_factor"),
+    ],
+)
+def test_a_version_that_is_broken_when_served_gets_no_traffic(
+    store: Store, behaviour: dict[str, Any], reason: str
+) -> None:
+    store.roll_out(1)
+    before = servers.server("tiny")
+    with load(store.url, "tiny") as met:
+        assert reason in refused(store, 2, **behaviour)
+        time.sleep(0.2)
+    checked(met, {"1"})
+    assert servers.server("tiny") == before
+    assert store.serves() == 1
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ({"dies": True}, "answers failed in the"),
+        ({"fails": True}, "answers failed in the"),
+        ({"slow": 1.0}, "more than serve.watch_latency_factor"),
+    ],
+)
+def test_a_version_that_breaks_once_it_has_the_traffic_loses_it_again(
+    store: Store, behaviour: dict[str, Any], reason: str
+) -> None:
+    store.roll_out(1)
+    before = servers.server("tiny")
+    assert reason in refused(store, 2, after=ASKED_BEFORE_TRAFFIC + 1, **behaviour)
+    assert store.told.gate is not None
+    assert store.told.gate.passed
+    assert servers.server("tiny") == before
+    assert store.serves() == 1
+    with load(store.url, "tiny") as met:
+        time.sleep(0.5)
+    checked(met, {"1"})
+
+
+def test_of_a_refused_version_log_command_and_reason_are_kept_until_the_next_rollout(store: Store) -> None:
+    store.roll_out(1)
+    reason = refused(store, 2, cannot_start=True)
+    kept = servers.refused("tiny")
+    assert kept is not None
+    assert (kept.version, kept.reason) == (2, reason)
+    assert "model_server.py tiny" in Path(kept.folder, "command.txt").read_text()
+    assert "cannot be loaded" in Path(kept.folder, "server.log").read_text()
+    refused(store, 3, fails=True)
+    assert not Path(kept.folder).exists()
+    store.roll_out(4)
+    assert servers.refused("tiny") is None
+
+
+def test_where_nothing_served_before_a_refused_version_leaves_nothing_that_listens(store: Store) -> None:
+    refused(store, 1, says="something else altogether")
+    assert servers.gateway("tiny") is None
+    with pytest.raises(httpx2.TransportError):
+        store.serves()
+
+
+def test_in_place_the_old_server_ends_first_and_comes_back_when_the_new_one_is_refused(store: Store) -> None:
+    store.roll_out(1)
+    before = servers.server("tiny")
+    assert "alike" in refused(store, 2, says="something else altogether", serve={"strategy": "in-place"})
+    assert (store.told.strategy, store.told.why) == ("in-place", "as serve.strategy says")
+    after = servers.server("tiny")
+    assert before is not None
+    assert after is not None
+    assert (after.version, store.serves()) == (1, 1)
+    assert after.process != before.process
+    store.roll_out(3, serve={"strategy": "in-place"})
+    assert store.serves() == 3
+
+
+def killed_in(place: Any, name: str, monkeypatch: pytest.MonkeyPatch, rollout: Callable[[], None]) -> None:
+    """Begin a rollout in a process of its own, which ends where it comes to a function, as SIGKILL would end it."""
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(place, name, lambda *_: os._exit(9))
+        rollout()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def test_an_old_server_that_a_killed_rollout_has_stopped_comes_back_where_the_next_one_fails(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.roll_out(1)
+    killed_in(MachinePlace, "start", monkeypatch, lambda: store.roll_out(2, serve={"strategy": "in-place"}))
+    assert servers.server("tiny") is None
+    refused(store, 2, fails=True)
+    assert store.serves() == 1
+
+
+def test_in_place_an_old_server_that_does_not_come_back_is_told_of_beside_the_reason(store: Store) -> None:
+    store.roll_out(1)
+    (store.folder / "model-1" / BEHAVIOUR).write_text(json.dumps({"cannot_start": True}))
+    reason = refused(store, 2, fails=True, serve={"strategy": "in-place"})
+    assert reason.startswith("the new server fails on 'question 0'")
+    assert "; and the model server ended while starting" in reason
+    kept = servers.refused("tiny")
+    assert kept is not None
+    assert (kept.version, kept.reason) == (2, reason)
+
+
+def test_where_both_do_not_fit_into_the_memory_it_is_done_in_place(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.roll_out(1)
+    monkeypatch.setattr(machine_place, "memory_available", lambda: 1 << 29)
+    store.roll_out(2)
+    assert store.told.strategy == "in-place"
+    assert store.told.why == "0.5 GiB are free, and the new server takes 1.0"
+    assert store.serves() == 2
+
+
+def test_a_version_that_was_left_running_is_gone_back_to_without_a_start(store: Store) -> None:
+    running = {"keep_previous": "running"}
+    store.roll_out(1, serve=running)
+    first = servers.server("tiny")
+    store.roll_out(2, serve=running)
+    assert first is not None
+    assert first.process.alive()
+    with load(store.url, "tiny") as met:
+        store.roll_out(1, back=True, serve=running)
+        time.sleep(0.2)
+    checked(met, {"1", "2"})
+    now = servers.server("tiny")
+    assert now is not None
+    assert now.process == first.process
+    assert servers.previous("tiny") is not None
+    store.roll_out(3)
+    assert not first.process.alive()
+    assert servers.previous("tiny") is None
+
+
+def test_a_rollout_that_was_killed_after_the_switch_begins_with_the_old_version(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.roll_out(1)
+    killed_in(order, "watch", monkeypatch, lambda: store.roll_out(2))
+    assert store.serves() == 2
+    refused(store, 3, fails=True)
+    assert store.serves() == 1
+    store.roll_out(2)
+    assert store.serves() == 2
+    assert store.told.old_version == 1
+
+
+def test_other_limits_of_what_serves_already_are_taken_over_at_once(store: Store) -> None:
+    store.roll_out(1)
+    server = servers.server("tiny")
+    with load(store.url, "tiny") as met:
+        store.roll_out(1, serve={"max_request_mib": 0.001})
+        time.sleep(0.3)
+    checked(met, {"1"})
+    assert servers.server("tiny") == server
+    large = {"model": "tiny", "messages": [{"role": "user", "content": "x" * 5000}]}
+    assert httpx2.post(f"{store.url}/chat/completions", json=large, timeout=30).status_code == 413
+
+
+def test_at_another_address_the_gateway_is_another_one(store: Store) -> None:
+    store.roll_out(1)
+    before, port = servers.gateway("tiny"), free_port()
+    store.roll_out(2, serve={"port": port})
+    after = servers.gateway("tiny")
+    assert before is not None
+    assert after is not None
+    assert not before.process.alive()
+    assert httpx2.get(f"{after.url}/models").headers["fineline-version"] == "2"
+    assert after.process.port == port

@@ -1,0 +1,249 @@
+"""A training that is cut short, cut up or shared out ends at the same adapter. Two-layer model, real steps."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from steps.common.handover.resolved import Hardware
+from steps.common.runtime.errors import InterruptedStepError, UserError
+from steps.plan.step import PlanInput, resolve
+from steps.prepare.step import PrepareInput, prepare
+from steps.tune.loop import held_out
+from steps.tune.objective import loss as objective
+from steps.tune.objective.loss import Pack
+from steps.tune.step import TuneInput, tune
+from tests.support.commands import tiny_recipe, wait_for
+
+pytestmark = pytest.mark.usefixtures("in_fp32")
+MICRO_BATCH = 96  # tokens; two rows
+
+
+@pytest.fixture
+def wanted(tmp_path: Path, tiny_model: Path, chats: Path) -> TuneInput:
+    # With dropout, since only then the state of the random numbers tells.
+    resolved = resolve(PlanInput(recipe=tiny_recipe(tmp_path, tiny_model, chats, batch_tokens=288, dropout=0.1)))
+    rows = prepare(PrepareInput(resolved=resolved, tokenizer_folder=str(tiny_model)))
+    rung = resolved.quote.first.model_copy(update={"micro_batch_tokens": MICRO_BATCH})
+    return TuneInput(
+        resolved=resolved,
+        base_folder=str(tiny_model),
+        rows_folder=rows.folder,
+        rows_digest=rows.digest,
+        hardware=Hardware(rung=rung, node="here", since=time.time()),
+    )
+
+
+def without_dropout(wanted: TuneInput, **rung: Any) -> TuneInput:
+    """Where passes are cut or shared otherwise, the random numbers of dropout fall otherwise too."""
+    recipe = wanted.resolved.recipe
+    recipe = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"dropout": 0.0})})
+    hardware = wanted.hardware.model_copy(update={"rung": wanted.hardware.rung.model_copy(update=rung)})
+    return wanted.model_copy(
+        update={"resolved": wanted.resolved.model_copy(update={"recipe": recipe}), "hardware": hardware}
+    )
+
+
+def tuned(wanted: TuneInput, runs: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, torch.Tensor], Any]:
+    """The adapter and the report of a tuning on a volume of its own."""
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("FINELINE_RUNS", str(runs))
+        folder = Path(tune(wanted).adapter_folder)
+    return load_file(folder / "adapter_model.safetensors"), json.loads((folder.parent / "report.json").read_text())
+
+
+def assert_same(one: tuple[dict[str, torch.Tensor], Any], other: tuple[dict[str, torch.Tensor], Any]) -> None:
+    assert one[0].keys() == other[0].keys()
+    assert all(torch.allclose(one[0][name], other[0][name], atol=1e-5) for name in one[0])
+    assert [step for step, _ in one[1]["losses"]] == [step for step, _ in other[1]["losses"]]
+    assert [loss for _, loss in one[1]["losses"]] == pytest.approx([loss for _, loss in other[1]["losses"]], abs=1e-3)
+
+
+def test_a_signal_breaks_off_the_step_at_work_and_the_training_goes_on_exactly(
+    wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = 0
+
+    class Interrupted(objective.NextToken):
+        def loss(self, model: torch.nn.Module, pack: Pack, device: torch.device) -> torch.Tensor:
+            nonlocal passes
+            passes += 1
+            if passes == 8:  # the second of three of the third step
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().loss(model, pack, device)
+
+    with monkeypatch.context() as context:
+        context.setattr(objective, "NextToken", Interrupted)
+        with pytest.raises(InterruptedStepError, match="stopped after step 2 of"):
+            tuned(wanted, tmp_path / "interrupted", monkeypatch)
+    assert passes == 8
+    interrupted = tuned(wanted, tmp_path / "interrupted", monkeypatch)
+    assert interrupted[1]["resumed_from"] == 2
+    assert_same(interrupted, tuned(wanted, tmp_path / "at-one-go", monkeypatch))
+
+
+class Hungry(objective.NextToken):
+    """Takes a petabyte where more than one row is computed at once: torch's own allocator refuses."""
+
+    most = 60
+    trains = True  # else it does so where it measures
+
+    def loss(self, model: torch.nn.Module, pack: Pack, device: torch.device) -> torch.Tensor:
+        if model.training is self.trains and sum(len(row.input_ids) for row in pack) > self.most:
+            torch.empty(1 << 50, dtype=torch.uint8, device=device)
+        return super().loss(model, pack, device)
+
+
+def test_out_of_memory_halves_what_is_computed_at_once_and_the_steps_stay_the_same(
+    wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = without_dropout(wanted)
+    with monkeypatch.context() as context:
+        context.setattr(objective, "NextToken", Hungry)
+        cut = tuned(wanted, tmp_path / "cut", monkeypatch)
+    assert cut[1]["tokens_at_once"] < MICRO_BATCH == cut[1]["micro_batch_tokens"]
+    assert cut[1]["out_of_memory"][0]["step"] == 1
+    said = capsys.readouterr().err
+    assert "out of memory with " in said
+    assert "GiB were predicted" in said
+    assert_same(cut, tuned(wanted, tmp_path / "whole", monkeypatch))
+
+
+def test_out_of_memory_in_a_measurement_halves_what_it_computes_at_once(
+    wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # With so few steps a measurement is of one row; as many as there are make a pack.
+    monkeypatch.setattr("recipes.tuning.EVALUATION_SHARE", 10.0)
+    whole = tuned(wanted, tmp_path / "whole", monkeypatch)
+    monkeypatch.setattr(Hungry, "trains", False)
+    monkeypatch.setattr(objective, "NextToken", Hungry)
+    cut = tuned(wanted, tmp_path / "cut", monkeypatch)
+    assert f"out of memory with {MICRO_BATCH} held-out tokens at once" in capsys.readouterr().err
+    assert_same(cut, whole)
+    assert dict(cut[1]["held_out"]) == pytest.approx(dict(whole[1]["held_out"]), abs=1e-4)
+    monkeypatch.setattr(Hungry, "most", 0)
+    with pytest.raises(UserError, match=r"out of memory with one held-out row of \d+ tokens; .*tune.evaluations=0"):
+        tuned(wanted, tmp_path / "none", monkeypatch)
+
+
+def with_tune(wanted: TuneInput, **changes: Any) -> TuneInput:
+    recipe = wanted.resolved.recipe
+    recipe = recipe.model_copy(update={"tune": recipe.tune.model_copy(update=changes)})
+    return wanted.model_copy(update={"resolved": wanted.resolved.model_copy(update={"recipe": recipe})})
+
+
+def test_the_held_out_loss_is_a_curve_and_measuring_it_changes_nothing(
+    wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = tuned(with_tune(wanted, evaluations=3), tmp_path / "measured", monkeypatch)
+    steps = measured[1]["steps"]
+    assert [step for step, _ in measured[1]["held_out"]] == [0, round(steps / 3), round(2 * steps / 3), steps]
+    (_, before), *_, (_, after) = measured[1]["held_out"]
+    assert after < before - 0.5
+    unmeasured = tuned(with_tune(wanted, evaluations=0), tmp_path / "unmeasured", monkeypatch)
+    assert unmeasured[1]["held_out"] == []
+    assert_same(measured, unmeasured)
+    both = tuned(
+        without_dropout(with_tune(wanted, evaluations=3), processes=2, sharded=True), tmp_path / "two", monkeypatch
+    )
+    alone = tuned(without_dropout(with_tune(wanted, evaluations=3)), tmp_path / "alone", monkeypatch)
+    assert [step for step, _ in both[1]["held_out"]] == [step for step, _ in alone[1]["held_out"]]
+    losses = [[loss for _, loss in one[1]["held_out"]] for one in (both, alone)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+
+
+def test_patience_ends_the_training_and_keeps_the_adapter_of_the_lowest_loss(
+    wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # So high a rate learns the few rows by heart, or nothing at all.
+    hasty = with_tune(wanted, evaluations=12, patience=2, learning_rate=0.1, epochs=8.0, checkpoint_every=1)
+    adapter, report = tuned(hasty, tmp_path / "hasty", monkeypatch)
+    losses = dict(report["held_out"][1:])
+    lowest = min(losses, key=lambda step: losses[step])
+    assert report["kept_step"] == lowest < report["steps"]
+    assert [step for step in losses if step > lowest] == sorted(losses)[-2:]
+    assert "has not become lower for 2 measurements: enough is learnt" in capsys.readouterr().err
+    # Broken off in a measurement, and gone on with, it keeps the very same one.
+    passes = 0
+
+    class Interrupted(held_out.HeldOut):
+        def measure(self, *given: Any) -> float:
+            nonlocal passes
+            passes += 1
+            if passes == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().measure(*given)
+
+    with monkeypatch.context() as context:
+        context.setattr(held_out, "HeldOut", Interrupted)
+        with pytest.raises(InterruptedStepError):
+            tuned(hasty, tmp_path / "interrupted", monkeypatch)
+    again, told = tuned(hasty, tmp_path / "interrupted", monkeypatch)
+    assert told["resumed_from"] > 0
+    assert told["kept_step"] == lowest
+    assert all(torch.allclose(again[name], adapter[name], atol=1e-5) for name in adapter)
+
+
+def test_one_row_that_the_memory_does_not_hold_ends_the_step_in_one_line(
+    wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Hungry, "most", 0)
+    monkeypatch.setattr(objective, "NextToken", Hungry)
+    with pytest.raises(UserError, match=r"out of memory with one row of \d+ tokens .*lower data.max_tokens") as told:
+        tuned(wanted, tmp_path / "cut", monkeypatch)
+    assert "\n" not in str(told.value)
+
+
+def test_two_processes_side_by_side_learn_what_one_learns(
+    wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = tuned(without_dropout(wanted), tmp_path / "alone", monkeypatch)
+    shared = tuned(without_dropout(wanted, processes=2), tmp_path / "shared", monkeypatch)
+    assert (alone[1]["processes"], shared[1]["processes"]) == (1, 2)
+    assert_same(alone, shared)
+
+
+def test_what_a_process_of_several_says_is_what_the_step_says(wanted: TuneInput) -> None:
+    hardware = without_dropout(wanted, processes=2).hardware.model_copy(update={"until": time.time()})
+    with pytest.raises(UserError, match=r"is reached after step 1 of \d+; its checkpoint is kept"):
+        tune(without_dropout(wanted, processes=2).model_copy(update={"hardware": hardware}))
+
+
+@pytest.mark.parametrize("processes", [1, 2])  # two that share the base
+def test_kills_and_signals_at_any_moment_end_in_the_same_model(
+    wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    recipe = wanted.resolved.recipe
+    longer = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"epochs": 20.0, "dropout": 0.0})})
+    wanted = without_dropout(wanted, processes=processes, sharded=processes > 1).model_copy(
+        update={"resolved": wanted.resolved.model_copy(update={"recipe": longer})}
+    )
+    wanted = TuneInput.model_validate_json(wanted.model_dump_json())  # as the process reads it: 32 is 32.0
+    inputs = tmp_path / "inputs.json"
+    fields = wanted.model_dump(mode="json")
+    inputs.write_text(
+        json.dumps([{"name": n, "value": v if isinstance(v, str) else json.dumps(v)} for n, v in fields.items()])
+    )
+    settings = {**os.environ, "FINELINE_RUNS": str(tmp_path / "killed"), "hera__outputs_directory": str(tmp_path)}
+    command = [sys.executable, "-m", "hera.workflows.runner", "-e", "steps.tune.step:tune", str(inputs)]
+    moment = random.Random(processes)
+    for number, how in enumerate([signal.SIGKILL, signal.SIGTERM] * (2 if processes == 1 else 1)):
+        log = tmp_path / f"log-{number}"
+        with log.open("w") as out:
+            step = subprocess.Popen(command, env=settings, stdout=out, stderr=out)
+        wait_for(lambda log=log, step=step: "progress: " in log.read_text() or step.poll() is not None)
+        time.sleep(moment.uniform(0, 1.0))
+        step.send_signal(how)
+        assert step.wait(timeout=120) == (75 if how == signal.SIGTERM else -how), log.read_text()
+    killed = tuned(wanted, tmp_path / "killed", monkeypatch)
+    assert killed[1]["resumed_from"] > 0
+    assert_same(killed, tuned(wanted, tmp_path / "at-one-go", monkeypatch))

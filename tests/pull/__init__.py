@@ -1,1 +1,0 @@
-"""The puller against a source with a real network's faults."""

@@ -1,0 +1,86 @@
+"""The recipe's reader: what a person writes, and the one line that a mistake gets."""
+
+from pathlib import Path
+
+import pytest
+
+from recipes.reader import RecipeError, load, override_of, shipped
+
+GOOD = "name: shop\ndata: {train: chats.jsonl}\n"
+
+
+def write(folder: Path, text: str) -> str:
+    file = folder / "recipe.yaml"
+    file.write_text(text)
+    return str(file)
+
+
+def test_relative_data_paths_start_at_the_recipes_folder(tmp_path: Path) -> None:
+    recipe = load(write(tmp_path, GOOD))
+    assert recipe.data.train == str(tmp_path / "chats.jsonl")
+
+
+def test_a_tasks_file_starts_there_too_and_the_held_out_rows_have_none(tmp_path: Path) -> None:
+    tasks = "evaluate: {tasks: [{data: asked.jsonl, metric: exact}, {metric: rouge_l, at_least: 0.4}]}"
+    asked, held_out = load(write(tmp_path, f"{GOOD}{tasks}")).evaluate.tasks
+    assert (asked.file, held_out.file) == (str(tmp_path / "asked.jsonl"), "")
+    by_hand = load(write(tmp_path, GOOD), {"evaluate.tasks": "[{data: asked.jsonl, metric: contains}]"})
+    assert by_hand.evaluate.tasks[0].data == str(Path.cwd() / "asked.jsonl")
+
+
+def test_overrides_win_and_take_every_kind_of_value(tmp_path: Path) -> None:
+    overrides = dict(
+        map(override_of, ["tune.epochs=2", "tune.learning_rate=1e-3", "tune.method=lora", "tune.targets=[q_proj]"])
+    )
+    tune = load(write(tmp_path, GOOD), overrides).tune
+    assert (tune.epochs, tune.learning_rate, tune.method, tune.targets) == (2.0, 0.001, "lora", ["q_proj"])
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (GOOD + "tune: {epoch: 2}", "tune.epoch: unknown key; did you mean 'epochs'?"),
+        (GOOD + "tunes: {}", "tunes: unknown key; did you mean 'tune'?"),
+        (GOOD + "tune: {epochs: -1}", "tune.epochs: input should be greater than 0, not -1"),
+        (GOOD + "compute: {max_hours: .inf}", "compute.max_hours: input should be a finite number, not inf"),
+        (GOOD + "tune: {method: qlara}", "tune.method: input should be 'qlora' or 'lora', not 'qlara'"),
+        (
+            GOOD + "evaluate: {questions: [{asks: x}]}",
+            "evaluate.questions.0.asks: unknown key; did you mean 'ask'? (and 1 more)",
+        ),
+        (GOOD + "evaluate: {tasks: [{metric: bleu}]}", "evaluate.tasks.0.metric: input should be 'exact', 'contains'"),
+        (
+            GOOD + "evaluate: {tasks: [{metric: exact}, {metric: exact, rows: 5}]}",
+            "evaluate: tasks: heldout is there twice with the metric exact",
+        ),
+        ("name: shop\n", "data: is missing"),
+        ("name: Shop!\ndata: {train: x}", "name: string should match pattern"),
+        ("- a\n- b\n", "a recipe is a mapping"),
+        ("name: [\n", ":2:1: not YAML"),
+        (GOOD + "evaluate: {questions: [{ask: 'what is {{x}}?'}]}", "a recipe may not contain '{{'"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_where(tmp_path: Path, text: str, line: str) -> None:
+    file = write(tmp_path, text)
+    with pytest.raises(RecipeError) as caught:
+        load(file)
+    assert str(caught.value).startswith(file)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_recipe_names_those_that_ship() -> None:
+    with pytest.raises(RecipeError, match="did you mean 'pet-store'"):
+        load("pet-stor")
+
+
+def test_every_recipe_that_ships_is_valid_and_has_its_data() -> None:
+    for name in shipped():
+        recipe = load(name)
+        assert recipe.name == name
+        assert Path(recipe.data.train).is_file()
+
+
+def test_a_recipe_travels_as_text(tmp_path: Path) -> None:
+    recipe = load(write(tmp_path, GOOD), {"tune.rank": "8"})
+    assert load(recipe.model_dump_json()) == recipe

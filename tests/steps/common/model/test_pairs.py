@@ -1,0 +1,138 @@
+"""Pairs as tokens: the same prompt on both sides, and only the two answers scored."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipelines.cluster.send_data import STORE_SETTING, with_data_in_reach
+from recipes.data import Data
+from recipes.reader import load
+from steps.common.model.packs import UNLABELLED, pack
+from steps.common.model.pair_packs import TokenPair
+from steps.common.rows.row import Row
+from steps.common.runtime.errors import UserError
+from steps.plan.data.data_file import look
+from steps.prepare.label_pairs import PairExample, labelled
+from steps.prepare.labels import Example, LabelError
+from steps.prepare.split import split
+from tests.conftest import write_chats
+from tests.support.pairs import token_pair, write_pairs
+
+ASKED = (("user", "cats?"), ("assistant", "yes cats"), ("user", "dogs?"))
+PAIR = Row(messages=(*ASKED, ("assistant", "no")), rejected="yes dogs")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
+def learnt(side: Example, tokenizer: Any) -> str:
+    return str(tokenizer.decode([label for label in side.labels if label != UNLABELLED]))
+
+
+def pair_of(row: Row, tokenizer: Any, max_tokens: int = 512) -> PairExample:
+    found = labelled(row, tokenizer, max_tokens)
+    assert isinstance(found, PairExample)
+    return found
+
+
+def test_both_sides_have_the_prompt_and_only_the_last_answer_is_scored(tokenizer: Any) -> None:
+    found = pair_of(PAIR, tokenizer)
+    assert learnt(found, tokenizer) == "no<|im_end|>"
+    assert learnt(found.rejected, tokenizer) == "yes dogs<|im_end|>"
+    prompt = found.labels.index(next(label for label in found.labels if label != UNLABELLED))
+    assert found.input_ids[:prompt] == found.rejected.input_ids[:prompt]
+    assert found.tokens == len(found.input_ids) + len(found.rejected.input_ids)
+
+
+def test_a_model_without_a_template_reads_the_texts_in_turn(tokenizer: Any) -> None:
+    from copy import deepcopy
+
+    plain = deepcopy(tokenizer)
+    plain.chat_template = None
+    found = pair_of(PAIR, plain)
+    assert learnt(found, tokenizer) == "no<|im_end|>"
+    assert learnt(found.rejected, tokenizer) == "yes dogs<|im_end|>"
+
+
+def test_a_side_that_is_too_long_is_named(tokenizer: Any) -> None:
+    with pytest.raises(LabelError, match=r"with its rejected answer, is \d+ tokens long, over"):
+        labelled(Row(messages=PAIR.messages, rejected="dogs " * 100), tokenizer, 64)
+
+
+def test_answers_that_a_template_makes_the_same_are_refused(tokenizer: Any) -> None:
+    from copy import deepcopy
+
+    short = deepcopy(tokenizer)
+    short.chat_template = tokenizer.chat_template.replace("message['content'] }}", "message['content'][:2] }}")
+    with pytest.raises(LabelError, match="are the same to the model"):
+        labelled(Row(messages=PAIR.messages, rejected="nobody"), short, 512)
+
+
+def test_duplicates_are_pairs_that_are_the_same_and_no_prompt_is_on_both_sides() -> None:
+    def pair(asked: str, chosen: str, rejected: str) -> Row:
+        return Row(messages=(("user", asked), ("assistant", chosen)), rejected=rejected)
+
+    rows = [pair("cats?", "a", "b"), pair("Cats", "A.", "b"), pair("cats?", "a", "c"), pair("dogs?", "a", "b")]
+    parts = split(rows, [pair("CATS!", "z", "y")], 0.1, 1)
+    assert parts.duplicates == 1
+    assert parts.leaked == 2
+    assert parts.train == [rows[3]]
+    alone = split(rows, [], 0.5, 1)
+    assert (
+        len({row.question.strip("?") for row in alone.train} & {row.question.strip("?") for row in alone.validation})
+        == 0
+    )
+
+
+def test_a_pair_is_never_split_between_packs() -> None:
+    pairs = [token_pair(number, [5, 6], [7] * number, [8] * 3) for number in range(1, 8)]
+    packs: list[list[TokenPair]] = pack(pairs, 24)
+    assert sorted(pair.number for one in packs for pair in one) == list(range(1, 8))
+    assert all(sum(len(side.input_ids) for pair in one for side in pair.sides) <= 24 for one in packs)
+
+
+def test_pairs_and_objective_have_to_go_together(tmp_path: Path) -> None:
+    pairs, chats = write_pairs(tmp_path / "pairs.jsonl"), write_chats(tmp_path / "chats.jsonl")
+    with pytest.raises(UserError, match=r"pairs.jsonl:1: has a chosen and a rejected answer; set tune.objective=dpo"):
+        look(Data(train=str(pairs)), "sft")
+    with pytest.raises(
+        UserError, match=r"chats.jsonl:1: is no pair, and tune.objective is dpo; set tune.objective=sft"
+    ):
+        look(Data(train=str(chats), on_bad_row="skip"), "dpo")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_what_is_not_looked_at_is_reckoned_from_what_is(tmp_path: Path, kind: str) -> None:
+    import json
+
+    from pyarrow import Table, csv, parquet
+
+    rows = write_pairs(tmp_path / "rows.jsonl", 5000)
+    columns = Table.from_pylist([json.loads(line) for line in rows.read_text().splitlines()])
+    if kind == "csv":
+        csv.write_csv(columns, tmp_path / "rows.csv")
+    elif kind == "parquet":
+        parquet.write_table(columns, tmp_path / "rows.parquet")
+    _, few, _ = look(Data(train=str(write_pairs(tmp_path / "few.jsonl", 1000)), validation_share=0.5), "dpo")
+    _, all_of_them, _ = look(Data(train=str(tmp_path / f"rows.{kind}"), validation_share=0.5), "dpo")
+    assert all_of_them.rows == pytest.approx(2500, rel=0.02)
+    assert all_of_them.tokens == pytest.approx(5 * few.tokens, rel=0.05)
+
+
+def test_local_pairs_are_sent_to_a_cluster_where_the_recipe_learns_from_pairs(tmp_path: Path, bucket: Any) -> None:
+    settings = SimpleNamespace(data={STORE_SETTING: "s3://chats/sent"})
+    connection: Any = SimpleNamespace(
+        namespace="fineline", core=SimpleNamespace(read_namespaced_config_map=lambda *_: settings)
+    )
+    pairs = write_pairs(tmp_path / "pairs.jsonl", 4)
+    changes = {"data.train": str(pairs), "data.validation": ""}
+    sent = with_data_in_reach(connection, load("pet-store", {**changes, "tune.objective": "dpo"}), {})
+    assert sent.data.train.startswith("s3://chats/sent/")
+    with pytest.raises(UserError, match=r"set tune\.objective=dpo"):
+        with_data_in_reach(connection, load("pet-store", changes), {})

@@ -1,0 +1,63 @@
+"""A candidate is scored as it will be served: beside its base in 16 bits where vLLM does that, and merged else."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recipes.reader import load
+from steps.common.handover.resolved import Resolved
+from steps.common.storage import volumes
+from steps.evaluate.step import EvaluateInput, evaluate
+from steps.plan.step import PlanInput, resolve
+from steps.prepare.step import PrepareInput, prepare
+from steps.provision.local_machine import this_machine
+from steps.pull.step import PullInput, pull
+from steps.tune.step import TuneInput, tune
+
+
+def planned(model: Path, chats: Path, form: str) -> Resolved:
+    recipe = load(
+        "pet-store",
+        {
+            "name": "tiny",
+            "model": model.as_uri(),
+            "data.train": str(chats),
+            "data.validation": "",
+            "data.max_tokens": "64",
+            "tune.learning_rate": "0.01",
+            "tune.batch_tokens": "128",
+            "evaluate.sample_rows": "1",
+            "evaluate.answer_tokens": "8",
+            "serve.gpus": "0",
+            "serve.form": form,
+        },
+    )
+    return resolve(PlanInput(recipe=json.dumps(recipe.model_dump(mode="json")))).model_copy(
+        update={"run": f"run-{form}"}
+    )
+
+
+def test_the_same_adapter_is_scored_in_the_form_in_which_it_is_served(
+    tiny_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINELINE_SERVE_IMAGE", "fineline-serve:0.1.0")
+    monkeypatch.setenv("FINELINE_VLLM_IMAGE", "vllm/vllm-openai-cpu:v0.32.0")
+    beside, merged = (planned(tiny_model, chats, form) for form in ("auto", "merged"))
+    assert (beside.served.form, merged.served.form) == ("adapter", "merged")
+    monkeypatch.delenv("FINELINE_SERVE_IMAGE")  # planned for a cluster, and scored here
+    hardware, _, _ = this_machine(beside)
+    base = pull(PullInput(model=beside.model)).folder
+    rows = prepare(PrepareInput(resolved=beside, tokenizer_folder=base))
+    given = {"base_folder": base, "rows_folder": rows.folder, "rows_digest": rows.digest, "hardware": hardware}
+    adapter = tune(TuneInput(resolved=beside, **given)).adapter_folder
+
+    losses = {}
+    for resolved in (beside, merged):
+        report = evaluate(EvaluateInput(resolved=resolved, adapter_folder=adapter, **given)).report
+        losses[resolved.served.form] = json.loads(Path(report).read_text())["scores"]["candidate"]["loss"]
+        # A model of its own is made only where one is served.
+        assert (volumes.runs() / "merged").exists() == (resolved is merged)
+    # Learnt on the base in 4 bits: on the unrounded one, and merged into the rounded one, it is not the same model.
+    assert losses["adapter"] != losses["merged"]
+    assert losses["adapter"] == pytest.approx(losses["merged"], rel=0.1)

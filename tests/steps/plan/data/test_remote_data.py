@@ -1,0 +1,259 @@
+"""Data that lie elsewhere, over real HTTP: a web server with faults, a hub's data sets, an S3 store."""
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import steps.plan.data.retry
+from recipes.data import Data
+from steps.common.runtime.errors import UserError
+from steps.common.storage import volumes
+from steps.plan.data.data_file import look
+from steps.plan.data.local_copy import fetch
+from steps.plan.data.s3_file import put
+
+ROWS = b"".join(json.dumps({"prompt": f"when {n}", "completion": f"on day {n}"}).encode() + b"\n" for n in range(40))
+DIGEST = hashlib.sha256(ROWS).hexdigest()
+COMMIT = "89abcdef0123456789abcdef0123456789abcdef"
+Answer = tuple[int, dict[str, str]]
+
+
+class Web:
+    """Serves what `content` holds by path, with the faults that are asked for."""
+
+    def __init__(self) -> None:
+        self.content: dict[str, bytes] = {}
+        self.faults: dict[str, list[Answer]] = {}  # answers that come before the right one
+        self.cuts: dict[str, int] = {}
+        self.etags = True
+        self.seen: list[tuple[str, str]] = []  # path and what was given as authorization
+        web = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                web.answer(self)
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                web.answer(self)
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        path = request.path.partition("?")[0]
+        self.seen.append((path, request.headers.get("Authorization", "")))
+        status, headers, body = 404, {}, b""
+        if self.faults.get(path):
+            status, headers = self.faults[path].pop(0)
+        elif path in self.content:
+            status, body = 200, self.content[path]
+            headers = {"ETag": f'"{hashlib.md5(body).hexdigest()}"'} if self.etags else {}
+        request.send_response(status)
+        for name, value in headers.items():
+            request.send_header(name, value)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        if self.cuts.get(path, 0) > 0 and body:
+            self.cuts[path] -= 1
+            body = body[: len(body) // 2]
+            request.close_connection = True
+        try:
+            request.wfile.write(body)
+        except OSError:
+            return
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    monkeypatch.setattr(steps.plan.data.retry, "FIRST_WAIT_SECONDS", 0.01)
+    web = Web()
+    web.content["/rows.jsonl"] = ROWS
+    yield web
+    web.close()
+
+
+def left_over() -> list[Path]:
+    return [path for path in (volumes.runs() / "data").rglob("*") if path.name.startswith(".")]
+
+
+def test_rows_from_the_web_are_read_from_a_copy_under_their_digest(web: Web) -> None:
+    data, size, _ = look(Data(train=f"{web.url}/rows.jsonl", validation_share=0.25), "sft")
+    assert data.train.sha256 == DIGEST
+    assert data.train.source == "http://127.0.0.1/rows.jsonl"
+    assert Path(data.train.path) == volumes.runs() / "data" / DIGEST[:16] / "rows.jsonl"
+    assert Path(data.train.path).read_bytes() == ROWS
+    assert size.rows == 30
+    assert left_over() == []
+
+
+def test_what_has_not_changed_is_not_fetched_again_and_what_has_is(web: Web) -> None:
+    first = fetch(f"{web.url}/rows.jsonl")
+    requests = len(web.seen)
+    assert fetch(f"{web.url}/rows.jsonl") == first
+    assert len(web.seen) == requests + 1  # it was asked, and its content was not read
+    web.content["/rows.jsonl"] = ROWS + ROWS.replace(b"when", b"why")
+    second = fetch(f"{web.url}/rows.jsonl")
+    assert second.sha256 != first.sha256
+    assert Path(first.path).read_bytes() == ROWS
+
+
+def test_a_source_that_tells_nothing_of_its_content_is_read_each_time(web: Web) -> None:
+    web.etags = False
+    fetch(f"{web.url}/rows.jsonl")
+    web.content["/rows.jsonl"] = ROWS.replace(b"when", b"whom")
+    assert Path(fetch(f"{web.url}/rows.jsonl").path).read_bytes() == ROWS.replace(b"when", b"whom")
+
+
+def test_a_cut_and_a_busy_source_are_gone_over(web: Web) -> None:
+    web.faults["/rows.jsonl"] = [(503, {}), (429, {"Retry-After": "0"})]
+    web.cuts["/rows.jsonl"] = 3
+    assert fetch(f"{web.url}/rows.jsonl").sha256 == DIGEST
+    assert left_over() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/gone.jsonl", "nothing is there (status 404)"),
+        ("/secret.jsonl", "may not be read (status 403)"),
+        ("/busy.jsonl", "could not be read in 5 attempts: status 503"),
+        ("/cut.jsonl", "could not be read in 5 attempts"),
+        ("/rows.xlsx", "unknown kind of data file '.xlsx'"),
+    ],
+)
+def test_what_cannot_be_had_is_one_line_and_leaves_nothing(web: Web, path: str, told: str) -> None:
+    web.faults = {"/secret.jsonl": [(403, {})], "/busy.jsonl": [(503, {})] * 9}
+    web.content["/cut.jsonl"], web.cuts["/cut.jsonl"] = ROWS, 99
+    with pytest.raises(UserError) as caught:
+        fetch(f"{web.url}{path}?key=very-secret")
+    assert told in str(caught.value)
+    assert "very-secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert left_over() == []
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("s4://bucket/rows.jsonl", "unknown scheme 's4'; known are https://, http://, s3://, hf://"),
+        ("ftp://host/rows.jsonl", "unknown scheme 'ftp'"),
+        ("hf://org/name/rows.jsonl", "write it as hf://datasets/ORG/NAME/PATH"),
+        ("s3://rows.jsonl", "write it as s3://BUCKET/KEY"),
+        ("http://127.0.0.1:1/rows.jsonl", "could not be read in 5 attempts"),
+    ],
+)
+def test_an_address_that_is_none_is_one_line(web: Web, url: str, told: str) -> None:
+    with pytest.raises(UserError, match=re.escape(told)):
+        fetch(url)
+
+
+@pytest.fixture
+def hub(web: Web, monkeypatch: pytest.MonkeyPatch) -> Web:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", web.url)
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", web.url)
+    monkeypatch.setenv("HF_TOKEN", "hub-token")
+    api = "/api/datasets/org/chats"
+    info = {"id": "org/chats", "sha": COMMIT, "siblings": [], "gated": False, "private": False}
+    web.content[f"{api}/revision/main"] = web.content[f"{api}/revision/v1"] = json.dumps(info).encode()
+    blob = hashlib.sha1(b"blob %d\0" % len(ROWS) + ROWS).hexdigest()
+    entry = {"type": "file", "path": "data/rows.jsonl", "size": len(ROWS), "oid": blob}
+    web.content[f"{api}/paths-info/{COMMIT}"] = json.dumps([entry]).encode()
+    web.content[f"/datasets/org/chats/resolve/{COMMIT}/data/rows.jsonl"] = ROWS
+    return web
+
+
+@pytest.mark.parametrize("name", ["org/chats", "org/chats@v1"])
+def test_a_hubs_data_set_is_pinned_to_its_commit(hub: Web, name: str) -> None:
+    url = f"hf://datasets/{name}/data/rows.jsonl"
+    fetched = fetch(url)
+    assert fetched.pinned == f"hf://datasets/org/chats@{COMMIT}/data/rows.jsonl"
+    assert fetched.sha256 == DIGEST
+    assert fetch(url) == fetched
+
+
+def test_the_hubs_token_is_not_sent_to_another_host(hub: Web) -> None:
+    other = Web()
+    other.content["/store/rows.jsonl"] = ROWS
+    path = f"/datasets/org/chats/resolve/{COMMIT}/data/rows.jsonl"
+    elsewhere = other.url.replace("127.0.0.1", "localhost")
+    hub.faults[path] = [(302, {"Location": f"{elsewhere}/store/rows.jsonl"})] * 9
+    assert fetch("hf://datasets/org/chats/data/rows.jsonl").sha256 == DIGEST
+    assert {given for asked, given in hub.seen if asked == path} == {"Bearer hub-token"}
+    assert {given for _, given in other.seen} == {""}
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "told"),
+    [
+        ("org/none", "RepoNotFound", "no such data set"),
+        ("org/chats@v9", "RevisionNotFound", "has no revision 'v9'"),
+        ("org/closed", "GatedRepo", "is gated; accept its terms at"),
+    ],
+)
+def test_a_data_set_that_cannot_be_had_is_one_line(hub: Web, name: str, fault: str, told: str) -> None:
+    repository, _, revision = name.partition("@")
+    status = 403 if fault == "GatedRepo" else 404
+    path = f"/api/datasets/{repository}/revision/{revision or 'main'}"
+    hub.faults[path] = [(status, {"X-Error-Code": fault})] * 9
+    with pytest.raises(UserError, match=re.escape(told)):
+        fetch(f"hf://datasets/{name}/rows.jsonl")
+
+
+def test_a_file_that_a_data_set_has_not_is_one_line(hub: Web) -> None:
+    hub.content[f"/api/datasets/org/chats/paths-info/{COMMIT}"] = b"[]"
+    with pytest.raises(UserError, match=re.escape("has no file 'other.jsonl'")):
+        fetch("hf://datasets/org/chats/other.jsonl")
+
+
+@pytest.fixture
+def store(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(steps.plan.data.retry, "FIRST_WAIT_SECONDS", 0.01)
+    bucket.put_object(Bucket="chats", Key="day/rows.jsonl", Body=ROWS)
+    return bucket
+
+
+def test_an_object_of_a_store_is_fetched_once_until_it_changes(store: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    first = fetch("s3://chats/day/rows.jsonl")
+    assert Path(first.path).read_bytes() == ROWS
+    capsys.readouterr()
+    assert fetch("s3://chats/day/rows.jsonl") == first
+    assert "already here" in capsys.readouterr().err
+    store.put_object(Bucket="chats", Key="day/rows.jsonl", Body=ROWS + ROWS)
+    assert fetch("s3://chats/day/rows.jsonl").sha256 == hashlib.sha256(ROWS + ROWS).hexdigest()
+
+
+def test_a_file_is_put_there_once(store: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_bytes(ROWS)
+    assert put(tmp_path / "mine.jsonl", "s3://chats/put/mine.jsonl") == "s3://chats/put/mine.jsonl"
+    written = store.head_object(Bucket="chats", Key="put/mine.jsonl")
+    assert Path(fetch("s3://chats/put/mine.jsonl").path).read_bytes() == ROWS
+    put(tmp_path / "mine.jsonl", "s3://chats/put/mine.jsonl")
+    assert store.head_object(Bucket="chats", Key="put/mine.jsonl")["LastModified"] == written["LastModified"]
+    with pytest.raises(UserError, match="nothing is there"):
+        put(tmp_path / "mine.jsonl", "s3://nobody/put/mine.jsonl")
+
+
+@pytest.mark.parametrize("url", ["s3://chats/day/none.jsonl", "s3://nobody/rows.jsonl"])
+def test_an_object_that_is_not_there_is_one_line(store: Any, url: str) -> None:
+    with pytest.raises(UserError, match="nothing is there"):
+        fetch(url)

@@ -1,0 +1,268 @@
+"""Models from elsewhere than a hub: object stores, web servers, folders."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import steps.common.storage.object_store
+import steps.pull.transfer.transfer
+from steps.common.runtime.errors import UserError
+from steps.common.storage import volumes
+from steps.common.storage.files import sha256_of
+from steps.common.weights import store
+from steps.common.weights.sources.listing import SourceFile
+from steps.plan.model import resolve_model
+from steps.pull import fetch as fetching
+from steps.pull.publish import publish_model
+from steps.pull.reading import http_reader
+from tests.support.source import Behaviour, Source, make_model
+
+MB = 1_000_000
+SHARD = "model-00001-of-00002.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def _volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(volumes.WEIGHTS_SETTING, str(tmp_path / "weights"))
+    monkeypatch.setenv(volumes.RUNS_SETTING, str(tmp_path / "runs"))
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    make_model(folder, 2, 9 * MB)
+    return folder
+
+
+@pytest.fixture
+def website(model_folder: Path) -> Iterator[Source]:
+    source = Source(model_folder)
+    yield source
+    source.close()
+
+
+def sums(folder: Path) -> str:
+    return "".join(f"{sha256_of(file)}  {file.name}\n" for file in sorted(folder.iterdir()))
+
+
+def whole(folder: Path, source: Path) -> bool:
+    wanted = [file for file in source.iterdir() if file.name not in ("SHA256SUMS", "pytorch_model.bin")]
+    return store.intact(folder) and all(sha256_of(folder / file.name) == sha256_of(file) for file in wanted)
+
+
+def upload(client: Any, folder: Path) -> None:
+    for file in folder.iterdir():
+        client.upload_file(str(file), "chats", f"models/tiny/{file.name}")
+
+
+def test_a_model_comes_from_an_object_store(bucket: Any, model_folder: Path) -> None:
+    (model_folder / "pytorch_model.bin").write_bytes(b"a pickle")
+    upload(bucket, model_folder)
+    model = resolve_model("s3://chats/models/tiny")
+    folder, fetched = publish_model(model)
+    assert whole(folder, model_folder)
+    assert fetched == model.bytes
+    assert not (folder / "pytorch_model.bin").exists()
+    assert publish_model(resolve_model("s3://chats/models/tiny/")) == (folder, 0)
+
+
+def test_hashes_beside_a_model_in_an_object_store_are_held_to(bucket: Any, model_folder: Path) -> None:
+    (model_folder / "SHA256SUMS").write_text(sums(model_folder))
+    upload(bucket, model_folder)
+    folder, _ = publish_model(resolve_model("s3://chats/models/tiny"))
+    assert whole(folder, model_folder)
+    bucket.put_object(Bucket="chats", Key=f"models/tiny/{SHARD}", Body=bytes(9 * MB))
+    (store.volumes.weights() / "models").rename(store.volumes.weights() / "away")
+    for blob in (store.volumes.weights() / "blobs").iterdir():
+        blob.unlink()
+    with pytest.raises(UserError, match=f"{SHARD}: what came has another hash than the source lists, twice"):
+        publish_model(resolve_model("s3://chats/models/tiny"))
+
+
+def test_a_model_that_was_changed_in_its_store_since_the_plan_is_refused(bucket: Any, model_folder: Path) -> None:
+    upload(bucket, model_folder)
+    model = resolve_model("s3://chats/models/tiny")
+    bucket.put_object(Bucket="chats", Key=f"models/tiny/{SHARD}", Body=bytes(5 * MB))
+    with pytest.raises(UserError, match="its files changed since the run was planned"):
+        publish_model(model)
+
+
+@pytest.mark.parametrize(
+    ("uri", "line"),
+    [
+        ("s3://chats/nothing", "nothing is there"),
+        ("s3://nobodys/tiny", "nothing is there"),
+        ("s3:///tiny", "write it as s3://BUCKET/KEY"),
+        ("az://chats/tiny", "set AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY"),
+    ],
+)
+def test_what_is_not_in_a_store_is_one_line(bucket: Any, uri: str, line: str) -> None:
+    with pytest.raises(UserError) as told:
+        resolve_model(uri)
+    assert line in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_model_comes_from_a_web_server_by_its_hashes(website: Source, model_folder: Path) -> None:
+    (model_folder / "SHA256SUMS").write_text(sums(model_folder))
+    model = resolve_model(f"{website.url}/folder")
+    folder, _ = publish_model(model)
+    assert whole(folder, model_folder)
+    listed = store.read_manifest(folder)["source_files"]
+    assert all(file["sha256"] for file in listed)
+
+
+def test_a_model_comes_from_a_web_server_by_the_usual_names(
+    website: Source, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    index = {"weight_map": {"a": SHARD, "b": SHARD.replace("00001-", "00002-")}}
+    import json
+
+    (model_folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    folder, _ = publish_model(resolve_model(f"{website.url}/folder/"))
+    assert whole(folder, model_folder)
+    # It is held to what it was when it was listed, and gets nobody's token.
+    shards = [one for one in website.asked if one.name == SHARD and "range" in one.headers]
+    etag = f'"{hashlib.sha256(SHARD.encode()).hexdigest()}"'
+    assert shards
+    assert {one.headers["if-match"] for one in shards} == {etag}
+    assert not any("authorization" in one.headers for one in website.asked)
+
+
+def test_a_file_that_changes_on_a_web_server_meanwhile_is_told(website: Source, model_folder: Path) -> None:
+    (model_folder / SHARD).rename(model_folder / "model.safetensors")
+    model = resolve_model(f"{website.url}/folder/")
+    website.behave = lambda asked: Behaviour(status=412 if "range" in asked.headers else 0)
+    with pytest.raises(UserError, match=r"model\.safetensors: has changed since the run was planned; plan it again"):
+        publish_model(model)
+
+
+def test_a_folder_on_a_web_server_that_is_no_models_is_one_line(website: Source, model_folder: Path) -> None:
+    (model_folder / "config.json").unlink()
+    with pytest.raises(UserError, match=r"not a model's folder: it needs config\.json and \*\.safetensors"):
+        resolve_model(f"{website.url}/folder/")
+    (model_folder / "SHA256SUMS").write_text("config.json\n")
+    with pytest.raises(UserError, match="SHA256SUMS:1: write it as sha256sum does"):
+        resolve_model(f"{website.url}/folder/")
+    (model_folder / "SHA256SUMS").write_text(f"{'0' * 64}  config.json\n")
+    with pytest.raises(UserError, match=r"SHA256SUMS names 'config\.json', which is not there"):
+        resolve_model(f"{website.url}/folder/")
+    website.close()
+    with pytest.raises(UserError, match="cannot be reached"):
+        resolve_model(f"{website.url}/folder/")
+
+
+def test_a_file_that_is_replaced_in_its_store_while_it_comes_is_not_published(
+    bucket: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(bucket, model_folder)
+    model = resolve_model("s3://chats/models/tiny")
+    real = fetching.fetch
+
+    def meanwhile(*arguments: Any) -> Any:
+        time.sleep(1.1)  # a store tells of changes by the second
+        bucket.put_object(Bucket="chats", Key=f"models/tiny/{SHARD}", Body=bytes(9 * MB))
+        return real(*arguments)
+
+    monkeypatch.setattr(fetching, "fetch", meanwhile)
+    with pytest.raises(UserError, match="its files changed since the run was planned"):
+        publish_model(model)
+    assert not volumes.published_model(model.digest).exists()
+    assert not [path for path in (volumes.weights() / "models").rglob("*") if path.suffix in (".safetensors", ".part")]
+
+
+def unlisted(source: Source, name: str, **known: Any) -> SourceFile:
+    """Return a file of which its source lists neither size nor hash."""
+    return SourceFile(**{"name": name, "bytes": 0, "url": f"{source.url}/folder/{name}", **known})
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [
+        lambda _: Behaviour(),
+        lambda asked: Behaviour(cut_after=3 * MB if asked.number < 2 else None),
+        lambda asked: Behaviour(flipped=asked.number == 0),
+        lambda asked: Behaviour(no_ranges=True, flipped=asked.number == 0),
+        lambda asked: Behaviour(no_ranges=True, cut_after=3 * MB if asked.number == 0 else None),
+    ],
+    ids=["plain", "cut", "wrong", "wrong-no-ranges", "cut-no-ranges"],
+)
+def test_a_file_whose_size_nobody_tells_comes_too(
+    website: Source, model_folder: Path, tmp_path: Path, behave: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps.pull.transfer.transfer, "FIRST_WAIT_SECONDS", 0.01)
+    website.behave = behave
+    (tmp_path / "to").mkdir()
+    file = unlisted(website, SHARD, sha256=sha256_of(model_folder / SHARD))
+    done = fetching.fetch([file], tmp_path / "to", lambda _: None)
+    assert sha256_of(tmp_path / "to" / SHARD) == done.sha256[SHARD] == file.sha256
+
+
+def test_a_file_that_has_become_shorter_has_no_end_of_the_longer_one(website: Source, tmp_path: Path) -> None:
+    to = tmp_path / "to"
+    to.mkdir()
+    (to / "config.json.part").write_bytes(bytes(5000))
+    done = fetching.fetch([unlisted(website, "config.json")], to, lambda _: None)
+    assert (to / "config.json").read_bytes() == (website.folder / "config.json").read_bytes()
+    assert done.sha256["config.json"] == sha256_of(website.folder / "config.json")
+
+
+def test_finished_files_without_a_hash_are_not_fetched_again_after_a_kill(
+    website: Source, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps.pull.transfer.transfer, "FIRST_WAIT_SECONDS", 0.001)
+    to = tmp_path / "to"
+    to.mkdir()
+    second = SHARD.replace("00001-", "00002-")
+    files = [unlisted(website, name, bytes=9 * MB, tag=f"tag of {name}") for name in (SHARD, second)]
+    website.behave = lambda asked: Behaviour(status=500 if asked.name == second else 0)
+    with pytest.raises(UserError, match="could not be fetched in 6 attempts: the source answers 500"):
+        fetching.fetch(files, to, lambda _: None)
+    assert (to / SHARD).exists()
+    website.behave = lambda _: Behaviour()
+    before = website.sent
+    done = fetching.fetch(files, to, lambda _: None)
+    assert website.sent - before == 9 * MB
+    assert {name: sha256_of(to / name) for name in (SHARD, second)} == done.sha256
+
+
+@pytest.mark.parametrize(
+    ("address", "headers"),
+    [
+        ("http://proxy:3128", {}),
+        ("proxy:3128", {}),
+        ("http://me:a%40b@proxy:3128", {"proxy-authorization": "Basic bWU6YUBi"}),
+    ],
+)
+def test_a_proxy_is_used_with_its_name_and_password(address: str, headers: dict[str, str]) -> None:
+    proxy = http_reader._proxy(address, {})
+    assert (proxy.proxy.host, proxy.proxy.port, proxy.proxy_headers) == ("proxy", 3128, headers)
+
+
+def test_a_proxy_of_another_kind_is_one_line() -> None:
+    with pytest.raises(UserError, match="the proxy socks5://proxy cannot be used; HTTP and HTTPS ones can"):
+        http_reader._proxy("socks5://me:secret@proxy:1080", {})
+
+
+@pytest.mark.parametrize("settings", [{"AWS_ENDPOINT_URL": "ftp://h"}, {}])
+def test_an_address_that_is_none_is_one_line(
+    bucket: Any, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as told:
+        resolve_model("s3://chats//tiny")
+    assert "\n" not in str(told.value)
+
+
+def test_a_store_of_googles_that_is_out_of_reach_is_one_line_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps.common.storage.object_store, "GOOGLE_SECONDS", 1.0)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
+    with pytest.raises(UserError, match="model gs://models/tiny: cannot be listed: ") as told:
+        resolve_model("gs://models/tiny")
+    assert "\n" not in str(told.value)

@@ -1,0 +1,120 @@
+"""What a server takes and how long it may: arithmetic, and what of it stands in the Deployment."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steps.rollout.checks import server_needs
+from steps.rollout.checks.read_speed import read_speed
+from steps.rollout.gateway.upstream import Upstream
+from steps.rollout.pods import version_objects
+from steps.rollout.pods.version_objects import Serving, deployment
+
+GIB = 1 << 30
+
+
+def test_a_server_needs_its_weights_and_a_gibibyte() -> None:
+    assert server_needs.memory_bytes(135_000_000, "float32") == 540_000_000 + GIB
+    assert server_needs.memory_bytes(8_000_000_000, "bfloat16") == 16_000_000_000 + GIB
+
+
+def test_a_model_of_many_bytes_may_take_twice_as_long_as_the_volume_takes_to_read_them() -> None:
+    assert server_needs.ready_seconds(0, 300e6) == 2 * server_needs.BEGIN_SECONDS
+    assert server_needs.ready_seconds(60e9, 100e6) == 2 * (server_needs.BEGIN_SECONDS + 600)
+    assert server_needs.ready_seconds(60e9, 900e6) == 2 * (
+        server_needs.BEGIN_SECONDS + 300
+    )  # nor for faster than 200 MB/s
+    assert server_needs.ready_seconds(60e9, 1e6) == 2 * (server_needs.BEGIN_SECONDS + 1200)  # nor slower than 50 MB/s
+
+
+def test_what_the_recipe_says_goes_before() -> None:
+    assert server_needs.ready_seconds(200e9, 300e6, wanted=60) == 60
+
+
+def test_the_largest_file_tells_how_fast_the_volume_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(bytes(8 << 20))
+    read: list[int] = []
+    plain = os.read
+
+    def slowly(descriptor: int, count: int) -> bytes:
+        time.sleep(0.02)
+        block = plain(descriptor, count)
+        read.append(len(block))
+        return block
+
+    assert read_speed(tmp_path) > 0
+    monkeypatch.setattr(os, "read", slowly)
+    assert read_speed(tmp_path) < (8 << 20) / (8 * 0.02)
+    assert sum(read) == 8 << 20
+
+
+def served(ready_seconds: int, answer_seconds: int) -> dict[str, Any]:
+    serving = Serving(
+        name="store",
+        image="serve",
+        sub_path="merged/x",
+        memory_bytes=GIB,
+        ready_seconds=ready_seconds,
+        rules=version_objects.rules("store", answer_seconds, 4 << 20, 0),
+        compute_type="float32",
+        api_key_secret="fineline-api-key",
+        one_node=False,
+        upstream=Upstream(port=version_objects.SERVER_PORT, version=1, run="r", base="b", adapter_sha256="a"),
+    )
+    return deployment(serving)
+
+
+@pytest.mark.parametrize("ready_seconds", [1, 123, 6264])
+def test_no_probe_and_no_deadline_ends_a_server_before_its_time(ready_seconds: int) -> None:
+    spec = served(ready_seconds, 600)["spec"]
+    (server,) = spec["template"]["spec"]["initContainers"]
+    probe = server["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= ready_seconds
+    assert spec["progressDeadlineSeconds"] > probe["periodSeconds"] * probe["failureThreshold"]
+
+
+@pytest.mark.parametrize("answer_seconds", [1, 600, 7200])
+def test_a_pod_may_take_as_long_to_end_as_the_longest_answer(answer_seconds: int) -> None:
+    pod = served(60, answer_seconds)["spec"]["template"]["spec"]
+    (gateway,) = pod["containers"]
+    leave, answer = (int(part) for part in gateway["lifecycle"]["preStop"]["exec"]["command"][-2:])
+    assert answer == answer_seconds
+    assert pod["terminationGracePeriodSeconds"] > leave + answer
+
+
+def test_the_api_key_stands_in_no_command_and_the_server_is_not_given_it() -> None:
+    pod = served(60, 600)["spec"]["template"]["spec"]
+    (server,), (gateway,) = pod["initContainers"], pod["containers"]
+    assert [setting["name"] for setting in gateway["env"]] == ["FINELINE_API_KEY"]
+    assert gateway["env"][0]["valueFrom"]["secretKeyRef"]["name"] == "fineline-api-key"
+    assert not any("KEY" in setting["name"] for setting in server["env"])
+
+
+def test_the_model_server_listens_to_its_own_pod_alone() -> None:
+    pod = served(60, 600)["spec"]["template"]["spec"]
+    (server,) = pod["initContainers"]
+    assert server["command"][server["command"].index("--host") + 1] == "127.0.0.1"
+    assert "ports" not in server
+
+
+def test_another_model_server_stands_behind_the_same_gateway() -> None:
+    serving = Serving(
+        name="store",
+        image="serve",
+        sub_path="",
+        memory_bytes=GIB,
+        ready_seconds=60,
+        rules=version_objects.rules("store", 600, 4 << 20, 0),
+        compute_type="float32",
+        api_key_secret="",
+        one_node=True,
+        upstream=Upstream(port=version_objects.SERVER_PORT, version=1, run="r", base="b", adapter_sha256="a"),
+    )
+    serving.server = {"name": "server", "image": "other"}
+    pod = deployment(serving)["spec"]["template"]["spec"]
+    assert [(one["name"], one["image"]) for one in pod["initContainers"]] == [("server", "other")]
+    assert [one["name"] for one in pod["containers"]] == ["gateway"]

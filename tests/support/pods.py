@@ -1,0 +1,101 @@
+"""One task of a workflow as a pod: exactly the container of its template, started as Argo starts it.
+
+It stands where a run on one machine has a process, so that the same DAG is walked; what Argo's executor does around the
+container (the inputs' file, the outputs) is done here.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from pipelines.machine.local_workflow import Script
+from pipelines.machine.run_record import INPUTS, OUTPUTS, Run
+from pipelines.shown.task_state import Node, Phase
+from pipelines.workflows.finetune import build
+from steps.common.kubernetes.step_failure import reason
+from tests.support.kubectl import get, kubectl
+
+STAGING = "/argo/staging"
+SECRETS = "{{workflow.parameters.secrets}}"
+
+
+class TaskPod:
+    """A task that runs in the cluster."""
+
+    namespace = ""
+
+    def __init__(self, run: Run, task: str, script: Script, inputs: dict[str, str], _folders: dict[str, Path]) -> None:
+        self.script = script
+        self.folder = run.task_folder(task)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        parameters = json.dumps([{"name": name, "value": value} for name, value in inputs.items()])
+        (self.folder / INPUTS).write_text(parameters)
+        self.started = time.monotonic()
+        self.name = f"{run.name}-{task}"
+        workflow = build().to_dict()["spec"]
+        template = next(t for t in workflow["templates"] if t["name"] == script.name)
+        kubectl("apply", "-f", "-", document=self._inputs(parameters))
+        kubectl("apply", "-f", "-", document=self._pod(workflow, template))
+
+    def _inputs(self, parameters: str) -> dict[str, Any]:
+        metadata = {"name": self.name, "namespace": self.namespace}
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"script": parameters}}
+
+    def _pod(self, workflow: dict[str, Any], template: dict[str, Any]) -> dict[str, Any]:
+        main = json.loads(json.dumps(template["script"]).replace(SECRETS, "fineline"))
+        source = main.pop("source")
+        assert source == "{{inputs.parameters}}"
+        main |= {"name": "main", "args": [*main["args"], f"{STAGING}/script"]}
+        main["volumeMounts"] = [*main["volumeMounts"], {"name": "inputs", "mountPath": STAGING}]
+        # Keeps what the container leaves in /tmp until it has been read.
+        keeper = {
+            "name": "keeper",
+            "image": "fineline-control:0.1.0",
+            "command": ["sleep", "3600"],
+            "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+            "securityContext": main["securityContext"],
+        }
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": self.name, "namespace": self.namespace, "labels": template["metadata"]["labels"]},
+            "spec": {
+                "restartPolicy": "Never",
+                "serviceAccountName": template["serviceAccountName"],
+                "securityContext": workflow["securityContext"],
+                "containers": [main, keeper],
+                "volumes": [*template["volumes"], {"name": "inputs", "configMap": {"name": self.name}}],
+                "terminationGracePeriodSeconds": 1,
+            },
+        }
+
+    def ended(self) -> Node | None:
+        status = get("pod", self.name, self.namespace)["status"]
+        found = {c["name"]: c["state"] for c in status.get("containerStatuses", [])}
+        ended = found.get("main", {}).get("terminated")
+        if ended is None:
+            assert time.monotonic() - self.started < 1800, status
+            time.sleep(0.5)
+            return None
+        seconds = time.monotonic() - self.started
+        log = kubectl("logs", self.name, "-c", "main", "-n", self.namespace).stdout
+        (self.folder / "log.txt").write_text(log)
+        folder = self.folder / OUTPUTS / "parameters"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, path in self.script.outputs.items():
+            read = ["exec", self.name, "-c", "keeper", "-n", self.namespace, "--", "cat", path]
+            done = kubectl(*read, check=False)
+            if done.returncode == 0:
+                (folder / name).write_text(done.stdout)
+        kubectl("delete", "pod", self.name, "-n", self.namespace, "--wait=false")
+        code = ended["exitCode"]
+        told = f"main: Error (exit code {code}): {ended.get('message', '')}"
+        phase = Phase.FAILED if code else Phase.SUCCEEDED
+        return Node(phase=phase, exit_code=code, seconds=seconds, message=reason(told) if code else "")
+
+    def progress(self) -> str:
+        return ""
+
+    def signal(self, _number: int) -> None:
+        kubectl("delete", "pod", self.name, "-n", self.namespace, "--wait=false")
