@@ -58,7 +58,7 @@ class EvaluateOutput(Output):
 
 
 @step
-def evaluate(input: EvaluateInput) -> EvaluateOutput:  # noqa: A002 - the name is Argo's
+def evaluate(input: EvaluateInput) -> EvaluateOutput:
     """Score what was not scored before, compare, and judge."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     resolved, recipe = input.resolved, input.resolved.recipe
@@ -105,7 +105,7 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:  # noqa: A002 - the name i
     return EvaluateOutput(passed=verdict.passed, verdict=verdict.in_words(), report=str(file), exit_code=code)
 
 
-def _scorer(input: EvaluateInput, wanted: Wanted) -> Callable[[str, Path | None], Score]:  # noqa: A002
+def _scorer(input: EvaluateInput, wanted: Wanted) -> Callable[[str, Path | None], Score]:
     """Return what scores the base, or the base with an adapter: merged, or beside it, as it is served; in 4 bits as tuned."""
     resolved, rung, base_folder = input.resolved, input.hardware.rung, Path(input.base_folder)
     in_4_bits = rung.evaluated_in_4_bits
@@ -143,7 +143,7 @@ def _samples(rows: list[TokenRow], count: int) -> list[tuple[Turns, str]]:
     return [(turns[:-1], turns[-1][1]) for turns in chosen]
 
 
-def _champion(input: EvaluateInput, scored: Callable[[str, Path | None], Score]) -> Champion | None:  # noqa: A002
+def _champion(input: EvaluateInput, scored: Callable[[str, Path | None], Score]) -> Champion | None:
     """Score the champion, where there is one that stands on the same base."""
     resolved = input.resolved
     store = tracking.client(resolved.tracking.uri)
@@ -160,7 +160,7 @@ def _champion(input: EvaluateInput, scored: Callable[[str, Path | None], Score])
         return Champion(number, scored("champion", adapter), same)
 
 
-def _masked(input: EvaluateInput) -> list[dict[str, object]]:  # noqa: A002
+def _masked(input: EvaluateInput) -> list[dict[str, object]]:
     """Return the first training row, with what of it is learnt."""
     from transformers import AutoTokenizer
 

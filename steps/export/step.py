@@ -42,7 +42,7 @@ class ExportOutput(Output):
 
 
 @step
-def export(input: ExportInput) -> ExportOutput:  # noqa: A002 - the name is Argo's
+def export(input: ExportInput) -> ExportOutput:
     """Write what the recipe wants of the version, unless it is there already, and note it in the registry.
 
     Raises:
@@ -72,13 +72,13 @@ def export(input: ExportInput) -> ExportOutput:  # noqa: A002 - the name is Argo
     )
 
 
-def _file_name(input: ExportInput) -> str:  # noqa: A002
+def _file_name(input: ExportInput) -> str:
     """As https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#gguf-naming-convention has it."""
     recipe = input.resolved.recipe
     return f"{recipe.name}-v{input.version}-{recipe.export.gguf.upper()}.gguf"
 
 
-def _write(input: ExportInput, what: str, target: Path) -> None:  # noqa: A002
+def _write(input: ExportInput, what: str, target: Path) -> None:
     base, adapter = Path(input.base_folder), Path(input.adapter_folder)
     if not volumes.merged_model(merged_key(adapter)).exists():
         check_room(target.parent, sum(file.stat().st_size for file in base.iterdir()), "the merged model")
@@ -100,7 +100,7 @@ def _write(input: ExportInput, what: str, target: Path) -> None:  # noqa: A002
     put_file(target, lambda partial: write_gguf(whole, partial, what, about))
 
 
-def _note(input: ExportInput, folder: Path, written: dict[str, Written]) -> None:  # noqa: A002
+def _note(input: ExportInput, folder: Path, written: dict[str, Written]) -> None:
     """Tag version and run with paths and hashes; of a quantisation the kind is in the path."""
     name, tracked = input.resolved.recipe.name, input.resolved.tracking
     store = tracking.client(tracked.uri)

@@ -26,7 +26,7 @@ class CheckOutput(Output):
 
 
 @step
-def check(input: CheckInput) -> CheckOutput:  # noqa: A002 - the name is Argo's
+def check(input: CheckInput) -> CheckOutput:
     """Compare base commit, data and recipe with what the champion was made from. Trains and changes nothing.
 
     Raises:

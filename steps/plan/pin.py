@@ -24,7 +24,7 @@ class PinOutput(Output):
 
 
 @step
-def pin(input: PinInput) -> PinOutput:  # noqa: A002 - the name is Argo's
+def pin(input: PinInput) -> PinOutput:
     """Resolve a model to a commit and its files.
 
     Raises:

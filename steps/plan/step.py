@@ -59,7 +59,7 @@ class PlanOutput(Output):
 
 
 @step
-def plan(input: PlanInput) -> PlanOutput:  # noqa: A002 - the name is Argo's
+def plan(input: PlanInput) -> PlanOutput:
     """Resolve model, data and hardware, predict memory, time and disk, and open the run's MLflow record.
 
     Raises:
@@ -82,7 +82,7 @@ def _to_be_served(resolved: Resolved) -> str:
     return f"; served by {served_in_words(resolved.served)}" if resolved.recipe.serve.enabled else ""
 
 
-def resolve(input: PlanInput) -> Resolved:  # noqa: A002
+def resolve(input: PlanInput) -> Resolved:
     """Do all of the plan that leaves nothing behind but a copy of data that lie elsewhere, lm-eval's packed tasks among them.
 
     Raises:
@@ -112,7 +112,7 @@ def resolve(input: PlanInput) -> Resolved:  # noqa: A002
     )
 
 
-def _recipe(input: PlanInput) -> Recipe:  # noqa: A002
+def _recipe(input: PlanInput) -> Recipe:
     set_by_hand = {
         "name": input.name,
         "model": input.model,

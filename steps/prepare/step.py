@@ -44,7 +44,7 @@ class PrepareOutput(Output):
 
 
 @step
-def prepare(input: PrepareInput) -> PrepareOutput:  # noqa: A002 - the name is Argo's
+def prepare(input: PrepareInput) -> PrepareOutput:
     """Validate, deduplicate, split, tokenise and label the rows.
 
     Raises:

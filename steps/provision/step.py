@@ -32,7 +32,7 @@ class ProvisionOutput(Output):
 
 
 @step
-def provision(input: ProvisionInput) -> ProvisionOutput:  # noqa: A002 - the name is Argo's
+def provision(input: ProvisionInput) -> ProvisionOutput:
     """Get a node; one that an earlier attempt of this step has got is found again.
 
     Raises:

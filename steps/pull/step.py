@@ -37,7 +37,7 @@ class PullOutput(Output):
 
 
 @step
-def pull(input: PullInput) -> PullOutput:  # noqa: A002 - the name is Argo's
+def pull(input: PullInput) -> PullOutput:
     """Fetch and publish; at once when it is there already.
 
     Raises:

@@ -33,7 +33,7 @@ class ReapOutput(Output):
 
 
 @step
-def reap(input: ReapInput) -> ReapOutput:  # noqa: A002 - the name is Argo's
+def reap(input: ReapInput) -> ReapOutput:
     """Look at everything that runs of this namespace have bought, hold, or wait for.
 
     Raises:

@@ -34,7 +34,7 @@ class RegisterOutput(Output):
 
 
 @step
-def register(input: RegisterInput) -> RegisterOutput:  # noqa: A002 - the name is Argo's
+def register(input: RegisterInput) -> RegisterOutput:
     """Register the adapter as `candidate`, or find the version that holds it already.
 
     Where nothing is to be rolled out the version becomes `champion` here.
@@ -57,7 +57,7 @@ def register(input: RegisterInput) -> RegisterOutput:  # noqa: A002 - the name i
     return RegisterOutput(version=number, new=known is None, model_uri=f"models:/{name}/{number}")
 
 
-def lineage(input: RegisterInput) -> dict[str, str]:  # noqa: A002
+def lineage(input: RegisterInput) -> dict[str, str]:
     """Return where a version comes from, as tags."""
     resolved = input.resolved
     return {
@@ -74,7 +74,7 @@ def lineage(input: RegisterInput) -> dict[str, str]:  # noqa: A002
     }
 
 
-def _register(store: Any, input: RegisterInput) -> Any:  # noqa: A002 - MLflow's client and ModelVersion
+def _register(store: Any, input: RegisterInput) -> Any:
     import tempfile
 
     import mlflow

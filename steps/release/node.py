@@ -26,7 +26,7 @@ class ReleaseNodeOutput(Output):
 
 
 @step
-def release_node(input: ReleaseNodeInput) -> ReleaseNodeOutput:  # noqa: A002 - the name is Argo's
+def release_node(input: ReleaseNodeInput) -> ReleaseNodeOutput:
     """Ask for the run's node no longer. Where that fails nothing else does: the exit handler tries again, and tells."""
     taken = take_back(input.run)
     released = taken.left or (taken.paid.in_words() if taken.paid else "nothing: no machine came")

@@ -47,7 +47,7 @@ class ReleaseOutput(Output):
 
 
 @step
-def release(input: ReleaseInput) -> ReleaseOutput:  # noqa: A002 - the name is Argo's
+def release(input: ReleaseInput) -> ReleaseOutput:
     """Give back what the run took: of machines that were there before, nothing. Safe to run again.
 
     Raises:
@@ -83,19 +83,19 @@ def _nothing(left: str, *, asked: bool) -> str:
     return "unknown" if left else "nothing: no machine came" if asked else "nothing: the machines were there before"
 
 
-def _reason(input: ReleaseInput, *, asked: bool) -> str:  # noqa: A002
+def _reason(input: ReleaseInput, *, asked: bool) -> str:
     """Return why the run did not succeed: what the reaper has stopped it for, or the last word of the step that failed."""
     return (why_stopped(input.run, cluster_settings.namespace()) if asked else "") or failure(input.failures)
 
 
-def _recipe(input: ReleaseInput) -> Recipe | None:  # noqa: A002
+def _recipe(input: ReleaseInput) -> Recipe | None:
     try:
         return load(input.recipe, {"name": input.name} if input.name else {})
     except RecipeError:
         return None  # plan has said what is wrong with it, and took nothing
 
 
-def _noted(recipe: Recipe, input: ReleaseInput, cost: Paid | None) -> dict[str, str]:  # noqa: A002
+def _noted(recipe: Recipe, input: ReleaseInput, cost: Paid | None) -> dict[str, str]:
     try:
         return _close(recipe, input, cost)
     except Exception as error:  # whatever keeps MLflow from answering: a run that went well does not fail by it
@@ -103,7 +103,7 @@ def _noted(recipe: Recipe, input: ReleaseInput, cost: Paid | None) -> dict[str, 
         return {}
 
 
-def _close(recipe: Recipe, input: ReleaseInput, paid: Paid | None) -> dict[str, str]:  # noqa: A002
+def _close(recipe: Recipe, input: ReleaseInput, paid: Paid | None) -> dict[str, str]:
     """End the run's record, with what it has cost, and return what its steps have noted there."""
     records: Any = tracking.client(recipe.registry.tracking_uri or tracking.default_uri())
     experiment = records.get_experiment_by_name(recipe.name)

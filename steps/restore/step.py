@@ -32,7 +32,7 @@ class RestoreOutput(Output):
 
 
 @step
-def restore(input: RestoreInput) -> RestoreOutput:  # noqa: A002 - the name is Argo's
+def restore(input: RestoreInput) -> RestoreOutput:
     """Copy a version's adapter, recipe and evaluation from the registry onto the runs volume.
 
     Raises:
@@ -58,7 +58,7 @@ def restore(input: RestoreInput) -> RestoreOutput:  # noqa: A002 - the name is A
     )
 
 
-def _version(store: Any, input: RestoreInput) -> Any:  # noqa: A002
+def _version(store: Any, input: RestoreInput) -> Any:
     from mlflow.exceptions import MlflowException
 
     if not input.version:

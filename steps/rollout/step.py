@@ -46,7 +46,7 @@ class RolloutOutput(Output):
 
 
 @step
-def rollout(input: RolloutInput) -> RolloutOutput:  # noqa: A002 - the name is Argo's
+def rollout(input: RolloutInput) -> RolloutOutput:
     """Serve the version, by Deployments in a cluster and by processes elsewhere, and make it champion.
 
     Raises:
@@ -68,7 +68,7 @@ def rollout(input: RolloutInput) -> RolloutOutput:  # noqa: A002 - the name is A
     return RolloutOutput(url=url, model=name)
 
 
-def _serve(input: RolloutInput, told: Told) -> str:  # noqa: A002
+def _serve(input: RolloutInput, told: Told) -> str:
     base, adapter = Path(input.base_folder), Path(input.adapter_folder)
     check_adapter(input.resolved, adapter, base)
     # An adapter that is served beside its base: the base is what is read.
@@ -87,7 +87,7 @@ def _one_at_a_time(name: str) -> AbstractContextManager[None]:
     return one_writer(volumes.serving(name) / "rollout", waiting=lambda: say(waiting))
 
 
-def _roll_out(input: RolloutInput, told: Told, model: Path, model_bytes: int) -> str:  # noqa: A002
+def _roll_out(input: RolloutInput, told: Told, model: Path, model_bytes: int) -> str:
     adapter = Path(input.adapter_folder)
     place = _place(input, model, model_bytes, adapter_sha256(adapter))
     if place.serves_already():
@@ -97,7 +97,7 @@ def _roll_out(input: RolloutInput, told: Told, model: Path, model_bytes: int) ->
     return place.url
 
 
-def _place(input: RolloutInput, model: Path, model_bytes: int, digest: str) -> ServingPlace:  # noqa: A002
+def _place(input: RolloutInput, model: Path, model_bytes: int, digest: str) -> ServingPlace:
     resolved, version, adapter = input.resolved, input.version, Path(input.adapter_folder)
     if cluster_settings.serve_image():
         from steps.rollout.places.cluster_place import ClusterPlace
@@ -108,7 +108,7 @@ def _place(input: RolloutInput, model: Path, model_bytes: int, digest: str) -> S
     return MachinePlace(resolved, version, model, model_bytes, digest)
 
 
-def _record(store: Any, input: RolloutInput, told: Told) -> None:  # noqa: A002
+def _record(store: Any, input: RolloutInput, told: Told) -> None:
     """Write down how it ended: in the run's folder, and in MLflow at the run and at the version."""
     run = input.run or input.resolved.run or "unnamed"
     file = volumes.run_folder(run) / "rollout.json"

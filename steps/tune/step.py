@@ -41,7 +41,7 @@ class TuneOutput(Output):
 
 
 @step
-def tune(input: TuneInput) -> TuneOutput:  # noqa: A002 - the name is Argo's
+def tune(input: TuneInput) -> TuneOutput:
     """Tune; at once when the same base, rows and settings were tuned before.
 
     Raises:
@@ -67,7 +67,7 @@ def tune(input: TuneInput) -> TuneOutput:  # noqa: A002 - the name is Argo's
     return TuneOutput(adapter_folder=str(adapter), adapter_sha256=adapter_sha256(adapter), summary=in_words(report))
 
 
-def _tune(input: TuneInput, folder: Path) -> None:  # noqa: A002
+def _tune(input: TuneInput, folder: Path) -> None:
     job = TuningJob(
         resolved=input.resolved,
         hardware=input.hardware,
