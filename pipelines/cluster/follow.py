@@ -6,7 +6,7 @@ from typing import Any
 from pipelines.cluster.argo_nodes import ended, nodes
 from pipelines.cluster.argo_server import Cluster
 from pipelines.shown.display import Display
-from pipelines.shown.task_state import Node, Phase
+from pipelines.shown.task_state import Phase, TaskState
 from pipelines.workflows import finetune
 from pipelines.workflows.rendered import BUILDERS
 from steps.common.runtime.errors import UserError
@@ -50,14 +50,14 @@ def follow(connection: Cluster, run: str) -> dict[str, Any]:
         while True:
             workflow = found(connection, run)
             for task, (node, progress) in nodes(workflow, known).items():
-                display.tell(task, node, progress)
+                display.update(task, node, progress)
             if ended(workflow):
                 return workflow
             time.sleep(EVERY_SECONDS)
 
 
-def pending(workflow: dict[str, Any]) -> dict[str, tuple[Node, str]]:
+def pending(workflow: dict[str, Any]) -> dict[str, tuple[TaskState, str]]:
     """Return every task of the run, those that have not begun too."""
     known = tasks_of(workflow)
     begun = nodes(workflow, known)
-    return {task: begun.get(task, (Node(phase=Phase.PENDING), "")) for task in known}
+    return {task: begun.get(task, (TaskState(phase=Phase.PENDING), "")) for task in known}

@@ -8,7 +8,7 @@ from rich.console import Console
 from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor import argo, gpu_provider, hardware, permissions, secret_settings, volume_claims
 from pipelines.cluster.doctor.finding import Finding, State
-from pipelines.shown.typed_command import command
+from pipelines.shown.shell_command import shell_command
 
 MARKS = {State.OK: "[green]✔[/]", State.NOTE: "[dim]·[/]", State.UNKNOWN: "[yellow]?[/]", State.MISSING: "[red]✘[/]"}
 SOMETHING_MISSING = 2
@@ -66,5 +66,5 @@ def _show(connection: Connection, found: list[Finding]) -> None:
         if finding.remedy:
             console.print(f"    {finding.remedy}", markup=False)
     missing = sum(finding.state is State.MISSING for finding in found)
-    submit = command(f"fineline submit -n {connection.namespace} --watch")
+    submit = shell_command(f"fineline submit -n {connection.namespace} --watch")
     console.print(f"{missing} missing" if missing else f"ready: {submit}")

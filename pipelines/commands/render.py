@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipelines.shown.typed_command import command
+from pipelines.shown.shell_command import shell_command
 from pipelines.workflows.rendered import differences, write
 from steps.common.runtime.errors import UserError
 
@@ -17,7 +17,7 @@ def render(folder: str, *, check: bool) -> int:
     if check:
         if told := differences(place):
             more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
-            raise UserError(f"{told[0]}{more}; run: {command('fineline render')}")
+            raise UserError(f"{told[0]}{more}; run: {shell_command('fineline render')}")
         return 0
     try:
         for path in write(place):

@@ -10,8 +10,8 @@ from pipelines.machine.execute import Execution
 from pipelines.machine.local_workflow import read
 from pipelines.machine.run_record import new_run
 from pipelines.shown.display import Display
+from pipelines.shown.shell_command import shell_command
 from pipelines.shown.task_state import Phase
-from pipelines.shown.typed_command import command
 from pipelines.workflows import rollback as workflow
 from steps.common.machine import servers
 from steps.common.runtime.errors import UserError
@@ -41,7 +41,7 @@ def rollback(name: str, to: str, namespace: str, context: str, *, as_json: bool)
     here = ", ".join(servers.names()) or "nothing"
     raise UserError(
         f"no model {name!r} is served on this machine ({here} is); on a cluster, name its namespace: "
-        f"{command(f'fineline rollback {name} -n NAMESPACE')}"
+        f"{shell_command(f'fineline rollback {name} -n NAMESPACE')}"
     )
 
 
@@ -51,7 +51,7 @@ def _here(name: str, to: str, *, as_json: bool) -> int:
     folders = {"weights": volumes.weights(), "runs": volumes.runs()}
     started = time.monotonic()
     with Display(f"run {run.name}", [task.name for task in machine.tasks]) as display:
-        ended = Execution(machine, run, folders, display.tell).execute()
+        ended = Execution(machine, run, folders, display.update).execute()
     took = time.monotonic() - started
     version, url = ended.outputs("restore").get("version", ""), ended.outputs("rollout").get("url", "")
     if as_json:

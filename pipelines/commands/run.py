@@ -10,8 +10,8 @@ from pipelines.machine.local_workflow import LocalWorkflow, read
 from pipelines.machine.run_record import Run, load_run, new_run, runs
 from pipelines.machine.run_result import result_of, show_result
 from pipelines.shown.display import Display
+from pipelines.shown.shell_command import shell_command
 from pipelines.shown.task_state import Phase
-from pipelines.shown.typed_command import command
 from pipelines.workflows.finetune import build
 from recipes.reader import load, override_of
 from steps.common.runtime.errors import INTERRUPTED, UserError
@@ -48,7 +48,7 @@ def resume(name: str, *, as_json: bool) -> int:
     if known is None:
         latest = [found.name for found in runs()[:1]]
         hint = f"; the newest is {latest[0]}" if latest else "; there are none yet"
-        raise UserError(f"no run {name!r}{hint} ('{command('fineline runs')}' lists them)")
+        raise UserError(f"no run {name!r}{hint} ('{shell_command('fineline runs')}' lists them)")
     return _execute(read(build().to_dict()), known, as_json=as_json)
 
 
@@ -56,7 +56,7 @@ def _execute(machine: LocalWorkflow, run: Run, *, as_json: bool) -> int:
     folders = {"weights": volumes.weights(), "runs": volumes.runs()}
     names = [task.name for task in (*machine.tasks, *machine.on_exit)]
     with Display(f"run {run.name}", names) as display:
-        ended = Execution(machine, run, folders, display.tell).execute()
+        ended = Execution(machine, run, folders, display.update).execute()
     result = result_of(ended)
     if as_json:
         print(json.dumps(result, indent=2))

@@ -5,8 +5,8 @@ import time
 
 from pipelines.machine import run_record
 from pipelines.machine.run_result import served_line
+from pipelines.shown.shell_command import shell_command
 from pipelines.shown.table import print_table
-from pipelines.shown.typed_command import command
 from presets.gpu_preset import CLOUDS
 from presets.model_preset import model_presets
 from recipes.recipe import Recipe
@@ -91,7 +91,7 @@ def runs(*, as_json: bool) -> int:
             )
         )
     if not rows:
-        print(f"no runs yet; begin with: {command('fineline run')}")
+        print(f"no runs yet; begin with: {shell_command('fineline run')}")
         return 0
     print_table("runs", ["run", "started", "phase", "version", "message"], rows)
     return 0
@@ -117,10 +117,12 @@ def serving_list(*, as_json: bool) -> int:
             lineage = f"adapter {server.adapter_sha256[:12]}, run {server.run}, base {server.base}"
             print(f"{server.name} version {server.version}: {lineage}")
     else:
-        print(f"nothing is served; '{command('fineline run')}' serves a model when it is done")
+        print(f"nothing is served; '{shell_command('fineline run')}' serves a model when it is done")
     for one in refused:
         print(f"{one.name} version {one.version} was refused: {one.reason}")
-        print(f"its log and its command: {one.folder}; delete them: {command(f'fineline serving clean {one.name}')}")
+        print(
+            f"its log and its command: {one.folder}; delete them: {shell_command(f'fineline serving clean {one.name}')}"
+        )
     return 0
 
 

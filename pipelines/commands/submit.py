@@ -13,9 +13,9 @@ from pipelines.cluster.submission import build, installed
 from pipelines.cluster.submission import submit as submit_to
 from pipelines.commands.plan import as_text
 from pipelines.shown.display import MARKS
+from pipelines.shown.shell_command import shell_command
 from pipelines.shown.table import print_table
 from pipelines.shown.task_state import Phase
-from pipelines.shown.typed_command import command
 from recipes.reader import load, override_of
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import duration
@@ -42,7 +42,7 @@ def submit(
     if not watch:
         print(json.dumps({"run": run, "namespace": connection.namespace}) if as_json else f"submitted: {run}")
         if not as_json:
-            print(f"follow it: {command(f'fineline status {run} -n {connection.namespace} --watch')}")
+            print(f"follow it: {shell_command(f'fineline status {run} -n {connection.namespace} --watch')}")
         return 0
     return end(connection, follow(connection, run), as_json=as_json)
 
@@ -123,7 +123,7 @@ def _list(connection: Cluster, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps([result_of(workflow) for workflow in found], indent=2))
     elif not found:
-        print(f"no runs in namespace {connection.namespace}; begin with: {command('fineline submit')}")
+        print(f"no runs in namespace {connection.namespace}; begin with: {shell_command('fineline submit')}")
     else:
         rows = [
             (
@@ -161,7 +161,7 @@ def end(connection: Cluster, workflow: dict[str, Any], *, as_json: bool) -> int:
             run = result["run"]
             ending = "refused" if _code(workflow) == REFUSED else result["phase"].lower()
             console.print(f"{ending}: {result['message']}", markup=False, soft_wrap=True)
-            console.print(f"logs: {command(f'fineline logs {run} -n {connection.namespace}')}", soft_wrap=True)
+            console.print(f"logs: {shell_command(f'fineline logs {run} -n {connection.namespace}')}", soft_wrap=True)
     return _code(workflow)
 
 

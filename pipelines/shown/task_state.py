@@ -17,7 +17,7 @@ class Phase(StrEnum):
     INTERRUPTED = "Interrupted"
 
 
-class Node(BaseModel):
+class TaskState(BaseModel):
     """How a task ended."""
 
     phase: Phase

@@ -20,7 +20,7 @@ from pipelines.commands.plan import as_text
 from pipelines.machine.execute import Execution
 from pipelines.machine.local_workflow import read
 from pipelines.machine.run_record import Run, new_run
-from pipelines.shown.task_state import Node, Phase
+from pipelines.shown.task_state import Phase, TaskState
 from pipelines.workflows.finetune import build
 from recipes.reader import load
 from recipes.recipe import Recipe
@@ -58,7 +58,7 @@ def run(namespace: str, folder: Path) -> Iterator[Run]:
         machine = read(build().to_dict())
         parameters = {**machine.parameters, "recipe": sent(namespace, load("pet-store", {"name": NAME}))}
         run = new_run(NAME, machine.name, parameters)
-        told: list[tuple[str, Node]] = []
+        told: list[tuple[str, TaskState]] = []
         yield Execution(machine, run, {}, lambda task, node, _: told.append((task, node))).execute()
 
 
