@@ -31,7 +31,7 @@ def _tasks(spec: dict[str, Any], entrypoint: str) -> list[str]:
     return found
 
 
-def found(connection: Cluster, run: str) -> dict[str, Any]:
+def find_run(connection: Cluster, run: str) -> dict[str, Any]:
     """Return the run's Workflow.
 
     Raises:
@@ -45,10 +45,10 @@ def found(connection: Cluster, run: str) -> dict[str, Any]:
 
 def follow(connection: Cluster, run: str) -> dict[str, Any]:
     """Show the run until it has ended, and return its Workflow."""
-    known = tasks_of(found(connection, run))
+    known = tasks_of(find_run(connection, run))
     with Display(f"run {run} in {connection.namespace}", known) as display:
         while True:
-            workflow = found(connection, run)
+            workflow = find_run(connection, run)
             for task, (node, progress) in nodes(workflow, known).items():
                 display.update(task, node, progress)
             if ended(workflow):
@@ -56,7 +56,7 @@ def follow(connection: Cluster, run: str) -> dict[str, Any]:
             time.sleep(EVERY_SECONDS)
 
 
-def pending(workflow: dict[str, Any]) -> dict[str, tuple[TaskState, str]]:
+def all_tasks(workflow: dict[str, Any]) -> dict[str, tuple[TaskState, str]]:
     """Return every task of the run, those that have not begun too."""
     known = tasks_of(workflow)
     begun = nodes(workflow, known)

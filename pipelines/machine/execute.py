@@ -13,7 +13,7 @@ from pipelines.machine.local_workflow import LocalWorkflow, Pause, WorkflowTask
 from pipelines.machine.references import fill
 from pipelines.machine.run_record import Run
 from pipelines.machine.task_process import TaskProcess
-from pipelines.shown.task_state import Phase, TaskState
+from pipelines.shown.task_state import REUSED, Phase, TaskState
 from steps.common.runtime.errors import INTERRUPTED, USER_ERROR, UserError
 
 POLL_SECONDS = 0.1
@@ -135,7 +135,7 @@ class Execution:
         inputs = self._inputs(task)
         recorded = self.run.task_state(task.name)
         if recorded and recorded.phase is Phase.SUCCEEDED and self.run.inputs(task.name) == inputs:
-            self._settle(task.name, recorded.model_copy(update={"message": "done before"}))
+            self._settle(task.name, recorded.model_copy(update={"message": REUSED}))
             return None
         return TaskProcess(self.run, task.name, task.does, inputs, self.folders)
 
@@ -149,7 +149,7 @@ class Execution:
 
     def _settle(self, task: str, state: TaskState) -> None:
         self.states[task] = state
-        if state.message != "done before":
+        if state.message != REUSED:
             self.run.save_task_state(task, state)
         for name, value in self.run.outputs(task).items() if state.phase is Phase.SUCCEEDED else ():
             self._values[f"tasks.{task}.outputs.parameters.{name}"] = value

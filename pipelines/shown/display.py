@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.shown.task_state import Phase, TaskState
+from pipelines.shown.task_state import REUSED, Phase, TaskState
 from steps.common.runtime.progress import duration
 
 EVERY_SECONDS = 10.0
@@ -67,7 +67,7 @@ class Display:
     def _in_words(self, node: TaskState, progress: str) -> str:
         if node.phase is Phase.RUNNING:
             return f"running {progress}".rstrip()
-        took = f" in {duration(node.seconds)}" if node.seconds and node.message != "done before" else ""
+        took = f" in {duration(node.seconds)}" if node.seconds and node.message != REUSED else ""
         return f"{node.phase.value.lower()}{took}{': ' + node.message if node.message else ''}"
 
     def _table(self) -> Group:
