@@ -23,7 +23,7 @@ class Planned:
     class model:  # noqa: N801
         uri, digest = "hf://a/b@c", DIGEST
 
-    served = ServingPlan()
+    serving_plan = ServingPlan()
 
 
 @pytest.fixture
