@@ -9,7 +9,6 @@ from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
 from steps.common.adapter.adapter_files import adapter_sha256
-from steps.common.adapter.merge import merge_into_base
 from steps.common.handover.resolved import Resolved
 from steps.common.registry import tracking, versions
 from steps.common.runtime import cluster_settings
@@ -72,7 +71,7 @@ def _serve(input: RolloutInput, told: Told) -> str:
     base, adapter = Path(input.base_folder), Path(input.adapter_folder)
     check_adapter(input.resolved, adapter, base)
     # An adapter that is served beside its base: the base is what is read.
-    model = base if input.resolved.served.form == "adapter" else merge_into_base(base, adapter)
+    model = base if input.resolved.serving_plan.form == "adapter" else merge_into_base(base, adapter)
     # Here what could not be served is refused before anything is started.
     model_bytes = check_model(model)
     with _one_at_a_time(input.resolved.recipe.name):
