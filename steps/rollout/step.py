@@ -9,6 +9,7 @@ from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
 from steps.common.adapter.adapter_files import adapter_sha256
+from steps.common.adapter.merge import merge_into_base
 from steps.common.handover.resolved import Resolved
 from steps.common.registry import tracking, versions
 from steps.common.runtime import cluster_settings

@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx2
 
 from steps.common.handover.resolved import Resolved
+from steps.common.machine.devices import compute_dtype
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.progress import Progress, say
