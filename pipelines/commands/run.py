@@ -16,7 +16,7 @@ from pipelines.workflows.finetune import build
 from recipes.reader import load, override_of
 from steps.common.runtime.errors import INTERRUPTED, UserError
 from steps.common.storage import volumes
-from steps.plan.step import PlanInput, resolve
+from steps.plan.step import PlanInput, hand_over, resolve
 
 STOPPED = 130
 KNOWN_CODES = {0, 2, 3}
@@ -30,12 +30,14 @@ def run(reference: str, overrides: list[str], *, as_json: bool) -> int:
         UserError: the plan refuses it; there is no run then.
     """
     recipe = load(reference, dict(override_of(text) for text in overrides))
-    # The plan task resolves it again in its own process; here so that a mistake leaves no run behind.
+    # Planned before there is a run, so that a mistake leaves none behind.
     resolved = resolve(PlanInput(recipe=as_text(recipe)))
     Console(stderr=True, highlight=False).print(quote_table(resolved))
     machine = read(build().to_dict())
     parameters = {**machine.parameters, "recipe": as_text(recipe)}
-    return _execute(machine, new_run(recipe.name, machine.name, parameters), as_json=as_json)
+    created = new_run(recipe.name, machine.name, parameters)
+    hand_over(resolved, created.name)
+    return _execute(machine, created, as_json=as_json)
 
 
 def resume(name: str, *, as_json: bool) -> int:

@@ -5,13 +5,14 @@ from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pipelines.cluster.connection import Connection
-from pipelines.cluster.send_data import is_local
+from pipelines.cluster.send_data import check_scope, is_local
 from pipelines.cluster.submission import installed
 from pipelines.commands.plan import as_text
 from pipelines.workflows import retrain
 from pipelines.workflows.containers import RUNS_MOUNT
 from recipes.reader import load, override_of
 from steps.common.runtime.errors import UserError
+from steps.plan.check_recipe import check_recipe
 from steps.plan.lm_eval.recipe_tasks import is_packed
 
 SHORT = {"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@weekly": "0 0 * * 0", "@monthly": "0 0 1 * *"}
@@ -42,6 +43,7 @@ def schedule(connection: Connection, reference: str, overrides: list[str], at: s
                 f"{key}: {file} is a file of this machine, where a cron finds nothing new; "
                 f"give s3://, https://, hf://datasets/… or a path below {RUNS_MOUNT}"
             )
+    check_recipe(recipe, check_scope(connection))
     parameters = {"recipe": as_text(recipe), "name": recipe.name, "secrets": recipe.secrets}
     body = retrain.cron(recipe.name, at, time_zone, parameters, suspended=False).to_dict()
     connection.apply("cronworkflows", body)

@@ -73,6 +73,15 @@ def known_model(reference: str) -> KnownModel:
     )
 
 
+def pinned_model(reference: str, known: KnownModel) -> ResolvedModel:
+    """Return a model pinned, which a URI's already is.
+
+    Raises:
+        UserError: as `resolve_model`.
+    """
+    return known if isinstance(known, ResolvedModel) else resolve_model(reference)
+
+
 def published_config(reference: str) -> dict[str, Any]:
     """Return the config.json of a model that a URI means; nothing where it has none.
 

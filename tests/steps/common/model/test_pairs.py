@@ -13,7 +13,7 @@ from steps.common.model.packs import UNLABELLED, pack
 from steps.common.model.pair_packs import TokenPair
 from steps.common.rows.row import Row
 from steps.common.runtime.errors import UserError
-from steps.plan.data.data_file import look
+from steps.plan.data.data_file import inspect_data
 from steps.prepare.label_pairs import PairExample, labelled
 from steps.prepare.labels import Example, LabelError
 from steps.prepare.split import split
@@ -100,11 +100,11 @@ def test_a_pair_is_never_split_between_packs() -> None:
 def test_pairs_and_objective_have_to_go_together(tmp_path: Path) -> None:
     pairs, chats = write_pairs(tmp_path / "pairs.jsonl"), write_chats(tmp_path / "chats.jsonl")
     with pytest.raises(UserError, match=r"pairs.jsonl:1: has a chosen and a rejected answer; set tune.objective=dpo"):
-        look(Data(train=str(pairs)), "sft")
+        inspect_data(Data(train=str(pairs)), "sft")
     with pytest.raises(
         UserError, match=r"chats.jsonl:1: is no pair, and tune.objective is dpo; set tune.objective=sft"
     ):
-        look(Data(train=str(chats), on_bad_row="skip"), "dpo")
+        inspect_data(Data(train=str(chats), on_bad_row="skip"), "dpo")
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
@@ -119,10 +119,12 @@ def test_what_is_not_looked_at_is_reckoned_from_what_is(tmp_path: Path, kind: st
         csv.write_csv(columns, tmp_path / "rows.csv")
     elif kind == "parquet":
         parquet.write_table(columns, tmp_path / "rows.parquet")
-    _, few, _ = look(Data(train=str(write_pairs(tmp_path / "few.jsonl", 1000)), validation_share=0.5), "dpo")
-    _, all_of_them, _ = look(Data(train=str(tmp_path / f"rows.{kind}"), validation_share=0.5), "dpo")
-    assert all_of_them.rows == pytest.approx(2500, rel=0.02)
-    assert all_of_them.tokens == pytest.approx(5 * few.tokens, rel=0.05)
+    few = inspect_data(Data(train=str(write_pairs(tmp_path / "few.jsonl", 1000)), validation_share=0.5), "dpo")
+    many = inspect_data(Data(train=str(tmp_path / f"rows.{kind}"), validation_share=0.5), "dpo")
+    assert few
+    assert many
+    assert many.train.rows == pytest.approx(2500, rel=0.02)
+    assert many.train.tokens == pytest.approx(5 * few.train.tokens, rel=0.05)
 
 
 def test_local_pairs_are_sent_to_a_cluster_where_the_recipe_learns_from_pairs(tmp_path: Path, bucket: Any) -> None:

@@ -15,7 +15,7 @@ import steps.plan.data.retry
 from recipes.data import Data
 from steps.common.runtime.errors import UserError
 from steps.common.storage import volumes
-from steps.plan.data.data_file import look
+from steps.plan.data.data_file import inspect_data
 from steps.plan.data.local_copy import fetch
 from steps.plan.data.s3_file import put
 
@@ -96,12 +96,14 @@ def left_over() -> list[Path]:
 
 
 def test_rows_from_the_web_are_read_from_a_copy_under_their_digest(web: Web) -> None:
-    data, size, _ = look(Data(train=f"{web.url}/rows.jsonl", validation_share=0.25), "sft")
+    found = inspect_data(Data(train=f"{web.url}/rows.jsonl", validation_share=0.25), "sft")
+    assert found
+    data = found.files
     assert data.train.sha256 == DIGEST
     assert data.train.source == "http://127.0.0.1/rows.jsonl"
     assert Path(data.train.path) == volumes.runs() / "data" / DIGEST[:16] / "rows.jsonl"
     assert Path(data.train.path).read_bytes() == ROWS
-    assert size.rows == 30
+    assert found.train.rows == 30
     assert left_over() == []
 
 
