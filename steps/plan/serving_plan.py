@@ -153,10 +153,10 @@ def _with_size(plan: ServingPlan, recipe: Recipe, model: KnownModel) -> ServingP
         model.architecture, rank=plan.rank or 1, adapters=plan.max_adapters, split=max(1, plan.gpus)
     )
     tokens, row = memory.tokens(preset.gpu_bytes), recipe.data.max_tokens + recipe.evaluate.answer_tokens
-    needs = memory.weights + memory.adapters + memory.work
+    needs = memory.weights + memory.adapters + memory.overhead
     row = min(row, model.architecture.context)
     if tokens < row:
-        least = needs + row * memory.cache_a_token
+        least = needs + row * memory.cache_per_token
         raise UserError(
             f"serve.instance_type: serving {model.name} with rows of {row} tokens takes {least / GIB:.1f} GiB on each of "
             f"{plan.gpus} GPUs, and vLLM may use {SHARE * preset.gpu_bytes / GIB:.1f} GiB of {preset.instance_type}'s; "

@@ -28,7 +28,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "model that cannot be tuned": ({"model": "gpt-oss-20b"}, "model: gpt-oss-20b cannot be tuned"),
     "model that cannot be quantised": ({"model": "falcon-7b", "tune.method": "qlora"}, "set tune.method=lora"),
     "model without GGUF": ({"model": "gemma-3-1b-instruct", "export.gguf": "q8_0"}, "export.gguf: the architecture"),
-    "rows longer than the context": ({"data.max_tokens": 9000}, "data.max_tokens: 9000 is over the 8192"),
+    "rows longer than the context": (
+        {"data.max_tokens": 9000},
+        "data.max_tokens: 9000 exceeds the model's context of 8192 tokens",
+    ),
     "missing training rows": ({"data.train": "nowhere.jsonl"}, "nowhere.jsonl: no such data file"),
     "missing held-out rows": ({"data.validation": "nowhere.jsonl"}, "nowhere.jsonl: no such data file"),
     "bad row": ({"data.train": "bad.jsonl"}, "bad.jsonl:2: "),
