@@ -14,7 +14,7 @@ from steps.common.model.pair_packs import TokenPair
 from steps.common.rows.row import Row
 from steps.common.runtime.errors import UserError
 from steps.plan.data.data_file import inspect_data
-from steps.prepare.label_pairs import PairExample, labelled
+from steps.prepare.label_pairs import PairExample, labelled_example
 from steps.prepare.labels import Example, LabelError
 from steps.prepare.split import split
 from tests.conftest import write_chats
@@ -36,7 +36,7 @@ def learnt(side: Example, tokenizer: Any) -> str:
 
 
 def pair_of(row: Row, tokenizer: Any, max_tokens: int = 512) -> PairExample:
-    found = labelled(row, tokenizer, max_tokens)
+    found = labelled_example(row, tokenizer, max_tokens)
     assert isinstance(found, PairExample)
     return found
 
@@ -62,7 +62,7 @@ def test_a_model_without_a_template_reads_the_texts_in_turn(tokenizer: Any) -> N
 
 def test_a_side_that_is_too_long_is_named(tokenizer: Any) -> None:
     with pytest.raises(LabelError, match=r"with its rejected answer, is \d+ tokens long, over"):
-        labelled(Row(messages=PAIR.messages, rejected="dogs " * 100), tokenizer, 64)
+        labelled_example(Row(messages=PAIR.messages, rejected="dogs " * 100), tokenizer, 64)
 
 
 def test_answers_that_a_template_makes_the_same_are_refused(tokenizer: Any) -> None:
@@ -70,8 +70,8 @@ def test_answers_that_a_template_makes_the_same_are_refused(tokenizer: Any) -> N
 
     short = deepcopy(tokenizer)
     short.chat_template = tokenizer.chat_template.replace("message['content'] }}", "message['content'][:2] }}")
-    with pytest.raises(LabelError, match="are the same to the model"):
-        labelled(Row(messages=PAIR.messages, rejected="nobody"), short, 512)
+    with pytest.raises(LabelError, match="removes the difference between its answers"):
+        labelled_example(Row(messages=PAIR.messages, rejected="nobody"), short, 512)
 
 
 def test_duplicates_are_pairs_that_are_the_same_and_no_prompt_is_on_both_sides() -> None:
@@ -102,7 +102,7 @@ def test_pairs_and_objective_have_to_go_together(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"pairs.jsonl:1: has a chosen and a rejected answer; set tune.objective=dpo"):
         inspect_data(Data(train=str(pairs)), "sft")
     with pytest.raises(
-        UserError, match=r"chats.jsonl:1: is no pair, and tune.objective is dpo; set tune.objective=sft"
+        UserError, match=r"chats.jsonl:1: is not a pair, and tune.objective is dpo; set tune.objective=sft"
     ):
         inspect_data(Data(train=str(chats), on_bad_row="skip"), "dpo")
 
