@@ -157,7 +157,7 @@ def test_the_cron_fires_sees_nothing_new_and_ends_in_seconds(first: dict[str, An
         assert workflow["status"]["phase"] == "Succeeded"
         told = outputs(workflow, "check")
         assert told["changed"] == "false"
-        assert told["verdict"] == "nothing new: version 1 was made from the same data, base and recipe"
+        assert told["verdict"] == "nothing new: version 1 has the same data, base and recipe"
         states = {n["displayName"]: n["phase"] for n in workflow["status"]["nodes"].values()}
         assert states["finetune"] == "Skipped"
         assert "tune" not in states
@@ -212,7 +212,7 @@ def test_changed_data_are_seen_by_a_retraining_and_rollback_goes_to_the_version_
 ) -> None:
     """Version 2 is champion now; by the first run's rows there is something new, though it is old."""
     workflow = ended_run(argo, "retrain", **parameters_of(first["run"], argo))
-    assert outputs(workflow, "check")["verdict"] == "new since version 2: data"
+    assert outputs(workflow, "check")["verdict"] == "changed since version 2: data"
     assert outputs(workflow, "register") == outputs(workflow, "register") | {"version": "1", "new": "false"}
     assert served_version(argo) == 1
     back = fineline("rollback", "store", "-n", argo, "--json")

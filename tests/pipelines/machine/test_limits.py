@@ -82,5 +82,5 @@ def test_a_run_that_would_take_longer_than_it_may_is_refused_before(
 ) -> None:
     done = fineline("run", tiny_recipe(tmp_path, tiny_model, chats), "-o", "compute.max_hours=0.001")
     assert done.returncode == 2
-    assert done.stderr.startswith("fineline: compute.max_hours: 0.001 are set and ")
+    assert done.stderr.startswith("fineline: compute.max_hours: the limit is 0.001 h, and ")
     assert not list((tmp_path / "runs").glob("runs/*"))

@@ -79,7 +79,7 @@ def test_a_port_in_use(recipe: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"FINELINE_COMPUTE": "slurm"}, "FINELINE_COMPUTE is 'slurm'; known are karpenter, compute-class, nodes"),
+        ({"FINELINE_COMPUTE": "slurm"}, "FINELINE_COMPUTE is 'slurm'; choose one of karpenter, compute-class, nodes"),
         ({"FINELINE_COMPUTE": "karpenter", "FINELINE_ONE_NODE": "true"}, "use a StorageClass with ReadWriteMany"),
         (
             {"FINELINE_COMPUTE": "compute-class", "FINELINE_GPU_PRESETS": "/nowhere.csv"},
