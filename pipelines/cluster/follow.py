@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from pipelines.cluster.argo_nodes import ended, nodes
-from pipelines.cluster.argo_server import Cluster
+from pipelines.cluster.argo_server import ClusterConnection
 from pipelines.shown.display import Display
 from pipelines.shown.task_state import Node, Phase
 from pipelines.workflows import finetune
@@ -31,7 +31,7 @@ def _tasks(spec: dict[str, Any], entrypoint: str) -> list[str]:
     return found
 
 
-def found(connection: Cluster, run: str) -> dict[str, Any]:
+def found(connection: ClusterConnection, run: str) -> dict[str, Any]:
     """Return the run's Workflow.
 
     Raises:
@@ -43,7 +43,7 @@ def found(connection: Cluster, run: str) -> dict[str, Any]:
     return workflow
 
 
-def follow(connection: Cluster, run: str) -> dict[str, Any]:
+def follow(connection: ClusterConnection, run: str) -> dict[str, Any]:
     """Show the run until it has ended, and return its Workflow."""
     known = tasks_of(found(connection, run))
     with Display(f"run {run} in {connection.namespace}", known) as display:

@@ -3,9 +3,9 @@
 import re
 from typing import Any
 
-from pipelines.cluster.argo_server import Cluster
-from pipelines.cluster.connection import told
+from pipelines.cluster.argo_server import ClusterConnection
 from pipelines.cluster.follow import tasks_of
+from steps.common.kubernetes.errors import api_errors
 from steps.common.runtime.errors import UserError
 
 # What Argo's executor, which starts the step, writes between the step's own lines.
@@ -22,14 +22,14 @@ def pods_of(workflow: dict[str, Any], step: str) -> list[tuple[str, str]]:
     return [(task, pod) for _, task, pod in sorted(found)]
 
 
-def print_log(connection: Cluster, task: str, pod: str) -> None:
+def print_log(connection: ClusterConnection, task: str, pod: str) -> None:
     """Print one pod's log, each line behind its step's name.
 
     Raises:
         UserError: the pod is gone.
     """
     try:
-        with told():
+        with api_errors():
             text = connection.core.read_namespaced_pod_log(pod, connection.namespace, container="main")
     except UserError as error:
         text = f"(no log: {error})"

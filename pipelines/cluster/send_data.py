@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pipelines.cluster.argo_server import Cluster
+from pipelines.cluster.argo_server import ClusterConnection
 from pipelines.cluster.config_map import setting
 from pipelines.cluster.upload import upload
 from pipelines.workflows.containers import RUNS_MOUNT
@@ -19,7 +19,7 @@ from steps.plan.lm_eval.recipe_tasks import packed_file
 STORE_SETTING = "FINELINE_DATA_URL"  # s3://BUCKET/PREFIX
 
 
-def with_data_in_reach(connection: Cluster, recipe: Recipe, template: dict[str, Any]) -> Recipe:
+def with_data_in_reach(connection: ClusterConnection, recipe: Recipe, template: dict[str, Any]) -> Recipe:
     """Send the recipe's local files, each under its digest, and return it with their places there.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from pipelines.cluster.argo_nodes import ended, outputs
-from pipelines.cluster.argo_server import Cluster
+from pipelines.cluster.argo_server import ClusterConnection
 from pipelines.cluster.follow import follow, found, pending
 from pipelines.cluster.send_data import with_data_in_reach
 from pipelines.cluster.submission import build, installed
@@ -24,7 +24,7 @@ REFUSED = 3
 
 
 def submit(
-    connection: Cluster, reference: str, overrides: list[str], *, approval: bool, watch: bool, as_json: bool
+    connection: ClusterConnection, reference: str, overrides: list[str], *, approval: bool, watch: bool, as_json: bool
 ) -> int:
     """Submit a recipe; its local data files are sent first.
 
@@ -47,7 +47,7 @@ def submit(
     return end(connection, follow(connection, run), as_json=as_json)
 
 
-def status(connection: Cluster, run: str, *, watch: bool, as_json: bool) -> int:
+def status(connection: ClusterConnection, run: str, *, watch: bool, as_json: bool) -> int:
     """Show one run, or list all."""
     if not run:
         return _list(connection, as_json=as_json)
@@ -65,7 +65,7 @@ def status(connection: Cluster, run: str, *, watch: bool, as_json: bool) -> int:
     return end(connection, workflow, as_json=False) if ended(workflow) else 0
 
 
-def logs(connection: Cluster, run: str, step: str) -> int:
+def logs(connection: ClusterConnection, run: str, step: str) -> int:
     """Print the logs of a run's steps, or of one.
 
     Raises:
@@ -82,7 +82,7 @@ def logs(connection: Cluster, run: str, step: str) -> int:
     return 0
 
 
-def stop(connection: Cluster, run: str) -> int:
+def stop(connection: ClusterConnection, run: str) -> int:
     """Stop a run; its exit handler still gives back what it took."""
     workflow = found(connection, run)
     if ended(workflow):
@@ -118,7 +118,7 @@ def _message(workflow: dict[str, Any]) -> str:
     return f"{failed[0][0]}: {failed[0][1]}" if failed else str(workflow.get("status", {}).get("message", ""))
 
 
-def _list(connection: Cluster, *, as_json: bool) -> int:
+def _list(connection: ClusterConnection, *, as_json: bool) -> int:
     found = sorted(connection.runs(), key=lambda w: w["metadata"]["creationTimestamp"], reverse=True)
     if as_json:
         print(json.dumps([result_of(workflow) for workflow in found], indent=2))
@@ -138,7 +138,7 @@ def _list(connection: Cluster, *, as_json: bool) -> int:
     return 0
 
 
-def end(connection: Cluster, workflow: dict[str, Any], *, as_json: bool) -> int:
+def end(connection: ClusterConnection, workflow: dict[str, Any], *, as_json: bool) -> int:
     """Say what a run came to, and return its exit code."""
     result = result_of(workflow)
     if as_json:

@@ -22,12 +22,12 @@ def served(recipe: Recipe, model: KnownModel) -> Served:
     if not wanted.enabled:
         return Served()
     by_vllm = wanted.runtime == "vllm" or (
-        wanted.runtime == "auto" and bool(image) and bool(cluster_settings.serve_image())
+        wanted.runtime == "auto" and bool(image) and bool(cluster_settings.in_cluster())
     )
     if not by_vllm:
         _needs_vllm(recipe)
         return Served()
-    if not (image and cluster_settings.serve_image()):
+    if not (image and cluster_settings.in_cluster()):
         raise UserError(
             f"serve.runtime: vLLM is served in a cluster, and the setting {cluster_settings.VLLM_IMAGE_SETTING} names no "
             "image of it; add it to the ConfigMap fineline, say vllm/vllm-openai:v0.32.0, or set serve.runtime=transformers"

@@ -95,7 +95,7 @@ def resolve(input: PlanInput) -> Resolved:
     check_exportable(recipe)
     model = resolve_model(recipe.model)
     check_context(recipe, model.architecture)
-    if recipe.serve.enabled and not cluster_settings.serve_image():
+    if recipe.serve.enabled and not cluster_settings.in_cluster():
         check_port(recipe)
     how = served(recipe, model)
     return Resolved(

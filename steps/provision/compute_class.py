@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from steps.common.handover.resolved import Hardware, Resolved, Rung
-from steps.common.kubernetes.cluster_objects import CLASS_LABEL, CLASSES
+from steps.common.kubernetes.cluster_objects import COMPUTE_CLASS_LABEL, COMPUTE_CLASSES
 from steps.common.nodes import ledger_file, node_request
 from steps.common.nodes.ledger import There
 from steps.common.runtime import cluster_settings
@@ -34,12 +34,12 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
         UserError: the cluster knows no ComputeClass, or no node came in time.
     """
     quote, compute = resolved.quote, resolved.recipe.compute
-    if not CLASSES.served:
+    if not COMPUTE_CLASSES.exists:
         raise UserError("the cluster has no ComputeClass (of cloud.google.com); it takes GKE 1.30.3 or later")
     first, name = quote.first, node_request.name_of(run, cluster_settings.namespace())
     account = ledger_file.wanted(run, compute, quote.ladder)
-    node_request.ask(CLASSES, compute_class(run, quote.ladder), account)
-    where = {"nodeSelector": {CLASS_LABEL: name}, "tolerations": tolerations()}
+    node_request.ask(COMPUTE_CLASSES, compute_class(run, quote.ladder), account)
+    where = {"nodeSelector": {COMPUTE_CLASS_LABEL: name}, "tolerations": tolerations()}
     attempt, holder = attempts.begin(first), Holder.of(name, run, first, where)
     holder.create()
     # An Event is kept for an hour, and what GKE says last is not what tells most.
@@ -59,7 +59,7 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
         raise UserError(
             f"GKE brought no node: {attempt.cause}: {attempt.reason}; {next_step(attempt.cause, first, 'gcp', '')}"
         )
-    there = next((one for one in node_request.machines(CLASSES, name) if one.name == node), None)
+    there = next((one for one in node_request.machines(COMPUTE_CLASSES, name) if one.name == node), None)
     if there is None:
         raise InterruptedStepError(f"{node} was taken away as it came; the step is tried again")
     rung = _rung(there, quote.ladder)
@@ -67,18 +67,18 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
     attempts.save(run, [attempt])
     say(attempt.in_words())
     # What could take its place from now on; and a pod that keeps the node, empty as it is until the training comes.
-    node_request.ask(CLASSES, compute_class(run, in_its_place(rung, quote.ladder)), account)
+    node_request.ask(COMPUTE_CLASSES, compute_class(run, in_its_place(rung, quote.ladder)), account)
     Holder(f"{name}-keeps", run, 0, KEEPER_BYTES, where).create()
     now = time.time()
-    purchase = node_request.noted(CLASSES, name, now)
+    purchase = node_request.noted(COMPUTE_CLASSES, name, now)
     hardware = ledger_file.hardware(purchase, rung, node, there.since, now)
-    return hardware, placement(rung, selector={CLASS_LABEL: name}), [attempt]
+    return hardware, placement(rung, selector={COMPUTE_CLASS_LABEL: name}), [attempt]
 
 
 def compute_class(run: str, ladder: list[Rung]) -> dict[str, Any]:
     """Return the ComputeClass of a run."""
     return {
-        "apiVersion": f"{CLASSES.group}/{CLASSES.version}",
+        "apiVersion": f"{COMPUTE_CLASSES.group}/{COMPUTE_CLASSES.version}",
         "kind": "ComputeClass",
         "metadata": node_request.metadata(run, cluster_settings.namespace()),
         "spec": {

@@ -37,7 +37,7 @@ def only_writer(folder: Path, waiting: Callable[[], None]) -> Iterator[Writer]:
     Raises:
         InterruptedStepError: by `check`: this process was not heard of for so long that another has taken over.
     """
-    if not cluster_settings.serve_image():
+    if not cluster_settings.in_cluster():
         with one_writer(folder, waiting):
             yield _Lock()
         return

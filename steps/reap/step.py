@@ -8,8 +8,10 @@ from typing import Any
 
 from hera.workflows.io import Input, Output
 
-from steps.common.kubernetes import api, workflow_objects
-from steps.common.kubernetes.cluster_objects import ClusterKind, created
+from steps.common.kubernetes import client, workflow_objects
+from steps.common.kubernetes.cluster_objects import created_at
+from steps.common.kubernetes.errors import api_errors
+from steps.common.kubernetes.resource import Resource
 from steps.common.nodes import node_request
 from steps.common.nodes.give_back import COMPONENT, GONE_SECONDS, HOLDER, delete_holders, wait_until_gone
 from steps.common.nodes.node_request import NAMESPACE_LABEL, RUN_LABEL
@@ -41,11 +43,11 @@ def reap(input: ReapInput) -> ReapOutput:
     """
     space, kinds, now = cluster_settings.namespace(), node_request.kinds(), time.time()
     told: list[str] = []
-    leaving: list[tuple[ClusterKind, str]] = []
+    leaving: list[tuple[Resource, str]] = []
     for kind in kinds:
         for item in kind.list(f"{NAMESPACE_LABEL}={space}"):
             run, name = item["metadata"]["labels"][RUN_LABEL], item["metadata"]["name"]
-            if why := lost(created(item), workflow_objects.find(run, space), now):
+            if why := lost(created_at(item), workflow_objects.find(run, space), now):
                 delete_holders(run, space)
                 leaving.append((kind, name))
                 kind.delete(name)
@@ -92,7 +94,7 @@ def lost(since: float, workflow: dict[str, Any] | None, now: float) -> str:
     return ""
 
 
-def _over(kind: ClusterKind, name: str, now: float) -> str:
+def _over(kind: Resource, name: str, now: float) -> str:
     """Return which limit a run is past that has had time to stop by itself; empty where it is within."""
     purchase = node_request.noted(kind, name, now)
     until = purchase.until(now) if purchase else 0.0
@@ -105,8 +107,8 @@ def _over(kind: ClusterKind, name: str, now: float) -> str:
 
 def _free_of_holders(space: str, now: float) -> list[str]:
     """Delete the holder pods of runs that are gone: on nodes that are there already nothing else of a run stays."""
-    with api.in_one_line():
-        pods = api.core().list_namespaced_pod(space, label_selector=f"{COMPONENT}={HOLDER}").items
+    with api_errors():
+        pods = client.core().list_namespaced_pod(space, label_selector=f"{COMPONENT}={HOLDER}").items
     told = []
     for run, since in {
         pod.metadata.labels[RUN_LABEL]: pod.metadata.creation_timestamp.timestamp() for pod in pods

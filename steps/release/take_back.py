@@ -3,8 +3,8 @@
 import time
 from dataclasses import dataclass, field
 
-from steps.common.kubernetes.api import ForbiddenError
-from steps.common.kubernetes.cluster_objects import ClusterKind
+from steps.common.kubernetes.errors import ForbiddenError
+from steps.common.kubernetes.resource import Resource
 from steps.common.nodes import ledger_file, node_request
 from steps.common.nodes.give_back import delete_holders, wait_until_gone
 from steps.common.nodes.ledger import Paid
@@ -17,16 +17,14 @@ class Taken:
     """What was taken back."""
 
     paid: Paid | None = None  # what the run's machines have come to; None: none were bought
-    asked: list[tuple[ClusterKind, str]] = field(
-        default_factory=list
-    )  # what was, or may have been, deleted now or before
+    asked: list[tuple[Resource, str]] = field(default_factory=list)  # what was, or may have been, deleted now or before
     left: str = ""  # what is wrong, where something could not be
 
 
 def take_back(run: str) -> Taken:
     """Delete what asks for the run's nodes; what they came to is kept in the run's folder before. Safe to do again."""
     taken = Taken(paid=ledger_file.paid(run))
-    if not settings.compute_provider() and not cluster_settings.serve_image():
+    if not settings.compute_provider() and not cluster_settings.in_cluster():
         return taken  # on one machine nothing is bought
     space = cluster_settings.namespace()
     try:

@@ -81,7 +81,7 @@ def _serve(input: RolloutInput, told: Told) -> str:
 
 def _one_at_a_time(name: str) -> AbstractContextManager[None]:
     """On one machine a lock; in a cluster it is the workflow that holds one."""
-    if cluster_settings.serve_image():
+    if cluster_settings.in_cluster():
         return nullcontext()
     waiting = f"progress: waiting for another rollout of {name}"
     return one_writer(volumes.serving(name) / "rollout", waiting=lambda: say(waiting))
@@ -99,7 +99,7 @@ def _roll_out(input: RolloutInput, told: Told, model: Path, model_bytes: int) ->
 
 def _place(input: RolloutInput, model: Path, model_bytes: int, digest: str) -> ServingPlace:
     resolved, version, adapter = input.resolved, input.version, Path(input.adapter_folder)
-    if cluster_settings.serve_image():
+    if cluster_settings.in_cluster():
         from steps.rollout.places.cluster_place import ClusterPlace
 
         return ClusterPlace(resolved, version, model, model_bytes, digest, Path(input.base_folder), adapter)

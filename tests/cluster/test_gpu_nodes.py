@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from steps.common.handover.resolved import Resolved, Rung
-from steps.common.kubernetes.cluster_objects import CLASS_LABEL
+from steps.common.kubernetes.cluster_objects import COMPUTE_CLASS_LABEL
 from steps.common.nodes import node_request
 from steps.common.nodes.gpu_nodes import GPU
 from steps.common.runtime.settings import COMPUTE_SETTING
@@ -229,7 +229,7 @@ def test_gke_is_given_the_ladder_in_its_order_and_the_node_that_comes_is_the_run
     assert asked == [("g2-standard-8", "nvidia-l4", False), ("a2-highgpu-1g", "nvidia-tesla-a100", False)]
     assert made["spec"]["nodePoolAutoCreation"] == {"enabled": True}
     assert process.poll() is None
-    mark = {CLASS_LABEL: name, "node.kubernetes.io/instance-type": "a2-highgpu-1g"}
+    mark = {COMPUTE_CLASS_LABEL: name, "node.kubernetes.io/instance-type": "a2-highgpu-1g"}
     kubectl("label", "node", node, *(f"{key}={value}" for key, value in mark.items()))
     try:
         process.wait(120)
@@ -237,7 +237,7 @@ def test_gke_is_given_the_ladder_in_its_order_and_the_node_that_comes_is_the_run
         assert done.code == 0, done.log
         rung = json.loads(done.outputs["hardware"])["rung"]
         assert (rung["instance_type"], rung["price"]) == ("a2-highgpu-1g", ladder[1].price)
-        assert json.loads(done.outputs["placement"])["nodeSelector"] == {CLASS_LABEL: name}
+        assert json.loads(done.outputs["placement"])["nodeSelector"] == {COMPUTE_CLASS_LABEL: name}
         # What could take its place has no less memory; and a pod that takes no GPU keeps the node until the training comes.
         (made,) = [one for one in objects("computeclasses") if one["metadata"]["name"] == name]
         assert [one["machineType"] for one in made["spec"]["priorities"]] == ["a2-highgpu-1g"]

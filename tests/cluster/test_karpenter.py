@@ -493,10 +493,10 @@ def waiting_pod_of(run: str) -> dict[str, Any]:
 
 
 def bought_at(run: str) -> float:
-    from steps.common.kubernetes.cluster_objects import created
+    from steps.common.kubernetes.cluster_objects import created_at
 
     pool = pool_of(run)
-    return created(pool) if pool else time.time()
+    return created_at(pool) if pool else time.time()
 
 
 def test_only_provision_may_touch_node_pools(space: str) -> None:

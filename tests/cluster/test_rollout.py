@@ -17,7 +17,7 @@ import pytest
 
 from recipes.reader import load as load_recipe
 from steps.common.handover.resolved import Resolved
-from steps.common.kubernetes import api
+from steps.common.kubernetes import client
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
 from steps.common.storage import volumes
@@ -108,7 +108,7 @@ def address(namespace: str, service: str) -> str:
 
 @pytest.fixture(scope="module")
 def rollouts(namespace: str, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Rollouts]:
-    from kubernetes import client, config
+    from kubernetes import config
 
     folder = tmp_path_factory.mktemp("rollouts")
     account = Account(folder, namespace, "fineline-rollout", {})
@@ -147,11 +147,9 @@ def rollouts(namespace: str, tmp_path_factory: pytest.TempPathFactory, tiny_mode
         patch.setattr(ClusterPlace, "_url", lambda _, service: address(namespace, service))
         patch.setenv(cluster_settings.SERVE_IMAGE_SETTING, "fineline-serve:0.1.0")
         patch.setattr(cluster_settings, "namespace", lambda: namespace)
-        patch.setattr(api, "connect", lambda: None)
-        before = client.Configuration.get_default_copy()
-        config.load_kube_config(config_file=str(account.kubeconfig))
+        made = config.new_client_from_config(config_file=str(account.kubeconfig))
+        patch.setattr(client, "connection", lambda: made)
         yield Rollouts(namespace, folder, planned, tiny_model)
-        client.Configuration.set_default(before)
         kubectl("delete", "pod", "copier", "-n", namespace)
     model = ["-n", namespace, "-l", f"fineline.dev/model={NAME}"]
     kubectl("delete", "deployments,services", *model)

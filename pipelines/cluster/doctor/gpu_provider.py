@@ -8,7 +8,9 @@ from pipelines.cluster.doctor import questions
 from pipelines.cluster.doctor.finding import Finding, State, unknown
 from pipelines.workflows import reaper
 from pipelines.workflows.containers import PROVISION_ACCOUNT, STEP_ACCOUNT
-from steps.common.kubernetes.cluster_objects import CLASSES, POOLS, condition
+from steps.common.kubernetes import client
+from steps.common.kubernetes.cluster_objects import COMPUTE_CLASSES, NODE_POOLS
+from steps.common.kubernetes.resource import Resource, condition
 from steps.common.nodes import node_classes
 from steps.common.runtime.cluster_settings import ONE_NODE_SETTING
 from steps.common.runtime.errors import UserError
@@ -34,11 +36,15 @@ def provider(connection: Connection) -> list[Finding]:
         remedy = "leave the component one-node out, and give the volumes a StorageClass with ReadWriteMany"
         return [Finding(SUBJECT, State.MISSING, text, remedy)]
     if chosen == "karpenter":
-        return [*_karpenter(connection), *_rights(connection, POOLS.plural, POOLS.group, ROLE), *_reaper(connection)]
+        return [
+            *_karpenter(connection),
+            *_rights(connection, NODE_POOLS.plural, NODE_POOLS.group, ROLE),
+            *_reaper(connection),
+        ]
     if chosen == "compute-class":
         return [
             _compute_class(),
-            *_rights(connection, CLASSES.plural, CLASSES.group, "fineline-compute-class"),
+            *_rights(connection, COMPUTE_CLASSES.plural, COMPUTE_CLASSES.group, "fineline-compute-class"),
             *_reaper(connection),
         ]
     if chosen == "nodes":
@@ -53,17 +59,17 @@ def provider(connection: Connection) -> list[Finding]:
 
 
 def _compute_class() -> Finding:
-    version = questions.api_groups().get(CLASSES.group)
+    version = client.api_groups().get(COMPUTE_CLASSES.group)
     # The group is there without the kind, too: it holds GKE's BackendConfig.
-    if version and CLASSES.plural in questions.kinds_of(CLASSES.group, version):
-        return Finding(SUBJECT, State.OK, f"{CLASSES.plural}.{CLASSES.group} is there")
-    text = f"the cluster does not know {CLASSES.plural}.{CLASSES.group}"
+    if version and COMPUTE_CLASSES.plural in client.resources(COMPUTE_CLASSES.group, version):
+        return Finding(SUBJECT, State.OK, f"{COMPUTE_CLASSES.plural}.{COMPUTE_CLASSES.group} is there")
+    text = f"the cluster does not know {COMPUTE_CLASSES.plural}.{COMPUTE_CLASSES.group}"
     return Finding(SUBJECT, State.MISSING, text, "GKE 1.30.3 or later has it")
 
 
 def _karpenter(connection: Connection) -> list[Finding]:
-    groups = questions.api_groups()
-    if POOLS.group not in groups:
+    groups = client.api_groups()
+    if NODE_POOLS.group not in groups:
         return [Finding(SUBJECT, State.MISSING, "Karpenter is not there", f"install it: {KARPENTER_DOCS}")]
     if named := setting(connection, NODE_CLASS_SETTING):
         try:
@@ -83,7 +89,7 @@ def _classes(known: node_classes.Provider, groups: dict[str, str]) -> Finding:
         text = f"the cluster does not know {known.group}, which {NODE_CLASS_SETTING} names"
         return Finding(SUBJECT, State.MISSING, text, f"set {NODE_CLASS_SETTING} to one that it knows, or leave it out")
     with questions.if_allowed():
-        return _class(known.kind, questions.cluster_objects(known.group, groups[known.group], known.plural))
+        return _class(known.kind, Resource(known.group, known.plural).list())
     return Finding(SUBJECT, State.UNKNOWN, f"Karpenter is there; you may not list its {known.kind}", "")
 
 

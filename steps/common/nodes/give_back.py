@@ -3,8 +3,10 @@
 import time
 from functools import partial
 
-from steps.common.kubernetes import api
-from steps.common.kubernetes.cluster_objects import CLAIMS, POOL_LABEL, POOLS, ClusterKind
+from steps.common.kubernetes import client
+from steps.common.kubernetes.cluster_objects import NODE_CLAIMS, NODE_POOL_LABEL, NODE_POOLS
+from steps.common.kubernetes.errors import api_errors, none_if_absent
+from steps.common.kubernetes.resource import Resource
 from steps.common.nodes import node_request
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress
@@ -14,16 +16,16 @@ POLL_SECONDS = 2.0
 COMPONENT, HOLDER = "app.kubernetes.io/component", "holder"
 
 
-def wait_until_gone(kind: ClusterKind, name: str) -> None:
+def wait_until_gone(kind: Resource, name: str) -> None:
     """Wait until the machines of a run's object, which was deleted, have ended, where Karpenter tells of them.
 
     Raises:
         UserError: they have not in a quarter of an hour.
     """
-    if kind != POOLS:
+    if kind != NODE_POOLS:
         return  # GKE's autoscaler takes an empty node back by itself, some ten minutes later
     progress, started = Progress(0, "s, waiting for the machines to end"), time.monotonic()
-    while left := CLAIMS.list(f"{POOL_LABEL}={name}"):
+    while left := NODE_CLAIMS.list(f"{NODE_POOL_LABEL}={name}"):
         waited = time.monotonic() - started
         if waited > GONE_SECONDS:
             raise UserError(
@@ -36,9 +38,9 @@ def wait_until_gone(kind: ClusterKind, name: str) -> None:
 
 def delete_holders(run: str, namespace: str, but: str = "") -> None:
     """Delete the run's holder pods, all but one where that is named."""
-    core, selector = api.core(), f"{node_request.RUN_LABEL}={run},{COMPONENT}={HOLDER}"
-    with api.in_one_line():
+    core, selector = client.core(), f"{node_request.RUN_LABEL}={run},{COMPONENT}={HOLDER}"
+    with api_errors():
         names = [pod.metadata.name for pod in core.list_namespaced_pod(namespace, label_selector=selector).items]
     for name in names:
         if name != but:
-            api.if_there(partial(core.delete_namespaced_pod, name, namespace, grace_period_seconds=0))
+            none_if_absent(partial(core.delete_namespaced_pod, name, namespace, grace_period_seconds=0))

@@ -3,7 +3,8 @@
 from typing import Any
 
 from presets.gpu_preset import CLOUDS, GpuPreset
-from steps.common.kubernetes import api
+from steps.common.kubernetes import client
+from steps.common.kubernetes.errors import api_errors
 from steps.common.nodes import instance_types
 from steps.common.runtime.errors import UserError
 
@@ -24,8 +25,8 @@ def existing() -> list[GpuPreset]:
     Raises:
         UserError: there is none, or none of which the GPU's memory is known.
     """
-    with api.in_one_line():
-        nodes = api.core().list_node().items
+    with api_errors():
+        nodes = client.core().list_node().items
     with_gpus = [node for node in nodes if int((node.status.allocatable or {}).get(GPU, 0))]
     if not with_gpus:
         raise UserError(

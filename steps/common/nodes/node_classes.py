@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from presets.gpu_preset import CLOUDS, Cloud
-from steps.common.kubernetes import api
-from steps.common.kubernetes.cluster_objects import POOLS, ClusterKind
+from steps.common.kubernetes import client
+from steps.common.kubernetes.cluster_objects import NODE_POOLS
+from steps.common.kubernetes.resource import Resource
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.settings import CLOUD_SETTING, NODE_CLASS_SETTING
 
@@ -36,11 +37,11 @@ def provider() -> Provider:
     Raises:
         UserError: there is no Karpenter, or no NodeClass of a kind that is known.
     """
-    if not POOLS.served:
+    if not NODE_POOLS.exists:
         raise UserError("the cluster has no Karpenter (no API group karpenter.sh); install it, or set FINELINE_COMPUTE")
     if set_by_hand := os.environ.get(NODE_CLASS_SETTING, ""):
         return by_hand(set_by_hand, os.environ.get(CLOUD_SETTING, ""))
-    there = [one for one in PROVIDERS if one.group in api.api_groups()]
+    there = [one for one in PROVIDERS if one.group in client.api_groups()]
     if not there:
         raise UserError(
             f"Karpenter is there and no NodeClass of a cloud that is known; name its kind by {NODE_CLASS_SETTING} "
@@ -72,7 +73,7 @@ def reference(wanted: str = "") -> dict[str, str]:
         UserError: there is none, or there are several and none of them is meant.
     """
     one = provider()
-    names = sorted(item["metadata"]["name"] for item in ClusterKind(one.group, one.plural).list())
+    names = sorted(item["metadata"]["name"] for item in Resource(one.group, one.plural).list())
     chosen = wanted or (names[0] if len(names) == 1 else "default")
     if chosen not in names:
         there = f"there are {', '.join(names)}" if names else f"there is no {one.kind}"

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from steps.common.handover.resolved import Rung
-from steps.common.kubernetes import api
+from steps.common.kubernetes import client
+from steps.common.kubernetes.errors import ConflictError, api_errors, none_if_absent
 from steps.common.nodes.give_back import COMPONENT, HOLDER, delete_holders
 from steps.common.nodes.gpu_nodes import GPU
 from steps.common.nodes.node_request import RUN_LABEL
@@ -41,15 +43,9 @@ class Holder:
         Raises:
             UserError: the account may not, or the namespace's quota is full.
         """
-        from kubernetes.client import ApiException
-
         delete_holders(self.run, cluster_settings.namespace(), but=self.name)
-        with api.in_one_line():
-            try:
-                api.core().create_namespaced_pod(cluster_settings.namespace(), self._body())
-            except ApiException as error:
-                if error.status != 409:
-                    raise
+        with suppress(ConflictError), api_errors():
+            client.core().create_namespaced_pod(cluster_settings.namespace(), self._body())
 
     def node(self) -> str | None:
         """Return the node that the pod was given; empty while it waits, None where somebody has deleted it."""
@@ -67,9 +63,11 @@ class Holder:
         pod = self._read()
         if pod is None:
             return []
-        with api.in_one_line():
+        with api_errors():
             selector = f"involvedObject.kind=Pod,involvedObject.uid={pod.metadata.uid}"
-            return list(api.core().list_namespaced_event(cluster_settings.namespace(), field_selector=selector).items)
+            return list(
+                client.core().list_namespaced_event(cluster_settings.namespace(), field_selector=selector).items
+            )
 
     def wait(self, attempt: Attempt, what_for: str, seconds: float, each: Callable[[], None] | None = None) -> str:
         """Wait until the pod has a node, and return that; empty where it has none in time.
@@ -98,7 +96,7 @@ class Holder:
 
     def _read(self) -> Any:
         """Return the pod, or None."""
-        return api.if_there(lambda: api.core().read_namespaced_pod(self.name, cluster_settings.namespace()))
+        return none_if_absent(lambda: client.core().read_namespaced_pod(self.name, cluster_settings.namespace()))
 
     def _body(self) -> dict[str, Any]:
         gpus = {GPU: str(self.gpus)} if self.gpus else {}

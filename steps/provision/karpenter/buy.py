@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from steps.common.handover.resolved import Hardware, Resolved, Rung
-from steps.common.kubernetes import api
-from steps.common.kubernetes.cluster_objects import CLAIMS, POOL_LABEL, POOLS, condition, created
+from steps.common.kubernetes import client
+from steps.common.kubernetes.cluster_objects import NODE_CLAIMS, NODE_POOL_LABEL, NODE_POOLS, created_at
+from steps.common.kubernetes.errors import api_errors
+from steps.common.kubernetes.resource import condition
 from steps.common.nodes import ledger_file, node_classes, node_request
 from steps.common.nodes.give_back import delete_holders
 from steps.common.runtime import cluster_settings
@@ -70,7 +72,7 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
             )  # what a process that was killed has left
             claims.begin(rung)
             started = time.time()
-            node_request.ask(POOLS, node_pool(run, reference, [rung]), account)
+            node_request.ask(NODE_POOLS, node_pool(run, reference, [rung]), account)
             _until_seen(pool)
             _take_back(claims, claims.strays(rung))
             holder.create()
@@ -83,11 +85,11 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
                     break
     if not got:
         raise UserError(_why_none(made, quote.ladder, quote.cloud, region))
-    node_request.ask(POOLS, node_pool(run, reference, in_its_place(got.rung, quote.ladder)), account)
+    node_request.ask(NODE_POOLS, node_pool(run, reference, in_its_place(got.rung, quote.ladder)), account)
     now = time.time()
-    purchase = node_request.noted(POOLS, pool, now)
+    purchase = node_request.noted(NODE_POOLS, pool, now)
     delete_holders(run, cluster_settings.namespace())
-    patch = placement(got.rung, selector={POOL_LABEL: pool}, own_taint=TAINT)
+    patch = placement(got.rung, selector={NODE_POOL_LABEL: pool}, own_taint=TAINT)
     return ledger_file.hardware(purchase, got.rung, got.node, got.since, now), patch, made
 
 
@@ -95,7 +97,7 @@ def _until_seen(pool: str) -> None:
     """Wait until Karpenter has taken the pool up as it is now: a pod that comes before is held against the pool before."""
     end = time.monotonic() + SEEN_SECONDS
     while time.monotonic() < end:
-        found = POOLS.get(pool) or {}
+        found = NODE_POOLS.read(pool) or {}
         ready = condition(found, "Ready")
         if ready and ready.get("observedGeneration", 0) >= found["metadata"]["generation"]:
             return
@@ -103,19 +105,19 @@ def _until_seen(pool: str) -> None:
 
 
 def _where(pool: str) -> dict[str, Any]:
-    return {"nodeSelector": {POOL_LABEL: pool}, "tolerations": tolerations(TAINT)}
+    return {"nodeSelector": {NODE_POOL_LABEL: pool}, "tolerations": tolerations(TAINT)}
 
 
 def _still_there(pool: str, ladder: list[Rung]) -> Got | None:
     """Return the node that an earlier process of this step has got, where it is still there."""
-    for claim in CLAIMS.list(f"{POOL_LABEL}={pool}"):
+    for claim in NODE_CLAIMS.list(f"{NODE_POOL_LABEL}={pool}"):
         if condition(claim, "Initialized").get("status") != "True" or "deletionTimestamp" in claim["metadata"]:
             continue
         labels = claim["metadata"]["labels"]
         told = (labels.get("node.kubernetes.io/instance-type"), labels.get("karpenter.sh/capacity-type"))
         for rung in ladder:
             if told == (rung.instance_type, rung.capacity):
-                return Got(rung, claim["status"]["nodeName"], created(claim))
+                return Got(rung, claim["status"]["nodeName"], created_at(claim))
     return None
 
 
@@ -136,7 +138,7 @@ def _wait(claims: Claims, attempt: Attempt, rung: Rung, holder: Holder, started:
             # The node is the run's own, by its taint: a holder that was evicted meanwhile is not missed.
             if initialized.get("status") == "True" and holder.node() != "":
                 attempt.stage = Stage.READY
-                return Got(rung, claim["status"]["nodeName"], created(claim))
+                return Got(rung, claim["status"]["nodeName"], created_at(claim))
             # The node is up, and offers no GPU.
             blind = initialized.get("reason") == "ResourceNotRegistered"
             blind_since = (blind_since or time.time()) if blind else 0.0
@@ -161,7 +163,7 @@ def _note(attempt: Attempt, claim: dict[str, Any]) -> None:
 
 def _failure(claims: Claims, claim: dict[str, Any] | None, holder: Holder, started: float) -> tuple[Cause, str] | None:
     """Return why this attempt cannot succeed any more, or None while it may."""
-    pool = POOLS.get(claims.pool) or {}
+    pool = NODE_POOLS.read(claims.pool) or {}
     ready = condition(pool, "NodeClassReady")
     if ready.get("status") == "False":
         return Cause.CONFIGURATION, f"{ready.get('reason', '')}: {ready.get('message', '')}"
@@ -196,7 +198,7 @@ def of_our_pool(text: str, pool: str) -> str:
     A pool that is not the pod's is told of by what it lacks all the same: another run's pool, which has its one node, by its
     limits.
     """
-    return "; ".join(part for part in text.split("; ") if f"key {POOL_LABEL}" not in part and _is_of(part, pool))
+    return "; ".join(part for part in text.split("; ") if f"key {NODE_POOL_LABEL}" not in part and _is_of(part, pool))
 
 
 def _is_of(part: str, pool: str) -> bool:
@@ -224,9 +226,9 @@ def _give_up(run: str, claims: Claims) -> None:
 def _take_back(claims: Claims, leaving: list[dict[str, Any]]) -> None:
     if leaving:
         # A machine that was launched is paid for, whether it joins or not.
-        node_request.noted(POOLS, claims.pool, time.time())
+        node_request.noted(NODE_POOLS, claims.pool, time.time())
     for claim in leaving:
-        CLAIMS.delete(claim["metadata"]["name"])
+        NODE_CLAIMS.delete(claim["metadata"]["name"])
 
 
 def _why_none(made: list[Attempt], ladder: list[Rung], cloud: str, region: str) -> str:
@@ -254,6 +256,6 @@ def _why_none(made: list[Attempt], ladder: list[Rung], cloud: str, region: str) 
 
 def _region() -> str:
     """Return the cluster's region, as its nodes are labelled; empty where they are not."""
-    with api.in_one_line():
-        nodes = api.core().list_node(limit=20).items
+    with api_errors():
+        nodes = client.core().list_node(limit=20).items
     return next((found for node in nodes if (found := (node.metadata.labels or {}).get(REGION_LABEL))), "")

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from steps.common.handover.resolved import Rung
-from steps.common.kubernetes import api
-from steps.common.kubernetes.cluster_objects import CLAIMS, POOL_LABEL, condition, created
+from steps.common.kubernetes import client
+from steps.common.kubernetes.cluster_objects import NODE_CLAIMS, NODE_POOL_LABEL, created_at
+from steps.common.kubernetes.errors import api_errors
+from steps.common.kubernetes.resource import condition
 from steps.common.nodes.gpu_nodes import TYPE_LABEL
 from steps.common.nodes.node_request import CAPACITY_LABEL
 
@@ -80,11 +82,11 @@ class Claims:
         found = [one for one in self.all() if _asks_for(one, rung)]
         if found:
             self._heard = time.monotonic()
-        return max(found, key=created, default=None)
+        return max(found, key=created_at, default=None)
 
     def all(self) -> list[dict[str, Any]]:
         """Return the NodeClaims that there are."""
-        return CLAIMS.list(f"{POOL_LABEL}={self.pool}")
+        return NODE_CLAIMS.list(f"{NODE_POOL_LABEL}={self.pool}")
 
     def failures(self, since: float) -> list[str]:
         """Return what conditions and Events have said of failures since then, the oldest first."""
@@ -95,13 +97,13 @@ class Claims:
     def _watch(self) -> None:
         from kubernetes import watch
 
-        arguments = (CLAIMS.group, CLAIMS.version, CLAIMS.plural)
+        arguments = (NODE_CLAIMS.group, NODE_CLAIMS.version, NODE_CLAIMS.plural)
         while not self._stop.is_set():
             try:
                 stream = watch.Watch().stream(
-                    api.custom().list_cluster_custom_object,
+                    client.custom().list_cluster_custom_object,
                     *arguments,
-                    label_selector=f"{POOL_LABEL}={self.pool}",
+                    label_selector=f"{NODE_POOL_LABEL}={self.pool}",
                     timeout_seconds=WATCH_SECONDS,
                 )
                 for event in stream:
@@ -130,8 +132,8 @@ def _asks_for(claim: dict[str, Any], rung: Rung) -> bool:
 
 def _events(pool: str) -> list[tuple[tuple[str, int], str, str]]:
     """Return what Karpenter's Events have said of the pool and its NodeClaims: which and how often, of whom, and the text."""
-    with api.in_one_line():
-        found = api.core().list_event_for_all_namespaces(field_selector="type=Warning").items
+    with api_errors():
+        found = client.core().list_event_for_all_namespaces(field_selector="type=Warning").items
     told = []
     for event in found:
         about = event.involved_object

@@ -3,7 +3,7 @@
 from typing import Any
 
 from steps.common.handover.resolved import Rung
-from steps.common.kubernetes.cluster_objects import POOLS
+from steps.common.kubernetes.cluster_objects import NODE_POOLS
 from steps.common.nodes import node_request
 from steps.common.nodes.gpu_nodes import GPU, TYPE_LABEL
 from steps.common.runtime import cluster_settings
@@ -23,7 +23,7 @@ def node_pool(run: str, reference: dict[str, str], rungs: list[Rung]) -> dict[st
         rungs: what may be bought: one while the ladder is walked; once a node is there, all that could take its place.
     """
     return {
-        "apiVersion": f"{POOLS.group}/{POOLS.version}",
+        "apiVersion": f"{NODE_POOLS.group}/{NODE_POOLS.version}",
         "kind": "NodePool",
         "metadata": node_request.metadata(run, cluster_settings.namespace()),
         "spec": {

@@ -6,24 +6,22 @@ from pathlib import Path
 import httpx2
 
 from steps.common.handover.resolved import Resolved
+from steps.common.kubernetes.deployment_wait import wait_until_available
 from steps.common.machine.devices import compute_type
 from steps.common.runtime import cluster_settings
-from steps.common.runtime.errors import RefusedError
-from steps.common.runtime.progress import Progress, say
+from steps.common.runtime.progress import say
 from steps.common.storage import volumes
 from steps.rollout.checks import server_needs
 from steps.rollout.checks.read_speed import read_speed
 from steps.rollout.gateway.traffic import Traffic, read
 from steps.rollout.gateway.upstream import Upstream
 from steps.rollout.pods import version_objects
-from steps.rollout.pods.model_objects import Api, no_room, not_made, starts_lost, why_not_ready
+from steps.rollout.pods.model_objects import ModelObjects, why_no_room
 from steps.rollout.vllm import base_server
 from steps.rollout.vllm.with_vllm import with_vllm
 
 # kube-proxy takes a moment to move a Service; the first question after it may still meet the old version.
 SETTLE_SECONDS = 3.0
-# A server that has ended so often before it was ready will not be.
-MOST_STARTS_LOST = 2
 # So long no node has room for the new pod: then it does not fit beside the old one.
 UNPLACED_SECONDS = 120
 
@@ -57,7 +55,7 @@ class ClusterPlace:
             RefusedError: a Service of the model's name belongs to somebody else; the base server does not load the adapter.
         """
         self._serve, self._name = resolved.recipe.serve, resolved.recipe.name
-        self._api, self._space = Api(self._name), cluster_settings.namespace()
+        self._api, self._space = ModelObjects(self._name), cluster_settings.namespace()
         computes_in = compute_type("cpu")  # as on this pod's node, which is taken to be like those that serve
         beside = resolved.served.form == "adapter"
         speed = read_speed(model)
@@ -122,7 +120,7 @@ class ClusterPlace:
 
     def why_not_both(self) -> str:
         """Ask for the new pods; return what Kubernetes says where it does not make them or no node takes them."""
-        if self._old is not None and self._api.stopped(self._full(self._old)):
+        if self._old is not None and self._api.stopped_replicas(self._full(self._old)):
             return f"version {self._old} was stopped by a rollout that was lost"
         self._remove_refused()
         self._apply()
@@ -132,7 +130,7 @@ class ClusterPlace:
             if len([pod for pod in pods if pod.spec.node_name]) >= self._serving.replicas:
                 return ""
             found = self._api.deployment(self._serving.full_name)
-            reason = no_room(found, pods) if found else ""
+            reason = why_no_room(found, pods) if found else ""
             time.sleep(1)
         if reason:
             # Asked for anew once there is room: what a quota refuses is tried ever more seldom.
@@ -147,7 +145,7 @@ class ClusterPlace:
 
     def start_old(self) -> bool:
         """Give the old version its room and the traffic back where it was stopped, and wait until it serves."""
-        if self._old is None or not self._api.start_again(self._full(self._old)):
+        if self._old is None or not self._api.restart(self._full(self._old)):
             return False
         self._api.stop(self._serving.full_name)
         self.move_back()  # before the wait: it then serves even where this process is ended meanwhile
@@ -203,7 +201,7 @@ class ClusterPlace:
         if self._old is not None and self._old != self._serving.version:
             before = self._full(self._old)
             kept.add(before)
-            stopped = self._serve.keep_previous == "stopped" or bool(self._api.stopped(before))
+            stopped = self._serve.keep_previous == "stopped" or bool(self._api.stopped_replicas(before))
             self._api.mark(before, version_objects.BEFORE, replicas=0 if stopped else None)
             say(f"{before} is kept to go back to, {'stopped' if stopped else 'running'}")
         for found in self._api.deployments():
@@ -251,35 +249,21 @@ class ClusterPlace:
     def _end(self, version: int) -> None:
         self._api.stop(self._full(version))
         end = time.monotonic() + server_needs.grace_seconds(self._serve.answer_seconds)
-        while self._api.ending(version) and time.monotonic() < end:
+        while self._api.has_pods(version) and time.monotonic() < end:
             time.sleep(1)
 
     def _wait(self) -> None:
         self._wait_available(self._serving.full_name, self._serving.version)
 
     def _wait_available(self, full_name: str, version: int) -> None:
-        """Wait until a Deployment is available.
+        """Wait until a version's Deployment is available.
 
         Raises:
-            RefusedError: it was not in time; the text has what its pods say.
+            RefusedError: it was not in time, or its pods cannot start.
         """
+        selector = f"{version_objects.MODEL_LABEL}={self._name},{version_objects.VERSION_LABEL}={version}"
         seconds = server_needs.progress_deadline_seconds(self._serving.ready_seconds)
-        progress = Progress(0, f"s, waiting for {full_name}")
-        started = time.monotonic()
-        while (waited := time.monotonic() - started) < seconds:
-            found = self._api.deployment(full_name)
-            if found is not None:
-                status, wanted = found.status, found.spec.replicas
-                current = status.observed_generation == found.metadata.generation
-                if current and (status.available_replicas or 0) >= wanted and (status.updated_replicas or 0) >= wanted:
-                    return
-                late = any(c.type == "Progressing" and c.status == "False" for c in status.conditions or [])
-                if late or starts_lost(self._api.pods(version)) >= MOST_STARTS_LOST:
-                    break
-            progress.update(round(waited))
-            time.sleep(0.5)
-        why = why_not_ready(self._api.pods(version), not_made(found) if found else "")
-        raise RefusedError(f"{full_name} was not ready in {waited:.0f} s: {why}")
+        wait_until_available(full_name, self._space, selector, seconds)
 
     def _full(self, version: int) -> str:
         return version_objects.full_name(self._name, version)

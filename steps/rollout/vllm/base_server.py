@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from steps.common.handover.resolved import Resolved
-from steps.common.kubernetes import api as kubernetes
+from steps.common.kubernetes import client
+from steps.common.kubernetes.deployment_wait import wait_until_available
+from steps.common.kubernetes.errors import api_errors, none_if_absent
+from steps.common.kubernetes.resource import DEPLOYMENTS, apply
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
-from steps.common.runtime.progress import Progress, say
-from steps.rollout.pods.model_objects import APPLY, MANAGER, why_not_ready
+from steps.common.runtime.progress import say
 from steps.rollout.pods.version_objects import UPSTREAM_LABEL
 from steps.rollout.vllm import vllm_container
 from steps.rollout.vllm.adapter_folder import adapter_name, check, published_adapter
@@ -26,16 +28,9 @@ from steps.rollout.vllm.base_objects import (
 )
 from steps.rollout.vllm.exchange import exchange
 
-MERGE = "application/merge-patch+json"
 # Until its version's gateway is there, another model's rollout must not take a server for unused: seconds since 1970.
 WANTED_UNTIL = "fineline.dev/wanted-until"
 ROLLOUT_SECONDS = 2 * 3600  # the longest rollout
-PLURALS = {
-    "Deployment": "deployments",
-    "PodDisruptionBudget": "poddisruptionbudgets",
-    "HorizontalPodAutoscaler": "horizontalpodautoscalers",
-    "ScaledObject": "scaledobjects",
-}
 
 
 def brought(
@@ -122,8 +117,9 @@ def _start(server: BaseServer) -> None:
     """
     body = deployment(server)
     body["metadata"]["annotations"][WANTED_UNTIL] = _until()
+    space = cluster_settings.namespace()
     try:
-        _beside(server, _apply(body)["metadata"]["uid"])
+        _beside(server, apply(body, space)["metadata"]["uid"])
         _wait(server)
     except BaseException:
         _delete(server.name)
@@ -140,9 +136,9 @@ def _keep(server: BaseServer) -> None:
     body: dict[str, Any] = {"metadata": {"annotations": noted}}
     if not server.autoscaled:
         body["spec"] = {"replicas": server.served.replicas}
-    api, place = kubernetes.custom(), ("apps", "v1", cluster_settings.namespace(), "deployments", server.name)
-    with kubernetes.in_one_line():
-        found = api.patch_namespaced_custom_object(*place, body, field_manager=MANAGER, _content_type=MERGE)
+    found = DEPLOYMENTS.patch(server.name, body, cluster_settings.namespace())
+    if found is None:
+        raise RefusedError(f"{server.name} was deleted while it was about to take the adapter; try again")
     _beside(server, found["metadata"]["uid"])
     _wait(server)
 
@@ -152,30 +148,19 @@ def _until() -> str:
 
 
 def _beside(server: BaseServer, uid: str) -> None:
-    """Make what belongs to the Deployment as it should be."""
-    _apply(service(server))
+    """Apply the objects that belong to the Deployment."""
+    space = cluster_settings.namespace()
+    apply(service(server), space)
     if budget := disruption_budget(server, uid):
-        _apply(budget)
+        apply(budget, space)
     kind, most, prometheus = cluster_settings.autoscaler()
     if kind:
-        _apply(autoscaler(kind, server, uid, most, prometheus))
+        apply(autoscaler(kind, server, uid, most, prometheus), space)
 
 
 def _wait(server: BaseServer) -> None:
-    space = cluster_settings.namespace()
-    progress = Progress(0, f"s, waiting for {server.name}")
-    started = time.monotonic()
-    while (waited := time.monotonic() - started) < server.ready_seconds:
-        found = _read(server.name, space)
-        status, wanted = found.get("status", {}), found["spec"].get("replicas", 1)
-        current = status.get("observedGeneration") == found["metadata"]["generation"]
-        if current and status.get("updatedReplicas", 0) >= wanted and status.get("availableReplicas", 0) >= wanted:
-            return
-        progress.update(round(waited))
-        time.sleep(2)
-    raise RefusedError(
-        f"{server.name} was not ready in {server.ready_seconds} s: {why_not_ready(_pods(server, space))}"
-    )
+    selector = f"{SERVER_LABEL}={server.name}"
+    wait_until_available(server.name, cluster_settings.namespace(), selector, server.ready_seconds)
 
 
 def _replicas(server: BaseServer) -> dict[str, str]:
@@ -190,44 +175,17 @@ def _replicas(server: BaseServer) -> dict[str, str]:
 
 
 def _pods(server: BaseServer, space: str) -> list[Any]:
-    with kubernetes.in_one_line():
+    with api_errors():
         selector = f"{SERVER_LABEL}={server.name}"
-        return list(kubernetes.core().list_namespaced_pod(space, label_selector=selector).items)
+        return list(client.core().list_namespaced_pod(space, label_selector=selector).items)
 
 
 def _deployments(selector: str) -> list[dict[str, Any]]:
-    with kubernetes.in_one_line():
-        api, space = kubernetes.custom(), cluster_settings.namespace()
-        found = api.list_namespaced_custom_object("apps", "v1", space, "deployments", label_selector=selector)
-    return list(found["items"])
-
-
-def _read(name: str, space: str) -> dict[str, Any]:
-    with kubernetes.in_one_line():
-        found: dict[str, Any] = kubernetes.custom().get_namespaced_custom_object(
-            "apps", "v1", space, "deployments", name
-        )
-    return found
-
-
-def _apply(body: dict[str, Any]) -> dict[str, Any]:
-    """Create an object or make it as given, by server-side apply; what others set of it, as its replicas, stays."""
-    name, space = body["metadata"]["name"], cluster_settings.namespace()
-    how = {"field_manager": MANAGER, "force": True, "_content_type": APPLY}
-    with kubernetes.in_one_line():
-        if body["kind"] == "Service":
-            return kubernetes.as_data(kubernetes.core().patch_namespaced_service(name, space, body, **how))
-        group, _, kind_version = body["apiVersion"].partition("/")
-        found: dict[str, Any] = kubernetes.custom().patch_namespaced_custom_object(
-            group, kind_version, space, PLURALS[body["kind"]], name, body, **how
-        )
-    return found
+    return DEPLOYMENTS.list(selector, cluster_settings.namespace())
 
 
 def _delete(name: str) -> None:
     space = cluster_settings.namespace()
-    kubernetes.if_there(lambda: kubernetes.core().delete_namespaced_service(name, space))
+    none_if_absent(lambda: client.core().delete_namespaced_service(name, space))
     # Its pods, its budget and its autoscaler go with it.
-    kubernetes.if_there(
-        lambda: kubernetes.custom().delete_namespaced_custom_object("apps", "v1", space, "deployments", name)
-    )
+    DEPLOYMENTS.delete(name, space)
