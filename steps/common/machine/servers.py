@@ -13,6 +13,7 @@ from steps.common.storage.files import write_text
 
 GATEWAY, SERVER, PREVIOUS, REFUSED = "gateway.json", "server.json", "previous.json", "refused.json"
 STARTED = "process.json"  # of a version's server, in its own folder
+PORT = "port"  # that the gateway had last: remains when the gateway is stopped
 EVERY_ADDRESS = "0.0.0.0"
 
 
@@ -110,6 +111,14 @@ def gateway(name: str) -> Gateway | None:
     return found if found and found.process.alive() else None
 
 
+def last_port(name: str) -> int | None:
+    """Return the port that the gateway of the model `name` had last, running or not."""
+    try:
+        return int((volumes.serving(name) / PORT).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
 def server(name: str) -> Server | None:
     """Return the running server that the gateway of the model `name` points at."""
     return _running(name, SERVER)
@@ -145,8 +154,10 @@ def names() -> list[str]:
 
 
 def remember(state: Gateway | Server) -> None:
-    """Write down what now serves."""
+    """Save the state of what serves now."""
     _write(state, GATEWAY if isinstance(state, Gateway) else SERVER)
+    if isinstance(state, Gateway):
+        write_text(volumes.serving(state.name) / PORT, f"{state.process.port}\n")
 
 
 def remember_previous(state: Server) -> None:

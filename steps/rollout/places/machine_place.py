@@ -2,7 +2,6 @@
 
 import json
 import time
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from steps.rollout.gateway.admin import Admin
 from steps.rollout.gateway.envoy import CLUSTERS, LISTENERS, ROUTES
 from steps.rollout.gateway.traffic import Traffic, read
 from steps.rollout.gateway.upstream import Rules, Upstream
+from steps.rollout.places.gateway_port import gateway_port
 from steps.rollout.places.processes import start_gateway, start_server
 
 LONGEST_END_SECONDS = 30
@@ -56,8 +56,11 @@ class MachinePlace:
 
     @property
     def url(self) -> str:
-        """The gateway's base URL."""
-        return servers.base_url(self._serve.host, self._serve.port)
+        """The gateway's base URL, known once it has the traffic: until then its port may be still to choose."""
+        running = servers.gateway(self._name)
+        if running is None:
+            raise RuntimeError("the gateway has not been started")
+        return running.url
 
     @property
     def new_url(self) -> str:
@@ -137,15 +140,17 @@ class MachinePlace:
         """Point the gateway at the new server; where none listens at the recipe's address, start it."""
         new, known = self._started, [server for server in (self._old, self._new) if server]
         running = servers.gateway(self._name)
-        if running and (running.host, running.process.port) == (self._serve.host, self._serve.port):
+        if running and self._is_at_its_address(running):
             self._listeners_before = json.loads((Path(running.folder) / LISTENERS).read_text())
-            wanted = gateways.write_listeners(Path(running.folder), self._rules, cluster_settings.api_key())
+            rules = self._rules(running.process.port)
+            wanted = gateways.write_listeners(Path(running.folder), rules, cluster_settings.api_key())
             gateways.wait_applied(Admin(Path(running.admin)), LISTENERS, wanted)
             self._point(running, known, new)
             return
         self._left_gateway = running
         upstreams = [_upstream(server) for server in known]
-        self._started_gateway = start_gateway(self._rules, upstreams, _upstream(new))
+        with gateway_port(self._name, self._serve.host, self._serve.port) as port:
+            self._started_gateway = start_gateway(self._rules(port), upstreams, _upstream(new))
 
     def move_back(self) -> None:
         """Point the gateway at the old server; where there was none, stop it."""
@@ -199,12 +204,15 @@ class MachinePlace:
             raise RuntimeError("the new server has not been started")
         return self._new
 
-    @cached_property
-    def _rules(self) -> Rules:
+    def _is_at_its_address(self, running: servers.Gateway) -> bool:
+        wanted = self._serve.port or running.process.port
+        return (running.host, running.process.port) == (self._serve.host, wanted)
+
+    def _rules(self, port: int) -> Rules:
         return Rules(
             name=self._name,
             host=self._serve.host,
-            port=self._serve.port,
+            port=port,
             answer_seconds=self._serve.answer_seconds,
             request_bytes=int(self._serve.max_request_mib * 2**20),
             requests_per_minute=self._serve.requests_per_minute,
@@ -213,11 +221,12 @@ class MachinePlace:
     def _point(self, running: servers.Gateway, known: list[servers.Server], live: servers.Server) -> None:
         """Let the gateway know these servers and pass requests on to one: between two requests, and without an error."""
         folder, admin = Path(running.folder), Admin(Path(running.admin))
+        rules = self._rules(running.process.port)
         # A server has to be known before requests go to it, and until none does.
         upstreams = {one.cluster: one for one in map(_upstream, (*known, live))}
         wanted = gateways.write_clusters(folder, Path(running.admin), [*upstreams.values()])
         gateways.wait_applied(admin, CLUSTERS, wanted)
-        gateways.wait_applied(admin, ROUTES, gateways.write_routes(folder, self._rules, _upstream(live)))
+        gateways.wait_applied(admin, ROUTES, gateways.write_routes(folder, rules, _upstream(live)))
 
     def _wait_idle(self, running: servers.Gateway, server: servers.Server) -> None:
         admin, counted = Admin(Path(running.admin)), f"cluster.{_upstream(server).cluster}.upstream_rq_active"

@@ -2,9 +2,11 @@
 
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from steps.common.storage import volumes
 from steps.plan.step import PlanInput, resolve
 from steps.rollout import order
 from steps.rollout.order import Told, roll_out
-from steps.rollout.places import machine_place, processes
+from steps.rollout.places import gateway_port, machine_place, processes
 from steps.rollout.places.machine_place import MachinePlace
 from steps.rollout.trial.live_gate import LiveQuestion
 from tests.conftest import write_chats
@@ -41,8 +43,24 @@ class Store:
         self.told = Told(version=0, old_version=None)
 
     @property
+    def name(self) -> str:
+        return self.planned.recipe.name
+
+    @property
     def url(self) -> str:
-        return servers.base_url("127.0.0.1", self.planned.recipe.serve.port)
+        if port := self.planned.recipe.serve.port:
+            return servers.base_url("127.0.0.1", port)
+        running = servers.gateway(self.name)
+        assert running is not None
+        return running.url
+
+    def another(self, name: str, port: int | None) -> "Store":
+        """Another model on this machine, with a recipe that is otherwise the same."""
+        serve = self.planned.recipe.serve.model_copy(update={"port": port})
+        recipe = self.planned.recipe.model_copy(update={"name": name, "serve": serve})
+        folder = self.folder / name
+        folder.mkdir()
+        return Store(folder, self.planned.model_copy(update={"recipe": recipe}))
 
     def roll_out(
         self, version: int, *, back: bool = False, serve: dict[str, Any] | None = None, **behaviour: Any
@@ -61,7 +79,7 @@ class Store:
 
     def serves(self) -> int:
         """The version that answers at the users' address."""
-        answer = httpx2.post(f"{self.url}/chat/completions", json={"model": "tiny", "messages": []}, timeout=30)
+        answer = httpx2.post(f"{self.url}/chat/completions", json={"model": self.name, "messages": []}, timeout=30)
         assert answer.status_code == 200
         return int(answer.headers["fineline-version"])
 
@@ -87,7 +105,8 @@ def store(tmp_path: Path, planned: Resolved, monkeypatch: pytest.MonkeyPatch) ->
     serve = planned.recipe.serve.model_copy(update={"port": free_port()})
     recipe = planned.recipe.model_copy(update={"serve": serve})
     yield Store(tmp_path, planned.model_copy(update={"recipe": recipe}))
-    servers.stop("tiny")
+    for name in servers.names():
+        servers.stop(name)
 
 
 def refused(store: Store, version: int, **behaviour: Any) -> str:
@@ -302,3 +321,53 @@ def test_at_another_address_the_gateway_is_another_one(store: Store) -> None:
     assert not before.process.alive()
     assert httpx2.get(f"{after.url}/models").headers["fineline-version"] == "2"
     assert after.process.port == port
+
+
+def listens_at(name: str) -> int:
+    running = servers.gateway(name)
+    assert running is not None
+    return running.process.port
+
+
+def test_models_whose_recipes_name_no_port_are_served_at_once_each_at_a_port_that_it_keeps(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = free_port()
+    monkeypatch.setattr(gateway_port, "FIRST_PORT", first)
+    tiny, desk = store.another("tiny", None), store.another("desk", None)
+    tiny.roll_out(1)
+    assert listens_at("tiny") == first
+    desk.roll_out(7)
+    taken = listens_at("desk")
+    assert taken > first
+    assert f"port {first} is in use; desk is served on port {taken}" in capsys.readouterr().err
+    assert (tiny.serves(), desk.serves()) == (1, 7)
+    desk.roll_out(8)  # a gateway that runs keeps its port
+    assert (listens_at("desk"), desk.serves()) == (taken, 8)
+    servers.stop("tiny")
+    servers.stop("desk")
+    desk.roll_out(8)  # one that was stopped listens where it did, although an earlier port is free
+    assert listens_at("desk") == taken
+    tiny.roll_out(1)
+    assert listens_at("tiny") == first
+
+
+def test_models_that_start_at_once_do_not_choose_the_same_port(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = free_port()
+    monkeypatch.setattr(gateway_port, "FIRST_PORT", first)
+    names = ["tiny", "desk"]
+    ports: dict[str, int] = {}
+    listening: list[socket.socket] = []
+
+    def choose(name: str) -> None:
+        with gateway_port.gateway_port(name, "127.0.0.1", None) as port:
+            time.sleep(0.2)  # as a gateway that takes its time to listen
+            ports[name] = port
+            listening.append(socket.create_server(("127.0.0.1", port)))
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(choose, names))
+    for gateway in listening:
+        gateway.close()
+    assert ports.keys() == set(names)
+    assert len(set(ports.values())) == len(names)
