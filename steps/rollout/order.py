@@ -13,7 +13,7 @@ from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.progress import say
 from steps.rollout.gateway.traffic import Traffic
 from steps.rollout.trial.live_gate import LiveGate, LiveQuestion, live_gate, smoke
-from steps.rollout.trial.watch import Watched, watch
+from steps.rollout.trial.watch import WatchResult, watch
 
 
 class ServingPlace(Protocol):
@@ -58,23 +58,23 @@ class ServingPlace(Protocol):
             RefusedError: it is not in time.
         """
 
-    def move(self) -> None:
+    def switch_traffic(self) -> None:
         """Give the traffic to the new server."""
 
-    def move_back(self) -> None:
+    def switch_back(self) -> None:
         """Give the traffic to the old server, or to none where there was none."""
 
     def traffic(self, *, new: bool) -> Traffic | None:
-        """Return what was counted of the new server or of the old one; None where that cannot be told."""
+        """Return what was counted of the new server or of the old one; None where that is unknown."""
 
-    def keep_for_a_look(self, reason: str) -> None:
+    def retain_refused(self, reason: str) -> None:
         """Keep the refused server, with the reason, until the next rollout."""
 
     def finish(self) -> None:
         """Keep the old version to go back to, in the state that the recipe says, and nothing else."""
 
 
-class Told(BaseModel):
+class RolloutRecord(BaseModel):
     """What a rollout came to."""
 
     version: int
@@ -82,17 +82,19 @@ class Told(BaseModel):
     strategy: str = ""
     why: str = ""
     gate: LiveGate | None = None
-    watched: Watched | None = None
+    watched: WatchResult | None = None
     refused: str = ""  # the reason; empty: it serves
 
 
-def roll_out(place: ServingPlace, resolved: Resolved, told: Told, asked: list[LiveQuestion], *, back: bool) -> None:
+def roll_out(
+    place: ServingPlace, resolved: Resolved, record: RolloutRecord, asked: list[LiveQuestion], *, back: bool
+) -> None:
     """Serve the new version, or leave everything as it was.
 
     Args:
         place: where.
         resolved: the recipe, and what it was resolved to.
-        told: what is noted on the way.
+        record: what is noted on the way.
         asked: what the evaluation asked.
         back: a person goes back to it: the version that serves now is no measure, and there is no time to watch.
 
@@ -101,24 +103,24 @@ def roll_out(place: ServingPlace, resolved: Resolved, told: Told, asked: list[Li
     """
     recipe, serve = resolved.recipe, resolved.recipe.serve
     name, tokens, longest = recipe.name, recipe.evaluate.answer_tokens, recipe.serve.answer_seconds
-    told.old_version = place.old_version
-    _choose(place, told, serve.strategy)
-    in_place = told.strategy == "in-place"
-    moved = False
+    record.old_version = place.old_version
+    _choose(place, record, serve.strategy)
+    in_place = record.strategy == "in-place"
+    switched = False
     try:
         if in_place:
             place.stop_old()
         place.start()
         smoke(place.new_url, name, asked, tokens, longest)
         compared = None if back or in_place else place.old_url
-        told.gate = live_gate(place.new_url, compared, name, asked, serve, tokens)
-        if not told.gate.passed:
-            raise RefusedError(told.gate.verdict)
-        before, moved = place.traffic(new=False), True
-        place.move()
+        record.gate = live_gate(place.new_url, compared, name, asked, serve, tokens)
+        if not record.gate.passed:
+            raise RefusedError(record.gate.verdict)
+        before, switched = place.traffic(new=False), True
+        place.switch_traffic()
         smoke(place.url, name, asked, tokens, longest)
-        if told.old_version is not None and not back and serve.watch_seconds:
-            told.watched = watch(
+        if record.old_version is not None and not back and serve.watch_seconds:
+            record.watched = watch(
                 place.url,
                 name,
                 [question.messages for question in asked] or [[{"role": "user", "content": "Hello"}]],
@@ -126,37 +128,37 @@ def roll_out(place: ServingPlace, resolved: Resolved, told: Told, asked: list[Li
                 tokens,
                 lambda: place.traffic(new=True),
                 before,
-                told.gate.old_seconds,
+                record.gate.old_seconds,
             )
     except BaseException as error:
-        told.refused = str(error) if isinstance(error, Exception) else "the rollout was stopped"
+        record.refused = str(error) if isinstance(error, Exception) else "the rollout was stopped"
         try:
-            _give_back(place, moved=moved)
+            _give_back(place, switched=switched)
         except RefusedError as again:
-            told.refused += f"; and {again}"
-            raise RefusedError(told.refused) from error
+            record.refused += f"; and {again}"
+            raise RefusedError(record.refused) from error
         finally:
-            place.keep_for_a_look(told.refused)
+            place.retain_refused(record.refused)
         raise
     place.finish()
 
 
-def _choose(place: ServingPlace, told: Told, wanted: str) -> None:
+def _choose(place: ServingPlace, record: RolloutRecord, wanted: str) -> None:
     """Choose between both servers side by side and one after the other, and say why."""
-    if told.old_version is None:
-        told.strategy, told.why = "blue-green", "nothing served before"
+    if record.old_version is None:
+        record.strategy, record.why = "blue-green", "nothing served before"
     elif wanted != "auto":
-        told.strategy, told.why = wanted, "as serve.strategy says"
+        record.strategy, record.why = wanted, "as serve.strategy says"
     elif reason := place.why_not_both():
-        told.strategy, told.why = "in-place", reason
+        record.strategy, record.why = "in-place", reason
     else:
-        told.strategy, told.why = "blue-green", "there is room for both"
-    say(f"{told.strategy}: {told.why}")
+        record.strategy, record.why = "blue-green", "there is room for both"
+    say(f"{record.strategy}: {record.why}")
 
 
-def _give_back(place: ServingPlace, *, moved: bool) -> None:
+def _give_back(place: ServingPlace, *, switched: bool) -> None:
     # Whatever the strategy: a rollout in place that was lost before this one may have stopped it.
-    if place.start_old() or moved:
-        place.move_back()
+    if place.start_old() or switched:
+        place.switch_back()
     if place.old_version is not None:
         say(f"version {place.old_version} has the traffic")

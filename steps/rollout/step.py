@@ -19,7 +19,7 @@ from steps.common.runtime.progress import say
 from steps.common.storage import volumes
 from steps.common.storage.files import one_writer, write_text
 from steps.rollout.checks.before_start import check_adapter, check_model
-from steps.rollout.order import ServingPlace, Told, roll_out
+from steps.rollout.order import RolloutRecord, ServingPlace, roll_out
 from steps.rollout.trial.live_gate import questions
 
 ROLLOUT_TAG = "fineline.rollout"  # of a version: how its last rollout ended
@@ -53,22 +53,22 @@ def rollout(input: RolloutInput) -> RolloutOutput:
         RefusedError: the new server failed. What served before serves on, and the alias stays.
     """
     resolved, name = input.resolved, input.resolved.recipe.name
-    told = Told(version=input.version, old_version=None)
+    record = RolloutRecord(version=input.version, old_version=None)
     store = tracking.client(resolved.tracking.uri)
     try:
-        url = _serve(input, told)
+        url = _serve(input, record)
     except RefusedError as error:
-        told.refused = str(error)
-        _record(store, input, told)
+        record.refused = str(error)
+        _save(store, input, record)
         raise
     versions.make_champion(store, name, input.version)
     if resolved.tracking.run_id:
         store.set_tag(resolved.tracking.run_id, "fineline.url", url)
-    _record(store, input, told)
+    _save(store, input, record)
     return RolloutOutput(url=url, model=name)
 
 
-def _serve(input: RolloutInput, told: Told) -> str:
+def _serve(input: RolloutInput, record: RolloutRecord) -> str:
     base, adapter = Path(input.base_folder), Path(input.adapter_folder)
     check_adapter(input.resolved, adapter, base)
     # An adapter that is served beside its base: the base is what is read.
@@ -76,7 +76,7 @@ def _serve(input: RolloutInput, told: Told) -> str:
     # Here what could not be served is refused before anything is started.
     model_bytes = check_model(model)
     with _one_at_a_time(input.resolved.recipe.name):
-        return _roll_out(input, told, model, model_bytes)
+        return _roll_out(input, record, model, model_bytes)
 
 
 def _one_at_a_time(name: str) -> AbstractContextManager[None]:
@@ -87,13 +87,13 @@ def _one_at_a_time(name: str) -> AbstractContextManager[None]:
     return one_writer(volumes.serving(name) / "rollout", waiting=lambda: say(waiting))
 
 
-def _roll_out(input: RolloutInput, told: Told, model: Path, model_bytes: int) -> str:
+def _roll_out(input: RolloutInput, record: RolloutRecord, model: Path, model_bytes: int) -> str:
     adapter = Path(input.adapter_folder)
     place = _place(input, model, model_bytes, adapter_sha256(adapter))
     if place.serves_already():
         say(f"{input.resolved.recipe.name} version {place.old_version} is served already")
     else:
-        roll_out(place, input.resolved, told, questions(Path(input.report)), back=input.back)
+        roll_out(place, input.resolved, record, questions(Path(input.report)), back=input.back)
     return place.url
 
 
@@ -108,14 +108,14 @@ def _place(input: RolloutInput, model: Path, model_bytes: int, digest: str) -> S
     return MachinePlace(resolved, version, model, model_bytes, digest)
 
 
-def _record(store: Any, input: RolloutInput, told: Told) -> None:
+def _save(store: Any, input: RolloutInput, record: RolloutRecord) -> None:
     """Write down how it ended: in the run's folder, and in MLflow at the run and at the version."""
     run = input.run or input.resolved.run or "unnamed"
     file = volumes.run_folder(run) / "rollout.json"
-    write_text(file, told.model_dump_json(indent=2) + "\n")
+    write_text(file, record.model_dump_json(indent=2) + "\n")
     ending = (
-        f"refused: {told.refused}"
-        if told.refused
+        f"refused: {record.refused}"
+        if record.refused
         else f"served since {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}"
     )
     store.set_model_version_tag(input.resolved.recipe.name, str(input.version), ROLLOUT_TAG, ending[:LONGEST_TAG])
@@ -123,7 +123,7 @@ def _record(store: Any, input: RolloutInput, told: Told) -> None:
     if not run_id:
         return
     store.log_artifact(run_id, str(file))
-    if told.gate:
-        store.log_metric(run_id, "rollout/answers_alike", told.gate.alike)
-    if told.watched and told.watched.probe_p95_seconds is not None:
-        store.log_metric(run_id, "rollout/p95_seconds", told.watched.probe_p95_seconds)
+    if record.gate:
+        store.log_metric(run_id, "rollout/answers_alike", record.gate.alike)
+    if record.watched and record.watched.probe_p95_seconds is not None:
+        store.log_metric(run_id, "rollout/p95_seconds", record.watched.probe_p95_seconds)

@@ -90,7 +90,7 @@ class Server(BaseModel):
     process: Process
 
 
-class Refused(BaseModel):
+class RefusedVersion(BaseModel):
     """A version that a rollout has refused: what is kept of it, for a look."""
 
     name: str
@@ -141,10 +141,10 @@ def _running(name: str, file: str) -> Server | None:
     return found if found and found.process.alive() else None
 
 
-def refused(name: str) -> Refused | None:
+def refused(name: str) -> RefusedVersion | None:
     """Return what is kept of the version that was refused last."""
     state = _read(volumes.serving(name) / REFUSED)
-    return Refused.model_validate(state) if state else None
+    return RefusedVersion.model_validate(state) if state else None
 
 
 def names() -> list[str]:
@@ -165,7 +165,7 @@ def remember_previous(state: Server) -> None:
     _write(state, PREVIOUS)
 
 
-def remember_refused(state: Refused) -> None:
+def remember_refused(state: RefusedVersion) -> None:
     """Write down what is kept of a version that was refused."""
     _write(state, REFUSED)
 
@@ -210,7 +210,7 @@ def stop(name: str) -> bool:
     return bool(running)
 
 
-def _write(state: Gateway | Server | Refused, file: str) -> None:
+def _write(state: Gateway | Server | RefusedVersion, file: str) -> None:
     write_text(volumes.serving(state.name) / file, state.model_dump_json(indent=2) + "\n")
 
 

@@ -49,7 +49,7 @@ def refusals(
     found = [f"{path.name} cannot be read by other users (chmod o+r)" for path in hidden]
     try:
         config: dict[str, Any] = json.loads((adapter / CONFIG).read_text())
-        tensors = tensors_of(adapter / WEIGHTS)
+        tensors = read_tensors(adapter / WEIGHTS)
     except ValueError as error:
         return [*found, str(error)]
     if largest_rank is not None:
@@ -65,7 +65,7 @@ def refusals(
     return found
 
 
-def tensors_of(file: Path) -> dict[str, AdapterTensor]:
+def read_tensors(file: Path) -> dict[str, AdapterTensor]:
     """Return the tensors of a file of safetensors, by name.
 
     Raises:
@@ -118,7 +118,7 @@ def _as_it_is(tensors: dict[str, AdapterTensor], largest_rank: int) -> Iterable[
 
 def _against_base(tensors: dict[str, AdapterTensor], base: Path, *, transposed: bool) -> Iterable[str]:
     """The first layer that the base has not, or has in another shape."""
-    there = {name: one for file in sorted(base.glob("*.safetensors")) for name, one in tensors_of(file).items()}
+    there = {name: one for file in sorted(base.glob("*.safetensors")) for name, one in read_tensors(file).items()}
     for name in (one.removesuffix(DOWN) for one in tensors if one.endswith(DOWN)):
         layer = name.removeprefix(PREFIX)
         weight = there.get(f"{layer}.weight")

@@ -6,7 +6,7 @@ from pathlib import Path
 from steps.common.adapter.adapter_files import BASE, CONFIG, WEIGHTS, read_base
 from steps.common.handover.resolved import Resolved
 from steps.common.runtime.errors import RefusedError
-from steps.rollout.checks.adapter_check import refusals, tensors_of
+from steps.rollout.checks.adapter_check import read_tensors, refusals
 
 
 def check_adapter(resolved: Resolved, adapter: Path, base: Path) -> None:
@@ -46,7 +46,7 @@ def check_model(folder: Path) -> int:
         _readable(path)
     for shard in shards:
         try:
-            tensors_of(shard)
+            read_tensors(shard)
         except ValueError as error:
             raise RefusedError(f"{folder}: {error}") from None
     return sum(path.stat().st_size for path in shards)

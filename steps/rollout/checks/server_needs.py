@@ -41,7 +41,7 @@ def ready_seconds(
     return wanted or math.ceil(MARGIN * expected)
 
 
-def looks(seconds: int) -> int:
+def failure_threshold(seconds: int) -> int:
     """Return how many looks in a row at a starting server may fail: Kubernetes' failureThreshold."""
     return max(1, math.ceil(seconds / PROBE_SECONDS))
 

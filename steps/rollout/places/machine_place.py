@@ -15,7 +15,7 @@ from steps.common.storage.files import write_private
 from steps.rollout.checks import server_needs
 from steps.rollout.checks.read_speed import read_speed
 from steps.rollout.gateway import gateway as gateways
-from steps.rollout.gateway.admin import Admin
+from steps.rollout.gateway.admin import EnvoyAdmin
 from steps.rollout.gateway.envoy import CLUSTERS, LISTENERS, ROUTES
 from steps.rollout.gateway.traffic import Traffic, read
 from steps.rollout.gateway.upstream import Rules, Upstream
@@ -49,10 +49,10 @@ class MachinePlace:
         self._old = servers.last_server(self._name) if running else servers.server(self._name)
         self._new: servers.Server | None = None
         self._started_gateway: servers.Gateway | None = None
-        self._left_gateway: servers.Gateway | None = None
+        self._replaced_gateway: servers.Gateway | None = None
         self._listeners_before: Any = None
         if running and self._old:
-            self._point(running, [self._old], self._old)  # an attempt that was killed may have moved the traffic
+            self._point(running, [self._old], self._old)  # an attempt that was killed may have switched the traffic
 
     @property
     def url(self) -> str:
@@ -85,8 +85,8 @@ class MachinePlace:
         if (old.adapter_sha256, old.base) != (self._digest, self._resolved.model.uri):
             return False
         self._new = old
-        self.move()
-        self._leave_gateway()
+        self.switch_traffic()
+        self._stop_replaced_gateway()
         return True
 
     def why_not_both(self) -> str:
@@ -108,7 +108,7 @@ class MachinePlace:
         """Start the old server again where it has ended."""
         if self._old is None or self._old.process.alive():
             return False
-        self._end_new()
+        self._stop_new()
         folder = self._folder(self._old.version)
         process = start_server(self._name, Path(self._old.folder), folder, self._ready_seconds)
         self._old = self._old.model_copy(update={"process": process})
@@ -136,7 +136,7 @@ class MachinePlace:
             process=process,
         )
 
-    def move(self) -> None:
+    def switch_traffic(self) -> None:
         """Point the gateway at the new server; where none listens at the recipe's address, start it."""
         new, known = self._started, [server for server in (self._old, self._new) if server]
         running = servers.gateway(self._name)
@@ -144,22 +144,22 @@ class MachinePlace:
             self._listeners_before = json.loads((Path(running.folder) / LISTENERS).read_text())
             rules = self._rules(running.process.port)
             wanted = gateways.write_listeners(Path(running.folder), rules, cluster_settings.api_key())
-            gateways.wait_applied(Admin(Path(running.admin)), LISTENERS, wanted)
+            gateways.wait_applied(EnvoyAdmin(Path(running.admin)), LISTENERS, wanted)
             self._point(running, known, new)
             return
-        self._left_gateway = running
+        self._replaced_gateway = running
         upstreams = [_upstream(server) for server in known]
         with gateway_port(self._name, self._serve.host, self._serve.port) as port:
             self._started_gateway = start_gateway(self._rules(port), upstreams, _upstream(new))
 
-    def move_back(self) -> None:
+    def switch_back(self) -> None:
         """Point the gateway at the old server; where there was none, stop it."""
         if self._started_gateway:
             self._started_gateway.process.stop()
             self._started_gateway = None
             servers.forget_gateway(self._name)
-            if self._left_gateway:
-                servers.remember(self._left_gateway)
+            if self._replaced_gateway:
+                servers.remember(self._replaced_gateway)
         running = servers.gateway(self._name)
         if running and self._old:
             known = [server for server in (self._old, self._new) if server and server.process.alive()]
@@ -172,14 +172,14 @@ class MachinePlace:
         running, server = servers.gateway(self._name), self._new if new else self._old
         if not running or not server:
             return None
-        return read(Admin(Path(running.admin)).statistics(), _upstream(server).cluster)
+        return read(EnvoyAdmin(Path(running.admin)).statistics(), _upstream(server).cluster)
 
-    def keep_for_a_look(self, reason: str) -> None:
+    def retain_refused(self, reason: str) -> None:
         """End the new server, and keep its log and its command with the reason."""
-        self._end_new()
+        self._stop_new()
         folder = self._folder(self._version)
         if folder.is_dir():
-            kept = servers.Refused(name=self._name, version=self._version, reason=reason, folder=str(folder))
+            kept = servers.RefusedVersion(name=self._name, version=self._version, reason=reason, folder=str(folder))
             servers.remember_refused(kept)
             say(f"its log and its command are kept in {folder}")
 
@@ -188,7 +188,7 @@ class MachinePlace:
         new, running = self._started, servers.gateway(self._name)
         servers.remember(new)
         servers.forget_previous(self._name)
-        self._leave_gateway()
+        self._stop_replaced_gateway()
         if self._old and running:
             self._wait_idle(running, self._old)
             self._point(running, [new], new)
@@ -220,7 +220,7 @@ class MachinePlace:
 
     def _point(self, running: servers.Gateway, known: list[servers.Server], live: servers.Server) -> None:
         """Let the gateway know these servers and pass requests on to one: between two requests, and without an error."""
-        folder, admin = Path(running.folder), Admin(Path(running.admin))
+        folder, admin = Path(running.folder), EnvoyAdmin(Path(running.admin))
         rules = self._rules(running.process.port)
         # A server has to be known before requests go to it, and until none does.
         upstreams = {one.cluster: one for one in map(_upstream, (*known, live))}
@@ -229,19 +229,19 @@ class MachinePlace:
         gateways.wait_applied(admin, ROUTES, gateways.write_routes(folder, rules, _upstream(live)))
 
     def _wait_idle(self, running: servers.Gateway, server: servers.Server) -> None:
-        admin, counted = Admin(Path(running.admin)), f"cluster.{_upstream(server).cluster}.upstream_rq_active"
+        admin, counted = EnvoyAdmin(Path(running.admin)), f"cluster.{_upstream(server).cluster}.upstream_rq_active"
         end = time.monotonic() + self._serve.answer_seconds
-        while server.process.alive() and admin.under_way(counted) and time.monotonic() < end:
+        while server.process.alive() and admin.active_requests(counted) and time.monotonic() < end:
             time.sleep(0.2)
 
-    def _leave_gateway(self) -> None:
+    def _stop_replaced_gateway(self) -> None:
         """End the gateway at the address that the recipe no longer has."""
-        if self._left_gateway:
-            self._left_gateway.process.stop()
-            self._left_gateway.remove_files()
-            self._left_gateway = None
+        if self._replaced_gateway:
+            self._replaced_gateway.process.stop()
+            self._replaced_gateway.remove_files()
+            self._replaced_gateway = None
 
-    def _end_new(self) -> None:
+    def _stop_new(self) -> None:
         if self._new:
             self._new.process.stop(LONGEST_END_SECONDS)
 

@@ -20,7 +20,7 @@ from steps.common.runtime.errors import RefusedError
 from steps.common.storage import volumes
 from steps.plan.step import PlanInput, resolve
 from steps.rollout import order
-from steps.rollout.order import Told, roll_out
+from steps.rollout.order import RolloutRecord, roll_out
 from steps.rollout.places import gateway_port, machine_place, processes
 from steps.rollout.places.machine_place import MachinePlace
 from steps.rollout.trial.live_gate import LiveQuestion
@@ -40,7 +40,7 @@ class Store:
 
     def __init__(self, folder: Path, planned: Resolved) -> None:
         self.folder, self.planned = folder, planned
-        self.told = Told(version=0, old_version=None)
+        self.record = RolloutRecord(version=0, old_version=None)
 
     @property
     def name(self) -> str:
@@ -72,10 +72,10 @@ class Store:
         recipe = self.planned.recipe
         changed = recipe.model_copy(update={"serve": recipe.serve.model_copy(update=serve or {})})
         resolved = self.planned.model_copy(update={"recipe": changed, "run": f"run-{version}"})
-        self.told = Told(version=version, old_version=None)
+        self.record = RolloutRecord(version=version, old_version=None)
         place = MachinePlace(resolved, version, model, 1000, f"digest-{version}")
         if not place.serves_already():
-            roll_out(place, resolved, self.told, ASKED, back=back)
+            roll_out(place, resolved, self.record, ASKED, back=back)
 
     def serves(self) -> int:
         """The version that answers at the users' address."""
@@ -113,7 +113,7 @@ def refused(store: Store, version: int, **behaviour: Any) -> str:
     with pytest.raises(RefusedError) as caught:
         store.roll_out(version, **behaviour)
     assert "\n" not in str(caught.value)
-    assert store.told.refused == str(caught.value)
+    assert store.record.refused == str(caught.value)
     return str(caught.value)
 
 
@@ -133,13 +133,13 @@ def test_a_good_second_version_takes_over_under_load_and_no_request_fails(store:
     assert store.serves() == 2
     assert before is not None
     assert not before.process.alive()
-    told = store.told
-    assert (told.strategy, told.old_version, told.refused) == ("blue-green", 1, "")
-    assert told.gate is not None
-    assert (told.gate.alike, [one.old for one in told.gate.asked]) == (1.0, [GOOD] * len(ASKED))
-    assert told.watched is not None
-    assert told.watched.failures == 0
-    assert told.watched.answers > told.watched.probes > 0
+    record = store.record
+    assert (record.strategy, record.old_version, record.refused) == ("blue-green", 1, "")
+    assert record.gate is not None
+    assert (record.gate.alike, [one.old for one in record.gate.asked]) == (1.0, [GOOD] * len(ASKED))
+    assert record.watched is not None
+    assert record.watched.failures == 0
+    assert record.watched.answers > record.watched.probes > 0
 
 
 @pytest.mark.parametrize(
@@ -180,8 +180,8 @@ def test_a_version_that_breaks_once_it_has_the_traffic_loses_it_again(
     store.roll_out(1)
     before = servers.server("tiny")
     assert reason in refused(store, 2, after=ASKED_BEFORE_TRAFFIC + 1, **behaviour)
-    assert store.told.gate is not None
-    assert store.told.gate.passed
+    assert store.record.gate is not None
+    assert store.record.gate.passed
     assert servers.server("tiny") == before
     assert store.serves() == 1
     with load(store.url, "tiny") as met:
@@ -214,7 +214,7 @@ def test_in_place_the_old_server_ends_first_and_comes_back_when_the_new_one_is_r
     store.roll_out(1)
     before = servers.server("tiny")
     assert "alike" in refused(store, 2, says="something else altogether", serve={"strategy": "in-place"})
-    assert (store.told.strategy, store.told.why) == ("in-place", "as serve.strategy says")
+    assert (store.record.strategy, store.record.why) == ("in-place", "as serve.strategy says")
     after = servers.server("tiny")
     assert before is not None
     assert after is not None
@@ -261,8 +261,8 @@ def test_where_both_do_not_fit_into_the_memory_it_is_done_in_place(
     store.roll_out(1)
     monkeypatch.setattr(machine_place, "memory_available", lambda: 1 << 29)
     store.roll_out(2)
-    assert store.told.strategy == "in-place"
-    assert store.told.why == "0.5 GiB are free, and the new server takes 1.0"
+    assert store.record.strategy == "in-place"
+    assert store.record.why == "0.5 GiB are free, and the new server takes 1.0"
     assert store.serves() == 2
 
 
@@ -296,7 +296,7 @@ def test_a_rollout_that_was_killed_after_the_switch_begins_with_the_old_version(
     assert store.serves() == 1
     store.roll_out(2)
     assert store.serves() == 2
-    assert store.told.old_version == 1
+    assert store.record.old_version == 1
 
 
 def test_other_limits_of_what_serves_already_are_taken_over_at_once(store: Store) -> None:

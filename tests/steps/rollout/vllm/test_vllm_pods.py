@@ -13,7 +13,7 @@ from steps.rollout.checks.server_needs import grace_seconds, looks
 from steps.rollout.gateway.envoy import clusters, routes
 from steps.rollout.gateway.rewrite import of_route
 from steps.rollout.gateway.upstream import Upstream
-from steps.rollout.pods.version_objects import Serving, rules
+from steps.rollout.pods.version_objects import VersionSpec, rules
 from steps.rollout.pods.version_objects import deployment as version_deployment
 from steps.rollout.vllm import vllm_container
 from steps.rollout.vllm.autoscale import autoscaler
@@ -174,11 +174,11 @@ def test_a_merged_model_has_vllm_in_its_own_pod_behind_the_gateway(
     assert {one["name"] for one in pod["volumes"]} == {"runs", "tmp", "shm"}
 
 
-def version_at(server: BaseServer) -> Serving:
+def version_at(server: BaseServer) -> VersionSpec:
     upstream = Upstream(
         host=server.name, port=8000, model="store-v1-0", version=1, run="r", base="b", adapter_sha256="a"
     )
-    return Serving(
+    return VersionSpec(
         name="store",
         image="fineline-serve:0.1.0",
         sub_path="",
