@@ -9,7 +9,7 @@ import pytest
 from presets.memory import GIB
 from presets.model_preset import find
 from steps.common.handover.resolved import Resolved, ResolvedModel, Served
-from steps.rollout.checks.server_needs import grace_seconds, looks
+from steps.rollout.checks.server_needs import grace_seconds, failure_threshold
 from steps.rollout.gateway.envoy import clusters, routes
 from steps.rollout.gateway.rewrite import of_route
 from steps.rollout.gateway.upstream import Upstream
@@ -110,7 +110,7 @@ def test_replicas_are_kept_apart_where_they_can_be_and_together_where_one_node_h
 def test_probes_and_deadlines_follow_from_bytes_and_speed() -> None:
     reads = base_server().model_copy(update={"weight_bytes": 60_000_000_000, "read_bytes_a_second": 150e6})
     assert reads.ready_seconds == 2 * (200 + 240 + 400)
-    assert looks(601) == 121
+    assert failure_threshold(601) == 121
     assert grace_seconds(600, vllm_container.END_SECONDS) == 620
     spec = deployment(base_server())["spec"]
     (container,) = spec["template"]["spec"]["containers"]
