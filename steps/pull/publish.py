@@ -10,6 +10,7 @@ from steps.common.handover.resolved import ResolvedModel
 from steps.common.runtime.code_version import code_version
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress, say
+from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import building, sha256_of
 from steps.common.weights import fetch_progress, store
@@ -50,7 +51,8 @@ def _publish(model: ResolvedModel, folder: Path, *, only_tokenizer: bool) -> tup
     if store.intact(folder):
         store.mark_used(folder)
         return folder, 0
-    with only_writer(folder, waiting=lambda: _waiting(folder, model.name)) as writer:
+    line = WaitingLine()
+    with only_writer(folder, waiting=lambda: _report_wait(line, folder, model.name)) as writer:
         if store.intact(folder):
             store.mark_used(folder)
             return folder, 0
@@ -64,11 +66,14 @@ def _publish(model: ResolvedModel, folder: Path, *, only_tokenizer: bool) -> tup
         return folder, fetched
 
 
-def _waiting(folder: Path, name: str) -> None:
-    """Show those who wait how far the one is who fetches."""
-    told = fetch_progress.read(folder)
-    far = f": {told.done / MB:.0f}/{told.total / MB:.0f} MB, by {told.owner}" if told else ""
-    say(f"progress: waiting for the process that fetches {name}{far}")
+def _report_wait(line: WaitingLine, folder: Path, name: str) -> None:
+    """Print who fetches the model, and how many bytes of it that process has."""
+    found = fetch_progress.read(folder)
+    if found is None:
+        line.report(f"the process that fetches {name}")
+    else:
+        fetched = f"{found.done / MB:.0f}/{found.total / MB:.0f} MB fetched"
+        line.report(f"the process that fetches {name} ({found.owner})", fetched)
 
 
 def _listing(model: ResolvedModel) -> Listing:

@@ -1,7 +1,7 @@
 """The order of a rollout, the same on one machine and in a cluster.
 
-start, ready, smoke, live gate, traffic, watch window. Whatever fails on the way, the old version has the traffic again,
-and the new one is kept for a look.
+Start, wait until ready, smoke test, live gate, traffic, watch window. If any of these fails, the old version gets the
+traffic back, and the log of the new one is kept for inspection.
 """
 
 from typing import Protocol
@@ -17,65 +17,65 @@ from steps.rollout.trial.watch import WatchResult, watch
 
 
 class ServingPlace(Protocol):
-    """Where a new version is served beside an old one, or in its place."""
+    """Where versions are served: the new one beside the old one, or instead of it."""
 
     @property
     def url(self) -> str:
-        """The base URL that the users have."""
+        """The base URL that users have; available after `switch_traffic`."""
 
     @property
     def new_url(self) -> str:
-        """The base URL at which the new server is asked before it has the traffic; known once it has started."""
+        """The base URL for testing the new server before it has the traffic; available after `start`."""
 
     @property
     def old_url(self) -> str | None:
-        """Likewise the old one's; None where there is none."""
+        """The same for the old server; None if there is none."""
 
     @property
     def old_version(self) -> int | None:
-        """What serves now; None where nothing does."""
+        """The version that serves now; None if none does."""
 
     def serves_already(self) -> bool:
-        """Tell whether the version is what serves; then what is in front of it is made as the recipe says."""
+        """Return whether the version already serves; if so, apply the recipe's settings to its gateway."""
 
     def why_not_both(self) -> str:
-        """Return why the new server does not fit beside the old one; empty where it does."""
+        """Return why the new server does not fit beside the old one; empty if it does."""
 
     def stop_old(self) -> None:
-        """Make room for the new server."""
+        """Stop the old server to make room for the new one."""
 
     def start_old(self) -> bool:
-        """Bring the old server back where it was stopped; tell whether it was.
+        """Start the old server again if it was stopped; return whether it was.
 
         Raises:
-            RefusedError: it is not in time.
+            RefusedError: it was not ready in time.
         """
 
     def start(self) -> None:
         """Start the new server and wait until it is ready.
 
         Raises:
-            RefusedError: it is not in time.
+            RefusedError: it was not ready in time.
         """
 
     def switch_traffic(self) -> None:
-        """Give the traffic to the new server."""
+        """Send the traffic to the new server."""
 
     def switch_back(self) -> None:
-        """Give the traffic to the old server, or to none where there was none."""
+        """Send the traffic back to the old server; if there was none, to no server."""
 
     def traffic(self, *, new: bool) -> Traffic | None:
-        """Return what was counted of the new server or of the old one; None where that is unknown."""
+        """Return the request counts of the new or the old server; None if they are not available."""
 
     def retain_refused(self, reason: str) -> None:
-        """Keep the refused server, with the reason, until the next rollout."""
+        """Keep what is needed to inspect the refused server, with the reason, until the next rollout."""
 
     def finish(self) -> None:
-        """Keep the old version to go back to, in the state that the recipe says, and nothing else."""
+        """Keep the old version for a rollback, stopped or running as the recipe says, and delete older ones."""
 
 
 class RolloutRecord(BaseModel):
-    """What a rollout came to."""
+    """What happened in a rollout."""
 
     version: int
     old_version: int | None
@@ -83,7 +83,7 @@ class RolloutRecord(BaseModel):
     why: str = ""
     gate: LiveGate | None = None
     watched: WatchResult | None = None
-    refused: str = ""  # the reason; empty: it serves
+    refused: str = ""  # the reason; empty: the version serves
 
 
 def roll_out(
@@ -92,11 +92,11 @@ def roll_out(
     """Serve the new version, or leave everything as it was.
 
     Args:
-        place: where.
-        resolved: the recipe, and what it was resolved to.
-        record: what is noted on the way.
-        asked: what the evaluation asked.
-        back: a person goes back to it: the version that serves now is no measure, and there is no time to watch.
+        place: where to serve it.
+        resolved: the resolved recipe.
+        record: filled in on the way.
+        asked: the questions of the evaluation.
+        back: this is a rollback: the new version is not compared with the old one, and there is no watch window.
 
     Raises:
         RefusedError: the new version failed; the text is the reason.
@@ -144,20 +144,20 @@ def roll_out(
 
 
 def _choose(place: ServingPlace, record: RolloutRecord, wanted: str) -> None:
-    """Choose between both servers side by side and one after the other, and say why."""
+    """Choose between blue-green and in-place, and print the reason."""
     if record.old_version is None:
-        record.strategy, record.why = "blue-green", "nothing served before"
+        record.strategy, record.why = "blue-green", "no version was being served"
     elif wanted != "auto":
-        record.strategy, record.why = wanted, "as serve.strategy says"
+        record.strategy, record.why = wanted, "set by serve.strategy"
     elif reason := place.why_not_both():
         record.strategy, record.why = "in-place", reason
     else:
-        record.strategy, record.why = "blue-green", "there is room for both"
+        record.strategy, record.why = "blue-green", "both versions fit side by side"
     say(f"{record.strategy}: {record.why}")
 
 
 def _give_back(place: ServingPlace, *, switched: bool) -> None:
-    # Whatever the strategy: a rollout in place that was lost before this one may have stopped it.
+    # Whatever the strategy: an earlier rollout in place that was killed may have stopped the old server.
     if place.start_old() or switched:
         place.switch_back()
     if place.old_version is not None:

@@ -8,23 +8,24 @@ from contextlib import contextmanager
 from steps.common.machine import servers
 from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.progress import say
+from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import one_writer
 
 FIRST_PORT = 8360
-PORTS = 100  # tried from FIRST_PORT on
+PORTS = 100  # to try, starting with FIRST_PORT
 
 
 @contextmanager
 def gateway_port(name: str, host: str, wanted: int | None) -> Iterator[int]:
     """Yield the port for a model's new gateway.
 
-    Without `wanted` the choice holds while the block runs: another rollout waits, and then finds the port taken.
+    Without `wanted`, other rollouts wait to choose theirs until the block ends: by then the gateway listens on the port.
 
     Args:
         name: of the model.
         host: the address to listen on.
-        wanted: the recipe's `serve.port`; None: the port that the model had last if it is free, else the first free one.
+            wanted: the recipe's `serve.port`. None: the port that the model had last if it is free, else the first free one.
 
     Raises:
         RefusedError: no port is free, or this machine does not have the address.
@@ -32,8 +33,9 @@ def gateway_port(name: str, host: str, wanted: int | None) -> Iterator[int]:
     if wanted is not None:
         yield wanted
         return
+    line = WaitingLine()
     choosing = volumes.serving(name).parent / "ports"
-    with one_writer(choosing, waiting=lambda: say(f"progress: waiting for another model to take its port for {name}")):
+    with one_writer(choosing, waiting=lambda: line.report("another model's gateway to start")):
         yield _choose(name, host)
 
 

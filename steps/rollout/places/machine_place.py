@@ -1,4 +1,4 @@
-"""Serves a version by two processes of this machine: a model server, and the gateway whose address stays."""
+"""Serves a version on one machine by two processes: a model server, and the gateway that keeps its address."""
 
 import json
 import time
@@ -29,13 +29,13 @@ class MachinePlace:
     """This machine as the place of a rollout."""
 
     def __init__(self, resolved: Resolved, version: int, model: Path, model_bytes: int, digest: str) -> None:
-        """Look at what serves now.
+        """Find what serves now.
 
         Args:
-            resolved: the recipe, and what it was resolved to.
+            resolved: the resolved recipe.
             version: the registered version.
             model: folder of the merged model.
-            model_bytes: that the server has to read.
+            model_bytes: size of the model's files.
             digest: hash of the adapter's weights.
         """
         self._resolved, self._serve = resolved, resolved.recipe.serve
@@ -44,19 +44,19 @@ class MachinePlace:
             model_bytes, read_speed(model), wanted=self._serve.ready_seconds
         )
         running = servers.gateway(self._name)
-        # One that has ended behind its gateway was stopped by a rollout in place that was killed: it comes back where this
-        # one fails.
+        # A server that has ended while its gateway runs was stopped by a rollout in place that was killed. It is started again
+        # if this rollout fails.
         self._old = servers.last_server(self._name) if running else servers.server(self._name)
         self._new: servers.Server | None = None
         self._started_gateway: servers.Gateway | None = None
         self._replaced_gateway: servers.Gateway | None = None
         self._listeners_before: Any = None
         if running and self._old:
-            self._point(running, [self._old], self._old)  # an attempt that was killed may have switched the traffic
+            self._point(running, [self._old], self._old)  # a rollout that was killed may have switched the traffic
 
     @property
     def url(self) -> str:
-        """The gateway's base URL, known once it has the traffic: until then its port may be still to choose."""
+        """The gateway's base URL. Until `switch_traffic` its port may not have been chosen."""
         running = servers.gateway(self._name)
         if running is None:
             raise RuntimeError("the gateway has not been started")
@@ -69,16 +69,16 @@ class MachinePlace:
 
     @property
     def old_url(self) -> str | None:
-        """The old server's own base URL."""
+        """The old server's own base URL; None if there is none."""
         return _own_url(self._old) if self._old else None
 
     @property
     def old_version(self) -> int | None:
-        """What serves now."""
+        """The version that serves now; None if none does."""
         return self._old.version if self._old else None
 
     def serves_already(self) -> bool:
-        """Tell whether the version is what serves; then its gateway is made as the recipe says."""
+        """Return whether the version already serves; if so, apply the recipe's settings to its gateway."""
         old = self._old
         if old is None or not old.process.alive():
             return False
@@ -90,22 +90,22 @@ class MachinePlace:
         return True
 
     def why_not_both(self) -> str:
-        """Return why the new server does not fit into the memory beside the old one."""
+        """Return why the new server does not fit into memory beside the old one; empty if it does."""
         wanted = server_needs.memory_bytes(
             self._resolved.model.architecture.parameters, compute_type(local_device().kind)
         )
         free = memory_available()
         return (
-            "" if wanted <= free else f"{free / 2**30:.1f} GiB are free, and the new server takes {wanted / 2**30:.1f}"
+            "" if wanted <= free else f"{free / 2**30:.1f} GiB are free, and the new server needs {wanted / 2**30:.1f}"
         )
 
     def stop_old(self) -> None:
-        """End the old server."""
+        """Stop the old server."""
         if self._old:
             self._old.process.stop(LONGEST_END_SECONDS)
 
     def start_old(self) -> bool:
-        """Start the old server again where it has ended."""
+        """Start the old server again if it has ended; return whether it had."""
         if self._old is None or self._old.process.alive():
             return False
         self._stop_new()
@@ -116,11 +116,11 @@ class MachinePlace:
         return True
 
     def start(self) -> None:
-        """Start the new server and wait until it is ready."""
+        """Start the new server and wait until it is ready; use it again if it still runs."""
         servers.forget_refused(self._name)
         previous = servers.previous(self._name)
         if previous and (previous.adapter_sha256, previous.base) == (self._digest, self._resolved.model.uri):
-            say(f"version {previous.version} still runs")
+            say(f"version {previous.version} is still running")
             self._new = previous
             return
         if previous:
@@ -137,7 +137,7 @@ class MachinePlace:
         )
 
     def switch_traffic(self) -> None:
-        """Point the gateway at the new server; where none listens at the recipe's address, start it."""
+        """Point the gateway at the new server; start a gateway if none listens at the recipe's address."""
         new, known = self._started, [server for server in (self._old, self._new) if server]
         running = servers.gateway(self._name)
         if running and self._is_at_its_address(running):
@@ -153,7 +153,7 @@ class MachinePlace:
             self._started_gateway = start_gateway(self._rules(port), upstreams, _upstream(new))
 
     def switch_back(self) -> None:
-        """Point the gateway at the old server; where there was none, stop it."""
+        """Point the gateway at the old server; if there was none, stop the gateway."""
         if self._started_gateway:
             self._started_gateway.process.stop()
             self._started_gateway = None
@@ -168,23 +168,23 @@ class MachinePlace:
                 write_private(Path(running.folder) / LISTENERS, self._listeners_before)
 
     def traffic(self, *, new: bool) -> Traffic | None:
-        """Return what the gateway has counted of a server."""
+        """Return the gateway's request counts of a server; None if there is no gateway or no server."""
         running, server = servers.gateway(self._name), self._new if new else self._old
         if not running or not server:
             return None
         return read(EnvoyAdmin(Path(running.admin)).statistics(), _upstream(server).cluster)
 
     def retain_refused(self, reason: str) -> None:
-        """End the new server, and keep its log and its command with the reason."""
+        """Stop the new server, and keep its log and its command with the reason."""
         self._stop_new()
         folder = self._folder(self._version)
         if folder.is_dir():
             kept = servers.RefusedVersion(name=self._name, version=self._version, reason=reason, folder=str(folder))
             servers.remember_refused(kept)
-            say(f"its log and its command are kept in {folder}")
+            say(f"log and command of the refused server: {folder}")
 
     def finish(self) -> None:
-        """Write down what serves now, and end the old server when its last answer is given."""
+        """Save what serves now, and stop the old server once it has answered its last request."""
         new, running = self._started, servers.gateway(self._name)
         servers.remember(new)
         servers.forget_previous(self._name)
@@ -196,7 +196,7 @@ class MachinePlace:
                 servers.remember_previous(self._old)
             else:
                 self._old.process.stop(LONGEST_END_SECONDS)
-                say(f"version {self._old.version} is stopped")
+                say(f"version {self._old.version} has been stopped")
 
     @property
     def _started(self) -> servers.Server:
@@ -219,10 +219,10 @@ class MachinePlace:
         )
 
     def _point(self, running: servers.Gateway, known: list[servers.Server], live: servers.Server) -> None:
-        """Let the gateway know these servers and pass requests on to one: between two requests, and without an error."""
+        """Point the gateway at one server, without interrupting a request; `known` are the servers that it may still use."""
         folder, admin = Path(running.folder), EnvoyAdmin(Path(running.admin))
         rules = self._rules(running.process.port)
-        # A server has to be known before requests go to it, and until none does.
+        # Add a cluster before requests are routed to it, and remove it only after the last request.
         upstreams = {one.cluster: one for one in map(_upstream, (*known, live))}
         wanted = gateways.write_clusters(folder, Path(running.admin), [*upstreams.values()])
         gateways.wait_applied(admin, CLUSTERS, wanted)
@@ -235,7 +235,7 @@ class MachinePlace:
             time.sleep(0.2)
 
     def _stop_replaced_gateway(self) -> None:
-        """End the gateway at the address that the recipe no longer has."""
+        """Stop the gateway at the old address, if the recipe has a new one."""
         if self._replaced_gateway:
             self._replaced_gateway.process.stop()
             self._replaced_gateway.remove_files()

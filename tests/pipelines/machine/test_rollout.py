@@ -214,7 +214,7 @@ def test_in_place_the_old_server_ends_first_and_comes_back_when_the_new_one_is_r
     store.roll_out(1)
     before = servers.server("tiny")
     assert "alike" in refused(store, 2, says="something else altogether", serve={"strategy": "in-place"})
-    assert (store.record.strategy, store.record.why) == ("in-place", "as serve.strategy says")
+    assert (store.record.strategy, store.record.why) == ("in-place", "set by serve.strategy")
     after = servers.server("tiny")
     assert before is not None
     assert after is not None
@@ -262,7 +262,7 @@ def test_where_both_do_not_fit_into_the_memory_it_is_done_in_place(
     monkeypatch.setattr(machine_place, "memory_available", lambda: 1 << 29)
     store.roll_out(2)
     assert store.record.strategy == "in-place"
-    assert store.record.why == "0.5 GiB are free, and the new server takes 1.0"
+    assert store.record.why == "0.5 GiB are free, and the new server needs 1.0"
     assert store.serves() == 2
 
 

@@ -9,7 +9,7 @@ import pytest
 from presets.memory import GIB
 from presets.model_preset import find
 from steps.common.handover.resolved import Resolved, ResolvedModel, Served
-from steps.rollout.checks.server_needs import grace_seconds, failure_threshold
+from steps.rollout.checks.server_needs import failure_threshold, grace_seconds
 from steps.rollout.gateway.envoy import clusters, routes
 from steps.rollout.gateway.rewrite import of_route
 from steps.rollout.gateway.upstream import Upstream
