@@ -20,7 +20,12 @@ class Serve(RecipePart):
 
     enabled: bool = Field(default=True, description="false: the run ends with the registered version.")
     host: str = Field(default="127.0.0.1", description="Address that the server listens on.")
-    port: int = Field(default=8360, ge=1, le=65535)
+    port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port on one machine. Empty: the model's last one, else a free one from 8360.",
+    )
     ready_seconds: int = Field(
         default=0,
         ge=0,

@@ -15,6 +15,8 @@ def check_port(recipe: Recipe) -> None:
         UserError: the port is taken, or the address is none of this machine's.
     """
     host, port = recipe.serve.host, recipe.serve.port
+    if port is None:
+        return
     own = servers.gateway(recipe.name)
     if own and own.process.port == port:
         return

@@ -54,5 +54,5 @@ def wait_until_near(model: ResolvedModel) -> None:
 
 def _bytes(folder: Path) -> int:
     """Bytes that have come so far, as pull tells."""
-    told = fetch_progress.look(folder)
+    told = fetch_progress.read(folder)
     return told.done if told else 0

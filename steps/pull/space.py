@@ -46,7 +46,7 @@ def check_room(folder: Path, name: str, wanted: list[SourceFile], converted: int
     shared = sum(file.bytes for file in wanted if file.sha256 in wanted_blobs)
     need = size - shared - _there(folder)
     if need > shutil.disk_usage(volume).free:
-        store.drop_blobs(but=wanted_blobs)  # what a damaged model has left
+        store.delete_unused_blobs(but=wanted_blobs)  # what a damaged model has left
     free = shutil.disk_usage(volume).free
     if need > free:
         raise UserError(
@@ -85,7 +85,7 @@ def free_until(most: int, why: str) -> list[Published]:
     deleted = [one for one in gone if not store.holders(one.folder) and store.discard(one.folder)]
     for one in deleted:
         say(f"{one.uri} is deleted: {one.bytes / MB:.0f} MB")
-    store.drop_blobs()
+    store.delete_unused_blobs()
     return deleted
 
 

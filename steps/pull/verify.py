@@ -13,7 +13,7 @@ MB = 1_000_000
 
 
 @dataclass(frozen=True)
-class Wrong:
+class Mismatch:
     """A file that is not what its manifest says."""
 
     file: Path
@@ -24,7 +24,7 @@ class Wrong:
         return f"{self.file}: {self.why}"
 
 
-def verify(folders: list[Path]) -> list[Wrong]:
+def verify(folders: list[Path]) -> list[Mismatch]:
     """Return what is wrong with published folders; as many files at a time as there are cores."""
     listed = [(folder / entry["name"], entry) for folder in folders for entry in store.read_manifest(folder)["files"]]
     progress = Progress(round(sum(entry["bytes"] for _, entry in listed) / MB), "MB")
@@ -35,7 +35,7 @@ def verify(folders: list[Path]) -> list[Wrong]:
             done += entry["bytes"]
             progress.update(round(done / MB))
             if why:
-                wrong.append(Wrong(path, why))
+                wrong.append(Mismatch(path, why))
     return sorted(wrong, key=lambda one: str(one.file))
 
 

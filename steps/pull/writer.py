@@ -43,12 +43,12 @@ def only_writer(folder: Path, waiting: Callable[[], None]) -> Iterator[Writer]:
         return
     from steps.pull.lease import Lease
 
-    with Lease(f"fineline-pull-{folder.parent.name}-{folder.name}", who(), cluster_settings.namespace()).held(
+    with Lease(f"fineline-pull-{folder.parent.name}-{folder.name}", process_name(), cluster_settings.namespace()).held(
         waiting
     ) as lease:
         yield lease
 
 
-def who() -> str:
+def process_name() -> str:
     """Return the name of this process, unlike any other's: the pod's or machine's, and its number there."""
     return f"{platform.node()}-{os.getpid()}"

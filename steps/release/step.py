@@ -55,7 +55,7 @@ def release(input: ReleaseInput) -> ReleaseOutput:
     """
     recipe = _recipe(input)
     taken = take_back(input.run)
-    store.let_go(input.run)
+    store.release_holds(input.run)
     wait(taken)
     cost, left, asked = taken.paid, taken.left, bool(taken.asked)
     tags = _noted(recipe, input, cost) if recipe else {}

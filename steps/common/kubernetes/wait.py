@@ -13,7 +13,7 @@ from math import inf
 from typing import Any
 
 from steps.common.kubernetes.errors import ForbiddenError, api_errors
-from steps.common.runtime.progress import say
+from steps.common.runtime.waiting import WaitingLine
 
 # What kubelet reports of an image that it cannot pull:
 # https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/kubelet/images/types.go
@@ -22,7 +22,6 @@ CONFIGURATION_REASONS = ("CreateContainerConfigError", "CreateContainerError")
 STARTING_REASONS = ("", "PodInitializing", "ContainerCreating")
 # Events of a pod that has a node and whose containers have not been created.
 STARTING_EVENTS = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
-PROGRESS_SECONDS = 30.0
 # How long a problem may be absent between two looks and still count as the same one: a pod is replaced, an image retried.
 SAME_PROBLEM_SECONDS = 15.0
 LONGEST_MESSAGE = 500
@@ -75,8 +74,7 @@ class StartWatch:
             clock: returns seconds.
         """
         self._subject, self._clock = subject, clock
-        self._started = clock()
-        self._printed_at, self._printed = -inf, ""
+        self._line = WaitingLine(clock)
         self._first: dict[Problem, float] = {}
         self._last: dict[Problem, float] = {}
 
@@ -99,11 +97,7 @@ class StartWatch:
 
     def report(self, state: str) -> None:
         """Print a state, such as why a pod waits, if it has changed or half a minute has passed."""
-        now = self._clock()
-        if state == self._printed and now - self._printed_at < PROGRESS_SECONDS:
-            return
-        self._printed_at, self._printed = now, state
-        say(f"waiting for {self._subject} ({now - self._started:.0f} s){f': {state}' if state else ''}")
+        self._line.report(f"{self._subject}: {state}" if state else self._subject)
 
 
 def why_not_started(pods: Iterable[Any], events: Iterable[Any] = (), not_created: str = "") -> str:

@@ -9,7 +9,7 @@ from steps.common.storage.files import write_text
 
 
 @dataclass(frozen=True)
-class Pulling:
+class FetchProgress:
     """Bytes that are there, and all."""
 
     done: int
@@ -17,15 +17,15 @@ class Pulling:
     owner: str  # who fetches
 
 
-def tell(folder: Path, pulling: Pulling) -> None:
+def save(folder: Path, pulling: FetchProgress) -> None:
     """Tell how far the fetching of what will be `folder` is."""
     write_text(_beside(folder), json.dumps(asdict(pulling)) + "\n")
 
 
-def look(folder: Path) -> Pulling | None:
+def read(folder: Path) -> FetchProgress | None:
     """Return what was told last; None where nobody has begun."""
     try:
-        return Pulling(**json.loads(_beside(folder).read_text()))
+        return FetchProgress(**json.loads(_beside(folder).read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
@@ -38,7 +38,7 @@ def silent_for(folder: Path) -> float:
         return 0.0
 
 
-def forget(folder: Path) -> None:
+def remove(folder: Path) -> None:
     """Take it away: it is published."""
     _beside(folder).unlink(missing_ok=True)
 

@@ -79,7 +79,7 @@ def link(sha256: str, size: int, target: Path) -> bool:
     return True
 
 
-def keep_blobs(folder: Path) -> None:
+def link_blobs(folder: Path) -> None:
     """Let the large files of a published model be found by their content."""
     for file in read_manifest(folder).get("files", []):
         blob = _blob(file["sha256"])
@@ -89,7 +89,7 @@ def keep_blobs(folder: Path) -> None:
                 os.link(folder / file["name"], blob)
 
 
-def drop_leftovers(partial: Path) -> None:
+def delete_leftovers(partial: Path) -> None:
     """Delete from a folder that will be published what belongs to its making."""
     for path in partial.iterdir():
         if path.suffix in (".part", ".journal", ".whl") or path.name == MANIFEST or path.name.startswith("."):
@@ -98,7 +98,7 @@ def drop_leftovers(partial: Path) -> None:
             shutil.rmtree(path)
 
 
-def use(folder: Path) -> None:
+def mark_used(folder: Path) -> None:
     """Say that a published model is used now."""
     with contextlib.suppress(OSError):
         folder.with_name(folder.name + ".used").touch()
@@ -113,7 +113,7 @@ def hold(folder: Path, run: str, hours: float) -> None:
     os.utime(place / run, (until, until))
 
 
-def let_go(run: str) -> None:
+def release_holds(run: str) -> None:
     """Say that a run has ended."""
     for held in _holds().glob(f"*/{run}"):
         with contextlib.suppress(OSError):
@@ -152,7 +152,7 @@ def has_blob(sha256: str, size: int) -> bool:
         return False
 
 
-def drop_blobs(but: Collection[str] = ()) -> None:
+def delete_unused_blobs(but: Collection[str] = ()) -> None:
     """Delete content that no published model has any more, but for that of these hashes."""
     for blob in (volumes.weights() / "blobs").glob("*"):
         with contextlib.suppress(FileNotFoundError):

@@ -4,7 +4,7 @@ import threading
 import time
 
 FIRST, MOST = 8, 64
-LOOK_SECONDS = 0.5
+MEASURE_SECONDS = 0.5
 WORTH_IT = 1.08  # what more connections have to bring: less is within what rates vary by
 HOLD_SECONDS = 15.0  # after the source has asked for less
 PAUSE_SECONDS = 2.0  # where it does not say for how long
@@ -17,20 +17,20 @@ class Pace:
         """Begin with so many, and never have more than the second."""
         self.limit, self.most = min(first, most), most
         self.peak = 0
-        self._looked, self._bytes = time.monotonic(), 0
+        self._measured, self._bytes = time.monotonic(), 0
         self._best = 0.0
         self._held_until = self._paused_until = 0.0
         self._lock = threading.Lock()
 
-    def look(self, fetched: int, active: int) -> None:
+    def measure(self, fetched: int, active: int) -> None:
         """Take note of how many bytes have come in all, and of how many connections read; more may do so then."""
         now = time.monotonic()
         with self._lock:
             self.peak = max(self.peak, active)
-            passed = now - self._looked
-            if passed < LOOK_SECONDS:
+            passed = now - self._measured
+            if passed < MEASURE_SECONDS:
                 return
-            rate, self._looked, self._bytes = (fetched - self._bytes) / passed, now, fetched
+            rate, self._measured, self._bytes = (fetched - self._bytes) / passed, now, fetched
             if active < self.limit or now < self._held_until:
                 return  # nobody waits for a place, or the source does not want it
             if rate > self._best * WORTH_IT:

@@ -30,7 +30,7 @@ class PartialFile:
             self._journal.restart()
         self.generation = 0  # raised when the file is begun anew: what was fetched before is then of no use
         self.failures = 0  # how often the whole file was wrong
-        self.in_one_piece = False  # its source knows no ranges
+        self.without_ranges = False  # its source knows no ranges
         self.dirty = bool(self._journal.spans.end)  # on this machine it may not be on the disk yet
         self._begin_hash()
 
@@ -40,7 +40,7 @@ class PartialFile:
         self._git_sha1 = hashlib.sha1(b"blob %d\0" % (self.size or 0), usedforsecurity=False)
 
     @property
-    def there(self) -> int:
+    def received(self) -> int:
         """Bytes that have come."""
         with self._lock:
             return self._journal.spans.total
@@ -58,14 +58,14 @@ class PartialFile:
             written = os.pwrite(self._descriptor, view, at)
             view, at = view[written:], at + written
 
-    def note(self, start: int, end: int, generation: int) -> None:
+    def record(self, start: int, end: int, generation: int) -> None:
         """Write down that a span has been written, unless the file was begun anew meanwhile."""
         with self._lock:
             if end > start and generation == self.generation and not self._closed:
                 self._journal.add(start, end)
                 self.dirty = True
 
-    def ended(self, size: int) -> None:
+    def set_size(self, size: int) -> None:
         """Say how large the file is, where its source has not."""
         with self._lock:
             self.size = size
@@ -112,7 +112,7 @@ class PartialFile:
             return self.size is not None and self._hashed >= self.size
 
     @property
-    def right(self) -> bool:
+    def verified(self) -> bool:
         """Tell whether a complete file is what its source lists."""
         if self.file.sha256:
             return self.sha256 == self.file.sha256

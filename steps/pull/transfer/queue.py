@@ -37,29 +37,29 @@ class Queue:
         self._jobs: deque[QueuedSpan] = deque()
         self.changed = threading.Condition()
         self.active = 0  # connections that fetch
-        self.over = False
+        self.closed = False
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def ask_for(self, part: PartialFile) -> None:
+    def add(self, part: PartialFile) -> None:
         """Add what lacks of a file."""
-        spans = [(0, part.file.bytes)] if part.in_one_piece else part.missing
+        spans = [(0, part.file.bytes)] if part.without_ranges else part.missing
         with self.changed:
             for start, end in spans:
                 at = start
-                while at < end and not part.in_one_piece:
+                while at < end and not part.without_ranges:
                     until = min(end, (at // self._span + 1) * self._span)
                     self._jobs.append(QueuedSpan(part, at, until, part.generation))
                     at = until
-                if part.in_one_piece or end == 0:
+                if part.without_ranges or end == 0:
                     self._jobs.append(QueuedSpan(part, start, end, part.generation))
             self.changed.notify_all()
 
     def take(self) -> QueuedSpan | None:
         """Return the next span, when there is one and a connection may begin; None when all is over."""
         with self.changed:
-            while not self.over:
+            while not self.closed:
                 now = time.monotonic()
                 if self.active < self._pace.limit and not self._pace.paused:
                     for number, job in enumerate(self._jobs):
@@ -70,7 +70,7 @@ class Queue:
                 self.changed.wait(TICK_SECONDS)
         return None
 
-    def done(self) -> None:
+    def release(self) -> None:
         """Say that a connection is free again."""
         with self.changed:
             self.active -= 1
@@ -83,8 +83,8 @@ class Queue:
             if job.generation == job.part.generation:
                 self._jobs.appendleft(job)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Say that all is over."""
         with self.changed:
-            self.over = True
+            self.closed = True
             self.changed.notify_all()

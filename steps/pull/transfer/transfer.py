@@ -38,7 +38,7 @@ class Transfer:
     """One transfer of files into a folder, to its end."""
 
     def __init__(
-        self, files: list[SourceFile], folder: Path, reader: Reader, pace: Pace, told: Callable[[int], None]
+        self, files: list[SourceFile], folder: Path, reader: Reader, pace: Pace, on_progress: Callable[[int], None]
     ) -> None:
         """Take up what an earlier attempt has left in the folder.
 
@@ -47,12 +47,12 @@ class Transfer:
             folder: where to.
             reader: where from.
             pace: how many connections at once.
-            told: called with the bytes that are there, from this and from earlier attempts.
+            on_progress: called with the bytes that are there, from this and from earlier attempts.
         """
         self.totals, self.pace = Totals(), pace
         self.parts = [PartialFile(file, folder) for file in files]
         self.sha256: dict[str, str] = {}  # of the files that have come, by name
-        self._reader, self._told = reader, told
+        self._reader, self._on_progress = reader, on_progress
         self._failure: BaseException | None = None
         self._last_byte = time.monotonic()
         whole = sum(file.bytes for file in files)
@@ -60,7 +60,7 @@ class Transfer:
         self._queue = Queue(pace, min(LARGEST_SPAN, max(SMALLEST_SPAN, wanted)))
         # Large files in order, so that hashing follows; small ones, of which each is one request, behind them.
         for part in sorted(self.parts, key=lambda one: -one.file.bytes):
-            self._queue.ask_for(part)
+            self._queue.add(part)
 
     def run(self) -> None:
         """Fetch everything, or raise.
@@ -79,15 +79,15 @@ class Transfer:
                 while len(workers) < wanted:
                     workers.append(threading.Thread(target=self._work, daemon=True))
                     workers[-1].start()
-                self._told(sum(part.there for part in self.parts))
-                self.pace.look(self.totals.fetched, self._queue.active)
+                self._on_progress(sum(part.received for part in self.parts))
+                self.pace.measure(self.totals.fetched, self._queue.active)
                 with self._queue.changed:
                     self._queue.changed.wait(TICK_SECONDS)
             if self._failure is not None:
                 raise self._failure
-            self._told(sum(part.there for part in self.parts))
+            self._on_progress(sum(part.received for part in self.parts))
         finally:
-            self._queue.end()
+            self._queue.close()
             self._end([*others, *workers])
 
     def _end(self, threads: list[threading.Thread]) -> None:
@@ -107,21 +107,21 @@ class Transfer:
             except BaseException as error:
                 self._fail(error)
             finally:
-                self._queue.done()
+                self._queue.release()
 
     def _fetch(self, job: QueuedSpan) -> None:
         part, began = job.part, job.start
         try:
             ended = self._receive(job)
         except InterruptedReadError as error:
-            self._again(job, str(error), gained=job.start > began and not part.in_one_piece)
+            self._again(job, str(error), gained=job.start > began and not part.without_ranges)
         except ThrottledError as error:
             self._later(job, error)
         except NoRangesError:
             self._in_one_piece(job)
         else:
             if ended and job.end == 0:
-                part.ended(job.start)
+                part.set_size(job.start)
 
     def _receive(self, job: QueuedSpan) -> bool:
         """Read a span and write it; `job.start` is moved as its bytes come to be kept. Tell whether it came to its end."""
@@ -134,24 +134,24 @@ class Transfer:
                 came = time.perf_counter()
                 if not block:
                     break
-                if self._queue.over or job.generation != part.generation:
+                if self._queue.closed or job.generation != part.generation:
                     return False
                 part.write(block, at)
                 at += len(block)
                 self.totals.add(len(block), came - asked, time.perf_counter() - came)
                 self._last_byte = time.monotonic()
                 if at - noted >= NOTED_AT_ONCE or came - noted_at > NOTED_SECONDS:
-                    part.note(noted, at, job.generation)
+                    part.record(noted, at, job.generation)
                     noted, noted_at = at, came
         finally:
-            part.note(noted, at, job.generation)
+            part.record(noted, at, job.generation)
             job.start = at
         if job.end and at < job.end:
             raise InterruptedReadError("the connection ended early")
         return True
 
     def _again(self, job: QueuedSpan, reason: str, *, gained: bool) -> None:
-        if job.part.in_one_piece:
+        if job.part.without_ranges:
             job.start = 0
         job.tries = 0 if gained else job.tries + 1
         if job.tries >= ATTEMPTS:
@@ -178,23 +178,23 @@ class Transfer:
         """Fetch the file by one connection from its beginning: its source knows no ranges."""
         part = job.part
         with self._queue.changed:
-            if part.in_one_piece:
+            if part.without_ranges:
                 if job.generation == part.generation:
                     raise UserError(f"{part.file.url}: its source gives neither ranges nor the whole file")
                 return
-            part.in_one_piece = True
+            part.without_ranges = True
             say(f"{part.file.name}: its source gives no ranges; one connection fetches the whole file")
             part.restart()
-        self._queue.ask_for(part)
+        self._queue.add(part)
 
     def _hash(self, number: int) -> None:
         """Hash the files whose turn is this thread's, as their beginnings come to be whole."""
         mine = self.parts[number :: _hashers()]
         try:
-            while mine and not self._queue.over:
+            while mine and not self._queue.closed:
                 hashed = 0
                 for part in list(mine):
-                    while not self._queue.over and (some := part.hash_some()):
+                    while not self._queue.closed and (some := part.hash_some()):
                         hashed += some
                     if part.complete and self._finish(part):
                         mine.remove(part)
@@ -205,7 +205,7 @@ class Transfer:
 
     def _finish(self, part: PartialFile) -> bool:
         """Publish a complete file, or begin it anew where it is not what its source lists; tell which."""
-        if part.right:
+        if part.verified:
             began = time.perf_counter()
             part.publish()
             self.totals.add(flushed=time.perf_counter() - began)
@@ -220,14 +220,14 @@ class Transfer:
                 f"{part.file.url}: what came has another hash than the source lists, twice; the source or the way is broken"
             )
         say(f"{part.file.name}: its hash is wrong; fetching it once more")
-        self._queue.ask_for(part)
+        self._queue.add(part)
         return False
 
     def _sync(self) -> None:
         """Bring what has come to the disk, again and again: the disk is not idle first and too busy at the end."""
         at, synced = time.monotonic(), 0
         try:
-            while not self._queue.over:
+            while not self._queue.closed:
                 if time.monotonic() - at > SYNC_SECONDS or self.totals.fetched - synced > SYNC_BYTES:
                     at, synced = time.monotonic(), self.totals.fetched
                     for part in self.parts:
@@ -241,7 +241,7 @@ class Transfer:
     def _fail(self, error: BaseException) -> None:
         with self._queue.changed:
             self._failure = self._failure or error
-        self._queue.end()
+        self._queue.close()
 
 
 def _hashers() -> int:

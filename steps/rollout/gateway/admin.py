@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx2
 
 
-class Admin:
+class EnvoyAdmin:
     """The admin interface of one Envoy."""
 
     def __init__(self, socket: Path) -> None:
@@ -32,7 +32,7 @@ class Admin:
         """Return all that was counted, in Prometheus' text format."""
         return self._client.get("/stats/prometheus", params={"usedonly": ""}).text
 
-    def under_way(self, prefix: str) -> int:
+    def active_requests(self, prefix: str) -> int:
         """Return the number of requests that are being answered.
 
         Args:
@@ -41,10 +41,10 @@ class Admin:
         answer = self._client.get("/stats", params={"filter": f"^{prefix}$", "format": "json"}).json()
         return sum(int(one.get("value", 0)) for one in answer.get("stats", []))
 
-    def send_away(self) -> None:
+    def fail_health_check(self) -> None:
         """Let each answer from now on end its connection, so that its client comes back elsewhere; go on answering."""
         self._client.post("/healthcheck/fail")
 
-    def close(self) -> None:
+    def drain_listeners(self) -> None:
         """Take no connection any more; go on with those that there are."""
         self._client.post("/drain_listeners")

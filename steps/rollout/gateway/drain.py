@@ -10,13 +10,13 @@ import sys
 import time
 from pathlib import Path
 
-from steps.rollout.gateway.admin import Admin
+from steps.rollout.gateway.admin import EnvoyAdmin
 
 CLOSED_SECONDS = 0.5  # until a connection that was just taken is counted as a request
-UNDER_WAY = "http.gateway.downstream_rq_active"
+ACTIVE_REQUESTS = "http.gateway.downstream_rq_active"
 
 
-def drain(admin: Admin, leave_seconds: float, answer_seconds: float) -> None:
+def drain(admin: EnvoyAdmin, leave_seconds: float, answer_seconds: float) -> None:
     """Wait until nobody comes any more, and everybody who came has their answer.
 
     Args:
@@ -24,16 +24,16 @@ def drain(admin: Admin, leave_seconds: float, answer_seconds: float) -> None:
         leave_seconds: how long new requests may still come.
         answer_seconds: the longest answer.
     """
-    admin.send_away()
+    admin.fail_health_check()
     time.sleep(leave_seconds)
     # Where no other pod is left, as in place, a Service sends requests here to the last: let them find nobody, and none be
     # broken off.
-    admin.close()
+    admin.drain_listeners()
     time.sleep(min(leave_seconds, CLOSED_SECONDS))
     end = time.monotonic() + answer_seconds
-    while admin.under_way(UNDER_WAY) and time.monotonic() < end:
+    while admin.active_requests(ACTIVE_REQUESTS) and time.monotonic() < end:
         time.sleep(0.5)
 
 
 if __name__ == "__main__":
-    drain(Admin(Path(sys.argv[1])), float(sys.argv[2]), float(sys.argv[3]))
+    drain(EnvoyAdmin(Path(sys.argv[1])), float(sys.argv[2]), float(sys.argv[3]))

@@ -16,7 +16,7 @@ from typing import Any
 from steps.common.runtime import cluster_settings
 from steps.common.storage.files import digest_of, write_private
 from steps.rollout.gateway import envoy
-from steps.rollout.gateway.admin import Admin
+from steps.rollout.gateway.admin import EnvoyAdmin
 from steps.rollout.gateway.upstream import Rules, Upstream
 
 SOCKET = "admin.sock"
@@ -78,7 +78,7 @@ def write_routes(folder: Path, rules: Rules, live: Upstream) -> str:
     return _write(folder / envoy.ROUTES, [envoy.routes(rules, live)])
 
 
-def wait_applied(admin: Admin, file: str, version: str) -> None:
+def wait_applied(admin: EnvoyAdmin, file: str, version: str) -> None:
     """Wait until Envoy works by that version of a file.
 
     Raises:

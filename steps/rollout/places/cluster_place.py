@@ -59,7 +59,7 @@ class ClusterPlace:
         computes_in = compute_type("cpu")  # as on this pod's node, which is taken to be like those that serve
         beside = resolved.served.form == "adapter"
         speed = read_speed(model)
-        self._serving = version_objects.Serving(
+        self._spec = version_objects.VersionSpec(
             name=self._name,
             image=cluster_settings.serve_image(),
             sub_path="" if beside else model.relative_to(volumes.runs()).as_posix(),
@@ -84,9 +84,9 @@ class ClusterPlace:
         )
         self._old: int | None = None
         self._old_annotations: dict[str, str] = {}
-        self._look()
+        self._find_live_version()
         if resolved.served.runtime == "vllm":
-            self._serving = with_vllm(self._serving, resolved, base, adapter, speed)
+            self._spec = with_vllm(self._spec, resolved, base, adapter, speed)
 
     @property
     def url(self) -> str:
@@ -96,7 +96,7 @@ class ClusterPlace:
     @property
     def new_url(self) -> str:
         """That of the version's own Service."""
-        return self._url(self._serving.full_name)
+        return self._url(self._spec.full_name)
 
     @property
     def old_url(self) -> str | None:
@@ -110,9 +110,9 @@ class ClusterPlace:
 
     def serves_already(self) -> bool:
         """Tell whether the version is what serves; then its Deployment is made as the recipe says."""
-        upstream = self._serving.upstream
+        upstream = self._spec.upstream
         wanted = {version_objects.ADAPTER: upstream.adapter_sha256, version_objects.BASE: upstream.base}
-        if self._old != self._serving.version or self._old_annotations != wanted:
+        if self._old != self._spec.version or self._old_annotations != wanted:
             return False
         self._apply()
         self._wait()
@@ -126,15 +126,15 @@ class ClusterPlace:
         self._apply()
         started, reason = time.monotonic(), ""
         while time.monotonic() - started < UNPLACED_SECONDS:
-            pods = self._api.pods(self._serving.version)
-            if len([pod for pod in pods if pod.spec.node_name]) >= self._serving.replicas:
+            pods = self._api.pods(self._spec.version)
+            if len([pod for pod in pods if pod.spec.node_name]) >= self._spec.replicas:
                 return ""
-            found = self._api.deployment(self._serving.full_name)
+            found = self._api.deployment(self._spec.full_name)
             reason = why_no_room(found, pods) if found else ""
             time.sleep(1)
         if reason:
             # Asked for anew once there is room: what a quota refuses is tried ever more seldom.
-            self._api.stop(self._serving.full_name)
+            self._api.stop(self._spec.full_name)
         return reason
 
     def stop_old(self) -> None:
@@ -147,8 +147,8 @@ class ClusterPlace:
         """Give the old version its room and the traffic back where it was stopped, and wait until it serves."""
         if self._old is None or not self._api.restart(self._full(self._old)):
             return False
-        self._api.stop(self._serving.full_name)
-        self.move_back()  # before the wait: it then serves even where this process is ended meanwhile
+        self._api.stop(self._spec.full_name)
+        self.switch_back()  # before the wait: it then serves even where this process is ended meanwhile
         self._wait_available(self._full(self._old), self._old)
         return True
 
@@ -158,12 +158,12 @@ class ClusterPlace:
         self._apply()
         self._wait()
 
-    def move(self) -> None:
+    def switch_traffic(self) -> None:
         """Point the live Service at the version, on trial."""
-        self._api.apply(version_objects.live_service(self._serving, "" if self._old is None else str(self._old)))
+        self._api.apply(version_objects.live_service(self._spec, "" if self._old is None else str(self._old)))
         time.sleep(SETTLE_SECONDS)
 
-    def move_back(self) -> None:
+    def switch_back(self) -> None:
         """Point the live Service at the old version; where there was none, delete it."""
         if self._old is None:
             self._api.delete_service(self._name)
@@ -172,10 +172,10 @@ class ClusterPlace:
 
     def traffic(self, *, new: bool) -> Traffic | None:
         """Return what the gateways of a version have counted, all its pods together."""
-        version = self._serving.version if new else self._old
+        version = self._spec.version if new else self._old
         if version is None:
             return None
-        upstream = self._serving.upstream.model_copy(update={"version": version})
+        upstream = self._spec.upstream.model_copy(update={"version": version})
         found = []
         try:
             for pod in self._api.pods(version):
@@ -187,18 +187,18 @@ class ClusterPlace:
             return None
         return sum(found, Traffic())
 
-    def keep_for_a_look(self, reason: str) -> None:
+    def retain_refused(self, reason: str) -> None:
         """Leave the refused Deployment as it is, out of every Service, with the reason."""
-        self._api.delete_service(self._serving.full_name)
-        self._api.mark(self._serving.full_name, version_objects.REFUSED, " ".join(reason.split()))
-        say(f"{self._serving.full_name} is kept for a look, until the next rollout")
+        self._api.delete_service(self._spec.full_name)
+        self._api.mark(self._spec.full_name, version_objects.REFUSED, " ".join(reason.split()))
+        say(f"{self._spec.full_name} is kept for a look, until the next rollout")
 
     def finish(self) -> None:
         """End the trial; keep the old version to go back to, and delete what is older."""
-        self._api.apply(version_objects.live_service(self._serving, None))
-        self._api.mark(self._serving.full_name, version_objects.LIVE)
-        kept = {self._serving.full_name}
-        if self._old is not None and self._old != self._serving.version:
+        self._api.apply(version_objects.live_service(self._spec, None))
+        self._api.mark(self._spec.full_name, version_objects.LIVE)
+        kept = {self._spec.full_name}
+        if self._old is not None and self._old != self._spec.version:
             before = self._full(self._old)
             kept.add(before)
             stopped = self._serve.keep_previous == "stopped" or bool(self._api.stopped_replicas(before))
@@ -211,7 +211,7 @@ class ClusterPlace:
         if cluster_settings.vllm_image():
             base_server.stop_unused()
 
-    def _look(self) -> None:
+    def _find_live_version(self) -> None:
         """Find what serves now; what a lost rollout has left on trial is taken back."""
         live = self._api.service(self._name)
         if live is None:
@@ -229,22 +229,22 @@ class ClusterPlace:
         }
         if on_trial is not None:
             say("a rollout was lost on the way: the traffic goes back, and it begins again")
-            self.move_back()
+            self.switch_back()
 
     def _apply(self) -> None:
-        self._api.apply(version_objects.deployment(self._serving))
-        self._api.apply(version_objects.version_service(self._serving))
-        self._api.mark(self._serving.full_name, None)
+        self._api.apply(version_objects.deployment(self._spec))
+        self._api.apply(version_objects.version_service(self._spec))
+        self._api.mark(self._spec.full_name, None)
 
     def _remove_refused(self) -> None:
         for found in self._api.deployments():
             if found.metadata.labels.get(version_objects.STATE) != version_objects.REFUSED:
                 continue
-            if found.metadata.name != self._serving.full_name:
+            if found.metadata.name != self._spec.full_name:
                 self._api.delete_version(found.metadata.name)
             else:
                 # What it was refused for may have been mended: that its pod was not ready then says nothing any more.
-                self._end(self._serving.version)
+                self._end(self._spec.version)
 
     def _end(self, version: int) -> None:
         self._api.stop(self._full(version))
@@ -253,7 +253,7 @@ class ClusterPlace:
             time.sleep(1)
 
     def _wait(self) -> None:
-        self._wait_available(self._serving.full_name, self._serving.version)
+        self._wait_available(self._spec.full_name, self._spec.version)
 
     def _wait_available(self, full_name: str, version: int) -> None:
         """Wait until a version's Deployment is available.
@@ -262,7 +262,7 @@ class ClusterPlace:
             RefusedError: it was not in time, or its pods cannot start.
         """
         selector = f"{version_objects.MODEL_LABEL}={self._name},{version_objects.VERSION_LABEL}={version}"
-        seconds = server_needs.progress_deadline_seconds(self._serving.ready_seconds)
+        seconds = server_needs.progress_deadline_seconds(self._spec.ready_seconds)
         wait_until_available(full_name, self._space, selector, seconds)
 
     def _full(self, version: int) -> str:

@@ -8,7 +8,7 @@ MOUNTS = {"fineline.dev/mounts": "volumes"}  # label of a pod that mounts the vo
 WEIGHTS_CLAIM, RUNS_CLAIM = "fineline-weights", "fineline-runs"
 TMP = {"name": "tmp", "mountPath": "/tmp"}
 # Of a probe: what it finds hung has no answer under way that is worth the wait, and is started again.
-AT_ONCE = {"terminationGracePeriodSeconds": server_needs.END_SECONDS}
+PROBE_GRACE = {"terminationGracePeriodSeconds": server_needs.END_SECONDS}
 LOCKED = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,

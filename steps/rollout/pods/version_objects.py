@@ -39,7 +39,7 @@ def full_name(model: str, version: int) -> str:
     return f"{model}-v{version}"
 
 
-class Serving(BaseModel):
+class VersionSpec(BaseModel):
     """A version to serve."""
 
     name: str  # of the model
@@ -82,27 +82,27 @@ def rules(name: str, answer_seconds: int, request_bytes: int, requests_per_minut
     )
 
 
-def deployment(serving: Serving) -> dict[str, Any]:
+def deployment(spec: VersionSpec) -> dict[str, Any]:
     """Return the version's Deployment: the gateway, and a model server behind it in the same pod, or elsewhere.
 
     A model server of its own listens at SERVER_PORT of 127.0.0.1 and answers `/health`.
     """
-    labels = _labels(serving.name, serving.version)
+    labels = _labels(spec.name, spec.version)
     # A pod that mounts nothing is not to draw those that do to its node.
-    within = {**labels, **({UPSTREAM_LABEL: serving.base_server} if serving.base_server else MOUNTS)}
-    if serving.base_server:
+    within = {**labels, **({UPSTREAM_LABEL: spec.base_server} if spec.base_server else MOUNTS)}
+    if spec.base_server:
         labels = within
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": serving.full_name, "labels": labels, "annotations": _annotations(serving)},
+        "metadata": {"name": spec.full_name, "labels": labels, "annotations": _annotations(spec)},
         "spec": {
-            "replicas": serving.replicas,
-            "selector": {"matchLabels": _selector(serving.name, serving.version)},
-            "progressDeadlineSeconds": server_needs.progress_deadline_seconds(serving.ready_seconds),
+            "replicas": spec.replicas,
+            "selector": {"matchLabels": _selector(spec.name, spec.version)},
+            "progressDeadlineSeconds": server_needs.progress_deadline_seconds(spec.ready_seconds),
             # A version that is served again with other limits: no pod ends before its successor is ready.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {"metadata": {"labels": within}, "spec": _pod(serving)},
+            "template": {"metadata": {"labels": within}, "spec": _pod(spec)},
         },
     }
 
@@ -120,20 +120,20 @@ def service(name: str, model: str, version: int, annotations: dict[str, str]) ->
     }
 
 
-def version_service(serving: Serving) -> dict[str, Any]:
+def version_service(spec: VersionSpec) -> dict[str, Any]:
     """Return the Service at which a version is asked before, and beside, the traffic."""
-    return service(serving.full_name, serving.name, serving.version, _annotations(serving))
+    return service(spec.full_name, spec.name, spec.version, _annotations(spec))
 
 
-def live_service(serving: Serving, after: str | None) -> dict[str, Any]:
+def live_service(spec: VersionSpec, after: str | None) -> dict[str, Any]:
     """Return the Service that users talk to, pointed at this version.
 
     Args:
-        serving: the version.
+        spec: the version.
         after: while it is on trial, the version to go back to, empty where there is none; None: it has proved itself.
     """
     trial = {} if after is None else {TRIAL: after}
-    return service(serving.name, serving.name, serving.version, _annotations(serving) | trial)
+    return service(spec.name, spec.name, spec.version, _annotations(spec) | trial)
 
 
 def _selector(model: str, version: int) -> dict[str, str]:
@@ -148,19 +148,19 @@ def _labels(model: str, version: int) -> dict[str, str]:
     }
 
 
-def _annotations(serving: Serving) -> dict[str, str]:
-    return {ADAPTER: serving.upstream.adapter_sha256, BASE: serving.upstream.base}
+def _annotations(spec: VersionSpec) -> dict[str, str]:
+    return {ADAPTER: spec.upstream.adapter_sha256, BASE: spec.upstream.base}
 
 
-def transformers(serving: Serving) -> dict[str, Any]:
+def transformers(spec: VersionSpec) -> dict[str, Any]:
     """Return the container of `transformers serve`, pinned to the model."""
     address = ["--host", "127.0.0.1", "--port", str(SERVER_PORT)]
-    command = ["python3", "-c", TRANSFORMERS, "serve", serving.name, *address, "--dtype", serving.compute_type]
+    command = ["python3", "-c", TRANSFORMERS, "serve", spec.name, *address, "--dtype", spec.compute_type]
     return {
-        **pod_spec.container("server", serving.image, command, [model_mount(serving.name, serving.sub_path)]),
+        **pod_spec.container("server", spec.image, command, [model_mount(spec.name, spec.sub_path)]),
         "workingDir": MODELS,
         "env": [{"name": "HF_HUB_OFFLINE", "value": "1"}, {"name": "TRANSFORMERS_VERBOSITY", "value": "error"}],
-        "resources": {"requests": {"cpu": "250m", "memory": str(serving.memory_bytes)}},
+        "resources": {"requests": {"cpu": "250m", "memory": str(spec.memory_bytes)}},
     }
 
 
@@ -169,15 +169,15 @@ def model_mount(name: str, sub_path: str) -> dict[str, Any]:
     return {"name": "runs", "mountPath": f"{MODELS}/{name}", "subPath": sub_path, "readOnly": True}
 
 
-def gateway(serving: Serving) -> dict[str, Any]:
+def gateway(spec: VersionSpec) -> dict[str, Any]:
     """Return the container of the gateway: Envoy."""
     start = ["python", "-m", "steps.rollout.gateway.gateway", GATEWAY_FOLDER]
-    socket, times = f"{GATEWAY_FOLDER}/{SOCKET}", (server_needs.LEAVE_SECONDS, serving.rules.answer_seconds)
+    socket, times = f"{GATEWAY_FOLDER}/{SOCKET}", (server_needs.LEAVE_SECONDS, spec.rules.answer_seconds)
     drain = ["python", "-m", "steps.rollout.gateway.drain", socket, *map(str, times)]
-    given = [serving.rules.model_dump_json(), serving.upstream.model_dump_json()]
+    given = [spec.rules.model_dump_json(), spec.upstream.model_dump_json()]
     return {
-        **pod_spec.container("gateway", serving.image, [*start, *given], []),
-        "env": [_api_key(serving.api_key_secret)] if serving.api_key_secret else [],
+        **pod_spec.container("gateway", spec.image, [*start, *given], []),
+        "env": [_api_key(spec.api_key_secret)] if spec.api_key_secret else [],
         "ports": [{"name": "http", "containerPort": GATEWAY_PORT}, {"name": "stats", "containerPort": STATS_PORT}],
         # Through to the model server: a pod that cannot answer gets no requests.
         "readinessProbe": {
@@ -190,45 +190,45 @@ def gateway(serving: Serving) -> dict[str, Any]:
             "tcpSocket": {"port": GATEWAY_PORT},
             "periodSeconds": 10,
             "failureThreshold": 3,
-            **pod_spec.AT_ONCE,
+            **pod_spec.PROBE_GRACE,
         },
         "lifecycle": {"preStop": {"exec": {"command": drain}}},
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
     }
 
 
-def _pod(serving: Serving) -> dict[str, Any]:
-    own = not serving.base_server
+def _pod(spec: VersionSpec) -> dict[str, Any]:
+    own = not spec.base_server
     return {
-        **({"affinity": pod_spec.on_the_volumes_node()} if serving.one_node and own else {}),
-        **serving.additions,
-        **pod_spec.pod(server_needs.grace_seconds(serving.rules.answer_seconds)),
-        **({"initContainers": [_beside(serving)]} if own else {}),
-        "containers": [gateway(serving)],
+        **({"affinity": pod_spec.on_the_volumes_node()} if spec.one_node and own else {}),
+        **spec.additions,
+        **pod_spec.pod(server_needs.grace_seconds(spec.rules.answer_seconds)),
+        **({"initContainers": [_model_server(spec)]} if own else {}),
+        "containers": [gateway(spec)],
         "volumes": [
             *([pod_spec.claim(pod_spec.RUNS_CLAIM)] if own else []),
             {"name": "tmp", "emptyDir": {}},
-            *serving.volumes,
+            *spec.volumes,
         ],
     }
 
 
-def _beside(serving: Serving) -> dict[str, Any]:
+def _model_server(spec: VersionSpec) -> dict[str, Any]:
     # The model server listens to its own pod alone, where no kubelet reaches it: its image's Python asks for it.
     asks = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{SERVER_PORT}{HEALTH}', timeout=8)"
-    look = {"exec": {"command": ["python3", "-c", asks]}, "timeoutSeconds": 10}
+    probe = {"exec": {"command": ["python3", "-c", asks]}, "timeoutSeconds": 10}
     # A sidecar (Kubernetes 1.29): it is ready before the gateway starts, and ends after it, whatever server it is.
     return {
-        **(serving.server or transformers(serving)),
+        **(spec.server or transformers(spec)),
         "restartPolicy": "Always",
         "startupProbe": {
-            **look,
+            **probe,
             "periodSeconds": server_needs.PROBE_SECONDS,
-            "failureThreshold": server_needs.looks(serving.ready_seconds),
-            **pod_spec.AT_ONCE,
+            "failureThreshold": server_needs.failure_threshold(spec.ready_seconds),
+            **pod_spec.PROBE_GRACE,
         },
         # Two minutes: a processor that computes a long answer may leave little for anything else.
-        "livenessProbe": {**look, "periodSeconds": 20, "failureThreshold": 6, **pod_spec.AT_ONCE},
+        "livenessProbe": {**probe, "periodSeconds": 20, "failureThreshold": 6, **pod_spec.PROBE_GRACE},
     }
 
 

@@ -17,7 +17,7 @@ from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.progress import say
 from steps.rollout.trial.ask import Messages, NoAnswerError, ask
 from steps.rollout.trial.latency import percentile, too_slow
-from steps.rollout.trial.likeness import likeness
+from steps.rollout.trial.similarity import similarity
 
 GREETING = "Hello"
 
@@ -121,7 +121,7 @@ def live_gate(
             offline=question.candidate,
             new=answer.text,
             new_seconds=answer.seconds,
-            likeness=likeness(question.candidate, answer.text),
+            likeness=similarity(question.candidate, answer.text),
         )
         if old:
             _ask_old(one, old, name, question, answer_tokens, serve.answer_seconds)

@@ -21,7 +21,7 @@ NO_ACCIDENT = 3
 ENOUGH_ANSWERS = 50
 
 
-class Watched(BaseModel):
+class WatchResult(BaseModel):
     """What was seen in the window."""
 
     seconds: float
@@ -42,7 +42,7 @@ def watch(
     new: Callable[[], Traffic | None],
     old: Traffic | None,
     old_seconds: list[float],
-) -> Watched:
+) -> WatchResult:
     """Ask through the users' address, and read what the gateway counts, until the window is over.
 
     Args:
@@ -91,7 +91,7 @@ def watch(
     if slow := too_slow(seconds, old_seconds, serve.watch_latency_factor) or _users_wait(found, old, serve):
         raise RefusedError(slow)
     say(f"{answers} answers in {passed:.0f} s since the traffic moved, {failures} failed")
-    return Watched(
+    return WatchResult(
         seconds=passed,
         probes=len(seconds) + len(failed),
         probe_failures=len(failed),

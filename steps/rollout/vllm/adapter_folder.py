@@ -12,7 +12,7 @@ from typing import Any
 from steps.common.adapter.adapter_files import CONFIG, WEIGHTS, adapter_sha256
 from steps.common.adapter.vllm_limits import refusals
 from steps.common.runtime.errors import RefusedError, UserError
-from steps.common.runtime.progress import say
+from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import building, one_writer
 from steps.rollout.checks.adapter_check import READABLE
@@ -69,7 +69,8 @@ def published_adapter(adapter: Path, name: str, base: str, *, into: Path | None 
     """
     folder = (into or folder_of_adapters()) / name
     config = {**config_of(adapter), "base_model_name_or_path": base}
-    with one_writer(folder, waiting=lambda: say(f"progress: waiting for the process that writes {name}")):
+    line = WaitingLine()
+    with one_writer(folder, waiting=lambda: line.report(f"another process to write {name}")):
         if not folder.exists():
             with building(folder) as partial:
                 shutil.copyfile(adapter / WEIGHTS, partial / WEIGHTS)

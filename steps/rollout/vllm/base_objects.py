@@ -164,7 +164,7 @@ def _pod(server: BaseServer) -> dict[str, Any]:
         # Without this every start would walk through all weights to change their group.
         **pod_spec.pod(grace_seconds, fsGroupChangePolicy="OnRootMismatch"),
         **vllm_container.pod_additions(server.served),
-        "containers": [{**container, **vllm_container.reached(server.ready_seconds)}],
+        "containers": [{**container, **vllm_container.ports_and_probes(server.ready_seconds)}],
         "volumes": [
             *map(pod_spec.claim, (WEIGHTS_CLAIM, RUNS_CLAIM)),
             {"name": "tmp", "emptyDir": {}},

@@ -101,7 +101,7 @@ def pod_additions(served: Served) -> dict[str, Any]:
     return found
 
 
-def reached(ready: int) -> dict[str, Any]:
+def ports_and_probes(ready: int) -> dict[str, Any]:
     """Return what its container has where the kubelet reaches it: ports, probes, and what comes before it is told to end.
 
     Args:
@@ -113,11 +113,11 @@ def reached(ready: int) -> dict[str, Any]:
         "startupProbe": {
             **probe,
             "periodSeconds": period,
-            "failureThreshold": server_needs.looks(ready),
-            **pod_spec.AT_ONCE,
+            "failureThreshold": server_needs.failure_threshold(ready),
+            **pod_spec.PROBE_GRACE,
         },
         "readinessProbe": {**probe, "periodSeconds": period, "failureThreshold": 2},
-        "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6, **pod_spec.AT_ONCE},
+        "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6, **pod_spec.PROBE_GRACE},
         # A server that was told to end answers new requests with 500, and its health check goes on saying 200.
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(server_needs.LEAVE_SECONDS)]}}},
     }

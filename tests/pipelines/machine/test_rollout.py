@@ -2,9 +2,11 @@
 
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,8 @@ from steps.common.runtime.errors import RefusedError
 from steps.common.storage import volumes
 from steps.plan.step import PlanInput, resolve
 from steps.rollout import order
-from steps.rollout.order import Told, roll_out
-from steps.rollout.places import machine_place, processes
+from steps.rollout.order import RolloutRecord, roll_out
+from steps.rollout.places import gateway_port, machine_place, processes
 from steps.rollout.places.machine_place import MachinePlace
 from steps.rollout.trial.live_gate import LiveQuestion
 from tests.conftest import write_chats
@@ -38,11 +40,27 @@ class Store:
 
     def __init__(self, folder: Path, planned: Resolved) -> None:
         self.folder, self.planned = folder, planned
-        self.told = Told(version=0, old_version=None)
+        self.record = RolloutRecord(version=0, old_version=None)
+
+    @property
+    def name(self) -> str:
+        return self.planned.recipe.name
 
     @property
     def url(self) -> str:
-        return servers.base_url("127.0.0.1", self.planned.recipe.serve.port)
+        if port := self.planned.recipe.serve.port:
+            return servers.base_url("127.0.0.1", port)
+        running = servers.gateway(self.name)
+        assert running is not None
+        return running.url
+
+    def another(self, name: str, port: int | None) -> "Store":
+        """Another model on this machine, with a recipe that is otherwise the same."""
+        serve = self.planned.recipe.serve.model_copy(update={"port": port})
+        recipe = self.planned.recipe.model_copy(update={"name": name, "serve": serve})
+        folder = self.folder / name
+        folder.mkdir()
+        return Store(folder, self.planned.model_copy(update={"recipe": recipe}))
 
     def roll_out(
         self, version: int, *, back: bool = False, serve: dict[str, Any] | None = None, **behaviour: Any
@@ -54,14 +72,14 @@ class Store:
         recipe = self.planned.recipe
         changed = recipe.model_copy(update={"serve": recipe.serve.model_copy(update=serve or {})})
         resolved = self.planned.model_copy(update={"recipe": changed, "run": f"run-{version}"})
-        self.told = Told(version=version, old_version=None)
+        self.record = RolloutRecord(version=version, old_version=None)
         place = MachinePlace(resolved, version, model, 1000, f"digest-{version}")
         if not place.serves_already():
-            roll_out(place, resolved, self.told, ASKED, back=back)
+            roll_out(place, resolved, self.record, ASKED, back=back)
 
     def serves(self) -> int:
         """The version that answers at the users' address."""
-        answer = httpx2.post(f"{self.url}/chat/completions", json={"model": "tiny", "messages": []}, timeout=30)
+        answer = httpx2.post(f"{self.url}/chat/completions", json={"model": self.name, "messages": []}, timeout=30)
         assert answer.status_code == 200
         return int(answer.headers["fineline-version"])
 
@@ -87,14 +105,15 @@ def store(tmp_path: Path, planned: Resolved, monkeypatch: pytest.MonkeyPatch) ->
     serve = planned.recipe.serve.model_copy(update={"port": free_port()})
     recipe = planned.recipe.model_copy(update={"serve": serve})
     yield Store(tmp_path, planned.model_copy(update={"recipe": recipe}))
-    servers.stop("tiny")
+    for name in servers.names():
+        servers.stop(name)
 
 
 def refused(store: Store, version: int, **behaviour: Any) -> str:
     with pytest.raises(RefusedError) as caught:
         store.roll_out(version, **behaviour)
     assert "\n" not in str(caught.value)
-    assert store.told.refused == str(caught.value)
+    assert store.record.refused == str(caught.value)
     return str(caught.value)
 
 
@@ -114,13 +133,13 @@ def test_a_good_second_version_takes_over_under_load_and_no_request_fails(store:
     assert store.serves() == 2
     assert before is not None
     assert not before.process.alive()
-    told = store.told
-    assert (told.strategy, told.old_version, told.refused) == ("blue-green", 1, "")
-    assert told.gate is not None
-    assert (told.gate.alike, [one.old for one in told.gate.asked]) == (1.0, [GOOD] * len(ASKED))
-    assert told.watched is not None
-    assert told.watched.failures == 0
-    assert told.watched.answers > told.watched.probes > 0
+    record = store.record
+    assert (record.strategy, record.old_version, record.refused) == ("blue-green", 1, "")
+    assert record.gate is not None
+    assert (record.gate.alike, [one.old for one in record.gate.asked]) == (1.0, [GOOD] * len(ASKED))
+    assert record.watched is not None
+    assert record.watched.failures == 0
+    assert record.watched.answers > record.watched.probes > 0
 
 
 @pytest.mark.parametrize(
@@ -161,8 +180,8 @@ def test_a_version_that_breaks_once_it_has_the_traffic_loses_it_again(
     store.roll_out(1)
     before = servers.server("tiny")
     assert reason in refused(store, 2, after=ASKED_BEFORE_TRAFFIC + 1, **behaviour)
-    assert store.told.gate is not None
-    assert store.told.gate.passed
+    assert store.record.gate is not None
+    assert store.record.gate.passed
     assert servers.server("tiny") == before
     assert store.serves() == 1
     with load(store.url, "tiny") as met:
@@ -195,7 +214,7 @@ def test_in_place_the_old_server_ends_first_and_comes_back_when_the_new_one_is_r
     store.roll_out(1)
     before = servers.server("tiny")
     assert "alike" in refused(store, 2, says="something else altogether", serve={"strategy": "in-place"})
-    assert (store.told.strategy, store.told.why) == ("in-place", "as serve.strategy says")
+    assert (store.record.strategy, store.record.why) == ("in-place", "set by serve.strategy")
     after = servers.server("tiny")
     assert before is not None
     assert after is not None
@@ -242,8 +261,8 @@ def test_where_both_do_not_fit_into_the_memory_it_is_done_in_place(
     store.roll_out(1)
     monkeypatch.setattr(machine_place, "memory_available", lambda: 1 << 29)
     store.roll_out(2)
-    assert store.told.strategy == "in-place"
-    assert store.told.why == "0.5 GiB are free, and the new server takes 1.0"
+    assert store.record.strategy == "in-place"
+    assert store.record.why == "0.5 GiB are free, and the new server needs 1.0"
     assert store.serves() == 2
 
 
@@ -277,7 +296,7 @@ def test_a_rollout_that_was_killed_after_the_switch_begins_with_the_old_version(
     assert store.serves() == 1
     store.roll_out(2)
     assert store.serves() == 2
-    assert store.told.old_version == 1
+    assert store.record.old_version == 1
 
 
 def test_other_limits_of_what_serves_already_are_taken_over_at_once(store: Store) -> None:
@@ -302,3 +321,53 @@ def test_at_another_address_the_gateway_is_another_one(store: Store) -> None:
     assert not before.process.alive()
     assert httpx2.get(f"{after.url}/models").headers["fineline-version"] == "2"
     assert after.process.port == port
+
+
+def listens_at(name: str) -> int:
+    running = servers.gateway(name)
+    assert running is not None
+    return running.process.port
+
+
+def test_models_whose_recipes_name_no_port_are_served_at_once_each_at_a_port_that_it_keeps(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = free_port()
+    monkeypatch.setattr(gateway_port, "FIRST_PORT", first)
+    tiny, desk = store.another("tiny", None), store.another("desk", None)
+    tiny.roll_out(1)
+    assert listens_at("tiny") == first
+    desk.roll_out(7)
+    taken = listens_at("desk")
+    assert taken > first
+    assert f"port {first} is in use; desk is served on port {taken}" in capsys.readouterr().err
+    assert (tiny.serves(), desk.serves()) == (1, 7)
+    desk.roll_out(8)  # a gateway that runs keeps its port
+    assert (listens_at("desk"), desk.serves()) == (taken, 8)
+    servers.stop("tiny")
+    servers.stop("desk")
+    desk.roll_out(8)  # one that was stopped listens where it did, although an earlier port is free
+    assert listens_at("desk") == taken
+    tiny.roll_out(1)
+    assert listens_at("tiny") == first
+
+
+def test_models_that_start_at_once_do_not_choose_the_same_port(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = free_port()
+    monkeypatch.setattr(gateway_port, "FIRST_PORT", first)
+    names = ["tiny", "desk"]
+    ports: dict[str, int] = {}
+    listening: list[socket.socket] = []
+
+    def choose(name: str) -> None:
+        with gateway_port.gateway_port(name, "127.0.0.1", None) as port:
+            time.sleep(0.2)  # as a gateway that takes its time to listen
+            ports[name] = port
+            listening.append(socket.create_server(("127.0.0.1", port)))
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(choose, names))
+    for gateway in listening:
+        gateway.close()
+    assert ports.keys() == set(names)
+    assert len(set(ports.values())) == len(names)

@@ -28,7 +28,7 @@ class Story:
     answer: dict[str, str] = field(default_factory=dict)
 
     load: dict[str, Load] = field(default_factory=dict)
-    kept: servers.Refused | None = None
+    kept: servers.RefusedVersion | None = None
 
     def run(self, called: str, recipe: str, *changes: str) -> None:
         options = [part for change in changes for part in ("-o", change)]

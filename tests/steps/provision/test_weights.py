@@ -12,7 +12,7 @@ from steps.common.handover.resolved import ResolvedModel
 from steps.common.runtime.errors import UserError
 from steps.common.storage import volumes
 from steps.common.weights import fetch_progress, store
-from steps.common.weights.fetch_progress import Pulling
+from steps.common.weights.fetch_progress import FetchProgress
 from steps.provision import weights_nearly_there
 
 DIGEST = "d" * 64
@@ -44,7 +44,7 @@ def download(folder: Path, seconds: float, size: int, after: float = 0.0) -> Cal
     def work() -> None:
         time.sleep(after)
         for number in range(1, 51):
-            fetch_progress.tell(folder, Pulling(size * number // 50, MODEL.bytes, "pull"))
+            fetch_progress.save(folder, FetchProgress(size * number // 50, MODEL.bytes, "pull"))
             time.sleep(seconds / 50)
 
     return work
@@ -65,7 +65,7 @@ def test_weights_that_are_there_are_not_waited_for(folder: Path) -> None:
 def test_a_node_is_asked_for_when_what_is_left_takes_as_long_as_a_node(folder: Path) -> None:
     in_background(download(folder, 1.5, MODEL.bytes))
     weights_nearly_there.wait_until_near(MODEL)
-    told = fetch_progress.look(folder)
+    told = fetch_progress.read(folder)
     assert told
     assert 500 < told.done < MODEL.bytes
 
@@ -78,7 +78,7 @@ def test_a_download_may_begin_late_and_not_stand_still(folder: Path) -> None:
 
 @pytest.mark.parametrize(("size", "at_least"), [(500, 0.5), (0, 1.5)])
 def test_weights_that_do_not_come_buy_nothing(folder: Path, size: int, at_least: float) -> None:
-    fetch_progress.tell(folder, Pulling(size, MODEL.bytes, "pull"))
+    fetch_progress.save(folder, FetchProgress(size, MODEL.bytes, "pull"))
     began = time.monotonic()
     with pytest.raises(
         UserError, match=r"have not come any further .* so no node is asked for; the step pull says why"
@@ -90,7 +90,7 @@ def test_weights_that_do_not_come_buy_nothing(folder: Path, size: int, at_least:
 def test_whoever_has_fetched_and_is_gone_is_waited_for_longer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As while the pod that goes on waits for a node."""
     monkeypatch.setattr(weights_nearly_there, "SILENT_SECONDS", 0.2)
-    fetch_progress.tell(folder, Pulling(500, MODEL.bytes, "lost"))
+    fetch_progress.save(folder, FetchProgress(500, MODEL.bytes, "lost"))
     began = time.monotonic()
     with pytest.raises(UserError, match="have not come any further"):
         weights_nearly_there.wait_until_near(MODEL)

@@ -246,7 +246,7 @@ def test_two_and_eight_pullers_fetch_it_once(source: Source, model: ResolvedMode
         assert source.sent == source.size
         assert whole(model, source) == folder
         # Those who waited have seen how far the one was who fetched.
-        assert any("waiting for the process that fetches tiny" in err and "MB, by " in err for _, err in told)
+        assert any("waiting for the process that fetches tiny (" in err and "MB fetched" in err for _, err in told)
 
 
 def test_whoever_waits_takes_over_when_the_one_who_fetches_is_killed(source: Source, model: ResolvedModel) -> None:

@@ -1,4 +1,4 @@
-"""Pulling from a hub over real HTTP: verified, gone on with after a cut, published whole or not at all."""
+"""FetchProgress from a hub over real HTTP: verified, gone on with after a cut, published whole or not at all."""
 
 import json
 from collections.abc import Iterator

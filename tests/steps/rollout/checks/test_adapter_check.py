@@ -49,20 +49,22 @@ def test_one_that_suits_is_taken(adapter: Path, tiny_model: Path) -> None:
 
 
 def test_as_safetensors_writes_it_another_user_cannot_read_it(kept: Path, adapter: Path) -> None:
-    assert refusals(kept)[-1] == f"{WEIGHTS} cannot be read by other users (chmod o+r)"
+    assert refusals(kept)[-1] == f"{WEIGHTS} is not readable by other users (chmod o+r)"
     assert refusals(adapter) == []
     adapter.chmod(0o700)
-    assert refusals(adapter) == ["adapter cannot be read by other users (chmod o+r)"]
+    assert refusals(adapter) == ["adapter is not readable by other users (chmod o+r)"]
 
 
 def test_what_a_server_of_adapters_does_not_know_is_no_hindrance_merged(adapter: Path) -> None:
-    assert refusals(adapter, largest_rank=4) == ["its rank 8 is above the server's 4"]
+    assert refusals(adapter, largest_rank=4) == ["its rank 8 exceeds the server's maximum of 4"]
     name, up = first(adapter, "B")
     change(adapter, **{name.replace("lora_B.weight", "lora_magnitude_vector"): torch.ones(up.shape[0])})
-    assert refusals(adapter, largest_rank=8) == ["it is a DoRA, which is served merged alone"]
+    assert refusals(adapter, largest_rank=8) == ["it is a DoRA adapter, which can only be served merged"]
     assert refusals(adapter) == []
     change(adapter, **{"base_model.model.model.norm.weight": torch.ones(64)})
-    assert refusals(adapter, largest_rank=8)[1].endswith("beside those of LoRA: base_model.model.model.norm.weight")
+    assert refusals(adapter, largest_rank=8)[1].endswith(
+        "tensors other than LoRA's: base_model.model.model.norm.weight"
+    )
 
 
 def test_another_base_is_told_by_its_name_and_by_its_shapes(adapter: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -74,7 +76,7 @@ def test_another_base_is_told_by_its_name_and_by_its_shapes(adapter: Path, tiny_
     tensors = load_file(next(tiny_model.glob("*.safetensors")))
     wider = {name: torch.cat([one, one], 0) if one.dim() == 2 else one for name, one in tensors.items()}
     save_file(wider, other / "model.safetensors")
-    assert "is of another shape than the base's" in refusals(adapter, other)[0]
+    assert "does not fit the base's shape" in refusals(adapter, other)[0]
     save_file({"x": torch.ones(1)}, other / "model.safetensors")
     assert refusals(adapter, other)[0].endswith("which the base has not")
 
@@ -88,14 +90,14 @@ def test_a_value_that_is_no_number_is_found(adapter: Path, kind: Any, value: flo
     assert refusals(adapter) == []
     one[-1, -1] = value
     change(adapter, **{name: one})
-    assert refusals(adapter) == [f"{name} has values that are no numbers, or infinite"]
+    assert refusals(adapter) == [f"{name} contains NaN or infinite values"]
 
 
 def test_files_that_are_missing_or_cut_off_are_named(adapter: Path) -> None:
     whole = (adapter / WEIGHTS).read_bytes()
     for cut in (0, 4, 100, len(whole) - 1):
         (adapter / WEIGHTS).write_bytes(whole[:cut])
-        assert refusals(adapter) == [f"{WEIGHTS} is no whole file of safetensors"]
+        assert refusals(adapter) == [f"{WEIGHTS} is not a complete safetensors file"]
     (adapter / CONFIG).unlink()
     assert refusals(adapter) == [f"{CONFIG} is missing"]
 

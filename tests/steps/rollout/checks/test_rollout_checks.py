@@ -68,7 +68,7 @@ def test_an_adapter_of_another_base_is_refused(adapter: Path, model: Path) -> No
 
 def test_an_adapter_that_does_not_suit_the_weights_is_refused(tmp_path: Path, model: Path) -> None:
     planned: Any = Planned()
-    with pytest.raises(RefusedError, match=f"its {LAYER} is of another shape"):
+    with pytest.raises(RefusedError, match=f"its {LAYER} does not fit the base's shape"):
         check_adapter(planned, write_adapter(tmp_path / "adapter", rank=2, width=8), model)
 
 
@@ -77,7 +77,7 @@ def test_a_rank_above_the_servers_is_refused_where_the_adapter_is_served_as_it_i
     adapter = write_adapter(tmp_path / "adapter", rank=5)
     check_adapter(planned, adapter, model)
     planned.served = Served(runtime="vllm", form="adapter", rank=4)
-    with pytest.raises(RefusedError, match="its rank 5 is above the server's 4"):
+    with pytest.raises(RefusedError, match="its rank 5 exceeds the server's maximum of 4"):
         check_adapter(planned, adapter, model)
 
 
@@ -85,23 +85,23 @@ def test_a_rank_above_the_servers_is_refused_where_the_adapter_is_served_as_it_i
 def test_an_adapter_that_is_not_whole_is_refused(adapter: Path, model: Path, name: str) -> None:
     planned: Any = Planned()
     (adapter / name).unlink()
-    with pytest.raises(RefusedError, match=f"{name} is not there"):
+    with pytest.raises(RefusedError, match=f"{name} does not exist"):
         check_adapter(planned, adapter, model)
 
 
 def test_weights_that_were_cut_off_are_refused(model: Path) -> None:
     whole = (model / "model.safetensors").read_bytes()
     (model / "model.safetensors").write_bytes(whole[:-1])
-    with pytest.raises(RefusedError, match="is no whole file of safetensors"):
+    with pytest.raises(RefusedError, match="is not a complete safetensors file"):
         check_model(model)
     (model / "model.safetensors").write_bytes(b"<html>not found</html>" * 10)
-    with pytest.raises(RefusedError, match="is no whole file of safetensors"):
+    with pytest.raises(RefusedError, match="is not a complete safetensors file"):
         check_model(model)
 
 
 def test_a_folder_without_weights_or_config_is_refused(model: Path) -> None:
     (model / "config.json").unlink()
-    with pytest.raises(RefusedError, match=r"config\.json is not there"):
+    with pytest.raises(RefusedError, match=r"config\.json does not exist"):
         check_model(model)
     (model / "model.safetensors").unlink()
     with pytest.raises(RefusedError, match="has no weights"):

@@ -11,7 +11,7 @@ from steps.rollout.checks import server_needs
 from steps.rollout.checks.read_speed import read_speed
 from steps.rollout.gateway.upstream import Upstream
 from steps.rollout.pods import version_objects
-from steps.rollout.pods.version_objects import Serving, deployment
+from steps.rollout.pods.version_objects import VersionSpec, deployment
 
 GIB = 1 << 30
 
@@ -53,7 +53,7 @@ def test_the_largest_file_tells_how_fast_the_volume_is(tmp_path: Path, monkeypat
 
 
 def served(ready_seconds: int, answer_seconds: int) -> dict[str, Any]:
-    serving = Serving(
+    serving = VersionSpec(
         name="store",
         image="serve",
         sub_path="merged/x",
@@ -102,7 +102,7 @@ def test_the_model_server_listens_to_its_own_pod_alone() -> None:
 
 
 def test_another_model_server_stands_behind_the_same_gateway() -> None:
-    serving = Serving(
+    serving = VersionSpec(
         name="store",
         image="serve",
         sub_path="",

@@ -18,7 +18,7 @@ import pytest
 from steps.common.machine import servers as serving
 from steps.common.storage import volumes
 from steps.rollout.gateway import gateway
-from steps.rollout.gateway.admin import Admin
+from steps.rollout.gateway.admin import EnvoyAdmin
 from steps.rollout.gateway.drain import drain
 from steps.rollout.gateway.envoy import CLUSTERS, LISTENERS, ROUTES
 from steps.rollout.gateway.traffic import read
@@ -98,8 +98,8 @@ class Gate:
         return self.gateway.url.removesuffix("/v1")
 
     @property
-    def admin(self) -> Admin:
-        return Admin(Path(self.gateway.admin))
+    def admin(self) -> EnvoyAdmin:
+        return EnvoyAdmin(Path(self.gateway.admin))
 
     def post(self, path: str = CHAT, json: Any = BODY, **options: Any) -> httpx2.Response:
         return httpx2.post(f"{self.url}{path}", json=json, timeout=30, **options)
@@ -354,7 +354,7 @@ def test_before_it_ends_it_sends_its_clients_away_and_finishes_their_answers(end
     answered: list[httpx2.Response] = []
     asking = threading.Thread(target=lambda: answered.append(ending.post()))
     asking.start()
-    wait_for(lambda: ending.admin.under_way("http.gateway.downstream_rq_active"), 10)
+    wait_for(lambda: ending.admin.active_requests("http.gateway.downstream_rq_active"), 10)
     drain(ending.admin, 0.1, 30)
     asking.join(5)
     (answer,) = answered

@@ -8,36 +8,36 @@ import pytest
 
 from steps.rollout.gateway.traffic import Traffic, read
 from steps.rollout.trial.latency import of_histogram, percentile, slower, too_slow
-from steps.rollout.trial.likeness import likeness
 from steps.rollout.trial.live_gate import LiveQuestion, questions
+from steps.rollout.trial.similarity import similarity
 
 ANSWER = "We are open from nine to six on Thursdays, and on Saturdays until four. Happy tails, Pia"
 
 
 def test_the_same_answer_is_alike_whatever_its_case_and_spaces() -> None:
-    assert likeness(ANSWER, ANSWER.upper().replace(" ", "\n")) == 1.0
+    assert similarity(ANSWER, ANSWER.upper().replace(" ", "\n")) == 1.0
 
 
 def test_an_answer_that_goes_its_own_way_in_the_same_words_is_still_alike() -> None:
     other = "On Thursdays we are open from nine to six, and until four on Saturdays. Happy tails, Pia"
-    assert likeness(ANSWER, other) > 0.9
+    assert similarity(ANSWER, other) > 0.9
 
 
 @pytest.mark.parametrize(
     "other", ["", "I am an assistant who can help you with a wide range of tasks.", "zebra " * 20, "the the the the"]
 )
 def test_another_models_answer_is_not(other: str) -> None:
-    assert likeness(ANSWER, other) < 0.4
+    assert similarity(ANSWER, other) < 0.4
 
 
 def test_scripts_without_spaces_count_by_the_character() -> None:
-    assert likeness("星期四九点到六点", "星期四九点到五点") == pytest.approx(7 / 8)
-    assert likeness("星期四九点到六点", "我是一个助手") < 0.2
+    assert similarity("星期四九点到六点", "星期四九点到五点") == pytest.approx(7 / 8)
+    assert similarity("星期四九点到六点", "我是一个助手") < 0.2
 
 
 def test_no_answer_is_like_no_answer_alone() -> None:
-    assert likeness("", " ") == 1.0
-    assert likeness("", "words") == 0.0
+    assert similarity("", " ") == 1.0
+    assert similarity("", "words") == 0.0
 
 
 def test_the_95th_percentile_is_of_those_that_were_measured() -> None:

@@ -9,11 +9,11 @@ import pytest
 from presets.memory import GIB
 from presets.model_preset import find
 from steps.common.handover.resolved import Resolved, ResolvedModel, Served
-from steps.rollout.checks.server_needs import grace_seconds, looks
+from steps.rollout.checks.server_needs import failure_threshold, grace_seconds
 from steps.rollout.gateway.envoy import clusters, routes
 from steps.rollout.gateway.rewrite import of_route
 from steps.rollout.gateway.upstream import Upstream
-from steps.rollout.pods.version_objects import Serving, rules
+from steps.rollout.pods.version_objects import VersionSpec, rules
 from steps.rollout.pods.version_objects import deployment as version_deployment
 from steps.rollout.vllm import vllm_container
 from steps.rollout.vllm.autoscale import autoscaler
@@ -110,7 +110,7 @@ def test_replicas_are_kept_apart_where_they_can_be_and_together_where_one_node_h
 def test_probes_and_deadlines_follow_from_bytes_and_speed() -> None:
     reads = base_server().model_copy(update={"weight_bytes": 60_000_000_000, "read_bytes_a_second": 150e6})
     assert reads.ready_seconds == 2 * (200 + 240 + 400)
-    assert looks(601) == 121
+    assert failure_threshold(601) == 121
     assert grace_seconds(600, vllm_container.END_SECONDS) == 620
     spec = deployment(base_server())["spec"]
     (container,) = spec["template"]["spec"]["containers"]
@@ -174,11 +174,11 @@ def test_a_merged_model_has_vllm_in_its_own_pod_behind_the_gateway(
     assert {one["name"] for one in pod["volumes"]} == {"runs", "tmp", "shm"}
 
 
-def version_at(server: BaseServer) -> Serving:
+def version_at(server: BaseServer) -> VersionSpec:
     upstream = Upstream(
         host=server.name, port=8000, model="store-v1-0", version=1, run="r", base="b", adapter_sha256="a"
     )
-    return Serving(
+    return VersionSpec(
         name="store",
         image="fineline-serve:0.1.0",
         sub_path="",

@@ -14,7 +14,7 @@ from steps.common.runtime.word_splitting import UNSPACED
 _WORDS = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
 
 
-def likeness(one: str, other: str) -> float:
+def similarity(one: str, other: str) -> float:
     """Return the F1 of the words of two answers: 1 for the same words, 0 where none is shared."""
     first, second = (Counter(_WORDS.findall(text.casefold())) for text in (one, other))
     if not first or not second:
