@@ -344,7 +344,7 @@ def test_a_rollout_in_place_that_was_lost_and_then_fails_brings_the_old_version_
     (model / "config.json").write_text(config)
     rollouts.send(model)
     assert "\n" not in str(caught.value)
-    assert rollouts.told.why == f"version {before} was stopped by a rollout that was lost"
+    assert rollouts.told.why == f"an earlier rollout stopped version {before} and was interrupted"
     assert met.broken_off == []
     assert met.answers.keys() == {before}
     assert rollouts.live() == before

@@ -27,7 +27,7 @@ def with_vllm(
     """
     served, upstream = resolved.served, spec.upstream
     if served.form == "adapter":
-        host, model = base_server.brought(
+        host, model = base_server.load_version(
             resolved, spec.version, base, adapter, upstream.adapter_sha256, read_bytes_a_second
         )
         at_base = upstream.model_copy(update={"host": host, "port": vllm_container.PORT, "model": model})

@@ -24,7 +24,7 @@ from steps.common.handover.resolved import Served
 from steps.common.runtime.errors import RefusedError, UserError
 from steps.rollout.vllm import vllm_container
 from steps.rollout.vllm.adapter_folder import adapter_name, check, published_adapter
-from steps.rollout.vllm.exchange import exchange
+from steps.rollout.vllm.load_adapter import load_on_replicas
 from tests.support.commands import free_port
 
 EXECUTABLE = os.environ.get("FINELINE_TEST_VLLM", "")
@@ -158,7 +158,7 @@ def test_a_new_version_is_exchanged_for_the_old_one_without_a_restart(server: Ru
         assert completed(server, name).status_code == 404
         check(adapter, name, RANK)
         published_adapter(adapter, name, str(server.base), into=server.adapters)
-        exchange({"the only replica": server.url}, name, BASE_NAME)
+        load_on_replicas({"the only replica": server.url}, name, BASE_NAME)
         assert written(completed(server, name)) == expected(server.base, adapter)
     # The old one answers on, as it did, beside the new one, and so does the base.
     assert written(completed(server, names[0])) == expected(server.base, first) != expected(server.base, second)
@@ -171,7 +171,7 @@ def test_more_versions_than_fit_at_once_all_answer_as_they_should(server: Runnin
     adapters = {f"desk-v{seed}": learnt(server.base, tmp_path / str(seed), seed) for seed in range(11, 16)}
     for name, adapter in adapters.items():
         published_adapter(adapter, name, str(server.base), into=server.adapters)
-        exchange({"the only replica": server.url}, name, BASE_NAME)
+        load_on_replicas({"the only replica": server.url}, name, BASE_NAME)
     assert {name: written(completed(server, name)) for name in adapters} == {
         name: expected(server.base, adapter) for name, adapter in adapters.items()
     }
@@ -201,26 +201,26 @@ def test_vllm_refuses_what_the_check_refuses(
     assert why in str(refused.value)
     published_adapter(adapter, name, str(server.base), into=server.adapters)
     with pytest.raises(RefusedError, match="could not be loaded"):
-        exchange({"the only replica": server.url}, name, BASE_NAME)
+        load_on_replicas({"the only replica": server.url}, name, BASE_NAME)
 
 
 def test_vllm_does_not_know_an_adapter_of_another_base(server: Running, tmp_path: Path) -> None:
     adapter = learnt(server.base, tmp_path / "adapter", 31)
     published_adapter(adapter, "elsewhere-v1", "/models/0000000000000000", into=server.adapters)
     with pytest.raises(RefusedError, match="does not load elsewhere-v1: 404"):
-        exchange({"the only replica": server.url}, "elsewhere-v1", BASE_NAME, appear_seconds=1)
+        load_on_replicas({"the only replica": server.url}, "elsewhere-v1", BASE_NAME, appear_seconds=1)
 
 
 def test_a_damaged_adapter_is_refused_and_what_was_served_answers_on(server: Running, tmp_path: Path) -> None:
     adapter = learnt(server.base, tmp_path / "adapter", 41)
     whole = published_adapter(adapter, "whole-v1", str(server.base), into=server.adapters)
-    exchange({"the only replica": server.url}, "whole-v1", BASE_NAME)
+    load_on_replicas({"the only replica": server.url}, "whole-v1", BASE_NAME)
     shutil.copytree(whole, server.adapters / "cut-v1")
     (server.adapters / "cut-v1" / WEIGHTS).write_bytes((whole / WEIGHTS).read_bytes()[:1000])
     with pytest.raises(RefusedError, match="does not hold the adapter of that name"):
         published_adapter(adapter, "cut-v1", str(server.base), into=server.adapters)
     with pytest.raises(RefusedError, match="could not be loaded"):
-        exchange({"the only replica": server.url}, "cut-v1", BASE_NAME)
+        load_on_replicas({"the only replica": server.url}, "cut-v1", BASE_NAME)
     assert written(completed(server, "whole-v1")) == expected(server.base, adapter)
 
 
