@@ -152,7 +152,7 @@ def test_a_node_with_its_gpu_free_is_taken_at_once(
     where = ["get", "pod", "lands", "-n", space, "-o", "jsonpath={.spec.nodeName}"]
     assert wait_for(lambda: kubectl(*where).stdout, 60) == node
     kubectl("delete", "pod", "lands", "-n", space, "--force")
-    assert released(steps, "free") == "nothing: the machines were there before"
+    assert released(steps, "free") == "nothing: the nodes existed before"
 
 
 def steps_space(steps: Account) -> str:
@@ -183,7 +183,7 @@ def test_while_another_run_has_the_gpu_it_is_waited_for(
     wait_for(lambda: kubectl(*where).stdout, 60)
     late = steps.run(PROVISION, to_buy(planned, "late", [of_this_node(planned)], "nodes", wait_minutes=0.1))
     assert late.code == 2
-    assert late.error.startswith("no GPU node came free in 0.1 min each (NVIDIA-L4: ")
+    assert late.error.startswith("no GPU node became free within 0.1 min each (NVIDIA-L4: ")
     assert "Insufficient nvidia.com/gpu" in late.error
     process, place = steps.begin(PROVISION, to_buy(planned, "waits", [of_this_node(planned)], "nodes"))
     wait_for(lambda: "waiting for a free NVIDIA-L4" in (place / "log.txt").read_text(), 60)
@@ -283,5 +283,5 @@ def test_why_gke_brings_nothing_is_told_in_its_words(
     assert done.code == 2
     assert done.error.startswith("GKE brought no node: quota: Node scale up in zones us-central1-a")
     assert "raise the quota 'NVIDIA_L4_GPUS'" in done.error
-    assert released(steps, "dry", "Failed") == "nothing: no machine came"
+    assert released(steps, "dry", "Failed") == "nothing: no node was bought"
     assert not [one for one in objects("computeclasses") if one["metadata"]["name"] == name]

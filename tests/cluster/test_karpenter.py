@@ -20,7 +20,7 @@ import pytest
 from steps.common.handover.resolved import Resolved
 from steps.common.kubernetes.workflow_objects import STOPPED, why_stopped
 from steps.common.nodes import node_request
-from steps.common.nodes.give_back import COMPONENT, HOLDER
+from steps.common.nodes.termination import COMPONENT_LABEL, HOLDER
 from steps.common.runtime.cluster_settings import ONE_NODE_SETTING
 from steps.common.runtime.settings import CLOUD_SETTING, COMPUTE_SETTING, NODE_CLASS_SETTING
 from steps.common.storage import volumes
@@ -227,7 +227,7 @@ def test_where_everything_is_sold_out_it_is_said_in_one_line_and_nothing_stays(
     assert done.code == 2
     assert done.error.startswith(f"no {SOLD_OUT} (on-demand): capacity: ")
     assert "allow more in compute.instance_types" in done.error
-    assert released(account, "none", "Failed").outputs["released"] == "nothing: no machine came"
+    assert released(account, "none", "Failed").outputs["released"] == "nothing: no node was bought"
     assert nothing_left("none")
     # As when Argo retries the run: what was sold out may not be any more, and is asked for again.
     again = account.run(PROVISION, to_buy(planned, "none", rungs(SOLD_OUT)))
@@ -284,7 +284,7 @@ def test_a_node_class_that_is_not_ready_ends_it_at_once(account: Account, planne
     done = account.run(PROVISION, to_buy(planned, "broken", ladder, node_class=broken_class))
     assert done.code == 2
     assert done.error.startswith("no g5.xlarge (on-demand): configuration: ")
-    assert "no other instance type would do better" in done.error
+    assert "no other instance type would work either" in done.error
     assert "g6e" not in done.error
     released(account, "broken", "Failed")
     assert nothing_left("broken")
@@ -478,7 +478,7 @@ def test_the_reaper_takes_back_what_a_lost_run_has_left_and_nothing_else(
 
 
 def holder_of(run: str) -> dict[str, Any]:
-    labels = {node_request.RUN_LABEL: run, COMPONENT: HOLDER}
+    labels = {node_request.RUN_LABEL: run, COMPONENT_LABEL: HOLDER}
     containers = [{"name": "main", "image": "x"}]
     spec = {"nodeSelector": {"no": "where"}, "containers": containers}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": labels}, "spec": spec}
@@ -531,7 +531,7 @@ def test_the_doctor_looks_at_the_class_that_the_settings_name(space: str) -> Non
         kubectl("delete", "clusterrole", "fineline-kwoknodeclasses", "--ignore-not-found")
     wrong = json.dumps({"data": {NODE_CLASS_SETTING: CLASS_KIND}})
     kubectl("patch", "configmap", "fineline", "-n", space, "--type=merge", "-p", wrong)
-    assert "write the one as GROUP/KIND" in brought(space)[0]["text"]
+    assert "set the first to GROUP/KIND" in brought(space)[0]["text"]
 
 
 def brought(space: str) -> list[dict[str, Any]]:

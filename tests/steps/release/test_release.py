@@ -11,7 +11,7 @@ import pytest
 import steps.release.webhook
 from steps.release.outcome import Outcome, failure
 from steps.release.step import ReleaseInput, release
-from steps.release.webhook import tell
+from steps.release.webhook import notify
 
 FAILED = [
     {
@@ -132,7 +132,7 @@ OUTCOME = Outcome(
 
 def test_a_webhook_that_is_busy_is_asked_again(receiver: Receiver) -> None:
     receiver.answers = [503, 429]
-    assert tell(receiver.url, OUTCOME)
+    assert notify(receiver.url, OUTCOME)
     assert receiver.taken[0]["text"] == "a (a-1) succeeded in 5s: version 3 is registered, served at http://a.b.svc/v1"
 
 
@@ -141,7 +141,7 @@ def test_a_webhook_that_refuses_is_only_noted_and_its_address_is_not_shown(
     receiver: Receiver, answers: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     receiver.answers = list(answers)
-    assert not tell(receiver.url, OUTCOME)
+    assert not notify(receiver.url, OUTCOME)
     noted = capsys.readouterr().err
     assert f"status {answers[0]}" in noted
     assert "key" not in noted

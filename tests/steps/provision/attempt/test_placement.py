@@ -3,7 +3,7 @@
 import pytest
 
 from steps.common.handover.resolved import Rung
-from steps.provision.attempt.placement import in_its_place
+from steps.provision.attempt.placement import replacements
 from tests.steps.provision.attempt.test_causes import a_rung
 
 L4, A10G, L40S = ("g6.xlarge", 22), ("g5.xlarge", 22), ("g6e.xlarge", 45)
@@ -30,7 +30,7 @@ SPOT_FIRST = [rung(kind, capacity) for kind in (L4, A10G, L40S) for capacity in 
     ],
 )
 def test_nothing_is_allowed_that_is_not_on_the_ladder(got: int, ladder: list[Rung], names: list[str]) -> None:
-    found = in_its_place(ladder[got], ladder)
+    found = replacements(ladder[got], ladder)
     assert list(dict.fromkeys(one.instance_type for one in found)) == names
     allowed = {(kind, way) for kind in names for way in {one.capacity for one in found}}
     assert allowed <= {(one.instance_type, one.capacity) for one in ladder}
