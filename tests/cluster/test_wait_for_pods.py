@@ -1,4 +1,4 @@
-"""Waiting for a Deployment whose pods cannot start, on a real cluster: the reason is known in seconds, and the wait ends early."""
+"""Waiting for a Deployment whose pods cannot start, on a real cluster: the reason is known in seconds and ends the wait."""
 
 import json
 import time
