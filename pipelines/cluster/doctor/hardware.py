@@ -51,7 +51,8 @@ def gpus(connection: Connection) -> list[Finding]:
         if blind:
             text = f"node {blind[0]} has a GPU but does not advertise it: its driver or device plugin is missing"
             return [Finding("GPUs", State.NOTE, text, f"install the device plugin: {PLUGIN}")]
-        text = f"{ready} on {len(nodes)} nodes" if ready else f"none on {len(nodes)} nodes"
+        where = "1 node" if len(nodes) == 1 else f"{len(nodes)} nodes"
+        text = f"{ready or 'none'} on {where}"
         return [Finding("GPUs", State.OK if ready else State.NOTE, text)]
     return [unknown("GPUs", "nodes")]
 

@@ -131,7 +131,7 @@ def storage() -> Any:
 
 
 def authorization() -> Any:
-    """Return the client that tells who may do what."""
+    """Return the client of access reviews."""
     from kubernetes import client
 
     return client.AuthorizationV1Api(connection())

@@ -7,7 +7,7 @@ CONTAINER_MESSAGE = re.compile(r"^main: \w+ \(exit code \d+\)(: (?P<words>.*))?$
 
 
 def reason(message: str) -> str:
-    """Return a node's message without Argo's prefix; unchanged if the step said nothing."""
+    """Return a node's message without Argo's prefix; unchanged if the step left no message."""
     match = CONTAINER_MESSAGE.match(message.strip())
     return (match["words"] or "").strip() or message.strip() if match else message.strip()
 

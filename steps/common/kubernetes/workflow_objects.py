@@ -34,8 +34,8 @@ def main_ended_at(workflow: dict[str, Any]) -> float | None:
 
 def stop(run: str, namespace: str, why: str = "") -> None:
     """Let a run end, its exit handler included, if it exists, and write down why."""
-    noted = {"metadata": {"annotations": {STOPPED: why}}} if why else {}
-    WORKFLOWS.patch(run, {**noted, "spec": {"shutdown": "Stop"}}, namespace)
+    annotations = {"metadata": {"annotations": {STOPPED: why}}} if why else {}
+    WORKFLOWS.patch(run, {**annotations, "spec": {"shutdown": "Stop"}}, namespace)
 
 
 def why_stopped(run: str, namespace: str) -> str:

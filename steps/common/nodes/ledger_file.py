@@ -18,7 +18,7 @@ def purchase_of(run: str, compute: Compute, ladder: list[Rung]) -> Purchase:
 
 
 def save(run: str, purchase: Purchase, now: float) -> NodeCost | None:
-    """Save what a run has bought, whose nodes end now, and return what it has cost; None if no node ever existed."""
+    """Save what a run has bought, all of which ends now, and return what it has cost; None if no node ever existed."""
     ended = purchase.updated((), now).with_earlier(_load(run))
     try:
         write_text(volumes.run_folder(run) / FILE, ended.model_dump_json() + "\n")

@@ -23,7 +23,7 @@ class ProviderTraits:
 
     component: str  # below argo/components
     cluster_role: str  # what a service account needs beyond the namespace
-    requested_with: Resource | None  # the kind of object that asks for a run's node; None: nothing is bought
+    requested_with: Resource | None  # the kind of object that requests a run's node; None: nothing is bought
 
     @property
     def buys(self) -> bool:

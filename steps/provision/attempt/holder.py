@@ -102,7 +102,7 @@ class Holder:
 
     def _body(self) -> dict[str, Any]:
         gpus = {GPU: str(self.gpus)} if self.gpus else {}
-        asked = {"memory": str(self.host_bytes), "cpu": "1" if gpus else "10m", **gpus}
+        requests = {"memory": str(self.host_bytes), "cpu": "1" if gpus else "10m", **gpus}
         return {
             "metadata": {
                 "name": self.name,
@@ -123,7 +123,7 @@ class Holder:
                     {
                         "name": "main",
                         "image": IMAGE,
-                        "resources": {"requests": asked, "limits": gpus},
+                        "resources": {"requests": requests, "limits": gpus},
                         "securityContext": {
                             "allowPrivilegeEscalation": False,
                             "readOnlyRootFilesystem": True,

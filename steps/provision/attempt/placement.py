@@ -20,9 +20,9 @@ def placement(
         affinity: node affinity, in place of labels.
         own_taint: key of the taint that keeps other pods away.
     """
-    asked = {"memory": str(rung.host_bytes)} if rung.host_bytes else {}
+    memory = {"memory": str(rung.host_bytes)} if rung.host_bytes else {}
     gpus = {GPU: str(rung.gpus)} if rung.gpus else {}
-    main = {"name": "main", "resources": {"requests": {**asked, **gpus}, **({"limits": gpus} if gpus else {})}}
+    main = {"name": "main", "resources": {"requests": {**memory, **gpus}, **({"limits": gpus} if gpus else {})}}
     patch: dict[str, Any] = {"containers": [main], "terminationGracePeriodSeconds": GRACE_SECONDS}
     if selector:
         patch["nodeSelector"] = selector

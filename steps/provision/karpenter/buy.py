@@ -1,4 +1,4 @@
-"""Walks down the ladder until there is a node: requests one instance type, waits, reports why it did not come, continues."""
+"""Walks down the ladder until there is a node: requests an instance type, waits, reports why none came, goes on."""
 
 import re
 import time
