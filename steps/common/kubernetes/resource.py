@@ -58,9 +58,11 @@ class Resource:
             UserError: it is refused.
         """
         place, scope = self._place(namespace)
-        patch = getattr(client.custom(), f"patch_{scope}_custom_object")
+        name, patch = body["metadata"]["name"], getattr(client.custom(), f"patch_{scope}_custom_object")
         with api_errors():
-            return dict(patch(*place, body["metadata"]["name"], body, **_apply_options()))
+            found = patch(*place, name, body, **_apply_options())
+        # The client drops the body of the answer if the object was created: it expects 200, and gets 201.
+        return dict(found or self.read(name, namespace) or {})
 
     def patch(self, name: str, body: dict[str, Any], namespace: str = "") -> dict[str, Any] | None:
         """Merge fields into an object, if it exists; a field of None is removed."""
@@ -77,7 +79,8 @@ class Resource:
         """Delete an object; return whether it existed."""
         place, scope = self._place(namespace)
         delete = getattr(client.custom(), f"delete_{scope}_custom_object")
-        return none_if_absent(lambda: delete(*place, name)) is not None
+        # The client returns nothing if the deletion was only accepted (202).
+        return none_if_absent(lambda: (delete(*place, name),)) is not None
 
     def _place(self, namespace: str) -> tuple[tuple[str, ...], str]:
         if namespace:
