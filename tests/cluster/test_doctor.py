@@ -1,4 +1,4 @@
-"""What the doctor finds on a real cluster, in a namespace that has all and in ones that lack something."""
+"""The doctor's findings on a real cluster, in a complete namespace and in ones that lack something."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def space(crds: None) -> Iterator[str]:
 
 
 def overlaid(tmp_path: Path, **more: Any) -> str:
-    """Write an overlay upon the one for kind, and return its folder."""
+    """Write an overlay on top of the one for kind, and return its folder."""
     upon = os.path.relpath((ROOT / "argo" / "overlays" / "kind").resolve(), tmp_path.resolve())
     body = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": [upon], **more}
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(body))
@@ -132,7 +132,7 @@ def test_an_mlflow_that_is_ready_and_refuses_the_name_of_its_service_is_told(spa
     changes = [
         {"op": "replace", "path": f"{pod}/containers/0/args", "value": args},
         {"op": "replace", "path": f"{pod}/containers/0/readinessProbe", "value": probe},
-        # Of the pod's own, which its user may write on any cluster.
+        # The pod's own volumes, which its user may write on any cluster.
         {"op": "replace", "path": f"{pod}/volumes", "value": [{"name": n, "emptyDir": {}} for n in ("tmp", "data")]},
     ]
     kubectl("patch", "deployment", "fineline-mlflow", "-n", space, "--type=json", "-p", json.dumps(changes))
@@ -155,7 +155,7 @@ def test_an_image_that_cannot_be_pulled_is_named_and_no_pod_stays(space: str, tm
 
 @pytest.fixture
 def stranger(space: str, tmp_path: Path) -> dict[str, str]:
-    """The environment of a user without rights, where MLflow is installed and stopped."""
+    """The environment of a user without permissions, with MLflow installed and stopped."""
     kubectl("apply", "-n", space, "--server-side", "-k", str(ROOT / "argo" / "overlays" / "kind"))
     kubectl("scale", "deployment/fineline-mlflow", "-n", space, "--replicas=0")
     kubectl("create", "serviceaccount", "stranger", "-n", space)

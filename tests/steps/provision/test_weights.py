@@ -1,4 +1,4 @@
-"""When a node is asked for: not before the weights are nearly there, and not at all where they do not come."""
+"""When a node is requested: not before the weights are nearly fetched, and never if the download has stopped."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ MODEL = ResolvedModel.model_construct(name="m", digest=DIGEST, bytes=1000, archi
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a download, which goes faster here than in life."""
+    """The folder of a download, with every time limit shortened."""
     monkeypatch.setenv(volumes.WEIGHTS_SETTING, str(tmp_path))
     for name, seconds in (
         ("POLL_SECONDS", 0.02),
@@ -71,7 +71,7 @@ def test_a_node_is_asked_for_when_what_is_left_takes_as_long_as_a_node(folder: P
 
 
 def test_a_download_may_begin_late_and_not_stand_still(folder: Path) -> None:
-    """Its pod waits for a node and an image for longer than a download may stand still."""
+    """Its pod may wait for a node and an image for longer than a download may stand still."""
     in_background(download(folder, 1.0, MODEL.bytes, after=0.9))
     assert waited() > 0.9
 
@@ -88,7 +88,7 @@ def test_weights_that_do_not_come_buy_nothing(folder: Path, size: int, at_least:
 
 
 def test_whoever_has_fetched_and_is_gone_is_waited_for_longer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As while the pod that goes on waits for a node."""
+    """As while the pod that continues it waits for a node."""
     monkeypatch.setattr(wait_for_weights, "SILENT_SECONDS", 0.2)
     fetch_progress.save(folder, FetchProgress(500, MODEL.bytes, "lost"))
     began = time.monotonic()

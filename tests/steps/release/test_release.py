@@ -1,4 +1,4 @@
-"""The exit handler's word on a run: which step failed and why, and the webhook that is told."""
+"""The exit handler's report on a run: which step failed and why, and the webhook that is notified."""
 
 import json
 import threading
@@ -25,7 +25,7 @@ FAILED = [
         "finishedAt": "2026-01-01T00:01:00Z",
     },
 ]
-# The node above the attempts, which ends with the last of them or a moment later.
+# The parent of the attempts, which ends with the last of them or a moment later.
 ABOVE = {
     "displayName": "pull",
     "message": "retryStrategy.expression evaluated to false",
@@ -34,7 +34,7 @@ ABOVE = {
 
 
 class Receiver:
-    """A webhook's address in this process."""
+    """A webhook in this process."""
 
     def __init__(self) -> None:
         self.taken: list[dict[str, Any]] = []

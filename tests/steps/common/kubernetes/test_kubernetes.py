@@ -1,4 +1,4 @@
-"""What a step makes of an API server that is busy, refuses, or is not there."""
+"""Requests to an API server that is busy, refuses, or does not exist."""
 
 import json
 import os
@@ -33,7 +33,7 @@ except UserError as error:
 
 
 class Server:
-    """An API server that answers with these statuses, the last one for ever."""
+    """An API server that answers with these statuses in turn, and keeps repeating the last one."""
 
     message = "namespaces are\nnot for you"
 
@@ -69,7 +69,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 def list_namespaces(folder: Path, port: int, *, by_command: bool = False, host: str = "127.0.0.1") -> str:
-    """Ask for the namespaces, in a process of its own: a process connects once."""
+    """List the namespaces in a separate process: a process connects once."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -144,7 +144,7 @@ def test_the_command_tries_again_too(served: Server, tmp_path: Path) -> None:
 
 
 def test_the_command_does_not_wait_minutes_for_a_dead_cluster(tmp_path: Path) -> None:
-    """192.0.2.1 is an address that nobody answers (RFC 5737)."""
+    """192.0.2.1 is reserved for documentation (RFC 5737): nothing answers there."""
     began = time.monotonic()
     told = list_namespaces(tmp_path, 1, by_command=True, host="192.0.2.1")
     assert told.startswith("UserError cannot reach the cluster: ")

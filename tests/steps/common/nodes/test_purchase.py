@@ -1,4 +1,4 @@
-"""What a run has bought, and what that has come to: also where spot has taken one machine and another came in its place."""
+"""What a run has bought and what it has cost, also if a spot node was taken back and replaced by another."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_on_machines_that_cost_nothing_more_hours_alone_are_limited() -> None:
 
 
 def test_a_machine_that_comes_under_the_name_of_a_lost_one_is_another() -> None:
-    """As Google names those that come in place of what spot has taken."""
+    """Google gives the replacement of a spot node its name."""
     again = RunningNode("a", "g6.xlarge", "spot", 2 * HOUR)
     purchase = bought(max_hours=3).updated([FIRST], 0).updated([], HOUR).updated([again], 2 * HOUR)
     paid = purchase.cost(3 * HOUR)
@@ -103,7 +103,7 @@ def test_another_try_at_a_run_goes_on_counting(tmp_path: Path, monkeypatch: pyte
     again = ledger_file.purchase_of("a-run", Compute(max_cost=4.0), LADDER)
     assert again.until(5 * HOUR) == 0
     second = again.updated([RunningNode("b", "g6.xlarge", "spot", 5 * HOUR)], 5 * HOUR)
-    # Two of the four dollars were spent on the first try.
+    # The first attempt spent two of the four dollars.
     assert second.until(5 * HOUR) == 7 * HOUR
     ledger_file.save("a-run", second, 6 * HOUR)
     kept = ledger_file.cost_of("a-run")
@@ -112,7 +112,7 @@ def test_another_try_at_a_run_goes_on_counting(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_full_disk_keeps_no_machine_from_being_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "runs").touch()  # where a folder is wanted
+    (tmp_path / "runs").touch()  # a file, where a folder is needed
     monkeypatch.setenv(volumes.RUNS_SETTING, str(tmp_path / "runs"))
     told = ledger_file.save("a-run", bought().updated([FIRST], HOUR), 2 * HOUR)
     assert told
@@ -121,7 +121,7 @@ def test_a_full_disk_keeps_no_machine_from_being_given_back(tmp_path: Path, monk
 
 def test_what_money_allows_holds_on_the_node_whose_price_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     hardware = Hardware(rung=SPOT, node="first", since=0, until=900.0, until_on_node=100.0)
-    assert ends(hardware) == 100.0  # on one machine nobody tells where it is
+    assert ends(hardware) == 100.0  # on one machine the node's name is not set
     monkeypatch.setenv("FINELINE_NODE", "first")
     assert ends(hardware) == 100.0
     monkeypatch.setenv("FINELINE_NODE", "second")
@@ -144,7 +144,7 @@ def workflow(phase: str, ended: float | None, main_ended: float | None) -> dict[
         (workflow("Running", None, None), ""),
         (workflow("Succeeded", 9_900.0, 9_890.0), ""),
         (workflow("Succeeded", 9_000.0, 8_990.0), "its run ended 16m40s ago (Succeeded)"),
-        # Its exit handler waits for the machines to end.
+        # Its exit handler waits for the nodes to terminate.
         (workflow("Running", None, 9_400.0), ""),
         (workflow("Running", None, 8_000.0), "its run ended 33m20s ago, but its exit handler has not"),
     ],

@@ -1,4 +1,4 @@
-"""What may come in the place of a node that is lost."""
+"""What may replace a node that is lost."""
 
 import pytest
 
@@ -21,11 +21,11 @@ SPOT_FIRST = [rung(kind, capacity) for kind in (L4, A10G, L40S) for capacity in 
     ("got", "ladder", "names"),
     [
         (0, SPOT_FIRST, ["g6.xlarge", "g5.xlarge", "g6e.xlarge"]),
-        # None with less memory.
+        # None has less memory.
         (4, SPOT_FIRST, ["g6e.xlarge"]),
-        # The last of a ladder may have no twin: it would be allowed on demand too.
+        # A type that is on the ladder as spot only would be allowed on demand too.
         (0, SPOT_FIRST[:5], ["g6.xlarge", "g5.xlarge"]),
-        # What got is on spot alone: on demand it was over a limit.
+        # The current node is on the ladder as spot only: on demand it exceeds a limit.
         (0, [SPOT_FIRST[0], *SPOT_FIRST[2:]], ["g6.xlarge", "g5.xlarge", "g6e.xlarge"]),
     ],
 )

@@ -1,4 +1,4 @@
-"""What Karpenter answers to a pod, as far as it is about the pod's own pool."""
+"""The part of Karpenter's message about a pod that concerns the pod's own pool."""
 
 import pytest
 
