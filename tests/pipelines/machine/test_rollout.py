@@ -145,7 +145,7 @@ def test_a_good_second_version_takes_over_under_load_and_no_request_fails(store:
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
     [
-        ({"says": "purple monkey dishwasher is what comes out of other weights"}, "alike to the evaluation's"),
+        ({"says": "purple monkey dishwasher is what comes out of other weights"}, "its answers match the evaluation's with a similarity of 0."),
         ({"cannot_start": True}, "the model server ended while starting: this model cannot be loaded"),
         ({"starts_after": 60, "serve": {"ready_seconds": 2}}, "the model server was not ready in 2 s"),
         ({"fails": True}, "the new server fails on 'question 0'"),
@@ -213,7 +213,7 @@ def test_where_nothing_served_before_a_refused_version_leaves_nothing_that_liste
 def test_in_place_the_old_server_ends_first_and_comes_back_when_the_new_one_is_refused(store: Store) -> None:
     store.roll_out(1)
     before = servers.server("tiny")
-    assert "alike" in refused(store, 2, says="something else altogether", serve={"strategy": "in-place"})
+    assert "similarity" in refused(store, 2, says="something else altogether", serve={"strategy": "in-place"})
     assert (store.record.strategy, store.record.why) == ("in-place", "set by serve.strategy")
     after = servers.server("tiny")
     assert before is not None

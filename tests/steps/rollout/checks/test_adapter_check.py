@@ -69,7 +69,7 @@ def test_what_a_server_of_adapters_does_not_know_is_no_hindrance_merged(adapter:
 
 def test_another_base_is_told_by_its_name_and_by_its_shapes(adapter: Path, tiny_model: Path, tmp_path: Path) -> None:
     assert refusals(adapter, served_base="/models/other") == [
-        "it was made for the base '/models/tiny', and '/models/other' is served"
+        "it was made for the base '/models/tiny', but '/models/other' is served"
     ]
     other = tmp_path / "other"
     other.mkdir()
@@ -78,7 +78,7 @@ def test_another_base_is_told_by_its_name_and_by_its_shapes(adapter: Path, tiny_
     save_file(wider, other / "model.safetensors")
     assert "does not fit the base's shape" in refusals(adapter, other)[0]
     save_file({"x": torch.ones(1)}, other / "model.safetensors")
-    assert refusals(adapter, other)[0].endswith("which the base has not")
+    assert refusals(adapter, other)[0].endswith("which the base does not have")
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16])

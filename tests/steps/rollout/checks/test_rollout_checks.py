@@ -62,7 +62,7 @@ def test_an_adapter_of_another_base_is_refused(adapter: Path, model: Path) -> No
     planned: Any = Planned()
     told = json.loads((adapter / BASE).read_text())
     (adapter / BASE).write_text(json.dumps(told | {"digest": "e" * 64}))
-    with pytest.raises(RefusedError, match="learnt on hf://a/b@c"):
+    with pytest.raises(RefusedError, match="trained on hf://a/b@c"):
         check_adapter(planned, adapter, model)
 
 

@@ -176,7 +176,7 @@ def test_paths_that_are_not_openais_are_not_there(unkeyed: Gate, path: str) -> N
     for answer in (unkeyed.post(path, {}), httpx2.get(f"{unkeyed.url}{path}")):
         assert answer.status_code == 404
         assert answer.json()["error"] == {
-            "message": "there is no such path here",
+            "message": "this path does not exist here",
             "type": "invalid_request_error",
             "code": 404,
         }

@@ -217,7 +217,7 @@ def test_a_damaged_adapter_is_refused_and_what_was_served_answers_on(server: Run
     exchange({"the only replica": server.url}, "whole-v1", BASE_NAME)
     shutil.copytree(whole, server.adapters / "cut-v1")
     (server.adapters / "cut-v1" / WEIGHTS).write_bytes((whole / WEIGHTS).read_bytes()[:1000])
-    with pytest.raises(RefusedError, match="does not hold the adapter of that name"):
+    with pytest.raises(RefusedError, match="holds another adapter than its name says"):
         published_adapter(adapter, "cut-v1", str(server.base), into=server.adapters)
     with pytest.raises(RefusedError, match="could not be loaded"):
         exchange({"the only replica": server.url}, "cut-v1", BASE_NAME)

@@ -208,11 +208,11 @@ def test_a_budget_is_there_for_more_than_one_replica() -> None:
         ({"rank": 8}, ""),
         ({"max_adapters": 2}, ""),
         ({"replicas": 9}, ""),
-        ({"rank": 32}, "up to rank 16, and this one needs 32"),
-        ({"max_adapters": 8}, "room for 4 adapters, and 8 are wanted"),
+        ({"rank": 32}, "up to rank 16, and this one has rank 32"),
+        ({"max_adapters": 8}, "room for 4 adapters, not 8"),
         ({"gpus": 4}, "other GPUs"),
         ({"arguments": []}, "arguments are others"),
-        ({"image": "vllm:2"}, "its image is vllm, and vllm:2 is wanted"),
+        ({"image": "vllm:2"}, "its image is vllm, not vllm:2"),
     ],
 )
 def test_a_base_server_that_runs_is_used_again_unless_it_would_have_to_start_anew(
