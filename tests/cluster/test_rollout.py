@@ -235,7 +235,8 @@ def test_a_version_that_is_fine_offline_and_broken_when_served_gets_no_traffic_a
     assert rollouts.live() == "2"
     kept = rollouts.deployment(3)
     assert kept["metadata"]["labels"]["fineline.dev/state"] == "refused"
-    assert "answers match the evaluation's with a similarity of" in kept["metadata"]["annotations"]["fineline.dev/refused-because"]
+    reason = kept["metadata"]["annotations"]["fineline.dev/refused-because"]
+    assert "answers match the evaluation's with a similarity of" in reason
     assert kept["status"]["readyReplicas"] == 1
     assert kubectl("get", "service", f"{NAME}-v3", "-n", rollouts.namespace, check=False).returncode == 1
 

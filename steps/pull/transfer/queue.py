@@ -1,4 +1,4 @@
-"""The spans that are still to be fetched, and who may fetch one."""
+"""The queue of spans to fetch, limited to the number of connections that the pace allows."""
 
 import threading
 import time
@@ -17,33 +17,33 @@ class QueuedSpan:
 
     part: PartialFile
     start: int
-    end: int  # 0: to the end of the file, which is not known
+    end: int  # 0: the end of the file, whose size is unknown
     generation: int
-    tries: int = 0  # without a byte in between
+    tries: int = 0  # failed attempts since the last byte
     not_before: float = 0.0
 
 
 class Queue:
-    """Spans in their order, handed out to as many connections as the pace allows."""
+    """Hands out spans in order, to as many connections as the pace allows."""
 
     def __init__(self, pace: Pace, span: int) -> None:
-        """Begin empty.
+        """Start empty.
 
         Args:
-            pace: how many connections at once.
-            span: bytes of a span.
+            pace: limits the number of connections.
+            span: length of a span in bytes.
         """
         self._pace, self._span = pace, span
         self._jobs: deque[QueuedSpan] = deque()
         self.changed = threading.Condition()
-        self.active = 0  # connections that fetch
+        self.active = 0  # connections that are fetching
         self.closed = False
 
     def __len__(self) -> int:
         return len(self._jobs)
 
     def add(self, part: PartialFile) -> None:
-        """Add what lacks of a file."""
+        """Add the missing spans of a file."""
         spans = [(0, part.file.bytes)] if part.without_ranges else part.missing
         with self.changed:
             for start, end in spans:
@@ -57,7 +57,7 @@ class Queue:
             self.changed.notify_all()
 
     def take(self) -> QueuedSpan | None:
-        """Return the next span, when there is one and a connection may begin; None when all is over."""
+        """Wait for a span and a free connection, and return the span; None once the queue is closed."""
         with self.changed:
             while not self.closed:
                 now = time.monotonic()
@@ -71,20 +71,20 @@ class Queue:
         return None
 
     def release(self) -> None:
-        """Say that a connection is free again."""
+        """Free a connection."""
         with self.changed:
             self.active -= 1
             self.changed.notify()
 
     def put_back(self, job: QueuedSpan, wait: float) -> None:
-        """Let the rest of a span be fetched in some seconds, unless its file was begun anew meanwhile."""
+        """Queue the rest of a span again, with a delay in seconds, unless its file was restarted meanwhile."""
         job.not_before = time.monotonic() + wait
         with self.changed:
             if job.generation == job.part.generation:
                 self._jobs.appendleft(job)
 
     def close(self) -> None:
-        """Say that all is over."""
+        """Close the queue: `take` returns None from now on."""
         with self.changed:
             self.closed = True
             self.changed.notify_all()

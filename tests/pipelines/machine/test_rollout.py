@@ -145,7 +145,10 @@ def test_a_good_second_version_takes_over_under_load_and_no_request_fails(store:
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
     [
-        ({"says": "purple monkey dishwasher is what comes out of other weights"}, "its answers match the evaluation's with a similarity of 0."),
+        (
+            {"says": "purple monkey dishwasher is what comes out of other weights"},
+            "its answers match the evaluation's with a similarity of 0.",
+        ),
         ({"cannot_start": True}, "the model server ended while starting: this model cannot be loaded"),
         ({"starts_after": 60, "serve": {"ready_seconds": 2}}, "the model server was not ready in 2 s"),
         ({"fails": True}, "the new server fails on 'question 0'"),

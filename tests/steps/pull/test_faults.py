@@ -153,7 +153,7 @@ def test_a_file_with_a_wrong_byte_is_fetched_once_more_and_no_other(source: Sour
 def test_a_file_that_stays_wrong_is_named_and_the_others_are_kept(source: Source, model: ResolvedModel) -> None:
     source.behave = lambda asked: Behaviour(flipped=asked.name == "model-00002-of-00003.safetensors")
     with pytest.raises(
-        UserError, match=r"model-00002-of-00003\.safetensors: what came has another hash .*, twice"
+        UserError, match=r"model-00002-of-00003\.safetensors: the hash of what was fetched was wrong twice"
     ) as told:
         publish_model(model)
     assert "\n" not in str(told.value)
@@ -169,7 +169,9 @@ def test_a_file_that_stays_wrong_is_named_and_the_others_are_kept(source: Source
 def test_a_source_that_says_another_size_is_not_believed(source: Source, model: ResolvedModel, always: bool) -> None:
     source.behave = of_shards(lambda asked: Behaviour(says_size=SHARD + 1 if always or asked.number < 3 else None))
     if always:
-        with pytest.raises(UserError, match=f"the source says {SHARD + 1} bytes, and lists {SHARD}; what came is kept"):
+        with pytest.raises(
+            UserError, match=f"the source reports {SHARD + 1} bytes, but lists {SHARD}; what was fetched is kept"
+        ):
             publish_model(model)
         assert nothing_published(model)
     else:
@@ -287,13 +289,13 @@ def test_a_disk_that_fills_up_is_one_line_and_what_came_is_kept(
             return Behaviour()
 
         source.behave = of_shards(behave)
-        with pytest.raises(UserError, match="no space is left; free some and run it again: what came is kept"):
+        with pytest.raises(UserError, match="no space left; free some and run again: what was fetched is kept"):
             publish_model(model)
         assert nothing_published(model)
         # While it is full, nothing is asked for.
         time.sleep(0.2)
         before = len(source.asked)
-        with pytest.raises(UserError, match=r"needs \d+ MB for tiny and has \d+ MB free"):
+        with pytest.raises(UserError, match=r"tiny needs \d+ MB, and \d+ MB are free"):
             publish_model(model)
         assert len(source.asked) == before
         other.unlink()
@@ -313,5 +315,5 @@ def test_no_name_of_a_listing_leads_out_of_the_folder(source: Source, name: str)
     if "/" in name:
         assert resolve_model("hf://org/tiny").digest  # files in folders are none that are wanted
         return
-    with pytest.raises(UserError, match="is no name of a file in a model's folder"):
+    with pytest.raises(UserError, match="is not a valid file name in a model's folder"):
         resolve_model("hf://org/tiny")

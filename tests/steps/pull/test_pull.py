@@ -75,13 +75,13 @@ def test_a_wrong_file_is_fetched_once_more(hub: Hub, model: ResolvedModel, tiny_
 
 def test_a_source_that_stays_wrong_is_refused_and_nothing_is_published(hub: Hub, model: ResolvedModel) -> None:
     hub.wrong[WEIGHTS] = hub.wrong["config.json"] = 99
-    with pytest.raises(UserError, match="another hash than the source lists"):
+    with pytest.raises(UserError, match="the hash of what was fetched was wrong twice"):
         publish_model(model)
     assert not volumes.published_model(model.digest).exists()
 
 
 def test_a_source_that_changed_since_the_plan_is_refused(hub: Hub, model: ResolvedModel) -> None:
-    with pytest.raises(UserError, match="its files changed since the run was planned"):
+    with pytest.raises(UserError, match="its files have changed since the run was planned"):
         publish_model(model.model_copy(update={"digest": "0" * 64}))
 
 

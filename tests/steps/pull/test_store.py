@@ -117,7 +117,7 @@ def test_under_a_budget_what_was_not_used_for_longest_goes_and_what_a_run_holds_
     assert not second.exists()
     assert store.intact(third)
     monkeypatch.setenv("FINELINE_WEIGHTS_BUDGET", "5MB")
-    with pytest.raises(UserError, match="are held by a-run; wait for these"):
+    with pytest.raises(UserError, match=r"and \d+ MB are held by a-run; wait for these runs to end"):
         publish_model(made("four"))
     assert store.intact(third)
     release(ReleaseInput(run="a-run", status="Succeeded", recipe="pet-store"))
@@ -233,7 +233,7 @@ def test_what_a_damaged_model_has_left_is_counted_as_room(
     # Of no use to another model, they go.
     other = made("two")
     store.discard(folder)
-    with pytest.raises(UserError, match="needs 4 MB for two and has 1 MB free"):
+    with pytest.raises(UserError, match="two needs 4 MB, and 1 MB are free"):
         publish_model(other)
     assert not list((volumes.weights() / "blobs").iterdir())
 
