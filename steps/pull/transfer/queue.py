@@ -26,34 +26,34 @@ class QueuedSpan:
 class Queue:
     """Hands out spans in order, to as many connections as the pace allows."""
 
-    def __init__(self, pace: Pace, span: int) -> None:
+    def __init__(self, pace: Pace, span_bytes: int) -> None:
         """Start empty.
 
         Args:
             pace: limits the number of connections.
-            span: length of a span in bytes.
+            span_bytes: length of a span.
         """
-        self._pace, self._span = pace, span
-        self._jobs: deque[QueuedSpan] = deque()
+        self._pace, self._span_bytes = pace, span_bytes
+        self._spans: deque[QueuedSpan] = deque()
         self.changed = threading.Condition()
         self.active = 0  # connections that are fetching
         self.closed = False
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._spans)
 
     def add(self, part: PartialFile) -> None:
         """Add the missing spans of a file."""
-        spans = [(0, part.file.bytes)] if part.without_ranges else part.missing
+        missing = [(0, part.file.bytes)] if part.without_ranges else part.missing
         with self.changed:
-            for start, end in spans:
+            for start, end in missing:
                 at = start
                 while at < end and not part.without_ranges:
-                    until = min(end, (at // self._span + 1) * self._span)
-                    self._jobs.append(QueuedSpan(part, at, until, part.generation))
+                    until = min(end, (at // self._span_bytes + 1) * self._span_bytes)
+                    self._spans.append(QueuedSpan(part, at, until, part.generation))
                     at = until
                 if part.without_ranges or end == 0:
-                    self._jobs.append(QueuedSpan(part, start, end, part.generation))
+                    self._spans.append(QueuedSpan(part, start, end, part.generation))
             self.changed.notify_all()
 
     def take(self) -> QueuedSpan | None:
@@ -62,11 +62,11 @@ class Queue:
             while not self.closed:
                 now = time.monotonic()
                 if self.active < self._pace.limit and not self._pace.paused:
-                    for number, job in enumerate(self._jobs):
-                        if job.not_before <= now:
-                            del self._jobs[number]
+                    for number, span in enumerate(self._spans):
+                        if span.not_before <= now:
+                            del self._spans[number]
                             self.active += 1
-                            return job
+                            return span
                 self.changed.wait(TICK_SECONDS)
         return None
 
@@ -76,12 +76,12 @@ class Queue:
             self.active -= 1
             self.changed.notify()
 
-    def put_back(self, job: QueuedSpan, wait: float) -> None:
+    def put_back(self, span: QueuedSpan, wait: float) -> None:
         """Queue the rest of a span again, with a delay in seconds, unless its file was restarted meanwhile."""
-        job.not_before = time.monotonic() + wait
+        span.not_before = time.monotonic() + wait
         with self.changed:
-            if job.generation == job.part.generation:
-                self._jobs.appendleft(job)
+            if span.generation == span.part.generation:
+                self._spans.appendleft(span)
 
     def close(self) -> None:
         """Close the queue: `take` returns None from now on."""

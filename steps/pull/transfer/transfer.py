@@ -77,7 +77,7 @@ class Transfer:
             while self._failure is None and len(self.sha256) < len(self.parts):
                 wanted = min(self.pace.limit, self._queue.active + len(self._queue))
                 while len(workers) < wanted:
-                    workers.append(threading.Thread(target=self._work, daemon=True))
+                    workers.append(threading.Thread(target=self._fetch_spans, daemon=True))
                     workers[-1].start()
                 self._on_progress(sum(part.received for part in self.parts))
                 self.pace.measure(self.totals.fetched, self._queue.active)
@@ -100,33 +100,33 @@ class Transfer:
             for part in self.parts:
                 part.close()
 
-    def _work(self) -> None:
-        while job := self._queue.take():
+    def _fetch_spans(self) -> None:
+        while span := self._queue.take():
             try:
-                self._fetch(job)
+                self._fetch(span)
             except BaseException as error:
                 self._fail(error)
             finally:
                 self._queue.release()
 
-    def _fetch(self, job: QueuedSpan) -> None:
-        part, began = job.part, job.start
+    def _fetch(self, span: QueuedSpan) -> None:
+        part, first = span.part, span.start
         try:
-            ended = self._receive(job)
+            ended = self._receive(span)
         except InterruptedReadError as error:
-            self._again(job, str(error), gained=job.start > began and not part.without_ranges)
+            self._retry(span, str(error), gained=span.start > first and not part.without_ranges)
         except ThrottledError as error:
-            self._later(job, error)
+            self._wait_for_source(span, error)
         except NoRangesError:
-            self._in_one_piece(job)
+            self._fetch_without_ranges(span)
         else:
-            if ended and job.end == 0:
-                part.set_size(job.start)
+            if ended and span.end == 0:
+                part.set_size(span.start)
 
-    def _receive(self, job: QueuedSpan) -> bool:
-        """Read and write a span, and advance `job.start` past what is recorded; return whether the end was reached."""
-        part, at, noted, noted_at = job.part, job.start, job.start, time.perf_counter()
-        blocks = iter(self._reader.read(part.file, job.start, job.end))
+    def _receive(self, span: QueuedSpan) -> bool:
+        """Read and write a span, and advance `span.start` past what is recorded; return whether the end was reached."""
+        part, at, noted, noted_at = span.part, span.start, span.start, time.perf_counter()
+        blocks = iter(self._reader.read(part.file, span.start, span.end))
         try:
             while True:
                 asked = time.perf_counter()
@@ -134,53 +134,53 @@ class Transfer:
                 came = time.perf_counter()
                 if not block:
                     break
-                if self._queue.closed or job.generation != part.generation:
+                if self._queue.closed or span.generation != part.generation:
                     return False
                 part.write(block, at)
                 at += len(block)
                 self.totals.add(len(block), came - asked, time.perf_counter() - came)
                 self._last_byte = time.monotonic()
                 if at - noted >= NOTED_AT_ONCE or came - noted_at > NOTED_SECONDS:
-                    part.record(noted, at, job.generation)
+                    part.record(noted, at, span.generation)
                     noted, noted_at = at, came
         finally:
-            part.record(noted, at, job.generation)
-            job.start = at
-        if job.end and at < job.end:
+            part.record(noted, at, span.generation)
+            span.start = at
+        if span.end and at < span.end:
             raise InterruptedReadError("the connection ended early")
         return True
 
-    def _again(self, job: QueuedSpan, reason: str, *, gained: bool) -> None:
-        if job.part.without_ranges:
-            job.start = 0
-        job.tries = 0 if gained else job.tries + 1
-        if job.tries >= ATTEMPTS:
+    def _retry(self, span: QueuedSpan, reason: str, *, gained: bool) -> None:
+        if span.part.without_ranges:
+            span.start = 0
+        span.tries = 0 if gained else span.tries + 1
+        if span.tries >= ATTEMPTS:
             raise UserError(
-                f"{job.part.file.url}: failed in {ATTEMPTS} attempts: {reason}; what was fetched is kept, run it again"
+                f"{span.part.file.url}: failed in {ATTEMPTS} attempts: {reason}; what was fetched is kept, run it again"
             )
-        wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (job.tries - 1)) if job.tries else 0.0
-        if job.tries:
-            say(f"{job.part.file.name}: {reason}; trying again in {wait:g} s (attempt {job.tries + 1} of {ATTEMPTS})")
-        self._queue.put_back(job, wait)
+        wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (span.tries - 1)) if span.tries else 0.0
+        if span.tries:
+            say(f"{span.part.file.name}: {reason}; trying again in {wait:g} s (attempt {span.tries + 1} of {ATTEMPTS})")
+        self._queue.put_back(span, wait)
 
-    def _later(self, job: QueuedSpan, error: ThrottledError) -> None:
+    def _wait_for_source(self, span: QueuedSpan, error: ThrottledError) -> None:
         if time.monotonic() - self._last_byte > LONGEST_THROTTLING_SECONDS:
             raise UserError(
-                f"{job.part.file.url}: {error} for {LONGEST_THROTTLING_SECONDS / 60:.0f} min; what was fetched is kept, "
+                f"{span.part.file.url}: {error} for {LONGEST_THROTTLING_SECONDS / 60:.0f} min; what was fetched is kept, "
                 "run it later"
             )
         first = not self.pace.paused
         wait = self.pace.throttled(error.seconds)
         if first:
             say(f"{error}: reduced to {self.pace.limit} connections, the next in {wait:g} s")
-        self._queue.put_back(job, wait)
+        self._queue.put_back(span, wait)
 
-    def _in_one_piece(self, job: QueuedSpan) -> None:
+    def _fetch_without_ranges(self, span: QueuedSpan) -> None:
         """Fetch a file from its beginning over a single connection, since its source does not support ranges."""
-        part = job.part
+        part = span.part
         with self._queue.changed:
             if part.without_ranges:
-                if job.generation == part.generation:
+                if span.generation == part.generation:
                     raise UserError(f"{part.file.url}: its source sends neither ranges nor the whole file")
                 return
             part.without_ranges = True

@@ -211,7 +211,7 @@ def test_only_several_replicas_have_a_disruption_budget() -> None:
         ({"rank": 32}, "up to rank 16, and this one has rank 32"),
         ({"max_adapters": 8}, "room for 4 adapters, not 8"),
         ({"gpus": 4}, "other GPUs"),
-        ({"arguments": []}, "arguments are others"),
+        ({"arguments": []}, "other arguments"),
         ({"image": "vllm:2"}, "its image is vllm, not vllm:2"),
     ],
 )
