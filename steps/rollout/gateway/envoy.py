@@ -147,7 +147,7 @@ def _passed_on(path: str, rules: Rules, live: Upstream) -> list[Json]:
     on = {"cluster": live.cluster, "timeout": f"{rules.answer_seconds}s"}
     # Retry only requests that have not reached the server: answers are expensive.
     retry = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 2}
-    not_here = f"this server does not have that model; it has {rules.name!r}"
+    not_here = f"the model does not exist here; this server has {rules.name!r}"
     no_name = f"the body must be JSON with a field 'model', which is {rules.name!r} here"
     # A server of several adapters has a name of its own for each version.
     own_name = {"typed_per_filter_config": rewrite.of_route(live.model)} if live.model else {}
