@@ -1,7 +1,7 @@
-"""A Kubernetes Lease: held while it is renewed, taken over when it was not for some time.
+"""A Kubernetes Lease: held while it is renewed, taken over when it has not been renewed for some time.
 
-Whether it was renewed a waiter tells by its own clock, from when it last saw the Lease change: the clocks of two nodes
-need not agree, and no time that stands in the Lease is compared with one.
+A waiting process tells by its own clock, from the moment when it last saw the Lease change. So the clocks of two nodes need
+not agree, and no time that is written in the Lease is compared with a clock.
 """
 
 import contextlib
@@ -16,37 +16,37 @@ from steps.common.kubernetes.errors import ConflictError, NotFoundError, api_err
 from steps.common.runtime.errors import InterruptedStepError, UserError
 from steps.common.runtime.progress import say
 
-SECONDS = 30  # without a renewal: then whoever waits takes over
+SECONDS = 30  # without a renewal, after which a waiting process takes over
 RENEW_SECONDS = 5.0
 POLL_SECONDS = 1.0
 
 
 class Lease:
-    """The right to do something, of which there is one in a namespace."""
+    """A right that one process in a namespace can hold."""
 
     def __init__(self, name: str, holder: str, namespace: str) -> None:
-        """Name the right, and who wants it.
+        """Name the right and the process that wants it.
 
         Args:
-            name: of the Lease.
-            holder: this process, named unlike any other.
-            namespace: where it lies.
+            name: name of the Lease.
+            holder: unique name of this process.
+            namespace: namespace of the Lease.
         """
         self.name, self.holder, self.namespace = name, holder, namespace
-        self._version = ""  # of the Lease as this process wrote it last
+        self._version = ""  # resourceVersion of the Lease when this process last wrote it
         self._renewed = 0.0
         self._done = threading.Event()
         self._lost = False
 
     @contextlib.contextmanager
     def held(self, waiting: Callable[[], None]) -> Iterator["Lease"]:
-        """Wait for the right, hold it, and give it up.
+        """Wait for the right, hold it, and release it.
 
         Args:
-            waiting: called about once a second while another has it.
+            waiting: called about once a second while another process holds it.
 
         Raises:
-            UserError: the account may not, or the cluster does not answer.
+            UserError: the account lacks a permission, or the cluster does not answer.
         """
         self._take(waiting)
         renewer = threading.Thread(target=self._renew, daemon=True)
@@ -56,17 +56,19 @@ class Lease:
         finally:
             self._done.set()
             renewer.join(RENEW_SECONDS)
-            with contextlib.suppress(Exception):  # it runs out by itself
+            with contextlib.suppress(Exception):  # otherwise it expires
                 self._give_up()
 
     def check(self) -> None:
-        """Raise when the right is another's, or may be by now.
+        """Raise if another process holds the right, or may hold it by now.
 
         Raises:
             InterruptedStepError: this process has not renewed it in time; what it has fetched is kept.
         """
         if self._lost or time.monotonic() - self._renewed > SECONDS:
-            raise InterruptedStepError(f"the Lease {self.name} was not renewed in {SECONDS} s; another process goes on")
+            raise InterruptedStepError(
+                f"the Lease {self.name} was not renewed in {SECONDS} s; another process takes over"
+            )
 
     def _take(self, waiting: Callable[[], None]) -> None:
         seen, since = "", time.monotonic()
@@ -82,7 +84,9 @@ class Lease:
                 seen, since = version, time.monotonic()
             if not holder or time.monotonic() - since > (lease.spec.lease_duration_seconds or SECONDS):
                 if holder:
-                    say(f"{holder} was not heard of for {time.monotonic() - since:.0f} s; this process takes over")
+                    say(
+                        f"{holder} has not renewed the Lease for {time.monotonic() - since:.0f} s; this process takes over"
+                    )
                 if self._replace(version):
                     return
                 continue
@@ -91,7 +95,7 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._done.wait(RENEW_SECONDS):
-            # Where the API server does not answer it is tried again; `check` tells when that was too long.
+            # If the API server does not answer, try again; `check` raises when that has taken too long.
             with contextlib.suppress(UserError):
                 if not self._replace(self._version):
                     self._lost = True

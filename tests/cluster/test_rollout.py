@@ -225,7 +225,7 @@ def test_a_version_that_is_fine_offline_and_broken_when_served_gets_no_traffic_a
     shuffle(model / "model.safetensors")
     rollouts.send(model)
     with load(rollouts.url, NAME, max_tokens=4) as met:
-        with pytest.raises(RefusedError, match="alike to the evaluation's"):
+        with pytest.raises(RefusedError, match="answers match the evaluation's with a similarity of"):
             rollouts.roll_out(3, model, asked)
         time.sleep(2)
     assert met.failures == []
@@ -233,7 +233,8 @@ def test_a_version_that_is_fine_offline_and_broken_when_served_gets_no_traffic_a
     assert rollouts.live() == "2"
     kept = rollouts.deployment(3)
     assert kept["metadata"]["labels"]["fineline.dev/state"] == "refused"
-    assert "alike to the evaluation's" in kept["metadata"]["annotations"]["fineline.dev/refused-because"]
+    reason = kept["metadata"]["annotations"]["fineline.dev/refused-because"]
+    assert "answers match the evaluation's with a similarity of" in reason
     assert kept["status"]["readyReplicas"] == 1
     assert kubectl("get", "service", f"{NAME}-v3", "-n", rollouts.namespace, check=False).returncode == 1
 
@@ -252,7 +253,7 @@ def test_a_version_that_cannot_start_is_refused_with_what_its_pod_says_and_the_o
         (model / "config.json").write_text(config)
         rollouts.send(model)
         other = [LiveQuestion([{"role": "user", "content": ASK[0]}], "what no model of these would say")]
-        with pytest.raises(RefusedError, match="alike to the evaluation's"):
+        with pytest.raises(RefusedError, match="answers match the evaluation's with a similarity of"):
             rollouts.roll_out(4, model, other)
     assert met.failures == []
     assert met.answers.keys() == {"2"}

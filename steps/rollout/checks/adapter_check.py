@@ -53,13 +53,13 @@ def refusals(
     except ValueError as error:
         return [*found, str(error)]
     if largest_rank is not None:
-        found += _as_it_is(tensors, largest_rank)
+        found += _unsupported_unmerged(tensors, largest_rank)
     if served_base and config.get("base_model_name_or_path") != served_base:
         found.append(
             f"it was made for the base {config.get('base_model_name_or_path')!r}, but {served_base!r} is served"
         )
     if base:
-        found += _against_base(tensors, base, transposed=bool(config.get("fan_in_fan_out")))
+        found += _base_mismatch(tensors, base, transposed=bool(config.get("fan_in_fan_out")))
     if bad := not_finite(adapter / WEIGHTS, tensors):
         found.append(f"{bad} contains NaN or infinite values")
     return found
@@ -105,7 +105,7 @@ def not_finite(file: Path, tensors: dict[str, AdapterTensor]) -> str:
     return ""
 
 
-def _as_it_is(tensors: dict[str, AdapterTensor], largest_rank: int) -> Iterable[str]:
+def _unsupported_unmerged(tensors: dict[str, AdapterTensor], largest_rank: int) -> Iterable[str]:
     """Yield what vLLM cannot serve unmerged."""
     rank = max((one.shape[0] for name, one in tensors.items() if name.endswith(DOWN)), default=0)
     if rank > largest_rank:
@@ -116,12 +116,14 @@ def _as_it_is(tensors: dict[str, AdapterTensor], largest_rank: int) -> Iterable[
         yield f"it has tensors other than LoRA's: {whole[0]}"
 
 
-def _against_base(tensors: dict[str, AdapterTensor], base: Path, *, transposed: bool) -> Iterable[str]:
+def _base_mismatch(tensors: dict[str, AdapterTensor], base: Path, *, transposed: bool) -> Iterable[str]:
     """Yield the first layer that the base does not have, or has in another shape."""
-    there = {name: one for file in sorted(base.glob("*.safetensors")) for name, one in read_tensors(file).items()}
+    base_tensors = {
+        name: one for file in sorted(base.glob("*.safetensors")) for name, one in read_tensors(file).items()
+    }
     for name in (one.removesuffix(DOWN) for one in tensors if one.endswith(DOWN)):
         layer = name.removeprefix(PREFIX)
-        weight = there.get(f"{layer}.weight")
+        weight = base_tensors.get(f"{layer}.weight")
         if weight is None:
             yield f"it changes {layer}, which the base does not have"
             return

@@ -1,9 +1,9 @@
-"""How alike two answers are.
+"""The similarity of two answers.
 
-A server on other processors, or with other kernels, rounds otherwise: now and then another word is likelier by a hair, and
-from there on a greedy answer goes its own way, in mostly the same words. So neither equality is asked for nor the order
-of the words, but their F1, as SQuAD scores answers (https://arxiv.org/abs/1606.05250, section 6.1). A wrong model, or
-the base without its adapter, has other words altogether.
+Other processors and kernels round differently. Now and then another word becomes the likeliest by a hair, and from there
+on a greedy answer takes another course, mostly with the same words. So the measure requires neither equality nor the same
+order: it is the F1 of the words, as SQuAD scores answers (https://arxiv.org/abs/1606.05250, section 6.1). A wrong model,
+or the base without its adapter, uses different words altogether.
 """
 
 import re
@@ -15,7 +15,7 @@ _WORDS = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
 
 
 def similarity(one: str, other: str) -> float:
-    """Return the F1 of the words of two answers: 1 for the same words, 0 where none is shared."""
+    """Return the F1 of the words of two answers: 1 if they are the same, 0 if none is shared."""
     first, second = (Counter(_WORDS.findall(text.casefold())) for text in (one, other))
     if not first or not second:
         return float(one.strip() == other.strip())

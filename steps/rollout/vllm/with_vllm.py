@@ -1,4 +1,4 @@
-"""A version's Deployment where vLLM serves it: a gateway to the base server that has its adapter, or vLLM in its own pod."""
+"""A version that vLLM serves: with a gateway to the base server that has its adapter, or with vLLM in its own pod."""
 
 from pathlib import Path
 
@@ -12,18 +12,18 @@ from steps.rollout.vllm import base_server, vllm_container
 def with_vllm(
     spec: VersionSpec, resolved: Resolved, base: Path, adapter: Path, read_bytes_a_second: float
 ) -> VersionSpec:
-    """Return the version as vLLM serves it; an adapter is on its base server by then.
+    """Return the specification of a version for vLLM. If it is served as an adapter, the base server has loaded it.
 
     Args:
-        spec: the version as transformers would serve it.
-        resolved: the recipe, and what it was resolved to.
+        spec: the specification for transformers.
+        resolved: the resolved recipe.
         base: folder of the base model.
         adapter: folder of the adapter.
-        read_bytes_a_second: of the volume that vLLM reads from, as measured.
+        read_bytes_a_second: measured on the volume that vLLM reads from.
 
     Raises:
-        UserError: vLLM would not take the adapter.
-        RefusedError: the base server does not become ready, or does not load it.
+        UserError: vLLM cannot serve the adapter.
+        RefusedError: the base server does not become ready, or cannot load the adapter.
     """
     served, upstream = resolved.served, spec.upstream
     if served.form == "adapter":

@@ -55,7 +55,7 @@ class Store:
         return running.url
 
     def another(self, name: str, port: int | None) -> "Store":
-        """Another model on this machine, with a recipe that is otherwise the same."""
+        """Return another model on this machine, with a recipe that is otherwise the same."""
         serve = self.planned.recipe.serve.model_copy(update={"port": port})
         recipe = self.planned.recipe.model_copy(update={"name": name, "serve": serve})
         folder = self.folder / name
@@ -65,7 +65,7 @@ class Store:
     def roll_out(
         self, version: int, *, back: bool = False, serve: dict[str, Any] | None = None, **behaviour: Any
     ) -> None:
-        """Roll a version out that behaves so, and says what the evaluation said unless told otherwise."""
+        """Roll out a version with that behaviour, which by default answers as the evaluation did."""
         model = self.folder / f"model-{version}"
         model.mkdir(exist_ok=True)
         (model / BEHAVIOUR).write_text(json.dumps({"says": GOOD, **behaviour}))
@@ -78,7 +78,7 @@ class Store:
             roll_out(place, resolved, self.record, ASKED, back=back)
 
     def serves(self) -> int:
-        """The version that answers at the users' address."""
+        """Return the version that answers at the users' address."""
         answer = httpx2.post(f"{self.url}/chat/completions", json={"model": self.name, "messages": []}, timeout=30)
         assert answer.status_code == 200
         return int(answer.headers["fineline-version"])
@@ -145,7 +145,10 @@ def test_a_good_second_version_takes_over_under_load_and_no_request_fails(store:
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
     [
-        ({"says": "purple monkey dishwasher is what comes out of other weights"}, "alike to the evaluation's"),
+        (
+            {"says": "purple monkey dishwasher is what comes out of other weights"},
+            "its answers match the evaluation's with a similarity of 0.",
+        ),
         ({"cannot_start": True}, "the model server ended while starting: this model cannot be loaded"),
         ({"starts_after": 60, "serve": {"ready_seconds": 2}}, "the model server was not ready in 2 s"),
         ({"fails": True}, "the new server fails on 'question 0'"),
@@ -174,7 +177,7 @@ def test_a_version_that_is_broken_when_served_gets_no_traffic(
         ({"slow": 1.0}, "more than serve.watch_latency_factor"),
     ],
 )
-def test_a_version_that_breaks_once_it_has_the_traffic_loses_it_again(
+def test_a_version_that_breaks_under_traffic_loses_it_again(
     store: Store, behaviour: dict[str, Any], reason: str
 ) -> None:
     store.roll_out(1)
@@ -189,7 +192,7 @@ def test_a_version_that_breaks_once_it_has_the_traffic_loses_it_again(
     checked(met, {"1"})
 
 
-def test_of_a_refused_version_log_command_and_reason_are_kept_until_the_next_rollout(store: Store) -> None:
+def test_log_command_and_reason_of_a_refused_version_are_kept_until_the_next_rollout(store: Store) -> None:
     store.roll_out(1)
     reason = refused(store, 2, cannot_start=True)
     kept = servers.refused("tiny")
@@ -203,7 +206,7 @@ def test_of_a_refused_version_log_command_and_reason_are_kept_until_the_next_rol
     assert servers.refused("tiny") is None
 
 
-def test_where_nothing_served_before_a_refused_version_leaves_nothing_that_listens(store: Store) -> None:
+def test_a_refused_first_version_leaves_nothing_that_listens(store: Store) -> None:
     refused(store, 1, says="something else altogether")
     assert servers.gateway("tiny") is None
     with pytest.raises(httpx2.TransportError):
@@ -213,7 +216,7 @@ def test_where_nothing_served_before_a_refused_version_leaves_nothing_that_liste
 def test_in_place_the_old_server_ends_first_and_comes_back_when_the_new_one_is_refused(store: Store) -> None:
     store.roll_out(1)
     before = servers.server("tiny")
-    assert "alike" in refused(store, 2, says="something else altogether", serve={"strategy": "in-place"})
+    assert "similarity" in refused(store, 2, says="something else altogether", serve={"strategy": "in-place"})
     assert (store.record.strategy, store.record.why) == ("in-place", "set by serve.strategy")
     after = servers.server("tiny")
     assert before is not None
@@ -225,7 +228,7 @@ def test_in_place_the_old_server_ends_first_and_comes_back_when_the_new_one_is_r
 
 
 def killed_in(place: Any, name: str, monkeypatch: pytest.MonkeyPatch, rollout: Callable[[], None]) -> None:
-    """Begin a rollout in a process of its own, which ends where it comes to a function, as SIGKILL would end it."""
+    """Run a rollout in a process of its own that exits, as if killed, when it calls a function."""
     child = os.fork()
     if child == 0:
         monkeypatch.setattr(place, name, lambda *_: os._exit(9))
@@ -244,7 +247,7 @@ def test_an_old_server_that_a_killed_rollout_has_stopped_comes_back_where_the_ne
     assert store.serves() == 1
 
 
-def test_in_place_an_old_server_that_does_not_come_back_is_told_of_beside_the_reason(store: Store) -> None:
+def test_in_place_an_old_server_that_does_not_come_back_is_reported_with_the_reason(store: Store) -> None:
     store.roll_out(1)
     (store.folder / "model-1" / BEHAVIOUR).write_text(json.dumps({"cannot_start": True}))
     reason = refused(store, 2, fails=True, serve={"strategy": "in-place"})
@@ -255,9 +258,7 @@ def test_in_place_an_old_server_that_does_not_come_back_is_told_of_beside_the_re
     assert (kept.version, kept.reason) == (2, reason)
 
 
-def test_where_both_do_not_fit_into_the_memory_it_is_done_in_place(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rollout_is_in_place_if_both_do_not_fit_into_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.roll_out(1)
     monkeypatch.setattr(machine_place, "memory_available", lambda: 1 << 29)
     store.roll_out(2)
@@ -266,7 +267,7 @@ def test_where_both_do_not_fit_into_the_memory_it_is_done_in_place(
     assert store.serves() == 2
 
 
-def test_a_version_that_was_left_running_is_gone_back_to_without_a_start(store: Store) -> None:
+def test_a_rollback_to_a_version_that_still_runs_needs_no_start(store: Store) -> None:
     running = {"keep_previous": "running"}
     store.roll_out(1, serve=running)
     first = servers.server("tiny")
@@ -286,7 +287,7 @@ def test_a_version_that_was_left_running_is_gone_back_to_without_a_start(store: 
     assert servers.previous("tiny") is None
 
 
-def test_a_rollout_that_was_killed_after_the_switch_begins_with_the_old_version(
+def test_after_a_rollout_was_killed_past_the_switch_the_next_starts_from_the_old_version(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.roll_out(1)
@@ -299,7 +300,7 @@ def test_a_rollout_that_was_killed_after_the_switch_begins_with_the_old_version(
     assert store.record.old_version == 1
 
 
-def test_other_limits_of_what_serves_already_are_taken_over_at_once(store: Store) -> None:
+def test_new_limits_of_the_version_that_serves_take_effect_at_once(store: Store) -> None:
     store.roll_out(1)
     server = servers.server("tiny")
     with load(store.url, "tiny") as met:
@@ -311,7 +312,7 @@ def test_other_limits_of_what_serves_already_are_taken_over_at_once(store: Store
     assert httpx2.post(f"{store.url}/chat/completions", json=large, timeout=30).status_code == 413
 
 
-def test_at_another_address_the_gateway_is_another_one(store: Store) -> None:
+def test_another_address_gets_another_gateway(store: Store) -> None:
     store.roll_out(1)
     before, port = servers.gateway("tiny"), free_port()
     store.roll_out(2, serve={"port": port})
@@ -329,7 +330,7 @@ def listens_at(name: str) -> int:
     return running.process.port
 
 
-def test_models_whose_recipes_name_no_port_are_served_at_once_each_at_a_port_that_it_keeps(
+def test_two_models_without_a_port_in_their_recipes_are_served_at_once_and_keep_their_ports(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = free_port()
@@ -342,17 +343,17 @@ def test_models_whose_recipes_name_no_port_are_served_at_once_each_at_a_port_tha
     assert taken > first
     assert f"port {first} is in use; desk is served on port {taken}" in capsys.readouterr().err
     assert (tiny.serves(), desk.serves()) == (1, 7)
-    desk.roll_out(8)  # a gateway that runs keeps its port
+    desk.roll_out(8)  # a running gateway keeps its port
     assert (listens_at("desk"), desk.serves()) == (taken, 8)
     servers.stop("tiny")
     servers.stop("desk")
-    desk.roll_out(8)  # one that was stopped listens where it did, although an earlier port is free
+    desk.roll_out(8)  # a stopped one gets its port again, although an earlier one is free
     assert listens_at("desk") == taken
     tiny.roll_out(1)
     assert listens_at("tiny") == first
 
 
-def test_models_that_start_at_once_do_not_choose_the_same_port(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_rollouts_at_once_do_not_choose_the_same_port(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     first = free_port()
     monkeypatch.setattr(gateway_port, "FIRST_PORT", first)
     names = ["tiny", "desk"]
@@ -361,7 +362,7 @@ def test_models_that_start_at_once_do_not_choose_the_same_port(store: Store, mon
 
     def choose(name: str) -> None:
         with gateway_port.gateway_port(name, "127.0.0.1", None) as port:
-            time.sleep(0.2)  # as a gateway that takes its time to listen
+            time.sleep(0.2)  # like a gateway that takes some time to listen
             ports[name] = port
             listening.append(socket.create_server(("127.0.0.1", port)))
 

@@ -146,5 +146,5 @@ def test_a_folder_that_holds_another_adapter_is_not_served_under_that_name(adapt
         published_adapter(adapter, "store-v1-0", "/models/y")
     (folder / WEIGHTS).write_bytes(b"weights")
     (folder / WEIGHTS).chmod(0o600)
-    with pytest.raises(RefusedError, match="other users cannot read it"):
+    with pytest.raises(RefusedError, match="is not readable by other users"):
         published_adapter(adapter, "store-v1-0", "/models/x")
