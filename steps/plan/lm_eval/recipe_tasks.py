@@ -38,7 +38,7 @@ def packed_file(key: str, wanted: LmEvalTask) -> DataFile:
     if not is_packed(wanted):
         if "://" in wanted.include:
             raise UserError(f"{key}.include: {wanted.include}: only a packed task, {pack.SUFFIX}, may lie elsewhere")
-        if cluster_settings.serve_image():
+        if cluster_settings.in_cluster():
             raise UserError(
                 f"{key}: a cluster's plan has no lm-eval and reaches no hub; send the recipe with 'fineline submit', which "
                 f"packs the task on your machine, or give a packed one: include: FILE{pack.SUFFIX}"
