@@ -35,7 +35,7 @@ class Progress:
         self._told, self._ended = 0.0, False
 
     def resume_from(self, done: int) -> None:
-        """Say that `done` was already there, so that the time left is not reckoned from it."""
+        """Set how much was done before this process started, which does not count towards the estimate of the time left."""
         self._first = done
         self._started = time.monotonic()
 
@@ -61,7 +61,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as a person reads them: 45s, 3m05s, 2h10m."""
+    """Return seconds in a readable form: 45s, 3m05s, 2h10m."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"

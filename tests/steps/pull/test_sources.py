@@ -94,8 +94,8 @@ def test_a_model_that_was_changed_in_its_store_since_the_plan_is_refused(bucket:
 @pytest.mark.parametrize(
     ("uri", "line"),
     [
-        ("s3://chats/nothing", "nothing is there"),
-        ("s3://nobodys/tiny", "nothing is there"),
+        ("s3://chats/nothing", "does not exist"),
+        ("s3://nobodys/tiny", "does not exist"),
         ("s3:///tiny", "write it as s3://BUCKET/KEY"),
         ("az://chats/tiny", "set AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY"),
     ],

@@ -148,7 +148,7 @@ def test_the_list_says_what_is_there_and_keep_deletes(made: Callable[..., Resolv
     mistake = fineline("weights", "--keep", "five")
     assert (mistake.returncode, mistake.stderr.strip()) == (
         2,
-        "fineline: --keep: 'five' is no size; write it as 500GB, 1.5TB or 300GiB",
+        "fineline: --keep: 'five' is not a size; write it as 500GB, 1.5TB or 300GiB",
     )
 
 
