@@ -105,10 +105,10 @@ def test_every_reason_for_a_refusal_is_told() -> None:
     assert vllm_refusals({**plain, "use_dora": True, "bias": "all"}, 8) == [
         "it is a DoRA",
         "it has a bias",
-        "its rank 16 is above the server's 8",
+        "its rank 16 is above the server's maximum of 8",
     ]
     assert vllm_refusals({**plain, "init_lora_weights": "gaussian", "use_rslora": True}, 16) == []
-    assert vllm_refusals({**plain, "peft_type": "LOHA"}, 16) == ["it is no LoRA but LOHA"]
+    assert vllm_refusals({**plain, "peft_type": "LOHA"}, 16) == ["it is not a LoRA but a LOHA"]
 
 
 @pytest.fixture

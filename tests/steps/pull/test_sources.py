@@ -261,7 +261,7 @@ def test_an_address_that_is_none_is_one_line(
 
 
 def test_a_store_of_googles_that_is_out_of_reach_is_one_line_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps.common.storage.object_store, "GOOGLE_SECONDS", 1.0)
+    monkeypatch.setattr(steps.common.storage.object_store, "GOOGLE_RETRY_SECONDS", 1.0)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
     with pytest.raises(UserError, match="model gs://models/tiny: cannot be listed: ") as told:
         resolve_model("gs://models/tiny")
