@@ -1,4 +1,4 @@
-"""A training that is interrupted, split into smaller passes or run on two ranks ends in the same adapter. Two-layer model, real steps."""
+"""An interrupted training, one split into smaller passes and one on two ranks end in the same adapter. Two-layer model."""
 
 import json
 import os
