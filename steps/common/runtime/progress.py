@@ -35,7 +35,7 @@ class Progress:
         self._told, self._ended = 0.0, False
 
     def resume_from(self, done: int) -> None:
-        """Set how much was done before this process started, which does not count towards the estimate of the time left."""
+        """Say that `done` was already there, so that the time left is not reckoned from it."""
         self._first = done
         self._started = time.monotonic()
 
