@@ -13,6 +13,7 @@ from steps.common.adapter.adapter_files import adapter_sha256
 from steps.common.handover.resolved import Hardware, Resolved
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
+from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import build_folder, digest_of, exclusive_lock
 from steps.tune.report.tuning_report import summary_line
@@ -56,7 +57,8 @@ def tune(input: TuneInput) -> TuneOutput:
     settings = wanted.model_dump(exclude=without_effect)
     key = digest_of([FORMAT, resolved.model.digest, input.rows_digest, settings])
     folder = volumes.tuning(key)
-    with exclusive_lock(folder, on_wait=lambda: say("progress: waiting for another process that runs the same tuning")):
+    line = WaitingLine()
+    with exclusive_lock(folder, on_wait=lambda: line.report("another process that runs the same tuning")):
         if folder.exists():
             say("already tuned: an adapter with the same base model, rows and settings exists")
         else:

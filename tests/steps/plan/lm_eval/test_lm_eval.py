@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from pipelines.cluster.send_data import STORE_SETTING, with_data_in_reach
-from pipelines.commands.quote import quote_for
 from pipelines.commands.schedule import schedule
+from pipelines.shown.cloud_quote import quote_for
 from presets.gpu_preset import gpu_presets
 from presets.ladder import Workload
 from presets.model_preset import find
-from recipes.evaluation import HarnessTask
+from recipes.evaluation import LmEvalTask
 from recipes.reader import RecipeError, load
 from steps.common.handover.resolved import Resolved, made_from
 from steps.common.lm_eval import pack
@@ -41,7 +41,7 @@ def shop(tmp_path: Path) -> Path:
 
 
 def packed(**wanted: Any) -> tuple[Path, pack.PackedRequest]:
-    file = Path(packed_file(KEY, HarnessTask(**wanted)).path)
+    file = Path(packed_file(KEY, LmEvalTask(**wanted)).path)
     return file, pack.read(file, KEY)
 
 
@@ -179,7 +179,7 @@ def test_it_is_part_of_a_clouds_quote(chats: Path, shop: Path, capsys: pytest.Ca
 def test_what_it_asks_is_read_when_a_model_is_scored_and_not_while_it_learns(shop: Path) -> None:
     preset, weights = find("llama-3.1-8b-instruct")
     held_out = DataSize(rows=10, tokens=1000)
-    with_it = asked_too(held_out, [packed_file(KEY, HarnessTask(task="shop", include=str(shop)))])
+    with_it = asked_too(held_out, [packed_file(KEY, LmEvalTask(task="shop", include=str(shop)))])
 
     def job(size: DataSize) -> Workload:
         learnt = DataSize(rows=10_000, tokens=3_000_000)
@@ -277,7 +277,7 @@ def test_so_does_a_metric_that_would_come_from_a_hub(shop: Path, monkeypatch: py
 
 
 def test_a_task_that_is_there_twice_is_refused() -> None:
-    with pytest.raises(RecipeError, match="lm_eval: shop is there twice"):
+    with pytest.raises(RecipeError, match="lm_eval: shop is listed twice"):
         load("{name: a, data: {train: x.jsonl}, evaluate: {lm_eval: [{task: shop}, {task: shop, rows: 5}]}}")
 
 
@@ -412,5 +412,5 @@ def test_a_data_set_that_is_too_large_is_not_packed(shop: Path, monkeypatch: pyt
 def test_a_cron_takes_only_a_packed_one() -> None:
     connection: Any = SimpleNamespace(get=lambda *_: {"kind": "WorkflowTemplate"})
     text = "{name: a, data: {train: 's3://chats/a.jsonl'}, evaluate: {lm_eval: [{task: arc_easy}]}}"
-    with pytest.raises(UserError, match="arc_easy is packed by no cron; 'fineline plan' packs it"):
-        schedule(connection, text, [], "0 3 * * *", "UTC")
+    with pytest.raises(UserError, match="a scheduled run cannot pack the task arc_easy; 'fineline plan' packs it"):
+        schedule(connection, load(text), "0 3 * * *", "UTC")
