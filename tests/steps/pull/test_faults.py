@@ -64,7 +64,11 @@ def begin(source: Source, output: int | None = None, program: str = PULL) -> sub
     """Start a puller as a process of its own."""
     settings = {"HF_ENDPOINT": source.url, "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
-        [sys.executable, "-c", program], env={**os.environ, **settings}, stdout=output, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        env={**os.environ, **settings},
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
