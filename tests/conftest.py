@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,35 @@ TEMPLATE = (
 WORDS = "we are open on monday when do you have food for cats dogs fish hamsters birds yes no a in of it is happy tails".split()  # noqa: SIM905
 
 
+# The files that take longest begin first, so that both processes are busy to the end. A wrong order costs time, nothing else.
+LONGEST = ()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests run in one process, one after another: they share what their fixtures took minutes to make.
+    """Keep a file's tests in one process, one after another: they share what their fixtures took minutes to make.
 
-    First, since pytest-xdist reads the groups in a hook of its own.
+    Runs first because pytest-xdist reads the groups in a hook of its own.
     """
     for item in items:
         if "cluster" not in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how long the tests of each folder took."""
+    seconds: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                folder = Path(report.location[0]).parent
+                seconds["/".join(folder.parts[:3])] += report.duration
+    terminalreporter.section("minutes by folder")
+    for folder, took in seconds.most_common():
+        terminalreporter.write_line(f"{took / 60:6.1f} {folder}")
+    terminalreporter.write_line(f"{seconds.total() / 60:6.1f} in all")
 
 
 @pytest.fixture(autouse=True)
