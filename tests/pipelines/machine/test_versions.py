@@ -161,6 +161,7 @@ def test_how_a_rollout_ended_stands_in_the_runs_folder_and_at_the_version(story:
     told = json.loads((folder / "rollout.json").read_text())
     assert (told["version"], told["old_version"], told["strategy"], told["refused"]) == (2, 1, "blue-green", "")
     assert told["gate"]["passed"]
+    assert told["gate"]["asked"]
     assert all(one["old"] is not None for one in told["gate"]["asked"])
     assert told["watched"]["failures"] == 0
     store = tracking.client(story.told["refused"]["tracking_uri"])
