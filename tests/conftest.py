@@ -20,8 +20,25 @@ TEMPLATE = (
 WORDS = "we are open on monday when do you have food for cats dogs fish hamsters birds yes no a in of it is happy tails".split()  # noqa: SIM905
 
 
-# The files that take longest begin first, so that both processes are busy to the end. A wrong order costs time, nothing else.
-LONGEST = ()
+# These start first, longest first, so that both processes are busy to the end. A wrong order costs time, nothing else.
+LONGEST = [
+    "tests/pipelines/machine/test_versions.py",
+    "tests/pipelines/machine/test_main_job.py",
+    "tests/pipelines/machine/test_interruptions.py",
+    "tests/pipelines/machine/test_tuning.py",
+    "tests/pipelines/machine/test_dpo_run.py",
+    "tests/pipelines/machine/test_refused.py",
+    "tests/pipelines/machine/test_retraining.py",
+    "tests/pipelines/machine/test_rollout.py",
+    "tests/pipelines/machine/test_limits.py",
+    "tests/pipelines/machine/test_export.py",
+    "tests/steps/evaluate/gate/test_lm_eval_gate.py",
+    "tests/steps/tune/together/test_sharded.py",
+    "tests/steps/tune/together/test_team.py",
+    "tests/steps/tune/test_compiled.py",
+    "tests/steps/plan/lm_eval/test_lm_eval.py",
+    "tests/steps/pull/test_faults.py",
+]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -32,9 +49,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         if "cluster" not in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-    places = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
+            item.add_marker(pytest.mark.xdist_group(file_of(item)))
+    places = {file: place for place, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(file_of(item), len(LONGEST)))
+
+
+def file_of(item: pytest.Item) -> str:
+    """Return the path of a test's file from the repository's root."""
+    return item.nodeid.partition("::")[0]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -17,6 +17,8 @@ from tests.conftest import write_chats
 from tests.support.commands import fineline, free_port, result, tiny_recipe
 from tests.support.load import Load, load
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Story:

@@ -103,6 +103,7 @@ def test_without_a_fault_every_byte_comes_once(source: Source, model: ResolvedMo
     assert source.sent == source.size
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_at_the_byte(source: Source, model: ResolvedModel) -> None:
     # A connection notes what has come at each megabyte: with few of them, a kill costs far less than a life receives.
     four = "from steps.pull.transfer.pace import Pace\nPace.__init__.__defaults__ = (4, 4)\n"
