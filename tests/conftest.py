@@ -10,9 +10,11 @@ from unittest import mock
 
 import pytest
 
-# Tests run side by side, and steps as processes beside them: threads of torch that wait by spinning would take the cores from
-# those that have something to do. Read when torch is loaded, here and in every process that a test starts.
+# Tests run side by side and start steps as processes beside them. Threads of torch that wait by spinning would take the cores
+# from those that have something to do, and a model of two layers is computed no faster by two threads than by one. torch
+# reads both settings when it is imported, here and in every process that a test starts.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

@@ -1,6 +1,7 @@
 """The main job as a new user runs it: the pet-store example with the real model, served and asked over HTTP."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ class Job:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"FINELINE_WEIGHTS": str(self.folder / "weights"), "FINELINE_RUNS": str(self.folder / "runs")}
+        places = {"FINELINE_WEIGHTS": str(self.folder / "weights"), "FINELINE_RUNS": str(self.folder / "runs")}
+        return {**places, "OMP_NUM_THREADS": str(os.cpu_count())}  # as many as torch takes by itself
 
     def fineline(self, *arguments: str) -> Any:
         return fineline(*arguments, environment=self.environment)
