@@ -1,4 +1,4 @@
-"""Folders of its own for every test, and a model small enough to train in seconds."""
+"""Separate folders for every test, and a model small enough to train in seconds."""
 
 import json
 import os
@@ -10,9 +10,9 @@ from unittest import mock
 
 import pytest
 
-# Tests run side by side and start steps as processes beside them. Threads of torch that wait by spinning would take the cores
-# from those that have something to do, and a model of two layers is computed no faster by two threads than by one. torch
-# reads both settings when it is imported, here and in every process that a test starts.
+# Tests run in parallel and start steps as processes. torch's threads spin while they wait, which takes the cores from processes
+# that have work to do, and two threads compute a two-layer model no faster than one. torch reads both settings when it is
+# imported, here and in every process that a test starts.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 TEMPLATE = (
@@ -22,7 +22,7 @@ TEMPLATE = (
 WORDS = "we are open on monday when do you have food for cats dogs fish hamsters birds yes no a in of it is happy tails".split()  # noqa: SIM905
 
 
-# These start first, longest first, so that both processes are busy to the end. A wrong order costs time, nothing else.
+# The slowest tests start first so that both processes stay busy to the end. A wrong order costs only time.
 LONGEST = [
     "tests/pipelines/machine/test_versions.py",
     "tests/pipelines/machine/test_main_job.py",
@@ -37,9 +37,9 @@ LONGEST = [
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests in one process, one after another: they share what their fixtures took minutes to make.
+    """Run a file's tests in one process, one after another: they share fixtures that take minutes to build.
 
-    Runs first because pytest-xdist reads the groups in a hook of its own.
+    This hook runs first because pytest-xdist reads the groups in its own hook.
     """
     for item in items:
         if "cluster" not in item.path.parts:
@@ -73,14 +73,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def _environment() -> Iterator[None]:
-    """A step that runs in the tests' own process sets what it needs, for its own process: the next test is not to see it."""
+    """Undo the environment variables that a step sets when it runs in the test process."""
     with mock.patch.dict(os.environ):
         yield
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _environment_of_a_file() -> Iterator[None]:
-    """Nor is the next file, where a fixture of the whole file has run one."""
+    """Undo those that a module-scoped fixture sets."""
     with mock.patch.dict(os.environ):
         yield
 
@@ -95,9 +95,9 @@ def _volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps compute in fp32: sums that are cut otherwise round otherwise, in bf16 by more than what is compared.
+    """Make steps compute in fp32: in bf16, sums split differently differ by more than the tests allow.
 
-    oneDNN itself has read the setting before, so that this process stays as fast as it is.
+    oneDNN in this process has read the setting before, so this process stays as fast as it is.
     """
     import torch
 
@@ -107,7 +107,7 @@ def in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama of two layers and random weights, with a tokenizer trained on a few words and ChatML's template."""
+    """A two-layer Llama with random weights, a tokenizer trained on a few words, and ChatML's template."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from tokenizers.decoders import ByteLevel
@@ -146,7 +146,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_chats(file: Path) -> Path:
-    """Write forty chats."""
+    """Write forty chats to a file and return its path."""
     with file.open("w") as out:
         for number in range(40):
             asked, said = WORDS[number % 20], WORDS[(number * 7) % 20]
@@ -162,7 +162,7 @@ def chats(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An S3 store in this process, with a bucket `chats`, and the settings that name it."""
+    """An in-process S3 store with a bucket named `chats`, and the environment variables that point to it."""
     import boto3
     import httpx2
     from moto.server import ThreadedMotoServer

@@ -1,4 +1,4 @@
-"""The images of this code on the node of a cluster that the tools beside the checkout brought up."""
+"""Build the images of this code and load them into the node of the test cluster."""
 
 import subprocess
 from pathlib import Path
@@ -10,7 +10,7 @@ MLFLOW = "ghcr.io/mlflow/mlflow:v3.17.2"
 
 
 def build_images() -> None:
-    """Build every image that the tests in a cluster run, and load it into the node."""
+    """Build every image that the cluster tests run, and load it into the node."""
     _build(MLFLOW, ROOT / "tests" / "cluster" / "mlflow")
     for name in IMAGES:
         dockerfile = str(ROOT / "images" / "Dockerfile")

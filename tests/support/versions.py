@@ -1,4 +1,4 @@
-"""A registered version, made by the steps themselves in the test's own process: torch is imported once for all of them."""
+"""Make a registered version by calling the steps in the test process, which imports torch only once."""
 
 import time
 
