@@ -150,7 +150,7 @@ def test_cut_up_or_shared_out_the_training_is_the_same(
     given = wanted(resolved, tiny_model)
     whole, alone = tuned("whole", micro_batch_tokens=256), tuned("alone", micro_batch_tokens=64)
     shared = tuned("shared", micro_batch_tokens=64, processes=2, sharded=True)
-    monkeypatch.setattr(dpo, "Preference", Hungry)
+    monkeypatch.setattr(dpo, "DirectPreference", Hungry)
     cut = tuned("cut", micro_batch_tokens=256)
     assert cut[1]["tokens_at_once"] < 256
     assert shared[1]["processes"] == 2
