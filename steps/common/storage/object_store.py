@@ -23,7 +23,7 @@ ACCESS_DENIED = (  # in Arrow's error texts
     "AuthorizationPermissionMismatch",
     "status 401",
 )
-NOT_FOUND = (  # likewise
+NOT_FOUND = (  # in Arrow's error texts
     "No such file or directory",
     "NO_SUCH_BUCKET",
     "NO_SUCH_KEY",
