@@ -33,8 +33,8 @@ def task_states(workflow: dict[str, Any], tasks: list[str]) -> dict[str, tuple[T
             continue
         state, progress = found[task]
         if state.phase is Phase.FAILED:
-            kept = {"phase": state.phase, "seconds": state.seconds}
-            found[task] = _state(attempt).model_copy(update=kept), progress
+            of_task = {"phase": state.phase, "seconds": state.seconds}
+            found[task] = _state(attempt).model_copy(update=of_task), progress
         elif state.phase is Phase.RUNNING and attempt.get("phase") == "Pending":
             found[task] = _state(attempt), progress
     return found

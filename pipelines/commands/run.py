@@ -56,13 +56,15 @@ def _planned(parsed: argparse.Namespace, workflow: "LocalWorkflow") -> "Run":
     from pipelines.machine.run_record import new_run
     from pipelines.shown.quote_table import quote_table
     from pipelines.workflows.recipe_text import as_text
-    from steps.plan.step import PlanInput, resolve
+    from steps.plan.step import PlanInput, hand_over, resolve
 
     recipe = load_recipe(parsed)
-    # The plan task resolves it again in its own process; here so that a mistake leaves no run behind.
+    # Planned before there is a run, so that a mistake leaves none behind.
     resolved = resolve(PlanInput(recipe=as_text(recipe)))
     Console(stderr=True, highlight=False).print(quote_table(resolved))
-    return new_run(recipe.name, workflow.name, {**workflow.parameters, "recipe": as_text(recipe)})
+    run = new_run(recipe.name, workflow.name, {**workflow.parameters, "recipe": as_text(recipe)})
+    hand_over(resolved, run.name)
+    return run
 
 
 def _recorded(name: str) -> "Run":

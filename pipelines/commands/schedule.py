@@ -51,13 +51,16 @@ def schedule(connection: "Connection", recipe: "Recipe", at: str, time_zone: str
     Raises:
         UserError: a later run could not read the recipe's data, or the cluster refuses.
     """
+    from pipelines.cluster.send_data import check_scope
     from pipelines.cluster.submission import installed
     from pipelines.workflows import retrain
     from pipelines.workflows.recipe_text import as_text
+    from steps.plan.check_recipe import check_recipe
 
     first = _first(at, time_zone)
     installed(connection)
     _check_readable(recipe)
+    check_recipe(recipe, check_scope(connection))
     parameters = {"recipe": as_text(recipe), "name": recipe.name, "secrets": recipe.secrets}
     body = retrain.cron(recipe.name, at, time_zone, parameters, suspended=False).to_dict()
     connection.apply("cronworkflows", body)

@@ -30,7 +30,7 @@ def execute(parsed: argparse.Namespace) -> int:
     """List, verify or delete.
 
     Raises:
-        UserError: --keep is not a size, or running runs use more than that.
+        UserError: --keep is not a size, or the models that runs are using take more than that.
     """
     if parsed.verify:
         return _verify(as_json=parsed.json)

@@ -16,14 +16,12 @@ from presets.gpu_preset import Cloud
 from presets.ladder import Candidate
 from presets.memory import GIB
 from recipes.recipe import Recipe
-from steps.common.handover.resolved import KnownModel, Quote, Rung
+from steps.common.handover.resolved import Quote, Rung
 from steps.common.nodes import instance_types
-from steps.plan.data.data_file import look
-from steps.plan.lm_eval.recipe_tasks import asked_too, look_at_lm_eval
-from steps.plan.model import check_context, check_tunable, known_model
+from steps.plan.check_recipe import CheckedRecipe, CheckScope, check_recipe
 from steps.plan.quote.quote import quote_of, stored_bytes
 from steps.plan.quote.to_buy import Ladder, offer
-from steps.plan.serving_plan import in_words, plan_serving
+from steps.plan.serving_plan import in_words
 
 SHOWN = 10
 LEGS = ("provision", "pull", "load", "tune", "evaluate")
@@ -36,22 +34,20 @@ def quote_for(recipe: Recipe, cloud: Cloud, *, as_json: bool) -> int:
     Raises:
         UserError: nothing fits, or nothing within the recipe's limits; or a task of lm-eval cannot be asked.
     """
-    check_tunable(recipe.model, recipe.tune.method)
-    model = known_model(recipe.model)
-    check_context(recipe, model.architecture)
-    _, train, held_out = look(recipe.data, recipe.tune.objective)
-    scored = asked_too(held_out, look_at_lm_eval(recipe))
-    chosen = offer(recipe, model.architecture, train, scored, model.bytes, instance_types.of_cloud(cloud))
+    checked = check_recipe(recipe, CheckScope())
+    model, train = checked.model, checked.data.train
+    chosen = offer(recipe, model.architecture, train, checked.held_out, model.bytes, instance_types.of_cloud(cloud))
     disk = model.bytes + 2 * stored_bytes(model.architecture)
     quote = quote_of(chosen, recipe, train, disk, provider="", cloud=cloud)
     if as_json:
         print(json.dumps({"model": model.name, "uri": model.uri, **quote.model_dump(mode="json")}, indent=2))
     else:
-        Console(highlight=False).print(_offer_table(recipe, model, chosen, quote))
+        Console(highlight=False).print(_offer_table(checked, chosen, quote))
     return 0
 
 
-def _offer_table(recipe: Recipe, model: KnownModel, chosen: Ladder, quote: Quote) -> Group:
+def _offer_table(checked: CheckedRecipe, chosen: Ladder, quote: Quote) -> Group:
+    recipe = checked.recipe
     table = Table(title="what it would take, the cheapest first", title_justify="left")
     for column in ("", "instance type", "GPU", "GiB", "left", "$/h", "spot", "minutes", "$"):
         folds = column in ("instance type", "GPU")
@@ -61,13 +57,13 @@ def _offer_table(recipe: Recipe, model: KnownModel, chosen: Ladder, quote: Quote
     shown = list(dict.fromkeys([*chosen.chosen, *fitting]))[: max(SHOWN, len(chosen.chosen))]
     for one in sorted(shown, key=chosen.all.index):
         table.add_row(*_candidate(one, chosen))
-    told, rung = facts(recipe, model), quote.first
+    told, rung = facts(recipe, checked.model), quote.first
     told.add_row("tuning", f"{recipe.tune.method}, about {quote.tokens} tokens in {quote.steps} steps")
     told.add_row("first choice", f"{rung.instance_type}, {rung.capacity}: {how(rung)}{_scored(rung)}")
     first = chosen.chosen[0]
     told.add_row("minutes", f"{legs(rung)}; {first.total_minutes:.0f} in all, the longest is {first.bottleneck}")
     if recipe.serve.enabled:
-        told.add_row("served", f"by {in_words(plan_serving(recipe, model))}")
+        told.add_row("served", f"by {in_words(checked.serving_plan)}")
     told.add_row("disk", f"{quote.disk_bytes / GIB:.1f} GiB at most")
     told.add_row("assumed", "; ".join(quote.assumptions))
     hidden = len(fitting) - len(shown)

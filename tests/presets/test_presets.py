@@ -120,6 +120,24 @@ def test_what_cannot_be_tuned_is_told_by_its_config(more: dict[str, Any], told: 
         Architecture.from_config({**CONFIG, **more})
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "num_hidden_layers",
+        "hidden_size",
+        "num_attention_heads",
+        "intermediate_size",
+        "vocab_size",
+        "max_position_embeddings",
+    ],
+)
+def test_a_constant_that_a_config_lacks_is_named_as_other_configs_name_it(name: str) -> None:
+    without = {key: value for key, value in CONFIG.items() if key != name}
+    for config in (without, {**CONFIG, name: None}):
+        with pytest.raises(KeyError, match=f"^'{name}'$"):
+            Architecture.from_config(config)
+
+
 def test_a_constant_that_is_mistyped_in_a_preset_is_refused() -> None:
     given = PRESETS["qwen3-8b"].model_dump()
     given["architecture"]["layer"] = 3

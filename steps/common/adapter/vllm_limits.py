@@ -56,5 +56,5 @@ def vllm_refusals(config: dict[str, Any], largest_rank: int) -> list[str]:
     if isinstance(initialisation, str) and initialisation.lower() not in BASE_PRESERVING_INITIALISATIONS:
         found.append(f"its initialisation ({initialisation}) changed the base model")
     if (rank := adapter_rank(config)) > largest_rank:
-        found.append(f"its rank {rank} is above the server's maximum of {largest_rank}")
+        found.append(f"its rank {rank} exceeds the server's maximum of {largest_rank}")
     return found

@@ -1,4 +1,4 @@
-"""s3://BUCKET/KEY, with the credentials, region and endpoint that the AWS_ settings name."""
+"""s3://BUCKET/KEY, with the credentials, region and endpoint of the AWS_ settings."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -10,14 +10,14 @@ from steps.common.runtime.progress import Progress
 from steps.common.storage.files import BLOCK
 from steps.common.storage.object_store import open_store, translate_errors
 from steps.plan.data.remote_file import RemoteFile
-from steps.plan.data.retry import patiently
+from steps.plan.data.retry import with_retries
 
 
-def look(url: str) -> RemoteFile:
-    """Ask what is at the key.
+def find_remote(url: str) -> RemoteFile:
+    """Find the object at the key.
 
     Raises:
-        UserError: nothing is there, it may not be read, or the store is out of reach.
+        UserError: there is no object, access is denied, or the store cannot be reached.
     """
     path = url.removeprefix("s3://")
     bucket, _, key = path.partition("/")
@@ -39,18 +39,18 @@ def look(url: str) -> RemoteFile:
             while block := translate_errors(url, lambda: source.read(BLOCK)):
                 yield block
 
-    return patiently(url, ask)
+    return with_retries(url, ask)
 
 
 def put(file: Path, url: str) -> str:
-    """Write a file of this machine to the key, unless one of its size is there, and return the URL.
+    """Upload a local file to the key, unless an object of its size exists there, and return the URL.
 
     Args:
-        file: what to write.
-        url: s3://BUCKET/KEY, with the content's digest in it.
+        file: the local file.
+        url: s3://BUCKET/KEY, which contains the digest of the content.
 
     Raises:
-        UserError: it may not be written there, or the store is out of reach.
+        UserError: writing is denied, or the store cannot be reached.
     """
     path = url.removeprefix("s3://")
 
@@ -69,4 +69,4 @@ def put(file: Path, url: str) -> str:
             translate_errors(url, target.close)
         return url
 
-    return patiently(url, write)
+    return with_retries(url, write)

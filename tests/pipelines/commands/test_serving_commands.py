@@ -11,22 +11,22 @@ from steps.common.storage import volumes
 
 
 @pytest.fixture
-def refused() -> servers.Refused:
+def refused() -> servers.RefusedVersion:
     folder = volumes.serving("store") / "version-2"
     folder.mkdir(parents=True)
     (folder / "server.log").write_text("it fell over")
-    kept = servers.Refused(name="store", version=2, reason="it is too slow", folder=str(folder))
-    servers.remember_refused(kept)
-    return kept
+    version = servers.RefusedVersion(name="store", version=2, reason="it is too slow", folder=str(folder))
+    servers.remember_refused(version)
+    return version
 
 
 def test_what_is_kept_of_a_refused_version_is_listed_with_the_reason_and_deleted(
-    refused: servers.Refused, capsys: pytest.CaptureFixture[str]
+    refused: servers.RefusedVersion, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["serving", "list"]) == 0
-    told = capsys.readouterr().out
-    assert "store version 2 was refused: it is too slow" in told
-    assert refused.folder in told
+    output = capsys.readouterr().out
+    assert "store version 2 was refused: it is too slow" in output
+    assert refused.folder in output
     assert main(["serving", "clean", "store"]) == 0
     assert not Path(refused.folder).exists()
     assert main(["serving", "clean"]) == 0

@@ -68,7 +68,7 @@ def test_an_easy_rule_is_learnt_and_told_of(resolved: Resolved, tiny_model: Path
     (line, *_) = map(json.loads, (Path(rows.folder) / "train.jsonl").read_text().splitlines())
     assert line["messages"][-1][1].endswith("happy tails")
     assert not line["rejected"]["answer"].endswith("happy tails")
-    assert "rows to learn from" in rows.summary
+    assert "training rows" in rows.summary
 
     tuned = tune(wanted(resolved, tiny_model))
     report = report_of(tuned)

@@ -83,5 +83,5 @@ def test_a_run_that_would_exceed_its_time_limit_is_refused_beforehand(
 ) -> None:
     done = fineline("run", tiny_recipe(tmp_path, tiny_model, chats), "-o", "compute.max_hours=0.001")
     assert done.returncode == 2
-    assert done.stderr.startswith("fineline: compute.max_hours: 0.001 are set and ")
+    assert done.stderr.startswith("fineline: compute.max_hours: the limit is 0.001 h, and ")
     assert not list((tmp_path / "runs").glob("runs/*"))

@@ -162,7 +162,7 @@ def test_serving_is_listed_and_stopped(job: Job) -> None:
     assert "pet-store" in job.fineline("serving", "list").stdout
     server = servers.server("pet-store")
     assert server is not None
-    assert "is stopped" in job.fineline("serving", "stop").stdout
+    assert "stopped " in job.fineline("serving", "stop").stdout
     assert not server.process.alive()
     assert "no models are served" in job.fineline("serving").stdout
     assert job.fineline("serving", "stop", "pet-store").returncode == 2

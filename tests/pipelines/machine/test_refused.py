@@ -159,7 +159,7 @@ def test_one_tuned_on_shuffled_answers_is_refused_as_worse_than_the_champion(ben
     assert "worse than version 1" in judged.verdict
     told = check(CheckInput(recipe=bench.recipes["shuffled"]))
     assert not told.changed  # a cron would else train it anew every night
-    assert told.verdict == "nothing new: run shuffled, of the same data, base and recipe, was refused"
+    assert told.verdict == "nothing new: run shuffled with the same data, base and recipe was refused"
 
 
 @pytest.mark.slow

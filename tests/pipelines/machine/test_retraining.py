@@ -60,13 +60,13 @@ def test_without_a_champion_there_is_something_to_learn(trained: Trained) -> Non
 
 def test_the_same_data_base_and_recipe_are_nothing_new(trained: Trained) -> None:
     assert not trained.after_one.changed
-    assert trained.after_one.verdict == "nothing new: version 1 was made from the same data, base and recipe"
+    assert trained.after_one.verdict == "nothing new: version 1 has the same data, base and recipe"
 
 
 def test_another_recipe_is_something_new(trained: Trained) -> None:
     told = check(CheckInput(recipe=trained.recipe))
     assert told.changed
-    assert told.verdict == "new since version 2: recipe or held-out rows"
+    assert told.verdict == "changed since version 2: recipe or held-out rows"
 
 
 def test_where_and_how_it_is_served_is_nothing_new(trained: Trained, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_other_rows_are_something_new_and_force_wants_it_all_the_same(trained: T
     more.write_text(trained.chats.read_text().replace("happy tails", "happy paws"))
     told = check(CheckInput(recipe=trained.recipe, data=str(more)))
     assert told.changed
-    assert told.verdict == "new since version 2: data"
+    assert told.verdict == "changed since version 2: data"
     forced = check(CheckInput(recipe=trained.recipe, epochs="3", force="true"))
     assert forced.changed
 

@@ -12,7 +12,7 @@ from steps.common.adapter.vllm_limits import MAX_LORA_RANKS, required_max_lora_r
 from steps.common.handover.resolved import KnownModel
 from steps.common.runtime.errors import RefusedError, UserError
 from steps.plan.model import known_model
-from steps.plan.serving_plan import in_words, plan_serving
+from steps.plan.serving_plan import ServingSettings, in_words, plan_serving
 from steps.rollout.vllm.adapter_folder import adapter_name, published_adapter
 
 LLAMA = "llama-3.1-8b-instruct"
@@ -31,18 +31,18 @@ def known(name: str = LLAMA) -> KnownModel:
 
 def found(model: str = LLAMA, **keys: Any) -> Any:
     recipe = load("pet-store", {"model": model} | {key.replace("__", "."): str(value) for key, value in keys.items()})
-    return plan_serving(recipe, known(model))
+    return plan_serving(recipe, known(model), ServingSettings.of_environment())
 
 
 def test_without_an_image_of_vllm_transformers_serves_a_merged_model() -> None:
     assert (found().runtime, found().form) == ("transformers", "merged")
-    assert in_words(found()) == "transformers on processors, merged into the base"
+    assert in_words(found()) == "transformers on CPUs, merged into the base"
 
 
 def test_vllm_that_is_wanted_and_not_there_is_refused_with_the_setting() -> None:
     with pytest.raises(UserError, match="FINELINE_VLLM_IMAGE names no image"):
         found(serve__runtime="vllm")
-    with pytest.raises(UserError, match=r"serve\.form=adapter: vLLM alone"):
+    with pytest.raises(UserError, match=r"serve\.form=adapter: only vLLM"):
         found(serve__form="adapter")
 
 
@@ -59,8 +59,10 @@ def test_where_there_is_an_image_vllm_serves_the_adapter_and_the_quote_says_what
     left = 0.9 * how.gpu_bytes - how.needs_bytes
     assert how.cache_tokens == int(left / (128 << 10))
     assert how.longest == how.cache_tokens < 131072
-    assert "vLLM on 1 x L4 of g6.xlarge, adapter of rank 16 at most beside its base" in in_words(how)
-    assert f"{how.cache_tokens} tokens, as {how.cache_tokens // 304} requests of 304 at once" in in_words(how)
+    assert "vLLM on 1 x L4 of g6.xlarge, adapter of rank 16 or lower beside its base" in in_words(how)
+    assert f"{how.cache_tokens} tokens, enough for {how.cache_tokens // 304} concurrent requests of 304" in in_words(
+        how
+    )
 
 
 @pytest.mark.usefixtures("in_cluster")
@@ -75,7 +77,7 @@ def test_a_model_that_cannot_be_served_there_is_refused_with_what_it_takes() -> 
     ("keys", "said"),
     [
         ({"serve__gpus": 2}, "g6.xlarge has 1"),
-        ({"serve__gpus": 3}, "32 attention heads cannot be split among 3"),
+        ({"serve__gpus": 3}, "32 attention heads cannot be split across 3"),
         ({"serve__instance_type": "g6.xlarg"}, "in no GPU preset"),
     ],
 )
@@ -90,7 +92,7 @@ def test_the_gpu_may_be_unknown_and_the_form_and_runtime_be_chosen(monkeypatch: 
     assert found(serve__runtime="transformers").runtime == "transformers"
     monkeypatch.delenv("FINELINE_SERVE_INSTANCE_TYPE")
     assert found().longest == 0
-    assert in_words(found()) == "vLLM on 1 x GPU, adapter of rank 16 at most beside its base"
+    assert in_words(found()) == "vLLM on 1 x GPU, adapter of rank 16 or lower beside its base"
 
 
 def test_the_servers_rank_is_the_smallest_of_vllms_that_is_enough() -> None:
@@ -105,7 +107,7 @@ def test_every_reason_for_a_refusal_is_told() -> None:
     assert vllm_refusals({**plain, "use_dora": True, "bias": "all"}, 8) == [
         "it is a DoRA",
         "it has a bias",
-        "its rank 16 is above the server's maximum of 8",
+        "its rank 16 exceeds the server's maximum of 8",
     ]
     assert vllm_refusals({**plain, "init_lora_weights": "gaussian", "use_rslora": True}, 16) == []
     assert vllm_refusals({**plain, "peft_type": "LOHA"}, 16) == ["it is not a LoRA but a LOHA"]
@@ -140,11 +142,11 @@ def test_a_published_adapter_names_the_servers_base_and_anybody_can_read_it(adap
 def test_a_folder_that_holds_another_adapter_is_not_served_under_that_name(adapter: Path) -> None:
     folder = published_adapter(adapter, "store-v1-0", "/models/x")
     (folder / WEIGHTS_FILE).write_bytes(b"others")
-    with pytest.raises(RefusedError, match="delete the folder"):
+    with pytest.raises(RefusedError, match="another adapter than its name says; delete it"):
         published_adapter(adapter, "store-v1-0", "/models/x")
-    with pytest.raises(RefusedError, match="delete the folder"):
+    with pytest.raises(RefusedError, match="another adapter than its name says; delete it"):
         published_adapter(adapter, "store-v1-0", "/models/y")
     (folder / WEIGHTS_FILE).write_bytes(b"weights")
     (folder / WEIGHTS_FILE).chmod(0o600)
-    with pytest.raises(RefusedError, match="other users cannot read it"):
+    with pytest.raises(RefusedError, match="is not readable by other users"):
         published_adapter(adapter, "store-v1-0", "/models/x")

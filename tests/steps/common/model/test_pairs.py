@@ -13,8 +13,8 @@ from steps.common.model.packs import IGNORE_INDEX, pack
 from steps.common.model.pair_packs import TokenPair
 from steps.common.rows.row import Row
 from steps.common.runtime.errors import UserError
-from steps.plan.data.data_file import look
-from steps.prepare.label_pairs import PairExample, labelled
+from steps.plan.data.data_file import inspect_data
+from steps.prepare.label_pairs import PairExample, labelled_example
 from steps.prepare.labels import Example, LabelError
 from steps.prepare.split import split
 from tests.conftest import write_chats
@@ -36,7 +36,7 @@ def labelled_text(side: Example, tokenizer: Any) -> str:
 
 
 def pair_of(row: Row, tokenizer: Any, max_tokens: int = 512) -> PairExample:
-    found = labelled(row, tokenizer, max_tokens)
+    found = labelled_example(row, tokenizer, max_tokens)
     assert isinstance(found, PairExample)
     return found
 
@@ -62,7 +62,7 @@ def test_without_a_chat_template_the_texts_are_concatenated(tokenizer: Any) -> N
 
 def test_a_side_that_is_too_long_is_named(tokenizer: Any) -> None:
     with pytest.raises(LabelError, match=r"with its rejected answer, is \d+ tokens long, over"):
-        labelled(Row(messages=PAIR.messages, rejected="dogs " * 100), tokenizer, 64)
+        labelled_example(Row(messages=PAIR.messages, rejected="dogs " * 100), tokenizer, 64)
 
 
 def test_answers_that_a_template_makes_identical_are_refused(tokenizer: Any) -> None:
@@ -70,8 +70,8 @@ def test_answers_that_a_template_makes_identical_are_refused(tokenizer: Any) -> 
 
     short = deepcopy(tokenizer)
     short.chat_template = tokenizer.chat_template.replace("message['content'] }}", "message['content'][:2] }}")
-    with pytest.raises(LabelError, match="are the same to the model"):
-        labelled(Row(messages=PAIR.messages, rejected="nobody"), short, 512)
+    with pytest.raises(LabelError, match="removes the difference between its answers"):
+        labelled_example(Row(messages=PAIR.messages, rejected="nobody"), short, 512)
 
 
 def test_duplicates_are_identical_pairs_and_no_prompt_is_in_both_splits() -> None:
@@ -100,11 +100,11 @@ def test_a_pair_is_never_split_between_packs() -> None:
 def test_the_form_of_the_data_has_to_match_the_objective(tmp_path: Path) -> None:
     pairs, chats = write_pairs(tmp_path / "pairs.jsonl"), write_chats(tmp_path / "chats.jsonl")
     with pytest.raises(UserError, match=r"pairs.jsonl:1: has a chosen and a rejected answer; set tune.objective=dpo"):
-        look(Data(train=str(pairs)), "sft")
+        inspect_data(Data(train=str(pairs)), "sft")
     with pytest.raises(
-        UserError, match=r"chats.jsonl:1: is no pair, and tune.objective is dpo; set tune.objective=sft"
+        UserError, match=r"chats.jsonl:1: is not a pair, and tune.objective is dpo; set tune.objective=sft"
     ):
-        look(Data(train=str(chats), on_bad_row="skip"), "dpo")
+        inspect_data(Data(train=str(chats), on_bad_row="skip"), "dpo")
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
@@ -119,10 +119,12 @@ def test_the_size_of_a_large_file_is_estimated_from_a_sample(tmp_path: Path, kin
         csv.write_csv(columns, tmp_path / "rows.csv")
     elif kind == "parquet":
         parquet.write_table(columns, tmp_path / "rows.parquet")
-    _, few, _ = look(Data(train=str(write_pairs(tmp_path / "few.jsonl", 1000)), validation_share=0.5), "dpo")
-    _, all_of_them, _ = look(Data(train=str(tmp_path / f"rows.{kind}"), validation_share=0.5), "dpo")
-    assert all_of_them.rows == pytest.approx(2500, rel=0.02)
-    assert all_of_them.tokens == pytest.approx(5 * few.tokens, rel=0.05)
+    few = inspect_data(Data(train=str(write_pairs(tmp_path / "few.jsonl", 1000)), validation_share=0.5), "dpo")
+    many = inspect_data(Data(train=str(tmp_path / f"rows.{kind}"), validation_share=0.5), "dpo")
+    assert few
+    assert many
+    assert many.train.rows == pytest.approx(2500, rel=0.02)
+    assert many.train.tokens == pytest.approx(5 * few.train.tokens, rel=0.05)
 
 
 def test_local_pairs_are_sent_to_a_cluster_if_the_objective_is_dpo(tmp_path: Path, bucket: Any) -> None:

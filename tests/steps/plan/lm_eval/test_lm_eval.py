@@ -310,7 +310,7 @@ def test_a_model_without_the_chat_template_to_ask_under_is_refused_before_it_is_
     shutil.copytree(tiny_model, base, ignore=shutil.ignore_patterns("chat_template*"))
     resolved = planned(tiny_model, chats, task="shop", include=str(shop), chat_template=True)
     with pytest.raises(
-        UserError, match=r"lm_eval\.0: chat_template: this model has none; set it to false, or take a mode"
+        UserError, match=r"lm_eval\.0: chat_template: this model has none; set it to false, or choose a mode"
     ):
         prepare(PrepareInput(resolved=resolved, tokenizer_folder=str(base)))
     assert prepare(PrepareInput(resolved=resolved, tokenizer_folder=str(tiny_model))).summary

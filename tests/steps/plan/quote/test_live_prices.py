@@ -58,7 +58,7 @@ def told() -> tuple[dict[str, GpuPreset], str]:
 def test_the_lowest_price_of_the_zones_that_have_it_holds(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KARPENTER_METRICS_SETTING, f"{address}/metrics")
     found, where = told()
-    assert where.startswith("prices that Karpenter told at 20")
+    assert where.startswith("Karpenter's prices of 20")
     assert (found["g6.xlarge"].on_demand, found["g5.xlarge"].spot) == (0.9, 0.4)
     assert found["g6.xlarge"].sold_out == ("spot",)
     assert found["g6.xlarge"].spot == 0.2
@@ -74,7 +74,7 @@ def test_where_nothing_can_be_read_the_list_prices_hold(
     found, where = told()
     assert where == ""
     assert list(found.values()) == gpu_presets("aws")
-    assert "the list prices hold" in capfd.readouterr().err
+    assert "using list prices" in capfd.readouterr().err
 
 
 def test_without_the_setting_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
