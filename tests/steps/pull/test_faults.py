@@ -61,7 +61,7 @@ def model(source: Source) -> ResolvedModel:
 
 
 def begin(source: Source, output: int | None = None, program: str = PULL) -> subprocess.Popen[str]:
-    """Start a puller as a process of its own."""
+    """Start a pull in a process of its own."""
     settings = {"HF_ENDPOINT": source.url, "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", program],
