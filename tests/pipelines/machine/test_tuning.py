@@ -204,6 +204,7 @@ def test_one_row_that_the_memory_does_not_hold_ends_the_step_in_one_line(
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.slow
 def test_two_processes_side_by_side_learn_what_one_learns(
     wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
