@@ -23,7 +23,7 @@ def write_pairs(file: Path, count: int = 60) -> Path:
 
 
 def token_row(*tokens: int, given: int) -> TokenRow:
-    """Return a row whose first `given` tokens are the prompt."""
+    """A row whose first tokens are given."""
     return TokenRow(list(tokens), [IGNORE_INDEX] * given + list(tokens[given:]), [])
 
 

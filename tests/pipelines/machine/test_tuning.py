@@ -205,6 +205,7 @@ def test_a_single_row_that_does_not_fit_in_memory_ends_the_step_with_one_line(
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.slow
 def test_two_ranks_train_the_same_adapter_as_one(
     wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
