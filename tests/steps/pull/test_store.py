@@ -126,6 +126,7 @@ def test_a_budget_deletes_the_least_recently_used_models_but_none_that_a_run_hol
     assert not third.exists()
     # The content of deleted models is deleted, too.
     blobs = list((volumes.weights() / "blobs").iterdir())
+    assert blobs
     assert all(blob.stat().st_nlink > 1 for blob in blobs)
 
 
@@ -148,7 +149,7 @@ def test_the_list_shows_the_models_and_keep_deletes(made: Callable[..., Resolved
     mistake = fineline("weights", "--keep", "five")
     assert (mistake.returncode, mistake.stderr.strip()) == (
         2,
-        "fineline: --keep: 'five' is no size; write it as 500GB, 1.5TB or 300GiB",
+        "fineline: --keep: 'five' is not a size; write it as 500GB, 1.5TB or 300GiB",
     )
 
 
