@@ -1,4 +1,4 @@
-"""GPU nodes bought and given back through Karpenter's own controllers: in order, around shortages, however runs end.
+"""GPU nodes bought and given back through Karpenter's controllers, in the ladder's order, around shortages, however runs end.
 
 The nodes are KWOK's: objects without machines. NodePools, NodeClaims, Events, conditions and prices are Karpenter's.
 """
