@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
+from steps.common.handover.resolved import Resolved
 from steps.common.kubernetes import client, deployment_wait, wait
 from steps.common.kubernetes.deployment_wait import wait_until_available
+from steps.common.kubernetes.resource import DEPLOYMENTS
 from steps.common.kubernetes.wait import Problem
+from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
+from steps.common.storage import volumes
+from steps.rollout.places.cluster_place import ClusterPlace
 from tests.support.kubectl import kubectl
 
 SPACE = "fineline-waits"
@@ -73,6 +78,34 @@ def test_an_image_that_does_not_exist_ends_the_wait(space: str, capsys: pytest.C
     lines = capsys.readouterr().err.splitlines()
     assert any("cannot pull the image" in line for line in lines)
     assert len(lines) < 10
+
+
+def test_a_rollout_whose_image_does_not_exist_is_refused_in_seconds_with_the_reason(
+    space: str, planned: Resolved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "fineline-runs", "namespace": space},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
+    }
+    kubectl("apply", "-f", "-", document=claim)
+    monkeypatch.setenv(cluster_settings.SERVE_IMAGE_SETTING, "localhost:1/no-such-image:1")
+    monkeypatch.setattr(cluster_settings, "namespace", lambda: space)
+    model = volumes.runs() / "merged" / "version-1"
+    model.mkdir(parents=True)
+    (model / "model.safetensors").write_bytes(bytes(1 << 20))
+    place = ClusterPlace(planned, 1, model, 1 << 20, "digest", model, model)
+    assert place.why_not_both() == ""
+    began = time.monotonic()
+    with pytest.raises(RefusedError, match="cannot pull the image localhost:1/no-such-image:1"):
+        place.start()
+    assert time.monotonic() - began < 60
+    place.retain_refused("it cannot start")
+    assert place.old_version is None
+    (kept,) = DEPLOYMENTS.list(f"fineline.dev/model={planned.recipe.name}", space)
+    assert kept["metadata"]["labels"]["fineline.dev/state"] == "refused"
+    assert kept["metadata"]["annotations"]["fineline.dev/refused-because"] == "it cannot start"
 
 
 def test_a_container_that_ends_at_once_ends_the_wait(space: str, image: str) -> None:
