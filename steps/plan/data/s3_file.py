@@ -30,7 +30,7 @@ def find_remote(url: str) -> RemoteFile:
         store, _ = open_store(url)
         info = told(url, lambda: store.get_file_info(path))
         if info.type != fs.FileType.File:
-            raise UserError(f"{url}: nothing is there")
+            raise UserError(f"{url}: does not exist")
         return RemoteFile(key.rpartition("/")[2], url, f"{info.mtime_ns} {info.size}", info.size, lambda: blocks(store))
 
     def blocks(store: Any) -> Iterator[bytes]:

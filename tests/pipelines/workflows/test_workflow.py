@@ -53,7 +53,7 @@ def test_a_manifest_that_differs_is_named(tmp_path: Path) -> None:
     assert [line.rpartition("/")[2] for line in told] == [
         "cache.yaml is missing",
         "finetune.yaml differs from the code",
-        "other.yaml is rendered by nothing",
+        "other.yaml is not rendered from the code",
     ]
 
 

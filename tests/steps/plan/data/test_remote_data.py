@@ -251,11 +251,11 @@ def test_a_file_is_put_there_once(store: Any, tmp_path: Path) -> None:
     assert Path(fetch("s3://chats/put/mine.jsonl").path).read_bytes() == ROWS
     put(tmp_path / "mine.jsonl", "s3://chats/put/mine.jsonl")
     assert store.head_object(Bucket="chats", Key="put/mine.jsonl")["LastModified"] == written["LastModified"]
-    with pytest.raises(UserError, match="nothing is there"):
+    with pytest.raises(UserError, match="does not exist"):
         put(tmp_path / "mine.jsonl", "s3://nobody/put/mine.jsonl")
 
 
 @pytest.mark.parametrize("url", ["s3://chats/day/none.jsonl", "s3://nobody/rows.jsonl"])
 def test_an_object_that_is_not_there_is_one_line(store: Any, url: str) -> None:
-    with pytest.raises(UserError, match="nothing is there"):
+    with pytest.raises(UserError, match="does not exist"):
         fetch(url)
