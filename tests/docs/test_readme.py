@@ -64,7 +64,7 @@ def test_each_secret_that_the_doctor_looks_for_is_told_of_with_its_keys() -> Non
 
 
 def test_the_published_peaks_that_the_memory_arithmetic_is_compared_with_are_counted_as_they_are() -> None:
-    rows = yaml.safe_load((ROOT / "tests" / "unit" / "published_memory.yaml").read_text())["rows"]
+    rows = yaml.safe_load((ROOT / "tests" / "presets" / "published_memory.yaml").read_text())["rows"]
     claimed = [row for row in rows if row["claimed"]]
     assert f"Against {len(claimed)} peaks of GPUs" in README
     assert max(abs(row["error"]) for row in claimed) <= 4

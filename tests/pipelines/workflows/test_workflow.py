@@ -219,7 +219,7 @@ def loaded(program: str, *modules: str) -> list[str]:
 
 
 def test_help_loads_nothing_heavy_and_no_command_line_loads_torch() -> None:
-    build = "import pipelines.finetune\npipelines.finetune.build()"
+    build = "import pipelines.workflows.finetune\npipelines.workflows.finetune.build()"
     assert loaded(build, "torch", "transformers", "mlflow", "peft") == []
     told = "from pipelines.command import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass"
     assert loaded(told, "hera", "pydantic", "kubernetes", "numpy", "rich") == []

@@ -38,7 +38,7 @@ def test_a_process_knows_its_gpu_before_anything_asks_for_gpus(tmp_path: Path, t
     script = f"""
         import os, sys
         import torch
-        from steps.tune.work import Job, work
+        from steps.tune.train_process import TuningJob, work
 
         seen = []
         plain = torch.cuda.is_available
@@ -50,7 +50,7 @@ def test_a_process_knows_its_gpu_before_anything_asks_for_gpus(tmp_path: Path, t
         torch.cuda.is_available = asked
         torch.distributed.init_process_group = lambda *_, **__: None
         try:
-            work(Job.model_validate_json(open({str(job(tmp_path, tiny_model, chats, "cuda"))!r}).read()))
+            work(TuningJob.model_validate_json(open({str(job(tmp_path, tiny_model, chats, "cuda"))!r}).read()))
         except Exception:
             pass
         print(*seen)
