@@ -7,7 +7,7 @@ from presets.memory import GIB
 from presets.model_preset import UnknownPresetError, Vllm, find
 from presets.serving_memory import SHARE, serving_memory
 from recipes.recipe import Recipe
-from steps.common.adapter.vllm_limits import RANKS, server_rank
+from steps.common.adapter.vllm_limits import MAX_LORA_RANKS, required_max_lora_rank
 from steps.common.handover.resolved import KnownModel, ServingPlan
 from steps.common.nodes import instance_types
 from steps.common.runtime import cluster_settings
@@ -116,7 +116,7 @@ def _adapter_rank(recipe: Recipe, model: KnownModel, vllm: Vllm) -> int:
         UserError: the recipe demands the adapter, which vLLM cannot serve.
     """
     form, tune = recipe.serve.form, recipe.tune
-    supported = vllm.adapters is not False and tune.rank <= RANKS[-1] and not tune.dora
+    supported = vllm.adapters is not False and tune.rank <= MAX_LORA_RANKS[-1] and not tune.dora
     if form == "merged" or (form == "auto" and not supported):
         return 0
     if vllm.adapters is False:
@@ -126,7 +126,7 @@ def _adapter_rank(recipe: Recipe, model: KnownModel, vllm: Vllm) -> int:
             "serve.form: vLLM serves a DoRA adapter in merged form only; set serve.form=merged or leave it out"
         )
     try:
-        return server_rank(tune.rank)
+        return required_max_lora_rank(tune.rank)
     except ValueError as error:
         raise UserError(f"tune.rank: {error}; lower it, or set serve.form=merged") from None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from presets.gpu_preset import GpuPreset
 from steps.common.runtime.progress import say
-from steps.common.runtime.settings import METRICS_SETTING
+from steps.common.runtime.settings import KARPENTER_METRICS_SETTING
 
 PRICE = "karpenter_cloudprovider_instance_type_offering_price_estimate"
 AVAILABLE = "karpenter_cloudprovider_instance_type_offering_available"
@@ -20,7 +20,7 @@ def with_live_prices(presets: list[GpuPreset]) -> tuple[list[GpuPreset], str]:
 
     Without the setting, or if the metrics cannot be read, the types keep their dated list prices.
     """
-    address = os.environ.get(METRICS_SETTING, "")
+    address = os.environ.get(KARPENTER_METRICS_SETTING, "")
     if not address:
         return presets, ""
     try:

@@ -192,7 +192,7 @@ def test_what_is_not_understood_is_refused_by_name(workflow: dict[str, Any], pla
     places[place][key] = value
     with pytest.raises(UnsupportedError) as caught:
         read(workflow)
-    assert "does not understand" in str(caught.value)
+    assert "does not support" in str(caught.value)
     assert key in str(caught.value) or str(value) in str(caught.value)
 
 
