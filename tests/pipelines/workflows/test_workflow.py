@@ -1,4 +1,4 @@
-"""The Hera workflow: sound as Argo will read it, and read by the run on one machine without anything ignored."""
+"""The Hera workflows: valid for Argo, and understood in full by the run on one machine."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""One function checks a whole recipe: whoever takes one refuses the same mistakes with the same line."""
+"""One function checks a whole recipe, so that every command refuses the same mistakes with the same line."""
 
 import ast
 import json

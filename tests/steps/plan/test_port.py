@@ -1,4 +1,4 @@
-"""A port that the recipe names has to be free; without one, the rollout chooses."""
+"""A port that the recipe names must be free. Without one, the rollout chooses."""
 
 import socket
 from collections.abc import Iterator

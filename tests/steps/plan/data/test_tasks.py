@@ -1,4 +1,4 @@
-"""The tasks' files: read and pinned by the plan, part of what a version is made from, and read again as they were."""
+"""The files of evaluation tasks: pinned by the plan, part of a version's digest, and read again unchanged."""
 
 from pathlib import Path
 from typing import Any
