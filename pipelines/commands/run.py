@@ -1,7 +1,5 @@
 """`fineline run`: the workflow on this machine, from the beginning or from where an earlier execution ended."""
 
-import json
-
 from rich.console import Console
 
 from pipelines.commands.plan import as_text, quote_table
@@ -59,7 +57,7 @@ def _execute(machine: LocalWorkflow, run: Run, *, as_json: bool) -> int:
         ended = Execution(machine, run, folders, display.tell).execute()
     result = result_of(ended)
     if as_json:
-        print(json.dumps(result, indent=2))
+        print(result.model_dump_json(indent=2))
     else:
         show_result(ended, result)
     return code(ended)

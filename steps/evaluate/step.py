@@ -1,6 +1,5 @@
 """The evaluate step: base, candidate and champion on the same rows, as they will be served, and the gate's verdict."""
 
-import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -12,6 +11,8 @@ from hera.workflows.io import Input, Output
 
 from steps.common.adapter.adapter_files import adapter_sha256, read_base
 from steps.common.adapter.merge import merged
+from steps.common.handover.report import write_report
+from steps.common.handover.report_parts import PreparedData, SamplePiece, TuningReport
 from steps.common.handover.resolved import Hardware, Resolved
 from steps.common.model.packs import TokenRow, read_token_rows
 from steps.common.model.pair_packs import read_token_pairs
@@ -22,11 +23,11 @@ from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
 from steps.common.storage import volumes
 from steps.common.storage.files import digest_of, write_text
-from steps.evaluate.gate.comparison import Champion, by_name, compare
+from steps.evaluate.gate.comparison import Champion, compare, scores_by_role
 from steps.evaluate.gate.gate import judge
-from steps.evaluate.report.mlflow_record import record
-from steps.evaluate.report.page import for_argo, render
-from steps.evaluate.report.report import answers_side_by_side, read_report, report_of
+from steps.evaluate.report.make_report import answers_side_by_side, make_report, read_step_report
+from steps.evaluate.report.mlflow_record import log_evaluation
+from steps.evaluate.report.page import leave_for_argo, render
 from steps.evaluate.report.sample import first_row, masked
 from steps.evaluate.scores import general
 from steps.evaluate.scores.answers import Turns
@@ -82,8 +83,8 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:
     best = champion.score if champion else None
     compared = compare(base, candidate, best, tasks, shown, of_harness, recipe.tune.beta)
     verdict = judge(recipe.gate, base, candidate, champion, compared, recipe.evaluate.questions)
-    scores = by_name(base, candidate, best)
-    report = report_of(
+    scores = scores_by_role(base, candidate, best)
+    report = make_report(
         resolved,
         input.hardware,
         scores,
@@ -91,15 +92,16 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:
         compared,
         verdict,
         answers_side_by_side(recipe.evaluate.questions, samples, scores),
-        {"data": read_report(Path(input.rows_folder)), "tuning": read_report(Path(input.adapter_folder).parent)},
+        read_step_report(PreparedData, Path(input.rows_folder)),
+        read_step_report(TuningReport, Path(input.adapter_folder).parent),
         _masked(input),
     )
     file = volumes.run_folder(resolved.run or "unnamed") / versions.EVALUATION_FILE
-    write_text(file, json.dumps(report, indent=2) + "\n")
+    write_report(report, file)
     page = render(report, resolved)
     write_text(file.with_suffix(".html"), page)
-    for_argo(page)
-    record(resolved, report, verdict, file)
+    leave_for_argo(page)
+    log_evaluation(resolved, report, verdict, file)
     say(verdict.in_words())
     code = 0 if verdict.passed else GATE_REFUSED
     return EvaluateOutput(passed=verdict.passed, verdict=verdict.in_words(), report=str(file), exit_code=code)
@@ -160,7 +162,7 @@ def _champion(input: EvaluateInput, scored: Callable[[str, Path | None], Score])
         return Champion(number, scored("champion", adapter), same)
 
 
-def _masked(input: EvaluateInput) -> list[dict[str, object]]:
+def _masked(input: EvaluateInput) -> list[SamplePiece]:
     """Return the first training row, with what of it is learnt."""
     from transformers import AutoTokenizer
 

@@ -1,12 +1,12 @@
 """The register step: the adapter alone, with its lineage, as a version in MLflow's registry. Loads no torch."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
+from steps.common.handover.report import read_report
 from steps.common.handover.resolved import Resolved, made_from
 from steps.common.registry import tracking, versions
 from steps.common.runtime.exit_codes import step
@@ -82,7 +82,7 @@ def _register(store: Any, input: RegisterInput) -> Any:
     resolved, name = input.resolved, input.resolved.recipe.name
     mlflow.set_tracking_uri(resolved.tracking.uri)
     mlflow.set_experiment(experiment_id=tracking.experiment(store, name))
-    report = json.loads(Path(input.report).read_text())
+    report = read_report(Path(input.report))
     tags = lineage(input)
     model = mlflow.initialize_logged_model(
         name=name, source_run_id=resolved.tracking.run_id or None, tags=tags, model_type="adapter"
@@ -91,10 +91,12 @@ def _register(store: Any, input: RegisterInput) -> Any:
         package(Path(folder), resolved, Path(input.base_folder), Path(input.adapter_folder), Path(input.report))
         store.log_model_artifacts(model.model_id, folder)
     mlflow.finalize_logged_model(model.model_id, "READY")
-    scores = {f"{who}/{key}": value for who, values in report["scores"].items() for key, value in values.items()}
+    metrics = {
+        f"{role}/{name}": value for role, scores in report.scores.items() for name, value in scores.metrics().items()
+    }
     if resolved.tracking.run_id:
         with mlflow.start_run(run_id=resolved.tracking.run_id):
-            mlflow.log_metrics(scores, model_id=model.model_id)
+            mlflow.log_metrics(metrics, model_id=model.model_id)
             # Without this the run does not know what it brought forth.
             mlflow.log_outputs([mlflow.entities.LoggedModelOutput(model.model_id, 0)])
     return mlflow.register_model(f"models:/{model.model_id}", name, tags=tags)

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from steps.evaluate.gate.difference import Difference, mean_difference, relative_gain
+from steps.common.handover.report_difference import Difference
+from steps.common.handover.report_parts import ModelRole, TaskResult
+from steps.evaluate.gate.difference import mean_difference, relative_gain
 from steps.evaluate.scores.general import CHANCE
 from steps.evaluate.scores.lm_eval_rows import HarnessRows
 from steps.evaluate.scores.pair_accuracy import PairAccuracy, pair_losses, preference
@@ -20,18 +22,6 @@ class Champion:
     version: int
     score: Score | None  # none where it stands on another base: their losses a token cannot be compared
     same: bool = False  # it is the candidate's own adapter
-
-
-class TaskResult(BaseModel):
-    """A task's metric of every model, and by how much the candidate's mean lies above the others'."""
-
-    name: str
-    metric: str
-    at_least: float | None
-    allowed_drop: float = 0.0  # below the others that the gate lets through, beyond noise; 1: any
-    means: dict[str, float]
-    base: Difference
-    champion: Difference | None
 
 
 class Compared(BaseModel):
@@ -88,10 +78,10 @@ def compare(
 
 
 def _harness_tasks(base: Score, candidate: Score, champion: Score | None, tasks: list[HarnessRows]) -> list[TaskResult]:
-    there = by_name(base, candidate, champion)
+    scores = scores_by_role(base, candidate, champion)
     found = []
     for number, one in enumerate(tasks):
-        values = {who: score.lm_eval[number] for who, score in there.items()}
+        values = {role: score.lm_eval[number] for role, score in scores.items()}
         found.append(_result(one.name, one.asked.metric_in_words, values, one.task.at_least, one.task.allowed_drop))
     return found
 
@@ -99,22 +89,23 @@ def _harness_tasks(base: Score, candidate: Score, champion: Score | None, tasks:
 def _tasks(
     base: Score, candidate: Score, champion: Score | None, tasks: list[AskedTask], first: int
 ) -> list[TaskResult]:
-    there = by_name(base, candidate, champion)
+    scores = scores_by_role(base, candidate, champion)
     found = []
     for task in tasks:
-        values = {who: task.values(score.answers[first : first + len(task.asked)]) for who, score in there.items()}
+        values = {role: task.values(score.answers[first : first + len(task.asked)]) for role, score in scores.items()}
         first += len(task.asked)
         found.append(_result(task.name, task.task.metric, values, task.task.at_least))
     return found
 
 
-def by_name(base: Score, candidate: Score, champion: Score | None) -> dict[str, Score]:
-    """Return the scores that there are by the names that a report has for the models."""
-    return {"base": base, "candidate": candidate, **({"champion": champion} if champion else {})}
+def scores_by_role(base: Score, candidate: Score, champion: Score | None) -> dict[ModelRole, Score]:
+    """Return the scores by the role of their model, without the champion if it has none."""
+    scores: dict[ModelRole, Score] = {"base": base, "candidate": candidate}
+    return scores | {"champion": champion} if champion else scores
 
 
 def _result(
-    name: str, metric: str, values: dict[str, list[float]], at_least: float | None, allowed_drop: float = 0.0
+    name: str, metric: str, values: dict[ModelRole, list[float]], at_least: float | None, allowed_drop: float = 0.0
 ) -> TaskResult:
     """Return a task's result of each model's values, row by row."""
     return TaskResult(
@@ -122,7 +113,7 @@ def _result(
         metric=metric,
         at_least=at_least,
         allowed_drop=allowed_drop,
-        means={who: _mean(of_one) for who, of_one in values.items()},
+        means={role: _mean(of_one) for role, of_one in values.items()},
         base=mean_difference(values["candidate"], values["base"]),
         champion=mean_difference(values["candidate"], values["champion"]) if "champion" in values else None,
     )

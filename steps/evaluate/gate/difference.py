@@ -16,46 +16,14 @@ from statistics import NormalDist
 
 import numpy
 from numpy.typing import NDArray
-from pydantic import BaseModel
+
+from steps.common.handover.report_difference import CONFIDENCE, Difference
 
 RESAMPLES = 10_000
-CONFIDENCE = 0.95
 SEED = 17
-FEW_ROWS = 10
 AT_ONCE = 4_000_000  # numbers drawn together: 32 MB of each array
 
 Values = NDArray[numpy.float64]
-
-
-class Difference(BaseModel):
-    """A difference between two models as a share, and its interval; above 0 the first one is better."""
-
-    value: float
-    low: float
-    high: float
-    rows: int
-
-    @property
-    def better(self) -> bool:
-        """Better beyond noise: the whole interval lies above 0."""
-        return self.low > 0
-
-    @property
-    def worse(self) -> bool:
-        """Worse beyond noise: the whole interval lies below 0."""
-        return self.high < 0
-
-    def in_words(self) -> str:
-        """Return it with its interval, and a warning where there are few rows."""
-        if self.rows < 2:
-            return f"{signed(self.value)}, of a single row: nothing can be told from noise"
-        few = f", wide since there are only {self.rows} rows" if self.rows < FEW_ROWS else ""
-        return f"{signed(self.value)} ({CONFIDENCE:.0%} interval {signed(self.low)} to {signed(self.high)}{few})"
-
-
-def signed(share: float) -> str:
-    """Return a share in per cent with its sign; below one per cent with two decimals."""
-    return f"{share:+.2%}" if 0 < abs(share) < 0.01 else f"{share:+.1%}"
 
 
 def relative_gain(first: Sequence[float], second: Sequence[float]) -> Difference:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from recipes.evaluation import Gate, Question
-from steps.evaluate.gate.comparison import Champion, Compared, TaskResult
-from steps.evaluate.gate.difference import FEW_ROWS
+from steps.common.handover.report_difference import FEW_ROWS
+from steps.common.handover.report_parts import TaskResult
+from steps.evaluate.gate.comparison import Champion, Compared
 from steps.evaluate.scores.pair_accuracy import judge_preference
 from steps.evaluate.scores.score import Score
 

@@ -5,6 +5,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from steps.common.handover.report_parts import SamplePiece
 from steps.common.model.packs import UNLABELLED, TokenRow
 
 LONGEST = 600  # tokens shown
@@ -17,10 +18,10 @@ def first_row(path: Path) -> TokenRow:
     return TokenRow(row["input_ids"], row["labels"], [])
 
 
-def masked(row: TokenRow, tokenizer: Any) -> list[dict[str, Any]]:
+def masked(row: TokenRow, tokenizer: Any) -> list[SamplePiece]:
     """Return the row's text in pieces, special tokens included, each with whether it is learnt."""
     pairs = list(zip(row.input_ids, row.labels, strict=True))[:LONGEST]
     return [
-        {"text": tokenizer.decode([token for token, _ in piece]), "learnt": learnt}
+        SamplePiece(text=tokenizer.decode([token for token, _ in piece]), learnt=learnt)
         for learnt, piece in groupby(pairs, key=lambda pair: pair[1] != UNLABELLED)
     ]
