@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from pipelines.machine.local_workflow import Script
 from pipelines.machine.run_record import INPUTS, LOG, OUTPUTS, PROGRESS, Run
 from pipelines.shown.task_state import Node, Phase
-from steps.common.runtime.parent import end_with_parent
+from steps.common.runtime.parent_death import signal_on_parent_death
 from steps.common.runtime.progress import PREFIX
 
 HERA_OUTPUTS = "hera__outputs_directory"
@@ -56,7 +56,7 @@ class TaskProcess:
                 cwd=self.folder,
                 env=self._environment(folders),
                 start_new_session=True,
-                preexec_fn=lambda: end_with_parent(signal.SIGTERM),
+                preexec_fn=lambda: signal_on_parent_death(signal.SIGTERM),
             )
 
     def _environment(self, folders: dict[str, Path]) -> dict[str, str]:

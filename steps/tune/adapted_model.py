@@ -9,7 +9,7 @@ from steps.common.runtime.errors import UserError
 from steps.tune.together.base_weights import BaseWeights, Whole
 
 
-def load(
+def load_adapted_model(
     folder: Path,
     tune: Tune,
     device: str,
@@ -38,7 +38,7 @@ def load(
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from steps.common.model.head import chunk_head
+    from steps.common.model.chunked_head import chunk_head
     from steps.tune.compiled import check_compiler, compile_layers
 
     if tune.compile:

@@ -10,8 +10,8 @@ import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from steps.common.model.layers import layers_of
-from steps.common.model.packs import LENGTH_MULTIPLE, Tokens
+from steps.common.model.layers import decoder_layers
+from steps.common.model.packs import LENGTH_MULTIPLE, Packable
 from steps.common.runtime.errors import UserError
 
 
@@ -40,18 +40,18 @@ def compile_layers(model: Any, device: str) -> None:
     if device == "cpu":
         # Attention row by row is a loop over as many rows as a pack has, compiled anew for each number of them.
         base.set_attn_implementation("sdpa")
-    for _, layer in layers_of(base):
+    for _, layer in decoder_layers(base):
         layer.compile()
 
 
-def fixed_length(packs: Sequence[Sequence[Tokens]]) -> Callable[[Sequence[Tokens]], int]:
+def fixed_length(packs: Sequence[Sequence[Packable]]) -> Callable[[Sequence[Packable]], int]:
     """Return what tells the length that a pack is filled up to: the longest pack's, a multiple of 16.
 
     A part of a pack, computed alone where memory ran out, is filled up to half of that, a quarter, and so on.
     """
     longest = max(_tokens(pack) for pack in packs)
 
-    def length_of(pack: Sequence[Tokens]) -> int:
+    def length_of(pack: Sequence[Packable]) -> int:
         length, tokens = longest, _tokens(pack)
         while length // 2 >= tokens and length // 2 >= LENGTH_MULTIPLE:
             length //= 2
@@ -60,5 +60,5 @@ def fixed_length(packs: Sequence[Sequence[Tokens]]) -> Callable[[Sequence[Tokens
     return length_of
 
 
-def _tokens(pack: Sequence[Tokens]) -> int:
+def _tokens(pack: Sequence[Packable]) -> int:
     return sum(len(row.input_ids) for row in pack)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from steps.common.runtime.errors import InterruptedStepError, UserError
-from steps.common.runtime.parent import end_with_parent
+from steps.common.runtime.parent_death import signal_on_parent_death
 from steps.common.storage.files import write_text
 from steps.tune.train_process import TuningJob
 
@@ -31,7 +31,8 @@ def launch(job: TuningJob, processes: int) -> None:
     # torchrun gives each process one thread, which is right where a GPU computes. It hands SIGTERM on to them; what kills it
     # kills them, see `worker`: two groups that write the same checkpoints would be the end of both.
     group = subprocess.Popen(
-        [*torchrun, "-m", "steps.tune.worker", str(folder / JOB)], preexec_fn=lambda: end_with_parent(signal.SIGKILL)
+        [*torchrun, "-m", "steps.tune.worker", str(folder / JOB)],
+        preexec_fn=lambda: signal_on_parent_death(signal.SIGKILL),
     )
     before = signal.signal(signal.SIGTERM, lambda *_: group.terminate())
     try:

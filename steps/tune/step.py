@@ -14,7 +14,7 @@ from steps.common.handover.resolved import Hardware, Resolved
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
 from steps.common.storage import volumes
-from steps.common.storage.files import building, digest_of, one_writer
+from steps.common.storage.files import build_folder, digest_of, exclusive_lock
 from steps.tune.report.result import in_words
 from steps.tune.train_process import TuningJob, work
 
@@ -56,11 +56,11 @@ def tune(input: TuneInput) -> TuneOutput:
     settings = wanted.model_dump(exclude=unused)
     key = digest_of([FORMAT, resolved.model.digest, input.rows_digest, settings])
     folder = volumes.tuning(key)
-    with one_writer(folder, waiting=lambda: say("progress: waiting for the process that tunes the same")):
+    with exclusive_lock(folder, on_wait=lambda: say("progress: waiting for the process that tunes the same")):
         if folder.exists():
             say("the same base, rows and settings were tuned before")
         else:
-            with building(folder, keep=True) as partial:
+            with build_folder(folder, resume=True) as partial:
                 _tune(input, partial)
     adapter = folder / "adapter"
     report = json.loads((folder / "report.json").read_text())

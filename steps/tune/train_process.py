@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from steps.common.handover.resolved import Hardware, Resolved, Rung
-from steps.common.model.packs import ISOLATES_PASSES, Tokens, isolates, pack, read_token_rows
+from steps.common.model.packs import ISOLATION_PASSES, Packable, isolates_rows, pack, read_token_rows
 from steps.common.model.pair_packs import read_token_pairs
 from steps.common.rows.row_kinds import PAIRS
 from steps.common.runtime.progress import say
@@ -44,7 +44,7 @@ def work(job: TuningJob) -> None:
     resolved, rung, device = job.resolved, job.hardware.rung, job.hardware.rung.device.kind
     # Before anything else is loaded: bitsandbytes asks the driver for its GPUs, which from then on are all that there are.
     team = join(device)
-    from steps.tune.adapted_model import load
+    from steps.tune.adapted_model import load_adapted_model
     from steps.tune.compiled import fixed_length
     from steps.tune.loop.halving import Room
     from steps.tune.loop.held_out import HeldOut, chosen
@@ -60,11 +60,11 @@ def work(job: TuningJob) -> None:
     if team.leads:
         say("loading the base model")
     pairs = recipe.tune.objective == PAIRS
-    read: Callable[[Path], Sequence[Tokens]] = read_token_pairs if pairs else read_token_rows
+    read: Callable[[Path], Sequence[Packable]] = read_token_pairs if pairs else read_token_rows
     rows = read(Path(job.rows_folder) / "train.jsonl")
     record = LossCurve(resolved)
     with Watchdog(recipe.compute.idle_minutes * 60) as watchdog:
-        model, quantised = load(
+        model, quantised = load_adapted_model(
             Path(job.base_folder),
             recipe.tune,
             device,
@@ -73,8 +73,8 @@ def work(job: TuningJob) -> None:
             base=base,
         )
         watchdog.beat()
-        base.begin_reading(ISOLATES_PASSES)
-        packed = isolates(model)
+        base.begin_reading(ISOLATION_PASSES)
+        packed = isolates_rows(model)
         base.end()
         mean = sum(len(row.input_ids) for row in rows) / len(rows)
         cut = cut_of(folder, rung, recipe.tune.batch_tokens, mean, packed=packed)

@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 
 from steps.common.runtime.errors import USER_ERROR, InterruptedStepError, UserError
-from steps.common.runtime.parent import end_with_parent
+from steps.common.runtime.parent_death import signal_on_parent_death
 from steps.common.storage.files import write_text
 from steps.tune.launch import OUTCOME
 from steps.tune.train_process import TuningJob, work
 
-end_with_parent(signal.SIGKILL)
+signal_on_parent_death(signal.SIGKILL)
 job = TuningJob.model_validate_json(Path(sys.argv[1]).read_text())
 try:
     work(job)

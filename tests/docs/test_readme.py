@@ -10,7 +10,12 @@ import yaml
 from pipelines.cluster.doctor.secret_settings import SECRETS
 from pipelines.command import _parser
 from pipelines.workflows.finetune import build
-from steps.common.runtime.settings import CLOUD_SETTING, GPU_PRESETS_SETTING, METRICS_SETTING, NODE_CLASS_SETTING
+from steps.common.runtime.settings import (
+    CLOUD_SETTING,
+    GPU_PRESETS_SETTING,
+    KARPENTER_METRICS_SETTING,
+    NODE_CLASS_SETTING,
+)
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -72,5 +77,5 @@ def test_the_published_peaks_that_the_memory_arithmetic_is_compared_with_are_cou
 
 
 def test_each_setting_of_the_nodes_is_told_of() -> None:
-    for name in (CLOUD_SETTING, GPU_PRESETS_SETTING, METRICS_SETTING, NODE_CLASS_SETTING):
+    for name in (CLOUD_SETTING, GPU_PRESETS_SETTING, KARPENTER_METRICS_SETTING, NODE_CLASS_SETTING):
         assert name in README

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from steps.common.model.layers import layers_of
+from steps.common.model.layers import decoder_layers
 from steps.tune.objective import loss as objective
 from steps.tune.objective.loss import Pack
 from steps.tune.together import sharded
@@ -34,7 +34,7 @@ class Watched(sharded.Sharded):
         model = super().load(folder, device, in_4_bits=in_4_bits)
         holders.append(self)
         most["all"] = sum(loan.buffer.numel() for loan in self._loans)
-        for _, layer in layers_of(model):
+        for _, layer in decoder_layers(model):
             layer.register_forward_pre_hook(lambda *_: self.note())
         return model
 
@@ -50,7 +50,7 @@ class Hungry(objective.NextToken):
     def loss(self, model: torch.nn.Module, pack: Pack, device: torch.device) -> torch.Tensor:
         """Return the loss, where there is memory for it."""
         tokens = sum(len(row.input_ids) for row in pack)
-        layers = layers_of(model.get_base_model())  # type: ignore[operator]
+        layers = decoder_layers(model.get_base_model())  # type: ignore[operator]
         middle = layers[len(layers) // 2][1]
         handle = middle.register_forward_hook(lambda _layer, _args, output: self._take(output, tokens))
         try:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 
-def layers_of(model: Any) -> list[tuple[str, Any]]:
+def decoder_layers(model: Any) -> list[tuple[str, Any]]:
     """Return each layer's name in the model, and the layer, in the order of the forward pass; none where they cannot be told.
 
     Args:
@@ -19,7 +19,7 @@ def layers_of(model: Any) -> list[tuple[str, Any]]:
     return []
 
 
-def parts_of(folder: Path) -> tuple[list[str], list[str]]:
+def weight_modules(folder: Path) -> tuple[list[str], list[str]]:
     """Return what a published model is made of: the names of its layers, and of the modules beside them that have tensors.
 
     From its configuration, without its weights.
@@ -29,7 +29,7 @@ def parts_of(folder: Path) -> tuple[list[str], list[str]]:
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
-    layers = [name for name, _ in layers_of(model)]
+    layers = [name for name, _ in decoder_layers(model)]
     with_tensors = [
         name
         for name, module in model.named_modules()

@@ -34,7 +34,7 @@ class Progress:
         self._first = 0
         self._told, self._ended = 0.0, False
 
-    def begin_at(self, done: int) -> None:
+    def resume_from(self, done: int) -> None:
         """Say that `done` was already there, so that the time left is not reckoned from it."""
         self._first = done
         self._started = time.monotonic()

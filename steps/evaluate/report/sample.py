@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from steps.common.handover.report_parts import SamplePiece
-from steps.common.model.packs import UNLABELLED, TokenRow
+from steps.common.model.packs import IGNORE_INDEX, TokenRow
 
 LONGEST = 600  # tokens shown
 
@@ -23,5 +23,5 @@ def masked(row: TokenRow, tokenizer: Any) -> list[SamplePiece]:
     pairs = list(zip(row.input_ids, row.labels, strict=True))[:LONGEST]
     return [
         SamplePiece(text=tokenizer.decode([token for token, _ in piece]), learnt=learnt)
-        for learnt, piece in groupby(pairs, key=lambda pair: pair[1] != UNLABELLED)
+        for learnt, piece in groupby(pairs, key=lambda pair: pair[1] != IGNORE_INDEX)
     ]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from recipes.tuning import Tune
-from steps.common.model.packs import Tokens, pack
+from steps.common.model.packs import Packable, pack
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
 from steps.tune.loop.halving import fits
@@ -21,7 +21,7 @@ from steps.tune.together.team import Team
 LOSS = "held_out_loss"  # what it is called where steps are logged
 BEST = "best-{}.pt"  # the adapter of the lowest after that step, beside the checkpoints
 
-Row = TypeVar("Row", bound=Tokens)
+Row = TypeVar("Row", bound=Packable)
 History = Sequence[dict[str, float]]
 
 
@@ -45,7 +45,7 @@ class HeldOut:
     """When the loss is measured, how, and what follows from it."""
 
     def __init__(
-        self, rows: Sequence[Tokens], objective: Objective, steps: int, tune: Tune, tokens: int, folder: Path
+        self, rows: Sequence[Packable], objective: Objective, steps: int, tune: Tune, tokens: int, folder: Path
     ) -> None:
         """Set it up.
 

@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from steps.common.runtime.exit_codes import last_words
+from steps.common.runtime.exit_codes import write_termination_message
 
 FAULT = 1
 LOOK_SECONDS = 5.0
@@ -55,6 +55,6 @@ class Watchdog:
                     f"tune: nothing was computed for {idle / 60:.0f} min (compute.idle_minutes); the checkpoint is kept. "
                     "Look at the node's GPU and at the volumes; the same recipe, submitted again, goes on from there"
                 )
-                last_words(text)
+                write_termination_message(text)
                 print(f"error: {text}", file=sys.stderr, flush=True)
                 os._exit(FAULT)

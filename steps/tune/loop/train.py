@@ -47,7 +47,7 @@ class _Tell(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         self.progress = Progress(state.max_steps, "steps")
-        self.progress.begin_at(state.global_step)
+        self.progress.resume_from(state.global_step)
 
     def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if logs and LOSS in logs:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from presets.memory import GIB
-from steps.common.adapter.adapter_files import BASE, AdapterBase
+from steps.common.adapter.adapter_files import BASE_FILE, AdapterBase
 from steps.common.handover.resolved import Resolved, Rung
 from steps.common.runtime.errors import UserError
 from steps.tune.loop.micro_batches import Cut
@@ -122,7 +122,7 @@ def _save(model: Any, resolved: Resolved, quantised: list[str], folder: Path) ->
         quantised=quantised,
         packages={name: version(name).partition("+")[0] for name in PACKAGES},
     )
-    (folder / BASE).write_text(base.model_dump_json(indent=2) + "\n")
+    (folder / BASE_FILE).write_text(base.model_dump_json(indent=2) + "\n")
 
 
 def peak_bytes(device: str) -> int:

@@ -33,10 +33,10 @@ def _measured(kind: str) -> float:
     """Return the operations a second of a matrix product in the type that is tuned in."""
     import torch
 
-    from steps.common.machine.devices import compute_type
+    from steps.common.machine.devices import compute_dtype
 
     size, times = (8192, 10) if kind == "cuda" else (1536, 4)
-    factor = torch.ones(size, size, dtype=getattr(torch, compute_type(kind)), device=kind)
+    factor = torch.ones(size, size, dtype=getattr(torch, compute_dtype(kind)), device=kind)
     factor @ factor
     started = time.perf_counter()
     for _ in range(times):

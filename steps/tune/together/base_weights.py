@@ -34,7 +34,7 @@ class Whole:
 
     def load(self, folder: Path, device: str, *, in_4_bits: bool) -> Any:
         """Return the model of a folder."""
-        return base_model.load(folder, device, in_4_bits=in_4_bits)
+        return base_model.load_base_model(folder, device, in_4_bits=in_4_bits)
 
     def begin_reading(self, times: int) -> None:
         """Do nothing."""

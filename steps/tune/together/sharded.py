@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from steps.common.model import base_model
-from steps.common.model.layers import parts_of
+from steps.common.model.layers import weight_modules
 from steps.common.runtime.errors import UserError
 from steps.tune.together.loan import Loan, make_loan
 from steps.tune.together.team import Team
@@ -47,7 +47,7 @@ class Sharded:
         """
         from accelerate.hooks import remove_hook_from_submodules
 
-        names, beside = parts_of(folder)
+        names, beside = weight_modules(folder)
         if len(names) < 2:
             raise UserError(
                 "tune: this model's layers cannot be told apart, so that it cannot be shared among GPUs; take a GPU that "
@@ -58,7 +58,7 @@ class Sharded:
         # As torch's own type: with "cpu" beside another place transformers refuses to quantise.
         here: dict[str, Any] = dict.fromkeys([*beside, *names], self._device)
         elsewhere = {name: "meta" for name, owner in zip(names, owners, strict=True) if owner != self._team.rank}
-        model = base_model.load(folder, device, in_4_bits=in_4_bits, places=here | elsewhere)
+        model = base_model.load_base_model(folder, device, in_4_bits=in_4_bits, device_map=here | elsewhere)
         remove_hook_from_submodules(model)
         model.hf_device_map = {"": self._device}  # by which the Trainer tells a model that several devices hold
         for number, (name, owner) in enumerate(zip(names, owners, strict=True)):

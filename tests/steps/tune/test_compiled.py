@@ -19,9 +19,9 @@ def packs() -> list[list[TokenRow]]:
 
 
 def losses(base: Path, *, compiled: bool, activations: Any) -> list[float]:
-    from steps.tune.adapted_model import load
+    from steps.tune.adapted_model import load_adapted_model
 
-    model, _ = load(base, Tune(rank=4, method="lora", compile=compiled), "cpu", activations=activations)
+    model, _ = load_adapted_model(base, Tune(rank=4, method="lora", compile=compiled), "cpu", activations=activations)
     model.train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-2)

@@ -91,9 +91,9 @@ def test_packed_side_by_side_or_each_side_alone_the_loss_and_its_gradient_are_th
 
 
 def test_a_new_adapter_prefers_nothing(tiny_model: Path, pairs: list[TokenPair]) -> None:
-    from steps.tune.adapted_model import load
+    from steps.tune.adapted_model import load_adapted_model
 
-    model, _ = load(tiny_model, Tune(method="lora"), "cpu", activations="recomputed")
+    model, _ = load_adapted_model(tiny_model, Tune(method="lora"), "cpu", activations="recomputed")
     model.train()
     loss = objective()
     assert loss.loss(model, pairs, CPU).item() == pytest.approx(len(pairs) * math.log(2), abs=1e-6)
