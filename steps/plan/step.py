@@ -74,7 +74,7 @@ def plan(input: PlanInput) -> PlanOutput:
         quote=f"{in_words(resolved.quote)}{_to_be_served(resolved)}",
         buys=resolved.quote.provider in node_request.KINDS,
         serve=resolved.recipe.serve.enabled,
-        export=resolved.recipe.export.wanted,
+        export=resolved.recipe.export.enabled,
     )
 
 
