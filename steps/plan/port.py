@@ -31,4 +31,6 @@ def check_port(recipe: Recipe) -> None:
             raise UserError(
                 f"serve.port: {port} is in use by {holder}; leave serve.port out to get a free port, or set another one"
             ) from None
-        raise UserError(f"serve.host: cannot listen on {host}{f':{port}' if port else ''}: {error.strerror or error}") from None
+        raise UserError(
+            f"serve.host: cannot listen on {host}{f':{port}' if port else ''}: {error.strerror or error}"
+        ) from None

@@ -1,4 +1,4 @@
-"""The register step: the adapter alone, with its lineage, as a version in MLflow's registry. Loads no torch."""
+"""The register step: registers the adapter, with its lineage, as a version in MLflow. Imports no torch."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,18 +15,18 @@ from steps.register.package import package
 
 
 class RegisterInput(Input):
-    """The candidate that has passed the gate."""
+    """A candidate that passed the gate."""
 
     resolved: Resolved
     base_folder: Annotated[str, Parameter(description="Folder of the base model")]
     rows_digest: Annotated[str, Parameter(description="Digest of the prepared rows")]
     adapter_folder: Annotated[str, Parameter(description="Folder of the candidate's adapter")]
-    adapter_sha256: Annotated[str, Parameter(description="Hash of the adapter's weights")]
-    report: Annotated[str, Parameter(description="File of the evaluation's report")]
+    adapter_sha256: Annotated[str, Parameter(description="SHA-256 of the adapter's weights")]
+    report: Annotated[str, Parameter(description="File with the evaluation's report")]
 
 
 class RegisterOutput(Output):
-    """The version."""
+    """The registered version."""
 
     version: int
     new: bool
@@ -35,9 +35,9 @@ class RegisterOutput(Output):
 
 @step
 def register(input: RegisterInput) -> RegisterOutput:
-    """Register the adapter as `candidate`, or find the version that holds it already.
+    """Register the adapter as `candidate`, or find the version that has it already.
 
-    Where nothing is to be rolled out the version becomes `champion` here.
+    If the recipe serves nothing, the version also becomes `champion`.
     """
     resolved = input.resolved
     name = resolved.recipe.name
@@ -46,19 +46,19 @@ def register(input: RegisterInput) -> RegisterOutput:
     version = known or _register(store, input)
     number = int(version.version)
     if known:
-        # Another recipe, or other held-out rows, that lead to the same adapter: that is what it is made from now.
+        # Another recipe, or other held-out rows, led to the same adapter: from now on it counts as made from these.
         store.set_model_version_tag(name, str(number), versions.MADE_FROM, made_from(resolved))
     if resolved.tracking.run_id:
         store.set_tag(resolved.tracking.run_id, "fineline.version", number)
     store.set_registered_model_alias(name, versions.CANDIDATE, number)
     if not resolved.recipe.serve.enabled:
         versions.make_champion(store, name, number)
-    say(f"{name} version {number}: {'this adapter is registered already' if known else 'registered'}")
+    say(f"{name} version {number}: {'this adapter is already registered' if known else 'registered'}")
     return RegisterOutput(version=number, new=known is None, model_uri=f"models:/{name}/{number}")
 
 
 def lineage(input: RegisterInput) -> dict[str, str]:
-    """Return where a version comes from, as tags."""
+    """Return the version's lineage as tags."""
     resolved = input.resolved
     return {
         "fineline.run": resolved.run,
@@ -97,6 +97,6 @@ def _register(store: Any, input: RegisterInput) -> Any:
     if resolved.tracking.run_id:
         with mlflow.start_run(run_id=resolved.tracking.run_id):
             mlflow.log_metrics(metrics, model_id=model.model_id)
-            # Without this the run does not know what it brought forth.
+            # Links the run to the model that it produced.
             mlflow.log_outputs([mlflow.entities.LoggedModelOutput(model.model_id, 0)])
     return mlflow.register_model(f"models:/{model.model_id}", name, tags=tags)

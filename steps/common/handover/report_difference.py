@@ -50,8 +50,8 @@ class Difference(BaseModel):
     def in_words(self) -> str:
         """Return the difference with its interval, and a warning if there are few rows."""
         if self.rows < 2:
-            return f"{signed(self.value)}, of a single row: nothing can be told from noise"
-        few = f", wide since there are only {self.rows} rows" if self.rows < FEW_ROWS else ""
+            return f"{signed(self.value)} from a single row: too few to tell a difference from noise"
+        few = f", wide because there are only {self.rows} rows" if self.rows < FEW_ROWS else ""
         return f"{signed(self.value)} ({CONFIDENCE:.0%} interval {signed(self.low)} to {signed(self.high)}{few})"
 
 

@@ -24,7 +24,7 @@ from steps.common.handover.report_parts import (
     TuningReport,
 )
 from steps.common.handover.resolved import Hardware, Resolved
-from steps.evaluate.gate.comparison import Champion, Compared
+from steps.evaluate.gate.comparison import Champion, Comparison
 from steps.evaluate.gate.gate import Verdict, meets
 from steps.evaluate.scores.answers import Turns
 from steps.evaluate.scores.score import Score
@@ -37,7 +37,7 @@ def make_report(
     hardware: Hardware,
     scores: dict[ModelRole, Score],
     champion: Champion | None,
-    compared: Compared,
+    comparison: Comparison,
     verdict: Verdict,
     answers: list[ModelAnswers],
     data: PreparedData | None,
@@ -51,7 +51,7 @@ def make_report(
         hardware: what the run computed on.
         scores: by role; the champion is missing if there is none on the same base.
         champion: the version served now.
-        compared: the candidate's differences from the others.
+        comparison: the candidate's differences from the others.
         verdict: the gate's.
         answers: see `answers_side_by_side`.
         data: the report of `prepare`.
@@ -67,14 +67,14 @@ def make_report(
         evaluated="in 4 bits, as tuned" if rung.evaluated_in_4_bits else "as served",
         cost=_cost(resolved, hardware),
         quote=QuotedRun(tokens=quote.tokens, steps=quote.steps, minutes=quote.first.minutes, on=rung.name),
-        scores={role: _scores(score, compared, role) for role, score in scores.items()},
+        scores={role: _scores(score, comparison, role) for role, score in scores.items()},
         rows={
             role: RowScores(nats=score.nats, labelled=score.labelled, right=score.right)
             for role, score in scores.items()
         },
-        gains=Gains(base=compared.base, champion=compared.champion),
-        general=_general(scores, compared),
-        tasks=compared.tasks,
+        gains=Gains(base=comparison.base, champion=comparison.champion),
+        general=_general(scores, comparison),
+        tasks=comparison.tasks,
         data=data,
         tuning=tuning,
         sample=sample,
@@ -116,8 +116,8 @@ def read_step_report(kind: type[StepReport], folder: Path) -> StepReport | None:
     return kind.model_validate(json.loads(file.read_bytes())) if file.is_file() else None
 
 
-def _scores(score: Score, compared: Compared, role: ModelRole) -> ModelScores:
-    pairs = {"candidate": compared.preference, "champion": compared.preference_of_champion}.get(role)
+def _scores(score: Score, comparison: Comparison, role: ModelRole) -> ModelScores:
+    pairs = {"candidate": comparison.preference, "champion": comparison.preference_of_champion}.get(role)
     return ModelScores(
         loss=score.loss,
         perplexity=score.perplexity,
@@ -130,11 +130,11 @@ def _scores(score: Score, compared: Compared, role: ModelRole) -> ModelScores:
     )
 
 
-def _general(scores: dict[ModelRole, Score], compared: Compared) -> GeneralAbility | None:
-    if compared.general is None:
+def _general(scores: dict[ModelRole, Score], comparison: Comparison) -> GeneralAbility | None:
+    if comparison.general is None:
         return None
     shares = {role: sum(score.general) / len(score.general) for role, score in scores.items() if score.general}
-    return GeneralAbility(accuracy=shares, gain=compared.general)
+    return GeneralAbility(accuracy=shares, gain=comparison.general)
 
 
 def _cost(resolved: Resolved, hardware: Hardware) -> CostSoFar | None:
