@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.machine.run_record import LOG, Run
+from pipelines.shown.shell_command import shell_command
 from pipelines.shown.task_state import Phase
-from pipelines.shown.typed_command import command
 from steps.common.handover.report import EvaluationReport, read_report
 from steps.common.handover.resolved import Resolved
 from steps.common.machine import servers
@@ -90,8 +90,8 @@ def show_result(run: Run, result: RunResult) -> None:
     if result.url:
         say(f"served at {result.url}; try it:")
         say(f"  {curl(result.url, result.model, _first_question(result.evaluation))}")
-        say(f"stop it: {command('fineline serving stop ' + result.model)}")
-    say(f"registry: {command('mlflow ui --backend-store-uri ' + result.tracking_uri)}")
+        say(f"stop it: {shell_command('fineline serving stop ' + result.model)}")
+    say(f"registry: {shell_command('mlflow ui --backend-store-uri ' + result.tracking_uri)}")
 
 
 class _Sayer:
@@ -116,7 +116,7 @@ def _first_question(evaluation: EvaluationReport | None) -> str:
 
 def _unfinished(console: Console, run: Run) -> None:
     say = _Sayer(console)
-    resume = command(f"fineline run --resume {run.name}")
+    resume = shell_command(f"fineline run --resume {run.name}")
     if run.phase is Phase.INTERRUPTED:
         say(f"stopped; continue with: {resume}")
         return

@@ -77,7 +77,7 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:
     scored = _scorer(input, evaluation)
     base, candidate = scored("base", None), scored("candidate", Path(input.adapter_folder))
     champion = _champion(input, scored)
-    if recipe.serve.enabled and resolved.served.form == "merged":
+    if recipe.serve.enabled and resolved.serving_plan.form == "merged":
         # Here, because this step has torch; in a cluster rollout has none.
         merge_into_base(Path(input.base_folder), Path(input.adapter_folder))
     champion_score = champion.score if champion else None
@@ -114,7 +114,7 @@ def _scorer(input: EvaluateInput, evaluation: EvaluationSet) -> Callable[[str, P
     """
     resolved, rung, base_folder = input.resolved, input.hardware.rung, Path(input.base_folder)
     in_4_bits = rung.evaluated_in_4_bits
-    unmerged = in_4_bits or resolved.served.form == "adapter"
+    unmerged = in_4_bits or resolved.serving_plan.form == "adapter"
 
     def scored(who: str, adapter: Path | None) -> Score:
         identity = _identity(adapter) if adapter else resolved.model.digest

@@ -15,6 +15,7 @@ from steps.common.handover.resolved import Resolved
 from steps.common.registry import tracking
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
+from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import build_folder, exclusive_lock
 from steps.export.disk_space import check_disk_space
@@ -61,7 +62,8 @@ def export(input: ExportInput) -> ExportOutput:
     names = {MERGED: MERGED} if recipe.export.merged else {}
     if recipe.export.gguf != "none":
         names[recipe.export.gguf] = _gguf_name(input)
-    with exclusive_lock(folder, on_wait=lambda: say("progress: waiting for the process that exports the same version")):
+    line = WaitingLine()
+    with exclusive_lock(folder, on_wait=lambda: line.report("the process that exports the same version")):
         record = open_export_folder(folder, source)
         for form, name in names.items():
             if form in record.written:

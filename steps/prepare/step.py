@@ -18,6 +18,7 @@ from steps.common.rows.row_kinds import check_kind, facts
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import Progress, say
+from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import build_folder, digest_of, exclusive_lock, folder_digest
 from steps.prepare.label_pairs import labelled
@@ -69,7 +70,8 @@ def prepare(input: PrepareInput) -> PrepareOutput:
         }
     )
     folder = volumes.prepared_rows(digest)
-    with exclusive_lock(folder, on_wait=lambda: say("progress: waiting for the process that prepares the same rows")):
+    line = WaitingLine()
+    with exclusive_lock(folder, on_wait=lambda: line.report("the process that prepares the same rows")):
         if folder.exists():
             say("these rows are prepared already")
         else:

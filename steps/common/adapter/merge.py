@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from steps.common.adapter.adapter_files import merged_key, read_adapter_base
 from steps.common.adapter.lora import WeightUpdate, read_weight_updates
-from steps.common.runtime.progress import say
+from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import build_folder, exclusive_lock
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def merge_into_base(base: Path, adapter: Path) -> Path:
     """Return a folder with the merged model, made when it is not there."""
     folder = volumes.merged_model(merged_key(adapter))
-    with exclusive_lock(folder, on_wait=lambda: say("progress: waiting for the process that merges the same adapter")):
+    line = WaitingLine()
+    with exclusive_lock(folder, on_wait=lambda: line.report("the process that merges the same adapter")):
         if not folder.exists():
             with build_folder(folder) as partial:
                 _merge(base, adapter, partial)

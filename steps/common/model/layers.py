@@ -5,7 +5,7 @@ from typing import Any
 
 
 def decoder_layers(model: Any) -> list[tuple[str, Any]]:
-    """Return each layer's name in the model, and the layer, in the order of the forward pass; none where they cannot be told.
+    """Return the name and module of each decoder layer, in the order of the forward pass; an empty list if none are found.
 
     Args:
         model: a causal language model of transformers, without an adapter.
@@ -19,10 +19,10 @@ def decoder_layers(model: Any) -> list[tuple[str, Any]]:
     return []
 
 
-def weight_modules(folder: Path) -> tuple[list[str], list[str]]:
-    """Return what a published model is made of: the names of its layers, and of the modules beside them that have tensors.
+def decoder_layers_and_rest(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of a published model's decoder layers, and of the modules outside them that hold tensors.
 
-    From its configuration, without its weights.
+    Reads the model's configuration only, not its weights.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

@@ -150,14 +150,14 @@ def test_lora_plus_gives_the_second_matrix_its_own_rate(base: Path, tmp_path: Pa
     from transformers import TrainingArguments
 
     from steps.tune.adapted_model import load_adapted_model
-    from steps.tune.loop.optimizer import optimizer
+    from steps.tune.loop.lora_plus import lora_plus_optimizer
 
     name = "paged_adamw_8bit" if paged else "adamw_torch"
     arguments = TrainingArguments(output_dir=str(tmp_path), learning_rate=1e-3, optim=name, use_cpu=True)
     tune = Tune(rank=4, method="lora", lora_plus=16, weight_decay=0.1)
     model, _ = load_adapted_model(base, tune, "cpu", activations="kept")
-    assert optimizer(model, arguments, Tune()) is None
-    made = optimizer(model, arguments, tune)
+    assert lora_plus_optimizer(model, arguments, Tune()) is None
+    made = lora_plus_optimizer(model, arguments, tune)
     rates = {id(p): (group["lr"], group["weight_decay"]) for group in made.param_groups for p in group["params"]}
     for key, parameter in model.named_parameters():
         if parameter.requires_grad:

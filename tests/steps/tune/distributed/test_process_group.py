@@ -1,0 +1,84 @@
+"""How the processes of a tuning find their GPU, and how one that fails ends the others."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+from steps.common.handover.resolved import Hardware
+from steps.common.runtime.errors import USER_ERROR
+from steps.plan.step import PlanInput, resolve
+from steps.tune.launch import OUTCOME_FILE
+from steps.tune.train_process import TuningJob
+from tests.support.commands import tiny_recipe
+
+
+def job(tmp_path: Path, tiny_model: Path, chats: Path, kind: str) -> Path:
+    resolved = resolve(PlanInput(recipe=tiny_recipe(tmp_path, tiny_model, chats)))
+    rung = resolved.quote.first
+    rung = rung.model_copy(update={"device": rung.device.model_copy(update={"kind": kind})})
+    folder = tmp_path / "tuning"
+    folder.mkdir()
+    wanted = TuningJob(
+        resolved=resolved,
+        hardware=Hardware(rung=rung, node="here", since=time.time()),
+        base_folder=str(tiny_model),
+        rows_folder=str(tmp_path / "rows"),
+        folder=str(folder),
+    )
+    file = tmp_path / "job.json"
+    file.write_text(wanted.model_dump_json())
+    return file
+
+
+def test_a_process_knows_its_gpu_before_anything_asks_for_gpus(tmp_path: Path, tiny_model: Path, chats: Path) -> None:
+    """What the driver is asked once, it does not look at again: a later CUDA_VISIBLE_DEVICES would be without effect."""
+    script = f"""
+        import os, sys
+        import torch
+        from steps.tune.train_process import TuningJob, run_train_process
+
+        seen = []
+        plain = torch.cuda.is_available
+
+        def asked():
+            seen.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
+            return plain()
+
+        torch.cuda.is_available = asked
+        torch.distributed.init_process_group = lambda *_, **__: None
+        try:
+            run_train_process(TuningJob.model_validate_json(open({str(job(tmp_path, tiny_model, chats, "cuda"))!r}).read()))
+        except Exception:
+            pass
+        print(*seen)
+    """
+    torchrun = {"TORCHELASTIC_RUN_ID": "1", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+    told = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env={**os.environ, **torchrun, "CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(told.stdout.split()) == {"GPU-b"}
+
+
+def test_a_process_that_cannot_go_on_fails_so_that_torchrun_ends_those_that_wait_for_it(
+    tmp_path: Path, tiny_model: Path, chats: Path
+) -> None:
+    file = job(tmp_path, tiny_model, chats, "cpu")
+    (tmp_path / "rows").mkdir()
+    row = '{"input_ids": [5, 6, 7], "labels": [5, 6, 7], "messages": [], "text": ""}\n'
+    for name in ("train", "validation"):
+        (tmp_path / "rows" / f"{name}.jsonl").write_text(row)
+    wanted = TuningJob.model_validate_json(file.read_text())
+    recipe = wanted.resolved.recipe
+    recipe = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"targets": ["nowhere"]})})
+    changed = wanted.model_copy(update={"resolved": wanted.resolved.model_copy(update={"recipe": recipe})})
+    file.write_text(changed.model_dump_json())
+    ended = subprocess.run([sys.executable, "-m", "steps.tune.worker", str(file)], capture_output=True, check=False)
+    assert ended.returncode == USER_ERROR
+    assert (Path(wanted.folder) / OUTCOME_FILE).read_text().startswith("user tune.targets: ")
