@@ -1,4 +1,4 @@
-"""The report as a page: whole, safe with whatever a model answers, and left for Argo only where it may be."""
+"""The report as a page: complete, safe whatever a model answers, and left for Argo only if the settings allow it."""
 
 import html
 import re
@@ -82,7 +82,7 @@ PLOTS = (
 
 
 class Seen(HTMLParser):
-    """What a browser would make of it."""
+    """What a browser would see."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,13 +120,13 @@ def test_the_page_has_verdict_scores_and_answers_and_loads_nothing(resolved: Res
     assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org)", page.replace(resolved.model.uri, ""))
 
 
-def test_what_is_learnt_of_the_sample_is_bold_and_what_is_read_is_not(resolved: Resolved) -> None:
+def test_learnt_text_of_the_sample_is_bold_and_other_text_is_not(resolved: Resolved) -> None:
     page = page_of(REPORT, resolved)
     assert "<b>Good day &amp; welcome</b>" in page
     assert "<span>&lt;|im_start|&gt;user\nHello</span>" in page
 
 
-def test_each_plot_is_there_and_is_well_formed(resolved: Resolved) -> None:
+def test_each_plot_is_drawn_and_well_formed(resolved: Resolved) -> None:
     drawn = plots_of(page_of(REPORT, resolved))
     assert tuple(drawn) == PLOTS
     for name, svg in drawn.items():
@@ -143,12 +143,12 @@ def test_each_plot_is_there_and_is_well_formed(resolved: Resolved) -> None:
     assert float(taken["width"]) == pytest.approx(1.5 * float(predicted["width"]), rel=0.01)
 
 
-def test_what_is_not_known_leaves_its_plot_out(resolved: Resolved) -> None:
+def test_a_plot_without_numbers_is_left_out(resolved: Resolved) -> None:
     bare = {**REPORT, "tuning": {}, "data": {}, "general": None, "tasks": []}
     assert list(plots_of(page_of(bare, resolved))) == [PLOTS[0]]
 
 
-def test_a_loss_that_is_no_number_is_left_out_of_the_curve(resolved: Resolved) -> None:
+def test_a_loss_that_is_nan_is_left_out_of_the_curve(resolved: Resolved) -> None:
     losses = [[1, 2.0], [2, float("nan")], [3, 1.0]]
     page = page_of({**REPORT, "tuning": {**REPORT["tuning"], "losses": losses}}, resolved)
     assert "Loss" in plots_of(page)
@@ -172,7 +172,7 @@ def plots_of(page: str) -> dict[str, ElementTree.Element]:
 
 
 @pytest.mark.parametrize(("setting", "left"), [("", False), ("false", False), ("true", True)])
-def test_argo_is_given_the_page_only_where_it_keeps_artifacts(
+def test_the_page_is_left_for_argo_only_if_it_stores_artifacts(
     setting: str, left: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps.evaluate.report.page, "PAGE", tmp_path / "page.html")

@@ -1,4 +1,4 @@
-"""The questions of general ability: well formed, and answered by what a model would most likely say."""
+"""The general questions: well formed, and answered by the option that a model finds most likely."""
 
 from collections import Counter
 from pathlib import Path
@@ -8,7 +8,7 @@ from steps.evaluate.scores import general
 from steps.evaluate.scores.row_losses import row_losses
 
 
-def test_every_question_has_one_right_option_and_no_place_is_favoured() -> None:
+def test_every_question_has_one_right_option_and_no_position_is_favoured() -> None:
     items = general.general_questions()
     assert 60 <= len(items) <= 120
     assert len({(item.ask, *item.options) for item in items}) == len(items)
@@ -36,7 +36,7 @@ def test_the_longest_option_is_seldom_the_right_one_by_more_than_chance() -> Non
     assert longest / len(items) < 0.5
 
 
-def test_options_are_scored_alone_whatever_they_are_packed_with(tiny_model: Path) -> None:
+def test_options_are_scored_independently_of_what_they_are_packed_with(tiny_model: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
