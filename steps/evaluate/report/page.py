@@ -72,7 +72,8 @@ def _facts(report: EvaluationReport, resolved: Resolved) -> list[list[str]]:
                 f"{data.train_rows} for training, {data.validation_rows} held out, {data.bad_rows} bad and left out",
             )
         )
-    settings = f"{recipe.tune.objective}, {recipe.tune.method}, rank {recipe.tune.rank}, {recipe.tune.epochs:g} epochs"
+    epochs = f"{recipe.tune.epochs:g} epoch{'s' if recipe.tune.epochs != 1 else ''}"
+    settings = f"{recipe.tune.objective}, {recipe.tune.method}, rank {recipe.tune.rank}, {epochs}"
     facts.append(("tuning", settings))
     if report.tuning:
         facts.append(("tuned", _tuning_in_words(report.tuning)))
