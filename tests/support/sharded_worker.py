@@ -1,8 +1,8 @@
-"""One of two processes that share a base, as torchrun starts it: the second one's memory runs out halfway down and halfway up.
+"""One of two ranks that share a base model, as torchrun starts it. Rank 1 runs out of memory halfway forward and backward.
 
     python -m torch.distributed.run --standalone --nproc-per-node=2 -m tests.support.sharded_worker JOB
 
-Says on the way how much of the base's layers lies in it at most, as a file of its rank beside the tuning.
+Writes how many bytes of the base model's layers it held at most to `rank-RANK.json` next to the tuning.
 """
 
 import json
@@ -19,7 +19,7 @@ from steps.tune.objective import sft
 from steps.tune.objective.objective import Pack
 from steps.tune.train_process import TuningJob, run_train_process
 
-MOST = (100, 50)  # tokens that the second process's memory is said to hold: going forward at first, and then backward
+MOST = (100, 50)  # tokens that fit in rank 1's memory: in the first forward pass, then in a backward pass
 job = TuningJob.model_validate_json(Path(sys.argv[1]).read_text())
 rank = int(os.environ["RANK"])
 holders: list["Watched"] = []
@@ -27,10 +27,10 @@ most = {"held": 0, "all": 0, "shortages": 0}
 
 
 class Watched(sharded_base.ShardedBase):
-    """Tells what it holds."""
+    """Records how much it holds."""
 
     def load(self, folder: Path, device: str, *, in_4_bits: bool) -> Any:
-        """Return the model, whose layers ask what is held while they compute."""
+        """Return the model, whose layers record what is held while they compute."""
         model = super().load(folder, device, in_4_bits=in_4_bits)
         holders.append(self)
         most["all"] = sum(layer.buffer.numel() for layer in self._layers)
@@ -39,26 +39,26 @@ class Watched(sharded_base.ShardedBase):
         return model
 
     def note(self) -> None:
-        """Keep the most that was held."""
+        """Record the most that was held."""
         held = sum(layer.buffer.untyped_storage().nbytes() for layer in self._layers)
         most["held"] = max(most["held"], held)
 
 
-class Hungry(sft.SftObjective):
-    """Asks torch's own allocator for a petabyte, in the middle layer."""
+class OutOfMemory(sft.SftObjective):
+    """Requests a petabyte from torch's allocator in the middle layer."""
 
     def loss(self, model: torch.nn.Module, pack: Pack, device: torch.device) -> torch.Tensor:
-        """Return the loss, where there is memory for it."""
+        """Return the loss, if there is memory for it."""
         tokens = sum(len(row.input_ids) for row in pack)
         layers = decoder_layers(model.get_base_model())  # type: ignore[operator]
         middle = layers[len(layers) // 2][1]
-        handle = middle.register_forward_hook(lambda _layer, _args, output: self._take(output, tokens))
+        handle = middle.register_forward_hook(lambda _layer, _args, output: self._allocate(output, tokens))
         try:
             return super().loss(model, pack, device)
         finally:
             handle.remove()
 
-    def _take(self, output: Any, tokens: int) -> None:
+    def _allocate(self, output: Any, tokens: int) -> None:
         if not rank or most["shortages"] == len(MOST) or tokens <= MOST[most["shortages"]]:
             return
         most["shortages"] += 1
@@ -68,7 +68,7 @@ class Hungry(sft.SftObjective):
         hidden.register_hook(lambda _: torch.empty(1 << 50, dtype=torch.uint8))
 
 
-sft.SftObjective = Hungry  # type: ignore[misc]
+sft.SftObjective = OutOfMemory  # type: ignore[misc]
 sharded_base.ShardedBase = Watched  # type: ignore[misc]
 folder = Path(job.folder)
 run_train_process(job)

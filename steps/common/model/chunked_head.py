@@ -1,9 +1,9 @@
-"""The head's part of a loss or a score, a few hundred positions at a time: logits as a whole are never there.
+"""Computes losses and scores from the head a few hundred positions at a time, without materialising the full logits.
 
-They would take the most memory of a tuning: 8192 tokens of a vocabulary of 128,256 are 16.8 GB with their gradients. The
-head is not learnt here, so what a position's loss means for its hidden state is known as soon as its logits are: it is
-computed with them, and nothing is computed twice. TRL's fused head recomputes the logits in the backward pass, and its
-kernels need a C compiler, which the image has not.
+Full logits would take most of a tuning's memory: 16.8 GB with their gradients for 8192 tokens and a vocabulary of 128,256.
+The head is frozen here, so the gradient of a position's loss with respect to its hidden state is known as soon as its
+logits are: it is computed along with them, and nothing is computed twice. TRL's fused head recomputes the logits in the
+backward pass, and its kernels need a C compiler, which the image does not have.
 """
 
 from types import MethodType
@@ -14,19 +14,19 @@ import torch
 from presets.memory import CHUNK_VALUES
 
 SMALLEST_CHUNK = 16  # positions
-# What else some models do to their logits, by the names that their configurations have for it.
+# How some models scale their logits, by the name of the setting in their configuration.
 SCALES = ("logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")
 
 
 def chunk_head(model: Any) -> None:
-    """Let the model give the losses of its labelled tokens, and their scores: `model(..., losses_of=(positions, targets))`.
+    """Let the model return losses instead of logits: `model(..., losses_of=(positions, targets))`.
 
-    Losses come as (N) in fp32, nats, with their graph. With `scores_of` in place of `losses_of` it is the losses without a
-    graph, and whether the model ranks each target first, (N) each. Without either the model's forward pass is what it was.
-    It is left alone where its head is not a plain one: then `head_is_chunked` says so.
+    The losses (N) are in nats and fp32, with their graph. With `scores_of` in place of `losses_of`, the model returns the
+    losses (N) without a graph, and whether it ranks each target first (N). Without either argument, its forward pass is
+    unchanged. A model whose head is more than one linear layer is left as it is; `head_is_chunked` tells the two apart.
 
     Args:
-        model: a causal language model of transformers, before it gets its adapter; its head must not be learnt.
+        model: a causal language model of transformers, before it gets its adapter. Its head must be frozen.
     """
     config = model.config.get_text_config()
     head = model.get_output_embeddings()
@@ -42,23 +42,23 @@ def chunk_head(model: Any) -> None:
         scores_of: tuple[torch.Tensor, torch.Tensor] | None = None,
         **kwargs: Any,
     ) -> Any:
-        asked = losses_of or scores_of
-        if asked is None:
+        scored = losses_of or scores_of
+        if scored is None:
             return plain(*args, **kwargs)
-        # Of a model that several GPUs hold, the last layer and the head may be on others than what it is asked.
-        place = head.weight.device
-        positions, targets = (one.to(place) for one in asked)
-        hidden = self.base_model(*args, **kwargs).last_hidden_state[0].to(place)[positions]
+        # In a model that spans several GPUs, the inputs, the last layer and the head may be on different ones.
+        device = head.weight.device
+        positions, targets = (one.to(device) for one in scored)
+        hidden = self.base_model(*args, **kwargs).last_hidden_state[0].to(device)[positions]
         if scores_of:
             return _scores(hidden, head.weight, head.bias, targets, softcap)
-        return _Losses.apply(hidden, head.weight, head.bias, targets, softcap)
+        return _ChunkedCrossEntropy.apply(hidden, head.weight, head.bias, targets, softcap)
 
     model.forward = MethodType(forward, model)
     model.head_is_chunked = True
 
 
 def head_is_chunked(model: Any) -> bool:
-    """Tell whether the model, with or without an adapter, gives its tokens' losses itself."""
+    """Return whether `chunk_head` has changed the model. It may have an adapter."""
     return bool(getattr(model, "head_is_chunked", False))
 
 
@@ -74,7 +74,7 @@ def _scores(
     targets: torch.Tensor,
     softcap: float | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the losses (N) of targets (N) at hidden states (N, h), and whether each is the likeliest, (N)."""
+    """Return the losses (N) of targets (N) at hidden states (N, h), and whether each target is ranked first (N)."""
     nats = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
     first = torch.empty(len(targets), dtype=torch.bool, device=hidden.device)
     for part in _chunks(len(targets), len(weight)):
@@ -86,8 +86,8 @@ def _scores(
     return nats, first
 
 
-class _Losses(torch.autograd.Function):
-    """Negative log-likelihoods of targets (N) at hidden states (N, h), for a head (V, h) that is not learnt."""
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Negative log-likelihoods of targets (N) at hidden states (N, h), for a frozen head (V, h)."""
 
     @staticmethod
     def forward(
@@ -111,7 +111,7 @@ class _Losses(torch.autograd.Function):
             total = values.logsumexp(1, keepdim=True)
             losses[part] = (total - values.gather(1, target))[:, 0]
             if gradient is not None:
-                # d loss / d logit: the probability, less one at the target.
+                # d loss / d logit is the probability, minus 1 at the target.
                 values.sub_(total).exp_().scatter_add_(1, target, values.new_full((), -1.0).expand_as(target))
                 if slope is not None:
                     values.mul_(slope)

@@ -1,16 +1,16 @@
-"""A process that ends with the one that started it, however that one went."""
+"""Ties a process's life to its parent's."""
 
 import ctypes
 import signal
 import sys
 
-DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
-def signal_on_parent_death(how: signal.Signals) -> None:
-    """Ask the kernel for a signal to this process when its parent is gone; on Linux alone.
+def signal_on_parent_death(number: signal.Signals) -> None:
+    """Ask the kernel to send this process a signal when its parent dies, for whatever reason. Linux only.
 
-    It holds for the process that asks, not for those that it starts.
+    Processes that this one starts do not inherit the setting.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(DEATH_SIGNAL, how)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)

@@ -83,7 +83,7 @@ def _write_line(line: str) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in a form for people: 45s, 3m05s, 2h10m."""
+    """Return seconds in a readable form: 45s, 3m05s, 2h10m."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"

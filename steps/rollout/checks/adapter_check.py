@@ -109,7 +109,7 @@ def _as_it_is(tensors: dict[str, AdapterTensor], largest_rank: int) -> Iterable[
     """What a server that multiplies with the adapter's own two matrices does not know."""
     rank = max((one.shape[0] for name, one in tensors.items() if name.endswith(LORA_A)), default=0)
     if rank > largest_rank:
-        yield f"its rank {rank} is above the server's {largest_rank}"
+        yield f"its rank {rank} is above the server's maximum of {largest_rank}"
     if any(name.endswith(LORA_MAGNITUDE) for name in tensors):
         yield "it is a DoRA, which is served merged alone"
     if whole := [name for name in tensors if not name.endswith((LORA_A, LORA_B, LORA_MAGNITUDE))]:

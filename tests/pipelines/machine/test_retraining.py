@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from recipes.reader import load
 from steps.common.adapter.adapter_files import adapter_sha256
 from steps.common.registry import tracking, versions
 from steps.common.runtime.errors import UserError
@@ -14,7 +15,8 @@ from steps.common.storage import volumes
 from steps.plan.check import CheckInput, CheckOutput, check
 from steps.restore.step import RestoreInput, RestoreOutput, restore
 from tests.conftest import write_chats
-from tests.support.commands import fineline, result, tiny_recipe
+from tests.support.commands import tiny_recipe
+from tests.support.versions import make_version
 
 
 @dataclass
@@ -38,10 +40,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Itera
         chats = write_chats(folder / "chats.jsonl")
         recipe = tiny_recipe(folder, tiny_model, chats, epochs=2)
         before = check(CheckInput(recipe=recipe))
-        assert result(fineline("run", recipe, "--json"))["version"] == 1
+        assert make_version(recipe, "first") == 1
         after_one = check(CheckInput(recipe=recipe))
-        changed = ("-o", "tune.epochs=3", "-o", "gate.worse_than_champion=9")
-        assert result(fineline("run", recipe, "--json", *changed))["version"] == 2
+        changed = load(recipe, {"tune.epochs": "3", "gate.worse_than_champion": "9"}).model_dump_json()
+        assert make_version(changed, "second") == 2
         yield Trained(folder, recipe, chats, tracking.client(tracking.default_uri()), before, after_one)
 
 

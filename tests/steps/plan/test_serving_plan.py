@@ -97,7 +97,7 @@ def test_the_gpu_may_be_unknown_and_the_form_and_runtime_be_chosen(monkeypatch: 
 
 def test_the_servers_rank_is_the_smallest_of_vllms_that_is_enough() -> None:
     assert [required_max_lora_rank(rank) for rank in (1, 2, 8, 9, 16, 17, 257, 512)] == [1, 8, 8, 16, 16, 32, 320, 512]
-    with pytest.raises(ValueError, match="up to rank 512"):
+    with pytest.raises(ValueError, match="ranks up to 512"):
         required_max_lora_rank(MAX_LORA_RANKS[-1] + 1)
 
 
@@ -107,10 +107,10 @@ def test_every_reason_for_a_refusal_is_told() -> None:
     assert vllm_refusals({**plain, "use_dora": True, "bias": "all"}, 8) == [
         "it is a DoRA",
         "it has a bias",
-        "its rank 16 is above the server's 8",
+        "its rank 16 is above the server's maximum of 8",
     ]
     assert vllm_refusals({**plain, "init_lora_weights": "gaussian", "use_rslora": True}, 16) == []
-    assert vllm_refusals({**plain, "peft_type": "LOHA"}, 16) == ["it is no LoRA but LOHA"]
+    assert vllm_refusals({**plain, "peft_type": "LOHA"}, 16) == ["it is not a LoRA but a LOHA"]
 
 
 @pytest.fixture

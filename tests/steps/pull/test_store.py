@@ -126,6 +126,7 @@ def test_under_a_budget_what_was_not_used_for_longest_goes_and_what_a_run_holds_
     assert not third.exists()
     # Nothing of what is gone is left under another name.
     blobs = list((volumes.weights() / "blobs").iterdir())
+    assert blobs
     assert all(blob.stat().st_nlink > 1 for blob in blobs)
 
 
@@ -148,7 +149,7 @@ def test_the_list_says_what_is_there_and_keep_deletes(made: Callable[..., Resolv
     mistake = fineline("weights", "--keep", "five")
     assert (mistake.returncode, mistake.stderr.strip()) == (
         2,
-        "fineline: --keep: 'five' is no size; write it as 500GB, 1.5TB or 300GiB",
+        "fineline: --keep: 'five' is not a size; write it as 500GB, 1.5TB or 300GiB",
     )
 
 

@@ -1,4 +1,4 @@
-"""Compiled layers: the losses and what is learnt are those of layers that are not."""
+"""Compiled layers train to the same losses as plain ones."""
 
 import shutil
 from pathlib import Path
@@ -38,7 +38,7 @@ def losses(base: Path, *, compiled: bool, activations: Any) -> list[float]:
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler")
 @pytest.mark.parametrize("activations", ["kept", "recomputed"])
-def test_it_trains_to_the_same_loss_with_one_compilation_a_layer(tiny_model: Path, activations: Any) -> None:
+def test_compiled_layers_train_to_the_same_losses(tiny_model: Path, activations: Any) -> None:
     from torch._dynamo.utils import counters
 
     plain = losses(tiny_model, compiled=False, activations=activations)
@@ -50,7 +50,7 @@ def test_it_trains_to_the_same_loss_with_one_compilation_a_layer(tiny_model: Pat
     assert not counters["graph_break"]
 
 
-def test_every_pack_is_filled_up_to_the_longest(tiny_model: Path) -> None:
+def test_every_pack_is_padded_to_the_longest(tiny_model: Path) -> None:
     length = fixed_pack_length(packs())(packs()[0])
     assert length == 48
     assert {tensor.shape for pack in packs() for tensor in to_tensors(pack, length).values()} == {(1, 48)}
@@ -59,13 +59,13 @@ def test_every_pack_is_filled_up_to_the_longest(tiny_model: Path) -> None:
     assert rows[27:].tolist() == list(range(21))
 
 
-def test_a_part_of_a_pack_is_filled_up_to_a_half_of_that_or_a_quarter() -> None:
+def test_a_part_of_a_pack_is_padded_to_a_half_or_a_quarter_of_that() -> None:
     length_of = fixed_pack_length([[TokenRow(list(range(64)), [], [])]])
     rows = [TokenRow(list(range(tokens)), [], []) for tokens in (64, 33, 32, 17, 9)]
     assert [length_of([row]) for row in rows] == [64, 64, 32, 32, 16]
 
 
-def test_without_a_compiler_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_is_refused_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     for name in ("CXX", "CC"):
         monkeypatch.delenv(name, raising=False)

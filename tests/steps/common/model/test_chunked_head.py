@@ -1,4 +1,4 @@
-"""The chunked head: the losses and gradients of whole logits, from a few positions at a time."""
+"""The chunked head: the same losses and gradients as with full logits, a few positions at a time."""
 
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ HEADS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize("config", HEADS)
-def test_scores_are_those_of_whole_logits(config: tuple[str, dict[str, Any]]) -> None:
+def test_scores_are_the_same_as_with_full_logits(config: tuple[str, dict[str, Any]]) -> None:
     model = small(config[0], **config[1])
     with torch.inference_mode():
         whole = token_scores(model, pack())
@@ -59,7 +59,7 @@ def test_scores_are_those_of_whole_logits(config: tuple[str, dict[str, Any]]) ->
 
 
 @pytest.mark.parametrize("config", HEADS)
-def test_losses_and_gradients_are_those_of_whole_logits(config: tuple[str, dict[str, Any]]) -> None:
+def test_losses_and_gradients_are_the_same_as_with_full_logits(config: tuple[str, dict[str, Any]]) -> None:
     model = small(config[0], **config[1])
     model.get_output_embeddings().requires_grad_(False)
     watched = next(p for name, p in model.named_parameters() if "layers.0" in name and p.dim() == 2)
@@ -78,10 +78,10 @@ def test_losses_and_gradients_are_those_of_whole_logits(config: tuple[str, dict[
     ours, ours_gradient = both()
     assert torch.allclose(ours, losses, atol=1e-5)
     assert torch.allclose(ours_gradient, gradient, atol=1e-5)
-    assert scored_logits(model, pack())[0].shape == (len(losses), 160)  # asked for logits, it gives logits
+    assert scored_logits(model, pack())[0].shape == (len(losses), 160)  # without `losses_of`, it still returns logits
 
 
-def test_a_head_that_scales_its_logits_is_left_alone() -> None:
+def test_a_head_that_scales_its_logits_is_left_unchanged() -> None:
     model = small("cohere", logit_scale=0.0625)
     before = token_losses(model, pack())
     chunked_head.chunk_head(model)
@@ -89,7 +89,7 @@ def test_a_head_that_scales_its_logits_is_left_alone() -> None:
     assert torch.equal(token_losses(model, pack()), before)
 
 
-def test_a_pack_without_labels_is_a_loss_of_nothing() -> None:
+def test_a_pack_without_labels_has_no_losses() -> None:
     model = small("llama")
     model.get_output_embeddings().requires_grad_(False)
     chunked_head.chunk_head(model)
@@ -99,13 +99,13 @@ def test_a_pack_without_labels_is_a_loss_of_nothing() -> None:
 
 
 @pytest.mark.parametrize("activations", ["kept", "recomputed"])
-def test_the_logits_are_never_there_as_a_whole(tiny_model: Path, activations: Any) -> None:
+def test_the_full_logits_are_never_materialised(tiny_model: Path, activations: Any) -> None:
     from steps.tune.adapted_model import load_adapted_model
 
     model, _ = load_adapted_model(tiny_model, Tune(rank=2, method="lora"), "cpu", activations=activations)
     given = pack()
     scored, vocabulary = int((given["labels"][0, 1:] != IGNORE_INDEX).sum()), model.config.vocab_size
-    width = model.config.hidden_size  # of the head's own weight, seen from its other side
+    width = model.config.hidden_size  # the transposed weight of the head also has the vocabulary as its last dimension
     largest = 0
 
     class Sizes(torch.utils._python_dispatch.TorchDispatchMode):

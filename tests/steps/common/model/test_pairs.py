@@ -1,4 +1,4 @@
-"""Pairs as tokens: the same prompt on both sides, and only the two answers scored."""
+"""Preference pairs as tokens: both sides have the same prompt, and only the two answers are scored."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ def tokenizer(tiny_model: Path) -> Any:
     return AutoTokenizer.from_pretrained(tiny_model)
 
 
-def learnt(side: Example, tokenizer: Any) -> str:
+def labelled_text(side: Example, tokenizer: Any) -> str:
     return str(tokenizer.decode([label for label in side.labels if label != IGNORE_INDEX]))
 
 
@@ -43,21 +43,21 @@ def pair_of(row: Row, tokenizer: Any, max_tokens: int = 512) -> PairExample:
 
 def test_both_sides_have_the_prompt_and_only_the_last_answer_is_scored(tokenizer: Any) -> None:
     found = pair_of(PAIR, tokenizer)
-    assert learnt(found, tokenizer) == "no<|im_end|>"
-    assert learnt(found.rejected, tokenizer) == "yes dogs<|im_end|>"
+    assert labelled_text(found, tokenizer) == "no<|im_end|>"
+    assert labelled_text(found.rejected, tokenizer) == "yes dogs<|im_end|>"
     prompt = found.labels.index(next(label for label in found.labels if label != IGNORE_INDEX))
     assert found.input_ids[:prompt] == found.rejected.input_ids[:prompt]
     assert found.tokens == len(found.input_ids) + len(found.rejected.input_ids)
 
 
-def test_a_model_without_a_template_reads_the_texts_in_turn(tokenizer: Any) -> None:
+def test_without_a_chat_template_the_texts_are_concatenated(tokenizer: Any) -> None:
     from copy import deepcopy
 
     plain = deepcopy(tokenizer)
     plain.chat_template = None
     found = pair_of(PAIR, plain)
-    assert learnt(found, tokenizer) == "no<|im_end|>"
-    assert learnt(found.rejected, tokenizer) == "yes dogs<|im_end|>"
+    assert labelled_text(found, tokenizer) == "no<|im_end|>"
+    assert labelled_text(found.rejected, tokenizer) == "yes dogs<|im_end|>"
 
 
 def test_a_side_that_is_too_long_is_named(tokenizer: Any) -> None:
@@ -65,7 +65,7 @@ def test_a_side_that_is_too_long_is_named(tokenizer: Any) -> None:
         labelled_example(Row(messages=PAIR.messages, rejected="dogs " * 100), tokenizer, 64)
 
 
-def test_answers_that_a_template_makes_the_same_are_refused(tokenizer: Any) -> None:
+def test_answers_that_a_template_makes_identical_are_refused(tokenizer: Any) -> None:
     from copy import deepcopy
 
     short = deepcopy(tokenizer)
@@ -74,7 +74,7 @@ def test_answers_that_a_template_makes_the_same_are_refused(tokenizer: Any) -> N
         labelled_example(Row(messages=PAIR.messages, rejected="nobody"), short, 512)
 
 
-def test_duplicates_are_pairs_that_are_the_same_and_no_prompt_is_on_both_sides() -> None:
+def test_duplicates_are_identical_pairs_and_no_prompt_is_in_both_splits() -> None:
     def pair(asked: str, chosen: str, rejected: str) -> Row:
         return Row(messages=(("user", asked), ("assistant", chosen)), rejected=rejected)
 
@@ -97,7 +97,7 @@ def test_a_pair_is_never_split_between_packs() -> None:
     assert all(sum(len(side.input_ids) for pair in one for side in pair.sides) <= 24 for one in packs)
 
 
-def test_pairs_and_objective_have_to_go_together(tmp_path: Path) -> None:
+def test_the_form_of_the_data_has_to_match_the_objective(tmp_path: Path) -> None:
     pairs, chats = write_pairs(tmp_path / "pairs.jsonl"), write_chats(tmp_path / "chats.jsonl")
     with pytest.raises(UserError, match=r"pairs.jsonl:1: has a chosen and a rejected answer; set tune.objective=dpo"):
         inspect_data(Data(train=str(pairs)), "sft")
@@ -108,7 +108,7 @@ def test_pairs_and_objective_have_to_go_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
-def test_what_is_not_looked_at_is_reckoned_from_what_is(tmp_path: Path, kind: str) -> None:
+def test_the_size_of_a_large_file_is_estimated_from_a_sample(tmp_path: Path, kind: str) -> None:
     import json
 
     from pyarrow import Table, csv, parquet
@@ -127,7 +127,7 @@ def test_what_is_not_looked_at_is_reckoned_from_what_is(tmp_path: Path, kind: st
     assert many.train.tokens == pytest.approx(5 * few.train.tokens, rel=0.05)
 
 
-def test_local_pairs_are_sent_to_a_cluster_where_the_recipe_learns_from_pairs(tmp_path: Path, bucket: Any) -> None:
+def test_local_pairs_are_sent_to_a_cluster_if_the_objective_is_dpo(tmp_path: Path, bucket: Any) -> None:
     settings = SimpleNamespace(data={STORE_SETTING: "s3://chats/sent"})
     connection: Any = SimpleNamespace(
         namespace="fineline", core=SimpleNamespace(read_namespaced_config_map=lambda *_: settings)

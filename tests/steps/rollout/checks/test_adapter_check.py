@@ -56,7 +56,7 @@ def test_as_safetensors_writes_it_another_user_cannot_read_it(kept: Path, adapte
 
 
 def test_what_a_server_of_adapters_does_not_know_is_no_hindrance_merged(adapter: Path) -> None:
-    assert refusals(adapter, largest_rank=4) == ["its rank 8 is above the server's 4"]
+    assert refusals(adapter, largest_rank=4) == ["its rank 8 is above the server's maximum of 4"]
     name, up = first(adapter, "B")
     change(adapter, **{name.replace("lora_B.weight", "lora_magnitude_vector"): torch.ones(up.shape[0])})
     assert refusals(adapter, largest_rank=8) == ["it is a DoRA, which is served merged alone"]

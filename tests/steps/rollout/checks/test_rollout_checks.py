@@ -79,7 +79,7 @@ def test_a_rank_above_the_servers_is_refused_where_the_adapter_is_served_as_it_i
     adapter = write_adapter(tmp_path / "adapter", rank=5)
     check_adapter(planned, adapter, model)
     planned.serving_plan = ServingPlan(runtime="vllm", form="adapter", rank=4)
-    with pytest.raises(RefusedError, match="its rank 5 is above the server's 4"):
+    with pytest.raises(RefusedError, match="its rank 5 is above the server's maximum of 4"):
         check_adapter(planned, adapter, model)
 
 

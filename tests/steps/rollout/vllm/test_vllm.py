@@ -180,11 +180,11 @@ def test_more_versions_than_fit_at_once_all_answer_as_they_should(server: Runnin
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"r": 16}, "its rank 16 is above the server's 8"),
-        ({"rank_pattern": {"q_proj": 16}}, "its rank 16 is above the server's 8"),
+        ({"r": 16}, "its rank 16 is above the server's maximum of 8"),
+        ({"rank_pattern": {"q_proj": 16}}, "its rank 16 is above the server's maximum of 8"),
         ({"use_dora": True}, "it is a DoRA"),
-        ({"modules_to_save": ["lm_head"]}, "it has whole modules: lm_head"),
-        ({"init_lora_weights": "pissa"}, "its beginning (pissa) has changed the base"),
+        ({"modules_to_save": ["lm_head"]}, "it has fully trained modules: lm_head"),
+        ({"init_lora_weights": "pissa"}, "its initialisation (pissa) changed the base model"),
     ],
 )
 def test_vllm_refuses_what_the_check_refuses(

@@ -1,4 +1,4 @@
-"""How the processes of a tuning find their GPU, and how one that fails ends the others."""
+"""How the processes of a tuning select their GPU, and how one that fails ends the others."""
 
 import os
 import subprocess
@@ -33,21 +33,23 @@ def job(tmp_path: Path, tiny_model: Path, chats: Path, kind: str) -> Path:
     return file
 
 
-def test_a_process_knows_its_gpu_before_anything_asks_for_gpus(tmp_path: Path, tiny_model: Path, chats: Path) -> None:
-    """What the driver is asked once, it does not look at again: a later CUDA_VISIBLE_DEVICES would be without effect."""
+def test_a_process_selects_its_gpu_before_anything_queries_the_driver(
+    tmp_path: Path, tiny_model: Path, chats: Path
+) -> None:
+    """The driver reads CUDA_VISIBLE_DEVICES only once; setting it later would have no effect."""
     script = f"""
         import os, sys
         import torch
         from steps.tune.train_process import TuningJob, run_train_process
 
         seen = []
-        plain = torch.cuda.is_available
+        original = torch.cuda.is_available
 
-        def asked():
+        def is_available():
             seen.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
-            return plain()
+            return original()
 
-        torch.cuda.is_available = asked
+        torch.cuda.is_available = is_available
         torch.distributed.init_process_group = lambda *_, **__: None
         try:
             run_train_process(TuningJob.model_validate_json(open({str(job(tmp_path, tiny_model, chats, "cuda"))!r}).read()))
@@ -56,17 +58,17 @@ def test_a_process_knows_its_gpu_before_anything_asks_for_gpus(tmp_path: Path, t
         print(*seen)
     """
     torchrun = {"TORCHELASTIC_RUN_ID": "1", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
         env={**os.environ, **torchrun, "CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert set(told.stdout.split()) == {"GPU-b"}
+    assert set(process.stdout.split()) == {"GPU-b"}
 
 
-def test_a_process_that_cannot_go_on_fails_so_that_torchrun_ends_those_that_wait_for_it(
+def test_a_rank_that_fails_alone_exits_with_an_error_so_that_torchrun_ends_the_others(
     tmp_path: Path, tiny_model: Path, chats: Path
 ) -> None:
     file = job(tmp_path, tiny_model, chats, "cpu")

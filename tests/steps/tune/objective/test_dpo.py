@@ -1,4 +1,4 @@
-"""The loss of a preference: the paper's, over pairs, however they are packed and however a step is cut."""
+"""The DPO loss matches the paper's, however pairs are packed and however a step is cut into micro-batches."""
 
 import math
 from pathlib import Path
@@ -18,7 +18,7 @@ BETA = 0.3
 
 @pytest.fixture
 def model(tiny_model: Path) -> Any:
-    """The tiny model with an adapter that has learnt something."""
+    """The tiny model with an adapter that has an effect."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
@@ -47,17 +47,17 @@ def objective(**settings: Any) -> DpoObjective:
 
 
 def answer(model: Any, pair: TokenPair, side: int) -> tuple[float, int]:
-    """The log-probability of an answer by transformers' own logits, of that side alone, and its length."""
+    """The log-probability of an answer from transformers' own logits, computed on that side alone, and its token count."""
     row = pair.sides[side]
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([row.input_ids])).logits[0, :-1].float()
     of_next = logits.log_softmax(-1).gather(1, torch.tensor(row.input_ids[1:])[:, None])[:, 0]
-    learnt = torch.tensor([label >= 0 for label in row.labels[1:]])
-    return float(of_next[learnt].sum()), int(learnt.sum())
+    labelled = torch.tensor([label >= 0 for label in row.labels[1:]])
+    return float(of_next[labelled].sum()), int(labelled.sum())
 
 
 def by_hand(model: Any, pair: TokenPair, sft_weight: float = 0.0) -> float:
-    """Equation 7 of https://arxiv.org/abs/2305.18290, of one pair, in plain Python."""
+    """Equation 7 of https://arxiv.org/abs/2305.18290 for one pair, in plain Python."""
     (chosen, length), (rejected, _) = answer(model, pair, 0), answer(model, pair, 1)
     with model.disable_adapter():
         (chosen_before, _), (rejected_before, _) = answer(model, pair, 0), answer(model, pair, 1)
@@ -76,9 +76,7 @@ def test_the_loss_of_each_pair_is_the_papers(model: Any, pairs: list[TokenPair],
         assert ours.item() == pytest.approx(by_hand(model, pair, sft_weight), abs=1e-5)
 
 
-def test_packed_side_by_side_or_each_side_alone_the_loss_and_its_gradient_are_the_same(
-    model: Any, pairs: list[TokenPair]
-) -> None:
+def test_packed_or_separate_rows_have_the_same_loss_and_gradient(model: Any, pairs: list[TokenPair]) -> None:
     together = objective().loss(model, pairs, CPU)
     together.backward()
     packed = gradient(model)
@@ -90,7 +88,7 @@ def test_packed_side_by_side_or_each_side_alone_the_loss_and_its_gradient_are_th
     assert torch.allclose(packed, gradient(model), atol=1e-5)
 
 
-def test_a_new_adapter_prefers_nothing(tiny_model: Path, pairs: list[TokenPair]) -> None:
+def test_a_new_adapter_has_no_preference(tiny_model: Path, pairs: list[TokenPair]) -> None:
     from steps.tune.adapted_model import load_adapted_model
 
     model, _ = load_adapted_model(tiny_model, Tune(method="lora"), "cpu", activations="recomputed")
@@ -101,7 +99,7 @@ def test_a_new_adapter_prefers_nothing(tiny_model: Path, pairs: list[TokenPair])
     assert loss.pop_metrics() == {"reward_margin": 0.0, "reward_accuracy": 0.0}
 
 
-def test_the_base_is_read_once_a_pair(model: Any, pairs: list[TokenPair]) -> None:
+def test_the_reference_is_computed_once_per_pair(model: Any, pairs: list[TokenPair]) -> None:
     calls = []
     model.register_forward_pre_hook(lambda *_: calls.append(torch.is_grad_enabled()))
     loss = objective()
@@ -111,21 +109,21 @@ def test_the_base_is_read_once_a_pair(model: Any, pairs: list[TokenPair]) -> Non
     assert calls == [False, True, True, False, True]
 
 
-def test_margins_are_summed_over_the_pairs_since_the_last_time(model: Any, pairs: list[TokenPair]) -> None:
+def test_margins_are_summed_over_the_pairs_since_the_last_call(model: Any, pairs: list[TokenPair]) -> None:
     loss = objective()
     loss.loss(model, pairs[:2], CPU)
     loss.pop_metrics()
     loss.loss(model, pairs[2:3], CPU)
     loss.loss(model, pairs[3:], CPU)
-    loss.loss(model, pairs[3:], CPU)  # computed again, as a step is whose memory ran out
+    loss.loss(model, pairs[3:], CPU)  # again, as when a step is repeated after running out of memory
     margins = [-math.log(math.exp(by_hand(model, pair)) - 1) for pair in pairs[2:]]
-    told = loss.pop_metrics()
-    assert told["reward_margin"] == pytest.approx(sum(margins), abs=1e-4)
-    assert told["reward_accuracy"] == sum(margin > 0 for margin in margins)
+    metrics = loss.pop_metrics()
+    assert metrics["reward_margin"] == pytest.approx(sum(margins), abs=1e-4)
+    assert metrics["reward_accuracy"] == sum(margin > 0 for margin in margins)
     assert loss.pop_metrics() == {"reward_margin": 0.0, "reward_accuracy": 0.0}
 
 
-def test_memory_that_runs_out_in_the_bases_pass_leaves_the_model_as_it_was(
+def test_running_out_of_memory_in_the_reference_pass_leaves_the_model_unchanged(
     model: Any, pairs: list[TokenPair], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def out_of_memory(*_: Any, **__: Any) -> None:
@@ -141,7 +139,7 @@ def test_memory_that_runs_out_in_the_bases_pass_leaves_the_model_as_it_was(
     assert loss.loss(model, pairs[:1], CPU).item() == pytest.approx(by_hand(model, pairs[0]), abs=1e-5)
 
 
-def test_a_mean_over_pairs_is_the_same_however_they_are_cut(model: Any, pairs: list[TokenPair]) -> None:
+def test_a_mean_over_pairs_does_not_depend_on_the_micro_batches(model: Any, pairs: list[TokenPair]) -> None:
     gradients = []
     for packs in ([pairs], [pairs[:1], pairs[1:2], pairs[2:4], pairs[4:]]):
         loss = objective()
@@ -154,7 +152,7 @@ def test_a_mean_over_pairs_is_the_same_however_they_are_cut(model: Any, pairs: l
 
 
 def step_of(model: Any, packs: list[list[TokenPair]], folder: Path) -> tuple[torch.Tensor, dict[str, float]]:
-    """The gradient of the first optimizer step, and what is logged of it, as the trainer makes them of the packs."""
+    """The gradient and the logged metrics of the first optimizer step, from StepTrainer."""
     from transformers import TrainerCallback, TrainingArguments
 
     from steps.tune.distributed.base_placement import ReplicatedBase
@@ -204,9 +202,7 @@ def step_of(model: Any, packs: list[list[TokenPair]], folder: Path) -> tuple[tor
     return seen[0], trainer.state.log_history[0]
 
 
-def test_a_step_in_one_micro_batch_or_in_four_is_the_same_step(
-    model: Any, pairs: list[TokenPair], tmp_path: Path
-) -> None:
+def test_a_step_is_the_same_in_one_micro_batch_or_in_four(model: Any, pairs: list[TokenPair], tmp_path: Path) -> None:
     from copy import deepcopy
 
     four = [pairs[:1], pairs[1:2], pairs[2:4], pairs[4:]]
