@@ -1,10 +1,10 @@
-"""How long pulling a model takes: Fineline beside huggingface_hub, aria2c where it is installed, and a copy on the same disk.
+"""Measures how long pulling a model takes with Fineline, huggingface_hub, aria2c if it is installed, and as a local copy.
 
     uv run python benchmarks/pull/compare.py [--folder FOLDER] [--rounds N] [SCENARIO ...]
 
-Each contender is a process of its own with an empty folder, all in turn, round by round; the figures are medians, and the
-ratios are those of rounds. The server is another process on this machine: it takes its share of the cores. Every file is
-whole on the disk at the end (fsync) for Fineline and the copy; huggingface_hub and aria2c leave that to the kernel.
+In each round, every contender runs in a process of its own with an empty folder. The figures are medians over the rounds;
+the ratios are computed per round. The server is another process on this machine and takes its share of the cores. At the
+end Fineline and the copy have flushed every file to disk (fsync); huggingface_hub and aria2c leave that to the kernel.
 """
 
 import argparse
@@ -55,9 +55,9 @@ class Scenario:
     """A model and a network."""
 
     what: str
-    files: list[int]  # bytes of each
+    files: list[int]  # sizes in bytes
     latency: float  # seconds before each answer
-    cap: float  # bytes a second of each connection; 0: none
+    cap: float  # bytes a second per connection; 0: unlimited
 
 
 SCENARIOS = {
@@ -68,7 +68,7 @@ SCENARIOS = {
 
 
 def make(folder: Path, scenario: Scenario) -> None:
-    """Write the model's files, of bytes that do not compress."""
+    """Write the model's files, with random bytes, which do not compress."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(CONFIG))
     for number, size in enumerate(scenario.files, 1):
@@ -92,7 +92,7 @@ def serving(folder: Path, scenario: Scenario) -> Iterator[str]:
 
 
 def contenders(source: Path, target: Path, url: str) -> dict[str, list[str]]:
-    """Return each contender's command; its files go below `target`."""
+    """Return each contender's command; its files go to `target`, or to folders beside it."""
     found = {
         "fineline": [sys.executable, "-c", OURS],
         "huggingface_hub": [sys.executable, "-c", THEIRS, str(target)],
@@ -108,7 +108,7 @@ def contenders(source: Path, target: Path, url: str) -> dict[str, list[str]]:
 
 
 def measure(command: list[str], target: Path, url: str) -> tuple[float, float]:
-    """Run a contender, and return its seconds and the most memory that it had, in MB."""
+    """Run a contender; return its seconds and its peak memory in MB."""
     for folder in (target, target.parent / "weights", target.parent / "runs"):
         shutil.rmtree(folder, ignore_errors=True)
     target.mkdir()
@@ -127,10 +127,10 @@ def measure(command: list[str], target: Path, url: str) -> tuple[float, float]:
         _, status, used = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began
         errors.seek(0)
-        told = errors.read().decode()
+        log = errors.read().decode()
     if os.waitstatus_to_exitcode(status):
-        sys.exit(f"{command[:3]}: ended with {os.waitstatus_to_exitcode(status)}: {told[-2000:]}")
-    if verdict := [line for line in told.splitlines() if "bound by" in line]:
+        sys.exit(f"{command[:3]}: ended with {os.waitstatus_to_exitcode(status)}: {log[-2000:]}")
+    if verdict := [line for line in log.splitlines() if "bound by" in line]:
         print(f"    {verdict[-1].partition('; ')[2]}")
     return seconds, used.ru_maxrss / 1024
 
@@ -165,12 +165,12 @@ def main() -> None:
     """Run the scenarios."""
     parser = argparse.ArgumentParser()
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="capped, small, open (default: all)")
-    parser.add_argument("--folder", type=Path, help="on the disk that is meant (default: a temporary one)")
+    parser.add_argument("--folder", type=Path, help="folder on the disk to measure (default: a temporary folder)")
     parser.add_argument("--rounds", type=int, default=3)
-    told = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=told.folder) as place:
-        for name in told.scenarios or SCENARIOS:
-            compare(name, Path(place) / name, told.rounds)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as place:
+        for name in arguments.scenarios or SCENARIOS:
+            compare(name, Path(place) / name, arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A hub in a process of its own: its API and its files, with the latency and the bandwidth of a network.
+"""A model hub for benchmarks: its API and its files, with the latency and the bandwidth of a network.
 
     python benchmarks/pull/server.py FOLDER [--latency SECONDS] [--cap BYTES_A_SECOND] [--port PORT]
 
-It prints its address, and serves the folder as the repository `org/model`. The cap is each connection's.
+It prints its address and serves the folder as the repository `org/model`. The cap applies to each connection.
 """
 
 import argparse
@@ -47,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def _answer(self, *, body: bool) -> None:
         time.sleep(self.latency)
@@ -113,16 +113,16 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is killed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--latency", type=float, default=0.0)
     parser.add_argument("--cap", type=float, default=0.0)
     parser.add_argument("--port", type=int, default=0)
-    told = parser.parse_args()
-    Handler.folder, Handler.latency, Handler.cap = told.folder, told.latency, told.cap
-    Handler.files = describe(told.folder)
-    server = ThreadingHTTPServer(("127.0.0.1", told.port), Handler)
+    arguments = parser.parse_args()
+    Handler.folder, Handler.latency, Handler.cap = arguments.folder, arguments.latency, arguments.cap
+    Handler.files = describe(arguments.folder)
+    server = ThreadingHTTPServer(("127.0.0.1", arguments.port), Handler)
     server.daemon_threads = True
     print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
     server.serve_forever()

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from pipelines.cluster.argo_nodes import outputs
-from pipelines.cluster.argo_server import Cluster
+from pipelines.cluster.argo_server import ClusterConnection
 from pipelines.cluster.follow import all_tasks
 from pipelines.shown.shell_command import shell_command
 from pipelines.shown.task_state import Phase
@@ -33,7 +33,7 @@ def result_of(workflow: dict[str, Any]) -> dict[str, Any]:
     return result | {key: value for key, value in optional.items() if value}
 
 
-def print_result(connection: Cluster, workflow: dict[str, Any], *, as_json: bool) -> int:
+def print_result(connection: ClusterConnection, workflow: dict[str, Any], *, as_json: bool) -> int:
     """Print the result of an ended run, and return the command's exit code."""
     result = result_of(workflow)
     if as_json:
@@ -45,7 +45,7 @@ def print_result(connection: Cluster, workflow: dict[str, Any], *, as_json: bool
     return _exit_code(workflow)
 
 
-def _lines(connection: Cluster, workflow: dict[str, Any], result: dict[str, Any]) -> list[str]:
+def _lines(connection: ClusterConnection, workflow: dict[str, Any], result: dict[str, Any]) -> list[str]:
     succeeded = result["phase"] == "Succeeded"
     lines = [f"{key}: {result[key]}" for key in ("checked", "quote", "tuned", "verdict") if key in result]
     if "version" in result and not outputs(workflow, "restore"):

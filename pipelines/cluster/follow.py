@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipelines.cluster.argo_nodes import ended, step_pods, task_states
-from pipelines.cluster.argo_server import Cluster
+from pipelines.cluster.argo_server import ClusterConnection
 from pipelines.shown.display import PENDING, Display
 from pipelines.shown.shell_command import shell_command
 from pipelines.shown.task_state import Phase, TaskState
@@ -40,7 +40,7 @@ def _tasks(spec: dict[str, Any], entrypoint: str) -> list[str]:
     return found
 
 
-def find_run(connection: Cluster, run: str) -> dict[str, Any]:
+def find_run(connection: ClusterConnection, run: str) -> dict[str, Any]:
     """Return the run's Workflow.
 
     Raises:
@@ -60,7 +60,7 @@ def all_tasks(workflow: dict[str, Any]) -> dict[str, tuple[TaskState, str]]:
     return {task: begun.get(task, (PENDING, "")) for task in tasks}
 
 
-def follow(connection: Cluster, run: str) -> dict[str, Any]:
+def follow(connection: ClusterConnection, run: str) -> dict[str, Any]:
     """Show the run until it has ended, and return its Workflow.
 
     Raises:
@@ -80,7 +80,11 @@ class RunWatch:
     """Shows a run as it is read again and again, and why it or one of its steps does not start."""
 
     def __init__(
-        self, connection: Cluster, tasks: list[str], display: Display, clock: Callable[[], float] = time.monotonic
+        self,
+        connection: ClusterConnection,
+        tasks: list[str],
+        display: Display,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin to watch.
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pipelines.cluster.argo_server import Cluster
+from pipelines.cluster.argo_server import ClusterConnection
 from pipelines.cluster.config_map import setting
 from pipelines.cluster.upload import upload
 from pipelines.workflows.containers import RUNS_MOUNT
@@ -18,7 +18,7 @@ from steps.plan.serving_plan import ServingSettings
 STORE_SETTING = "FINELINE_DATA_URL"  # s3://BUCKET/PREFIX
 
 
-def check_scope(connection: Cluster) -> CheckScope:
+def check_scope(connection: ClusterConnection) -> CheckScope:
     """Return what this machine can check of a recipe that the cluster runs.
 
     A model's URI and a remote file may be reachable for the cluster only, which may have GPU presets of its own as well.
@@ -29,7 +29,7 @@ def check_scope(connection: Cluster) -> CheckScope:
     return CheckScope(readable=is_local, serving=serving if image else None)
 
 
-def with_data_in_reach(connection: Cluster, recipe: Recipe, template: dict[str, Any]) -> Recipe:
+def with_data_in_reach(connection: ClusterConnection, recipe: Recipe, template: dict[str, Any]) -> Recipe:
     """Check the recipe, upload its local files under their digests, and return it with the files' new places.
 
     Args:

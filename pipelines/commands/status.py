@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipelines.shown.arguments import add_cluster, add_json, add_watch
 
 if TYPE_CHECKING:
-    from pipelines.cluster.argo_server import Cluster
+    from pipelines.cluster.argo_server import ClusterConnection
 
 HELP = "list the runs on a cluster, or show one of them"
 DESCRIPTION = "List the runs on a cluster, the newest first, or show the steps and the result of one run."
@@ -39,7 +39,7 @@ def execute(parsed: argparse.Namespace) -> int:
     return _show(connection, parsed.run, as_json=parsed.json)
 
 
-def _show(connection: "Cluster", run: str, *, as_json: bool) -> int:
+def _show(connection: "ClusterConnection", run: str, *, as_json: bool) -> int:
     from pipelines.cluster.argo_nodes import ended
     from pipelines.cluster.cluster_result import print_result, result_of
     from pipelines.cluster.follow import all_tasks, find_run
@@ -59,7 +59,7 @@ def _show(connection: "Cluster", run: str, *, as_json: bool) -> int:
     return print_result(connection, workflow, as_json=False) if ended(workflow) else 0
 
 
-def _list(connection: "Cluster", *, as_json: bool) -> int:
+def _list(connection: "ClusterConnection", *, as_json: bool) -> int:
     from pipelines.cluster.argo_nodes import outputs
     from pipelines.cluster.cluster_result import result_of
     from pipelines.shown.shell_command import shell_command

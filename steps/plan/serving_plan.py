@@ -27,7 +27,7 @@ class ServingSettings:
     def of_environment(cls) -> "ServingSettings":
         """Return the settings of this process."""
         return cls(
-            in_cluster=bool(cluster_settings.serve_image()),
+            in_cluster=cluster_settings.in_cluster(),
             vllm_image=cluster_settings.vllm_image(),
             instance_type=cluster_settings.serve_instance_type(),
         )

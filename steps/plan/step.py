@@ -9,7 +9,7 @@ from presets.memory import GIB
 from recipes.reader import RecipeError, load
 from recipes.recipe import Recipe
 from steps.common.handover.resolved import Quote, Resolved, ResolvedModel, Tracking
-from steps.common.nodes import node_request
+from steps.common.nodes import node_provider
 from steps.common.registry import tracking
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.code_version import code_version
@@ -71,7 +71,7 @@ def plan(input: PlanInput) -> PlanOutput:
         resolved=resolved,
         model=resolved.model,
         quote=f"{in_words(resolved.quote)}{_serving(resolved)}",
-        buys=resolved.quote.provider in node_request.KINDS,
+        buys=node_provider.buys(resolved.quote.provider),
         serve=resolved.recipe.serve.enabled,
         export=resolved.recipe.export.enabled,
     )
@@ -88,7 +88,7 @@ def resolve(input: PlanInput) -> Resolved:
         UserError: anything that would fail later, in one line.
     """
     recipe = _recipe(input)
-    checked = check_recipe(recipe, CheckScope(serves_here=not cluster_settings.serve_image()))
+    checked = check_recipe(recipe, CheckScope(serves_here=not cluster_settings.in_cluster()))
     model = pinned_model(recipe.model, checked.model)
     return Resolved(
         run=input.run,

@@ -1,1 +1,1 @@
-"""The base model's files, verified, on the weights volume, once."""
+"""The pull step: puts the base model's files, verified, on the weights volume once."""

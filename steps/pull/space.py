@@ -1,4 +1,4 @@
-"""Room on the weights volume: looked for before the first byte, made by deleting what was not used for longest."""
+"""Checks for space on the weights volume before the first byte, and deletes the least recently used models."""
 
 import os
 import shutil
@@ -16,25 +16,25 @@ MB = 1_000_000
 
 
 def check_room(folder: Path, name: str, wanted: list[SourceFile], converted: int) -> None:
-    """Refuse what will not fit, or may not be written; what an earlier attempt has fetched needs no room.
+    """Check that a model fits on the volume and can be written; count what an earlier attempt has fetched.
 
     Args:
-        folder: which will be published.
-        name: of the model.
+        folder: where it will be published.
+        name: name of the model.
         wanted: its files.
-        converted: bytes besides them.
+        converted: bytes that converting it adds.
 
     Raises:
-        UserError: with the numbers, and what to do.
+        UserError: it does not fit, or cannot be written; the text says what to do.
     """
     volume = folder.parent
     try:
         volume.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=volume):
-            pass  # a volume that is mounted for reading, or whose rights do not do, says so here
+            pass  # fails on a volume that is mounted read-only, or lacks permissions
     except OSError as error:
-        reason = f"may not be written ({error.strerror})"
-        raise UserError(f"{volume}: {reason}; mount it for writing, with rights for user {os.getuid()}") from None
+        reason = f"is not writable ({error.strerror})"
+        raise UserError(f"{volume}: {reason}; mount it read-write, with permissions for user {os.getuid()}") from None
     size = sum(file.bytes for file in wanted) + converted
     try:
         budget = weights_budget()
@@ -46,27 +46,27 @@ def check_room(folder: Path, name: str, wanted: list[SourceFile], converted: int
     shared = sum(file.bytes for file in wanted if file.sha256 in wanted_blobs)
     need = size - shared - _there(folder)
     if need > shutil.disk_usage(volume).free:
-        store.drop_blobs(but=wanted_blobs)  # what a damaged model has left
+        store.delete_unused_blobs(but=wanted_blobs)  # left by a damaged model
     free = shutil.disk_usage(volume).free
     if need > free:
         raise UserError(
-            f"{volume}: needs {need / MB:.0f} MB for {name} and has {free / MB:.0f} MB free; "
-            "`fineline weights` lists what is there"
+            f"{volume}: {name} needs {need / MB:.0f} MB, and {free / MB:.0f} MB are free; "
+            "`fineline weights` lists the models on it"
         )
 
 
 def free_until(most: int, why: str) -> list[Published]:
-    """Delete models until what is left takes no more than so many bytes; that which was not used for longest goes first.
+    """Delete models, the least recently used first, until the rest takes no more than so many bytes.
 
     Args:
-        most: bytes that may stay.
-        why: what asks for it, for the error.
+        most: bytes that may remain.
+        why: what requires it, for the error message.
 
     Returns:
-        What was deleted.
+        The deleted models.
 
     Raises:
-        UserError: what running runs hold is more than that; nothing was deleted.
+        UserError: running runs hold more than that; nothing was deleted.
     """
     there = store.published()
     excess, gone = sum(one.bytes for one in there) - most, []
@@ -79,17 +79,17 @@ def free_until(most: int, why: str) -> list[Published]:
         runs = ", ".join(sorted({run for one in held for run in one.holders}))
         size = sum(one.bytes for one in held)
         raise UserError(
-            f"{why}: {max(0, most) / MB:.0f} MB are left for the models that are there"
-            + (f", and {size / MB:.0f} MB of them are held by {runs}; wait for these" if held else "; raise it")
+            f"{why}: leaves {max(0, most) / MB:.0f} MB for the other models"
+            + (f", and {size / MB:.0f} MB are held by {runs}; wait for these runs to end" if held else "; raise it")
         )
     deleted = [one for one in gone if not store.holders(one.folder) and store.discard(one.folder)]
     for one in deleted:
-        say(f"{one.uri} is deleted: {one.bytes / MB:.0f} MB")
-    store.drop_blobs()
+        say(f"deleted {one.uri}: {one.bytes / MB:.0f} MB")
+    store.delete_unused_blobs()
     return deleted
 
 
 def _there(folder: Path) -> int:
-    """Bytes that an earlier attempt has written, as the disk has them: what is still to come takes no room yet."""
+    """Return the bytes on disk of an earlier attempt; the holes of sparse files do not count."""
     partial = folder.with_name(folder.name + ".partial")
     return sum(file.stat().st_blocks * 512 for file in partial.glob("*") if file.is_file()) if partial.is_dir() else 0

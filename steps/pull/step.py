@@ -1,4 +1,4 @@
-"""The pull step: the base model's files, or its tokenizer's alone, on the weights volume."""
+"""The pull step: puts the base model's files, or only the tokenizer's, on the weights volume."""
 
 from typing import Annotated, Literal
 
@@ -21,16 +21,16 @@ class PullInput(Input):
     files: Annotated[
         Literal["all", "tokenizer"],
         Parameter(
-            description="tokenizer: only what preparing the rows needs, so that it need not wait for the weights"
+            description="tokenizer: only what preparing the rows needs, which then does not wait for the weights"
         ),
     ] = "all"
-    verify: Annotated[bool, Parameter(description="Hash again what is there already")] = False
-    run: Annotated[str, Parameter(description="The run that needs it: until it ends the model is not deleted")] = ""
-    hold_hours: Annotated[float, Parameter(description="After which it may be deleted all the same")] = 14 * 24
+    verify: Annotated[bool, Parameter(description="Hash published files again")] = False
+    run: Annotated[str, Parameter(description="The run that needs the model, which is not deleted until it ends")] = ""
+    hold_hours: Annotated[float, Parameter(description="After so many hours it may be deleted anyway")] = 14 * 24
 
 
 class PullOutput(Output):
-    """Where it is, and what it cost."""
+    """Where the model is, and how many bytes were fetched."""
 
     folder: str
     fetched_bytes: int
@@ -38,11 +38,11 @@ class PullOutput(Output):
 
 @step
 def pull(input: PullInput) -> PullOutput:
-    """Fetch and publish; at once when it is there already.
+    """Fetch and publish a model; return at once if it is published.
 
     Raises:
-        UserError: the source cannot be reached or gives wrong bytes, or the volume is too small.
-        InterruptedStepError: another process took over the writing; run again, it waits for that.
+        UserError: the source cannot be reached or sends wrong bytes, or the volume is too small.
+        InterruptedStepError: another process has taken over the writing; if run again, the step waits for it.
     """
     model = input.model
     folder = volumes.published_model(model.digest)
@@ -51,11 +51,11 @@ def pull(input: PullInput) -> PullOutput:
     if input.verify and store.intact(folder):
         wrong = verify([folder])
         for one in wrong:
-            say(f"{one.in_words()}; it is fetched again")
+            say(f"{one.in_words()}; fetching it again")
             one.file.unlink(missing_ok=True)
         if not wrong:
-            say(f"{model.uri}: every file is what it was when it was published")
+            say(f"{model.uri}: all files are as they were published")
     folder, fetched = publish_model(model) if input.files == "all" else publish_tokenizer(model)
     if not fetched:
-        say(f"{model.uri}: already here, nothing to fetch")
+        say(f"{model.uri}: already on the volume, nothing to fetch")
     return PullOutput(folder=str(folder), fetched_bytes=fetched)

@@ -1,4 +1,4 @@
-"""Reads published models again and compares them with their manifests; no source is asked."""
+"""Compares published models with their manifests, without asking their sources."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ MB = 1_000_000
 
 
 @dataclass(frozen=True)
-class Wrong:
-    """A file that is not what its manifest says."""
+class Mismatch:
+    """A file that differs from its manifest."""
 
     file: Path
     why: str
 
     def in_words(self) -> str:
-        """Return it as one line."""
+        """Return the path and the difference in one line."""
         return f"{self.file}: {self.why}"
 
 
-def verify(folders: list[Path]) -> list[Wrong]:
-    """Return what is wrong with published folders; as many files at a time as there are cores."""
+def verify(folders: list[Path]) -> list[Mismatch]:
+    """Return the files of published folders that differ from their manifests; uses all cores."""
     listed = [(folder / entry["name"], entry) for folder in folders for entry in store.read_manifest(folder)["files"]]
     progress = Progress(round(sum(entry["bytes"] for _, entry in listed) / MB), "MB")
     done, wrong = 0, []
@@ -35,7 +35,7 @@ def verify(folders: list[Path]) -> list[Wrong]:
             done += entry["bytes"]
             progress.update(round(done / MB))
             if why:
-                wrong.append(Wrong(path, why))
+                wrong.append(Mismatch(path, why))
     return sorted(wrong, key=lambda one: str(one.file))
 
 
@@ -43,7 +43,7 @@ def _why(path: Path, entry: dict[str, int | str]) -> str:
     try:
         size = path.stat().st_size
         if size != entry["bytes"]:
-            return f"has {size} bytes, and had {entry['bytes']} when it was published"
+            return f"has {size} bytes, but had {entry['bytes']} when it was published"
         return "" if sha256_of(path) == entry["sha256"] else "its content has changed since it was published"
     except OSError as error:
         return error.strerror or type(error).__name__

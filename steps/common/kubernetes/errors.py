@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from steps.common.runtime.errors import UserError
 
@@ -14,17 +14,23 @@ class ForbiddenError(UserError):
     """The account lacks the permission; what admission refuses, such as a quota or a policy, is a plain UserError."""
 
 
-@contextmanager
-def api_errors(*expected: int) -> Iterator[None]:
-    """Raise API errors as one line each; "not found" passes unchanged.
+class NotFoundError(UserError):
+    """The object, or the namespace or kind that it would belong to, does not exist."""
 
-    Args:
-        expected: statuses besides 404 that pass unchanged.
+
+class ConflictError(UserError):
+    """The object exists already, or has been changed since it was read."""
+
+
+@contextmanager
+def api_errors() -> Iterator[None]:
+    """Raise what goes wrong between here and the cluster as one line.
 
     Raises:
         ForbiddenError: the account lacks the permission.
-        UserError: the request was refused, or the API server cannot be reached.
-        ApiException: the object does not exist, or the status is an expected one.
+        NotFoundError: the object does not exist.
+        ConflictError: the object exists already, or has been changed since it was read.
+        UserError: the request was refused for another reason, or the cluster cannot be reached.
     """
     from kubernetes.client import ApiException
     from urllib3.exceptions import HTTPError
@@ -32,9 +38,7 @@ def api_errors(*expected: int) -> Iterator[None]:
     try:
         yield
     except ApiException as error:
-        if error.status == 404 or error.status in expected:
-            raise
-        raise as_user_error(error) from None
+        raise _judge(error.status, error.body, error.reason or str(error)) from None
     except HTTPError as error:
         reason = getattr(error, "reason", None) or error
         raise UserError(f"cannot reach the cluster: {' '.join(str(reason).split())}") from None
@@ -46,25 +50,21 @@ def none_if_absent(call: Callable[[], T]) -> T | None:
     Raises:
         UserError: as `api_errors`.
     """
-    from kubernetes.client import ApiException
-
-    with api_errors():
-        try:
+    try:
+        with api_errors():
             return call()
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
+    except NotFoundError:
+        return None
 
 
-def as_user_error(error: Exception) -> UserError:
-    """Return an ApiException as an error of one line."""
-    status, body = getattr(error, "status", 0), getattr(error, "body", "")
+def _judge(status: int, body: Any, otherwise: str) -> UserError:
     try:
         message = json.loads(body)["message"]
     except (ValueError, KeyError, TypeError):
-        message = getattr(error, "reason", "") or str(error)
+        message = otherwise
+    text = f"the Kubernetes API answers: {' '.join(str(message).split())}"
     # Authorization and admission both answer 403; only authorization writes "cannot", as in "cannot list resource":
     # https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go
-    kind = ForbiddenError if status == 403 and " cannot " in str(message) else UserError
-    return kind(f"the Kubernetes API answers: {' '.join(str(message).split())}")
+    if status == 403 and " cannot " in text:
+        return ForbiddenError(text)
+    return {404: NotFoundError, 409: ConflictError}.get(status, UserError)(text)

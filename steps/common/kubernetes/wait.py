@@ -13,17 +13,16 @@ from math import inf
 from typing import Any
 
 from steps.common.kubernetes.errors import ForbiddenError, api_errors
-from steps.common.runtime.progress import say
+from steps.common.runtime.waiting import WaitingLine
 
 # What kubelet reports of an image that it cannot pull:
 # https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/kubelet/images/types.go
 PULL_REASONS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable")
 CONFIGURATION_REASONS = ("CreateContainerConfigError", "CreateContainerError")
 STARTING_REASONS = ("", "PodInitializing", "ContainerCreating")
-# Events of a pod that has a node and whose containers have not been created.
+# Events of a pod that has a node but no containers yet.
 STARTING_EVENTS = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
-PROGRESS_SECONDS = 30.0
-# How long a problem may be absent between two looks and still count as the same one: a pod is replaced, an image retried.
+# How long a problem may disappear and still count as the same one: while a pod is replaced, or an image pulled again.
 SAME_PROBLEM_SECONDS = 15.0
 LONGEST_MESSAGE = 500
 
@@ -49,7 +48,7 @@ PATIENCE_SECONDS = {
     Problem.IMAGE_NAME: 0.0,
     Problem.IMAGE: 60.0,  # a registry may be unreachable for a moment; kubelet tries again after 10, 20 and 40 s
     Problem.CONFIGURATION: 60.0,  # an operator may be about to create the Secret
-    Problem.NOT_CREATED: 60.0,  # likewise an admission webhook may be restarting
+    Problem.NOT_CREATED: 60.0,  # an admission webhook may be restarting
     Problem.QUOTA: inf,  # other pods end
     Problem.VOLUME: inf,  # a volume is detached from another node within about six minutes
     Problem.NO_NODE: inf,  # a node may be on its way
@@ -65,7 +64,7 @@ class StartProblem:
 
 
 class StartWatch:
-    """Watches the pods of one thing until they have started: prints what changes, and tells when waiting is pointless."""
+    """Watches pods until they have started, prints their state when it changes, and decides when waiting is pointless."""
 
     def __init__(self, subject: str, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin to wait.
@@ -75,8 +74,7 @@ class StartWatch:
             clock: returns seconds.
         """
         self._subject, self._clock = subject, clock
-        self._started = clock()
-        self._printed_at, self._printed = -inf, ""
+        self._line = WaitingLine(clock)
         self._first: dict[Problem, float] = {}
         self._last: dict[Problem, float] = {}
 
@@ -99,15 +97,11 @@ class StartWatch:
 
     def report(self, state: str) -> None:
         """Print a state, such as why a pod waits, if it has changed or half a minute has passed."""
-        now = self._clock()
-        if state == self._printed and now - self._printed_at < PROGRESS_SECONDS:
-            return
-        self._printed_at, self._printed = now, state
-        say(f"waiting for {self._subject} ({now - self._started:.0f} s){f': {state}' if state else ''}")
+        self._line.report(f"{self._subject}: {state}" if state else self._subject)
 
 
 def why_not_started(pods: Iterable[Any], events: Iterable[Any] = (), not_created: str = "") -> str:
-    """Return in one line why pods do not start; empty where they run, or nothing is wrong yet."""
+    """Return in one line why pods do not start; empty if they run, or if nothing is wrong yet."""
     found = start_problems(pods, events, not_created)
     return found[0].text if found else ""
 
@@ -131,7 +125,7 @@ def start_problems(pods: Iterable[Any], events: Iterable[Any] = (), not_created:
 
 
 def why_not_created(deployment: Any) -> str:
-    """Return why a Deployment cannot create a pod, such as a full quota; empty where it can."""
+    """Return why a Deployment cannot create a pod, such as a quota that is used up; empty if it can."""
     for condition in deployment.status.conditions or []:
         if condition.type == "ReplicaFailure" and condition.status == "True":
             return str(condition.message)
@@ -139,7 +133,7 @@ def why_not_created(deployment: Any) -> str:
 
 
 def why_not_ready(pods: list[Any], events: Iterable[Any] = (), not_created: str = "") -> str:
-    """Return in one line why pods are not ready; always something, for whoever has waited in vain."""
+    """Return in one line why pods are not ready; never empty."""
     if why := why_not_started(pods, events, not_created):
         return why
     if not pods:
@@ -155,7 +149,7 @@ def why_not_ready(pods: list[Any], events: Iterable[Any] = (), not_created: str 
 
 
 def pod_events(core: Any, namespace: str, pods: Iterable[Any]) -> list[Any]:
-    """Return the Events about pods whose containers have not been created, oldest first; none where it is forbidden.
+    """Return the Events about pods whose containers have not been created, oldest first; none if the account may not list them.
 
     Args:
         core: the client of Kubernetes' core kinds.
@@ -214,7 +208,7 @@ def _of_container(pod: Any, container: Any) -> StartProblem | None:
         hint = f"; create it in namespace {pod.metadata.namespace}" if _names_missing_object(message) else ""
         return StartProblem(Problem.CONFIGURATION, f"{subject}: {reason}: {message}{hint}")
     # kubelet restarts a container that has ended once immediately, and backs off only when it ends again soon: the count of
-    # restarts, which grows over a pod's life, says nothing.
+    # restarts is no sign of it: it grows over a pod's life.
     if reason == "CrashLoopBackOff":
         text = _ended(container) or message
         hint = f"kubectl logs {pod.metadata.name} -c {container.name} -n {pod.metadata.namespace} --previous"
@@ -225,7 +219,7 @@ def _of_container(pod: Any, container: Any) -> StartProblem | None:
 
 
 def _ended(container: Any) -> str:
-    """Return how a container ended last; empty where it has not, or ended well."""
+    """Return how a container failed last; empty if it has not."""
     for state in (container.state, container.last_state):
         ended = state and state.terminated
         if ended and ended.exit_code:
@@ -235,12 +229,12 @@ def _ended(container: Any) -> str:
 
 
 def _of_events(events: Iterable[Any]) -> list[StartProblem]:
-    told = [event for event in events if event.reason in STARTING_EVENTS]
-    if not told:
+    found = [event for event in events if event.reason in STARTING_EVENTS]
+    if not found:
         return []
-    message = _one_line(told[-1].message or "")
+    message = _one_line(found[-1].message or "")
     kind = Problem.CONFIGURATION if _names_missing_object(message) else Problem.VOLUME
-    return [StartProblem(kind, f"{told[-1].reason}: {message}")]
+    return [StartProblem(kind, f"{found[-1].reason}: {message}")]
 
 
 def _names_missing_object(message: str) -> bool:

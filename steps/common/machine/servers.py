@@ -1,4 +1,4 @@
-"""What serves a model on this machine: read by plan, which must know whose port it is, and by rollout."""
+"""The state of the models that this machine serves: gateways, model servers, refused versions."""
 
 import json
 import shutil
@@ -12,23 +12,24 @@ from steps.common.storage import volumes
 from steps.common.storage.files import write_text
 
 GATEWAY, SERVER, PREVIOUS, REFUSED = "gateway.json", "server.json", "previous.json", "refused.json"
-STARTED = "process.json"  # of a version's server, in its own folder
+STARTED = "process.json"  # in the folder of a version's server
+PORT = "port"  # the gateway's last one, which outlives the gateway
 EVERY_ADDRESS = "0.0.0.0"
 
 
 class Process(BaseModel):
-    """A process that outlives the run, told from another one with the same number by its start time."""
+    """A process that outlives the run. Its start time tells it from a later process with the same pid."""
 
     pid: int
     started: float
     port: int
 
     def alive(self) -> bool:
-        """Tell whether it still runs."""
+        """Return whether the process is running."""
         return self.process() is not None
 
     def process(self) -> psutil.Process | None:
-        """Return it while it runs, else None."""
+        """Return the process, or None if it has ended."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.started) < 1
@@ -37,7 +38,7 @@ class Process(BaseModel):
             return None
 
     def stop(self, seconds: float = 10) -> None:
-        """End it, at first politely."""
+        """Terminate the process and its children; kill them after so many seconds."""
         process = self.process()
         if process is None:
             return
@@ -58,11 +59,11 @@ def _quietly(action: Any) -> None:
 
 
 class Gateway(BaseModel):
-    """What listens at the model's address and passes requests on to the server behind it."""
+    """The process that listens at the model's address and forwards requests to the model server."""
 
     name: str
     host: str
-    folder: str  # of its configuration
+    folder: str  # holds its configuration
     admin: str  # Unix socket of its admin interface
     process: Process
 
@@ -72,13 +73,13 @@ class Gateway(BaseModel):
         return base_url(self.host, self.process.port)
 
     def remove_files(self) -> None:
-        """Delete its configuration and its socket, once it has ended."""
+        """Delete the configuration and the socket of a gateway that has ended."""
         for folder in (Path(self.admin).parent, Path(self.folder)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 class Server(BaseModel):
-    """The model server that the gateway passes requests on to."""
+    """The model server that the gateway forwards requests to."""
 
     name: str
     version: int
@@ -89,17 +90,17 @@ class Server(BaseModel):
     process: Process
 
 
-class Refused(BaseModel):
-    """A version that a rollout has refused: what is kept of it, for a look."""
+class RefusedVersion(BaseModel):
+    """A version that a rollout has refused."""
 
     name: str
     version: int
     reason: str
-    folder: str  # of its log and its command
+    folder: str  # holds its log and its command
 
 
 def base_url(host: str, port: int) -> str:
-    """Return the base URL of an OpenAI API that listens there."""
+    """Return the base URL of an OpenAI API at that address."""
     return f"http://{'127.0.0.1' if host == EVERY_ADDRESS else host}:{port}/v1"
 
 
@@ -110,19 +111,27 @@ def gateway(name: str) -> Gateway | None:
     return found if found and found.process.alive() else None
 
 
+def last_port(name: str) -> int | None:
+    """Return the port on which the gateway of the model `name` last listened."""
+    try:
+        return int((volumes.serving(name) / PORT).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
 def server(name: str) -> Server | None:
-    """Return the running server that the gateway of the model `name` points at."""
+    """Return the running server behind the gateway of the model `name`."""
     return _running(name, SERVER)
 
 
 def last_server(name: str) -> Server | None:
-    """Return the server that the gateway was pointed at, running or not."""
+    """Return the server behind the gateway of the model `name`, running or not."""
     state = _read(volumes.serving(name) / SERVER)
     return Server.model_validate(state) if state else None
 
 
 def previous(name: str) -> Server | None:
-    """Return the server of the version before, where it was left running."""
+    """Return the server of the previous version if it was left running."""
     return _running(name, PREVIOUS)
 
 
@@ -132,35 +141,37 @@ def _running(name: str, file: str) -> Server | None:
     return found if found and found.process.alive() else None
 
 
-def refused(name: str) -> Refused | None:
-    """Return what is kept of the version that was refused last."""
+def refused(name: str) -> RefusedVersion | None:
+    """Return the state of the version that was refused last."""
     state = _read(volumes.serving(name) / REFUSED)
-    return Refused.model_validate(state) if state else None
+    return RefusedVersion.model_validate(state) if state else None
 
 
 def names() -> list[str]:
-    """Return the models that were served here, running or not."""
+    """Return the models that are, or were, served on this machine."""
     folder = volumes.runs() / "serving"
     return sorted({file.parent.name for what in (GATEWAY, REFUSED) for file in folder.glob(f"*/{what}")})
 
 
 def remember(state: Gateway | Server) -> None:
-    """Write down what now serves."""
+    """Save the state of what serves now."""
     _write(state, GATEWAY if isinstance(state, Gateway) else SERVER)
+    if isinstance(state, Gateway):
+        write_text(volumes.serving(state.name) / PORT, f"{state.process.port}\n")
 
 
 def remember_previous(state: Server) -> None:
-    """Write down the server of the version before, which is left running."""
+    """Save the state of the previous version's server, which is left running."""
     _write(state, PREVIOUS)
 
 
-def remember_refused(state: Refused) -> None:
-    """Write down what is kept of a version that was refused."""
+def remember_refused(state: RefusedVersion) -> None:
+    """Save the state of a refused version."""
     _write(state, REFUSED)
 
 
 def forget_gateway(name: str) -> None:
-    """Take down what was written of the gateway, which has ended, with its configuration."""
+    """Delete the state and the files of a gateway that has ended."""
     state = _read(volumes.serving(name) / GATEWAY)
     if state:
         Gateway.model_validate(state).remove_files()
@@ -168,12 +179,12 @@ def forget_gateway(name: str) -> None:
 
 
 def forget_previous(name: str) -> None:
-    """Take down what was written of the version before."""
+    """Delete the state of the previous version's server."""
     (volumes.serving(name) / PREVIOUS).unlink(missing_ok=True)
 
 
 def forget_refused(name: str) -> bool:
-    """Delete what is kept of the version that was refused last; tell whether there was any."""
+    """Delete the state and the files of the version that was refused last; return whether there was one."""
     kept = refused(name)
     if kept is None:
         return False
@@ -185,9 +196,9 @@ def forget_refused(name: str) -> bool:
 
 
 def stop(name: str) -> bool:
-    """Stop gateway and servers of the model `name`; tell whether any was running."""
+    """Stop the gateway and the servers of the model `name`; return whether any was running."""
     folder = volumes.serving(name)
-    # The servers that a rollout has started and been killed over too.
+    # Including servers whose rollout was killed.
     started = [Process.model_validate_json(file.read_text()) for file in folder.glob(f"*/{STARTED}")]
     running = [state.process for state in (gateway(name), server(name), previous(name)) if state]
     running += [process for process in started if process.alive() and process not in running]
@@ -199,7 +210,7 @@ def stop(name: str) -> bool:
     return bool(running)
 
 
-def _write(state: Gateway | Server | Refused, file: str) -> None:
+def _write(state: Gateway | Server | RefusedVersion, file: str) -> None:
     write_text(volumes.serving(state.name) / file, state.model_dump_json(indent=2) + "\n")
 
 

@@ -16,8 +16,17 @@ ONE_NODE_SETTING = "FINELINE_ONE_NODE"  # "true": the volumes can be mounted on 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
+def in_cluster() -> bool:
+    """Return whether this process is a step of a cluster.
+
+    FINELINE_SERVE_IMAGE decides: the namespace's ConfigMap sets it for every step. Whether the process runs in a pod does not
+    decide: a run on one machine may run in one too.
+    """
+    return bool(serve_image())
+
+
 def serve_image() -> str:
-    """Return the image of the Deployments that serve; empty where models are served by processes of this machine."""
+    """Return the image of the Deployments that serve models; empty outside a cluster."""
     return os.environ.get(SERVE_IMAGE_SETTING, "")
 
 

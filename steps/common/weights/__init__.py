@@ -1,1 +1,1 @@
-"""Base models: where they come from and the volume that keeps them."""
+"""Base models: the weights volume and the sources of weights."""

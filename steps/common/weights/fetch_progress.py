@@ -1,4 +1,4 @@
-"""How far the process is that fetches a model: told beside the folder it builds, for those who wait for that."""
+"""The progress of a fetch, in a file beside the folder that it fills, for processes that wait for the model."""
 
 import json
 import time
@@ -9,37 +9,37 @@ from steps.common.storage.files import write_text
 
 
 @dataclass(frozen=True)
-class Pulling:
-    """Bytes that are there, and all."""
+class FetchProgress:
+    """The bytes that have been fetched, the total, and the process that fetches."""
 
     done: int
     total: int
-    owner: str  # who fetches
+    owner: str  # name of the process
 
 
-def tell(folder: Path, pulling: Pulling) -> None:
-    """Tell how far the fetching of what will be `folder` is."""
+def save(folder: Path, pulling: FetchProgress) -> None:
+    """Save the progress of the fetch into what will be `folder`."""
     write_text(_beside(folder), json.dumps(asdict(pulling)) + "\n")
 
 
-def look(folder: Path) -> Pulling | None:
-    """Return what was told last; None where nobody has begun."""
+def read(folder: Path) -> FetchProgress | None:
+    """Return the progress that was saved last; None if there is none."""
     try:
-        return Pulling(**json.loads(_beside(folder).read_text()))
+        return FetchProgress(**json.loads(_beside(folder).read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
 
 def silent_for(folder: Path) -> float:
-    """Return for how many seconds nothing was told; by the volume's clock against this machine's."""
+    """Return the seconds since progress was last saved, by the volume's clock compared with this machine's; 0 if never."""
     try:
         return max(0.0, time.time() - _beside(folder).stat().st_mtime)
     except FileNotFoundError:
         return 0.0
 
 
-def forget(folder: Path) -> None:
-    """Take it away: it is published."""
+def remove(folder: Path) -> None:
+    """Delete the file, once the folder is published."""
     _beside(folder).unlink(missing_ok=True)
 
 

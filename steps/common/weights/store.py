@@ -1,9 +1,9 @@
-"""The weights volume: published models, the content that they share, when each was used last, and who holds it.
+"""The weights volume: published models, the content that they share, the time of their last use, and the runs that hold them.
 
 models/DIGEST/          a published model, with its manifest
-models/DIGEST.used      its time is that of the last use
-blobs/SHA256            a large file's content: another name of the file in each model that has it
-RUNS/holds/DIGEST/RUN   that run needs the model
+models/DIGEST.used      its modification time is the time of the last use
+blobs/SHA256            the content of a large file, hard-linked to each model that has it
+RUNS/holds/DIGEST/RUN   the run needs the model
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from steps.common.storage.files import sha256_of
 from steps.common.weights.sources.listing import SourceFile
 
 MANIFEST = "manifest.json"
-BLOB_BYTES = 1 << 20  # smaller files are not shared: they are fetched in no time
+BLOB_BYTES = 1 << 20  # smaller files are not shared: fetching them takes no time
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Published:
 
 
 def intact(folder: Path) -> bool:
-    """Tell whether a published folder has every file of its manifest, at its size."""
+    """Return whether a published folder has all files of its manifest, each with its size."""
     manifest = read_manifest(folder)
     try:
         return bool(manifest) and all((folder / f["name"]).stat().st_size == f["bytes"] for f in manifest["files"])
@@ -46,7 +46,7 @@ def intact(folder: Path) -> bool:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return what a published folder says of itself; nothing where it is none, or cannot be read."""
+    """Return the manifest of a published folder; empty if there is none, or it cannot be read."""
     try:
         found: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
         return found if isinstance(found.get("files"), list) else {}
@@ -55,7 +55,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def is_content(path: Path, file: SourceFile) -> bool:
-    """Compare a file with what its source lists; git's hash is that of the small files that a hub does not keep in LFS."""
+    """Return whether a file has the listed size and hash; git's hash for small files, which a hub does not keep in LFS."""
     if file.bytes and path.stat().st_size != file.bytes:
         return False
     if file.sha256:
@@ -67,20 +67,20 @@ def is_content(path: Path, file: SourceFile) -> bool:
 
 
 def link(sha256: str, size: int, target: Path) -> bool:
-    """Give content that the volume has another name, after it was hashed again; tell whether it was there."""
+    """Hard-link content that the volume has to `target`, after checking its hash; return whether it had it."""
     blob = _blob(sha256)
     try:
         if blob.stat().st_size != size or sha256_of(blob) != sha256:
-            blob.unlink()  # damaged: whoever has it finds out by `verify`
+            blob.unlink()  # damaged; `verify` will find the models that have it
             return False
         os.link(blob, target)
-    except OSError:  # not there, or the volume knows no second names
+    except OSError:  # does not exist, or the volume does not support hard links
         return False
     return True
 
 
-def keep_blobs(folder: Path) -> None:
-    """Let the large files of a published model be found by their content."""
+def link_blobs(folder: Path) -> None:
+    """Hard-link the large files of a published model to their blobs, so that other models can use them."""
     for file in read_manifest(folder).get("files", []):
         blob = _blob(file["sha256"])
         if file["bytes"] >= BLOB_BYTES and not blob.exists():
@@ -89,8 +89,8 @@ def keep_blobs(folder: Path) -> None:
                 os.link(folder / file["name"], blob)
 
 
-def drop_leftovers(partial: Path) -> None:
-    """Delete from a folder that will be published what belongs to its making."""
+def delete_leftovers(partial: Path) -> None:
+    """Delete temporary files from a folder that is about to be published."""
     for path in partial.iterdir():
         if path.suffix in (".part", ".journal", ".whl") or path.name == MANIFEST or path.name.startswith("."):
             path.unlink()
@@ -98,14 +98,14 @@ def drop_leftovers(partial: Path) -> None:
             shutil.rmtree(path)
 
 
-def use(folder: Path) -> None:
-    """Say that a published model is used now."""
+def mark_used(folder: Path) -> None:
+    """Record that a published model is used now."""
     with contextlib.suppress(OSError):
         folder.with_name(folder.name + ".used").touch()
 
 
 def hold(folder: Path, run: str, hours: float) -> None:
-    """Say that a run needs a model until it ends, and for so many hours at most: one that was lost holds nothing for ever."""
+    """Record that a run needs a model until it ends, and for so many hours at most, in case its end is never recorded."""
     place = _holds() / folder.name
     place.mkdir(parents=True, exist_ok=True)
     (place / run).touch()
@@ -113,17 +113,17 @@ def hold(folder: Path, run: str, hours: float) -> None:
     os.utime(place / run, (until, until))
 
 
-def let_go(run: str) -> None:
-    """Say that a run has ended."""
+def release_holds(run: str) -> None:
+    """Record that a run has ended."""
     for held in _holds().glob(f"*/{run}"):
         with contextlib.suppress(OSError):
             held.unlink()
 
 
 def discard(folder: Path) -> bool:
-    """Delete a published model, where there is one; who looks meanwhile sees it whole or not at all. Tell whether it was."""
+    """Delete a published model; readers see it complete or not at all. Return whether there was one."""
     leaving = folder.with_name(f".{folder.name}.leaving")
-    shutil.rmtree(leaving, ignore_errors=True)  # of an earlier attempt
+    shutil.rmtree(leaving, ignore_errors=True)  # left by an earlier attempt
     try:
         folder.rename(leaving)
     except FileNotFoundError:
@@ -134,10 +134,10 @@ def discard(folder: Path) -> bool:
 
 
 def published() -> list[Published]:
-    """Return the models on the volume, that which was not used for longest first."""
+    """Return the models on the volume, the least recently used first."""
     found = []
     for folder in (volumes.weights() / "models").glob("*"):
-        manifest = {} if "." in folder.name else read_manifest(folder)  # what is being made has a dot in its name
+        manifest = {} if "." in folder.name else read_manifest(folder)  # folders in progress have a dot in their names
         if manifest:
             size = sum(file["bytes"] for file in manifest["files"])
             found.append(Published(folder, manifest["uri"], size, _used(folder), holders(folder)))
@@ -145,15 +145,15 @@ def published() -> list[Published]:
 
 
 def has_blob(sha256: str, size: int) -> bool:
-    """Tell whether the volume has content, by its size; whether it is undamaged `link` finds out."""
+    """Return whether the volume has a blob of that size; its hash is checked by `link`."""
     try:
         return bool(sha256) and _blob(sha256).stat().st_size == size
     except FileNotFoundError:
         return False
 
 
-def drop_blobs(but: Collection[str] = ()) -> None:
-    """Delete content that no published model has any more, but for that of these hashes."""
+def delete_unused_blobs(but: Collection[str] = ()) -> None:
+    """Delete blobs that no published model has any more, except those with these hashes."""
     for blob in (volumes.weights() / "blobs").glob("*"):
         with contextlib.suppress(FileNotFoundError):
             if blob.name not in but and blob.stat().st_nlink == 1:

@@ -42,7 +42,7 @@ def packed_file(key: str, task: LmEvalTask) -> DataFile:
             raise UserError(
                 f"{key}.include: {task.include}: only a packed task ({pack.SUFFIX}) can be fetched from a URL"
             )
-        if cluster_settings.serve_image():
+        if cluster_settings.in_cluster():
             raise UserError(
                 f"{key}: the plan in a cluster has neither lm-eval nor access to a hub; send the recipe with 'fineline "
                 f"submit', which packs the task on your machine, or name a packed task: include: FILE{pack.SUFFIX}"

@@ -11,6 +11,7 @@ from recipes.recipe import Recipe
 from steps.common.gguf.quantisations import file_bytes
 from steps.common.handover.resolved import Quote, ResolvedModel, Rung
 from steps.common.nodes import gpu_nodes, instance_types, node_classes
+from steps.common.nodes.node_provider import PROVIDERS, NodeProvider, node_provider
 from steps.common.runtime import cluster_settings, settings
 from steps.common.runtime.errors import UserError
 from steps.common.storage import volumes
@@ -20,7 +21,6 @@ from steps.plan.quote.this_machine import this_machine
 from steps.plan.quote.to_buy import Ladder, offer, rung
 
 CHARACTERS = "four characters per token"
-PROVIDERS = ("karpenter", "compute-class", "nodes")
 
 
 def quote(recipe: Recipe, model: ResolvedModel, train: DataSize, held_out: DataSize) -> Quote:
@@ -29,19 +29,17 @@ def quote(recipe: Recipe, model: ResolvedModel, train: DataSize, held_out: DataS
     Raises:
         UserError: no hardware fits, none within the recipe's limits, or a disk is too small.
     """
-    provider, shape = settings.compute_provider(), model.architecture
+    provider, shape = node_provider(), model.architecture
     stored = volumes.published_model(model.digest).exists()
     disk = _disk(model, recipe)
     if not provider:
         found, assumed = this_machine(recipe, model.name, shape, train, held_out)
         _within_hours(recipe, found)
         return Quote(ladder=[found], **_steps(recipe, train), disk_bytes=disk, assumptions=[assumed, CHARACTERS])
-    if provider not in PROVIDERS:
-        raise UserError(f"the setting {settings.COMPUTE_SETTING} is {provider!r}; choose one of {', '.join(PROVIDERS)}")
-    if provider != "nodes" and cluster_settings.one_node():
+    if PROVIDERS[provider].buys and cluster_settings.one_node():
         raise UserError(
             f"the setting {cluster_settings.ONE_NODE_SETTING} keeps all steps on the node that mounts the volumes, and "
-            f"{settings.COMPUTE_SETTING}={provider} adds nodes; use a StorageClass with ReadWriteMany and remove the "
+            f"{settings.COMPUTE_SETTING}={provider.value} adds nodes; use a StorageClass with ReadWriteMany and remove the "
             "component one-node"
         )
     presets, cloud, priced = _instance_types(provider)
@@ -74,13 +72,13 @@ def quote_of(
     )
 
 
-def _instance_types(provider: str) -> tuple[list[GpuPreset], str, str]:
+def _instance_types(provider: NodeProvider) -> tuple[list[GpuPreset], str, str]:
     """Return the instance types of a provider, their cloud, and the source of their prices if these are live."""
-    if provider == "nodes":
+    if provider is NodeProvider.EXISTING_NODES:
         return gpu_nodes.existing(), "", ""
-    if provider == "compute-class":
+    if provider is NodeProvider.COMPUTE_CLASS:
         return [preset for preset in instance_types.of_cloud("gcp") if preset.accelerator], "gcp", ""
-    cloud = node_classes.provider().cloud
+    cloud = node_classes.node_class_kind().cloud
     presets, priced = with_live_prices(instance_types.of_cloud(cloud))
     return presets, cloud, priced
 

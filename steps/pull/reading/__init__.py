@@ -1,1 +1,1 @@
-"""Where the bytes of a file come from, by the scheme of its URL."""
+"""Readers of a file's bytes, one per kind of source."""

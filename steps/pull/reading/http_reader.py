@@ -1,4 +1,4 @@
-"""Spans of a file over HTTP: connections are kept, redirects are followed once a file, credentials stay with their host."""
+"""Reads spans of a file over HTTP: reuses connections, follows redirects once per file, sends credentials to their host."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ from steps.pull.reading.read_errors import NoRangesError, ThrottledError
 
 BLOCK = 1 << 18
 CONNECT_SECONDS = 10.0
-STALL_SECONDS = 30.0  # without a byte; and the time in which so few as SLOWEST_BYTES are taken for none
+STALL_SECONDS = 30.0  # without a byte; fewer than SLOWEST_BYTES in that time count as none
 SLOWEST_BYTES = 1 << 16
 REDIRECTS = 5
 REDIRECT = (301, 302, 303, 307, 308)
@@ -24,15 +24,15 @@ REFUSED = (401, 403, 404, 410)
 
 
 class Web:
-    """Reads over HTTP; one for all connections of a process."""
+    """Reads files over HTTP; shared by all connections of a process."""
 
     def __init__(self, connections: int) -> None:
-        """Keep up to so many connections to a host open."""
+        """Allow up to so many connections to a host."""
         import urllib.request
 
         import urllib3
 
-        # By the pool, not by a client of a higher level: what counts here is to have bytes from the socket without a copy.
+        # urllib3 rather than a client of a higher level: it reads from the socket without a copy.
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=STALL_SECONDS)
         options: dict[str, Any] = {"maxsize": connections, "retries": False, "timeout": timeout}
         self._proxies = {
@@ -42,24 +42,24 @@ class Web:
         }
         self._direct = urllib3.PoolManager(**options)
         self._hub = hub_headers()
-        self._moved: dict[str, str] = {}  # where a file's bytes are, by where it was listed
+        self._moved: dict[str, str] = {}  # URL after redirects, by listed URL
         self._first: dict[str, threading.Lock] = {}
-        self._ranged: set[str] = set()  # files of which ranges have come
+        self._ranged: set[str] = set()  # URLs that have answered with ranges
         self._lock = threading.Lock()
 
     def read(self, file: SourceFile, start: int, end: int) -> Iterator[bytes]:
-        """Yield the blocks of a span as they come.
+        """Yield the blocks of a span as they arrive.
 
         Args:
-            file: of whose URL.
-            start: the first byte.
-            end: behind the last one; 0: to the file's end, which is not known.
+            file: the file.
+            start: offset of the first byte.
+            end: offset after the last byte; 0: the end of the file, whose size is unknown.
 
         Raises:
-            InterruptedReadError: they do not come any more.
+            InterruptedReadError: the connection was lost or has stalled.
             ThrottledError: the source answers 429 or 503.
-            NoRangesError: it gives the file as a whole only.
-            UserError: it refuses, or has another file.
+            NoRangesError: the source sends only the whole file.
+            UserError: the source refuses, or has another file.
         """
         whole = start == 0 and end in (0, file.bytes)
         headers = {} if whole else {"Range": f"bytes={start}-{end - 1 if end else ''}"}
@@ -67,14 +67,14 @@ class Web:
         try:
             if response.status == 200 and not whole:
                 if file.url in self._ranged:
-                    raise InterruptedReadError("the source gave the whole file where it had given ranges")
+                    raise InterruptedReadError("the source sent the whole file instead of a range, as it had before")
                 raise NoRangesError
             self._check(file, response, start, end, whole=whole)
             if response.status == 206:
                 self._ranged.add(file.url)
             yield from _blocks(response, end - start)
         finally:
-            # One that was read to its end goes back to the pool; another is of no further use.
+            # A response that was read to its end returns its connection to the pool; others must be closed.
             if response.length_remaining == 0:
                 response.release_conn()
             else:
@@ -85,7 +85,7 @@ class Web:
             known, first = self._moved.get(file.url), self._first.setdefault(file.url, threading.Lock())
         if known:
             return self._follow(file, known, headers)
-        with first:  # of many connections that begin with a file one asks where it is, and the others know then
+        with first:  # the first connection to a file follows the redirects, and the others use what it has found
             with self._lock:
                 known = self._moved.get(file.url)
             return self._follow(file, known or file.url, headers)
@@ -111,7 +111,7 @@ class Web:
                 response.drain_conn()
                 continue
             if response.status >= 400 and response.status not in THROTTLED and url != file.url:
-                # Where it was is signed for some minutes only: ask again where it is.
+                # The redirect's target is signed for a few minutes only: request a new one.
                 response.close()
                 self._forget(file)
                 raise InterruptedReadError(f"{urlsplit(url).hostname} answers {response.status}")
@@ -132,12 +132,12 @@ class Web:
         return proxy if proxy and not urllib.request.proxy_bypass(host) else self._direct
 
     def _headers(self, file: SourceFile, url: str) -> dict[str, str]:
-        """Return the headers of a request; the hub's token goes to the hub alone."""
-        common = {"Accept-Encoding": "identity", "User-Agent": "fineline"}
+        """Return the headers of a request; the hub's token is sent only to the hub."""
+        headers = {"Accept-Encoding": "identity", "User-Agent": "fineline"}
         if file.tag and not file.sha256:
-            common["If-Match"] = file.tag
-        host, headers = self._hub
-        return {**common, **headers} if urlsplit(url).netloc == host else common
+            headers["If-Match"] = file.tag
+        host, hub_headers = self._hub
+        return {**headers, **hub_headers} if urlsplit(url).netloc == host else headers
 
     def _check(self, file: SourceFile, response: Any, start: int, end: int, *, whole: bool) -> None:
         if response.status in THROTTLED:
@@ -145,17 +145,15 @@ class Web:
         if response.status in REFUSED:
             raise UserError(f"{file.url}: the source answers {response.status}; check access and HF_TOKEN")
         if response.status == 412:
-            raise UserError(f"{file.url}: has changed since the run was planned; plan it again")
+            raise UserError(f"{file.url}: has changed since the run was planned; plan the run again")
         if response.status not in (200, 206) and response.status != 416:
             raise InterruptedReadError(f"the source answers {response.status}")
-        told = response.headers.get("Content-Range", "")
-        size = told.rpartition("/")[2] if response.status != 200 else response.headers.get("Content-Length", "")
+        given = response.headers.get("Content-Range", "")
+        size = given.rpartition("/")[2] if response.status != 200 else response.headers.get("Content-Length", "")
         if file.bytes and size.isdigit() and int(size) != file.bytes:
-            raise InterruptedReadError(f"the source says {size} bytes, and lists {file.bytes}")
-        if not whole and not told.startswith(f"bytes {start}-"):
-            raise InterruptedReadError(
-                f"the source gives {told or 'no range'} where bytes {start}-{end - 1} were asked for"
-            )
+            raise InterruptedReadError(f"the source reports {size} bytes, but lists {file.bytes}")
+        if not whole and not given.startswith(f"bytes {start}-"):
+            raise InterruptedReadError(f"the source sent {given or 'no range'} instead of bytes {start}-{end - 1}")
 
 
 def _blocks(response: Any, expected: int) -> Iterator[bytes]:
@@ -170,32 +168,34 @@ def _blocks(response: Any, expected: int) -> Iterator[bytes]:
         if not block:
             return
         if expected > 0 and len(block) > left:
-            raise InterruptedReadError("the source sends more than was asked for")
+            raise InterruptedReadError("the source sent more than was requested")
         left -= len(block)
         yield block
         few += len(block)
         if time.monotonic() - since > STALL_SECONDS:
             if few < SLOWEST_BYTES and left:
-                raise InterruptedReadError(f"only {few} bytes came in {STALL_SECONDS:g} s")
+                raise InterruptedReadError(f"only {few} bytes arrived in {STALL_SECONDS:g} s")
             since, few = time.monotonic(), 0
 
 
 def _proxy(address: str, options: dict[str, Any]) -> Any:
-    """Return what goes through a proxy, whose name and password may stand in its address.
+    """Return a pool of connections through a proxy, whose address may contain a user name and a password.
 
     Raises:
-        UserError: it is one of another kind.
+        UserError: it is neither an HTTP nor an HTTPS proxy.
     """
     import urllib3
 
-    told = urlsplit(address if "://" in address else f"http://{address}")
-    who = f"{unquote(told.username)}:{unquote(told.password or '')}" if told.username else None
-    headers = urllib3.make_headers(proxy_basic_auth=who) if who else None
+    proxy = urlsplit(address if "://" in address else f"http://{address}")
+    credentials = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}" if proxy.username else None
+    headers = urllib3.make_headers(proxy_basic_auth=credentials) if credentials else None
     try:
-        place = f"{told.scheme}://{told.hostname}" + (f":{told.port}" if told.port else "")
-        return urllib3.ProxyManager(place, proxy_headers=headers, **options)
+        origin = f"{proxy.scheme}://{proxy.hostname}" + (f":{proxy.port}" if proxy.port else "")
+        return urllib3.ProxyManager(origin, proxy_headers=headers, **options)
     except (urllib3.exceptions.HTTPError, ValueError):
-        raise UserError(f"the proxy {told.scheme}://{told.hostname} cannot be used; HTTP and HTTPS ones can") from None
+        raise UserError(
+            f"the proxy {proxy.scheme}://{proxy.hostname} is not supported; use an HTTP or HTTPS proxy"
+        ) from None
 
 
 def _reason(error: BaseException) -> str:
@@ -203,15 +203,15 @@ def _reason(error: BaseException) -> str:
     return " ".join(text.split())[:200]
 
 
-def _seconds(told: str | None) -> float:
-    """Return what Retry-After says, in seconds or as a date; 0 where it says nothing."""
-    if not told:
+def _seconds(retry_after: str | None) -> float:
+    """Return the seconds of a Retry-After header, which may be a date; 0 if there is none."""
+    if not retry_after:
         return 0.0
     try:
-        return max(0.0, float(told))
+        return max(0.0, float(retry_after))
     except ValueError:
         pass
     try:
-        return max(0.0, (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds())
+        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):
         return 0.0

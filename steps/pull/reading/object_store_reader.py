@@ -1,4 +1,4 @@
-"""Spans of a file in an object store, by Arrow's client of it."""
+"""Reads spans of a file in an object store, with Arrow's client."""
 
 import threading
 from collections.abc import Iterator
@@ -8,15 +8,15 @@ from typing import Any
 from steps.common.storage.object_store import open_store, translate_errors
 from steps.common.weights.sources.listing import SourceFile
 
-BLOCK = 2 << 20  # each is a request, and in memory; a store's client has no way to read a span as it comes
+BLOCK = 2 << 20  # a request each, held in memory, since Arrow's client cannot stream a span
 CONNECTIONS = 32
 
 
 class Store:
-    """Reads from object stores; one for all connections of a process."""
+    """Reads files in object stores; shared by all connections of a process."""
 
     def __init__(self) -> None:
-        """Begin without a connection."""
+        """Start without a connection."""
         self._stores: dict[str, tuple[Any, str]] = {}
         self._lock = threading.Lock()
 
@@ -24,8 +24,8 @@ class Store:
         """Yield the blocks of a span.
 
         Raises:
-            InterruptedReadError: the store is out of reach, or busy.
-            UserError: nothing is there any more, or it may not be read.
+            InterruptedReadError: the store cannot be reached, or is busy.
+            UserError: the file no longer exists, or access is denied.
         """
         store, path = self._open(file.url)
         with translate_errors(file.url, lambda: store.open_input_file(path)) as source:

@@ -1,14 +1,14 @@
-"""What may happen to a read over the network besides that it is interrupted."""
+"""Errors of a reader, besides an interrupted read."""
 
 
 class ThrottledError(Exception):
-    """The source wants to be asked less, or later."""
+    """The source asks for fewer or later requests."""
 
     def __init__(self, reason: str, seconds: float) -> None:
-        """Say why, and for how long; 0 where the source does not."""
+        """Store the reason, and the seconds to wait; 0 if the source does not say."""
         super().__init__(reason)
         self.seconds = seconds
 
 
 class NoRangesError(Exception):
-    """The source gives the whole file or nothing."""
+    """The source does not support ranges."""

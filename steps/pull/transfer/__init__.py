@@ -1,1 +1,1 @@
-"""Many ranges at once, hashed as they arrive, and resumable to the byte."""
+"""Transfers files in many ranges at once, hashes them as they arrive, and resumes at the byte."""

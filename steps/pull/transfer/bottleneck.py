@@ -1,33 +1,33 @@
-"""What a transfer waited for: the network, the volume, or the processor."""
+"""Determines what limited a transfer: the network, the volume, or the processor."""
 
 import time
 
 from steps.common.machine.devices import cores
 from steps.pull.transfer.totals import Totals
 
-BUSY = 0.85  # of all cores: then nothing else is to be had from them
+BUSY = 0.85  # share of all cores above which the processor is the limit
 
 
 class Clock:
-    """Time and processor time since a transfer began."""
+    """Wall time and processor time of a transfer."""
 
     def __init__(self) -> None:
-        """Begin now."""
+        """Start now."""
         self._began, self._used = time.monotonic(), time.process_time()
 
     @property
     def seconds(self) -> float:
-        """Seconds since it began."""
+        """Seconds since the start."""
         return max(1e-6, time.monotonic() - self._began)
 
     @property
     def busy(self) -> float:
-        """Share of all cores that this process used."""
+        """Share of all cores that this process has used."""
         return (time.process_time() - self._used) / self.seconds / cores()
 
 
 def verdict(totals: Totals, clock: Clock, connections: int) -> str:
-    """Return what bounded the transfer, with the numbers that say so."""
+    """Return what limited the transfer, with the figures that show it."""
     all_time = max(1e-6, totals.waited + totals.wrote)
     flushing = totals.flushed / clock.seconds
     if clock.busy > BUSY:
@@ -37,6 +37,6 @@ def verdict(totals: Totals, clock: Clock, connections: int) -> str:
     else:
         what = "the network"
     return (
-        f"bound by {what}: {connections} connections waited {totals.waited / all_time:.0%} of their time for bytes and "
-        f"{totals.wrote / all_time:.0%} for the volume, flushing took {flushing:.0%}, {clock.busy:.0%} of {cores()} cores"
+        f"bound by {what}: {connections} connections spent {totals.waited / all_time:.0%} of their time waiting for bytes and "
+        f"{totals.wrote / all_time:.0%} writing, flushing took {flushing:.0%}, {clock.busy:.0%} of {cores()} cores used"
     )

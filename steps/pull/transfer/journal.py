@@ -1,9 +1,8 @@
-"""Which bytes of a file are there, written down as they come, so that after a kill none of them is fetched again.
+"""The journal of a file: which of its bytes have been written, so that none is fetched again after a kill.
 
-A line is appended for every span that has been written. After a process was killed its writes are in the kernel's hands
-all the same, so every line holds. After a machine was lost only that holds which was on the disk by then: lines before the
-last `synced`. Which of the two it was is told by the kernel's boot id. What a wrong line would let through, the file's hash
-does not.
+Each span that is written adds a line. When a process is killed, the kernel still writes its data, so all lines hold. When a
+machine is lost, only what had been flushed holds: the lines before the last `synced`. The kernel's boot id tells the two
+cases apart. Should a line be wrong nevertheless, the file's hash will show it.
 """
 
 import json
@@ -18,7 +17,7 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def boot_id() -> str:
-    """Return what names this boot of this machine; empty where the kernel does not tell."""
+    """Return the id of this boot of the machine; empty if the kernel does not provide it."""
     try:
         return BOOT.read_text().strip()
     except OSError:
@@ -29,38 +28,38 @@ class Journal:
     """The journal of one file, open for appending."""
 
     def __init__(self, path: Path, identity: str) -> None:
-        """Open the journal, and read what an earlier attempt at the same content has left.
+        """Open the journal, and read the spans that an earlier attempt has written.
 
         Args:
             path: the journal's file.
-            identity: of the content: spans of another are of no use.
+            identity: identity of the content; spans of another content are dropped.
         """
         self._path, self._identity = path, identity
         self.spans = self._left()
         self._begin()
 
     def add(self, start: int, end: int) -> None:
-        """Write down that the bytes from `start` to `end` have been written."""
+        """Record that the bytes from `start` to `end` have been written."""
         self.spans.add(start, end)
         self._length += os.write(self._file, f"{start} {end}\n".encode())
 
     @property
     def length(self) -> int:
-        """Bytes of the journal itself: what `synced` says has come to the disk."""
+        """Length of the journal in bytes, for `synced`."""
         return self._length
 
     def synced(self, length: int) -> None:
-        """Write down that all which its first `length` bytes tell of is on the disk."""
+        """Record that the spans in the first `length` bytes of the journal have been flushed to disk."""
         self._length += os.write(self._file, f"synced {length}\n".encode())
         os.fdatasync(self._file)
 
     def done(self, sha256: str) -> None:
-        """Write down that the file is whole and on the disk, and its hash."""
+        """Record that the file is complete and on disk, and its hash."""
         self._length += os.write(self._file, f"{DONE}{sha256}\n".encode())
         os.fdatasync(self._file)
 
     def restart(self) -> None:
-        """Forget everything."""
+        """Drop all spans."""
         self.spans, before = Spans(), self._file
         self._begin()
         os.close(before)
@@ -81,7 +80,7 @@ class Journal:
             text = self._path.read_bytes()
         except FileNotFoundError:
             return Spans()
-        whole = text[: text.rfind(b"\n") + 1]  # the last line may have been cut off
+        whole = text[: text.rfind(b"\n") + 1]  # the last line may be incomplete
         try:
             header = json.loads(whole.partition(b"\n")[0])
             if header["identity"] != self._identity:
@@ -94,18 +93,18 @@ class Journal:
 
 
 def done(path: Path, identity: str) -> str:
-    """Return the hash with which a journal of that content ends; empty where there is none, or it does not end."""
+    """Return the hash with which the journal of a finished file ends; empty if there is no such journal."""
     try:
         header, *lines = path.read_text().splitlines()
-        told = json.loads(header)["identity"] == identity and lines and lines[-1].startswith(DONE)
-        return lines[-1].removeprefix(DONE) if told else ""
+        finished = json.loads(header)["identity"] == identity and lines and lines[-1].startswith(DONE)
+        return lines[-1].removeprefix(DONE) if finished else ""
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
 def _synced(journal: bytes) -> int:
-    told = [line for line in journal.splitlines() if line.startswith(b"synced ")]
-    return int(told[-1].split()[1]) if told else 0
+    synced = [line for line in journal.splitlines() if line.startswith(b"synced ")]
+    return int(synced[-1].split()[1]) if synced else 0
 
 
 def _span(line: bytes) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The spans that are still to be fetched, and who may fetch one."""
+"""The queue of spans to fetch, limited to the number of connections that the pace allows."""
 
 import threading
 import time
@@ -17,74 +17,74 @@ class QueuedSpan:
 
     part: PartialFile
     start: int
-    end: int  # 0: to the end of the file, which is not known
+    end: int  # 0: the end of the file, whose size is unknown
     generation: int
-    tries: int = 0  # without a byte in between
+    tries: int = 0  # failed attempts since the last byte
     not_before: float = 0.0
 
 
 class Queue:
-    """Spans in their order, handed out to as many connections as the pace allows."""
+    """Hands out spans in order, to as many connections as the pace allows."""
 
-    def __init__(self, pace: Pace, span: int) -> None:
-        """Begin empty.
+    def __init__(self, pace: Pace, span_bytes: int) -> None:
+        """Start empty.
 
         Args:
-            pace: how many connections at once.
-            span: bytes of a span.
+            pace: limits the number of connections.
+            span_bytes: length of a span.
         """
-        self._pace, self._span = pace, span
-        self._jobs: deque[QueuedSpan] = deque()
+        self._pace, self._span_bytes = pace, span_bytes
+        self._spans: deque[QueuedSpan] = deque()
         self.changed = threading.Condition()
-        self.active = 0  # connections that fetch
-        self.over = False
+        self.active = 0  # connections that are fetching
+        self.closed = False
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._spans)
 
-    def ask_for(self, part: PartialFile) -> None:
-        """Add what lacks of a file."""
-        spans = [(0, part.file.bytes)] if part.in_one_piece else part.missing
+    def add(self, part: PartialFile) -> None:
+        """Add the missing spans of a file."""
+        missing = [(0, part.file.bytes)] if part.without_ranges else part.missing
         with self.changed:
-            for start, end in spans:
+            for start, end in missing:
                 at = start
-                while at < end and not part.in_one_piece:
-                    until = min(end, (at // self._span + 1) * self._span)
-                    self._jobs.append(QueuedSpan(part, at, until, part.generation))
+                while at < end and not part.without_ranges:
+                    until = min(end, (at // self._span_bytes + 1) * self._span_bytes)
+                    self._spans.append(QueuedSpan(part, at, until, part.generation))
                     at = until
-                if part.in_one_piece or end == 0:
-                    self._jobs.append(QueuedSpan(part, start, end, part.generation))
+                if part.without_ranges or end == 0:
+                    self._spans.append(QueuedSpan(part, start, end, part.generation))
             self.changed.notify_all()
 
     def take(self) -> QueuedSpan | None:
-        """Return the next span, when there is one and a connection may begin; None when all is over."""
+        """Wait for a span and a free connection, and return the span; None once the queue is closed."""
         with self.changed:
-            while not self.over:
+            while not self.closed:
                 now = time.monotonic()
                 if self.active < self._pace.limit and not self._pace.paused:
-                    for number, job in enumerate(self._jobs):
-                        if job.not_before <= now:
-                            del self._jobs[number]
+                    for number, span in enumerate(self._spans):
+                        if span.not_before <= now:
+                            del self._spans[number]
                             self.active += 1
-                            return job
+                            return span
                 self.changed.wait(TICK_SECONDS)
         return None
 
-    def done(self) -> None:
-        """Say that a connection is free again."""
+    def release(self) -> None:
+        """Free a connection."""
         with self.changed:
             self.active -= 1
             self.changed.notify()
 
-    def put_back(self, job: QueuedSpan, wait: float) -> None:
-        """Let the rest of a span be fetched in some seconds, unless its file was begun anew meanwhile."""
-        job.not_before = time.monotonic() + wait
+    def put_back(self, span: QueuedSpan, wait: float) -> None:
+        """Queue the rest of a span again, with a delay in seconds, unless its file was restarted meanwhile."""
+        span.not_before = time.monotonic() + wait
         with self.changed:
-            if job.generation == job.part.generation:
-                self._jobs.appendleft(job)
+            if span.generation == span.part.generation:
+                self._spans.appendleft(span)
 
-    def end(self) -> None:
-        """Say that all is over."""
+    def close(self) -> None:
+        """Close the queue: `take` returns None from now on."""
         with self.changed:
-            self.over = True
+            self.closed = True
             self.changed.notify_all()

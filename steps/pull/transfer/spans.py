@@ -1,4 +1,4 @@
-"""Sets of bytes, as half-open intervals."""
+"""Sets of bytes, as sorted half-open intervals."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
@@ -7,10 +7,10 @@ Span = tuple[int, int]  # [start, end), in bytes
 
 
 class Spans:
-    """A set of bytes of a file: intervals in order, none touching the next."""
+    """A set of a file's bytes: sorted intervals that neither overlap nor touch."""
 
     def __init__(self, spans: Iterable[Span] = ()) -> None:
-        """Take these intervals, in any order; they may overlap."""
+        """Add these intervals, which may overlap and be in any order."""
         self._starts: list[int] = []
         self._ends: list[int] = []
         for start, end in spans:
@@ -21,17 +21,17 @@ class Spans:
 
     @property
     def total(self) -> int:
-        """How many bytes they are."""
+        """Number of bytes in the set."""
         return sum(self._ends) - sum(self._starts)
 
     @property
     def prefix(self) -> int:
-        """How many of the first bytes are there without a gap."""
+        """Number of bytes from the start of the file to the first gap."""
         return self._ends[0] if self._starts and self._starts[0] == 0 else 0
 
     @property
     def end(self) -> int:
-        """Behind the last of them; 0 where there are none."""
+        """Offset after the last byte; 0 for an empty set."""
         return self._ends[-1] if self._ends else 0
 
     def add(self, start: int, end: int) -> None:
@@ -45,7 +45,7 @@ class Spans:
         self._ends[first:last] = [end]
 
     def missing(self, size: int) -> list[Span]:
-        """Return what lacks of the first `size` bytes."""
+        """Return the gaps in the first `size` bytes."""
         gaps, at = [], 0
         for start, end in self:
             if start > at:

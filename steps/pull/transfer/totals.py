@@ -1,4 +1,4 @@
-"""What a transfer has done, added up by its threads."""
+"""Totals of a transfer, added up by its threads."""
 
 import threading
 from dataclasses import dataclass, field
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Totals:
-    """What was done, for the report."""
+    """Bytes and seconds of a transfer."""
 
-    fetched: int = 0  # bytes, those included that turned out to be wrong
-    waited: float = 0.0  # seconds of all connections together, for bytes
-    wrote: float = 0.0  # likewise, for the volume
-    flushed: float = 0.0  # seconds in which what was written was brought to the disk
+    fetched: int = 0  # bytes, including those that turned out to be wrong
+    waited: float = 0.0  # seconds that all connections together waited for bytes
+    wrote: float = 0.0  # seconds that they spent writing
+    flushed: float = 0.0  # seconds spent flushing to disk
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, fetched: int = 0, waited: float = 0.0, wrote: float = 0.0, flushed: float = 0.0) -> None:

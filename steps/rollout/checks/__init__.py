@@ -1,1 +1,1 @@
-"""What is checked and worked out before anything is started."""
+"""Checks and estimates before a server is started."""

@@ -1,6 +1,6 @@
-"""What an adapter's files say against serving it, found before anything is started: no torch, seconds for hundreds of MB.
+"""Checks whether an adapter can be served: reads its files without torch, at hundreds of MB a second or faster.
 
-PEFT's configuration says what an adapter was meant to be; here its tensors are asked, and the files themselves.
+The tensors are what counts. PEFT's configuration only says what the adapter was meant to be.
 """
 
 import json
@@ -13,15 +13,15 @@ import numpy
 
 from steps.common.adapter.adapter_files import CONFIG_FILE, LORA_A, LORA_B, LORA_MAGNITUDE, PEFT_PREFIX, WEIGHTS_FILE
 
-READABLE = 0o004  # by a user who is neither the owner nor of its group, as a server's pod may be
-# Of each type of safetensors: what numpy reads it as, and the bits of the exponent. All of them set: infinite, or no number.
+READABLE = 0o004  # by other users, such as the one that a server's pod runs as
+# By safetensors' type: numpy's type, and the mask of the exponent. All exponent bits set means infinity or NaN.
 EXPONENTS = {"F32": ("<u4", 0x7F800000), "BF16": ("<u2", 0x7F80), "F16": ("<u2", 0x7C00)}
 BLOCK_VALUES = 1 << 22
 
 
 @dataclass(frozen=True)
 class AdapterTensor:
-    """Where a file of safetensors has a tensor."""
+    """Position of a tensor in a safetensors file."""
 
     kind: str
     shape: tuple[int, ...]
@@ -32,54 +32,54 @@ class AdapterTensor:
 def refusals(
     adapter: Path, base: Path | None = None, *, largest_rank: int | None = None, served_base: str = ""
 ) -> list[str]:
-    """Return why an adapter cannot be served, each in a few words; nothing where it can.
+    """Return the reasons why an adapter cannot be served; none if it can.
 
     Args:
         adapter: PEFT's folder.
         base: folder of the base's weights, to compare shapes with.
-        largest_rank: of a server that takes adapters as they are (vLLM's --max-lora-rank), which neither knows DoRA nor
-            whole modules. None: the adapter is served merged into its base.
-        served_base: what such a server calls its base, which vLLM compares with `base_model_name_or_path` letter by letter.
+        largest_rank: --max-lora-rank of a vLLM that loads the adapter as it is; it supports neither DoRA nor
+            modules_to_save. None: the adapter is merged into its base.
+        served_base: name of the base in that vLLM, which has to equal the adapter's `base_model_name_or_path`.
     """
     files = [adapter / CONFIG_FILE, adapter / WEIGHTS_FILE]
     if missing := [file.name for file in files if not file.is_file()]:
         return [f"{missing[0]} is missing"]
     hidden = [path for path in (adapter, *files) if not path.stat().st_mode & READABLE]
     # safetensors writes 0600: https://github.com/huggingface/safetensors/issues/782
-    found = [f"{path.name} cannot be read by other users (chmod o+r)" for path in hidden]
+    found = [f"{path.name} is not readable by other users (chmod o+r)" for path in hidden]
     try:
         config: dict[str, Any] = json.loads((adapter / CONFIG_FILE).read_text())
-        tensors = tensors_of(adapter / WEIGHTS_FILE)
+        tensors = read_tensors(adapter / WEIGHTS_FILE)
     except ValueError as error:
         return [*found, str(error)]
     if largest_rank is not None:
-        found += _as_it_is(tensors, largest_rank)
+        found += _unsupported_unmerged(tensors, largest_rank)
     if served_base and config.get("base_model_name_or_path") != served_base:
         found.append(
-            f"it was made for the base {config.get('base_model_name_or_path')!r}, and {served_base!r} is served"
+            f"it was made for the base {config.get('base_model_name_or_path')!r}, but {served_base!r} is served"
         )
     if base:
-        found += _against_base(tensors, base, transposed=bool(config.get("fan_in_fan_out")))
+        found += _base_mismatch(tensors, base, transposed=bool(config.get("fan_in_fan_out")))
     if bad := not_finite(adapter / WEIGHTS_FILE, tensors):
-        found.append(f"{bad} has values that are no numbers, or infinite")
+        found.append(f"{bad} contains NaN or infinite values")
     return found
 
 
-def tensors_of(file: Path) -> dict[str, AdapterTensor]:
-    """Return the tensors of a file of safetensors, by name.
+def read_tensors(file: Path) -> dict[str, AdapterTensor]:
+    """Return the tensors of a safetensors file, by name.
 
     Raises:
-        ValueError: it is none, or not whole.
+        ValueError: the file is truncated or not a safetensors file.
     """
     size = file.stat().st_size
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         if not 0 < length <= size - 8:
-            raise ValueError(f"{file.name} is no whole file of safetensors")
+            raise ValueError(f"{file.name} is not a complete safetensors file")
         try:
             header: dict[str, Any] = json.loads(opened.read(length))
         except ValueError:
-            raise ValueError(f"{file.name} is no whole file of safetensors") from None
+            raise ValueError(f"{file.name} is not a complete safetensors file") from None
     start = 8 + length
     found = {
         name: AdapterTensor(one["dtype"], tuple(one["shape"]), *(start + offset for offset in one["data_offsets"]))
@@ -87,12 +87,12 @@ def tensors_of(file: Path) -> dict[str, AdapterTensor]:
         if name != "__metadata__"
     }
     if any(one.end > size for one in found.values()):
-        raise ValueError(f"{file.name} is no whole file of safetensors")
+        raise ValueError(f"{file.name} is not a complete safetensors file")
     return found
 
 
 def not_finite(file: Path, tensors: dict[str, AdapterTensor]) -> str:
-    """Return the name of a tensor that has a value which is no number, or infinite; empty where there is none."""
+    """Return the name of a tensor that contains NaN or infinity; empty if there is none."""
     for name, one in tensors.items():
         if one.kind not in EXPONENTS or one.begin == one.end:
             continue
@@ -105,28 +105,30 @@ def not_finite(file: Path, tensors: dict[str, AdapterTensor]) -> str:
     return ""
 
 
-def _as_it_is(tensors: dict[str, AdapterTensor], largest_rank: int) -> Iterable[str]:
-    """What a server that multiplies with the adapter's own two matrices does not know."""
+def _unsupported_unmerged(tensors: dict[str, AdapterTensor], largest_rank: int) -> Iterable[str]:
+    """Yield what vLLM cannot serve unmerged."""
     rank = max((one.shape[0] for name, one in tensors.items() if name.endswith(LORA_A)), default=0)
     if rank > largest_rank:
-        yield f"its rank {rank} is above the server's maximum of {largest_rank}"
+        yield f"its rank {rank} exceeds the server's maximum of {largest_rank}"
     if any(name.endswith(LORA_MAGNITUDE) for name in tensors):
-        yield "it is a DoRA, which is served merged alone"
+        yield "it is a DoRA adapter, which can only be served merged"
     if whole := [name for name in tensors if not name.endswith((LORA_A, LORA_B, LORA_MAGNITUDE))]:
-        yield f"it has tensors beside those of LoRA: {whole[0]}"
+        yield f"it has tensors other than LoRA's: {whole[0]}"
 
 
-def _against_base(tensors: dict[str, AdapterTensor], base: Path, *, transposed: bool) -> Iterable[str]:
-    """The first layer that the base has not, or has in another shape."""
-    there = {name: one for file in sorted(base.glob("*.safetensors")) for name, one in tensors_of(file).items()}
+def _base_mismatch(tensors: dict[str, AdapterTensor], base: Path, *, transposed: bool) -> Iterable[str]:
+    """Yield the first layer that the base does not have, or has in another shape."""
+    base_tensors = {
+        name: one for file in sorted(base.glob("*.safetensors")) for name, one in read_tensors(file).items()
+    }
     for name in (one.removesuffix(LORA_A) for one in tensors if one.endswith(LORA_A)):
         layer = name.removeprefix(PEFT_PREFIX)
-        weight = there.get(f"{layer}.weight")
+        weight = base_tensors.get(f"{layer}.weight")
         if weight is None:
-            yield f"it changes {layer}, which the base has not"
+            yield f"it changes {layer}, which the base does not have"
             return
         out, into = reversed(weight.shape) if transposed else weight.shape
         up = tensors.get(name + LORA_B)
         if tensors[name + LORA_A].shape[1:] != (into,) or up is None or up.shape[:1] != (out,):
-            yield f"its {layer} is of another shape than the base's {list(weight.shape)}"
+            yield f"its {layer} does not fit the base's shape {list(weight.shape)}"
             return

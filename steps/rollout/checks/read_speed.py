@@ -1,4 +1,4 @@
-"""How fast the volume is that a server reads its weights from."""
+"""Measures the read speed of the volume that holds the weights."""
 
 import os
 import time
@@ -8,9 +8,9 @@ SAMPLE_BYTES = 256 << 20
 
 
 def read_speed(folder: Path) -> float:
-    """Measure how many bytes a second come from the largest file of a folder, by its first 256 MB.
+    """Return the bytes a second at which the first 256 MB of a folder's largest file can be read.
 
-    What the kernel has in memory already is dropped before, as far as it lets go of it.
+    The kernel is asked to drop the file from its page cache first.
     """
     file = max((path for path in folder.iterdir() if path.is_file()), key=lambda path: path.stat().st_size)
     descriptor = os.open(file, os.O_RDONLY)

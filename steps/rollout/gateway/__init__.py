@@ -1,1 +1,1 @@
-"""Envoy in front of the model server: its configuration, its process, its counters."""
+"""The gateway in front of a model server: Envoy, its configuration and its statistics."""

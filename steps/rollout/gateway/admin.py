@@ -1,11 +1,11 @@
-"""Envoy's admin interface, on a Unix socket that its user alone can open: what it works by, what it has counted."""
+"""Envoy's admin interface, on a Unix socket that only its user can open."""
 
 from pathlib import Path
 
 import httpx2
 
 
-class Admin:
+class EnvoyAdmin:
     """The admin interface of one Envoy."""
 
     def __init__(self, socket: Path) -> None:
@@ -14,37 +14,37 @@ class Admin:
         )
 
     def version(self, of: str) -> str:
-        """Return the version of a part of the configuration that Envoy works by; empty before it has any.
+        """Return the version of a part of Envoy's configuration that is in effect; empty before there is one.
 
         Args:
-            of: the part, as its statistics name it: "cluster_manager.cds".
+            of: prefix of the part's statistics, such as "cluster_manager.cds".
         """
         asked = {"filter": f"^{of}.version_text$", "type": "TextReadouts", "format": "json"}
         found = self._client.get("/stats", params=asked).json().get("stats", [])
         return next((str(one["value"]) for one in found if "value" in one), "")
 
     def rejected(self) -> str:
-        """Return in one line which part of the configuration was rejected; its log says why."""
+        """Return, in one line, which parts of the configuration Envoy has rejected; its log says why."""
         text = self._client.get("/stats", params={"filter": "update_rejected", "usedonly": ""}).text
-        return "; ".join(line for line in text.splitlines() if not line.endswith(": 0")) or "it was not read"
+        return "; ".join(line for line in text.splitlines() if not line.endswith(": 0")) or "Envoy has not read it"
 
     def statistics(self) -> str:
-        """Return all that was counted, in Prometheus' text format."""
+        """Return all statistics, in Prometheus' text format."""
         return self._client.get("/stats/prometheus", params={"usedonly": ""}).text
 
-    def under_way(self, prefix: str) -> int:
+    def active_requests(self, prefix: str) -> int:
         """Return the number of requests that are being answered.
 
         Args:
-            prefix: "http.gateway.downstream_rq_active" for all, "cluster.version-2.upstream_rq_active" for one server's.
+            prefix: "http.gateway.downstream_rq_active" for all, "cluster.version-2.upstream_rq_active" for those of one server.
         """
         answer = self._client.get("/stats", params={"filter": f"^{prefix}$", "format": "json"}).json()
         return sum(int(one.get("value", 0)) for one in answer.get("stats", []))
 
-    def send_away(self) -> None:
-        """Let each answer from now on end its connection, so that its client comes back elsewhere; go on answering."""
+    def fail_health_check(self) -> None:
+        """Make every answer close its connection from now on, so that clients connect again elsewhere; still answer."""
         self._client.post("/healthcheck/fail")
 
-    def close(self) -> None:
-        """Take no connection any more; go on with those that there are."""
+    def drain_listeners(self) -> None:
+        """Accept no new connections; keep those that are open."""
         self._client.post("/drain_listeners")

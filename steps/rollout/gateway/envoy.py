@@ -1,7 +1,7 @@
-"""Envoy's configuration as a model's gateway: which requests it lets through, and to which server they go.
+"""Envoy's configuration as the gateway of a model: which requests it accepts, and which server gets them.
 
-https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/api names every field. Listener, clusters and routes are files that
-Envoy reads again when another one is renamed into their place, so nothing that changes ends a request under way.
+The fields are documented at https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/api. Listeners, clusters and routes are
+files that Envoy reads again when a new one is renamed over them, so a change does not interrupt requests.
 """
 
 import json
@@ -18,33 +18,33 @@ PASSED_ON = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 MODELS, HEALTH = "/v1/models", "/health"
 VERSION_HEADER = "fineline-version"
 LISTENERS, CLUSTERS, ROUTES, BOOTSTRAP = "listeners.json", "clusters.json", "routes.json", "bootstrap.json"
-ADMIN = "admin"  # Envoy's name of the cluster that is its own admin interface
-# The body's `model`, as Envoy has read it.
+ADMIN = "admin"  # name of the cluster that is Envoy's own admin interface
+# Metadata namespace in which Envoy keeps the `model` of a request's body.
 FROM_BODY = "fineline.request"
-# uvicorn, in front of both transformers and vLLM, closes an idle connection after 5 s
-# (https://www.uvicorn.org/settings/#timeouts); a request sent at that moment would be lost.
+# uvicorn, in front of both transformers and vLLM, closes idle connections after 5 s
+# (https://www.uvicorn.org/settings/#timeouts). A request that is sent at that moment would be lost.
 IDLE_SECONDS = 2
 CONNECT_SECONDS = 5
 HEALTH_SECONDS = 10
 MOST_CONNECTIONS = 4096
-CONNECTION_SECONDS = 5  # so long a connection is used again; the answer that is under way then is finished
+CONNECTION_SECONDS = 5  # age at which a connection is closed, after the answer in progress
 LONGEST_LISTING = 64 << 10
 SAID: dict[int, str] = {
-    401: "this model's API key is needed, as bearer token",
-    403: "the body has to be a JSON object with each of its members once",
-    413: "the request is larger than this server takes",
+    401: "this model requires an API key; send it as a bearer token",
+    403: "the body must be a JSON object without duplicate members",
+    413: "the request is larger than this server accepts",
     429: "too many requests; try again later",
     503: "the model server does not answer",
-    504: "the model server has not answered in time",
+    504: "the model server did not answer in time",
 }
 
 
 def bootstrap(folder: Path, admin: Path) -> Json:
-    """Return what Envoy is started with.
+    """Return Envoy's bootstrap configuration.
 
     Args:
-        folder: of the files that it reads the rest from.
-        admin: the Unix socket of its admin interface, which is the user's alone.
+        folder: folder of the listeners, clusters and routes.
+        admin: Unix socket of the admin interface, which only this user may open.
     """
     connections = {
         "@type": _type("resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"),
@@ -56,17 +56,17 @@ def bootstrap(folder: Path, admin: Path) -> Json:
         "admin": {"address": _pipe(admin) | {"pipe": {"path": str(admin), "mode": 0o600}}},
         "dynamic_resources": {"lds_config": _file(folder / LISTENERS), "cds_config": _file(folder / CLUSTERS)},
         "overload_manager": {"resource_monitors": [monitor]},
-        "stats_flush_interval": "1s",  # histograms are as old as that
+        "stats_flush_interval": "1s",  # histograms are up to this old
     }
 
 
 def listeners(rules: Rules, api_key: str, folder: Path) -> list[Json]:
-    """Return what Envoy listens on: the model's address, and where it is wanted one for its statistics.
+    """Return the listeners: the model's address, and if `rules` name a port for it, the statistics.
 
     Args:
-        rules: what is let through.
-        api_key: that a request has to carry; empty: none.
-        folder: of the file with the routes.
+        rules: where to listen and what to accept.
+        api_key: what requests have to send as a bearer token; empty: nothing.
+        folder: folder of the routes.
     """
     source = {"route_config_name": "routes", "config_source": _file(folder / ROUTES)}
     manager = {
@@ -87,13 +87,13 @@ def listeners(rules: Rules, api_key: str, folder: Path) -> list[Json]:
 
 
 def clusters(upstreams: list[Upstream], admin: Path) -> list[Json]:
-    """Return the servers that are known, those that get no requests too, and the admin interface."""
+    """Return the clusters: all known servers, with or without traffic, and the admin interface."""
     found = [_cluster(one.cluster, _address(one.host, one.port), by_name=one.elsewhere) for one in upstreams]
     return [*found, _cluster(ADMIN, _pipe(admin))]
 
 
 def routes(rules: Rules, live: Upstream) -> Json:
-    """Return where a request goes: to the one server, or to an answer that says why not."""
+    """Return the routes: to the live server, or to an answer that says why not."""
     host = {
         "name": "model",
         "domains": ["*"],
@@ -106,14 +106,14 @@ def routes(rules: Rules, live: Upstream) -> Json:
             },
             {"match": {"path": MODELS, **_method("GET")}, **_answer(200, listing(rules.name, live))},
             *(route for path in PASSED_ON for route in _passed_on(path, rules, live)),
-            {"match": {"prefix": "/"}, **_answer(404, _error(404, "there is no such path here"))},
+            {"match": {"prefix": "/"}, **_answer(404, _error(404, "this path does not exist here"))},
         ],
     }
     return {"name": "routes", "max_direct_response_body_size_bytes": LONGEST_LISTING, "virtual_hosts": [host]}
 
 
 def listing(name: str, live: Upstream) -> Json:
-    """Return what `/v1/models` answers: the model, its version, and where that comes from."""
+    """Return the answer to `/v1/models`: the model, its version, and what that was made of."""
     model = {
         "id": name,
         "object": "model",
@@ -128,28 +128,28 @@ def listing(name: str, live: Upstream) -> Json:
 
 
 def discovered(kind: str, resources: list[Json], version: str) -> Json:
-    """Return what one of the three files holds.
+    """Return the content of a file of listeners, clusters or routes.
 
     Args:
         kind: "listener.v3.Listener", "cluster.v3.Cluster" or "route.v3.RouteConfiguration".
-        resources: all there are.
-        version: by which Envoy says what it has taken over.
+        resources: all of that kind.
+        version: what Envoy will report once they are in effect.
     """
     named = f"type.googleapis.com/envoy.config.{kind}"
     return {"version_info": version, "resources": [{"@type": named, **one} for one in resources]}
 
 
 def _passed_on(path: str, rules: Rules, live: Upstream) -> list[Json]:
-    """One path's routes: a request under the model's name, under another one, and under none."""
+    """Return the routes of one path: for the model's name, for another name, and for none."""
     match = {"path": path, **_method("POST")}
     right = {**match, "dynamic_metadata": [_named({"string_match": {"exact": rules.name}})]}
     other = {**match, "dynamic_metadata": [_named({"present_match": True})]}
     on = {"cluster": live.cluster, "timeout": f"{rules.answer_seconds}s"}
-    # Only what has not reached the server is sent again: an answer costs time.
+    # Retry only requests that have not reached the server: answers are expensive.
     retry = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 2}
-    not_here = f"there is no such model here; this server has {rules.name!r}"
-    no_name = f"the body has to be JSON with a field 'model', which is {rules.name!r} here"
-    # A server of several versions answers to each by a name of its own.
+    not_here = f"the model does not exist here; this server has {rules.name!r}"
+    no_name = f"the body must be JSON with a field 'model', which is {rules.name!r} here"
+    # A server of several adapters has a name of its own for each version.
     own_name = {"typed_per_filter_config": rewrite.of_route(live.model)} if live.model else {}
     return [
         {"match": right, "route": {**on, "retry_policy": retry}, **own_name},
@@ -162,13 +162,13 @@ def _filters(rules: Rules, api_key: str) -> list[Json]:
     found = []
     if api_key:
         key = {"credentials": [{"key": api_key, "client": "user"}], "key_sources": [{"header": "Authorization"}]}
-        # The server behind has no use for it.
+        # The model server has no use for it.
         hidden = {"forwarding": {"hide_credentials": True}}
         found.append(_filter("api_key", "api_key_auth.v3.ApiKeyAuth", {**key, **hidden}))
     if rules.requests_per_minute:
         found.append(_filter("rate", "local_ratelimit.v3.LocalRateLimit", _rate(rules.requests_per_minute)))
     found.append(_filter("size", "buffer.v3.Buffer", {"max_request_bytes": rules.request_bytes}))
-    # `transformers serve` is pinned to its model; a server of several adapters is not to be asked for another one.
+    # `transformers serve` is pinned to its model; a server of several adapters must not be asked for another one.
     on_present = {"metadata_namespace": FROM_BODY, "key": "model"}
     model = {"selectors": [{"key": "model"}], "on_present": on_present}
     found.append(_filter("model", "json_to_metadata.v3.JsonToMetadata", {"request_rules": {"rules": [model]}}))
@@ -176,7 +176,7 @@ def _filters(rules: Rules, api_key: str) -> list[Json]:
 
 
 def _rate(requests_per_minute: int) -> Json:
-    """A minute's requests may come at once; tokens come back each second, or as seldom as one a request takes."""
+    """Allow a minute's requests at once, then refill each second; with less than one a second, one at a time."""
     seconds = max(1, math.ceil(60 / requests_per_minute))
     always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
     return {
@@ -202,9 +202,9 @@ def _manager(name: str, seconds: int) -> Json:
         "merge_slashes": True,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
         "request_headers_timeout": "10s",
-        "request_timeout": "60s",  # for the request to come in, not for its answer
+        "request_timeout": "60s",  # to receive the request, not to answer it
         "stream_idle_timeout": f"{seconds}s",
-        # A client keeps its connection, and with it the pod that it came to first: after a Service was moved, the old one.
+        # A client that keeps its connection keeps its pod, which is the old version's after a Service has been switched.
         "common_http_protocol_options": {"max_connection_duration": f"{CONNECTION_SECONDS}s"},
         "http1_safe_max_connection_duration": True,
     }
@@ -217,7 +217,7 @@ def _listener(name: str, host: str, port: int, manager: Json, buffer_bytes: int)
         "address": _address(host, port),
         "per_connection_buffer_limit_bytes": max(buffer_bytes, 1 << 20),
         "filter_chains": [chain],
-        # Where two gateways were given one address, the second is to be told so, not to share it.
+        # If two gateways get the same address, the second one must fail rather than share it.
         "enable_reuse_port": False,
     }
 
@@ -231,7 +231,7 @@ def _cluster(name: str, address: Json, *, by_name: bool = False) -> Json:
     }
     return {
         "name": name,
-        # Each address of a name is a replica: the next request goes to the one with the fewest under way.
+        # Each address behind the name is a replica; the one with the fewest active requests gets the next.
         "type": "STRICT_DNS" if by_name else "STATIC",
         "lb_policy": "LEAST_REQUEST",
         "connect_timeout": f"{CONNECT_SECONDS}s",
@@ -241,7 +241,7 @@ def _cluster(name: str, address: Json, *, by_name: bool = False) -> Json:
 
 
 def _openai_error(status: int) -> Json:
-    """Envoy's own refusal, in the form in which OpenAI's clients look for it."""
+    """Return Envoy's own refusal in the form that OpenAI's clients expect."""
     comparison = {"op": "EQ", "value": {"default_value": status, "runtime_key": f"fineline.status_{status}"}}
     return {
         "filter": {"status_code_filter": {"comparison": comparison}},

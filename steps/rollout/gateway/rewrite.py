@@ -1,9 +1,10 @@
-"""Envoy's filters that put vLLM's name of a version in the place of the model's public name, and let nothing else by.
+"""Envoy's filters that replace the model's public name in a request by vLLM's name of the live version.
 
-Envoy's transform filter (https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_filters/transform_filter)
-writes the whole body anew, so one member `model` is left, ours. What it cannot read it passes on as it came: no JSON, no
-object, or, tried with 1.40, an object with a member twice, of which vLLM would take the last. vLLM takes any path below
-its folder of adapters for a model's name (`../x` too), so such a request is refused: it lacks the mark.
+The transform filter (https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_filters/transform_filter)
+writes the body anew, so that it has one member `model`, ours. It passes on unchanged what it cannot parse: bodies that are
+not JSON or not an object and, as of 1.40, objects with a duplicate member, of which vLLM would take the last. vLLM takes
+any path below its adapters' folder as a model's name, `../x` too. So the filter also sets a header, and requests without
+it are refused.
 """
 
 from typing import Any
@@ -16,16 +17,16 @@ EXTENSIONS = "type.googleapis.com/envoy.extensions."
 
 
 def early_header_mutations() -> list[Json]:
-    """Return what the connection manager does first: no user sets the mark."""
+    """Return the connection manager's first step: it removes the header if a user has sent it."""
     mutation = f"{EXTENSIONS}http.early_header_mutation.header_mutation.v3.HeaderMutation"
     config = {"@type": mutation, "mutations": [{"remove": MARK}]}
     return [{"name": "unmarked", "typed_config": config}]
 
 
 def filters() -> list[Json]:
-    """Return the filters, in their order: after those that ask for the public name, before the router.
+    """Return the two filters, in order. They come after those that check the public name, and before the router.
 
-    They do nothing but where a route has `of_route`.
+    They act only on routes that have the configuration of `of_route`.
     """
     transform = {"@type": f"{EXTENSIONS}filters.http.transform.v3.TransformConfig"}
     nothing = {"@type": f"{EXTENSIONS}filters.http.rbac.v3.RBAC"}
@@ -33,7 +34,7 @@ def filters() -> list[Json]:
 
 
 def of_route(model: str) -> Json:
-    """Return the `typed_per_filter_config` of a route whose requests are for that model of vLLM's."""
+    """Return the `typed_per_filter_config` of a route to that model of vLLM's."""
     marked = {"header": {"name": MARK, "string_match": {"exact": model}}}
     rules = {"action": "ALLOW", "policies": {"marked": {"permissions": [{"any": True}], "principals": [marked]}}}
     header = {"header": {"key": MARK, "value": model}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

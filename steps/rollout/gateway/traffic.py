@@ -1,4 +1,4 @@
-"""What a gateway has counted of one server: answers, failures, latencies."""
+"""A gateway's request counts of one server: answers, failures, latencies."""
 
 from dataclasses import dataclass, field
 
@@ -13,17 +13,17 @@ class Traffic:
     """The answers of one server since its gateway started."""
 
     answers: int = 0
-    failures: int = 0  # with a status of 500 and above, the gateway's own among them where the server did not answer
-    buckets: dict[float, float] = field(default_factory=dict)  # answers that took at most so many seconds
+    failures: int = 0  # with a status of 500 or above, including the gateway's own when the server did not answer
+    buckets: dict[float, float] = field(default_factory=dict)  # by seconds: answers that took at most so long
 
     def __add__(self, other: "Traffic") -> "Traffic":
-        """Return both together."""
+        """Return the sum of both."""
         bounds = self.buckets.keys() | other.buckets.keys()
         both = {bound: self.buckets.get(bound, 0) + other.buckets.get(bound, 0) for bound in bounds}
         return Traffic(self.answers + other.answers, self.failures + other.failures, both)
 
     def since(self, before: "Traffic") -> "Traffic":
-        """Return what has come since an earlier look."""
+        """Return the difference from an earlier count."""
         return Traffic(
             self.answers - before.answers,
             self.failures - before.failures,
@@ -32,10 +32,10 @@ class Traffic:
 
 
 def read(text: str, cluster: str) -> Traffic:
-    """Read Envoy's statistics.
+    """Read a server's counts from Envoy's statistics.
 
     Args:
-        text: in Prometheus' text format.
+        text: the statistics in Prometheus' text format.
         cluster: Envoy's name of the server.
     """
     answers, failures = 0, 0

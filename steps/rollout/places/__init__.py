@@ -1,1 +1,1 @@
-"""Where a version is served: in a cluster, or by processes of this machine."""
+"""Where versions are served: in a cluster or on one machine."""

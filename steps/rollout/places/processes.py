@@ -1,4 +1,4 @@
-"""Starts the two processes that outlive a run: a version's model server, and the model's gateway."""
+"""Starts the two processes that outlive a run: the model server of a version and the gateway of a model."""
 
 import os
 import shlex
@@ -17,7 +17,7 @@ from steps.common.machine import servers
 from steps.common.machine.devices import compute_dtype, local_device
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
-from steps.common.runtime.progress import Progress
+from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import write_text
 from steps.rollout.gateway.envoy import VERSION_HEADER
@@ -29,9 +29,9 @@ COMMAND = "command.txt"
 
 
 def server_command(name: str, port: int) -> list[str]:
-    """Return the command of a server that answers to that name alone, with the model in the folder of that name.
+    """Return the command of a model server that answers only to `name`, which is a folder in its working directory.
 
-    `transformers serve` is pinned to the model that it is started with: it refuses a request for any other.
+    `transformers serve` is pinned to the model that it is started with: it refuses requests for any other.
     """
     program = str(Path(sys.executable).with_name("transformers"))
     address = ["--host", "127.0.0.1", "--port", str(port)]
@@ -41,16 +41,16 @@ def server_command(name: str, port: int) -> list[str]:
 def start_server(name: str, merged: Path, folder: Path, ready_seconds: int) -> servers.Process:
     """Start a server of a merged model and wait until it is ready.
 
-    The server answers to the model's name: it stands in a folder where that name is the model's folder.
+    A symlink in `folder` gives the model's folder the name that the server answers to.
 
     Args:
-        name: of the model.
+        name: name of the model.
         merged: folder of the merged model.
-        folder: of this version's server; its log and its command are written there.
+        folder: working directory of the server, for its log and its command.
         ready_seconds: longest wait.
 
     Raises:
-        RefusedError: it ended, or was not ready in time; it is stopped then.
+        RefusedError: the server ended, or was not ready in time and has been stopped.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _stop_orphan(folder)
@@ -68,19 +68,19 @@ def start_server(name: str, merged: Path, folder: Path, ready_seconds: int) -> s
 
 
 def start_gateway(rules: Rules, upstreams: list[Upstream], live: Upstream) -> servers.Gateway:
-    """Start the gateway of a model and wait until it serves; remember it.
+    """Start a model's gateway, wait until it serves, and save its state.
 
     Args:
-        rules: what it lets through.
-        upstreams: the servers that it knows.
-        live: the one that gets the requests.
+        rules: where it listens and what it lets through.
+        upstreams: all servers that it knows.
+        live: the server that gets the requests.
 
     Raises:
         RefusedError: it cannot listen at that address.
     """
-    # Of its own: the gateway at another address reads its files until it ends.
+    # A folder for each address: during a change of address two gateways run, each with its own files.
     folder = volumes.serving(rules.name) / f"gateway-{rules.port}"
-    # Not beside its files: the path of a Unix socket may have 107 bytes and no more.
+    # In a temporary folder, since the path of a Unix socket is limited to 107 bytes.
     admin = Path(tempfile.mkdtemp(prefix="fineline-")) / SOCKET
     write_all(folder, admin, rules, cluster_settings.api_key(), upstreams, live)
     log = folder / "gateway.log"
@@ -94,13 +94,13 @@ def start_gateway(rules: Rules, upstreams: list[Upstream], live: Upstream) -> se
 
 
 def _stop_orphan(folder: Path) -> None:
-    """Stop the server that an attempt killed before it was done has left running."""
+    """Stop the server that a killed attempt has left running."""
     if (folder / servers.STARTED).exists():
         servers.Process.model_validate_json((folder / servers.STARTED).read_text()).stop()
 
 
 def _start(command: list[str], log: Path, folder: Path, port: int, without: str = "") -> servers.Process:
-    # PYTHONSAFEPATH: a folder of the user's named like one of our packages must not be imported instead.
+    # PYTHONSAFEPATH: a folder of the user's that has the name of one of our packages must not be imported instead.
     settings = {"PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("hera__", "ARGO_"))}
     kept.pop(without, None)
@@ -118,15 +118,14 @@ def _start(command: list[str], log: Path, folder: Path, port: int, without: str 
 
 
 def _wait(process: servers.Process, ready: Callable[[], bool], seconds: int, log: Path, who: str) -> None:
-    progress = Progress(0, f"s, waiting for the {who}")
+    line = WaitingLine()
     started = time.monotonic()
-    while (waited := time.monotonic() - started) < seconds:
+    while time.monotonic() - started < seconds:
         if not process.alive():
             raise RefusedError(f"the {who} ended while starting: {_last_line(log)} (log: {log})")
         if ready():
             return
-        progress.update(round(waited))
-        time.sleep(0.2)
+        line.report(f"the {who}", f"up to {seconds} s")
     process.stop()
     raise RefusedError(f"the {who} was not ready in {seconds} s: {_last_line(log)} (log: {log})")
 
@@ -139,7 +138,7 @@ def _answers(url: str) -> bool:
 
 
 def _version(url: str) -> str:
-    """Return the version that a gateway says it has; empty where none listens."""
+    """Return the version that the gateway reports; empty if none listens."""
     try:
         return httpx2.get(url, headers=cluster_settings.api_key_header(), timeout=5).headers.get(VERSION_HEADER, "")
     except httpx2.HTTPError:
@@ -148,7 +147,7 @@ def _version(url: str) -> str:
 
 def _last_line(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip()[:200] if lines else "it printed nothing"
+    return lines[-1].strip()[:200] if lines else "its log is empty"
 
 
 def _free_port() -> int:

@@ -1,14 +1,14 @@
-"""What every pod that a rollout makes has: no rights, no writable image, its volumes, and the others that mount them near."""
+"""What all pods of a rollout share: no privileges, a read-only image, the volumes and the affinity to their node."""
 
 from typing import Any
 
 from steps.rollout.checks import server_needs
 
-MOUNTS = {"fineline.dev/mounts": "volumes"}  # label of a pod that mounts the volumes
+MOUNTS = {"fineline.dev/mounts": "volumes"}  # label of pods that mount the volumes
 WEIGHTS_CLAIM, RUNS_CLAIM = "fineline-weights", "fineline-runs"
 TMP = {"name": "tmp", "mountPath": "/tmp"}
-# Of a probe: what it finds hung has no answer under way that is worth the wait, and is started again.
-AT_ONCE = {"terminationGracePeriodSeconds": server_needs.END_SECONDS}
+# Grace period after a failed probe: a server that hangs has no answer worth waiting for, so restart it soon.
+PROBE_GRACE = {"terminationGracePeriodSeconds": server_needs.END_SECONDS}
 LOCKED = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -17,7 +17,7 @@ LOCKED = {
 
 
 def container(name: str, image: str, command: list[str], mounts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a container that may write to /tmp alone."""
+    """Return a container that can write only to /tmp."""
     return {
         "name": name,
         "image": image,
@@ -29,11 +29,11 @@ def container(name: str, image: str, command: list[str], mounts: list[dict[str, 
 
 
 def pod(grace_seconds: int, **security: Any) -> dict[str, Any]:
-    """Return what a pod's specification begins with.
+    """Return the common part of a pod's specification.
 
     Args:
-        grace_seconds: that it has to end.
-        security: of its security context, besides its user and the system calls that it may make.
+        grace_seconds: its terminationGracePeriodSeconds.
+        security: fields of its security context besides the user and the seccomp profile.
     """
     return {
         "automountServiceAccountToken": False,
@@ -51,7 +51,7 @@ def pod(grace_seconds: int, **security: Any) -> dict[str, Any]:
 
 
 def claim(name: str) -> dict[str, Any]:
-    """Return a volume, called as its claim is without its prefix, that is only read."""
+    """Return a read-only volume of a claim, named like the claim without its prefix."""
     return {
         "name": name.removeprefix("fineline-"),
         "persistentVolumeClaim": {"claimName": name, "readOnly": True},
@@ -59,6 +59,6 @@ def claim(name: str) -> dict[str, Any]:
 
 
 def on_the_volumes_node() -> dict[str, Any]:
-    """Return the affinity to the node of the others that mount the volumes, where these can be mounted on one only."""
+    """Return the affinity to the node of the pods that mount the volumes, for volumes that one node can mount."""
     together = {"labelSelector": {"matchLabels": MOUNTS}, "topologyKey": "kubernetes.io/hostname"}
     return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [together]}}

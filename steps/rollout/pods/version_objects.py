@@ -1,4 +1,4 @@
-"""The Kubernetes objects that serve a model: a Deployment and a Service a version, and the Service whose name stays."""
+"""The Kubernetes objects that serve a model: a Deployment and a Service per version, and one Service with a fixed name."""
 
 from typing import Any
 
@@ -14,17 +14,17 @@ from steps.rollout.pods.pod_spec import MOUNTS
 
 MODEL_LABEL, VERSION_LABEL = "fineline.dev/model", "fineline.dev/version"
 ADAPTER, BASE = "fineline.dev/adapter-sha256", "fineline.dev/base"
-UPSTREAM_LABEL = "fineline.dev/upstream"  # the base server that a gateway passes requests to
-# The version to go back to when a rollout that has moved the traffic is lost before it has come to an end.
+UPSTREAM_LABEL = "fineline.dev/upstream"  # the base server that a gateway forwards requests to
+# The version to go back to if a rollout is killed after it has switched the traffic.
 TRIAL = "fineline.dev/on-trial-after"
-# What a Deployment had before a rollout stopped it, to make room or to start it anew.
+# The replicas of a Deployment before a rollout stopped it, to make room or to restart it.
 REPLICAS = "fineline.dev/replicas"
 STATE, REASON = "fineline.dev/state", "fineline.dev/refused-because"
 LIVE, BEFORE, REFUSED = "live", "previous", "refused"  # states of a version's Deployment
 GATEWAY_PORT, STATS_PORT, SERVER_PORT = 8080, 8081, 8000
 GATEWAY_FOLDER = "/tmp/gateway"
-# A container's first process is not ended by SIGTERM unless it has said what is to be done then, and until transformers says
-# so its pod, and its room, would stay for as long as the longest answer may take.
+# Linux does not deliver SIGTERM to a container's first process unless that has a handler. Until transformers installs its
+# own, the pod would keep its room for as long as the longest answer may take.
 TRANSFORMERS = """\
 import signal, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -39,23 +39,23 @@ def full_name(model: str, version: int) -> str:
     return f"{model}-v{version}"
 
 
-class Serving(BaseModel):
-    """A version to serve."""
+class VersionSpec(BaseModel):
+    """The specification of a version to serve."""
 
-    name: str  # of the model
+    name: str  # name of the model
     image: str
-    sub_path: str  # of the merged model on the runs volume
-    memory_bytes: int  # that its pod asks for
-    ready_seconds: int  # longest start of the model server
+    sub_path: str  # of the merged model, on the runs volume
+    memory_bytes: int  # memory request of its pod
+    ready_seconds: int  # time limit of the model server's start
     rules: Rules
-    compute_type: str  # torch's name of what it computes in
-    api_key_secret: str  # Secret that holds the API key under "key", where it is there
-    one_node: bool  # keep the pod beside the others that mount the volumes
+    compute_type: str  # torch's name of the type that it computes in
+    api_key_secret: str  # Secret that may hold the API key under "key"
+    one_node: bool  # schedule the pod on the node of the pods that mount the volumes
     upstream: Upstream
-    base_server: str = ""  # the vLLM for many adapters that has this one; empty: a model server of its own, in its pod
-    server: dict[str, Any] | None = None  # container of that model server; None: `transformers serve`
-    additions: dict[str, Any] = {}  # that the pod's specification has for it
-    volumes: list[dict[str, Any]] = []  # likewise
+    base_server: str = ""  # the vLLM base server that has the adapter; empty: the pod has its own model server
+    server: dict[str, Any] | None = None  # container of the pod's own model server; None: `transformers serve`
+    additions: dict[str, Any] = {}  # to the pod's specification, for that container
+    volumes: list[dict[str, Any]] = []  # of the pod, for that container
     replicas: int = 1
 
     @property
@@ -65,12 +65,12 @@ class Serving(BaseModel):
 
     @property
     def full_name(self) -> str:
-        """Name of this version's Deployment and Service."""
+        """Name of the version's Deployment and Service."""
         return full_name(self.name, self.version)
 
 
 def rules(name: str, answer_seconds: int, request_bytes: int, requests_per_minute: int) -> Rules:
-    """Return what the gateway of a model lets through, at the ports of its pod."""
+    """Return the rules of a model's gateway, with the ports of its pod."""
     return Rules(
         name=name,
         host="0.0.0.0",
@@ -82,33 +82,33 @@ def rules(name: str, answer_seconds: int, request_bytes: int, requests_per_minut
     )
 
 
-def deployment(serving: Serving) -> dict[str, Any]:
-    """Return the version's Deployment: the gateway, and a model server behind it in the same pod, or elsewhere.
+def deployment(spec: VersionSpec) -> dict[str, Any]:
+    """Return the version's Deployment: the gateway and, unless a base server has the adapter, its model server.
 
-    A model server of its own listens at SERVER_PORT of 127.0.0.1 and answers `/health`.
+    The model server listens on SERVER_PORT of 127.0.0.1 and answers `/health`.
     """
-    labels = _labels(serving.name, serving.version)
-    # A pod that mounts nothing is not to draw those that do to its node.
-    within = {**labels, **({UPSTREAM_LABEL: serving.base_server} if serving.base_server else MOUNTS)}
-    if serving.base_server:
+    labels = _labels(spec.name, spec.version)
+    # Pods that mount the volumes must not be drawn to the node of one that does not.
+    within = {**labels, **({UPSTREAM_LABEL: spec.base_server} if spec.base_server else MOUNTS)}
+    if spec.base_server:
         labels = within
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": serving.full_name, "labels": labels, "annotations": _annotations(serving)},
+        "metadata": {"name": spec.full_name, "labels": labels, "annotations": _annotations(spec)},
         "spec": {
-            "replicas": serving.replicas,
-            "selector": {"matchLabels": _selector(serving.name, serving.version)},
-            "progressDeadlineSeconds": server_needs.progress_deadline_seconds(serving.ready_seconds),
-            # A version that is served again with other limits: no pod ends before its successor is ready.
+            "replicas": spec.replicas,
+            "selector": {"matchLabels": _selector(spec.name, spec.version)},
+            "progressDeadlineSeconds": server_needs.progress_deadline_seconds(spec.ready_seconds),
+            # If a version is served again with other limits, no pod ends before its successor is ready.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {"metadata": {"labels": within}, "spec": _pod(serving)},
+            "template": {"metadata": {"labels": within}, "spec": _pod(spec)},
         },
     }
 
 
 def service(name: str, model: str, version: int, annotations: dict[str, str]) -> dict[str, Any]:
-    """Return a Service of the model's pods of one version."""
+    """Return a Service for the pods of one version."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -120,20 +120,20 @@ def service(name: str, model: str, version: int, annotations: dict[str, str]) ->
     }
 
 
-def version_service(serving: Serving) -> dict[str, Any]:
-    """Return the Service at which a version is asked before, and beside, the traffic."""
-    return service(serving.full_name, serving.name, serving.version, _annotations(serving))
+def version_service(spec: VersionSpec) -> dict[str, Any]:
+    """Return the Service for testing a version before, and beside, the traffic."""
+    return service(spec.full_name, spec.name, spec.version, _annotations(spec))
 
 
-def live_service(serving: Serving, after: str | None) -> dict[str, Any]:
-    """Return the Service that users talk to, pointed at this version.
+def live_service(spec: VersionSpec, after: str | None) -> dict[str, Any]:
+    """Return the Service that users talk to, for the pods of this version.
 
     Args:
-        serving: the version.
-        after: while it is on trial, the version to go back to, empty where there is none; None: it has proved itself.
+        spec: the version.
+        after: during the trial, the version to go back to, empty if there is none; None: the trial is over.
     """
     trial = {} if after is None else {TRIAL: after}
-    return service(serving.name, serving.name, serving.version, _annotations(serving) | trial)
+    return service(spec.name, spec.name, spec.version, _annotations(spec) | trial)
 
 
 def _selector(model: str, version: int) -> dict[str, str]:
@@ -148,38 +148,38 @@ def _labels(model: str, version: int) -> dict[str, str]:
     }
 
 
-def _annotations(serving: Serving) -> dict[str, str]:
-    return {ADAPTER: serving.upstream.adapter_sha256, BASE: serving.upstream.base}
+def _annotations(spec: VersionSpec) -> dict[str, str]:
+    return {ADAPTER: spec.upstream.adapter_sha256, BASE: spec.upstream.base}
 
 
-def transformers(serving: Serving) -> dict[str, Any]:
+def transformers(spec: VersionSpec) -> dict[str, Any]:
     """Return the container of `transformers serve`, pinned to the model."""
     address = ["--host", "127.0.0.1", "--port", str(SERVER_PORT)]
-    command = ["python3", "-c", TRANSFORMERS, "serve", serving.name, *address, "--dtype", serving.compute_type]
+    command = ["python3", "-c", TRANSFORMERS, "serve", spec.name, *address, "--dtype", spec.compute_type]
     return {
-        **pod_spec.container("server", serving.image, command, [model_mount(serving.name, serving.sub_path)]),
+        **pod_spec.container("server", spec.image, command, [model_mount(spec.name, spec.sub_path)]),
         "workingDir": MODELS,
         "env": [{"name": "HF_HUB_OFFLINE", "value": "1"}, {"name": "TRANSFORMERS_VERBOSITY", "value": "error"}],
-        "resources": {"requests": {"cpu": "250m", "memory": str(serving.memory_bytes)}},
+        "resources": {"requests": {"cpu": "250m", "memory": str(spec.memory_bytes)}},
     }
 
 
 def model_mount(name: str, sub_path: str) -> dict[str, Any]:
-    """Mount a merged model under the name of the model: that is the name to which the server answers."""
+    """Return the mount of a merged model. Its path ends in the model's name, which is the name that the server answers to."""
     return {"name": "runs", "mountPath": f"{MODELS}/{name}", "subPath": sub_path, "readOnly": True}
 
 
-def gateway(serving: Serving) -> dict[str, Any]:
-    """Return the container of the gateway: Envoy."""
+def gateway(spec: VersionSpec) -> dict[str, Any]:
+    """Return the gateway's container."""
     start = ["python", "-m", "steps.rollout.gateway.gateway", GATEWAY_FOLDER]
-    socket, times = f"{GATEWAY_FOLDER}/{SOCKET}", (server_needs.LEAVE_SECONDS, serving.rules.answer_seconds)
+    socket, times = f"{GATEWAY_FOLDER}/{SOCKET}", (server_needs.LEAVE_SECONDS, spec.rules.answer_seconds)
     drain = ["python", "-m", "steps.rollout.gateway.drain", socket, *map(str, times)]
-    given = [serving.rules.model_dump_json(), serving.upstream.model_dump_json()]
+    given = [spec.rules.model_dump_json(), spec.upstream.model_dump_json()]
     return {
-        **pod_spec.container("gateway", serving.image, [*start, *given], []),
-        "env": [_api_key(serving.api_key_secret)] if serving.api_key_secret else [],
+        **pod_spec.container("gateway", spec.image, [*start, *given], []),
+        "env": [_api_key(spec.api_key_secret)] if spec.api_key_secret else [],
         "ports": [{"name": "http", "containerPort": GATEWAY_PORT}, {"name": "stats", "containerPort": STATS_PORT}],
-        # Through to the model server: a pod that cannot answer gets no requests.
+        # Forwarded to the model server: a pod that cannot answer gets no requests.
         "readinessProbe": {
             "httpGet": {"path": HEALTH, "port": GATEWAY_PORT},
             "periodSeconds": 3,
@@ -190,45 +190,45 @@ def gateway(serving: Serving) -> dict[str, Any]:
             "tcpSocket": {"port": GATEWAY_PORT},
             "periodSeconds": 10,
             "failureThreshold": 3,
-            **pod_spec.AT_ONCE,
+            **pod_spec.PROBE_GRACE,
         },
         "lifecycle": {"preStop": {"exec": {"command": drain}}},
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
     }
 
 
-def _pod(serving: Serving) -> dict[str, Any]:
-    own = not serving.base_server
+def _pod(spec: VersionSpec) -> dict[str, Any]:
+    own = not spec.base_server
     return {
-        **({"affinity": pod_spec.on_the_volumes_node()} if serving.one_node and own else {}),
-        **serving.additions,
-        **pod_spec.pod(server_needs.grace_seconds(serving.rules.answer_seconds)),
-        **({"initContainers": [_beside(serving)]} if own else {}),
-        "containers": [gateway(serving)],
+        **({"affinity": pod_spec.on_the_volumes_node()} if spec.one_node and own else {}),
+        **spec.additions,
+        **pod_spec.pod(server_needs.grace_seconds(spec.rules.answer_seconds)),
+        **({"initContainers": [_model_server(spec)]} if own else {}),
+        "containers": [gateway(spec)],
         "volumes": [
             *([pod_spec.claim(pod_spec.RUNS_CLAIM)] if own else []),
             {"name": "tmp", "emptyDir": {}},
-            *serving.volumes,
+            *spec.volumes,
         ],
     }
 
 
-def _beside(serving: Serving) -> dict[str, Any]:
-    # The model server listens to its own pod alone, where no kubelet reaches it: its image's Python asks for it.
+def _model_server(spec: VersionSpec) -> dict[str, Any]:
+    # The kubelet cannot reach a server that listens only inside its pod, so the image's Python sends the request.
     asks = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{SERVER_PORT}{HEALTH}', timeout=8)"
-    look = {"exec": {"command": ["python3", "-c", asks]}, "timeoutSeconds": 10}
-    # A sidecar (Kubernetes 1.29): it is ready before the gateway starts, and ends after it, whatever server it is.
+    probe = {"exec": {"command": ["python3", "-c", asks]}, "timeoutSeconds": 10}
+    # A sidecar (Kubernetes 1.29): ready before the gateway starts, and ended after it, whichever server it is.
     return {
-        **(serving.server or transformers(serving)),
+        **(spec.server or transformers(spec)),
         "restartPolicy": "Always",
         "startupProbe": {
-            **look,
+            **probe,
             "periodSeconds": server_needs.PROBE_SECONDS,
-            "failureThreshold": server_needs.looks(serving.ready_seconds),
-            **pod_spec.AT_ONCE,
+            "failureThreshold": server_needs.failure_threshold(spec.ready_seconds),
+            **pod_spec.PROBE_GRACE,
         },
-        # Two minutes: a processor that computes a long answer may leave little for anything else.
-        "livenessProbe": {**look, "periodSeconds": 20, "failureThreshold": 6, **pod_spec.AT_ONCE},
+        # Two minutes: computing a long answer may leave a processor little time for anything else.
+        "livenessProbe": {**probe, "periodSeconds": 20, "failureThreshold": 6, **pod_spec.PROBE_GRACE},
     }
 
 

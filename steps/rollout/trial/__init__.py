@@ -1,1 +1,1 @@
-"""The new version on trial: asked before it gets the traffic, and watched after."""
+"""Trial of a new version: the live gate before it gets the traffic, the watch window after."""

@@ -1,4 +1,4 @@
-"""Asks a server over HTTP, as a user would."""
+"""Sends a chat to a server over HTTP, as a user would."""
 
 import time
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ BUSY_PAUSE_SECONDS = 10.0
 
 
 class NoAnswerError(Exception):
-    """The server cannot be reached, or answers with an error; the text is one line."""
+    """The server cannot be reached or answers with an error; the text is one line."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was answered, and in how many seconds."""
+    """An answer, and the seconds that it took."""
 
     text: str
     seconds: float
@@ -27,25 +27,25 @@ def ask(url: str, name: str, messages: Messages, answer_tokens: int, seconds: fl
     """Return the answer to a chat.
 
     Args:
-        url: base URL of the OpenAI API, with /v1.
-        name: of the model.
+        url: base URL of the OpenAI API, including /v1.
+        name: name of the model.
         messages: the chat, which ends with a user's turn.
-        answer_tokens: longest answer.
-        seconds: longest wait for it.
+        answer_tokens: length limit of the answer.
+        seconds: time limit of the answer.
 
     Raises:
-        NoAnswerError: there is none.
+        NoAnswerError: there is no answer.
     """
     body = {"model": name, "messages": messages, "max_tokens": answer_tokens, "temperature": 0}
     end = time.monotonic() + seconds
     try:
-        # Reading this machine's certificates takes longer than a short answer, and there is no TLS to verify.
+        # Loading this machine's certificates takes longer than a short answer, and there is no TLS to verify.
         with httpx2.Client(verify=False, timeout=seconds, headers=cluster_settings.api_key_header()) as client:
             while True:
                 started = time.monotonic()
                 response = client.post(f"{url}/chat/completions", json=body)
                 took = time.monotonic() - started
-                # The users' own requests may have used up what the recipe allows in a minute.
+                # Users may have used up the requests that the recipe allows per minute.
                 if response.status_code != 429 or time.monotonic() > end:
                     break
                 time.sleep(min(BUSY_PAUSE_SECONDS, float(response.headers.get("retry-after", "1"))))

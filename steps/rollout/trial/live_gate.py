@@ -1,8 +1,8 @@
-"""The live gate: does the new server answer as the candidate did in its evaluation?
+"""The live gate: does the new server give the answers that the candidate gave in its evaluation?
 
-A model that is fine offline can be broken as a server: another base, weights that were not merged, a chat template that
-is not the one it learnt. So it is asked over HTTP what the evaluation asked, before it gets any traffic. The server that
-it is to replace is asked the same, for the record and for its latency.
+A model that did well offline can be broken when served: another base, weights that were not merged, a chat template other
+than the one it was trained with. So the evaluation's questions are asked over HTTP before the server gets any traffic. The
+old server is asked as well, for the record and to compare latencies.
 """
 
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.progress import say
 from steps.rollout.trial.ask import Messages, NoAnswerError, ask
 from steps.rollout.trial.latency import percentile, too_slow
-from steps.rollout.trial.likeness import likeness
+from steps.rollout.trial.similarity import similarity
 
 GREETING = "Hello"
 
 
 @dataclass(frozen=True)
 class LiveQuestion:
-    """What the evaluation asked, and what the candidate, and the champion of that day, answered."""
+    """A question of the evaluation, with the answers of the candidate and of the champion at that time."""
 
     messages: Messages
     candidate: str
     champion: str = ""
-    expect: str = ""  # what an answer of the candidate's contained
+    expect: str = ""  # what the candidate's answer contained
 
     @property
     def asked(self) -> str:
@@ -38,7 +38,7 @@ class LiveQuestion:
 
 
 class LiveAnswer(BaseModel):
-    """One question, and how the servers answered it."""
+    """A question, and the servers' answers to it."""
 
     asked: str
     offline: str
@@ -50,11 +50,11 @@ class LiveAnswer(BaseModel):
 
 
 class LiveGate(BaseModel):
-    """What the live gate found."""
+    """The result of the live gate."""
 
     passed: bool
     verdict: str
-    alike: float  # mean likeness of the new server's answers to the evaluation's
+    alike: float  # mean similarity of the new server's answers and the evaluation's
     asked: list[LiveAnswer]
 
     @property
@@ -64,7 +64,7 @@ class LiveGate(BaseModel):
 
 
 def questions(report: Path) -> list[LiveQuestion]:
-    """Return what the evaluation asked; its own questions, and the held-out rows whose chats it has kept."""
+    """Return the evaluation's questions: those of its own, and the held-out rows whose chats it has kept."""
     found = []
     for one in read_report(report).answers:
         messages = [turn.model_dump() for turn in one.messages or []]
@@ -77,10 +77,10 @@ def questions(report: Path) -> list[LiveQuestion]:
 
 
 def smoke(url: str, name: str, asked: list[LiveQuestion], answer_tokens: int, seconds: float) -> None:
-    """Ask the first question, or say hello where there is none: any answer will do.
+    """Ask the first question, or say hello if there is none, and accept any answer.
 
     Raises:
-        RefusedError: there is none.
+        RefusedError: there is no answer, or an empty one.
     """
     first = asked[0] if asked else LiveQuestion([{"role": "user", "content": GREETING}], GREETING)
     try:
@@ -95,18 +95,18 @@ def smoke(url: str, name: str, asked: list[LiveQuestion], answer_tokens: int, se
 def live_gate(
     new: str, old: str | None, name: str, asked: list[LiveQuestion], serve: Serve, answer_tokens: int
 ) -> LiveGate:
-    """Ask both servers and judge the new one.
+    """Ask both servers the evaluation's questions, and judge the new one.
 
     Args:
-        new: base URL of the new server, with /v1.
-        old: likewise of the one that has the traffic; None where there is none.
-        name: of the model.
-        asked: what the evaluation asked.
+        new: base URL of the new server, including /v1.
+        old: the same of the server that has the traffic; None if there is none.
+        name: name of the model.
+        asked: the evaluation's questions.
         serve: the recipe's limits.
-        answer_tokens: longest answer.
+        answer_tokens: length limit of an answer.
 
     Returns:
-        What it found, passed or not. An old server that does not answer is no reason to refuse the new one.
+        The result, passed or not. If the old server does not answer, that does not count against the new one.
     """
     found: list[LiveAnswer] = []
     failed: list[str] = []
@@ -117,13 +117,15 @@ def live_gate(
             failed.append(f"it fails on {question.asked!r}: {error}")
             continue
         if question.expect.casefold() not in answer.text.casefold():
-            failed.append(f"it no longer says {question.expect!r} to {question.asked!r}: {_short(answer.text)!r}")
+            failed.append(
+                f"it no longer answers {question.asked!r} with {question.expect!r}, but with {_short(answer.text)!r}"
+            )
         one = LiveAnswer(
             asked=question.asked,
             offline=question.candidate,
             new=answer.text,
             new_seconds=answer.seconds,
-            likeness=likeness(question.candidate, answer.text),
+            likeness=similarity(question.candidate, answer.text),
         )
         if old:
             _ask_old(one, old, name, question, answer_tokens, serve.answer_seconds)
@@ -132,16 +134,16 @@ def live_gate(
     if alike < serve.answers_alike:
         worst = min(found, key=lambda one: one.likeness)
         failed.append(
-            f"its answers are {alike:.2f} alike to the evaluation's, serve.answers_alike asks {serve.answers_alike}; "
-            f"{worst.asked!r}: {_short(worst.new)!r}, not {_short(worst.offline)!r}"
+            f"its answers match the evaluation's with a similarity of {alike:.2f}, below serve.answers_alike "
+            f"{serve.answers_alike:g}; {worst.asked!r}: {_short(worst.new)!r}, not {_short(worst.offline)!r}"
         )
     seconds = [one.new_seconds for one in found]
     before = [one.old_seconds for one in found if one.old_seconds is not None]
     if slow := too_slow(seconds, before, serve.watch_latency_factor):
         failed.append(slow)
-    said = f"{len(found)} answers over HTTP are {alike:.2f} alike to the evaluation's"
+    said = f"{len(found)} answers over HTTP match the evaluation's with a similarity of {alike:.2f}"
     if seconds:
-        said += f", the 95th percentile took {percentile(seconds):.2f} s"
+        said += f"; their 95th percentile took {percentile(seconds):.2f} s"
     verdict = "; ".join(failed) or said
     say(verdict)
     return LiveGate(passed=not failed, verdict=verdict, alike=alike, asked=found)

@@ -1,4 +1,4 @@
-"""The watch window: the new version has the traffic, and is not champion yet."""
+"""The watch window: the new version has the traffic, but is not champion yet."""
 
 import itertools
 import time
@@ -15,20 +15,20 @@ from steps.rollout.trial.latency import of_histogram, percentile, slower, too_sl
 
 EVERY_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
-# So many failures are no accident: the old version is back at once, not at the end of the window.
+# So many failures are no accident: switch back at once, not at the end of the window.
 NO_ACCIDENT = 3
-# So many answers of both versions have to be there before the users' own latencies are compared.
+# Both versions need so many answers before the latencies of users' own requests are compared.
 ENOUGH_ANSWERS = 50
 
 
-class Watched(BaseModel):
-    """What was seen in the window."""
+class WatchResult(BaseModel):
+    """The result of the watch window."""
 
     seconds: float
     probes: int
     probe_failures: int
     probe_p95_seconds: float | None = None
-    answers: int = 0  # by the gateway's count, the probes' among them
+    answers: int = 0  # by the gateway's count, including the probes
     failures: int = 0
     p95_seconds: float | None = None
 
@@ -42,25 +42,25 @@ def watch(
     new: Callable[[], Traffic | None],
     old: Traffic | None,
     old_seconds: list[float],
-) -> Watched:
-    """Ask through the users' address, and read what the gateway counts, until the window is over.
+) -> WatchResult:
+    """Probe the users' address, and read the gateway's counts, until the window is over.
 
     Args:
-        url: base URL that the users have, with /v1.
-        name: of the model.
+        url: base URL that users have, including /v1.
+        name: name of the model.
         messages: chats to ask in turn.
         serve: the recipe's limits.
-        answer_tokens: longest answer.
-        new: tells what the gateway has counted of the new version; None where it cannot be asked.
-        old: what it had counted of the old one when the traffic moved.
+        answer_tokens: length limit of an answer.
+        new: returns the gateway's counts of the new version; None if they are not available.
+        old: the counts of the old version when the traffic was switched.
         old_seconds: how long the old version took to answer the same chats.
 
     Raises:
-        RefusedError: too many failures, or too slow.
+        RefusedError: too many answers failed, or they took too long.
     """
     seconds: list[float] = []
     failed: list[str] = []
-    # A server that hangs is to be found out within the window, or soon after it.
+    # A server that hangs has to be found out within the window or soon after it.
     longest = min(serve.answer_seconds, max(serve.watch_seconds, PATIENCE_SECONDS))
     start, first = time.monotonic(), new()
     progress = Progress(round(serve.watch_seconds), "s of the watch window")
@@ -80,7 +80,7 @@ def watch(
         if failures > serve.watch_errors * answers and (over or failures >= NO_ACCIDENT):
             why = f", the last: {failed[-1]}" if failed else ""
             raise RefusedError(
-                f"{failures} of {answers} answers failed in the {passed:.0f} s since the traffic moved{why}; "
+                f"{failures} of {answers} answers failed in the {passed:.0f} s since the traffic was switched{why}; "
                 f"serve.watch_errors allows {serve.watch_errors:.0%}"
             )
         if over:
@@ -90,8 +90,8 @@ def watch(
     p95 = of_histogram(found.buckets)
     if slow := too_slow(seconds, old_seconds, serve.watch_latency_factor) or _users_wait(found, old, serve):
         raise RefusedError(slow)
-    say(f"{answers} answers in {passed:.0f} s since the traffic moved, {failures} failed")
-    return Watched(
+    say(f"{answers} answers in {passed:.0f} s since the traffic was switched, {failures} failed")
+    return WatchResult(
         seconds=passed,
         probes=len(seconds) + len(failed),
         probe_failures=len(failed),
@@ -103,7 +103,7 @@ def watch(
 
 
 def _users_wait(found: Traffic, old: Traffic | None, serve: Serve) -> str:
-    """Compare what the users had to wait for, which is of other questions before and after: only where there are many."""
+    """Compare the latencies of users' requests, which differ before and after: only with many answers on both sides."""
     if old is None or min(found.answers, old.answers) < ENOUGH_ANSWERS:
         return ""
     now, before = of_histogram(found.buckets), of_histogram(old.buckets)

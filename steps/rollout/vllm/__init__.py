@@ -1,1 +1,1 @@
-"""Serving by vLLM: the base server, its adapters, its replicas."""
+"""Serving with vLLM: the base server, its adapters, its replicas."""

@@ -1,4 +1,4 @@
-"""What changes the number of a base server's replicas with the requests that wait: a HorizontalPodAutoscaler, or KEDA's."""
+"""Scales a base server by the number of waiting requests: a HorizontalPodAutoscaler or KEDA's ScaledObject."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from steps.common.runtime.errors import UserError
 from steps.rollout.vllm.base_objects import SERVER_LABEL, BaseServer, owner
 
 HPA, KEDA = "hpa", "keda"
-METRIC = "vllm:num_requests_waiting"  # of vLLM, a gauge
-# As Prometheus' adapter for Kubernetes may call it: a colon is no part of a metric's name there.
+METRIC = "vllm:num_requests_waiting"  # a gauge of vLLM's
+# The name in Prometheus' adapter for Kubernetes, where metrics' names contain no colon.
 METRIC_OF_ADAPTER = "vllm_num_requests_waiting"
-WAITING = 4  # requests that wait for each replica before there is one more
-STEADY_SECONDS = 600  # a replica takes minutes to start: it is not given up for a short lull
+WAITING = 4  # waiting requests per replica, above which one is added
+STEADY_SECONDS = 600  # a replica takes minutes to start: do not remove it in a short lull
 
 
 def autoscaler(kind: str, server: BaseServer, uid: str, most: int, prometheus: str) -> dict[str, Any]:
@@ -19,12 +19,12 @@ def autoscaler(kind: str, server: BaseServer, uid: str, most: int, prometheus: s
     Args:
         kind: "hpa" or "keda".
         server: the base server.
-        uid: of its Deployment, with which the object goes.
-        most: replicas that it may come to.
-        prometheus: address of the Prometheus that KEDA asks.
+        uid: uid of its Deployment, which owns the object.
+        most: largest number of replicas.
+        prometheus: address of the Prometheus that KEDA queries.
 
     Raises:
-        UserError: there is no such kind, or KEDA is not told whom to ask.
+        UserError: the kind is unknown, or KEDA has no Prometheus.
     """
     least = server.served.replicas
     metadata = {
@@ -52,10 +52,12 @@ def autoscaler(kind: str, server: BaseServer, uid: str, most: int, prometheus: s
             },
         }
     if kind != KEDA:
-        raise UserError(f"the setting FINELINE_AUTOSCALE is {kind!r}; known are {HPA} and {KEDA}")
+        raise UserError(f"the setting FINELINE_AUTOSCALE is {kind!r}; it has to be {HPA} or {KEDA}")
     if not prometheus:
-        raise UserError("the setting FINELINE_PROMETHEUS is empty; KEDA has to know whom to ask for vLLM's metrics")
-    # vLLM's own label: the name to which the base answers.
+        raise UserError(
+            "the setting FINELINE_PROMETHEUS is empty; KEDA needs the address of a Prometheus with vLLM's metrics"
+        )
+    # vLLM's own label, which holds the name of the base.
     query = f'sum({METRIC}{{model_name="{server.name}"}})'
     trigger = {"serverAddress": prometheus, "query": query, "threshold": str(WAITING)}
     return {

@@ -1,7 +1,7 @@
-"""The Kubernetes objects of a base server: one vLLM, in as many replicas as are wanted, for all adapters of one base.
+"""The Kubernetes objects of a base server: one vLLM, with one or more replicas, for all adapters of a base.
 
 gateway of store v1 ─┐
-gateway of store v2 ─┼─▶ base-a5dffc7d-… (vLLM, the base in 16 bits; adapters come by their names)
+gateway of store v2 ─┼─▶ base-a5dffc7d-… (vLLM, the base in 16 bits; adapters are loaded by name)
 gateway of desk v7  ─┘
 """
 
@@ -18,9 +18,9 @@ from steps.rollout.vllm import vllm_container
 from steps.rollout.vllm.adapter_folder import ADAPTERS, base_path
 
 SERVER_LABEL, BASE_LABEL = "fineline.dev/base-server", "fineline.dev/base-digest"
-SERVED = "fineline.dev/served"  # annotation: how it serves, as JSON
+SERVED = "fineline.dev/served"  # annotation: the BaseServer as JSON
 COMPONENT = "base"
-# By which many a Prometheus finds what to ask.
+# The annotations by which a common setup of Prometheus finds its targets.
 SCRAPED = {
     "prometheus.io/scrape": "true",
     "prometheus.io/port": str(vllm_container.PORT),
@@ -29,20 +29,20 @@ SCRAPED = {
 
 
 class BaseServer(BaseModel):
-    """A base model to serve adapters of."""
+    """A base model whose adapters are served together."""
 
-    digest: str  # of the base model
-    image: str  # vLLM's
+    digest: str  # digest of the base model
+    image: str  # vLLM's image
     served: ServingPlan
     weight_bytes: int
-    read_bytes_a_second: float  # of the volume that holds the weights
-    answer_seconds: int  # the longest answer
-    one_node: bool  # keep its pods beside the others that mount the volumes
-    autoscaled: bool  # something else says how many replicas there are
+    read_bytes_a_second: float  # measured on the volume that holds the weights
+    answer_seconds: int  # time limit of an answer
+    one_node: bool  # schedule its pods on the node of the pods that mount the volumes
+    autoscaled: bool  # an autoscaler sets the number of replicas
 
     @property
     def name(self) -> str:
-        """Name of its Deployment and Service; another one where it would have to start anew."""
+        """Name of its Deployment and Service; differs between servers that cannot take over each other's adapters."""
         fixed = self.served.model_dump(
             exclude={"replicas", "gpu", "gpu_bytes", "needs_bytes", "cache_tokens", "request_tokens"}
         )
@@ -50,30 +50,30 @@ class BaseServer(BaseModel):
 
     @property
     def ready_seconds(self) -> int:
-        """Longest start of a pod."""
+        """Time limit of a pod's start."""
         return server_needs.ready_seconds(self.weight_bytes, self.read_bytes_a_second, vllm_container.BEGIN_SECONDS)
 
     @property
     def path(self) -> str:
-        """Where its pods have the base model."""
+        """Path of the base model in its pods."""
         return base_path(self.digest)
 
 
 def differs(there: BaseServer, wanted: BaseServer) -> str:
-    """Return why a base server that is there cannot take an adapter as it is wanted; empty where it can."""
+    """Return why an existing base server cannot take the adapter; empty if it can."""
     if there.digest != wanted.digest:
         return "it has another base"
     has, need = there.served, wanted.served
     if there.image != wanted.image:
-        return f"its image is {there.image}, and {wanted.image} is wanted"
+        return f"its image is {there.image}, not {wanted.image}"
     if has.rank < need.rank:
-        return f"it takes adapters up to rank {has.rank}, and this one needs {need.rank}"
+        return f"it takes adapters up to rank {has.rank}, and this one has rank {need.rank}"
     if has.max_adapters < need.max_adapters:
-        return f"it has room for {has.max_adapters} adapters, and {need.max_adapters} are wanted"
+        return f"it has room for {has.max_adapters} adapters, not {need.max_adapters}"
     if (has.gpus, has.instance_type) != (need.gpus, need.instance_type):
         return "it has other GPUs"
     if has.arguments != need.arguments:
-        return "its arguments are others"
+        return "it has other arguments"
     return ""
 
 
@@ -91,7 +91,7 @@ def deployment(server: BaseServer) -> dict[str, Any]:
         "spec": {
             "selector": {"matchLabels": {SERVER_LABEL: server.name}},
             "progressDeadlineSeconds": server.ready_seconds,
-            # There may be no second GPU to put a new pod on before an old one ends; with replicas, the others answer on.
+            # There may be no free GPU for a new pod before an old one ends; other replicas keep answering.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
             "template": {"metadata": {"labels": labels, "annotations": SCRAPED}, "spec": _pod(server)},
         },
@@ -102,7 +102,7 @@ def deployment(server: BaseServer) -> dict[str, Any]:
 
 
 def service(server: BaseServer) -> dict[str, Any]:
-    """Return the Service by whose name gateways find the replicas, each with its own address: they spread the requests."""
+    """Return the headless Service by which gateways find each replica's address, to balance requests between them."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -116,11 +116,11 @@ def service(server: BaseServer) -> dict[str, Any]:
 
 
 def disruption_budget(server: BaseServer, uid: str) -> dict[str, Any] | None:
-    """Return what keeps a drained node from taking more than one replica at a time; None with one replica alone.
+    """Return the budget that lets a drained node take only one replica at a time; None for a single replica.
 
     Args:
         server: the base server.
-        uid: of its Deployment, with which the budget goes.
+        uid: uid of its Deployment, which owns the budget.
     """
     if server.served.replicas < 2 and not server.autoscaled:
         return None
@@ -133,7 +133,7 @@ def disruption_budget(server: BaseServer, uid: str) -> dict[str, Any] | None:
 
 
 def owner(server: BaseServer, uid: str) -> dict[str, Any]:
-    """Return the reference by which an object goes when the server's Deployment does."""
+    """Return the owner reference to the server's Deployment, with which an object is deleted."""
     return {"apiVersion": "apps/v1", "kind": "Deployment", "name": server.name, "uid": uid}
 
 
@@ -161,10 +161,10 @@ def _pod(server: BaseServer) -> dict[str, Any]:
     grace_seconds = server_needs.grace_seconds(server.answer_seconds, vllm_container.END_SECONDS)
     return {
         "affinity": _affinity(server),
-        # Without this every start would walk through all weights to change their group.
+        # Otherwise every start would change the group of every file of the weights.
         **pod_spec.pod(grace_seconds, fsGroupChangePolicy="OnRootMismatch"),
         **vllm_container.pod_additions(server.served),
-        "containers": [{**container, **vllm_container.reached(server.ready_seconds)}],
+        "containers": [{**container, **vllm_container.ports_and_probes(server.ready_seconds)}],
         "volumes": [
             *map(pod_spec.claim, (WEIGHTS_CLAIM, RUNS_CLAIM)),
             {"name": "tmp", "emptyDir": {}},
@@ -174,7 +174,7 @@ def _pod(server: BaseServer) -> dict[str, Any]:
 
 
 def _affinity(server: BaseServer) -> dict[str, Any]:
-    """Replicas go to different nodes where they can; with volumes of one node, all to that."""
+    """Return the affinity: replicas on different nodes if possible; if one node holds the volumes, all on that."""
     apart = {"labelSelector": {"matchLabels": {SERVER_LABEL: server.name}}, "topologyKey": "kubernetes.io/hostname"}
     found: dict[str, Any] = {
         "podAntiAffinity": {

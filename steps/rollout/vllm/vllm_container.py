@@ -1,4 +1,4 @@
-"""The container of a vLLM server, and what its pod needs besides: of one merged model, or of a base and its adapters."""
+"""The container of a vLLM server, of one merged model or of a base with adapters, and what its pod needs for it."""
 
 from typing import Any
 
@@ -11,18 +11,18 @@ from steps.rollout.pods import pod_spec
 from steps.rollout.vllm.adapter_folder import ADAPTERS
 
 PORT = 8000
-# vLLM's own processes; the weights come through the page cache, which counts for nobody.
+# Memory of vLLM's own processes. The weights pass through the page cache, which counts for no pod.
 HOST_BYTES, SHARED_BYTES = 8 * GIB, 2 * GIB
-# The image of vllm/vllm-openai, 10 GB unpacked, comes to a node that has none of it at 50 MB/s; then imports, compiling and
-# capturing of graphs: one to three minutes on a GPU, 150 s measured with the CPU build of vLLM 0.32 on two busy cores.
+# Pulling vllm/vllm-openai, 10 GB unpacked, at 50 MB/s; then imports, compilation and graph capture: one to three minutes
+# on a GPU, 150 s measured with the CPU build of vLLM 0.32 on two busy cores.
 BEGIN_SECONDS = 10e9 / 50e6 + 240.0
-END_SECONDS = 15  # to give its GPU back
-CPU_CACHE_GIB = 4  # of keys and values, where it runs on processors
-# The home of a user that the image does not know is /, which is read-only; torch asks for a name, and its caches for a home.
+END_SECONDS = 15  # to release its GPU
+CPU_CACHE_GIB = 4  # of the KV cache, without a GPU
+# For a user that the image does not know, HOME is /, which is read-only; torch needs a user name, and caches need a home.
 HOME = {"HOME": "/tmp", "USER": "fineline", "XDG_CACHE_HOME": "/tmp/cache"}
 ALONE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-# Without the last one vLLM 0.32 asks no resolver. It opens paths that load any folder, too: only the gateways and the
-# rollout reach this port, and gateways pass on no such path.
+# Without the last one, vLLM 0.32 uses no resolver. It also opens paths that load any folder. Only the gateways and the
+# rollout can reach this port, and gateways do not forward those paths.
 RESOLVER = {
     "VLLM_PLUGINS": "lora_filesystem_resolver",
     "VLLM_LORA_RESOLVER_CACHE_DIR": ADAPTERS,
@@ -34,11 +34,11 @@ def command(served: ServingPlan, model: str, name: str, host: str, answer_second
     """Return the command that starts vLLM.
 
     Args:
-        served: how it serves.
-        model: path of the model, in the pod.
-        name: to which it answers; with adapters, the base's own.
-        host: that it listens on.
-        answer_seconds: that answers under way have when it is told to end.
+        served: how to serve the model.
+        model: path of the model in the pod.
+        name: vLLM's name of the model; with adapters, of the base.
+        host: address to listen on.
+        answer_seconds: time to finish answers after SIGTERM.
     """
     arguments = {
         "--served-model-name": name,
@@ -54,7 +54,7 @@ def command(served: ServingPlan, model: str, name: str, host: str, answer_second
     flags = []
     if served.form == "adapter":
         flags = ["--enable-lora"]
-        # Those that wait in the host's memory come back without being read again: the versions before.
+        # Adapters in the host's memory, such as those of earlier versions, need not be read again.
         arguments |= {
             "--max-lora-rank": str(served.rank),
             "--max-loras": str(served.max_adapters),
@@ -70,11 +70,11 @@ def container(
     """Return the container of a vLLM server, without probes.
 
     Args:
-        served: how it serves.
-        image: vLLM's.
+        served: how to serve the model.
+        image: vLLM's image.
         start: the command.
-        mounts: of the volumes that hold the model.
-        weight_bytes: of the model.
+        mounts: mounts of the volumes that hold the model.
+        weight_bytes: size of the model's weights.
     """
     environment = ALONE | HOME | (RESOLVER if served.form == "adapter" else {})
     memory = HOST_BYTES + SHARED_BYTES
@@ -92,7 +92,7 @@ def container(
 
 
 def pod_additions(served: ServingPlan) -> dict[str, Any]:
-    """Return what a pod's specification has for vLLM besides its container: where it may be put."""
+    """Return the fields of a pod's specification that place it on a node with a GPU for vLLM."""
     found: dict[str, Any] = {}
     if served.gpus:
         found["tolerations"] = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
@@ -101,11 +101,11 @@ def pod_additions(served: ServingPlan) -> dict[str, Any]:
     return found
 
 
-def reached(ready: int) -> dict[str, Any]:
-    """Return what its container has where the kubelet reaches it: ports, probes, and what comes before it is told to end.
+def ports_and_probes(ready: int) -> dict[str, Any]:
+    """Return the ports, the probes and the preStop hook of a vLLM container that the kubelet can reach.
 
     Args:
-        ready: seconds that its start may take.
+        ready: time limit of its start, in seconds.
     """
     probe, period = {"httpGet": {"path": "/health", "port": PORT}, "timeoutSeconds": 5}, server_needs.PROBE_SECONDS
     return {
@@ -113,16 +113,16 @@ def reached(ready: int) -> dict[str, Any]:
         "startupProbe": {
             **probe,
             "periodSeconds": period,
-            "failureThreshold": server_needs.looks(ready),
-            **pod_spec.AT_ONCE,
+            "failureThreshold": server_needs.failure_threshold(ready),
+            **pod_spec.PROBE_GRACE,
         },
         "readinessProbe": {**probe, "periodSeconds": period, "failureThreshold": 2},
-        "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6, **pod_spec.AT_ONCE},
-        # A server that was told to end answers new requests with 500, and its health check goes on saying 200.
+        "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6, **pod_spec.PROBE_GRACE},
+        # After SIGTERM vLLM answers new requests with 500, while its health check still returns 200.
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(server_needs.LEAVE_SECONDS)]}}},
     }
 
 
 def shared_memory() -> dict[str, Any]:
-    """Return the volume in which vLLM's processes meet."""
+    """Return the volume for the shared memory of vLLM's processes."""
     return {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(SHARED_BYTES)}}

@@ -11,17 +11,17 @@ from steps.common.storage import volumes
 
 
 @pytest.fixture
-def refused() -> servers.Refused:
+def refused() -> servers.RefusedVersion:
     folder = volumes.serving("store") / "version-2"
     folder.mkdir(parents=True)
     (folder / "server.log").write_text("it fell over")
-    version = servers.Refused(name="store", version=2, reason="it is too slow", folder=str(folder))
+    version = servers.RefusedVersion(name="store", version=2, reason="it is too slow", folder=str(folder))
     servers.remember_refused(version)
     return version
 
 
 def test_what_is_kept_of_a_refused_version_is_listed_with_the_reason_and_deleted(
-    refused: servers.Refused, capsys: pytest.CaptureFixture[str]
+    refused: servers.RefusedVersion, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["serving", "list"]) == 0
     output = capsys.readouterr().out

@@ -2,9 +2,11 @@
 
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,8 @@ from steps.common.runtime.errors import RefusedError
 from steps.common.storage import volumes
 from steps.plan.step import PlanInput, resolve
 from steps.rollout import order
-from steps.rollout.order import Told, roll_out
-from steps.rollout.places import machine_place, processes
+from steps.rollout.order import RolloutRecord, roll_out
+from steps.rollout.places import gateway_port, machine_place, processes
 from steps.rollout.places.machine_place import MachinePlace
 from steps.rollout.trial.live_gate import LiveQuestion
 from tests.conftest import write_chats
@@ -38,30 +40,46 @@ class Store:
 
     def __init__(self, folder: Path, planned: Resolved) -> None:
         self.folder, self.planned = folder, planned
-        self.told = Told(version=0, old_version=None)
+        self.record = RolloutRecord(version=0, old_version=None)
+
+    @property
+    def name(self) -> str:
+        return self.planned.recipe.name
 
     @property
     def url(self) -> str:
-        return servers.base_url("127.0.0.1", self.planned.recipe.serve.port)
+        if port := self.planned.recipe.serve.port:
+            return servers.base_url("127.0.0.1", port)
+        running = servers.gateway(self.name)
+        assert running is not None
+        return running.url
+
+    def another(self, name: str, port: int | None) -> "Store":
+        """Return another model on this machine, with a recipe that is otherwise the same."""
+        serve = self.planned.recipe.serve.model_copy(update={"port": port})
+        recipe = self.planned.recipe.model_copy(update={"name": name, "serve": serve})
+        folder = self.folder / name
+        folder.mkdir()
+        return Store(folder, self.planned.model_copy(update={"recipe": recipe}))
 
     def roll_out(
         self, version: int, *, back: bool = False, serve: dict[str, Any] | None = None, **behaviour: Any
     ) -> None:
-        """Roll a version out that behaves so, and says what the evaluation said unless told otherwise."""
+        """Roll out a version with that behaviour, which by default answers as the evaluation did."""
         model = self.folder / f"model-{version}"
         model.mkdir(exist_ok=True)
         (model / BEHAVIOUR).write_text(json.dumps({"says": GOOD, **behaviour}))
         recipe = self.planned.recipe
         changed = recipe.model_copy(update={"serve": recipe.serve.model_copy(update=serve or {})})
         resolved = self.planned.model_copy(update={"recipe": changed, "run": f"run-{version}"})
-        self.told = Told(version=version, old_version=None)
+        self.record = RolloutRecord(version=version, old_version=None)
         place = MachinePlace(resolved, version, model, 1000, f"digest-{version}")
         if not place.serves_already():
-            roll_out(place, resolved, self.told, ASKED, back=back)
+            roll_out(place, resolved, self.record, ASKED, back=back)
 
     def serves(self) -> int:
-        """The version that answers at the users' address."""
-        answer = httpx2.post(f"{self.url}/chat/completions", json={"model": "tiny", "messages": []}, timeout=30)
+        """Return the version that answers at the users' address."""
+        answer = httpx2.post(f"{self.url}/chat/completions", json={"model": self.name, "messages": []}, timeout=30)
         assert answer.status_code == 200
         return int(answer.headers["fineline-version"])
 
@@ -87,14 +105,15 @@ def store(tmp_path: Path, planned: Resolved, monkeypatch: pytest.MonkeyPatch) ->
     serve = planned.recipe.serve.model_copy(update={"port": free_port()})
     recipe = planned.recipe.model_copy(update={"serve": serve})
     yield Store(tmp_path, planned.model_copy(update={"recipe": recipe}))
-    servers.stop("tiny")
+    for name in servers.names():
+        servers.stop(name)
 
 
 def refused(store: Store, version: int, **behaviour: Any) -> str:
     with pytest.raises(RefusedError) as caught:
         store.roll_out(version, **behaviour)
     assert "\n" not in str(caught.value)
-    assert store.told.refused == str(caught.value)
+    assert store.record.refused == str(caught.value)
     return str(caught.value)
 
 
@@ -114,19 +133,22 @@ def test_a_good_second_version_takes_over_under_load_and_no_request_fails(store:
     assert store.serves() == 2
     assert before is not None
     assert not before.process.alive()
-    told = store.told
-    assert (told.strategy, told.old_version, told.refused) == ("blue-green", 1, "")
-    assert told.gate is not None
-    assert (told.gate.alike, [one.old for one in told.gate.asked]) == (1.0, [GOOD] * len(ASKED))
-    assert told.watched is not None
-    assert told.watched.failures == 0
-    assert told.watched.answers > told.watched.probes > 0
+    record = store.record
+    assert (record.strategy, record.old_version, record.refused) == ("blue-green", 1, "")
+    assert record.gate is not None
+    assert (record.gate.alike, [one.old for one in record.gate.asked]) == (1.0, [GOOD] * len(ASKED))
+    assert record.watched is not None
+    assert record.watched.failures == 0
+    assert record.watched.answers > record.watched.probes > 0
 
 
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
     [
-        ({"says": "purple monkey dishwasher is what comes out of other weights"}, "alike to the evaluation's"),
+        (
+            {"says": "purple monkey dishwasher is what comes out of other weights"},
+            "its answers match the evaluation's with a similarity of 0.",
+        ),
         ({"cannot_start": True}, "the model server ended while starting: this model cannot be loaded"),
         ({"starts_after": 60, "serve": {"ready_seconds": 2}}, "the model server was not ready in 2 s"),
         ({"fails": True}, "the new server fails on 'question 0'"),
@@ -155,14 +177,14 @@ def test_a_version_that_is_broken_when_served_gets_no_traffic(
         ({"slow": 1.0}, "more than serve.watch_latency_factor"),
     ],
 )
-def test_a_version_that_breaks_once_it_has_the_traffic_loses_it_again(
+def test_a_version_that_breaks_under_traffic_loses_it_again(
     store: Store, behaviour: dict[str, Any], reason: str
 ) -> None:
     store.roll_out(1)
     before = servers.server("tiny")
     assert reason in refused(store, 2, after=ASKED_BEFORE_TRAFFIC + 1, **behaviour)
-    assert store.told.gate is not None
-    assert store.told.gate.passed
+    assert store.record.gate is not None
+    assert store.record.gate.passed
     assert servers.server("tiny") == before
     assert store.serves() == 1
     with load(store.url, "tiny") as met:
@@ -170,7 +192,7 @@ def test_a_version_that_breaks_once_it_has_the_traffic_loses_it_again(
     checked(met, {"1"})
 
 
-def test_of_a_refused_version_log_command_and_reason_are_kept_until_the_next_rollout(store: Store) -> None:
+def test_log_command_and_reason_of_a_refused_version_are_kept_until_the_next_rollout(store: Store) -> None:
     store.roll_out(1)
     reason = refused(store, 2, cannot_start=True)
     kept = servers.refused("tiny")
@@ -184,7 +206,7 @@ def test_of_a_refused_version_log_command_and_reason_are_kept_until_the_next_rol
     assert servers.refused("tiny") is None
 
 
-def test_where_nothing_served_before_a_refused_version_leaves_nothing_that_listens(store: Store) -> None:
+def test_a_refused_first_version_leaves_nothing_that_listens(store: Store) -> None:
     refused(store, 1, says="something else altogether")
     assert servers.gateway("tiny") is None
     with pytest.raises(httpx2.TransportError):
@@ -194,8 +216,8 @@ def test_where_nothing_served_before_a_refused_version_leaves_nothing_that_liste
 def test_in_place_the_old_server_ends_first_and_comes_back_when_the_new_one_is_refused(store: Store) -> None:
     store.roll_out(1)
     before = servers.server("tiny")
-    assert "alike" in refused(store, 2, says="something else altogether", serve={"strategy": "in-place"})
-    assert (store.told.strategy, store.told.why) == ("in-place", "as serve.strategy says")
+    assert "similarity" in refused(store, 2, says="something else altogether", serve={"strategy": "in-place"})
+    assert (store.record.strategy, store.record.why) == ("in-place", "set by serve.strategy")
     after = servers.server("tiny")
     assert before is not None
     assert after is not None
@@ -206,7 +228,7 @@ def test_in_place_the_old_server_ends_first_and_comes_back_when_the_new_one_is_r
 
 
 def killed_in(place: Any, name: str, monkeypatch: pytest.MonkeyPatch, rollout: Callable[[], None]) -> None:
-    """Begin a rollout in a process of its own, which ends where it comes to a function, as SIGKILL would end it."""
+    """Run a rollout in a process of its own that exits, as if killed, when it calls a function."""
     child = os.fork()
     if child == 0:
         monkeypatch.setattr(place, name, lambda *_: os._exit(9))
@@ -225,7 +247,7 @@ def test_an_old_server_that_a_killed_rollout_has_stopped_comes_back_where_the_ne
     assert store.serves() == 1
 
 
-def test_in_place_an_old_server_that_does_not_come_back_is_told_of_beside_the_reason(store: Store) -> None:
+def test_in_place_an_old_server_that_does_not_come_back_is_reported_with_the_reason(store: Store) -> None:
     store.roll_out(1)
     (store.folder / "model-1" / BEHAVIOUR).write_text(json.dumps({"cannot_start": True}))
     reason = refused(store, 2, fails=True, serve={"strategy": "in-place"})
@@ -236,18 +258,16 @@ def test_in_place_an_old_server_that_does_not_come_back_is_told_of_beside_the_re
     assert (kept.version, kept.reason) == (2, reason)
 
 
-def test_where_both_do_not_fit_into_the_memory_it_is_done_in_place(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rollout_is_in_place_if_both_do_not_fit_into_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.roll_out(1)
     monkeypatch.setattr(machine_place, "memory_available", lambda: 1 << 29)
     store.roll_out(2)
-    assert store.told.strategy == "in-place"
-    assert store.told.why == "0.5 GiB are free, and the new server takes 1.0"
+    assert store.record.strategy == "in-place"
+    assert store.record.why == "0.5 GiB are free, and the new server needs 1.0"
     assert store.serves() == 2
 
 
-def test_a_version_that_was_left_running_is_gone_back_to_without_a_start(store: Store) -> None:
+def test_a_rollback_to_a_version_that_still_runs_needs_no_start(store: Store) -> None:
     running = {"keep_previous": "running"}
     store.roll_out(1, serve=running)
     first = servers.server("tiny")
@@ -267,7 +287,7 @@ def test_a_version_that_was_left_running_is_gone_back_to_without_a_start(store: 
     assert servers.previous("tiny") is None
 
 
-def test_a_rollout_that_was_killed_after_the_switch_begins_with_the_old_version(
+def test_after_a_rollout_was_killed_past_the_switch_the_next_starts_from_the_old_version(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.roll_out(1)
@@ -277,10 +297,10 @@ def test_a_rollout_that_was_killed_after_the_switch_begins_with_the_old_version(
     assert store.serves() == 1
     store.roll_out(2)
     assert store.serves() == 2
-    assert store.told.old_version == 1
+    assert store.record.old_version == 1
 
 
-def test_other_limits_of_what_serves_already_are_taken_over_at_once(store: Store) -> None:
+def test_new_limits_of_the_version_that_serves_take_effect_at_once(store: Store) -> None:
     store.roll_out(1)
     server = servers.server("tiny")
     with load(store.url, "tiny") as met:
@@ -292,7 +312,7 @@ def test_other_limits_of_what_serves_already_are_taken_over_at_once(store: Store
     assert httpx2.post(f"{store.url}/chat/completions", json=large, timeout=30).status_code == 413
 
 
-def test_at_another_address_the_gateway_is_another_one(store: Store) -> None:
+def test_another_address_gets_another_gateway(store: Store) -> None:
     store.roll_out(1)
     before, port = servers.gateway("tiny"), free_port()
     store.roll_out(2, serve={"port": port})
@@ -302,3 +322,53 @@ def test_at_another_address_the_gateway_is_another_one(store: Store) -> None:
     assert not before.process.alive()
     assert httpx2.get(f"{after.url}/models").headers["fineline-version"] == "2"
     assert after.process.port == port
+
+
+def listens_at(name: str) -> int:
+    running = servers.gateway(name)
+    assert running is not None
+    return running.process.port
+
+
+def test_two_models_without_a_port_in_their_recipes_are_served_at_once_and_keep_their_ports(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = free_port()
+    monkeypatch.setattr(gateway_port, "FIRST_PORT", first)
+    tiny, desk = store.another("tiny", None), store.another("desk", None)
+    tiny.roll_out(1)
+    assert listens_at("tiny") == first
+    desk.roll_out(7)
+    taken = listens_at("desk")
+    assert taken > first
+    assert f"port {first} is in use; desk is served on port {taken}" in capsys.readouterr().err
+    assert (tiny.serves(), desk.serves()) == (1, 7)
+    desk.roll_out(8)  # a running gateway keeps its port
+    assert (listens_at("desk"), desk.serves()) == (taken, 8)
+    servers.stop("tiny")
+    servers.stop("desk")
+    desk.roll_out(8)  # a stopped one gets its port again, although an earlier one is free
+    assert listens_at("desk") == taken
+    tiny.roll_out(1)
+    assert listens_at("tiny") == first
+
+
+def test_two_rollouts_at_once_do_not_choose_the_same_port(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = free_port()
+    monkeypatch.setattr(gateway_port, "FIRST_PORT", first)
+    names = ["tiny", "desk"]
+    ports: dict[str, int] = {}
+    listening: list[socket.socket] = []
+
+    def choose(name: str) -> None:
+        with gateway_port.gateway_port(name, "127.0.0.1", None) as port:
+            time.sleep(0.2)  # like a gateway that takes some time to listen
+            ports[name] = port
+            listening.append(socket.create_server(("127.0.0.1", port)))
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(choose, names))
+    for gateway in listening:
+        gateway.close()
+    assert ports.keys() == set(names)
+    assert len(set(ports.values())) == len(names)

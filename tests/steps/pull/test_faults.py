@@ -1,4 +1,4 @@
-"""Every fault ends with every hash right and nothing half published, or in one line with what came kept."""
+"""After every fault either all hashes are right and nothing is half published, or the error is one line and bytes are kept."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ from tests.support.source import Asked, Behaviour, Source, make_model
 
 MB = 1_000_000
 SHARD, SHARDS = 40 * MB, 3
-# What a killed process may have received and not noted: a connection's block, what it has not read, and what is on its way.
+# What a killed process may have received but not recorded: a connection's block, and what is in the socket's buffers.
 UNNOTED = NOTED_AT_ONCE + (1 << 20)
 PULL = (
     "from steps.plan.model import resolve_model\n"
@@ -61,7 +61,7 @@ def model(source: Source) -> ResolvedModel:
 
 
 def begin(source: Source, output: int | None = None, program: str = PULL) -> subprocess.Popen[str]:
-    """Start a puller as a process of its own."""
+    """Start a pull in a process of its own."""
     settings = {"HF_ENDPOINT": source.url, "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", program],
@@ -73,7 +73,7 @@ def begin(source: Source, output: int | None = None, program: str = PULL) -> sub
 
 
 def whole(model: ResolvedModel, source: Source) -> Path:
-    """Return the published folder, each of whose files is the source's; nothing of its making is left."""
+    """Return the published folder, after checking that it has the source's files and no temporary ones."""
     folder = volumes.published_model(model.digest)
     assert store.intact(folder)
     for file in source.folder.iterdir():
@@ -91,11 +91,11 @@ def nothing_published(model: ResolvedModel) -> bool:
 
 
 def of_shards(how: Callable[[Asked], Behaviour]) -> Callable[[Asked], Behaviour]:
-    """Behave so towards requests for the large files alone."""
+    """Apply a behaviour to requests for the large files only."""
     return lambda asked: how(asked) if asked.name.endswith(".safetensors") else Behaviour()
 
 
-def test_without_a_fault_every_byte_comes_once(source: Source, model: ResolvedModel) -> None:
+def test_without_a_fault_every_byte_is_fetched_once(source: Source, model: ResolvedModel) -> None:
     folder, fetched = publish_model(model)
     assert (fetched, source.sent) == (model.bytes, source.size)
     assert whole(model, source) == folder
@@ -128,7 +128,7 @@ def test_killed_at_any_moment_it_goes_on_at_the_byte(source: Source, model: Reso
     assert source.sent - source.size < received / 2
 
 
-def test_connections_that_are_cut_lose_nothing(source: Source, model: ResolvedModel) -> None:
+def test_lost_connections_lose_no_bytes(source: Source, model: ResolvedModel) -> None:
     rng = random.Random(1)
     source.behave = of_shards(lambda _: Behaviour(cut_after=rng.randrange(1, 3 * MB) if rng.random() < 0.7 else None))
     publish_model(model)
@@ -136,14 +136,14 @@ def test_connections_that_are_cut_lose_nothing(source: Source, model: ResolvedMo
     assert source.sent == source.size
 
 
-def test_ranges_that_are_shorter_than_asked_for_are_gone_on_with(source: Source, model: ResolvedModel) -> None:
+def test_ranges_that_are_shorter_than_requested_are_completed(source: Source, model: ResolvedModel) -> None:
     source.behave = of_shards(lambda asked: Behaviour(shorter=asked.number % 2 == 0))
     publish_model(model)
     whole(model, source)
     assert source.sent == source.size
 
 
-def test_a_file_with_a_wrong_byte_is_fetched_once_more_and_no_other(source: Source, model: ResolvedModel) -> None:
+def test_only_a_file_with_a_wrong_byte_is_fetched_again(source: Source, model: ResolvedModel) -> None:
     first = "model-00001-of-00003.safetensors"
     source.behave = lambda asked: Behaviour(flipped=asked.name == first and asked.number == 2)
     publish_model(model)
@@ -154,7 +154,7 @@ def test_a_file_with_a_wrong_byte_is_fetched_once_more_and_no_other(source: Sour
 def test_a_file_that_stays_wrong_is_named_and_the_others_are_kept(source: Source, model: ResolvedModel) -> None:
     source.behave = lambda asked: Behaviour(flipped=asked.name == "model-00002-of-00003.safetensors")
     with pytest.raises(
-        UserError, match=r"model-00002-of-00003\.safetensors: what came has another hash .*, twice"
+        UserError, match=r"model-00002-of-00003\.safetensors: the hash of what was fetched was wrong twice"
     ) as told:
         publish_model(model)
     assert "\n" not in str(told.value)
@@ -167,10 +167,12 @@ def test_a_file_that_stays_wrong_is_named_and_the_others_are_kept(source: Source
 
 
 @pytest.mark.parametrize("always", [False, True])
-def test_a_source_that_says_another_size_is_not_believed(source: Source, model: ResolvedModel, always: bool) -> None:
+def test_a_source_that_reports_another_size_is_not_trusted(source: Source, model: ResolvedModel, always: bool) -> None:
     source.behave = of_shards(lambda asked: Behaviour(says_size=SHARD + 1 if always or asked.number < 3 else None))
     if always:
-        with pytest.raises(UserError, match=f"the source says {SHARD + 1} bytes, and lists {SHARD}; what came is kept"):
+        with pytest.raises(
+            UserError, match=f"the source reports {SHARD + 1} bytes, but lists {SHARD}; what was fetched is kept"
+        ):
             publish_model(model)
         assert nothing_published(model)
     else:
@@ -179,7 +181,7 @@ def test_a_source_that_says_another_size_is_not_believed(source: Source, model: 
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_source_that_wants_to_be_asked_later_is(source: Source, model: ResolvedModel, status: int) -> None:
+def test_a_source_that_throttles_is_asked_later(source: Source, model: ResolvedModel, status: int) -> None:
     since: list[float] = []
 
     def behave(asked: Asked) -> Behaviour:
@@ -196,7 +198,7 @@ def test_a_source_that_wants_to_be_asked_later_is(source: Source, model: Resolve
 
 
 @pytest.mark.parametrize("bytes_a_second", [20, 0.5], ids=["it-trickles", "it-is-silent"])
-def test_a_source_that_gives_next_to_nothing_is_left(
+def test_a_source_that_sends_next_to_nothing_is_abandoned(
     source: Source, model: ResolvedModel, bytes_a_second: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps.pull.reading.http_reader, "STALL_SECONDS", 0.4)
@@ -205,18 +207,18 @@ def test_a_source_that_gives_next_to_nothing_is_left(
     whole(model, source)
 
 
-def test_a_source_without_ranges_gives_the_whole_file(source: Source, model: ResolvedModel) -> None:
+def test_a_source_without_ranges_sends_the_whole_file(source: Source, model: ResolvedModel) -> None:
     source.behave = of_shards(lambda _: Behaviour(no_ranges=True))
     publish_model(model)
     whole(model, source)
 
 
-def test_a_redirect_to_another_host_gets_no_credentials_and_is_asked_for_again_when_it_is_over(
+def test_a_redirect_to_another_host_gets_no_credentials_and_is_renewed_when_it_expires(
     source: Source, model: ResolvedModel, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     store_of_it = Source(model_folder, host="localhost")
-    # A signature that is over is answered with 403, by Google's store with 400.
+    # An expired signature is answered with 403, by Google's store with 400.
     store_of_it.behave = lambda asked: Behaviour(status={3: 403, 7: 400}.get(asked.number, 0))
     source.behave = of_shards(
         lambda asked: Behaviour(status=302, headers={"Location": f"{store_of_it.url}/moved/{asked.name}?signed"})
@@ -228,7 +230,7 @@ def test_a_redirect_to_another_host_gets_no_credentials_and_is_asked_for_again_w
         assert {one.headers["authorization"] for one in asked} == {"Bearer hf_secret"}
         assert store_of_it.asked
         assert not any("authorization" in one.headers for one in store_of_it.asked)
-        # Where a file's bytes are is asked for once, and again when that was over; not for each of its ranges.
+        # Redirects are followed once per file, and again when they have expired; not for each range.
         assert len(asked) < len(store_of_it.asked) / 2
     finally:
         store_of_it.close()
@@ -246,11 +248,11 @@ def test_two_and_eight_pullers_fetch_it_once(source: Source, model: ResolvedMode
         assert sorted(out.split()[1] for out, _ in told) == ["0"] * (number - 1) + [str(model.bytes)]
         assert source.sent == source.size
         assert whole(model, source) == folder
-        # Those who waited have seen how far the one was who fetched.
-        assert any("waiting for the process that fetches tiny" in err and "MB, by " in err for _, err in told)
+        # The waiting processes have shown the progress of the fetching one.
+        assert any("waiting for the process that fetches tiny (" in err and "MB fetched" in err for _, err in told)
 
 
-def test_whoever_waits_takes_over_when_the_one_who_fetches_is_killed(source: Source, model: ResolvedModel) -> None:
+def test_a_waiting_process_takes_over_when_the_fetching_one_is_killed(source: Source, model: ResolvedModel) -> None:
     source.behave = of_shards(lambda _: Behaviour(bytes_a_second=1 * MB))
     first = begin(source)
     while source.sent < 4 * MB:
@@ -268,7 +270,7 @@ def test_whoever_waits_takes_over_when_the_one_who_fetches_is_killed(source: Sou
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
-def test_a_disk_that_fills_up_is_one_line_and_what_came_is_kept(
+def test_a_full_disk_is_one_line_and_what_was_fetched_is_kept(
     source: Source, model: ResolvedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = tmp_path / "small"
@@ -288,13 +290,13 @@ def test_a_disk_that_fills_up_is_one_line_and_what_came_is_kept(
             return Behaviour()
 
         source.behave = of_shards(behave)
-        with pytest.raises(UserError, match="no space is left; free some and run it again: what came is kept"):
+        with pytest.raises(UserError, match="no space left; free some and run again: what was fetched is kept"):
             publish_model(model)
         assert nothing_published(model)
-        # While it is full, nothing is asked for.
+        # While the disk is full, nothing is requested.
         time.sleep(0.2)
         before = len(source.asked)
-        with pytest.raises(UserError, match=r"needs \d+ MB for tiny and has \d+ MB free"):
+        with pytest.raises(UserError, match=r"tiny needs \d+ MB, and \d+ MB are free"):
             publish_model(model)
         assert len(source.asked) == before
         other.unlink()
@@ -309,10 +311,10 @@ def test_a_disk_that_fills_up_is_one_line_and_what_came_is_kept(
 @pytest.mark.parametrize(
     "name", ["../escaped.safetensors", "/tmp/x.json", ".hidden.json", "a\\b.json", "manifest.json"]
 )
-def test_no_name_of_a_listing_leads_out_of_the_folder(source: Source, name: str) -> None:
+def test_no_listed_name_leads_out_of_the_folder(source: Source, name: str) -> None:
     source.listed = [*source.listed, {"rfilename": name, "size": 1, "blobId": "0" * 40}]
     if "/" in name:
-        assert resolve_model("hf://org/tiny").digest  # files in folders are none that are wanted
+        assert resolve_model("hf://org/tiny").digest  # files in subfolders are ignored
         return
-    with pytest.raises(UserError, match="is no name of a file in a model's folder"):
+    with pytest.raises(UserError, match="is not a valid file name in a model's folder"):
         resolve_model("hf://org/tiny")

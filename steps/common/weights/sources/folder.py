@@ -1,4 +1,4 @@
-"""file:///FOLDER: a model's folder as `save_pretrained` writes it."""
+"""file:///FOLDER: a model's folder in the layout of `save_pretrained`."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -7,14 +7,14 @@ from steps.common.runtime.errors import UserError
 from steps.common.storage.files import sha256_of
 from steps.common.weights.sources.listing import Listing, SourceFile, checked, is_wanted
 
-MANIFEST = "manifest.json"  # of a folder that pull has published
+MANIFEST = "manifest.json"  # in folders that pull has published
 
 
 def list_folder(uri: str) -> Listing:
     """List the folder's files with their hashes.
 
     Raises:
-        UserError: no such folder, or no config.json and safetensors in it.
+        UserError: the folder does not exist, or lacks config.json or safetensors.
     """
     folder = Path(unquote(urlsplit(uri).path))
     if not folder.is_dir():

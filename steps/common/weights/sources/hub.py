@@ -1,4 +1,4 @@
-"""hf://ORG/NAME[@REVISION]: a Hugging Face Hub, or whatever speaks its API at HF_ENDPOINT."""
+"""hf://ORG/NAME[@REVISION]: the Hugging Face Hub, or another server with its API at HF_ENDPOINT."""
 
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -8,7 +8,7 @@ from steps.common.weights.sources.listing import Listing, SourceFile, checked, i
 
 
 def hub_headers() -> tuple[str, dict[str, str]]:
-    """Return the hub's host, and the headers that go to it alone: its user's token is in them."""
+    """Return the hub's host, and the headers for it, which include the user's token: send them to no other host."""
     from huggingface_hub import constants
     from huggingface_hub.utils._headers import build_hf_headers
 
@@ -16,10 +16,11 @@ def hub_headers() -> tuple[str, dict[str, str]]:
 
 
 def list_hub(uri: str) -> Listing:
-    """List the safetensors and text files at the commit that the revision means now.
+    """List the safetensors and text files at the commit that the revision points at now.
 
     Raises:
-        UserError: no such repository or revision, no access to it, no safetensors in it, or the hub is out of reach.
+        UserError: the repository or the revision does not exist, access is denied, it has no safetensors, or the hub cannot
+            be reached.
     """
     from huggingface_hub import HfApi
 
@@ -38,9 +39,7 @@ def list_hub(uri: str) -> Listing:
         if is_wanted(s.rfilename)
     ]
     if not any(file.name.endswith(".safetensors") for file in files):
-        raise UserError(
-            f"model {uri}: has no safetensors; choose a repository that does (pickled weights can run code)"
-        )
+        raise UserError(f"model {uri}: has no safetensors; choose a repository that has (pickled weights can run code)")
     return Listing(
         uri=f"hf://{repository}@{info.sha}",
         files=checked(uri, files),
@@ -66,7 +65,7 @@ def _ask(api: Any, repository: str, revision: str) -> Any:
     except errors.RepositoryNotFoundError:
         raise UserError(f"{where}: not found at {api.endpoint}; if it is private, set HF_TOKEN") from None
     except errors.HFValidationError:
-        raise UserError(f"{where}: not a repository's name; write hf://ORG/NAME or hf://ORG/NAME@REVISION") from None
+        raise UserError(f"{where}: not a repository name; write hf://ORG/NAME or hf://ORG/NAME@REVISION") from None
     except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{where}: cannot reach {api.endpoint}: {reason}") from None

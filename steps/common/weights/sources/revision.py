@@ -1,4 +1,4 @@
-"""A source's files at the revision that it has now, by the scheme of its URI."""
+"""Pins a source to its current revision, by the scheme of its URI."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -7,7 +7,7 @@ from presets.model_preset import ModelSource
 from steps.common.runtime.errors import UserError
 from steps.common.weights.sources.listing import Listing
 
-# Each is imported when it is asked for.
+# Modules are imported on demand.
 SCHEMES = {
     "hf": ("hub", "list_hub"),
     "s3": ("bucket", "list_bucket"),
@@ -20,7 +20,7 @@ SCHEMES = {
 
 
 def pin(source: ModelSource) -> Listing:
-    """List a model's files at its source and pin its revision.
+    """List a model's files at the current revision of their source.
 
     Raises:
         UserError: the scheme is unknown, or the source has no such model.

@@ -1,4 +1,4 @@
-"""The text of a small file at its source, such as config.json."""
+"""Reads small text files, such as config.json, at their source."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,11 +12,11 @@ SECONDS = 30.0
 
 
 def read_small(file: SourceFile) -> str:
-    """Return the file's text.
+    """Return the text of a file.
 
     Raises:
         UserError: it cannot be read.
-        UnicodeDecodeError: it is no text.
+        UnicodeDecodeError: it is not text.
     """
     scheme = file.url.partition("://")[0] if "://" in file.url else ""
     if scheme in ("http", "https"):

@@ -1,4 +1,4 @@
-"""SHA256SUMS: the hashes of a folder's files, as `sha256sum *` writes them."""
+"""SHA256SUMS: the hashes of a folder's files, in the format of `sha256sum *`."""
 
 import re
 
@@ -9,10 +9,10 @@ LINE = re.compile(r"(?P<sha256>[0-9a-f]{64}) [ *](?:\./)?(?P<name>.+)")
 
 
 def read_sums(uri: str, text: bytes) -> dict[str, str]:
-    """Return the sha256 of each file.
+    """Return the sha256 of each file, by name.
 
     Raises:
-        UserError: a line has another form.
+        UserError: a line does not have that format.
     """
     found = {}
     for number, line in enumerate(text.decode("utf-8", "replace").splitlines(), 1):
@@ -20,6 +20,6 @@ def read_sums(uri: str, text: bytes) -> dict[str, str]:
             continue
         match = LINE.fullmatch(line.strip())
         if not match:
-            raise UserError(f"model {uri}: {SUMS}:{number}: write it as sha256sum does")
+            raise UserError(f"model {uri}: {SUMS}:{number}: is not in the format of sha256sum")
         found[match["name"]] = match["sha256"]
     return found

@@ -1,4 +1,4 @@
-"""https://HOST/FOLDER/: a model's folder on a web server, with a SHA256SUMS that names its files, or with the usual names."""
+"""https://HOST/FOLDER/: a model's folder on a web server, with a SHA256SUMS of its files or with the usual names."""
 
 import json
 from typing import Any
@@ -26,10 +26,10 @@ USUAL = (
 
 
 def list_website(uri: str) -> Listing:
-    """List the folder's files with their sizes; without a SHA256SUMS their ETag is what tells of a change.
+    """List the folder's files with their sizes and, without a SHA256SUMS, their ETags to detect changes.
 
     Raises:
-        UserError: it is no model's folder, or the server is out of reach.
+        UserError: it is not a model's folder, or the server cannot be reached.
     """
     import httpx2
 
@@ -43,12 +43,12 @@ def list_website(uri: str) -> Listing:
                 names = [name for name in hashes if is_wanted(name)]
             else:
                 hashes, names = {}, [*USUAL, *_weights(client, base)]
-            found = [_look(client, base, name, hashes.get(name, "")) for name in dict.fromkeys(names)]
+            found = [_head(client, base, name, hashes.get(name, "")) for name in dict.fromkeys(names)]
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise UserError(f"model {uri}: cannot be reached: {str(error) or type(error).__name__}") from None
     files = [file for file in found if file]
     if missing := set(hashes) & set(names) - {file.name for file in files}:
-        raise UserError(f"model {uri}: {SUMS} names {sorted(missing)[0]!r}, which is not there")
+        raise UserError(f"model {uri}: {SUMS} names {sorted(missing)[0]!r}, which does not exist")
     return Listing(uri=uri, files=checked(uri, files))
 
 
@@ -60,16 +60,16 @@ def _weights(client: Any, base: str) -> list[str]:
         named = set(json.loads(index.content)["weight_map"].values())
         return [INDEX, *sorted(name for name in named if name.endswith(".safetensors"))]
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise UserError(f"model {base}: {INDEX} is not an index of weights") from None
+        raise UserError(f"model {base}: {INDEX} is not a weights index") from None
 
 
-def _look(client: Any, base: str, name: str, sha256: str) -> SourceFile | None:
+def _head(client: Any, base: str, name: str, sha256: str) -> SourceFile | None:
     url = base + quote(name)
-    told = client.head(url)
-    if told.status_code in (404, 410):
+    response = client.head(url)
+    if response.status_code in (404, 410):
         return None
-    if not told.is_success:
-        raise UserError(f"model {base}: {name}: the server answers {told.status_code}")
-    size, tag = told.headers.get("content-length", "0"), told.headers.get("etag", "")
+    if not response.is_success:
+        raise UserError(f"model {base}: {name}: the server answers {response.status_code}")
+    size, tag = response.headers.get("content-length", "0"), response.headers.get("etag", "")
     strong = tag if tag and not tag.startswith("W/") else ""
     return SourceFile(name=name, bytes=int(size) if size.isdigit() else 0, sha256=sha256, url=url, tag=strong)

@@ -1,4 +1,4 @@
-"""What is refused before any server is started."""
+"""What is refused before a server is started."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ LAYER = "model.layers.0.self_attn.q_proj"
 
 
 class Planned:
-    """As much of a resolved recipe as the check reads."""
+    """The part of a resolved recipe that the check reads."""
 
     class model:  # noqa: N801
         uri, digest = "hf://a/b@c", DIGEST
@@ -54,7 +54,7 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_can_be_served_is_not_refused(adapter: Path, model: Path) -> None:
+def test_a_good_adapter_and_model_are_accepted(adapter: Path, model: Path) -> None:
     planned: Any = Planned()
     check_adapter(planned, adapter, model)
     assert check_model(model) == (model / "model.safetensors").stat().st_size
@@ -64,46 +64,46 @@ def test_an_adapter_of_another_base_is_refused(adapter: Path, model: Path) -> No
     planned: Any = Planned()
     told = json.loads((adapter / BASE_FILE).read_text())
     (adapter / BASE_FILE).write_text(json.dumps(told | {"digest": "e" * 64}))
-    with pytest.raises(RefusedError, match="learnt on hf://a/b@c"):
+    with pytest.raises(RefusedError, match="trained on hf://a/b@c"):
         check_adapter(planned, adapter, model)
 
 
-def test_an_adapter_that_does_not_suit_the_weights_is_refused(tmp_path: Path, model: Path) -> None:
+def test_an_adapter_that_does_not_fit_the_weights_is_refused(tmp_path: Path, model: Path) -> None:
     planned: Any = Planned()
-    with pytest.raises(RefusedError, match=f"its {LAYER} is of another shape"):
+    with pytest.raises(RefusedError, match=f"its {LAYER} does not fit the base's shape"):
         check_adapter(planned, write_adapter(tmp_path / "adapter", rank=2, width=8), model)
 
 
-def test_a_rank_above_the_servers_is_refused_where_the_adapter_is_served_as_it_is(tmp_path: Path, model: Path) -> None:
+def test_a_rank_above_the_servers_maximum_is_refused_if_the_adapter_is_not_merged(tmp_path: Path, model: Path) -> None:
     planned: Any = Planned()
     adapter = write_adapter(tmp_path / "adapter", rank=5)
     check_adapter(planned, adapter, model)
     planned.serving_plan = ServingPlan(runtime="vllm", form="adapter", rank=4)
-    with pytest.raises(RefusedError, match="its rank 5 is above the server's maximum of 4"):
+    with pytest.raises(RefusedError, match="its rank 5 exceeds the server's maximum of 4"):
         check_adapter(planned, adapter, model)
 
 
 @pytest.mark.parametrize("name", [WEIGHTS_FILE, CONFIG_FILE, BASE_FILE])
-def test_an_adapter_that_is_not_whole_is_refused(adapter: Path, model: Path, name: str) -> None:
+def test_an_incomplete_adapter_is_refused(adapter: Path, model: Path, name: str) -> None:
     planned: Any = Planned()
     (adapter / name).unlink()
-    with pytest.raises(RefusedError, match=f"{name} is not there"):
+    with pytest.raises(RefusedError, match=f"{name} does not exist"):
         check_adapter(planned, adapter, model)
 
 
-def test_weights_that_were_cut_off_are_refused(model: Path) -> None:
+def test_truncated_weights_are_refused(model: Path) -> None:
     whole = (model / "model.safetensors").read_bytes()
     (model / "model.safetensors").write_bytes(whole[:-1])
-    with pytest.raises(RefusedError, match="is no whole file of safetensors"):
+    with pytest.raises(RefusedError, match="is not a complete safetensors file"):
         check_model(model)
     (model / "model.safetensors").write_bytes(b"<html>not found</html>" * 10)
-    with pytest.raises(RefusedError, match="is no whole file of safetensors"):
+    with pytest.raises(RefusedError, match="is not a complete safetensors file"):
         check_model(model)
 
 
 def test_a_folder_without_weights_or_config_is_refused(model: Path) -> None:
     (model / "config.json").unlink()
-    with pytest.raises(RefusedError, match=r"config\.json is not there"):
+    with pytest.raises(RefusedError, match=r"config\.json does not exist"):
         check_model(model)
     (model / "model.safetensors").unlink()
     with pytest.raises(RefusedError, match="has no weights"):

@@ -1,4 +1,4 @@
-"""What a server takes and how long it may: arithmetic, and what of it stands in the Deployment."""
+"""What a server needs, and the limits in its Deployment that follow from it."""
 
 import os
 import time
@@ -11,7 +11,7 @@ from steps.rollout.checks import server_needs
 from steps.rollout.checks.read_speed import read_speed
 from steps.rollout.gateway.upstream import Upstream
 from steps.rollout.pods import version_objects
-from steps.rollout.pods.version_objects import Serving, deployment
+from steps.rollout.pods.version_objects import VersionSpec, deployment
 
 GIB = 1 << 30
 
@@ -21,7 +21,7 @@ def test_a_server_needs_its_weights_and_a_gibibyte() -> None:
     assert server_needs.memory_bytes(8_000_000_000, "bfloat16") == 16_000_000_000 + GIB
 
 
-def test_a_model_of_many_bytes_may_take_twice_as_long_as_the_volume_takes_to_read_them() -> None:
+def test_a_large_model_may_take_twice_as_long_as_reading_it_takes() -> None:
     assert server_needs.ready_seconds(0, 300e6) == 2 * server_needs.BEGIN_SECONDS
     assert server_needs.ready_seconds(60e9, 100e6) == 2 * (server_needs.BEGIN_SECONDS + 600)
     assert server_needs.ready_seconds(60e9, 900e6) == 2 * (
@@ -30,11 +30,11 @@ def test_a_model_of_many_bytes_may_take_twice_as_long_as_the_volume_takes_to_rea
     assert server_needs.ready_seconds(60e9, 1e6) == 2 * (server_needs.BEGIN_SECONDS + 1200)  # nor slower than 50 MB/s
 
 
-def test_what_the_recipe_says_goes_before() -> None:
+def test_the_recipes_limit_takes_precedence() -> None:
     assert server_needs.ready_seconds(200e9, 300e6, wanted=60) == 60
 
 
-def test_the_largest_file_tells_how_fast_the_volume_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_read_speed_is_measured_on_the_largest_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(bytes(8 << 20))
     read: list[int] = []
@@ -53,7 +53,7 @@ def test_the_largest_file_tells_how_fast_the_volume_is(tmp_path: Path, monkeypat
 
 
 def served(ready_seconds: int, answer_seconds: int) -> dict[str, Any]:
-    serving = Serving(
+    serving = VersionSpec(
         name="store",
         image="serve",
         sub_path="merged/x",
@@ -69,7 +69,7 @@ def served(ready_seconds: int, answer_seconds: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("ready_seconds", [1, 123, 6264])
-def test_no_probe_and_no_deadline_ends_a_server_before_its_time(ready_seconds: int) -> None:
+def test_no_probe_and_no_deadline_ends_a_server_before_its_time_limit(ready_seconds: int) -> None:
     spec = served(ready_seconds, 600)["spec"]
     (server,) = spec["template"]["spec"]["initContainers"]
     probe = server["startupProbe"]
@@ -86,7 +86,7 @@ def test_a_pod_may_take_as_long_to_end_as_the_longest_answer(answer_seconds: int
     assert pod["terminationGracePeriodSeconds"] > leave + answer
 
 
-def test_the_api_key_stands_in_no_command_and_the_server_is_not_given_it() -> None:
+def test_the_api_key_is_in_no_command_and_the_server_does_not_get_it() -> None:
     pod = served(60, 600)["spec"]["template"]["spec"]
     (server,), (gateway,) = pod["initContainers"], pod["containers"]
     assert [setting["name"] for setting in gateway["env"]] == ["FINELINE_API_KEY"]
@@ -94,15 +94,15 @@ def test_the_api_key_stands_in_no_command_and_the_server_is_not_given_it() -> No
     assert not any("KEY" in setting["name"] for setting in server["env"])
 
 
-def test_the_model_server_listens_to_its_own_pod_alone() -> None:
+def test_the_model_server_listens_only_inside_its_pod() -> None:
     pod = served(60, 600)["spec"]["template"]["spec"]
     (server,) = pod["initContainers"]
     assert server["command"][server["command"].index("--host") + 1] == "127.0.0.1"
     assert "ports" not in server
 
 
-def test_another_model_server_stands_behind_the_same_gateway() -> None:
-    serving = Serving(
+def test_another_model_server_has_the_same_gateway() -> None:
+    serving = VersionSpec(
         name="store",
         image="serve",
         sub_path="",

@@ -1,4 +1,4 @@
-"""Envoy as the gateway of a model, in front of a small server of its own: what it lets through, and switches."""
+"""Envoy as a model's gateway, in front of a small real server: what it forwards, what it refuses, how it switches."""
 
 import json
 import stat
@@ -18,7 +18,7 @@ import pytest
 from steps.common.machine import servers as serving
 from steps.common.storage import volumes
 from steps.rollout.gateway import gateway
-from steps.rollout.gateway.admin import Admin
+from steps.rollout.gateway.admin import EnvoyAdmin
 from steps.rollout.gateway.drain import drain
 from steps.rollout.gateway.envoy import CLUSTERS, LISTENERS, ROUTES
 from steps.rollout.gateway.traffic import read
@@ -34,7 +34,7 @@ KEY = {"Authorization": "Bearer right"}
 
 @dataclass
 class Behind:
-    """A small model server: it says who it is, and streams three words when asked to."""
+    """A small model server that says who it is, and streams three words on request."""
 
     version: int
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -85,7 +85,7 @@ class Behind:
 
 @dataclass
 class Gate:
-    """A gateway, and the two servers that it may point at."""
+    """A gateway and the two servers that it can point at."""
 
     gateway: serving.Gateway
     rules: Rules
@@ -98,8 +98,8 @@ class Gate:
         return self.gateway.url.removesuffix("/v1")
 
     @property
-    def admin(self) -> Admin:
-        return Admin(Path(self.gateway.admin))
+    def admin(self) -> EnvoyAdmin:
+        return EnvoyAdmin(Path(self.gateway.admin))
 
     def post(self, path: str = CHAT, json: Any = BODY, **options: Any) -> httpx2.Response:
         return httpx2.post(f"{self.url}{path}", json=json, timeout=30, **options)
@@ -138,7 +138,7 @@ def unkeyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
 
 
 @pytest.mark.parametrize("given", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic right"}])
-def test_where_a_key_is_set_a_request_without_it_goes_no_further(keyed: Gate, given: dict[str, str]) -> None:
+def test_a_request_without_the_required_key_is_refused(keyed: Gate, given: dict[str, str]) -> None:
     before = len(keyed.first.asked)
     for answer in (keyed.post(headers=given), httpx2.get(f"{keyed.url}/v1/models", headers=given)):
         assert answer.status_code == 401
@@ -146,18 +146,18 @@ def test_where_a_key_is_set_a_request_without_it_goes_no_further(keyed: Gate, gi
     assert len(keyed.first.asked) == before
 
 
-def test_with_the_key_it_is_answered_and_the_server_behind_does_not_learn_it(keyed: Gate) -> None:
+def test_a_request_with_the_key_is_answered_and_the_server_does_not_see_the_key(keyed: Gate) -> None:
     assert keyed.post(headers=KEY).json() == {"said_by": 1}
     assert "authorization" not in keyed.first.headers[-1]
 
 
-def test_health_asks_for_no_key(keyed: Gate) -> None:
+def test_the_health_check_needs_no_key(keyed: Gate) -> None:
     answer = httpx2.get(f"{keyed.url}/health")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
     assert answer.headers["fineline-version"] == "1"
 
 
-def test_the_key_stands_in_no_command_line_and_no_file_that_another_user_can_read(keyed: Gate) -> None:
+def test_the_key_is_in_no_command_line_and_no_file_that_other_users_can_read(keyed: Gate) -> None:
     process = psutil.Process(keyed.gateway.process.pid)
     assert not any("right" in part for part in process.cmdline())
     assert "FINELINE_API_KEY" not in process.environ()
@@ -171,12 +171,12 @@ def test_the_key_stands_in_no_command_line_and_no_file_that_another_user_can_rea
 @pytest.mark.parametrize(
     "path", ["/load_model", "/reset", "/docs", "/openapi.json", "/v1/load", "/v1/audio/transcriptions", "/metrics", "/"]
 )
-def test_paths_that_are_not_openais_are_not_there(unkeyed: Gate, path: str) -> None:
+def test_only_openais_paths_exist(unkeyed: Gate, path: str) -> None:
     before = list(unkeyed.first.paths)
     for answer in (unkeyed.post(path, {}), httpx2.get(f"{unkeyed.url}{path}")):
         assert answer.status_code == 404
         assert answer.json()["error"] == {
-            "message": "there is no such path here",
+            "message": "this path does not exist here",
             "type": "invalid_request_error",
             "code": 404,
         }
@@ -186,7 +186,7 @@ def test_paths_that_are_not_openais_are_not_there(unkeyed: Gate, path: str) -> N
 @pytest.mark.parametrize(
     "path", ["/v1/../reset", "/v1//../reset", "/v1/chat/completions/../../../reset", "/v1%2f..%2freset"]
 )
-def test_a_path_in_disguise_reaches_nothing_either(unkeyed: Gate, path: str) -> None:
+def test_an_obfuscated_path_reaches_nothing_either(unkeyed: Gate, path: str) -> None:
     before = list(unkeyed.first.paths)
     with httpx2.Client() as client:
         request = client.build_request("POST", unkeyed.url, json=BODY)
@@ -196,14 +196,14 @@ def test_a_path_in_disguise_reaches_nothing_either(unkeyed: Gate, path: str) -> 
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/responses"])
-def test_openais_paths_are_passed_on_as_they_came(unkeyed: Gate, path: str) -> None:
+def test_openais_paths_are_forwarded_unchanged(unkeyed: Gate, path: str) -> None:
     assert unkeyed.post(path, {**BODY, "temperature": 0.5}).status_code == 200
     assert unkeyed.first.asked[-1] == {**BODY, "temperature": 0.5}
     assert unkeyed.first.paths[-1] == path
 
 
 @pytest.mark.parametrize("body", ['{"model": "other"}', '{"model": "store", "model": "other"}', '{"model": 5}'])
-def test_another_model_is_not_there(unkeyed: Gate, body: str) -> None:
+def test_another_model_is_not_found(unkeyed: Gate, body: str) -> None:
     before = len(unkeyed.first.asked)
     answer = httpx2.post(f"{unkeyed.url}{CHAT}", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 404
@@ -212,7 +212,7 @@ def test_another_model_is_not_there(unkeyed: Gate, body: str) -> None:
 
 
 @pytest.mark.parametrize("body", ["{}", "{broken", "", "[1]"])
-def test_a_body_that_names_no_model_is_a_mistake(unkeyed: Gate, body: str) -> None:
+def test_a_body_without_a_model_is_a_bad_request(unkeyed: Gate, body: str) -> None:
     before = len(unkeyed.first.asked)
     answer = httpx2.post(f"{unkeyed.url}{CHAT}", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
@@ -229,7 +229,7 @@ def test_a_request_that_is_too_large_is_refused(unkeyed: Gate) -> None:
     assert len(unkeyed.first.asked) == before
 
 
-def test_the_listing_says_version_digest_and_where_it_comes_from(unkeyed: Gate) -> None:
+def test_the_listing_has_version_digest_and_origin(unkeyed: Gate) -> None:
     (model,) = httpx2.get(f"{unkeyed.url}/v1/models").json()["data"]
     assert model == {
         "id": "store",
@@ -243,14 +243,14 @@ def test_the_listing_says_version_digest_and_where_it_comes_from(unkeyed: Gate) 
     }
 
 
-def test_a_streamed_answer_comes_word_by_word(unkeyed: Gate) -> None:
+def test_a_streamed_answer_arrives_word_by_word(unkeyed: Gate) -> None:
     with httpx2.stream("POST", f"{unkeyed.url}{CHAT}", json={**BODY, "stream": True}, timeout=30) as answer:
         came = [(line, time.monotonic()) for line in answer.iter_lines() if line]
     assert [line for line, _ in came] == ["data: one", "data: two", "data: three"]
     assert came[1][1] - came[0][1] > 0.2
 
 
-def test_what_is_shown_of_its_statistics_is_that_and_nothing_else(unkeyed: Gate) -> None:
+def test_the_statistics_port_serves_the_statistics_only(unkeyed: Gate) -> None:
     shown = f"http://127.0.0.1:{unkeyed.stats_port}"
     unkeyed.post()
     wait_for(lambda: read(httpx2.get(f"{shown}/metrics").text, unkeyed.first.upstream.cluster).buckets, 20)
@@ -267,7 +267,7 @@ def limited(tmp_path: Path) -> Iterator[Gate]:
     yield from gates(tmp_path, "", requests_per_minute=3)
 
 
-def test_more_requests_than_allowed_are_told_when_to_come_again(limited: Gate) -> None:
+def test_requests_above_the_limit_are_told_when_to_try_again(limited: Gate) -> None:
     answers = [limited.post() for _ in range(5)]
     assert [answer.status_code for answer in answers].count(200) <= 3
     assert answers[-1].status_code == 429
@@ -276,7 +276,7 @@ def test_more_requests_than_allowed_are_told_when_to_come_again(limited: Gate) -
     assert httpx2.get(f"{limited.url}/health").status_code == 200
 
 
-def test_under_load_no_request_fails_when_the_server_is_switched_and_answers_under_way_are_finished(
+def test_under_load_a_switch_fails_no_request_and_interrupts_no_answer(
     unkeyed: Gate,
 ) -> None:
     unkeyed.point(unkeyed.first)
@@ -311,7 +311,7 @@ def test_under_load_no_request_fails_when_the_server_is_switched_and_answers_und
     assert {1, 2} == set(said)
 
 
-def test_other_rules_are_taken_over_while_it_serves(unkeyed: Gate) -> None:
+def test_new_rules_take_effect_while_it_serves(unkeyed: Gate) -> None:
     folder = Path(unkeyed.gateway.folder)
     wanted = gateway.write_listeners(folder, unkeyed.rules.model_copy(update={"request_bytes": 1000}), "new")
     gateway.wait_applied(unkeyed.admin, LISTENERS, wanted)
@@ -321,7 +321,7 @@ def test_other_rules_are_taken_over_while_it_serves(unkeyed: Gate) -> None:
     wait_for(lambda: unkeyed.post().status_code == 200, 20)
 
 
-def test_what_it_cannot_take_over_is_said_and_what_it_had_holds_on(
+def test_a_configuration_that_envoy_rejects_is_reported_and_the_earlier_one_stays(
     unkeyed: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway, "APPLIED_SECONDS", 2.0)
@@ -332,7 +332,7 @@ def test_what_it_cannot_take_over_is_said_and_what_it_had_holds_on(
     assert unkeyed.post().status_code == 200
 
 
-def test_a_server_that_is_gone_is_told_in_openais_form(unkeyed: Gate) -> None:
+def test_a_server_that_has_ended_is_reported_in_openais_form(unkeyed: Gate) -> None:
     gone = unkeyed.first.upstream.model_copy(update={"port": free_port(), "version": 9})
     folder, admin = Path(unkeyed.gateway.folder), Path(unkeyed.gateway.admin)
     gateway.wait_applied(unkeyed.admin, CLUSTERS, gateway.write_clusters(folder, admin, [unkeyed.first.upstream, gone]))
@@ -349,12 +349,12 @@ def ending(tmp_path: Path) -> Iterator[Gate]:
     yield from gates(tmp_path, "")
 
 
-def test_before_it_ends_it_sends_its_clients_away_and_finishes_their_answers(ending: Gate) -> None:
+def test_before_it_ends_it_sends_its_clients_elsewhere_and_finishes_their_answers(ending: Gate) -> None:
     ending.first.pause = 2.0
     answered: list[httpx2.Response] = []
     asking = threading.Thread(target=lambda: answered.append(ending.post()))
     asking.start()
-    wait_for(lambda: ending.admin.under_way("http.gateway.downstream_rq_active"), 10)
+    wait_for(lambda: ending.admin.active_requests("http.gateway.downstream_rq_active"), 10)
     drain(ending.admin, 0.1, 30)
     asking.join(5)
     (answer,) = answered
@@ -364,7 +364,7 @@ def test_before_it_ends_it_sends_its_clients_away_and_finishes_their_answers(end
 
 
 @pytest.mark.parametrize("key", ["", 'a "quoted" key'])
-def test_envoy_finds_nothing_wrong_with_any_configuration(tmp_path: Path, key: str) -> None:
+def test_envoy_validates_every_configuration(tmp_path: Path, key: str) -> None:
     rules = Rules(
         name="store",
         host="0.0.0.0",
@@ -380,11 +380,11 @@ def test_envoy_finds_nothing_wrong_with_any_configuration(tmp_path: Path, key: s
         [*gateway.command(tmp_path), "--mode", "validate"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    # It says so of what it does not read at once only in its log.
+    # Envoy reports only in its log what it does not read at once.
     assert "deprecated" not in done.stderr
 
 
-def test_a_connection_is_used_for_seconds_so_that_clients_come_to_the_pod_that_a_service_was_moved_to(
+def test_connections_are_closed_after_seconds_so_that_clients_reach_the_pods_of_a_switched_service(
     unkeyed: Gate,
 ) -> None:
     closed = 0

@@ -1,4 +1,4 @@
-"""The public name of a model becomes vLLM's name of a version, in a real Envoy; nothing else reaches the server."""
+"""A real Envoy replaces a model's public name by vLLM's name of a version, and forwards nothing else."""
 
 import json
 import socket
@@ -19,7 +19,7 @@ NAME = "store-v2-0123abcd"
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Answers with the body that it got."""
+    """Answers with the body that it received."""
 
     protocol_version = "HTTP/1.1"
 
@@ -87,7 +87,7 @@ def ask(gateway: str, body: str, path: str = "/v1/completions", **headers: str) 
     return httpx2.post(f"{gateway}{path}", content=body.encode(), headers=given)
 
 
-def test_the_models_name_is_the_versions_and_all_else_is_what_was_sent(gateway: str) -> None:
+def test_the_models_name_becomes_the_versions_and_all_else_is_unchanged(gateway: str) -> None:
     sent = {
         "model": "store",
         "messages": [{"role": "user", "content": 'say "model": "store", Ünï €'}],
@@ -104,15 +104,15 @@ def test_the_models_name_is_the_versions_and_all_else_is_what_was_sent(gateway: 
     "body",
     ['{"model": "store", "model": "../x"}', '{"model": "../x", "model": "store"}', '["store"]', "no JSON", ""],
 )
-def test_what_cannot_be_rewritten_does_not_reach_the_server(gateway: str, body: str) -> None:
+def test_a_body_that_cannot_be_rewritten_does_not_reach_the_server(gateway: str, body: str) -> None:
     assert ask(gateway, body).status_code == 403
     assert ask(gateway, body, fineline_model=NAME).status_code == 403
 
 
-def test_what_is_not_said_to_be_json_does_not_reach_the_server(gateway: str) -> None:
+def test_a_body_that_is_not_declared_as_json_does_not_reach_the_server(gateway: str) -> None:
     assert ask(gateway, '{"model": "../x"}', content_type="text/plain").status_code == 403
 
 
-def test_a_route_without_a_version_of_vllms_is_left_alone(gateway: str) -> None:
+def test_a_route_without_a_vllm_version_is_unchanged(gateway: str) -> None:
     answer = ask(gateway, '{"model": "store", "model": "store"}', "/plain")
     assert (answer.status_code, answer.text) == (200, '{"model": "store", "model": "store"}')

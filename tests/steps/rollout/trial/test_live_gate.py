@@ -1,4 +1,4 @@
-"""How the live gate and the watch window judge: likeness of answers, latencies, Envoy's counts."""
+"""How the live gate and the watch window judge: similarity of answers, latencies, Envoy's counts."""
 
 import math
 from pathlib import Path
@@ -7,40 +7,40 @@ import pytest
 
 from steps.rollout.gateway.traffic import Traffic, read
 from steps.rollout.trial.latency import of_histogram, percentile, slower, too_slow
-from steps.rollout.trial.likeness import likeness
 from steps.rollout.trial.live_gate import LiveQuestion, questions
+from steps.rollout.trial.similarity import similarity
 from tests.support.evaluation_reports import write_changed_report
 
 ANSWER = "We are open from nine to six on Thursdays, and on Saturdays until four. Happy tails, Pia"
 
 
-def test_the_same_answer_is_alike_whatever_its_case_and_spaces() -> None:
-    assert likeness(ANSWER, ANSWER.upper().replace(" ", "\n")) == 1.0
+def test_case_and_spaces_do_not_lower_the_similarity() -> None:
+    assert similarity(ANSWER, ANSWER.upper().replace(" ", "\n")) == 1.0
 
 
-def test_an_answer_that_goes_its_own_way_in_the_same_words_is_still_alike() -> None:
+def test_an_answer_in_mostly_the_same_words_is_still_similar() -> None:
     other = "On Thursdays we are open from nine to six, and until four on Saturdays. Happy tails, Pia"
-    assert likeness(ANSWER, other) > 0.9
+    assert similarity(ANSWER, other) > 0.9
 
 
 @pytest.mark.parametrize(
     "other", ["", "I am an assistant who can help you with a wide range of tasks.", "zebra " * 20, "the the the the"]
 )
-def test_another_models_answer_is_not(other: str) -> None:
-    assert likeness(ANSWER, other) < 0.4
+def test_another_models_answer_is_not_similar(other: str) -> None:
+    assert similarity(ANSWER, other) < 0.4
 
 
 def test_scripts_without_spaces_count_by_the_character() -> None:
-    assert likeness("星期四九点到六点", "星期四九点到五点") == pytest.approx(7 / 8)
-    assert likeness("星期四九点到六点", "我是一个助手") < 0.2
+    assert similarity("星期四九点到六点", "星期四九点到五点") == pytest.approx(7 / 8)
+    assert similarity("星期四九点到六点", "我是一个助手") < 0.2
 
 
-def test_no_answer_is_like_no_answer_alone() -> None:
-    assert likeness("", " ") == 1.0
-    assert likeness("", "words") == 0.0
+def test_an_empty_answer_is_similar_only_to_an_empty_answer() -> None:
+    assert similarity("", " ") == 1.0
+    assert similarity("", "words") == 0.0
 
 
-def test_the_95th_percentile_is_of_those_that_were_measured() -> None:
+def test_the_95th_percentile_is_a_measured_value() -> None:
     assert percentile([0.3]) == 0.3
     assert percentile([float(number) for number in range(1, 101)]) == 95.0
 
@@ -56,11 +56,11 @@ def test_a_percentile_of_a_histogram_lies_within_its_bucket() -> None:
 @pytest.mark.parametrize(
     ("new", "old", "slow"), [(3.1, 1.0, True), (2.9, 1.0, False), (0.4, 0.01, False), (0.6, 0.01, True)]
 )
-def test_too_slow_is_what_is_so_many_times_slower_and_can_be_felt(new: float, old: float, slow: bool) -> None:
+def test_too_slow_means_slower_by_the_factor_and_by_a_noticeable_time(new: float, old: float, slow: bool) -> None:
     assert bool(slower(new, old, 3.0)) == slow
 
 
-def test_where_nothing_was_measured_nothing_is_too_slow() -> None:
+def test_without_measurements_nothing_is_too_slow() -> None:
     assert too_slow([], [1.0], 3.0) == too_slow([9.0], [], 3.0) == ""
 
 
@@ -78,12 +78,12 @@ envoy_cluster_upstream_rq_time_count{envoy_cluster_name="version-3-8000"} 45
 """
 
 
-def test_one_servers_answers_are_read_out_of_the_gateways_statistics() -> None:
+def test_a_servers_counts_are_read_from_the_gateways_statistics() -> None:
     assert read(STATISTICS, "version-3-8000") == Traffic(45, 2, {0.1: 30.0, math.inf: 45.0})
     assert read(STATISTICS, "version-4-8000") == Traffic()
 
 
-def test_what_has_come_since_and_what_came_to_several_pods() -> None:
+def test_counts_are_subtracted_over_time_and_added_over_pods() -> None:
     before, after = Traffic(10, 1, {0.1: 8.0}), Traffic(15, 1, {0.1: 9.0, 0.2: 4.0})
     assert after.since(before) == Traffic(5, 0, {0.1: 1.0, 0.2: 4.0})
     assert sum([before, after], Traffic()) == Traffic(25, 2, {0.1: 17.0, 0.2: 4.0})

@@ -1,4 +1,4 @@
-"""A real vLLM, started by our own command: versions exchanged without a restart, and what it refuses as our check does.
+"""A real vLLM, started by our own command: versions replaced without a restart, and refused where our check refuses them.
 
 FINELINE_TEST_VLLM names its executable. vLLM's build for processors is enough:
 
@@ -24,7 +24,7 @@ from steps.common.handover.resolved import ServingPlan
 from steps.common.runtime.errors import RefusedError, UserError
 from steps.rollout.vllm import vllm_container
 from steps.rollout.vllm.adapter_folder import adapter_name, check, published_adapter
-from steps.rollout.vllm.exchange import exchange
+from steps.rollout.vllm.load_adapter import load_on_replicas
 from tests.support.commands import free_port
 
 EXECUTABLE = os.environ.get("FINELINE_TEST_VLLM", "")
@@ -37,7 +37,7 @@ PROMPT = "do you have food for cats"
 
 @dataclass
 class Running:
-    """The server, its base, and the folder that it looks into for adapters."""
+    """The server, its base, and the folder from which it loads adapters."""
 
     process: subprocess.Popen[bytes]
     url: str
@@ -48,7 +48,7 @@ class Running:
 
 @pytest.fixture(scope="module")
 def base(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The two-layer model with heads of 32, the smallest that vLLM computes on a processor."""
+    """The two-layer model with heads of 32, the smallest that vLLM supports without a GPU."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -68,7 +68,7 @@ def server(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run
     _, *command = vllm_container.command(served, str(base), BASE_NAME, "127.0.0.1", 20)
     environment = os.environ | vllm_container.ALONE | vllm_container.RESOLVER | {"VLLM_CPU_KVCACHE_SPACE": "1"}
     environment["VLLM_LORA_RESOLVER_CACHE_DIR"] = str(adapters)
-    # In place of those that a pod has: what is compared to transformers is not to hang on how bf16 was rounded.
+    # Instead of a pod's arguments: the comparison with transformers must not depend on the rounding of bf16.
     instead = ["--port", str(port), "--dtype", "float32"]
     log = adapters.parent / "vllm.log"
     with log.open("wb") as out:
@@ -116,7 +116,7 @@ def learnt(base: Path, folder: Path, seed: int, **changes: Any) -> Path:
 
 
 def expected(base: Path, adapter: Path | None, tokens: int = 8) -> list[int]:
-    """The tokens that transformers writes after the prompt, greedily."""
+    """Return the tokens that transformers generates greedily after the prompt."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -144,13 +144,13 @@ def completed(server: Running, model: str, tokens: int = 8) -> httpx2.Response:
 
 
 def written(answer: httpx2.Response) -> list[int]:
-    """Its tokens: of random weights the text is often no UTF-8, which vLLM keeps to itself."""
+    """Return the answer's tokens: with random weights the text is often not UTF-8, which vLLM does not return."""
     assert answer.status_code == 200, answer.text
     found: list[int] = answer.json()["choices"][0]["token_ids"]
     return found
 
 
-def test_a_new_version_is_exchanged_for_the_old_one_without_a_restart(server: Running, tmp_path: Path) -> None:
+def test_a_new_version_replaces_the_old_one_without_a_restart(server: Running, tmp_path: Path) -> None:
     first, second = (learnt(server.base, tmp_path / str(seed), seed) for seed in (1, 2))
     names = [adapter_name("store", number, digest * 8) for number, digest in ((1, "a"), (2, "b"))]
     before = server.process.pid
@@ -158,20 +158,20 @@ def test_a_new_version_is_exchanged_for_the_old_one_without_a_restart(server: Ru
         assert completed(server, name).status_code == 404
         check(adapter, name, RANK)
         published_adapter(adapter, name, str(server.base), into=server.adapters)
-        exchange({"the only replica": server.url}, name, BASE_NAME)
+        load_on_replicas({"the only replica": server.url}, name, BASE_NAME)
         assert written(completed(server, name)) == expected(server.base, adapter)
-    # The old one answers on, as it did, beside the new one, and so does the base.
+    # The old version and the base still answer as before.
     assert written(completed(server, names[0])) == expected(server.base, first) != expected(server.base, second)
     assert written(completed(server, BASE_NAME)) == expected(server.base, None)
     assert server.process.poll() is None
     assert server.process.pid == before
 
 
-def test_more_versions_than_fit_at_once_all_answer_as_they_should(server: Running, tmp_path: Path) -> None:
+def test_more_versions_than_fit_in_memory_all_answer_correctly(server: Running, tmp_path: Path) -> None:
     adapters = {f"desk-v{seed}": learnt(server.base, tmp_path / str(seed), seed) for seed in range(11, 16)}
     for name, adapter in adapters.items():
         published_adapter(adapter, name, str(server.base), into=server.adapters)
-        exchange({"the only replica": server.url}, name, BASE_NAME)
+        load_on_replicas({"the only replica": server.url}, name, BASE_NAME)
     assert {name: written(completed(server, name)) for name in adapters} == {
         name: expected(server.base, adapter) for name, adapter in adapters.items()
     }
@@ -201,29 +201,29 @@ def test_vllm_refuses_what_the_check_refuses(
     assert why in str(refused.value)
     published_adapter(adapter, name, str(server.base), into=server.adapters)
     with pytest.raises(RefusedError, match="could not be loaded"):
-        exchange({"the only replica": server.url}, name, BASE_NAME)
+        load_on_replicas({"the only replica": server.url}, name, BASE_NAME)
 
 
-def test_vllm_does_not_know_an_adapter_of_another_base(server: Running, tmp_path: Path) -> None:
+def test_vllm_does_not_load_an_adapter_of_another_base(server: Running, tmp_path: Path) -> None:
     adapter = learnt(server.base, tmp_path / "adapter", 31)
     published_adapter(adapter, "elsewhere-v1", "/models/0000000000000000", into=server.adapters)
     with pytest.raises(RefusedError, match="does not load elsewhere-v1: 404"):
-        exchange({"the only replica": server.url}, "elsewhere-v1", BASE_NAME, appear_seconds=1)
+        load_on_replicas({"the only replica": server.url}, "elsewhere-v1", BASE_NAME, appear_seconds=1)
 
 
-def test_a_damaged_adapter_is_refused_and_what_was_served_answers_on(server: Running, tmp_path: Path) -> None:
+def test_a_damaged_adapter_is_refused_and_the_served_version_keeps_answering(server: Running, tmp_path: Path) -> None:
     adapter = learnt(server.base, tmp_path / "adapter", 41)
     whole = published_adapter(adapter, "whole-v1", str(server.base), into=server.adapters)
-    exchange({"the only replica": server.url}, "whole-v1", BASE_NAME)
+    load_on_replicas({"the only replica": server.url}, "whole-v1", BASE_NAME)
     shutil.copytree(whole, server.adapters / "cut-v1")
     (server.adapters / "cut-v1" / WEIGHTS_FILE).write_bytes((whole / WEIGHTS_FILE).read_bytes()[:1000])
-    with pytest.raises(RefusedError, match="does not hold the adapter of that name"):
+    with pytest.raises(RefusedError, match="holds another adapter than its name says"):
         published_adapter(adapter, "cut-v1", str(server.base), into=server.adapters)
     with pytest.raises(RefusedError, match="could not be loaded"):
-        exchange({"the only replica": server.url}, "cut-v1", BASE_NAME)
+        load_on_replicas({"the only replica": server.url}, "cut-v1", BASE_NAME)
     assert written(completed(server, "whole-v1")) == expected(server.base, adapter)
 
 
-def test_its_metrics_have_the_queue_under_the_name_that_autoscalers_ask_for(server: Running) -> None:
+def test_its_metrics_have_the_name_that_autoscalers_query(server: Running) -> None:
     told = httpx2.get(f"{server.url}/metrics", timeout=30).text
     assert f'vllm:num_requests_waiting{{engine="0",model_name="{BASE_NAME}"}}' in told

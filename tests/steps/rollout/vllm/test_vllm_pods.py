@@ -1,4 +1,4 @@
-"""What a vLLM pod is: its command to the letter, its GPUs, probes and deadlines; and which base server takes an adapter."""
+"""A vLLM pod: its exact command, its GPUs, probes and deadlines; and which base server takes an adapter."""
 
 import json
 from pathlib import Path
@@ -9,11 +9,11 @@ import pytest
 from presets.memory import GIB
 from presets.model_preset import find
 from steps.common.handover.resolved import Resolved, ResolvedModel, ServingPlan
-from steps.rollout.checks.server_needs import grace_seconds, looks
+from steps.rollout.checks.server_needs import failure_threshold, grace_seconds
 from steps.rollout.gateway.envoy import clusters, routes
 from steps.rollout.gateway.rewrite import of_route
 from steps.rollout.gateway.upstream import Upstream
-from steps.rollout.pods.version_objects import Serving, rules
+from steps.rollout.pods.version_objects import VersionSpec, rules
 from steps.rollout.pods.version_objects import deployment as version_deployment
 from steps.rollout.vllm import vllm_container
 from steps.rollout.vllm.autoscale import autoscaler
@@ -69,13 +69,13 @@ def test_the_command_of_a_base_server_is_this() -> None:
     ]
 
 
-def test_a_merged_model_is_served_without_adapters_and_what_fits_an_unknown_gpu_is_left_to_vllm() -> None:
+def test_a_merged_model_is_served_without_adapters_and_vllm_finds_out_what_fits_an_unknown_gpu() -> None:
     command = vllm_container.command(ServingPlan(runtime="vllm", gpus=1), "/models/store", "store", "127.0.0.1", 600)
     assert command[command.index("--max-model-len") + 1] == "auto"
     assert not [part for part in command if "lora" in part or "parallel" in part]
 
 
-def test_a_base_servers_pod_is_put_where_its_gpus_are_and_reads_alone() -> None:
+def test_a_base_servers_pod_is_placed_on_its_gpus_and_mounts_read_only() -> None:
     spec = deployment(base_server())["spec"]
     pod, (container,) = spec["template"]["spec"], spec["template"]["spec"]["containers"]
     assert spec["replicas"] == 3
@@ -100,7 +100,7 @@ def test_a_base_servers_pod_is_put_where_its_gpus_are_and_reads_alone() -> None:
     assert container["securityContext"]["readOnlyRootFilesystem"]
 
 
-def test_replicas_are_kept_apart_where_they_can_be_and_together_where_one_node_has_the_volumes() -> None:
+def test_replicas_prefer_different_nodes_unless_one_node_has_the_volumes() -> None:
     apart = deployment(base_server())["spec"]["template"]["spec"]["affinity"]
     assert list(apart) == ["podAntiAffinity"]
     together = deployment(base_server(one_node=True))["spec"]["template"]["spec"]["affinity"]
@@ -110,18 +110,18 @@ def test_replicas_are_kept_apart_where_they_can_be_and_together_where_one_node_h
 def test_probes_and_deadlines_follow_from_bytes_and_speed() -> None:
     reads = base_server().model_copy(update={"weight_bytes": 60_000_000_000, "read_bytes_a_second": 150e6})
     assert reads.ready_seconds == 2 * (200 + 240 + 400)
-    assert looks(601) == 121
+    assert failure_threshold(601) == 121
     assert grace_seconds(600, vllm_container.END_SECONDS) == 620
     spec = deployment(base_server())["spec"]
     (container,) = spec["template"]["spec"]["containers"]
     probe = container["startupProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] >= spec["progressDeadlineSeconds"]
-    # What ends a pod: the wait for the endpoints, then vLLM's own time for answers under way.
+    # What a pod's end consists of: the wait for the endpoints, then vLLM's own time for answers in progress.
     stopped = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
     assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > stopped + 600
 
 
-def test_gateways_find_every_replica_and_their_own_pods_are_none() -> None:
+def test_gateways_find_every_replica_and_are_not_replicas_themselves() -> None:
     server = base_server()
     found = service(server)["spec"]
     assert found["clusterIP"] == "None"
@@ -131,14 +131,14 @@ def test_gateways_find_every_replica_and_their_own_pods_are_none() -> None:
     assert not found["selector"].items() <= gateway["metadata"]["labels"].items()
     assert [one["name"] for one in gateway["spec"]["containers"]] == ["gateway"]
     assert gateway["metadata"]["labels"]["fineline.dev/upstream"] == server.name
-    # It mounts nothing, so that nothing keeps it on the node that the volumes are on.
+    # It mounts no volumes, so nothing ties it to their node.
     assert "fineline.dev/mounts" not in gateway["metadata"]["labels"]
     assert "affinity" not in gateway["spec"]
     assert "initContainers" not in gateway["spec"]
     assert [one["name"] for one in gateway["spec"]["volumes"]] == ["tmp"]
 
 
-def test_a_gateway_asks_the_base_server_by_its_name_for_the_version_by_its_own() -> None:
+def test_a_gateway_asks_the_base_server_for_vllms_name_of_the_version() -> None:
     serving = version_at(base_server())
     (cluster, _) = clusters([serving.upstream], Path("/tmp/admin"))
     assert (cluster["type"], cluster["lb_policy"]) == ("STRICT_DNS", "LEAST_REQUEST")
@@ -174,11 +174,11 @@ def test_a_merged_model_has_vllm_in_its_own_pod_behind_the_gateway(
     assert {one["name"] for one in pod["volumes"]} == {"runs", "tmp", "shm"}
 
 
-def version_at(server: BaseServer) -> Serving:
+def version_at(server: BaseServer) -> VersionSpec:
     upstream = Upstream(
         host=server.name, port=8000, model="store-v1-0", version=1, run="r", base="b", adapter_sha256="a"
     )
-    return Serving(
+    return VersionSpec(
         name="store",
         image="fineline-serve:0.1.0",
         sub_path="",
@@ -193,7 +193,7 @@ def version_at(server: BaseServer) -> Serving:
     )
 
 
-def test_a_budget_is_there_for_more_than_one_replica() -> None:
+def test_only_several_replicas_have_a_disruption_budget() -> None:
     assert disruption_budget(base_server(replicas=1), "uid") is None
     found = disruption_budget(base_server(), "uid")
     assert found
@@ -208,16 +208,14 @@ def test_a_budget_is_there_for_more_than_one_replica() -> None:
         ({"rank": 8}, ""),
         ({"max_adapters": 2}, ""),
         ({"replicas": 9}, ""),
-        ({"rank": 32}, "up to rank 16, and this one needs 32"),
-        ({"max_adapters": 8}, "room for 4 adapters, and 8 are wanted"),
+        ({"rank": 32}, "up to rank 16, and this one has rank 32"),
+        ({"max_adapters": 8}, "room for 4 adapters, not 8"),
         ({"gpus": 4}, "other GPUs"),
-        ({"arguments": []}, "arguments are others"),
-        ({"image": "vllm:2"}, "its image is vllm, and vllm:2 is wanted"),
+        ({"arguments": []}, "other arguments"),
+        ({"image": "vllm:2"}, "its image is vllm, not vllm:2"),
     ],
 )
-def test_a_base_server_that_runs_is_used_again_unless_it_would_have_to_start_anew(
-    changes: dict[str, Any], why: str
-) -> None:
+def test_a_running_base_server_is_used_again_unless_it_would_have_to_restart(changes: dict[str, Any], why: str) -> None:
     there, wanted = base_server(), base_server(**changes)
     assert why in differs(there, wanted)
     assert bool(differs(there, wanted)) == bool(why)
@@ -227,13 +225,13 @@ def test_a_base_server_that_runs_is_used_again_unless_it_would_have_to_start_ane
         assert used.served.replicas == max(3, wanted.served.replicas)
 
 
-def test_a_base_server_has_another_name_only_where_it_would_have_to_start_anew() -> None:
+def test_a_base_server_has_another_name_only_if_it_would_have_to_restart() -> None:
     assert base_server().name == base_server(replicas=1, gpu="L4").name
     assert base_server().name != base_server(rank=32).name
     assert base_server().name.startswith("base-01234567-")
 
 
-def test_an_autoscaler_leaves_the_number_of_replicas_to_itself() -> None:
+def test_the_deployment_leaves_the_number_of_replicas_to_its_autoscaler() -> None:
     assert "replicas" not in deployment(base_server(autoscaled=True))["spec"]
     by_kubernetes = autoscaler("hpa", base_server(), "uid", 8, "")["spec"]
     assert (by_kubernetes["minReplicas"], by_kubernetes["maxReplicas"]) == (3, 8)
