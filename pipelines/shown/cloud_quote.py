@@ -1,7 +1,7 @@
-"""`fineline plan --cloud`: what a run would take and cost on each instance type of a cloud, told from here.
+"""`fineline plan --cloud`: what a run would take and cost on each instance type of a cloud.
 
-It asks nobody: list prices, and what a preset knows of the model. Hera and all that a run needs besides are not loaded. Only
-data that lie elsewhere are fetched, and so are the rows of lm-eval's tasks, which are packed as they will be asked.
+It uses list prices and the constants of the model preset, without any network access, and does not load Hera. Only remote
+data and the rows of lm-eval tasks are downloaded.
 """
 
 import json
@@ -11,7 +11,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.shown.quote_facts import facts, how, legs
+from pipelines.shown.quote_facts import minutes_in_words, quote_heading, tuning_in_words
 from presets.gpu_preset import Cloud
 from presets.ladder import Candidate
 from presets.memory import GIB
@@ -32,7 +32,7 @@ def quote_for(recipe: Recipe, cloud: Cloud, *, as_json: bool) -> int:
     """Print the quote.
 
     Raises:
-        UserError: nothing fits, or nothing within the recipe's limits; or a task of lm-eval cannot be asked.
+        UserError: a run of the recipe would fail, or no instance type fits within its limits.
     """
     checked = check_recipe(recipe, CheckScope())
     model, train = checked.model, checked.data.train
@@ -57,21 +57,23 @@ def _offer_table(checked: CheckedRecipe, chosen: Ladder, quote: Quote) -> Group:
     shown = list(dict.fromkeys([*chosen.chosen, *fitting]))[: max(SHOWN, len(chosen.chosen))]
     for one in sorted(shown, key=chosen.all.index):
         table.add_row(*_candidate(one, chosen))
-    told, rung = facts(recipe, checked.model), quote.first
-    told.add_row("tuning", f"{recipe.tune.method}, about {quote.tokens} tokens in {quote.steps} steps")
-    told.add_row("first choice", f"{rung.instance_type}, {rung.capacity}: {how(rung)}{_scored(rung)}")
+    summary, rung = quote_heading(recipe, checked.model), quote.first
+    summary.add_row("tuning", f"{recipe.tune.method}, about {quote.tokens} tokens in {quote.steps} steps")
+    summary.add_row("first choice", f"{rung.instance_type}, {rung.capacity}: {tuning_in_words(rung)}{_scored(rung)}")
     first = chosen.chosen[0]
-    told.add_row("minutes", f"{legs(rung)}; {first.total_minutes:.0f} in all, the longest is {first.bottleneck}")
+    summary.add_row(
+        "minutes", f"{minutes_in_words(rung)}; {first.total_minutes:.0f} in all, the longest is {first.bottleneck}"
+    )
     if recipe.serve.enabled:
-        told.add_row("served", f"by {in_words(checked.serving_plan)}")
-    told.add_row("disk", f"{quote.disk_bytes / GIB:.1f} GiB at most")
-    told.add_row("assumed", "; ".join(quote.assumptions))
+        summary.add_row("served", f"by {in_words(checked.serving_plan)}")
+    summary.add_row("disk", f"{quote.disk_bytes / GIB:.1f} GiB at most")
+    summary.add_row("assumed", "; ".join(quote.assumptions))
     hidden = len(fitting) - len(shown)
     nearest = _nearest(chosen.all)
     more = [f"minutes: in all ({', '.join(LEGS)})"]
     more += [f"{hidden} more fit"] if hidden > 0 else []
     more += [f"{len(chosen.all) - len(fitting)} do not fit{nearest}"] if len(fitting) < len(chosen.all) else []
-    return Group(told, table, Text("; ".join(more)))
+    return Group(summary, table, Text("; ".join(more)))
 
 
 def _candidate(one: Candidate, chosen: Ladder) -> tuple[str, ...]:
@@ -93,12 +95,12 @@ def _candidate(one: Candidate, chosen: Ladder) -> tuple[str, ...]:
 
 
 def _nearest(found: list[Candidate]) -> str:
-    """Return the best of what does not fit, and why, in words."""
+    """Return the closest instance type that does not fit, and why, in words."""
     short = [one for one in found if not one.setup and not one.preset.why_unfit]
     if not short:
         return ""
     best = max(short, key=lambda one: one.available_bytes)
-    return f" (the nearest, {best.preset.instance_type}: {best.why_not})"
+    return f" (the closest, {best.preset.instance_type}: {best.why_not})"
 
 
 def _scored(rung: Rung) -> str:

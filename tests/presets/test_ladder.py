@@ -1,4 +1,4 @@
-"""What a run would take on each instance type, and in which order they are tried."""
+"""The candidates for a run: what fits each instance type, what it costs, and the order in which types are tried."""
 
 import re
 from dataclasses import replace

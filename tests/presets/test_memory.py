@@ -1,4 +1,4 @@
-"""The memory arithmetic against what others have measured, and against what it must be by its own logic."""
+"""The memory prediction, compared with published measurements and checked for consistency."""
 
 from dataclasses import replace
 from pathlib import Path

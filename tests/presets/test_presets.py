@@ -1,4 +1,4 @@
-"""The presets: each whole, true to itself, and found by whoever mistypes it."""
+"""The presets: complete, consistent, and suggested when a name is misspelt."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The recipe's reader: what a person writes, and the one line that a mistake gets."""
+"""The recipe reader: accepted recipes, and a one-line error for each mistake."""
 
 from pathlib import Path
 

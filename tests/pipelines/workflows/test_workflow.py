@@ -1,4 +1,4 @@
-"""The Hera workflow: sound as Argo will read it, and read by the run on one machine without anything ignored."""
+"""The Hera workflows: valid for Argo, and understood in full by the run on one machine."""
 
 import importlib
 import json
@@ -74,7 +74,7 @@ def test_a_manifest_that_differs_is_named(tmp_path: Path) -> None:
     assert [line.rpartition("/")[2] for line in told] == [
         "cache.yaml is missing",
         "finetune.yaml differs from the code",
-        "other.yaml is rendered by nothing",
+        "other.yaml is not rendered from the code",
     ]
 
 

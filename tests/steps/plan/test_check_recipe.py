@@ -1,4 +1,4 @@
-"""One function checks a whole recipe: whoever takes one refuses the same mistakes with the same line."""
+"""One function checks a whole recipe, so that every command refuses the same mistakes with the same line."""
 
 import ast
 import json
@@ -19,6 +19,7 @@ from steps.common.storage import volumes
 from steps.plan import step
 from steps.plan.step import PlanInput
 from tests.support.pairs import write_pairs
+from tests.support.source import CONFIG
 
 ROOT = Path(__file__).parents[3]
 ROWS = '{"prompt": "when are you open?", "completion": "on monday"}\n'
@@ -63,6 +64,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_pairs(folder / "pairs.jsonl", 4)
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def model(folder: Path) -> Path:
+    """As much of a model as a plan reads."""
+    model = folder / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps(CONFIG))
+    (model / "model.safetensors").write_bytes(b"")
+    return model
 
 
 def recipe_text(changes: dict[str, Any]) -> str:
@@ -144,10 +155,8 @@ def test_checking_a_recipe_loads_neither_hera_nor_torch_and_asks_nobody_about_a_
     assert done.returncode == 0, done.stderr
 
 
-def test_the_plan_step_takes_over_what_the_command_has_planned(
-    folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = recipe_text({"model": tiny_model.as_uri(), "data.max_tokens": 64})
+def test_the_plan_step_takes_over_what_the_command_has_planned(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = recipe_text({"model": model.as_uri(), "data.max_tokens": 64})
     resolved = step.resolve(PlanInput(recipe=text))
     monkeypatch.setattr(step, "resolve", None)
     monkeypatch.setattr(step, "_open", lambda *_: Tracking(uri="", run_id="7"))
@@ -158,9 +167,9 @@ def test_the_plan_step_takes_over_what_the_command_has_planned(
 
 @pytest.mark.parametrize("changes", [{"epochs": "2"}, {"run": "shop-2"}])
 def test_what_was_planned_for_other_inputs_is_planned_again(
-    folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]
+    model: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]
 ) -> None:
-    text = recipe_text({"model": tiny_model.as_uri(), "data.max_tokens": 64})
+    text = recipe_text({"model": model.as_uri(), "data.max_tokens": 64})
     monkeypatch.setattr(step, "_open", lambda *_: Tracking(uri="", run_id="7"))
     step.hand_over(step.resolve(PlanInput(recipe=text)), "shop-1")
     wanted = {"recipe": text, "run": "shop-1"} | changes
@@ -170,3 +179,13 @@ def test_what_was_planned_for_other_inputs_is_planned_again(
     output = step.plan(PlanInput(**wanted))
     assert len(planned) == 1
     assert output.resolved.recipe.tune.epochs == float(changes.get("epochs", 1))
+
+
+def test_a_constant_that_a_models_config_lacks_is_named(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = {key: value for key, value in CONFIG.items() if key != "max_position_embeddings"}
+    (model / "config.json").write_text(json.dumps(config))
+    text = recipe_text({"model": model.as_uri()})
+    line = line_of_command(capsys, "plan", text)
+    assert line.endswith("its config.json does not set max_position_embeddings; only dense decoders can be tuned")
+    assert line_of_command(capsys, "plan", text, "--cloud", "aws") == line
+    assert line_of_command(capsys, "run", text) == line

@@ -1,4 +1,4 @@
-"""How a version will be served: what the settings and the recipe make of it, what fits, and what is refused before it costs."""
+"""The serving plan: runtime and form from settings and recipe, what fits on the GPU, and what is refused in advance."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Labels: what the assistant says and the token that ends its turn, nothing else."""
+"""Labels: the assistant's text and the token that ends its turn, and nothing else."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Rows: every form to one, every bad row with its place."""
+"""Rows: every form is converted to one type, and every bad row is reported with its place."""
 
 import csv
 import json

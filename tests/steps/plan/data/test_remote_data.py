@@ -1,4 +1,4 @@
-"""Data that lie elsewhere, over real HTTP: a web server with faults, a hub's data sets, an S3 store."""
+"""Remote data over real HTTP: a web server with faults, datasets on a hub, and an S3 store."""
 
 import hashlib
 import json

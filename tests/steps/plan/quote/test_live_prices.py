@@ -1,4 +1,4 @@
-"""Karpenter's own prices and availability, from a real server that speaks as its metrics do."""
+"""Karpenter's prices and availability, read from a real HTTP server with its metrics."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What pairs take, before they are learnt from: both sides in one micro-batch, and the base read once beside."""
+"""The predicted cost of pairs: both sides in one micro-batch, and one pass of the base as reference."""
 
 from dataclasses import replace
 
