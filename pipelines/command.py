@@ -70,8 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     presets.add_argument("what", nargs="?", choices=["models", "gpus"], default="models", help="(default: models)")
     commands.add_parser("schema", help="print the recipe's JSON Schema")
     _add_cluster_commands(commands, recipe, as_json)
-    render = commands.add_parser("render", help="write the manifests of a cluster, from the code")
-    render.add_argument("folder", nargs="?", default="argo", help="where they lie (default: argo)")
+    render = commands.add_parser("render", help="write the manifests of a cluster and docs/recipe.md from the code")
+    render.add_argument(
+        "folder", nargs="?", default="argo", help="write the manifests there, and no docs (default: argo)"
+    )
     render.add_argument("--check", action="store_true", help="write nothing; fail when a file differs from the code")
     serving = commands.add_parser("serving", help="list or stop what is served on this machine")
     actions = serving.add_subparsers(dest="action", metavar="list|stop|clean")
