@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.shown.task_state import Node, Phase
+from pipelines.shown.task_state import Phase, TaskState
 from steps.common.kubernetes.step_failure import reason, task_of
 
 ENDED = {"Succeeded", "Failed", "Error"}
@@ -14,12 +14,12 @@ def ended(workflow: dict[str, Any]) -> bool:
     return workflow.get("status", {}).get("phase") in ENDED
 
 
-def nodes(workflow: dict[str, Any], tasks: list[str]) -> dict[str, tuple[Node, str]]:
+def nodes(workflow: dict[str, Any], tasks: list[str]) -> dict[str, tuple[TaskState, str]]:
     """Return, for each task that has begun, its node and its progress in words.
 
     Argo keeps a task that may be retried as a node of type Retry, with its attempts below it under names of their own.
     """
-    found: dict[str, tuple[Node, str]] = {}
+    found: dict[str, tuple[TaskState, str]] = {}
     all_nodes = list((workflow.get("status", {}).get("nodes") or {}).values())
     for node in all_nodes:
         task = node.get("displayName", "")
@@ -42,10 +42,10 @@ def outputs(workflow: dict[str, Any], task: str) -> dict[str, str]:
     return {}
 
 
-def _node(node: dict[str, Any]) -> Node:
+def _node(node: dict[str, Any]) -> TaskState:
     phase = {"Error": "Failed"}.get(node["phase"], node["phase"])
     code = (node.get("outputs") or {}).get("exitCode") or "0"
-    return Node(phase=Phase(phase), exit_code=int(code), seconds=_seconds(node), message=_message(node))
+    return TaskState(phase=Phase(phase), exit_code=int(code), seconds=_seconds(node), message=_message(node))
 
 
 def _message(node: dict[str, Any]) -> str:

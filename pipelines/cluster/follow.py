@@ -6,7 +6,7 @@ from typing import Any
 from pipelines.cluster.argo_nodes import ended, nodes
 from pipelines.cluster.argo_server import Cluster
 from pipelines.shown.display import Display
-from pipelines.shown.task_state import Node, Phase
+from pipelines.shown.task_state import Phase, TaskState
 from pipelines.workflows import finetune
 from pipelines.workflows.rendered import BUILDERS
 from steps.common.runtime.errors import UserError
@@ -31,7 +31,7 @@ def _tasks(spec: dict[str, Any], entrypoint: str) -> list[str]:
     return found
 
 
-def found(connection: Cluster, run: str) -> dict[str, Any]:
+def find_run(connection: Cluster, run: str) -> dict[str, Any]:
     """Return the run's Workflow.
 
     Raises:
@@ -45,19 +45,19 @@ def found(connection: Cluster, run: str) -> dict[str, Any]:
 
 def follow(connection: Cluster, run: str) -> dict[str, Any]:
     """Show the run until it has ended, and return its Workflow."""
-    known = tasks_of(found(connection, run))
+    known = tasks_of(find_run(connection, run))
     with Display(f"run {run} in {connection.namespace}", known) as display:
         while True:
-            workflow = found(connection, run)
+            workflow = find_run(connection, run)
             for task, (node, progress) in nodes(workflow, known).items():
-                display.tell(task, node, progress)
+                display.update(task, node, progress)
             if ended(workflow):
                 return workflow
             time.sleep(EVERY_SECONDS)
 
 
-def pending(workflow: dict[str, Any]) -> dict[str, tuple[Node, str]]:
+def all_tasks(workflow: dict[str, Any]) -> dict[str, tuple[TaskState, str]]:
     """Return every task of the run, those that have not begun too."""
     known = tasks_of(workflow)
     begun = nodes(workflow, known)
-    return {task: begun.get(task, (Node(phase=Phase.PENDING), "")) for task in known}
+    return {task: begun.get(task, (TaskState(phase=Phase.PENDING), "")) for task in known}

@@ -1,47 +1,52 @@
-"""`fineline render`: write the manifests of a cluster and the recipe's reference from the code, or check them."""
+"""`fineline render`: write the cluster manifests and the recipe reference from the code, or check them."""
 
-from pathlib import Path
+import argparse
 
-from pipelines.shown.recipe_reference import REFERENCE, reference
-from pipelines.shown.typed_command import command
-from pipelines.workflows.rendered import differences, write
-from steps.common.runtime.errors import UserError
+HELP = "write the cluster manifests and docs/recipe.md from the code, or check them"
+DESCRIPTION = (
+    "Write the manifests of a cluster's workflows from the code, or check that the files match the code. In argo, the "
+    "default folder, the recipe reference docs/recipe.md is included."
+)
+MANIFESTS = "argo"
 
-MANIFESTS = Path("argo")
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        default=MANIFESTS,
+        help=f"folder of the manifests (default: {MANIFESTS}); another one gets no recipe reference",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 2 if a file does not match the code"
+    )
 
 
-def render(folder: str, *, check: bool) -> int:
-    """Write the rendered files; with `check`, only compare them.
-
-    Args:
-        folder: where to write the manifests. In a clone's own `argo/`, docs/recipe.md is rendered too.
-        check: write nothing.
+def execute(parsed: argparse.Namespace) -> int:
+    """Write or check the files.
 
     Raises:
-        UserError: with `check`, a file differs; or a file cannot be written.
+        UserError: with --check, a file does not match; or a file cannot be written.
     """
-    place = Path(folder)
-    # Whoever renders into another folder wants manifests, and no documentation beside them.
-    references = {REFERENCE: reference()} if place == MANIFESTS else {}
-    if check:
-        found = differences(place) + [
-            f"{path} differs from the code" for path, text in references.items() if not _is(path, text)
-        ]
+    from pathlib import Path
+
+    from pipelines.shown import recipe_reference
+    from pipelines.shown.shell_command import shell_command
+    from pipelines.workflows import rendered
+    from steps.common.runtime.errors import UserError
+
+    folder = Path(parsed.folder)
+    with_reference = folder == Path(MANIFESTS)
+    if parsed.check:
+        found = rendered.differences(folder) + (recipe_reference.differences() if with_reference else [])
         if found:
             more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-            raise UserError(f"{found[0]}{more}; run: {command('fineline render')}")
+            raise UserError(f"{found[0]}{more}; run: {shell_command('fineline render')}")
         return 0
     try:
-        written = write(place)
-        for path, text in references.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+        for path in rendered.write(folder) + (recipe_reference.write() if with_reference else []):
+            print(path)
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be written: {error.strerror}") from None
-    for path in [*written, *references]:
-        print(path)
     return 0
-
-
-def _is(path: Path, text: str) -> bool:
-    return path.is_file() and path.read_text() == text

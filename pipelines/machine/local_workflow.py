@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.workflows.parameters import PLACED
+from steps.common.runtime.errors import UserError
 
 OF_A_CLUSTERS_WORKFLOW = {
     "serviceAccountName",
@@ -27,7 +28,7 @@ RUNNER = ["-m", "hera.workflows.runner", "-e"]
 EQUALS = re.compile(r"\s*(?P<left>\S+)\s*==\s*(?P<right>\S+)\s*")
 
 
-class UnsupportedError(Exception):
+class UnsupportedError(UserError):
     """The workflow uses something that a run on one machine does not know."""
 
 

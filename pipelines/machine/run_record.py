@@ -7,7 +7,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
-from pipelines.shown.task_state import Node, Phase
+from pipelines.shown.task_state import Phase, TaskState
 from steps.common.storage import volumes
 from steps.common.storage.files import write_text
 
@@ -38,16 +38,16 @@ class Run(BaseModel):
         """Write the run down."""
         write_text(self.folder / RUN, self.model_dump_json(indent=2) + "\n")
 
-    def node(self, task: str) -> Node | None:
+    def task_state(self, task: str) -> TaskState | None:
         """Return how a task ended, or None where it has not yet."""
         try:
-            return Node.model_validate_json((self.task_folder(task) / NODE).read_text())
+            return TaskState.model_validate_json((self.task_folder(task) / NODE).read_text())
         except FileNotFoundError:
             return None
 
-    def save_node(self, task: str, node: Node) -> None:
+    def save_task_state(self, task: str, state: TaskState) -> None:
         """Write down how a task ended."""
-        write_text(self.task_folder(task) / NODE, node.model_dump_json(indent=2) + "\n")
+        write_text(self.task_folder(task) / NODE, state.model_dump_json(indent=2) + "\n")
 
     def outputs(self, task: str) -> dict[str, str]:
         """Return a task's output parameters."""

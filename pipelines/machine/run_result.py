@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.machine.run_record import LOG, Run
+from pipelines.shown.shell_command import shell_command
 from pipelines.shown.task_state import Phase
-from pipelines.shown.typed_command import command
 from steps.common.handover.resolved import Resolved
 from steps.common.machine import servers
 from steps.common.runtime.progress import duration
@@ -65,8 +65,8 @@ def show_result(run: Run, result: dict[str, Any]) -> None:
     if "url" in result:
         say(f"served at {result['url']}; try it:")
         say(f"  {curl(result['url'], result['model'], _first_question(result))}")
-        say(f"stop it: {command('fineline serving stop ' + result['model'])}")
-    say(f"registry: {command('mlflow ui --backend-store-uri ' + result['tracking_uri'])}")
+        say(f"stop it: {shell_command('fineline serving stop ' + result['model'])}")
+    say(f"registry: {shell_command('mlflow ui --backend-store-uri ' + result['tracking_uri'])}")
 
 
 class _Sayer:
@@ -93,13 +93,13 @@ def _first_question(result: dict[str, Any]) -> str:
 def _unfinished(console: Console, run: Run) -> None:
     say = _Sayer(console)
     if run.phase is Phase.INTERRUPTED:
-        say(f"stopped; go on with: {command(f'fineline run --resume {run.name}')}")
+        say(f"stopped; go on with: {shell_command(f'fineline run --resume {run.name}')}")
         return
     step = run.message.partition(":")[0]
     say(f"{'refused' if run.exit_code == 3 else 'failed'}: {run.message}")
     say(f"log: {run.task_folder(step) / LOG}")
     if run.exit_code != 3:
-        say(f"when that is mended: {command(f'fineline run --resume {run.name}')}")
+        say(f"when that is mended: {shell_command(f'fineline run --resume {run.name}')}")
 
 
 def _scores(console: Console, evaluation: dict[str, Any]) -> None:

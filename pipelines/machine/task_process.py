@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from pipelines.machine.local_workflow import Script
 from pipelines.machine.run_record import INPUTS, LOG, OUTPUTS, PROGRESS, Run
-from pipelines.shown.task_state import Node, Phase
+from pipelines.shown.task_state import Phase, TaskState
 from steps.common.runtime.parent import end_with_parent
 from steps.common.runtime.progress import PREFIX
 
@@ -75,7 +75,7 @@ class TaskProcess:
         # that makes a training step 2.5 times as long (5.5 s against 2.3 s; alone there is no difference).
         return {"GOMP_SPINCOUNT": "1000", **inherited, **own}
 
-    def ended(self) -> Node | None:
+    def final_state(self) -> TaskState | None:
         """Return how it ended, or None while it runs."""
         code = self._process.poll()
         if code is None:
@@ -83,12 +83,12 @@ class TaskProcess:
         seconds = time.monotonic() - self.started
         missing = [name for name in self.script.outputs if not (self.folder / OUTPUTS / "parameters" / name).exists()]
         if code == 0 and not missing:
-            return Node(phase=Phase.SUCCEEDED, seconds=seconds)
+            return TaskState(phase=Phase.SUCCEEDED, seconds=seconds)
         if code == 0:
-            return Node(phase=Phase.FAILED, exit_code=1, seconds=seconds, message=f"gave no output {missing[0]!r}")
+            return TaskState(phase=Phase.FAILED, exit_code=1, seconds=seconds, message=f"gave no output {missing[0]!r}")
         if code < 0:
             code = 128 - code  # as a shell and Argo count a signal
-        return Node(phase=Phase.FAILED, exit_code=code, seconds=seconds, message=self._why(code))
+        return TaskState(phase=Phase.FAILED, exit_code=code, seconds=seconds, message=self._why(code))
 
     def _why(self, code: int) -> str:
         lines = [line for line in self._log_lines() if line.strip() and not line.startswith(PREFIX)]

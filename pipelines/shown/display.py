@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.shown.task_state import Node, Phase
+from pipelines.shown.task_state import REUSED, Phase, TaskState
 from steps.common.runtime.progress import duration
 
 EVERY_SECONDS = 10.0
@@ -33,7 +33,7 @@ class Display:
         self._live = (
             Live(console=self._console, refresh_per_second=4, transient=False) if self._console.is_terminal else None
         )
-        self._state = {task: (Node(phase=Phase.PENDING), "") for task in tasks}
+        self._state = {task: (TaskState(phase=Phase.PENDING), "") for task in tasks}
         self._told: dict[str, float] = {}
 
     def __enter__(self) -> "Display":
@@ -51,9 +51,9 @@ class Display:
             self._live.update(self._table())
             self._live.stop()
 
-    def tell(self, task: str, node: Node, progress: str) -> None:
+    def update(self, task: str, node: TaskState, progress: str) -> None:
         """Take what is new of a task."""
-        before, _ = self._state.get(task, (Node(phase=Phase.PENDING), ""))
+        before, _ = self._state.get(task, (TaskState(phase=Phase.PENDING), ""))
         self._state[task] = (node, progress)
         if self._live:
             self._live.update(self._table())
@@ -64,10 +64,10 @@ class Display:
             self._told[task] = time.monotonic()
             self._console.print(f"{task:<10} {progress}", soft_wrap=True, markup=False)
 
-    def _in_words(self, node: Node, progress: str) -> str:
+    def _in_words(self, node: TaskState, progress: str) -> str:
         if node.phase is Phase.RUNNING:
             return f"running {progress}".rstrip()
-        took = f" in {duration(node.seconds)}" if node.seconds and node.message != "done before" else ""
+        took = f" in {duration(node.seconds)}" if node.seconds and node.message != REUSED else ""
         return f"{node.phase.value.lower()}{took}{': ' + node.message if node.message else ''}"
 
     def _table(self) -> Group:

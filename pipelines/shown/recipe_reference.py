@@ -6,8 +6,7 @@ from typing import Any
 
 from recipes.recipe import Recipe
 
-# Relative to the root of a clone.
-REFERENCE = Path("docs") / "recipe.md"
+REFERENCE = Path("docs") / "recipe.md"  # in a clone
 INTRODUCTION = """\
 <!-- Rendered by `fineline render` from recipes/*.py; change that, not this. -->
 # Recipe reference
@@ -26,6 +25,20 @@ def reference() -> str:
     """Return the reference: a table for each part of the recipe, in the order in which the parts nest."""
     schema = Recipe.model_json_schema()
     return "\n".join([INTRODUCTION, *_sections(schema, schema["$defs"], "")])
+
+
+def differences() -> list[str]:
+    """Return a message if the file does not match the code."""
+    if not REFERENCE.exists():
+        return [f"{REFERENCE} is missing"]
+    return [] if REFERENCE.read_text() == reference() else [f"{REFERENCE} differs from the code"]
+
+
+def write() -> list[Path]:
+    """Write the file, and return its path."""
+    REFERENCE.parent.mkdir(parents=True, exist_ok=True)
+    REFERENCE.write_text(reference())
+    return [REFERENCE]
 
 
 def _sections(part: dict[str, Any], parts: dict[str, Any], path: str) -> Iterator[str]:

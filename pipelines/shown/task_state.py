@@ -4,6 +4,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel
 
+REUSED = "already done"  # the message of a task whose result an earlier execution left
+
 
 class Phase(StrEnum):
     """Argo's phases of a node, and Interrupted: stopped from outside, to be gone on with."""
@@ -17,7 +19,7 @@ class Phase(StrEnum):
     INTERRUPTED = "Interrupted"
 
 
-class Node(BaseModel):
+class TaskState(BaseModel):
     """How a task ended."""
 
     phase: Phase

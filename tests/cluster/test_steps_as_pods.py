@@ -16,12 +16,12 @@ import pipelines.machine.execute
 from pipelines.cluster.connection import Connection
 from pipelines.cluster.send_data import with_data_in_reach
 from pipelines.cluster.submission import installed
-from pipelines.commands.plan import as_text
 from pipelines.machine.execute import Execution
 from pipelines.machine.local_workflow import read
 from pipelines.machine.run_record import Run, new_run
-from pipelines.shown.task_state import Node, Phase
+from pipelines.shown.task_state import Phase, TaskState
 from pipelines.workflows.finetune import build
+from pipelines.workflows.recipe_text import as_text
 from recipes.reader import load
 from recipes.recipe import Recipe
 from steps.common.storage import volumes
@@ -58,7 +58,7 @@ def run(namespace: str, folder: Path) -> Iterator[Run]:
         machine = read(build().to_dict())
         parameters = {**machine.parameters, "recipe": sent(namespace, load("pet-store", {"name": NAME}))}
         run = new_run(NAME, machine.name, parameters)
-        told: list[tuple[str, Node]] = []
+        told: list[tuple[str, TaskState]] = []
         yield Execution(machine, run, {}, lambda task, node, _: told.append((task, node))).execute()
 
 

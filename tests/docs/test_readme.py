@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipelines.cluster.doctor.secret_settings import SECRETS
-from pipelines.command import _parser
+from pipelines.command import parser
 from pipelines.workflows.finetune import build
 from steps.common.runtime.settings import CLOUD_SETTING, GPU_PRESETS_SETTING, METRICS_SETTING, NODE_CLASS_SETTING
 
@@ -20,7 +20,7 @@ SHELL = [line.strip() for block in re.findall(r"```sh\n(.*?)```", README, re.DOT
 @pytest.mark.parametrize("line", [line for line in SHELL if line.startswith("uv run fineline")])
 def test_each_fineline_command_is_one(line: str) -> None:
     words = shlex.split(line, comments=True)
-    _parser().parse_args(words[3:])
+    parser().parse_args(words[3:])
 
 
 def test_each_command_that_is_named_in_a_table_is_one() -> None:
@@ -39,7 +39,7 @@ def test_each_command_that_is_named_in_a_table_is_one() -> None:
         "weights",
     }
     for name in named:
-        _parser().parse_args([name, *(["MODEL"] if name == "pull" else [])])
+        parser().parse_args([name, *(["MODEL"] if name == "pull" else [])])
 
 
 def test_each_file_that_is_named_is_there() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.machine.local_workflow import Script
 from pipelines.machine.run_record import INPUTS, OUTPUTS, Run
-from pipelines.shown.task_state import Node, Phase
+from pipelines.shown.task_state import Phase, TaskState
 from pipelines.workflows.finetune import build
 from steps.common.kubernetes.step_failure import reason
 from tests.support.kubectl import get, kubectl
@@ -70,7 +70,7 @@ class TaskPod:
             },
         }
 
-    def ended(self) -> Node | None:
+    def final_state(self) -> TaskState | None:
         status = get("pod", self.name, self.namespace)["status"]
         found = {c["name"]: c["state"] for c in status.get("containerStatuses", [])}
         ended = found.get("main", {}).get("terminated")
@@ -92,7 +92,7 @@ class TaskPod:
         code = ended["exitCode"]
         told = f"main: Error (exit code {code}): {ended.get('message', '')}"
         phase = Phase.FAILED if code else Phase.SUCCEEDED
-        return Node(phase=phase, exit_code=code, seconds=seconds, message=reason(told) if code else "")
+        return TaskState(phase=phase, exit_code=code, seconds=seconds, message=reason(told) if code else "")
 
     def progress(self) -> str:
         return ""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from steps.common.runtime import certificates
+from steps.common.runtime.debug import print_cause
 from steps.common.runtime.errors import (
     GATE_REFUSED,
     INTERRUPTED,
@@ -53,6 +54,7 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
             last_words(line or f"{type(error).__name__}: {error}")
             if not code:
                 raise
+            print_cause(error)
             print(f"error: {line}", file=sys.stderr, flush=True)
             sys.exit(code)
         if getattr(output, "exit_code", None):

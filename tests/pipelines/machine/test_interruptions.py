@@ -87,7 +87,7 @@ def test_a_run_stopped_and_killed_in_every_way_ends_at_the_same_adapter(
 
     resumed = fineline("run", "--resume", the_run(), "--json")
     assert resumed.returncode == 0, resumed.stderr
-    assert "prepare    succeeded: done before" in resumed.stderr
+    assert "prepare    succeeded: already done" in resumed.stderr
     assert "going on from the checkpoint of step" in tune_log()
     assert result(resumed)["version"] == 1
     after, uninterrupted = adapter(Path(result(resumed)["adapter_folder"])), tuned_at_one_go(tmp_path / "elsewhere")

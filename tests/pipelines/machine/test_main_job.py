@@ -152,5 +152,5 @@ def test_serving_is_listed_and_stopped(job: Job) -> None:
     assert server is not None
     assert "is stopped" in job.fineline("serving", "stop").stdout
     assert not Path(f"/proc/{server.process.pid}").exists() or not server.process.alive()
-    assert "nothing is served" in job.fineline("serving").stdout
+    assert "no models are served" in job.fineline("serving").stdout
     assert job.fineline("serving", "stop", "pet-store").returncode == 2

@@ -102,14 +102,14 @@ def test_an_unknown_run() -> None:
     done = fineline("run", "--resume", "yesterday")
     assert (done.returncode, done.stderr) == (
         2,
-        "fineline: no run 'yesterday'; there are none yet ('fineline runs' lists them)\n",
+        "fineline: no run 'yesterday'; there are no runs yet ('fineline runs' lists all runs)\n",
     )
 
 
 def test_the_command_to_type_next_is_as_this_one_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert fineline("runs").stdout == "no runs yet; begin with: fineline run\n"
+    assert fineline("runs").stdout == "no runs yet; start one with: fineline run\n"
     monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
-    assert fineline("runs").stdout == "no runs yet; begin with: uv run fineline run\n"
+    assert fineline("runs").stdout == "no runs yet; start one with: uv run fineline run\n"
 
 
 @pytest.fixture

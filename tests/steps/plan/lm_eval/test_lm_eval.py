@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from pipelines.cluster.send_data import STORE_SETTING, with_data_in_reach
-from pipelines.commands.quote import quote_for
 from pipelines.commands.schedule import schedule
+from pipelines.shown.cloud_quote import quote_for
 from presets.gpu_preset import gpu_presets
 from presets.ladder import Workload
 from presets.model_preset import find
@@ -412,5 +412,5 @@ def test_a_data_set_that_is_too_large_is_not_packed(shop: Path, monkeypatch: pyt
 def test_a_cron_takes_only_a_packed_one() -> None:
     connection: Any = SimpleNamespace(get=lambda *_: {"kind": "WorkflowTemplate"})
     text = "{name: a, data: {train: 's3://chats/a.jsonl'}, evaluate: {lm_eval: [{task: arc_easy}]}}"
-    with pytest.raises(UserError, match="arc_easy is packed by no cron; 'fineline plan' packs it"):
-        schedule(connection, text, [], "0 3 * * *", "UTC")
+    with pytest.raises(UserError, match="a scheduled run cannot pack the task arc_easy; 'fineline plan' packs it"):
+        schedule(connection, load(text), "0 3 * * *", "UTC")
