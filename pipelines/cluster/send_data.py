@@ -7,7 +7,7 @@ from pipelines.cluster.argo_server import Cluster
 from pipelines.cluster.config_map import setting
 from pipelines.cluster.upload import upload
 from pipelines.workflows.containers import RUNS_MOUNT
-from recipes.evaluation import HarnessTask
+from recipes.evaluation import LmEvalTask
 from recipes.recipe import Recipe
 from steps.common.runtime.errors import UserError
 from steps.common.storage.files import sha256_of
@@ -55,7 +55,7 @@ def with_data_in_reach(connection: Cluster, recipe: Recipe, template: dict[str, 
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=placed), "evaluate": evaluate})
 
 
-def _packed(recipe: Recipe) -> list[HarnessTask]:
+def _packed(recipe: Recipe) -> list[LmEvalTask]:
     """Return the tasks of lm-eval, packed on this machine unless they are: where a cluster plans there is no lm-eval."""
     found = []
     for number, task in enumerate(recipe.evaluate.lm_eval):

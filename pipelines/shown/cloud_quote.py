@@ -23,7 +23,7 @@ from steps.plan.lm_eval.recipe_tasks import asked_too, look_at_lm_eval
 from steps.plan.model import check_context, check_tunable, known_model
 from steps.plan.quote.quote import quote_of, stored_bytes
 from steps.plan.quote.to_buy import Ladder, offer
-from steps.plan.serving_plan import in_words, served
+from steps.plan.serving_plan import in_words, plan_serving
 
 SHOWN = 10
 LEGS = ("provision", "pull", "load", "tune", "evaluate")
@@ -67,7 +67,7 @@ def _offer_table(recipe: Recipe, model: KnownModel, chosen: Ladder, quote: Quote
     first = chosen.chosen[0]
     told.add_row("minutes", f"{legs(rung)}; {first.total_minutes:.0f} in all, the longest is {first.bottleneck}")
     if recipe.serve.enabled:
-        told.add_row("served", f"by {in_words(served(recipe, model))}")
+        told.add_row("served", f"by {in_words(plan_serving(recipe, model))}")
     told.add_row("disk", f"{quote.disk_bytes / GIB:.1f} GiB at most")
     told.add_row("assumed", "; ".join(quote.assumptions))
     hidden = len(fitting) - len(shown)

@@ -19,7 +19,7 @@ def quote_table(resolved: Resolved) -> Table:
     memory = f"{rung.memory_bytes / GIB:.1f} GiB of {rung.available_bytes / GIB:.1f} GiB free"
     table.add_row("memory", f"{memory}, {how(rung)}")
     if recipe.serve.enabled:
-        table.add_row("served", f"by {in_words(resolved.served)}")
+        table.add_row("served", f"by {in_words(resolved.serving_plan)}")
     table.add_row("disk", f"{quote.disk_bytes / GIB:.1f} GiB at most")
     table.add_row("minutes", f"{legs(rung)}; about {sum(rung.minutes.values()):.0f} in all, and the download")
     table.add_row("assumed", "; ".join(quote.assumptions))

@@ -76,7 +76,7 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:
     scored = _scorer(input, wanted)
     base, candidate = scored("base", None), scored("candidate", Path(input.adapter_folder))
     champion = _champion(input, scored)
-    if recipe.serve.enabled and resolved.served.form == "merged":
+    if recipe.serve.enabled and resolved.serving_plan.form == "merged":
         # Here, where there is torch: rollout has none in a cluster.
         merged(Path(input.base_folder), Path(input.adapter_folder))
     best = champion.score if champion else None
@@ -109,7 +109,7 @@ def _scorer(input: EvaluateInput, wanted: Wanted) -> Callable[[str, Path | None]
     """Return what scores the base, or the base with an adapter: merged, or beside it, as it is served; in 4 bits as tuned."""
     resolved, rung, base_folder = input.resolved, input.hardware.rung, Path(input.base_folder)
     in_4_bits = rung.evaluated_in_4_bits
-    beside = in_4_bits or resolved.served.form == "adapter"
+    beside = in_4_bits or resolved.serving_plan.form == "adapter"
 
     def scored(who: str, of: Path | None) -> Score:
         identity = _identity(of) if of else resolved.model.digest

@@ -6,13 +6,13 @@ from presets.model_preset import UnknownPresetError, Vllm, find
 from presets.serving_memory import SHARE, serving_memory
 from recipes.recipe import Recipe
 from steps.common.adapter.vllm_limits import RANKS, server_rank
-from steps.common.handover.resolved import KnownModel, Served
+from steps.common.handover.resolved import KnownModel, ServingPlan
 from steps.common.nodes import instance_types
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import UserError
 
 
-def served(recipe: Recipe, model: KnownModel) -> Served:
+def plan_serving(recipe: Recipe, model: KnownModel) -> ServingPlan:
     """Work out how the version will be served.
 
     Raises:
@@ -20,13 +20,13 @@ def served(recipe: Recipe, model: KnownModel) -> Served:
     """
     wanted, image = recipe.serve, cluster_settings.vllm_image()
     if not wanted.enabled:
-        return Served()
+        return ServingPlan()
     by_vllm = wanted.runtime == "vllm" or (
         wanted.runtime == "auto" and bool(image) and bool(cluster_settings.serve_image())
     )
     if not by_vllm:
         _needs_vllm(recipe)
-        return Served()
+        return ServingPlan()
     if not (image and cluster_settings.serve_image()):
         raise UserError(
             f"serve.runtime: vLLM is served in a cluster, and the setting {cluster_settings.VLLM_IMAGE_SETTING} names no "
@@ -49,7 +49,7 @@ def served(recipe: Recipe, model: KnownModel) -> Served:
             f"serve.gpus: {model.architecture.heads} attention heads cannot be split among {wanted.gpus} GPUs; "
             "take a number that divides them"
         )
-    found = Served(
+    found = ServingPlan(
         runtime="vllm",
         form="adapter" if as_adapter else "merged",
         gpus=wanted.gpus,
@@ -62,7 +62,7 @@ def served(recipe: Recipe, model: KnownModel) -> Served:
     return _sized(found, recipe, model) if found.gpus else found
 
 
-def in_words(found: Served) -> str:
+def in_words(found: ServingPlan) -> str:
     """Return it as one line."""
     if found.runtime == "transformers":
         return "transformers on processors, merged into the base"
@@ -103,7 +103,7 @@ def _preset(reference: str) -> Vllm:
         raise UserError(f"model: {error}") from None
 
 
-def _sized(found: Served, recipe: Recipe, model: KnownModel) -> Served:
+def _sized(found: ServingPlan, recipe: Recipe, model: KnownModel) -> ServingPlan:
     """Add what fits the GPU, where it is known which that is.
 
     Raises:

@@ -24,7 +24,7 @@ from steps.plan.port import check_port
 from steps.plan.quote.quote import quote
 from steps.plan.quote.to_buy import in_words as rung_in_words
 from steps.plan.serving_plan import in_words as served_in_words
-from steps.plan.serving_plan import served
+from steps.plan.serving_plan import plan_serving
 
 Choice = Literal["recipe", "true", "false"]
 Method = Literal["recipe", "qlora", "lora"]
@@ -74,12 +74,12 @@ def plan(input: PlanInput) -> PlanOutput:
         quote=f"{in_words(resolved.quote)}{_to_be_served(resolved)}",
         buys=resolved.quote.provider in node_request.KINDS,
         serve=resolved.recipe.serve.enabled,
-        export=resolved.recipe.export.wanted,
+        export=resolved.recipe.export.enabled,
     )
 
 
 def _to_be_served(resolved: Resolved) -> str:
-    return f"; served by {served_in_words(resolved.served)}" if resolved.recipe.serve.enabled else ""
+    return f"; served by {served_in_words(resolved.serving_plan)}" if resolved.recipe.serve.enabled else ""
 
 
 def resolve(input: PlanInput) -> Resolved:
@@ -97,7 +97,7 @@ def resolve(input: PlanInput) -> Resolved:
     check_context(recipe, model.architecture)
     if recipe.serve.enabled and not cluster_settings.serve_image():
         check_port(recipe)
-    how = served(recipe, model)
+    how = plan_serving(recipe, model)
     return Resolved(
         run=input.run,
         recipe=recipe,
@@ -108,7 +108,7 @@ def resolve(input: PlanInput) -> Resolved:
         quote=quote(recipe, model, train, asked_too(held_out, lm_eval)),
         tracking=Tracking(uri=recipe.registry.tracking_uri or tracking.default_uri(), run_id=""),
         code_version=code_version(),
-        served=how,
+        serving_plan=how,
     )
 
 

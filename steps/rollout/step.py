@@ -72,7 +72,7 @@ def _serve(input: RolloutInput, told: Told) -> str:
     base, adapter = Path(input.base_folder), Path(input.adapter_folder)
     check_adapter(input.resolved, adapter, base)
     # An adapter that is served beside its base: the base is what is read.
-    model = base if input.resolved.served.form == "adapter" else merged(base, adapter)
+    model = base if input.resolved.serving_plan.form == "adapter" else merged(base, adapter)
     # Here what could not be served is refused before anything is started.
     model_bytes = check_model(model)
     with _one_at_a_time(input.resolved.recipe.name):

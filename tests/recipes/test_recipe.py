@@ -51,7 +51,7 @@ def test_overrides_win_and_take_every_kind_of_value(tmp_path: Path) -> None:
         (GOOD + "evaluate: {tasks: [{metric: bleu}]}", "evaluate.tasks.0.metric: input should be 'exact', 'contains'"),
         (
             GOOD + "evaluate: {tasks: [{metric: exact}, {metric: exact, rows: 5}]}",
-            "evaluate: tasks: heldout is there twice with the metric exact",
+            "evaluate: tasks: heldout is listed twice with the metric exact",
         ),
         ("name: shop\n", "data: is missing"),
         ("name: Shop!\ndata: {train: x}", "name: string should match pattern"),

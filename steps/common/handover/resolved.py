@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from presets.architecture import Architecture
 from presets.memory import Activations
@@ -154,7 +154,7 @@ def made_from(resolved: "Resolved") -> str:
     return digest_of([resolved.model.digest, resolved.data.train.sha256, held_out, tasks, recipe])
 
 
-class Served(Fixed):
+class ServingPlan(Fixed):
     """How a version is served, and therefore evaluated."""
 
     runtime: Literal["transformers", "vllm"] = "transformers"
@@ -185,4 +185,5 @@ class Resolved(Fixed):
     quote: Quote
     tracking: Tracking
     code_version: str
-    served: Served = Served()
+    # `served` in the records of earlier releases.
+    serving_plan: ServingPlan = Field(default=ServingPlan(), validation_alias=AliasChoices("serving_plan", "served"))

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from presets.memory import GIB
-from recipes.evaluation import HarnessTask
+from recipes.evaluation import LmEvalTask
 from steps.common.runtime.errors import UserError
 
 SUFFIX = ".zip"
@@ -51,7 +51,7 @@ class PackedRequest(BaseModel):
         return self.metric if self.filter == "none" else f"{self.metric},{self.filter}"
 
 
-def keys(wanted: HarnessTask) -> dict[str, Any]:
+def keys(wanted: LmEvalTask) -> dict[str, Any]:
     """Return what of a recipe's task decides what is packed."""
     return wanted.model_dump(include={"task", "metric", "num_fewshot", "rows", "chat_template"})
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipes.evaluation import HarnessTask
+from recipes.evaluation import LmEvalTask
 from steps.common.handover.resolved import Resolved, as_planned
 from steps.common.lm_eval import pack
 from steps.common.lm_eval.library import check_installed
@@ -21,7 +21,7 @@ SEED = 17
 class HarnessRows:
     """A packed task, and what the recipe makes of it."""
 
-    task: HarnessTask
+    task: LmEvalTask
     file: Path
     sha256: str
     asked: pack.PackedRequest

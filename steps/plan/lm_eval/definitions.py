@@ -9,14 +9,14 @@ from typing import Any
 
 import yaml
 
-from recipes.evaluation import HarnessTask
+from recipes.evaluation import LmEvalTask
 from steps.common.lm_eval.pack import is_file_name
 from steps.common.runtime.errors import UserError
 from steps.plan.lm_eval.foreign_errors import one_line
 from steps.plan.lm_eval.modules import modules_of
 
 
-def manager_of(key: str, wanted: HarnessTask) -> Any:
+def manager_of(key: str, wanted: LmEvalTask) -> Any:
     """Return lm-eval's index of its own tasks, or of those that the recipe includes.
 
     Raises:

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from recipes.evaluation import HarnessTask
+from recipes.evaluation import LmEvalTask
 from steps.common.runtime.errors import UserError
 
 
-def choose(key: str, wanted: HarnessTask, tasks: dict[str, Any], found: list[dict[str, Any]]) -> tuple[str, str]:
+def choose(key: str, wanted: LmEvalTask, tasks: dict[str, Any], found: list[dict[str, Any]]) -> tuple[str, str]:
     """Return the metric that the recipe names, or else the first, and its filter.
 
     Args:

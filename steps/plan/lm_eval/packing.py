@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from recipes.evaluation import HarnessTask
+from recipes.evaluation import LmEvalTask
 from steps.common.lm_eval import pack
 from steps.common.lm_eval.library import quiet
 from steps.common.lm_eval.load_tasks import task
@@ -17,7 +17,7 @@ from steps.plan.lm_eval.foreign_errors import one_line
 from steps.plan.lm_eval.trial import Trial, tried
 
 
-def packed(key: str, wanted: HarnessTask) -> Path:
+def packed(key: str, wanted: LmEvalTask) -> Path:
     """Pack a task onto the runs volume, under its digest.
 
     Args:
@@ -61,7 +61,7 @@ def packed(key: str, wanted: HarnessTask) -> Path:
     return final
 
 
-def _loaded(key: str, manager: Any, entry: Any, wanted: HarnessTask) -> Any:
+def _loaded(key: str, manager: Any, entry: Any, wanted: LmEvalTask) -> Any:
     """Return lm-eval's task with its data set, which is fetched unless it is there."""
     changes = with_its_files(entry) if wanted.include else {}
     if wanted.num_fewshot is not None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from recipes.evaluation import HarnessTask
+from recipes.evaluation import LmEvalTask
 from recipes.recipe import Recipe
 from steps.common.handover.resolved import DataFile
 from steps.common.lm_eval import pack
@@ -25,7 +25,7 @@ def look_at_lm_eval(recipe: Recipe) -> list[DataFile]:
     return [packed_file(f"evaluate.lm_eval.{number}", wanted) for number, wanted in enumerate(recipe.evaluate.lm_eval)]
 
 
-def is_packed(wanted: HarnessTask) -> bool:
+def is_packed(wanted: LmEvalTask) -> bool:
     """Tell whether the recipe names a packed task."""
     return Path(wanted.include).suffix == pack.SUFFIX
 
@@ -38,7 +38,7 @@ def asked_too(held_out: DataSize, files: list[DataFile]) -> DataSize:
     )
 
 
-def packed_file(key: str, wanted: HarnessTask) -> DataFile:
+def packed_file(key: str, wanted: LmEvalTask) -> DataFile:
     """Return one task as a packed file, which is made unless the recipe names one.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from recipes.evaluation import HarnessTask
+from recipes.evaluation import LmEvalTask
 from steps.common.lm_eval.pack import PackedRequest
 from steps.common.runtime.errors import USER_ERROR, UserError
 from steps.plan.lm_eval.foreign_errors import one_line
@@ -29,7 +29,7 @@ class Trial(BaseModel):
     """What is tried."""
 
     key: str  # the recipe's, for messages
-    wanted: HarnessTask
+    wanted: LmEvalTask
     content: Path  # the packed task, as it is unpacked
     asked: PackedRequest
 

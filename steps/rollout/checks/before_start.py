@@ -28,8 +28,8 @@ def check_adapter(resolved: Resolved, adapter: Path, base: Path) -> None:
             f"the adapter was learnt on {learnt_on.uri} ({learnt_on.digest[:12]}), and {resolved.model.uri} "
             f"({resolved.model.digest[:12]}) was to be served with it"
         )
-    beside = resolved.served.form == "adapter"
-    if why := refusals(adapter, base, largest_rank=resolved.served.rank if beside else None):
+    beside = resolved.serving_plan.form == "adapter"
+    if why := refusals(adapter, base, largest_rank=resolved.serving_plan.rank if beside else None):
         raise RefusedError(f"the adapter cannot be served: {'; '.join(why)}")
 
 

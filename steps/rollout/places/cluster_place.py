@@ -59,7 +59,7 @@ class ClusterPlace:
         self._serve, self._name = resolved.recipe.serve, resolved.recipe.name
         self._api, self._space = Api(self._name), cluster_settings.namespace()
         computes_in = compute_type("cpu")  # as on this pod's node, which is taken to be like those that serve
-        beside = resolved.served.form == "adapter"
+        beside = resolved.serving_plan.form == "adapter"
         speed = read_speed(model)
         self._serving = version_objects.Serving(
             name=self._name,
@@ -87,7 +87,7 @@ class ClusterPlace:
         self._old: int | None = None
         self._old_annotations: dict[str, str] = {}
         self._look()
-        if resolved.served.runtime == "vllm":
+        if resolved.serving_plan.runtime == "vllm":
             self._serving = with_vllm(self._serving, resolved, base, adapter, speed)
 
     @property

@@ -62,7 +62,7 @@ def brought(
     wanted = BaseServer(
         digest=resolved.model.digest,
         image=cluster_settings.vllm_image(),
-        served=resolved.served,
+        served=resolved.serving_plan,
         weight_bytes=sum(path.stat().st_size for path in base.glob("*.safetensors")),
         read_bytes_a_second=read_bytes_a_second,
         answer_seconds=resolved.recipe.serve.answer_seconds,

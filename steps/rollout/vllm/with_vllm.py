@@ -23,7 +23,7 @@ def with_vllm(serving: Serving, resolved: Resolved, base: Path, adapter: Path, r
         UserError: vLLM would not take the adapter.
         RefusedError: the base server does not become ready, or does not load it.
     """
-    served, upstream = resolved.served, serving.upstream
+    served, upstream = resolved.serving_plan, serving.upstream
     if served.form == "adapter":
         host, model = base_server.brought(
             resolved, serving.version, base, adapter, upstream.adapter_sha256, read_bytes_a_second

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from recipes.evaluation import Gate, HarnessTask
+from recipes.evaluation import Gate, LmEvalTask
 from steps.common.handover.resolved import Resolved
 from steps.common.lm_eval import pack
 from steps.common.registry import tracking
@@ -129,7 +129,7 @@ def verdict(base: list[float], candidate: list[float], champion: list[float] | N
         read_tokens=0,
         written_tokens=0,
     )
-    lm_eval = [HarnessRows(HarnessTask(task="arc", **task), Path("arc.zip"), "", asked)]
+    lm_eval = [HarnessRows(LmEvalTask(task="arc", **task), Path("arc.zip"), "", asked)]
 
     def score(loss: float, values: list[float]) -> Score:
         return Score(nats=[10 * loss] * 40, labelled=[10] * 40, right=[5] * 40, answers=[], lm_eval=[values])

@@ -44,7 +44,7 @@ def test_the_same_adapter_is_scored_in_the_form_in_which_it_is_served(
     monkeypatch.setenv("FINELINE_SERVE_IMAGE", "fineline-serve:0.1.0")
     monkeypatch.setenv("FINELINE_VLLM_IMAGE", "vllm/vllm-openai-cpu:v0.32.0")
     beside, merged = (planned(tiny_model, chats, form) for form in ("auto", "merged"))
-    assert (beside.served.form, merged.served.form) == ("adapter", "merged")
+    assert (beside.serving_plan.form, merged.serving_plan.form) == ("adapter", "merged")
     monkeypatch.delenv("FINELINE_SERVE_IMAGE")  # planned for a cluster, and scored here
     hardware, _, _ = this_machine(beside)
     base = pull(PullInput(model=beside.model)).folder
@@ -55,7 +55,7 @@ def test_the_same_adapter_is_scored_in_the_form_in_which_it_is_served(
     losses = {}
     for resolved in (beside, merged):
         report = evaluate(EvaluateInput(resolved=resolved, adapter_folder=adapter, **given)).report
-        losses[resolved.served.form] = json.loads(Path(report).read_text())["scores"]["candidate"]["loss"]
+        losses[resolved.serving_plan.form] = json.loads(Path(report).read_text())["scores"]["candidate"]["loss"]
         # A model of its own is made only where one is served.
         assert (volumes.runs() / "merged").exists() == (resolved is merged)
     # Learnt on the base in 4 bits: on the unrounded one, and merged into the rounded one, it is not the same model.

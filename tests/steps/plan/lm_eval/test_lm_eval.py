@@ -20,7 +20,7 @@ from pipelines.shown.cloud_quote import quote_for
 from presets.gpu_preset import gpu_presets
 from presets.ladder import Workload
 from presets.model_preset import find
-from recipes.evaluation import HarnessTask
+from recipes.evaluation import LmEvalTask
 from recipes.reader import RecipeError, load
 from steps.common.handover.resolved import Resolved, made_from
 from steps.common.lm_eval import pack
@@ -41,7 +41,7 @@ def shop(tmp_path: Path) -> Path:
 
 
 def packed(**wanted: Any) -> tuple[Path, pack.PackedRequest]:
-    file = Path(packed_file(KEY, HarnessTask(**wanted)).path)
+    file = Path(packed_file(KEY, LmEvalTask(**wanted)).path)
     return file, pack.read(file, KEY)
 
 
@@ -179,7 +179,7 @@ def test_it_is_part_of_a_clouds_quote(chats: Path, shop: Path, capsys: pytest.Ca
 def test_what_it_asks_is_read_when_a_model_is_scored_and_not_while_it_learns(shop: Path) -> None:
     preset, weights = find("llama-3.1-8b-instruct")
     held_out = DataSize(rows=10, tokens=1000)
-    with_it = asked_too(held_out, [packed_file(KEY, HarnessTask(task="shop", include=str(shop)))])
+    with_it = asked_too(held_out, [packed_file(KEY, LmEvalTask(task="shop", include=str(shop)))])
 
     def job(size: DataSize) -> Workload:
         learnt = DataSize(rows=10_000, tokens=3_000_000)
@@ -277,7 +277,7 @@ def test_so_does_a_metric_that_would_come_from_a_hub(shop: Path, monkeypatch: py
 
 
 def test_a_task_that_is_there_twice_is_refused() -> None:
-    with pytest.raises(RecipeError, match="lm_eval: shop is there twice"):
+    with pytest.raises(RecipeError, match="lm_eval: shop is listed twice"):
         load("{name: a, data: {train: x.jsonl}, evaluate: {lm_eval: [{task: shop}, {task: shop, rows: 5}]}}")
 
 

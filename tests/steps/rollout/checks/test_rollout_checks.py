@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from steps.common.adapter.adapter_files import BASE, CONFIG, WEIGHTS, AdapterBase
-from steps.common.handover.resolved import Served
+from steps.common.handover.resolved import ServingPlan
 from steps.common.runtime.errors import RefusedError
 from steps.rollout.checks.before_start import check_adapter, check_model
 
@@ -23,7 +23,7 @@ class Planned:
     class model:  # noqa: N801
         uri, digest = "hf://a/b@c", DIGEST
 
-    served = Served()
+    serving_plan = ServingPlan()
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_rank_above_the_servers_is_refused_where_the_adapter_is_served_as_it_i
     planned: Any = Planned()
     adapter = write_adapter(tmp_path / "adapter", rank=5)
     check_adapter(planned, adapter, model)
-    planned.served = Served(runtime="vllm", form="adapter", rank=4)
+    planned.serving_plan = ServingPlan(runtime="vllm", form="adapter", rank=4)
     with pytest.raises(RefusedError, match="its rank 5 is above the server's 4"):
         check_adapter(planned, adapter, model)
 

@@ -20,7 +20,7 @@ import httpx2
 import pytest
 
 from steps.common.adapter.adapter_files import CONFIG, WEIGHTS
-from steps.common.handover.resolved import Served
+from steps.common.handover.resolved import ServingPlan
 from steps.common.runtime.errors import RefusedError, UserError
 from steps.rollout.vllm import vllm_container
 from steps.rollout.vllm.adapter_folder import adapter_name, check, published_adapter
@@ -64,7 +64,7 @@ def base(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     adapters, port = tmp_path_factory.mktemp("adapters"), free_port()
-    served = Served(runtime="vllm", form="adapter", rank=RANK, max_adapters=2)
+    served = ServingPlan(runtime="vllm", form="adapter", rank=RANK, max_adapters=2)
     _, *command = vllm_container.command(served, str(base), BASE_NAME, "127.0.0.1", 20)
     environment = os.environ | vllm_container.ALONE | vllm_container.RESOLVER | {"VLLM_CPU_KVCACHE_SPACE": "1"}
     environment["VLLM_LORA_RESOLVER_CACHE_DIR"] = str(adapters)

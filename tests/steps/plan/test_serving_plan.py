@@ -12,7 +12,7 @@ from steps.common.adapter.vllm_limits import RANKS, refusals, server_rank
 from steps.common.handover.resolved import KnownModel
 from steps.common.runtime.errors import RefusedError, UserError
 from steps.plan.model import known_model
-from steps.plan.serving_plan import in_words, served
+from steps.plan.serving_plan import in_words, plan_serving
 from steps.rollout.vllm.adapter_folder import adapter_name, published_adapter
 
 LLAMA = "llama-3.1-8b-instruct"
@@ -31,7 +31,7 @@ def known(name: str = LLAMA) -> KnownModel:
 
 def found(model: str = LLAMA, **keys: Any) -> Any:
     recipe = load("pet-store", {"model": model} | {key.replace("__", "."): str(value) for key, value in keys.items()})
-    return served(recipe, known(model))
+    return plan_serving(recipe, known(model))
 
 
 def test_without_an_image_of_vllm_transformers_serves_a_merged_model() -> None:
