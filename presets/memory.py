@@ -1,7 +1,7 @@
 """How much memory a tuning takes, predicted before anything is loaded. No torch; microseconds.
 
 Coefficients: allocations of forward and backward passes of small Llamas (transformers 5.23, PEFT 0.21, bitsandbytes
-0.50), traced while layers, widths, rank and tokens varied; linear in the tokens. `tests/unit/published_memory.yaml` holds
+0.50), traced while layers, widths, rank and tokens varied; linear in the tokens. `tests/presets/published_memory.yaml` holds
 what others have measured on GPUs, and how far off this is.
 """
 

@@ -88,8 +88,8 @@ def tune(place: Path, way: str) -> dict[str, Any]:
     """Tune in this process and return the report."""
     from steps.common.handover.resolved import Hardware
     from steps.plan.step import PlanInput, resolve
-    from steps.tune.loop.micro_batches import Cut, keep
-    from steps.tune.train_process import TuningJob, work
+    from steps.tune.loop.micro_batch_plan import MicroBatchPlan, save_plan
+    from steps.tune.train_process import TuningJob, run_train_process
 
     recipe = {
         "name": "benchmark",
@@ -105,9 +105,9 @@ def tune(place: Path, way: str) -> dict[str, Any]:
     if way != "packed":
         rows = sum(1 for _ in (place / "rows" / "train.jsonl").open())
         a_step = max(1, round(rows * resolved.recipe.tune.batch_tokens / max(1, resolved.quote.tokens)))
-        keep(folder, Cut(micro_batch_tokens=1, micro_batches=a_step, at_once=1))
+        save_plan(folder, MicroBatchPlan(micro_batch_tokens=1, micro_batches=a_step, at_once=1))
     hardware = Hardware(rung=rung, node="here", since=time.time())
-    work(
+    run_train_process(
         TuningJob(
             resolved=resolved,
             hardware=hardware,

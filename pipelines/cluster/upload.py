@@ -10,7 +10,7 @@ from pipelines.workflows.containers import MOUNTS_LABEL, PART_OF, POD_SECURITY, 
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress
 from steps.common.storage.files import sha256_of
-from steps.common.storage.receive import DONE, THERE
+from steps.common.storage.receive import ALREADY_PRESENT, RECEIVED
 
 READY_SECONDS, LONGEST_SECONDS = 180, 3600
 CHUNK = 1 << 20
@@ -105,13 +105,13 @@ def _send(connection: Cluster, pod: str, file: Path, command: list[str]) -> None
         while channel.is_open():
             channel.update(timeout=0)
             said += channel.read_stdout(timeout=0) if channel.peek_stdout() else b""
-            if THERE.encode() in said or not (part := source.read(CHUNK)):
+            if ALREADY_PRESENT.encode() in said or not (part := source.read(CHUNK)):
                 break
             channel.write_stdin(part)
             sent += len(part)
             progress.update(sent >> 10)
     channel.run_forever(timeout=600)
     said += channel.read_stdout(timeout=0) or b""
-    if not any(word.encode() in said for word in (DONE, THERE)):
+    if not any(word.encode() in said for word in (RECEIVED, ALREADY_PRESENT)):
         told_by_pod = " ".join((channel.read_stderr(timeout=0) or b"").decode(errors="replace").split())
         raise UserError(f"{file}: did not arrive on the runs volume: {told_by_pod or 'the connection ended'}")

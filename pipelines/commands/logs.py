@@ -23,13 +23,15 @@ def execute(parsed: argparse.Namespace) -> int:
     Raises:
         UserError: there is no such run, or no pod of such a step has started.
     """
+    from pipelines.cluster.argo_nodes import step_pods
     from pipelines.cluster.argo_server import connect
-    from pipelines.cluster.follow import find_run
-    from pipelines.cluster.logs import pods_of, print_log
+    from pipelines.cluster.follow import find_run, tasks_of
+    from pipelines.cluster.logs import print_log
     from steps.common.runtime.errors import UserError
 
     connection = connect(parsed.namespace, parsed.context)
-    pods = pods_of(find_run(connection, parsed.run), parsed.step)
+    workflow = find_run(connection, parsed.run)
+    pods = step_pods(workflow, [parsed.step] if parsed.step else tasks_of(workflow))
     if not pods:
         raise UserError(f"run {parsed.run} has no logs" + (f" of a step {parsed.step!r}" if parsed.step else " yet"))
     for task, pod in pods:

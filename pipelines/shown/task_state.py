@@ -1,4 +1,4 @@
-"""A task of a run as people see it: its phase, how it ended, how long it took."""
+"""The state of a task: its phase, its exit code, its duration and its message."""
 
 from enum import StrEnum
 
@@ -8,7 +8,7 @@ REUSED = "already done"  # the message of a task whose result an earlier executi
 
 
 class Phase(StrEnum):
-    """Argo's phases of a node, and Interrupted: stopped from outside, to be gone on with."""
+    """Argo's phases of a node, and Interrupted: stopped by a signal, and can be resumed."""
 
     PENDING = "Pending"
     RUNNING = "Running"
@@ -20,7 +20,7 @@ class Phase(StrEnum):
 
 
 class TaskState(BaseModel):
-    """How a task ended."""
+    """The state of a task; how it ended, once it has."""
 
     phase: Phase
     exit_code: int = 0

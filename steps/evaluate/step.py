@@ -10,8 +10,8 @@ from typing import Annotated
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from steps.common.adapter.adapter_files import adapter_sha256, read_base
-from steps.common.adapter.merge import merged
+from steps.common.adapter.adapter_files import adapter_sha256, read_adapter_base
+from steps.common.adapter.merge import merge_into_base
 from steps.common.handover.resolved import Hardware, Resolved
 from steps.common.model.packs import TokenRow, read_token_rows
 from steps.common.model.pair_packs import read_token_pairs
@@ -78,7 +78,7 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:
     champion = _champion(input, scored)
     if recipe.serve.enabled and resolved.serving_plan.form == "merged":
         # Here, where there is torch: rollout has none in a cluster.
-        merged(Path(input.base_folder), Path(input.adapter_folder))
+        merge_into_base(Path(input.base_folder), Path(input.adapter_folder))
     best = champion.score if champion else None
     compared = compare(base, candidate, best, tasks, shown, of_harness, recipe.tune.beta)
     verdict = judge(recipe.gate, base, candidate, champion, compared, recipe.evaluate.questions)
@@ -122,7 +122,7 @@ def _scorer(input: EvaluateInput, wanted: Wanted) -> Callable[[str, Path | None]
         file = volumes.evaluation(digest_of([FORMAT, identity, input.rows_digest, wanted.asked, limits]))
         if not file.exists():
             say(f"scoring the {who}")
-            folder = base_folder if of is None or beside else merged(base_folder, of)
+            folder = base_folder if of is None or beside else merge_into_base(base_folder, of)
             micro, kind = rung.micro_batch_tokens, rung.device.kind
             with_adapter = of if beside else None
             gpus = rung.device.count if rung.sharded else 1
@@ -134,7 +134,7 @@ def _scorer(input: EvaluateInput, wanted: Wanted) -> Callable[[str, Path | None]
 
 
 def _identity(adapter: Path) -> str:
-    return digest_of([read_base(adapter).digest, adapter_sha256(adapter)])
+    return digest_of([read_adapter_base(adapter).digest, adapter_sha256(adapter)])
 
 
 def _samples(rows: list[TokenRow], count: int) -> list[tuple[Turns, str]]:

@@ -10,13 +10,14 @@ from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
 from steps.common.adapter.adapter_files import adapter_sha256, merged_key
-from steps.common.adapter.merge import merged
+from steps.common.adapter.merge import merge_into_base
 from steps.common.handover.resolved import Resolved
 from steps.common.registry import tracking
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
+from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
-from steps.common.storage.files import building, one_writer
+from steps.common.storage.files import build_folder, exclusive_lock
 from steps.export.disk_room import check_room
 from steps.export.export_folder import ExportSource, Written, begin, keep, put_file, put_names
 from steps.export.gguf_file import About, write_gguf
@@ -54,7 +55,8 @@ def export(input: ExportInput) -> ExportOutput:
     wanted = {MERGED: MERGED} if recipe.export.merged else {}
     if recipe.export.gguf != "none":
         wanted[recipe.export.gguf] = _file_name(input)
-    with one_writer(folder, waiting=lambda: say("progress: waiting for the process that exports the same version")):
+    line = WaitingLine()
+    with exclusive_lock(folder, on_wait=lambda: line.report("the process that exports the same version")):
         record = begin(folder, source)
         for what, name in wanted.items():
             if what in record.written:
@@ -83,9 +85,9 @@ def _write(input: ExportInput, what: str, target: Path) -> None:
     if not volumes.merged_model(merged_key(adapter)).exists():
         check_room(target.parent, sum(file.stat().st_size for file in base.iterdir()), "the merged model")
         say("merging the adapter into its base")
-    whole = merged(base, adapter)
+    whole = merge_into_base(base, adapter)
     if what == MERGED:
-        with building(target) as partial:
+        with build_folder(target) as partial:
             put_names(whole, partial)
         return
     resolved = input.resolved

@@ -5,7 +5,7 @@ from presets.memory import GIB
 from presets.model_preset import UnknownPresetError, Vllm, find
 from presets.serving_memory import SHARE, serving_memory
 from recipes.recipe import Recipe
-from steps.common.adapter.vllm_limits import RANKS, server_rank
+from steps.common.adapter.vllm_limits import MAX_LORA_RANKS, required_max_lora_rank
 from steps.common.handover.resolved import KnownModel, ServingPlan
 from steps.common.nodes import instance_types
 from steps.common.runtime import cluster_settings
@@ -34,14 +34,17 @@ def plan_serving(recipe: Recipe, model: KnownModel) -> ServingPlan:
         )
     known = _preset(recipe.model)
     as_adapter = wanted.form == "adapter" or (
-        wanted.form == "auto" and known.adapters is not False and recipe.tune.rank <= RANKS[-1] and not recipe.tune.dora
+        wanted.form == "auto"
+        and known.adapters is not False
+        and recipe.tune.rank <= MAX_LORA_RANKS[-1]
+        and not recipe.tune.dora
     )
     if as_adapter and known.adapters is False:
         raise UserError(f"serve.form: vLLM serves no adapters of {model.name}; set serve.form=merged")
     if as_adapter and recipe.tune.dora:
         raise UserError("serve.form: vLLM serves a DoRA merged into its base alone; set serve.form=merged, or leave it")
     try:
-        rank = server_rank(recipe.tune.rank) if as_adapter else 0
+        rank = required_max_lora_rank(recipe.tune.rank) if as_adapter else 0
     except ValueError as error:
         raise UserError(f"tune.rank: {error}; lower it, or set serve.form=merged") from None
     if wanted.gpus > 1 and model.architecture.heads % wanted.gpus:

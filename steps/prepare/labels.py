@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from steps.common.model.packs import UNLABELLED
+from steps.common.model.packs import IGNORE_INDEX
 from steps.common.rows.row import Row
 
 
@@ -27,7 +27,7 @@ class Example(BaseModel):
     @property
     def labelled(self) -> int:
         """How many tokens are learnt."""
-        return sum(label != UNLABELLED for label in self.labels)
+        return sum(label != IGNORE_INDEX for label in self.labels)
 
 
 class LabelError(Exception):
@@ -62,14 +62,14 @@ def _plain(row: Row, tokenizer: Any, last_alone: bool) -> Example:
     """Plain text is learnt whole; a chat of a model without a template is its texts in turn, the assistant's learnt."""
     turns = row.messages or (("assistant", row.text),)
     ids: list[int] = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    labels = [UNLABELLED] * len(ids)
+    labels = [IGNORE_INDEX] * len(ids)
     for turn, (role, text) in enumerate(turns, 1):
         part = tokenizer(text + ("" if role == "assistant" else "\n"), add_special_tokens=False)["input_ids"]
         if role == "assistant" and tokenizer.eos_token_id is not None:
             part = [*part, tokenizer.eos_token_id]
         ids += part
         learnt = role == "assistant" and (turn == len(turns) or not last_alone)
-        labels += part if learnt else [UNLABELLED] * len(part)
+        labels += part if learnt else [IGNORE_INDEX] * len(part)
     return Example(input_ids=ids, labels=labels)
 
 
@@ -94,7 +94,7 @@ def _chat(messages: list[dict[str, str]], tokenizer: Any, first: int) -> Example
         raise LabelError(f"the model's chat template refuses it: {str(error).splitlines()[0]}") from None
     read = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
     labels = [
-        token if any(start < end_of and end > start_of for start_of, end_of in spans) else UNLABELLED
+        token if any(start < end_of and end > start_of for start_of, end_of in spans) else IGNORE_INDEX
         for token, (start, end) in zip(read["input_ids"], read["offset_mapping"], strict=True)
     ]
     return Example(input_ids=read["input_ids"], labels=labels)

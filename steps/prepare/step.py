@@ -18,8 +18,9 @@ from steps.common.rows.row_kinds import check_kind, facts
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import Progress, say
+from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
-from steps.common.storage.files import building, digest_of, folder_digest, one_writer
+from steps.common.storage.files import build_folder, digest_of, exclusive_lock, folder_digest
 from steps.prepare.label_pairs import labelled
 from steps.prepare.labels import Example, LabelError
 from steps.prepare.split import split
@@ -69,7 +70,8 @@ def prepare(input: PrepareInput) -> PrepareOutput:
         }
     )
     folder = volumes.prepared_rows(digest)
-    with one_writer(folder, waiting=lambda: say("progress: waiting for the process that prepares the same rows")):
+    line = WaitingLine()
+    with exclusive_lock(folder, on_wait=lambda: line.report("the process that prepares the same rows")):
         if folder.exists():
             say("these rows are prepared already")
         else:
@@ -120,7 +122,7 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
             raise UserError(f"data.{name}: none of its rows can be used")
     _check_stop_token(examples, tokenizer)
     parts = split(train, held, recipe.data.validation_share, recipe.tune.seed)
-    with building(folder) as partial:
+    with build_folder(folder) as partial:
         _write(partial / "train.jsonl", parts.train, examples)
         _write(partial / "validation.jsonl", parts.validation, examples)
         (partial / "bad_rows.txt").write_text("".join(f"{row}\n" for row in bad))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from steps.common.runtime import cluster_settings
-from steps.common.storage.files import one_writer
+from steps.common.storage.files import exclusive_lock
 
 
 class Writer(Protocol):
@@ -38,7 +38,7 @@ def only_writer(folder: Path, waiting: Callable[[], None]) -> Iterator[Writer]:
         InterruptedStepError: by `check`: this process was not heard of for so long that another has taken over.
     """
     if not cluster_settings.serve_image():
-        with one_writer(folder, waiting):
+        with exclusive_lock(folder, waiting):
             yield _Lock()
         return
     from steps.pull.lease import Lease

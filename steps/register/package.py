@@ -7,7 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
-from steps.common.adapter.adapter_files import read_base
+from steps.common.adapter.adapter_files import read_adapter_base
 from steps.common.handover.resolved import Resolved
 from steps.common.registry import versions
 
@@ -26,7 +26,7 @@ def package(folder: Path, resolved: Resolved, base: Path, adapter: Path, report:
     for file in base.iterdir():
         if file.name.startswith(TOKENIZER):
             shutil.copyfile(file, tokenizer / file.name)
-    packages = read_base(adapter).packages
+    packages = read_adapter_base(adapter).packages
     requirements = [f"{name}=={version}" for name, version in packages.items()]
     (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")
     (folder / "recipe.json").write_text(resolved.recipe.model_dump_json(indent=2) + "\n")

@@ -11,7 +11,7 @@ from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
 from steps.common.storage import volumes
-from steps.common.storage.files import building
+from steps.common.storage.files import build_folder
 
 
 class RestoreInput(Input):
@@ -44,7 +44,7 @@ def restore(input: RestoreInput) -> RestoreOutput:
     number = int(version.version)
     folder = volumes.restored_version(input.name, number)
     if not folder.exists():
-        with building(folder) as partial:
+        with build_folder(folder) as partial:
             for part in (versions.RESOLVED_FILE, versions.EVALUATION_FILE, versions.ADAPTER_FOLDER):
                 versions.download(store, version, part, partial)
     resolved = Resolved.model_validate_json((folder / versions.RESOLVED_FILE).read_text())

@@ -9,7 +9,7 @@ from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
 from steps.common.adapter.adapter_files import adapter_sha256
-from steps.common.adapter.merge import merged
+from steps.common.adapter.merge import merge_into_base
 from steps.common.handover.resolved import Resolved
 from steps.common.registry import tracking, versions
 from steps.common.runtime import cluster_settings
@@ -17,7 +17,7 @@ from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
 from steps.common.storage import volumes
-from steps.common.storage.files import one_writer, write_text
+from steps.common.storage.files import exclusive_lock, write_text
 from steps.rollout.checks.before_start import check_adapter, check_model
 from steps.rollout.order import ServingPlace, Told, roll_out
 from steps.rollout.trial.live_gate import questions
@@ -72,7 +72,7 @@ def _serve(input: RolloutInput, told: Told) -> str:
     base, adapter = Path(input.base_folder), Path(input.adapter_folder)
     check_adapter(input.resolved, adapter, base)
     # An adapter that is served beside its base: the base is what is read.
-    model = base if input.resolved.serving_plan.form == "adapter" else merged(base, adapter)
+    model = base if input.resolved.serving_plan.form == "adapter" else merge_into_base(base, adapter)
     # Here what could not be served is refused before anything is started.
     model_bytes = check_model(model)
     with _one_at_a_time(input.resolved.recipe.name):
@@ -84,7 +84,7 @@ def _one_at_a_time(name: str) -> AbstractContextManager[None]:
     if cluster_settings.serve_image():
         return nullcontext()
     waiting = f"progress: waiting for another rollout of {name}"
-    return one_writer(volumes.serving(name) / "rollout", waiting=lambda: say(waiting))
+    return exclusive_lock(volumes.serving(name) / "rollout", on_wait=lambda: say(waiting))
 
 
 def _roll_out(input: RolloutInput, told: Told, model: Path, model_bytes: int) -> str:

@@ -301,7 +301,7 @@ def test_the_argo_command_submits_the_template(first: dict[str, Any], argo: str)
         return any(n["displayName"] == "approve" and n["phase"] == "Running" for n in nodes)
 
     wait_for(waits, RUN_SECONDS)
-    assert "waits for an approval" in fineline("status", run, "-n", argo).stdout
+    assert "waiting for an approval" in fineline("status", run, "-n", argo).stdout
     said = ["node", "set", run, "-n", argo, "--node-field-selector", "displayName=approve"]
     subprocess.run([command, *said, "--output-parameter", "decision=reject"], check=True, env=environment)
     subprocess.run([command, "resume", run, "-n", argo], check=True, env=environment)

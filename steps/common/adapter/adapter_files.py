@@ -6,12 +6,12 @@ from pydantic import BaseModel
 
 from steps.common.storage.files import digest_of, sha256_of
 
-WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
-BASE = "base.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+BASE_FILE = "base.json"
 # Names in the file of weights: of a layer of the base, and of what an adapter has for it.
-PREFIX = "base_model.model."
-DOWN, UP, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
+PEFT_PREFIX = "base_model.model."
+LORA_A, LORA_B, LORA_MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
 
 
 class AdapterBase(BaseModel):
@@ -24,18 +24,22 @@ class AdapterBase(BaseModel):
     packages: dict[str, str]  # versions of what it was learnt with
 
 
-def read_base(adapter: Path) -> AdapterBase:
+def read_adapter_base(adapter: Path) -> AdapterBase:
     """Return what the adapter was learnt on."""
-    return AdapterBase.model_validate_json((adapter / BASE).read_text())
+    return AdapterBase.model_validate_json((adapter / BASE_FILE).read_text())
 
 
 def adapter_sha256(adapter: Path) -> str:
     """Return the hash of the adapter's weights."""
-    return sha256_of(adapter / WEIGHTS)
+    return sha256_of(adapter / WEIGHTS_FILE)
 
 
 def merged_key(adapter: Path) -> str:
     """Return the address of this adapter merged into its base."""
     return digest_of(
-        [read_base(adapter).model_dump(exclude={"packages"}), sha256_of(adapter / CONFIG), adapter_sha256(adapter)]
+        [
+            read_adapter_base(adapter).model_dump(exclude={"packages"}),
+            sha256_of(adapter / CONFIG_FILE),
+            adapter_sha256(adapter),
+        ]
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steps.common.adapter.adapter_files import CONFIG, DOWN, MAGNITUDE, PREFIX, UP, WEIGHTS
+from steps.common.adapter.adapter_files import CONFIG_FILE, LORA_A, LORA_B, LORA_MAGNITUDE, PEFT_PREFIX, WEIGHTS_FILE
 from steps.common.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Change:
+class WeightUpdate:
     """What is added to one weight: scale x up (out, rank) x down (rank, in)."""
 
     down: "torch.Tensor"
@@ -25,7 +25,7 @@ class Change:
     transposed: bool  # the base's weight is (in, out), as in transformers' Conv1D
 
 
-def read_changes(adapter: Path) -> dict[str, Change]:
+def read_weight_updates(adapter: Path) -> dict[str, WeightUpdate]:
     """Return the change of each layer, by the layer's name in the base.
 
     Raises:
@@ -33,21 +33,21 @@ def read_changes(adapter: Path) -> dict[str, Change]:
     """
     from safetensors.torch import load_file
 
-    config = json.loads((adapter / CONFIG).read_text())
-    tensors = load_file(adapter / WEIGHTS)
-    names = [name.removesuffix(DOWN) for name in tensors if name.endswith(DOWN)]
-    used = {name + kind for name in names for kind in (DOWN, UP, MAGNITUDE)}
+    config = json.loads((adapter / CONFIG_FILE).read_text())
+    tensors = load_file(adapter / WEIGHTS_FILE)
+    names = [name.removesuffix(LORA_A) for name in tensors if name.endswith(LORA_A)]
+    used = {name + kind for name in names for kind in (LORA_A, LORA_B, LORA_MAGNITUDE)}
     if other := sorted(set(tensors) - used):
         raise UserError(
             f"adapter {adapter}: {other[0]} cannot be merged into a linear layer's weight; take adapters of the linear "
             "layers alone, without trained biases, embeddings or whole modules"
         )
     return {
-        name.removeprefix(PREFIX): Change(
-            down=tensors[name + DOWN],
-            up=tensors[name + UP],
-            scale=scale(config, name.removeprefix(PREFIX), rank=tensors[name + DOWN].shape[0]),
-            magnitude=tensors.get(name + MAGNITUDE),
+        name.removeprefix(PEFT_PREFIX): WeightUpdate(
+            down=tensors[name + LORA_A],
+            up=tensors[name + LORA_B],
+            scale=scale(config, name.removeprefix(PEFT_PREFIX), rank=tensors[name + LORA_A].shape[0]),
+            magnitude=tensors.get(name + LORA_MAGNITUDE),
             transposed=bool(config.get("fan_in_fan_out")),
         )
         for name in names

@@ -10,22 +10,23 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steps.common.adapter.adapter_files import merged_key, read_base
-from steps.common.adapter.lora import Change, read_changes
-from steps.common.runtime.progress import say
+from steps.common.adapter.adapter_files import merged_key, read_adapter_base
+from steps.common.adapter.lora import WeightUpdate, read_weight_updates
+from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
-from steps.common.storage.files import building, one_writer
+from steps.common.storage.files import build_folder, exclusive_lock
 
 if TYPE_CHECKING:
     import torch
 
 
-def merged(base: Path, adapter: Path) -> Path:
+def merge_into_base(base: Path, adapter: Path) -> Path:
     """Return a folder with the merged model, made when it is not there."""
     folder = volumes.merged_model(merged_key(adapter))
-    with one_writer(folder, waiting=lambda: say("progress: waiting for the process that merges the same adapter")):
+    line = WaitingLine()
+    with exclusive_lock(folder, on_wait=lambda: line.report("the process that merges the same adapter")):
         if not folder.exists():
-            with building(folder) as partial:
+            with build_folder(folder) as partial:
                 _merge(base, adapter, partial)
     return folder
 
@@ -33,8 +34,8 @@ def merged(base: Path, adapter: Path) -> Path:
 def _merge(base: Path, adapter: Path, target: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    changes = read_changes(adapter)
-    quantised = set(read_base(adapter).quantised)
+    changes = read_weight_updates(adapter)
+    quantised = set(read_adapter_base(adapter).quantised)
     left = set(changes)
     for shard in sorted(base.glob("*.safetensors")):
         tensors = load_file(shard)
@@ -62,7 +63,7 @@ def _rounded(weight: "torch.Tensor") -> "torch.Tensor":
     return restored.to(weight.dtype)  # type: ignore[no-any-return]
 
 
-def _changed(weight: "torch.Tensor", change: Change) -> "torch.Tensor":
+def _changed(weight: "torch.Tensor", change: WeightUpdate) -> "torch.Tensor":
     """Return the weight with what was learnt.
 
     With DoRA (https://arxiv.org/abs/2402.09353, equation 5) each output's row has the learnt length, and the sum its

@@ -5,7 +5,7 @@ vLLM itself says no more than "was found but could not be loaded", on the first 
 
 from typing import Any
 
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank may be
+MAX_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank may be
 # Ways to begin an adapter that leave the base as it is; others (PiSSA, OLoRA, CorDA, LoftQ) change the base's weights.
 PLAIN_BEGINNINGS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 NOT_TAKEN = {
@@ -19,16 +19,16 @@ NOT_TAKEN = {
 }
 
 
-def server_rank(rank: int) -> int:
+def required_max_lora_rank(rank: int) -> int:
     """Return the smallest --max-lora-rank that is enough for an adapter.
 
     Raises:
         ValueError: vLLM takes none of that rank.
     """
-    for allowed in RANKS:
+    for allowed in MAX_LORA_RANKS:
         if rank <= allowed:
             return allowed
-    raise ValueError(f"vLLM takes adapters up to rank {RANKS[-1]}, and this one has {rank}")
+    raise ValueError(f"vLLM takes adapters up to rank {MAX_LORA_RANKS[-1]}, and this one has {rank}")
 
 
 def adapter_rank(config: dict[str, Any]) -> int:
@@ -36,7 +36,7 @@ def adapter_rank(config: dict[str, Any]) -> int:
     return max(int(config["r"]), *(int(rank) for rank in (config.get("rank_pattern") or {}).values()), 0)
 
 
-def refusals(config: dict[str, Any], largest_rank: int) -> list[str]:
+def vllm_refusals(config: dict[str, Any], largest_rank: int) -> list[str]:
     """Return why vLLM would not take an adapter; nothing where it would.
 
     Args:

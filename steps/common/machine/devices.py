@@ -21,7 +21,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def compute_type(kind: str) -> str:
+def compute_dtype(kind: str) -> str:
     """Return the name of torch's type in which matrix products are fast: "bfloat16" or "float32".
 
     On a CPU oneDNN multiplies bf16 where there is AVX-512 (or ARM's bf16), which torch tells by
@@ -36,10 +36,10 @@ def compute_type(kind: str) -> str:
         return "bfloat16"
     most = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
     kept_narrow = most in ("SSE41", "AVX") or most.startswith("AVX2")
-    return "bfloat16" if not kept_narrow and multiplies_bf16(_processor_flags()) else "float32"
+    return "bfloat16" if not kept_narrow and has_fast_bf16(_processor_flags()) else "float32"
 
 
-def multiplies_bf16(flags: set[str]) -> bool:
+def has_fast_bf16(flags: set[str]) -> bool:
     """Tell by the processor's flags, as Linux lists them, whether bf16 products are fast on it."""
     return {"avx512bw", "avx512vl", "avx512dq"} <= flags or {"asimd", "bf16"} <= flags
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     import torch
 
-UNLABELLED = -100  # the label of a token that is read and not learnt
+IGNORE_INDEX = -100  # the label of a token that is read and not learnt
 # Packs of a few lengths, not of any. On a CPU each new length costs oneDNN a set of kernels, some 8 MB a training step
 # with SmolLM2-135M until every length has been seen; on a GPU matrix products like multiples of 16.
 LENGTH_MULTIPLE = 16
@@ -29,7 +29,7 @@ class TokenRow:
     messages: list[tuple[str, str]]
 
 
-class Tokens(Protocol):
+class Packable(Protocol):
     """What takes room in a pack, and is never split: a row, or a pair of them."""
 
     @property
@@ -37,7 +37,7 @@ class Tokens(Protocol):
         """Its tokens."""
 
 
-Packed = TypeVar("Packed", bound=Tokens)
+Packed = TypeVar("Packed", bound=Packable)
 
 
 def read_token_rows(path: Path) -> list[TokenRow]:
@@ -81,18 +81,18 @@ def to_tensors(rows: list[TokenRow], length: int = 0) -> dict[str, "torch.Tensor
 
     tokens = sum(len(row.input_ids) for row in rows)
     filling = -tokens % LENGTH_MULTIPLE if tokens > length else length - tokens
-    filled = [*rows, TokenRow([0] * filling, [UNLABELLED] * filling, [])] if filling else rows
+    filled = [*rows, TokenRow([0] * filling, [IGNORE_INDEX] * filling, [])] if filling else rows
     ids = [token for row in filled for token in row.input_ids]
     positions = [position for row in filled for position in range(len(row.input_ids))]
-    labels = [label for row in filled for label in (UNLABELLED, *row.labels[1:])]
+    labels = [label for row in filled for label in (IGNORE_INDEX, *row.labels[1:])]
     tensors = {"input_ids": ids, "position_ids": positions, "labels": labels}
     return {name: torch.tensor([values], dtype=torch.long) for name, values in tensors.items()}
 
 
-ISOLATES_PASSES = 2  # forward passes that `isolates` makes
+ISOLATION_PASSES = 2  # forward passes that `isolates` makes
 
 
-def isolates(model: Any) -> bool:
+def isolates_rows(model: Any) -> bool:
     """Tell whether rows that are packed side by side do not see each other in this model.
 
     Most models of transformers build their mask from the positions; Falcon, for one, builds its own and lets each row see
@@ -103,7 +103,7 @@ def isolates(model: Any) -> bool:
     was_training, device = model.training, next(model.parameters()).device
     size = min(64, int(model.get_input_embeddings().num_embeddings))
     row = TokenRow([token % size for token in range(7, 15)], [token % size for token in range(7, 15)], [])
-    before = [TokenRow([token * step % size for token in range(3, 11)], [UNLABELLED] * 8, []) for step in (1, 5)]
+    before = [TokenRow([token * step % size for token in range(3, 11)], [IGNORE_INDEX] * 8, []) for step in (1, 5)]
     model.eval()
     with torch.inference_mode():
         beside = [
@@ -125,11 +125,11 @@ def scored_logits(model: Any, pack: dict[str, "torch.Tensor"]) -> tuple["torch.T
 def token_losses(model: Any, pack: dict[str, "torch.Tensor"]) -> "torch.Tensor":
     """Return the negative log-likelihood (N), in nats and fp32, of each of the pack's N labelled tokens, with its graph.
 
-    Where the model's head is chunked (`steps.common.model.head`) the logits are never there as a whole.
+    Where the model's head is chunked (`steps.common.model.chunked_head`) the logits are never there as a whole.
     """
     import torch
 
-    from steps.common.model.head import head_is_chunked
+    from steps.common.model.chunked_head import head_is_chunked
 
     if not head_is_chunked(model):
         return torch.nn.functional.cross_entropy(*scored_logits(model, pack), reduction="none")
@@ -141,7 +141,7 @@ def token_scores(model: Any, pack: dict[str, "torch.Tensor"]) -> tuple["torch.Te
     """Return those (N), without a graph, and whether the model ranks each of the N tokens first, (N)."""
     import torch
 
-    from steps.common.model.head import head_is_chunked
+    from steps.common.model.chunked_head import head_is_chunked
 
     if head_is_chunked(model):
         nats, right = model(**_given(model, pack), scores_of=_scored(pack), use_cache=False)
@@ -153,7 +153,7 @@ def token_scores(model: Any, pack: dict[str, "torch.Tensor"]) -> tuple["torch.Te
 def _scored(pack: dict[str, "torch.Tensor"]) -> tuple["torch.Tensor", "torch.Tensor"]:
     """Return the positions whose next token is labelled, and those labels; (N) each."""
     targets = pack["labels"][0, 1:]
-    scored = (targets != UNLABELLED).nonzero().flatten()
+    scored = (targets != IGNORE_INDEX).nonzero().flatten()
     return scored, targets[scored]
 
 

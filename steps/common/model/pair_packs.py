@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steps.common.model.packs import UNLABELLED, TokenRow, token_losses
+from steps.common.model.packs import IGNORE_INDEX, TokenRow, token_losses
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +65,7 @@ def by_row(pack: dict[str, "torch.Tensor"], rows: int, values: "torch.Tensor") -
     """
     import torch
 
-    of_row = _row_of_each(pack)[pack["labels"][0] != UNLABELLED]
+    of_row = _row_of_each(pack)[pack["labels"][0] != IGNORE_INDEX]
     return torch.zeros(rows, device=values.device).index_add(0, of_row, values)
 
 

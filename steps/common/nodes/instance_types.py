@@ -2,7 +2,7 @@
 
 from presets.gpu_preset import Cloud, GpuFileError, GpuPreset, gpu_presets
 from steps.common.runtime.errors import UserError
-from steps.common.runtime.settings import GPU_PRESETS_SETTING, own_gpu_presets
+from steps.common.runtime.settings import GPU_PRESETS_SETTING, custom_gpu_presets
 
 
 def of_cloud(cloud: Cloud) -> list[GpuPreset]:
@@ -12,6 +12,6 @@ def of_cloud(cloud: Cloud) -> list[GpuPreset]:
         UserError: the user's file cannot be used.
     """
     try:
-        return gpu_presets(cloud, own_gpu_presets())
+        return gpu_presets(cloud, custom_gpu_presets())
     except GpuFileError as error:
         raise UserError(f"{GPU_PRESETS_SETTING}: {error}") from None

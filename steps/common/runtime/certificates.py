@@ -13,7 +13,7 @@ BUNDLE = FOLDER / "ca.crt"
 SETTINGS = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
 
 
-def trust_them(bundle: Path = BUNDLE) -> None:
+def trust_bundle(bundle: Path = BUNDLE) -> None:
     """Let every library of this process, and of those that it starts, trust the bundle, where there is one."""
     if bundle.is_file():
         os.environ.update(dict.fromkeys(SETTINGS, str(bundle)))

@@ -11,7 +11,7 @@ def code_version() -> str:
         number = version("fineline")
     except PackageNotFoundError:
         number = "0"
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     if not (root / ".git").exists():
         return number
     asked = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]

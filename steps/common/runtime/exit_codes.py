@@ -46,25 +46,25 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         # By default SIGTERM ends a process on the spot; like this every `finally` still cleans up behind the step.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
-        certificates.trust_them()
+        certificates.trust_bundle()
         try:
             output = function(*args, **kwargs)
         except Exception as error:
             code, line = _ending(error)
-            last_words(line or f"{type(error).__name__}: {error}")
+            write_termination_message(line or f"{type(error).__name__}: {error}")
             if not code:
                 raise
             print_cause(error)
             print(f"error: {line}", file=sys.stderr, flush=True)
             sys.exit(code)
         if getattr(output, "exit_code", None):
-            last_words(str(getattr(output, "verdict", "")))
+            write_termination_message(str(getattr(output, "verdict", "")))
         return output
 
     return process
 
 
-def last_words(text: str) -> None:
+def write_termination_message(text: str) -> None:
     """Leave the text as the container's termination message, where there is a place for one."""
     if TERMINATION_LOG.is_file() and os.access(TERMINATION_LOG, os.W_OK):
         TERMINATION_LOG.write_text(" ".join(text.split())[:LONGEST_MESSAGE])

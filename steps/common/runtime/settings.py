@@ -8,7 +8,7 @@ COMPUTE_SETTING = "FINELINE_COMPUTE"  # who brings GPU nodes: karpenter, compute
 NODE_CLASS_SETTING = "FINELINE_NODE_CLASS"  # GROUP/KIND of a NodeClass that is none of the clouds' own
 CLOUD_SETTING = "FINELINE_CLOUD"  # whose GPU presets hold for it
 GPU_PRESETS_SETTING = "FINELINE_GPU_PRESETS"  # a file of instance types beside those that ship
-METRICS_SETTING = "FINELINE_KARPENTER_METRICS"  # address of Karpenter's metrics, which have live prices
+KARPENTER_METRICS_SETTING = "FINELINE_KARPENTER_METRICS"  # address of Karpenter's metrics, which have live prices
 WEIGHTS_BUDGET_SETTING = "FINELINE_WEIGHTS_BUDGET"  # what base models may take of the weights volume, e.g. 500GB
 SIZE = re.compile(r"(?P<number>\d+(\.\d+)?) ?((?P<prefix>[kKMGT])(?P<binary>i)?)?B?")
 
@@ -18,7 +18,7 @@ def compute_provider() -> str:
     return os.environ.get(COMPUTE_SETTING, "")
 
 
-def own_gpu_presets() -> Path | None:
+def custom_gpu_presets() -> Path | None:
     """Return the file of the user's own instance types, where there is one."""
     name = os.environ.get(GPU_PRESETS_SETTING, "")
     return Path(name).expanduser() if name else None

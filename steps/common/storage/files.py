@@ -37,7 +37,7 @@ def write_text(path: Path, text: str) -> None:
     _replace(path, text, 0o666)
 
 
-def write_private(path: Path, value: Any) -> None:
+def write_private_json(path: Path, value: Any) -> None:
     """Write a value as JSON, likewise whole, for this user alone to read."""
     _replace(path, json.dumps(value, indent=2), 0o600)
 
@@ -71,32 +71,32 @@ def publish(partial: Path, final: Path) -> None:
 
 
 @contextmanager
-def building(final: Path, *, keep: bool = False) -> Iterator[Path]:
+def build_folder(final: Path, *, resume: bool = False) -> Iterator[Path]:
     """Give a folder beside `final` to build in, and publish it as `final` when the block ends well.
 
     Args:
         final: where the folder will be.
-        keep: go on in what an interrupted earlier attempt left, and leave this attempt's for the next one.
+        resume: go on in what an interrupted earlier attempt left, and leave this attempt's for the next one.
     """
     partial = final.with_name(final.name + ".partial")
-    if not keep:
+    if not resume:
         shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True, exist_ok=True)
     try:
         yield partial
         publish(partial, final)
     finally:
-        if not keep:
+        if not resume:
             shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
-def one_writer(final: Path, waiting: Callable[[], None]) -> Iterator[None]:
+def exclusive_lock(final: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     """Hold the lock of `final`; the kernel drops it with the process that holds it, however that ends.
 
     Args:
         final: what is written under the lock; the lock file lies beside it.
-        waiting: called once a second while another process holds the lock.
+        on_wait: called once a second while another process holds the lock.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(str(final) + ".lock")
@@ -105,7 +105,7 @@ def one_writer(final: Path, waiting: Callable[[], None]) -> Iterator[None]:
             lock.acquire(timeout=1)
             break
         except Timeout:
-            waiting()
+            on_wait()
     try:
         yield
     finally:

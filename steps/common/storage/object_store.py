@@ -55,10 +55,10 @@ def open_store(url: str) -> tuple[Any, str]:
     if not bucket:
         raise UserError(f"{url}: write it as {scheme}://BUCKET/KEY")
     store = {"s3": _s3, "gs": _google, "az": _azure}[scheme]
-    return told(url, lambda: store(url, bucket)), path.rstrip("/")
+    return translate_errors(url, lambda: store(url, bucket)), path.rstrip("/")
 
 
-def told(url: str, ask: Callable[[], T]) -> T:
+def translate_errors(url: str, ask: Callable[[], T]) -> T:
     """Return what `ask` returns; turn Arrow's errors into ours by the words of the stores in them.
 
     Raises:
@@ -91,7 +91,7 @@ def _s3(url: str, bucket: str) -> Any:
     if region := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION", ""):
         options["region"] = region
     elif not endpoint:
-        options["region"] = told(url, lambda: fs.resolve_s3_region(bucket))
+        options["region"] = translate_errors(url, lambda: fs.resolve_s3_region(bucket))
     if bundle := os.environ.get("AWS_CA_BUNDLE", ""):
         options["tls_ca_file_path"] = bundle
     return fs.S3FileSystem(**options)

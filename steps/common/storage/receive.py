@@ -2,7 +2,7 @@
 
     python -m steps.common.storage.receive PATH SHA256 BYTES
 
-It says THERE at once where the file is there already, and DONE when it has been written.
+It says ALREADY_PRESENT at once where the file is there already, and RECEIVED when it has been written.
 """
 
 import hashlib
@@ -11,18 +11,18 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-DONE, THERE = "fineline: received", "fineline: there already"
+RECEIVED, ALREADY_PRESENT = "fineline: received", "fineline: there already"
 BLOCK = 1 << 20
 
 
 def receive(path: Path, sha256: str, size: int, source: BinaryIO) -> str:
-    """Write the file and return DONE, or THERE without reading.
+    """Write the file and return RECEIVED, or ALREADY_PRESENT without reading.
 
     Raises:
         ValueError: what came is not what was announced; nothing is left of it.
     """
     if path.exists():
-        return THERE
+        return ALREADY_PRESENT
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     digest, left = hashlib.sha256(), size
@@ -39,7 +39,7 @@ def receive(path: Path, sha256: str, size: int, source: BinaryIO) -> str:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
-    return DONE
+    return RECEIVED
 
 
 if __name__ == "__main__":

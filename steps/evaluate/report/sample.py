@@ -5,7 +5,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from steps.common.model.packs import UNLABELLED, TokenRow
+from steps.common.model.packs import IGNORE_INDEX, TokenRow
 
 LONGEST = 600  # tokens shown
 
@@ -22,5 +22,5 @@ def masked(row: TokenRow, tokenizer: Any) -> list[dict[str, Any]]:
     pairs = list(zip(row.input_ids, row.labels, strict=True))[:LONGEST]
     return [
         {"text": tokenizer.decode([token for token, _ in piece]), "learnt": learnt}
-        for learnt, piece in groupby(pairs, key=lambda pair: pair[1] != UNLABELLED)
+        for learnt, piece in groupby(pairs, key=lambda pair: pair[1] != IGNORE_INDEX)
     ]

@@ -11,7 +11,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from steps.common.model.packs import UNLABELLED, TokenRow
+from steps.common.model.packs import IGNORE_INDEX, TokenRow
 from steps.evaluate.scores.answers import prompt
 from steps.evaluate.scores.row_losses import RowLosses
 
@@ -48,7 +48,7 @@ def option_rows(tokenizer: Any) -> list[TokenRow]:
         asked = tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"]
         for option in item.options:
             said = tokenizer(option, add_special_tokens=False)["input_ids"]
-            rows.append(TokenRow(asked + said, [UNLABELLED] * len(asked) + said, []))
+            rows.append(TokenRow(asked + said, [IGNORE_INDEX] * len(asked) + said, []))
     return rows
 
 

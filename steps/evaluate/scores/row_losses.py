@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from presets.memory import SCORED_TOKENS
-from steps.common.model.packs import UNLABELLED, TokenRow, pack, to_tensors, token_scores
+from steps.common.model.packs import IGNORE_INDEX, TokenRow, pack, to_tensors, token_scores
 from steps.common.runtime.progress import Progress
 
 
@@ -38,7 +38,7 @@ def row_losses(model: Any, rows: list[TokenRow], micro: int, device: str, what: 
         for number, part in enumerate(packs, 1):
             nats, right = token_scores(model, {k: v.to(device) for k, v in to_tensors(part).items()})
             # The first token of a row has no label, see `to_tensors`.
-            counts = [sum(label != UNLABELLED for label in row.labels[1:]) for row in part]
+            counts = [sum(label != IGNORE_INDEX for label in row.labels[1:]) for row in part]
             ends = zip(part, counts, torch.split(nats.double(), counts), torch.split(right, counts), strict=True)
             for row, count, of_row, right_of_row in ends:
                 place = places[id(row)]

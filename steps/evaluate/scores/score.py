@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from steps.common.model import base_model
-from steps.common.model.packs import TokenRow, isolates
+from steps.common.model.packs import TokenRow, isolates_rows
 from steps.evaluate.scores import general
 from steps.evaluate.scores.answers import Turns, answers
 from steps.evaluate.scores.lm_eval_rows import HarnessRows, harness_values
@@ -86,7 +86,7 @@ def score(
 
     model = _load(folder, device, in_4_bits, adapter, gpus)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    packed = isolates(model)
+    packed = isolates_rows(model)
 
     def losses(rows: list[TokenRow], tokens: int, what: str) -> RowLosses:
         return row_losses(model, rows, tokens, device, what, packed=packed)
@@ -110,10 +110,10 @@ def score(
 
 
 def _load(folder: Path, device: str, in_4_bits: bool, adapter: Path | None, gpus: int) -> Any:
-    from steps.common.model.head import chunk_head
+    from steps.common.model.chunked_head import chunk_head
 
     # Dealt out, the layers compute one after the other, on one GPU at a time.
-    model = base_model.load(folder, device, in_4_bits=in_4_bits, places="balanced" if gpus > 1 else None)
+    model = base_model.load_base_model(folder, device, in_4_bits=in_4_bits, device_map="balanced" if gpus > 1 else None)
     chunk_head(model)
     if adapter:
         from peft import PeftModel

@@ -8,7 +8,7 @@ from typing import Any
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress
 from steps.common.storage.files import BLOCK
-from steps.common.storage.object_store import open_store, told
+from steps.common.storage.object_store import open_store, translate_errors
 from steps.plan.data.remote_file import RemoteFile
 from steps.plan.data.retry import patiently
 
@@ -28,15 +28,15 @@ def look(url: str) -> RemoteFile:
         from pyarrow import fs
 
         store, _ = open_store(url)
-        info = told(url, lambda: store.get_file_info(path))
+        info = translate_errors(url, lambda: store.get_file_info(path))
         if info.type != fs.FileType.File:
             raise UserError(f"{url}: nothing is there")
         return RemoteFile(key.rpartition("/")[2], url, f"{info.mtime_ns} {info.size}", info.size, lambda: blocks(store))
 
     def blocks(store: Any) -> Iterator[bytes]:
-        source = told(url, lambda: store.open_input_stream(path))
+        source = translate_errors(url, lambda: store.open_input_stream(path))
         with source:
-            while block := told(url, lambda: source.read(BLOCK)):
+            while block := translate_errors(url, lambda: source.read(BLOCK)):
                 yield block
 
     return patiently(url, ask)
@@ -58,15 +58,15 @@ def put(file: Path, url: str) -> str:
         from pyarrow import fs
 
         store, _ = open_store(url)
-        there = told(url, lambda: store.get_file_info(path))
+        there = translate_errors(url, lambda: store.get_file_info(path))
         if there.type == fs.FileType.File and there.size == file.stat().st_size:
             return url
         progress = Progress(file.stat().st_size >> 10, f"KiB of {file.name}")
-        with file.open("rb") as source, told(url, lambda: store.open_output_stream(path)) as target:
+        with file.open("rb") as source, translate_errors(url, lambda: store.open_output_stream(path)) as target:
             while block := source.read(BLOCK):
-                told(url, partial(target.write, block))
+                translate_errors(url, partial(target.write, block))
                 progress.update(source.tell() >> 10)
-            told(url, target.close)
+            translate_errors(url, target.close)
         return url
 
     return patiently(url, write)

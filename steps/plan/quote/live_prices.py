@@ -7,7 +7,7 @@ from typing import Any
 
 from presets.gpu_preset import GpuPreset
 from steps.common.runtime.progress import say
-from steps.common.runtime.settings import METRICS_SETTING
+from steps.common.runtime.settings import KARPENTER_METRICS_SETTING
 
 PRICE = "karpenter_cloudprovider_instance_type_offering_price_estimate"
 AVAILABLE = "karpenter_cloudprovider_instance_type_offering_available"
@@ -21,7 +21,7 @@ def with_live_prices(presets: list[GpuPreset]) -> tuple[list[GpuPreset], str]:
     Without the setting, or where nothing can be read there, they come back as they are: the list prices hold, with the
     day that stands beside them.
     """
-    address = os.environ.get(METRICS_SETTING, "")
+    address = os.environ.get(KARPENTER_METRICS_SETTING, "")
     if not address:
         return presets, ""
     try:

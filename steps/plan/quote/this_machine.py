@@ -19,7 +19,7 @@ from presets.memory import (
 )
 from recipes.recipe import Recipe
 from steps.common.handover.resolved import Rung
-from steps.common.machine.devices import compute_type, local_device, memory_available
+from steps.common.machine.devices import compute_dtype, local_device, memory_available
 from steps.common.runtime.errors import UserError
 from steps.plan.data.data_file import DataSize
 from steps.plan.data.task_files import GENERAL_TOKENS
@@ -49,7 +49,7 @@ def this_machine(
     """
     device = local_device()
     on_cpu = device.kind == "cpu"
-    stack = (CPU_BF16 if compute_type("cpu") == "bfloat16" else CPU_FP32) if on_cpu else GPU
+    stack = (CPU_BF16 if compute_dtype("cpu") == "bfloat16" else CPU_FP32) if on_cpu else GPU
     available = memory_available() if on_cpu else int(device.memory_bytes * 0.95 - CONTEXT_BYTES)
     processes = 1 if on_cpu else device.count
     fit = _fit(recipe, shape, available, stack, processes)

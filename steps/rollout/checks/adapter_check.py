@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-from steps.common.adapter.adapter_files import CONFIG, DOWN, MAGNITUDE, PREFIX, UP, WEIGHTS
+from steps.common.adapter.adapter_files import CONFIG_FILE, LORA_A, LORA_B, LORA_MAGNITUDE, PEFT_PREFIX, WEIGHTS_FILE
 
 READABLE = 0o004  # by a user who is neither the owner nor of its group, as a server's pod may be
 # Of each type of safetensors: what numpy reads it as, and the bits of the exponent. All of them set: infinite, or no number.
@@ -41,15 +41,15 @@ def refusals(
             whole modules. None: the adapter is served merged into its base.
         served_base: what such a server calls its base, which vLLM compares with `base_model_name_or_path` letter by letter.
     """
-    files = [adapter / CONFIG, adapter / WEIGHTS]
+    files = [adapter / CONFIG_FILE, adapter / WEIGHTS_FILE]
     if missing := [file.name for file in files if not file.is_file()]:
         return [f"{missing[0]} is missing"]
     hidden = [path for path in (adapter, *files) if not path.stat().st_mode & READABLE]
     # safetensors writes 0600: https://github.com/huggingface/safetensors/issues/782
     found = [f"{path.name} cannot be read by other users (chmod o+r)" for path in hidden]
     try:
-        config: dict[str, Any] = json.loads((adapter / CONFIG).read_text())
-        tensors = tensors_of(adapter / WEIGHTS)
+        config: dict[str, Any] = json.loads((adapter / CONFIG_FILE).read_text())
+        tensors = tensors_of(adapter / WEIGHTS_FILE)
     except ValueError as error:
         return [*found, str(error)]
     if largest_rank is not None:
@@ -60,7 +60,7 @@ def refusals(
         )
     if base:
         found += _against_base(tensors, base, transposed=bool(config.get("fan_in_fan_out")))
-    if bad := not_finite(adapter / WEIGHTS, tensors):
+    if bad := not_finite(adapter / WEIGHTS_FILE, tensors):
         found.append(f"{bad} has values that are no numbers, or infinite")
     return found
 
@@ -107,26 +107,26 @@ def not_finite(file: Path, tensors: dict[str, AdapterTensor]) -> str:
 
 def _as_it_is(tensors: dict[str, AdapterTensor], largest_rank: int) -> Iterable[str]:
     """What a server that multiplies with the adapter's own two matrices does not know."""
-    rank = max((one.shape[0] for name, one in tensors.items() if name.endswith(DOWN)), default=0)
+    rank = max((one.shape[0] for name, one in tensors.items() if name.endswith(LORA_A)), default=0)
     if rank > largest_rank:
         yield f"its rank {rank} is above the server's {largest_rank}"
-    if any(name.endswith(MAGNITUDE) for name in tensors):
+    if any(name.endswith(LORA_MAGNITUDE) for name in tensors):
         yield "it is a DoRA, which is served merged alone"
-    if whole := [name for name in tensors if not name.endswith((DOWN, UP, MAGNITUDE))]:
+    if whole := [name for name in tensors if not name.endswith((LORA_A, LORA_B, LORA_MAGNITUDE))]:
         yield f"it has tensors beside those of LoRA: {whole[0]}"
 
 
 def _against_base(tensors: dict[str, AdapterTensor], base: Path, *, transposed: bool) -> Iterable[str]:
     """The first layer that the base has not, or has in another shape."""
     there = {name: one for file in sorted(base.glob("*.safetensors")) for name, one in tensors_of(file).items()}
-    for name in (one.removesuffix(DOWN) for one in tensors if one.endswith(DOWN)):
-        layer = name.removeprefix(PREFIX)
+    for name in (one.removesuffix(LORA_A) for one in tensors if one.endswith(LORA_A)):
+        layer = name.removeprefix(PEFT_PREFIX)
         weight = there.get(f"{layer}.weight")
         if weight is None:
             yield f"it changes {layer}, which the base has not"
             return
         out, into = reversed(weight.shape) if transposed else weight.shape
-        up = tensors.get(name + UP)
-        if tensors[name + DOWN].shape[1:] != (into,) or up is None or up.shape[:1] != (out,):
+        up = tensors.get(name + LORA_B)
+        if tensors[name + LORA_A].shape[1:] != (into,) or up is None or up.shape[:1] != (out,):
             yield f"its {layer} is of another shape than the base's {list(weight.shape)}"
             return

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from steps.common.adapter.adapter_files import BASE, CONFIG, WEIGHTS, read_base
+from steps.common.adapter.adapter_files import BASE_FILE, CONFIG_FILE, WEIGHTS_FILE, read_adapter_base
 from steps.common.handover.resolved import Resolved
 from steps.common.runtime.errors import RefusedError
 from steps.rollout.checks.adapter_check import refusals, tensors_of
@@ -20,9 +20,9 @@ def check_adapter(resolved: Resolved, adapter: Path, base: Path) -> None:
     Raises:
         RefusedError: with the reasons.
     """
-    for name in (CONFIG, WEIGHTS, BASE):
+    for name in (CONFIG_FILE, WEIGHTS_FILE, BASE_FILE):
         _readable(adapter / name)
-    learnt_on = read_base(adapter)
+    learnt_on = read_adapter_base(adapter)
     if learnt_on.digest != resolved.model.digest:
         raise RefusedError(
             f"the adapter was learnt on {learnt_on.uri} ({learnt_on.digest[:12]}), and {resolved.model.uri} "

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx2
 
 from steps.common.handover.resolved import Resolved
-from steps.common.machine.devices import compute_type
+from steps.common.machine.devices import compute_dtype
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.progress import Progress, say
@@ -58,7 +58,7 @@ class ClusterPlace:
         """
         self._serve, self._name = resolved.recipe.serve, resolved.recipe.name
         self._api, self._space = Api(self._name), cluster_settings.namespace()
-        computes_in = compute_type("cpu")  # as on this pod's node, which is taken to be like those that serve
+        computes_in = compute_dtype("cpu")  # as on this pod's node, which is taken to be like those that serve
         beside = resolved.serving_plan.form == "adapter"
         speed = read_speed(model)
         self._serving = version_objects.Serving(

@@ -60,7 +60,7 @@ def test_a_run_stopped_and_killed_in_every_way_ends_at_the_same_adapter(
     assert driver.returncode == 130, err
     assert f"fineline run --resume {the_run()}" in out
     assert not [child for child in children if child.is_running()]
-    assert "its checkpoint is kept" in tune_log()
+    assert "a checkpoint is saved" in tune_log()
     assert nothing_counts_as_tuned()
 
     # SIGKILL to the step: the run fails and says so.
@@ -88,7 +88,7 @@ def test_a_run_stopped_and_killed_in_every_way_ends_at_the_same_adapter(
     resumed = fineline("run", "--resume", the_run(), "--json")
     assert resumed.returncode == 0, resumed.stderr
     assert "prepare    succeeded: already done" in resumed.stderr
-    assert "going on from the checkpoint of step" in tune_log()
+    assert "resuming from the checkpoint of step" in tune_log()
     assert result(resumed)["version"] == 1
     after, uninterrupted = adapter(Path(result(resumed)["adapter_folder"])), tuned_at_one_go(tmp_path / "elsewhere")
     assert after.keys() == uninterrupted.keys()

@@ -34,7 +34,7 @@ def with_limit(wanted: TuneInput, until: float) -> TuneInput:
 
 
 def test_at_its_limit_a_training_stops_with_a_checkpoint_and_goes_on_from_there_later(wanted: TuneInput) -> None:
-    with pytest.raises(UserError, match=r"is reached after step 1 of \d+; its checkpoint is kept") as told:
+    with pytest.raises(UserError, match=r"is reached after step 1 of \d+; a checkpoint is saved") as told:
         tune(with_limit(wanted, time.time()))
     assert "\n" not in str(told.value)
     with pytest.raises(UserError, match="is reached after step 2 of"):
@@ -66,7 +66,7 @@ def test_a_limit_that_is_not_reached_changes_nothing(wanted: TuneInput) -> None:
 
 def test_a_process_that_computes_nothing_is_ended_with_one_line() -> None:
     """As it is while its main thread hangs: nothing but the watchdog runs."""
-    hangs = "import time\nfrom steps.tune.loop.limits import Watchdog\nwith Watchdog(0.4) as dog:\n    {}\n"
+    hangs = "import time\nfrom steps.tune.loop.watchdog import Watchdog\nwith Watchdog(0.4) as dog:\n    {}\n"
     beaten = hangs.format("[(time.sleep(0.1), dog.beat()) for _ in range(12)]")
     assert subprocess.run([sys.executable, "-c", beaten], check=False).returncode == 0
     ended = subprocess.run(

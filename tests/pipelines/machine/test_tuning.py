@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,8 +20,8 @@ from steps.common.runtime.errors import InterruptedStepError, UserError
 from steps.plan.step import PlanInput, resolve
 from steps.prepare.step import PrepareInput, prepare
 from steps.tune.loop import held_out
-from steps.tune.objective import loss as objective
-from steps.tune.objective.loss import Pack
+from steps.tune.objective import sft
+from steps.tune.objective.objective import Pack
 from steps.tune.step import TuneInput, tune
 from tests.support.commands import tiny_recipe, wait_for
 
@@ -73,7 +74,7 @@ def test_a_signal_breaks_off_the_step_at_work_and_the_training_goes_on_exactly(
 ) -> None:
     passes = 0
 
-    class Interrupted(objective.NextToken):
+    class Interrupted(sft.SftObjective):
         def loss(self, model: torch.nn.Module, pack: Pack, device: torch.device) -> torch.Tensor:
             nonlocal passes
             passes += 1
@@ -82,7 +83,7 @@ def test_a_signal_breaks_off_the_step_at_work_and_the_training_goes_on_exactly(
             return super().loss(model, pack, device)
 
     with monkeypatch.context() as context:
-        context.setattr(objective, "NextToken", Interrupted)
+        context.setattr(sft, "SftObjective", Interrupted)
         with pytest.raises(InterruptedStepError, match="stopped after step 2 of"):
             tuned(wanted, tmp_path / "interrupted", monkeypatch)
     assert passes == 8
@@ -91,7 +92,7 @@ def test_a_signal_breaks_off_the_step_at_work_and_the_training_goes_on_exactly(
     assert_same(interrupted, tuned(wanted, tmp_path / "at-one-go", monkeypatch))
 
 
-class Hungry(objective.NextToken):
+class Hungry(sft.SftObjective):
     """Takes a petabyte where more than one row is computed at once: torch's own allocator refuses."""
 
     most = 60
@@ -108,13 +109,13 @@ def test_out_of_memory_halves_what_is_computed_at_once_and_the_steps_stay_the_sa
 ) -> None:
     wanted = without_dropout(wanted)
     with monkeypatch.context() as context:
-        context.setattr(objective, "NextToken", Hungry)
+        context.setattr(sft, "SftObjective", Hungry)
         cut = tuned(wanted, tmp_path / "cut", monkeypatch)
     assert cut[1]["tokens_at_once"] < MICRO_BATCH == cut[1]["micro_batch_tokens"]
     assert cut[1]["out_of_memory"][0]["step"] == 1
     said = capsys.readouterr().err
     assert "out of memory with " in said
-    assert "GiB were predicted" in said
+    assert re.search(r"predicted \d+\.\d GiB, \d+\.\d GiB in use", said)
     assert_same(cut, tuned(wanted, tmp_path / "whole", monkeypatch))
 
 
@@ -125,9 +126,9 @@ def test_out_of_memory_in_a_measurement_halves_what_it_computes_at_once(
     monkeypatch.setattr("recipes.tuning.EVALUATION_SHARE", 10.0)
     whole = tuned(wanted, tmp_path / "whole", monkeypatch)
     monkeypatch.setattr(Hungry, "trains", False)
-    monkeypatch.setattr(objective, "NextToken", Hungry)
+    monkeypatch.setattr(sft, "SftObjective", Hungry)
     cut = tuned(wanted, tmp_path / "cut", monkeypatch)
-    assert f"out of memory with {MICRO_BATCH} held-out tokens at once" in capsys.readouterr().err
+    assert f"out of memory with {MICRO_BATCH} held-out tokens in one pass" in capsys.readouterr().err
     assert_same(cut, whole)
     assert dict(cut[1]["held_out"]) == pytest.approx(dict(whole[1]["held_out"]), abs=1e-4)
     monkeypatch.setattr(Hungry, "most", 0)
@@ -171,20 +172,20 @@ def test_patience_ends_the_training_and_keeps_the_adapter_of_the_lowest_loss(
     lowest = min(losses, key=lambda step: losses[step])
     assert report["kept_step"] == lowest < report["steps"]
     assert [step for step in losses if step > lowest] == sorted(losses)[-2:]
-    assert "has not become lower for 2 measurements: enough is learnt" in capsys.readouterr().err
+    assert "early stopping: the held-out loss has not improved in 2 evaluations" in capsys.readouterr().err
     # Broken off in a measurement, and gone on with, it keeps the very same one.
     passes = 0
 
-    class Interrupted(held_out.HeldOut):
-        def measure(self, *given: Any) -> float:
+    class Interrupted(held_out.HeldOutEvaluation):
+        def evaluate(self, *given: Any) -> float:
             nonlocal passes
             passes += 1
             if passes == 4:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return super().measure(*given)
+            return super().evaluate(*given)
 
     with monkeypatch.context() as context:
-        context.setattr(held_out, "HeldOut", Interrupted)
+        context.setattr(held_out, "HeldOutEvaluation", Interrupted)
         with pytest.raises(InterruptedStepError):
             tuned(hasty, tmp_path / "interrupted", monkeypatch)
     again, told = tuned(hasty, tmp_path / "interrupted", monkeypatch)
@@ -197,7 +198,7 @@ def test_one_row_that_the_memory_does_not_hold_ends_the_step_in_one_line(
     wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Hungry, "most", 0)
-    monkeypatch.setattr(objective, "NextToken", Hungry)
+    monkeypatch.setattr(sft, "SftObjective", Hungry)
     with pytest.raises(UserError, match=r"out of memory with one row of \d+ tokens .*lower data.max_tokens") as told:
         tuned(wanted, tmp_path / "cut", monkeypatch)
     assert "\n" not in str(told.value)
@@ -214,7 +215,7 @@ def test_two_processes_side_by_side_learn_what_one_learns(
 
 def test_what_a_process_of_several_says_is_what_the_step_says(wanted: TuneInput) -> None:
     hardware = without_dropout(wanted, processes=2).hardware.model_copy(update={"until": time.time()})
-    with pytest.raises(UserError, match=r"is reached after step 1 of \d+; its checkpoint is kept"):
+    with pytest.raises(UserError, match=r"is reached after step 1 of \d+; a checkpoint is saved"):
         tune(without_dropout(wanted, processes=2).model_copy(update={"hardware": hardware}))
 
 

@@ -192,7 +192,7 @@ def test_what_is_not_understood_is_refused_by_name(workflow: dict[str, Any], pla
     places[place][key] = value
     with pytest.raises(UnsupportedError) as caught:
         read(workflow)
-    assert "does not understand" in str(caught.value)
+    assert "does not support" in str(caught.value)
     assert key in str(caught.value) or str(value) in str(caught.value)
 
 
@@ -219,7 +219,7 @@ def loaded(program: str, *modules: str) -> list[str]:
 
 
 def test_help_loads_nothing_heavy_and_no_command_line_loads_torch() -> None:
-    build = "import pipelines.finetune\npipelines.finetune.build()"
+    build = "import pipelines.workflows.finetune\npipelines.workflows.finetune.build()"
     assert loaded(build, "torch", "transformers", "mlflow", "peft") == []
     told = "from pipelines.command import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass"
     assert loaded(told, "hera", "pydantic", "kubernetes", "numpy", "rich") == []

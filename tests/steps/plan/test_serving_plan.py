@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from recipes.reader import RecipeError, load
-from steps.common.adapter.adapter_files import CONFIG, WEIGHTS
-from steps.common.adapter.vllm_limits import RANKS, refusals, server_rank
+from steps.common.adapter.adapter_files import CONFIG_FILE, WEIGHTS_FILE
+from steps.common.adapter.vllm_limits import MAX_LORA_RANKS, required_max_lora_rank, vllm_refusals
 from steps.common.handover.resolved import KnownModel
 from steps.common.runtime.errors import RefusedError, UserError
 from steps.plan.model import known_model
@@ -94,30 +94,30 @@ def test_the_gpu_may_be_unknown_and_the_form_and_runtime_be_chosen(monkeypatch: 
 
 
 def test_the_servers_rank_is_the_smallest_of_vllms_that_is_enough() -> None:
-    assert [server_rank(rank) for rank in (1, 2, 8, 9, 16, 17, 257, 512)] == [1, 8, 8, 16, 16, 32, 320, 512]
+    assert [required_max_lora_rank(rank) for rank in (1, 2, 8, 9, 16, 17, 257, 512)] == [1, 8, 8, 16, 16, 32, 320, 512]
     with pytest.raises(ValueError, match="up to rank 512"):
-        server_rank(RANKS[-1] + 1)
+        required_max_lora_rank(MAX_LORA_RANKS[-1] + 1)
 
 
 def test_every_reason_for_a_refusal_is_told() -> None:
     plain = {"peft_type": "LORA", "r": 16, "bias": "none", "init_lora_weights": True, "modules_to_save": None}
-    assert refusals(plain, 16) == []
-    assert refusals({**plain, "use_dora": True, "bias": "all"}, 8) == [
+    assert vllm_refusals(plain, 16) == []
+    assert vllm_refusals({**plain, "use_dora": True, "bias": "all"}, 8) == [
         "it is a DoRA",
         "it has a bias",
         "its rank 16 is above the server's 8",
     ]
-    assert refusals({**plain, "init_lora_weights": "gaussian", "use_rslora": True}, 16) == []
-    assert refusals({**plain, "peft_type": "LOHA"}, 16) == ["it is no LoRA but LOHA"]
+    assert vllm_refusals({**plain, "init_lora_weights": "gaussian", "use_rslora": True}, 16) == []
+    assert vllm_refusals({**plain, "peft_type": "LOHA"}, 16) == ["it is no LoRA but LOHA"]
 
 
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
     folder = tmp_path / "adapter"
     folder.mkdir()
-    (folder / CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": 8, "base_model_name_or_path": "hf://a/b"}))
-    (folder / WEIGHTS).write_bytes(b"weights")
-    (folder / WEIGHTS).chmod(0o600)  # as safetensors writes it
+    (folder / CONFIG_FILE).write_text(json.dumps({"peft_type": "LORA", "r": 8, "base_model_name_or_path": "hf://a/b"}))
+    (folder / WEIGHTS_FILE).write_bytes(b"weights")
+    (folder / WEIGHTS_FILE).chmod(0o600)  # as safetensors writes it
     return folder
 
 
@@ -125,26 +125,26 @@ def test_a_published_adapter_names_the_servers_base_and_anybody_can_read_it(adap
     name = adapter_name("store", 3, "0123456789abcdef")
     assert name == "store-v3-01234567"
     folder = published_adapter(adapter, name, "/models/x")
-    assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
-    assert json.loads((folder / CONFIG).read_text()) == {
+    assert sorted(path.name for path in folder.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
+    assert json.loads((folder / CONFIG_FILE).read_text()) == {
         "peft_type": "LORA",
         "r": 8,
         "base_model_name_or_path": "/models/x",
     }
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
-    written = (folder / WEIGHTS).stat().st_mtime_ns
+    written = (folder / WEIGHTS_FILE).stat().st_mtime_ns
     assert published_adapter(adapter, name, "/models/x") == folder
-    assert (folder / WEIGHTS).stat().st_mtime_ns == written
+    assert (folder / WEIGHTS_FILE).stat().st_mtime_ns == written
 
 
 def test_a_folder_that_holds_another_adapter_is_not_served_under_that_name(adapter: Path) -> None:
     folder = published_adapter(adapter, "store-v1-0", "/models/x")
-    (folder / WEIGHTS).write_bytes(b"others")
+    (folder / WEIGHTS_FILE).write_bytes(b"others")
     with pytest.raises(RefusedError, match="delete the folder"):
         published_adapter(adapter, "store-v1-0", "/models/x")
     with pytest.raises(RefusedError, match="delete the folder"):
         published_adapter(adapter, "store-v1-0", "/models/y")
-    (folder / WEIGHTS).write_bytes(b"weights")
-    (folder / WEIGHTS).chmod(0o600)
+    (folder / WEIGHTS_FILE).write_bytes(b"weights")
+    (folder / WEIGHTS_FILE).chmod(0o600)
     with pytest.raises(RefusedError, match="other users cannot read it"):
         published_adapter(adapter, "store-v1-0", "/models/x")

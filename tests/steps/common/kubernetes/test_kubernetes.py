@@ -16,7 +16,7 @@ import yaml
 from pipelines.cluster.doctor.argo import kubernetes
 
 LOOK = """
-from steps.common import kubernetes
+from steps.common.kubernetes import api as kubernetes
 kubernetes.TRIES, kubernetes.LONGEST_PAUSE_SECONDS = 3, 0.1
 try:
     with kubernetes.in_one_line():

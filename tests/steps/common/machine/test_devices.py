@@ -3,13 +3,13 @@
 import pytest
 
 from steps.common.machine import devices
-from steps.common.machine.devices import compute_type, multiplies_bf16
+from steps.common.machine.devices import compute_dtype, has_fast_bf16
 
 
 def test_on_this_processor_torch_says_the_same() -> None:
     import torch
 
-    assert compute_type("cpu") == ("bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32")
+    assert compute_dtype("cpu") == ("bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32")
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_a_processor_that_onednn_is_kept_narrow_on_is_a_narrow_one(
 ) -> None:
     monkeypatch.setattr(devices, "_processor_flags", lambda: {"avx512bw", "avx512vl", "avx512dq"})
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", most)
-    assert compute_type("cpu") == ("bfloat16" if wide else "float32")
+    assert compute_dtype("cpu") == ("bfloat16" if wide else "float32")
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ def test_a_processor_that_onednn_is_kept_narrow_on_is_a_narrow_one(
     ],
 )
 def test_bf16_is_fast_with_avx512_or_arms_own(flags: str, fast: bool) -> None:
-    assert multiplies_bf16(set(flags.split())) is fast
+    assert has_fast_bf16(set(flags.split())) is fast
 
 
 def test_a_gpu_computes_in_bf16() -> None:
-    assert compute_type("cuda") == "bfloat16"
+    assert compute_dtype("cuda") == "bfloat16"

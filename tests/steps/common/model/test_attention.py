@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from steps.common.model import attention
-from steps.common.model.packs import UNLABELLED, TokenRow, isolates, scored_logits, to_tensors, token_losses
+from steps.common.model.packs import IGNORE_INDEX, TokenRow, isolates_rows, scored_logits, to_tensors, token_losses
 
 Batch = list[TokenRow]
 
@@ -15,7 +15,7 @@ Batch = list[TokenRow]
 def rows() -> Batch:
     torch.manual_seed(2)
     ids = [torch.randint(5, 300, (length,)).tolist() for length in (11, 17, 6, 40)]
-    return [TokenRow(row, [UNLABELLED] * (len(row) // 2) + row[len(row) // 2 :], []) for row in ids]
+    return [TokenRow(row, [IGNORE_INDEX] * (len(row) // 2) + row[len(row) // 2 :], []) for row in ids]
 
 
 def plain(folder: Path) -> Any:
@@ -77,7 +77,7 @@ def test_loss_and_gradients_of_a_pack_are_those_of_its_rows_alone_and_of_sdpa(pa
     assert together == pytest.approx(apart, rel=1e-6) == pytest.approx(masked, rel=1e-6)
     assert torch.allclose(gradient, each, atol=1e-5)
     assert torch.allclose(gradient, of_mask, atol=1e-5)
-    assert isolates(packed)
+    assert isolates_rows(packed)
 
 
 def test_activations_that_are_recomputed_change_nothing(packed: Any) -> None:
@@ -111,7 +111,7 @@ def test_a_model_that_drops_the_bounds_is_noticed(tiny_model: Path, monkeypatch:
         "row_bounds",
         lambda *given: {name: value for name, value in found(*given).items() if name == "attention_mask"},
     )
-    assert not isolates(model)
+    assert not isolates_rows(model)
     alone, _ = scored_logits(model, to_tensors(rows()[1:2]))
     right, _ = scored_logits(plain(tiny_model), to_tensors(rows()[1:2]))
     assert torch.allclose(alone, right, atol=1e-5)

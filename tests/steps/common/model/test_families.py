@@ -9,9 +9,9 @@ import pytest
 from presets.architecture import Architecture
 from presets.model_preset import model_presets
 from recipes.tuning import Tune
-from steps.common.adapter.adapter_files import BASE, AdapterBase
-from steps.common.adapter.merge import merged
-from steps.common.model.packs import TokenRow, isolates, scored_logits, to_tensors
+from steps.common.adapter.adapter_files import BASE_FILE, AdapterBase
+from steps.common.adapter.merge import merge_into_base
+from steps.common.model.packs import TokenRow, isolates_rows, scored_logits, to_tensors
 from steps.common.runtime.errors import UserError
 from steps.common.storage import volumes
 from steps.plan.model import check_tunable
@@ -68,11 +68,11 @@ def tuned(base: Path, name: str, activations: Any = "kept") -> tuple[Any, list[s
     """Put an adapter on it that changes something."""
     import torch
 
-    from steps.tune.adapted_model import load
+    from steps.tune.adapted_model import load_adapted_model
 
     preset = model_presets()[name]
     tune = Tune(rank=4, method="lora" if preset.cannot_be_quantised else "qlora")
-    model, quantised = load(base, tune, "cpu", activations=activations, targets=preset.lora_targets)
+    model, quantised = load_adapted_model(base, tune, "cpu", activations=activations, targets=preset.lora_targets)
     torch.manual_seed(5)
     for key, parameter in model.named_parameters():
         if "lora_B" in key:
@@ -107,10 +107,10 @@ def test_a_model_that_cannot_be_quantised_is_not_tuned_as_if_it_were(family: tup
     assert bool(model_presets()[name].cannot_be_quantised) is (name in FALCONS)
     if name not in FALCONS:
         return
-    from steps.tune.adapted_model import load
+    from steps.tune.adapted_model import load_adapted_model
 
     with pytest.raises(UserError, match=r"set tune\.method=lora"):
-        load(base, Tune(method="qlora"), "cpu", activations="kept")
+        load_adapted_model(base, Tune(method="qlora"), "cpu", activations="kept")
     with pytest.raises(UserError, match=r"falcon-\d+b cannot be tuned with qlora"):
         check_tunable(name, "qlora")
 
@@ -120,7 +120,7 @@ def test_packed_rows_are_kept_apart_or_it_is_noticed(family: tuple[str, Path]) -
 
     name, base = family
     model, _ = tuned(base, name)
-    assert isolates(model) is (name not in FALCONS)
+    assert isolates_rows(model) is (name not in FALCONS)
 
     def loss(packs: list[list[TokenRow]]) -> float:
         total = 0.0
@@ -132,7 +132,7 @@ def test_packed_rows_are_kept_apart_or_it_is_noticed(family: tuple[str, Path]) -
 
     model.eval()
     together, alone = loss([rows()]), loss([[row] for row in rows()])
-    assert (abs(together - alone) < 1e-2) is isolates(model)
+    assert (abs(together - alone) < 1e-2) is isolates_rows(model)
 
 
 def test_offloaded_and_recomputed_activations_give_the_same_gradients(family: tuple[str, Path]) -> None:
@@ -162,8 +162,10 @@ def test_merged_it_says_what_it_said_with_its_adapter(
     model, quantised = tuned(base, name)
     model.save_pretrained(tmp_path / "adapter")
     kept = AdapterBase(uri="x", digest=name, method="any", quantised=quantised, packages={})
-    (tmp_path / "adapter" / BASE).write_text(kept.model_dump_json())
-    whole = AutoModelForCausalLM.from_pretrained(merged(base, tmp_path / "adapter"), dtype=torch.float32).eval()
+    (tmp_path / "adapter" / BASE_FILE).write_text(kept.model_dump_json())
+    whole = AutoModelForCausalLM.from_pretrained(
+        merge_into_base(base, tmp_path / "adapter"), dtype=torch.float32
+    ).eval()
     model.eval()
     with torch.inference_mode():
         before, _ = scored_logits(model, to_tensors(rows()[:1]))

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from steps.common.model.packs import UNLABELLED, TokenRow, pack, scored_logits, to_tensors
+from steps.common.model.packs import IGNORE_INDEX, TokenRow, pack, scored_logits, to_tensors
 
 
 def row(*tokens: int, given: int = 1) -> TokenRow:
-    return TokenRow(list(tokens), [UNLABELLED] * given + list(tokens[given:]), [])
+    return TokenRow(list(tokens), [IGNORE_INDEX] * given + list(tokens[given:]), [])
 
 
 def test_every_row_is_in_exactly_one_pack_of_at_most_the_budget() -> None:

@@ -9,7 +9,7 @@ import pytest
 from pipelines.cluster.send_data import STORE_SETTING, with_data_in_reach
 from recipes.data import Data
 from recipes.reader import load
-from steps.common.model.packs import UNLABELLED, pack
+from steps.common.model.packs import IGNORE_INDEX, pack
 from steps.common.model.pair_packs import TokenPair
 from steps.common.rows.row import Row
 from steps.common.runtime.errors import UserError
@@ -32,7 +32,7 @@ def tokenizer(tiny_model: Path) -> Any:
 
 
 def learnt(side: Example, tokenizer: Any) -> str:
-    return str(tokenizer.decode([label for label in side.labels if label != UNLABELLED]))
+    return str(tokenizer.decode([label for label in side.labels if label != IGNORE_INDEX]))
 
 
 def pair_of(row: Row, tokenizer: Any, max_tokens: int = 512) -> PairExample:
@@ -45,7 +45,7 @@ def test_both_sides_have_the_prompt_and_only_the_last_answer_is_scored(tokenizer
     found = pair_of(PAIR, tokenizer)
     assert learnt(found, tokenizer) == "no<|im_end|>"
     assert learnt(found.rejected, tokenizer) == "yes dogs<|im_end|>"
-    prompt = found.labels.index(next(label for label in found.labels if label != UNLABELLED))
+    prompt = found.labels.index(next(label for label in found.labels if label != IGNORE_INDEX))
     assert found.input_ids[:prompt] == found.rejected.input_ids[:prompt]
     assert found.tokens == len(found.input_ids) + len(found.rejected.input_ids)
 

@@ -13,7 +13,7 @@ from steps.common.nodes.ledger import Purchase, There, wanted
 from steps.common.storage import volumes
 from steps.provision.deadline import until
 from steps.reap.step import lost
-from steps.tune.train_process import until as ends
+from steps.tune.train_process import deadline as ends
 from tests.steps.provision.attempt.test_causes import a_rung
 
 HOUR = 3600.0

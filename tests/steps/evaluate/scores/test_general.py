@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from steps.common.model.packs import UNLABELLED
+from steps.common.model.packs import IGNORE_INDEX
 from steps.evaluate.scores import general
 from steps.evaluate.scores.row_losses import row_losses
 
@@ -43,7 +43,7 @@ def test_options_are_scored_alone_whatever_they_are_packed_with(tiny_model: Path
     options = [option for item in general.items() for option in item.options]
     for place in (0, 1, 50, len(rows) - 1):
         row, option = rows[place], options[place]
-        learnt = [token for token in row.labels if token != UNLABELLED]
+        learnt = [token for token in row.labels if token != IGNORE_INDEX]
         assert tokenizer.decode(learnt) == option
         logits = model(input_ids=torch.tensor([row.input_ids])).logits[0].log_softmax(-1)
         start = len(row.input_ids) - len(learnt)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from steps.common.adapter.adapter_files import CONFIG, WEIGHTS
+from steps.common.adapter.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from steps.common.storage.files import publish
 from steps.rollout.checks.adapter_check import refusals
 
@@ -17,9 +17,9 @@ from steps.rollout.checks.adapter_check import refusals
 @pytest.fixture(scope="module")
 def kept(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from recipes.tuning import Tune
-    from steps.tune.adapted_model import load
+    from steps.tune.adapted_model import load_adapted_model
 
-    model, _ = load(tiny_model, Tune(rank=8, method="lora"), "cpu", activations="kept")
+    model, _ = load_adapted_model(tiny_model, Tune(rank=8, method="lora"), "cpu", activations="kept")
     model.peft_config["default"].base_model_name_or_path = "/models/tiny"
     folder = tmp_path_factory.mktemp("kept") / "adapter"
     model.save_pretrained(folder)
@@ -34,13 +34,13 @@ def adapter(kept: Path, tmp_path: Path) -> Path:
 
 
 def change(adapter: Path, **tensors: torch.Tensor) -> None:
-    save_file(load_file(adapter / WEIGHTS) | tensors, adapter / WEIGHTS)
-    (adapter / WEIGHTS).chmod(0o644)
+    save_file(load_file(adapter / WEIGHTS_FILE) | tensors, adapter / WEIGHTS_FILE)
+    (adapter / WEIGHTS_FILE).chmod(0o644)
 
 
 def first(adapter: Path, side: str) -> tuple[str, torch.Tensor]:
     return next(
-        (name, one) for name, one in load_file(adapter / WEIGHTS).items() if name.endswith(f"lora_{side}.weight")
+        (name, one) for name, one in load_file(adapter / WEIGHTS_FILE).items() if name.endswith(f"lora_{side}.weight")
     )
 
 
@@ -49,7 +49,7 @@ def test_one_that_suits_is_taken(adapter: Path, tiny_model: Path) -> None:
 
 
 def test_as_safetensors_writes_it_another_user_cannot_read_it(kept: Path, adapter: Path) -> None:
-    assert refusals(kept)[-1] == f"{WEIGHTS} cannot be read by other users (chmod o+r)"
+    assert refusals(kept)[-1] == f"{WEIGHTS_FILE} cannot be read by other users (chmod o+r)"
     assert refusals(adapter) == []
     adapter.chmod(0o700)
     assert refusals(adapter) == ["adapter cannot be read by other users (chmod o+r)"]
@@ -92,14 +92,14 @@ def test_a_value_that_is_no_number_is_found(adapter: Path, kind: Any, value: flo
 
 
 def test_files_that_are_missing_or_cut_off_are_named(adapter: Path) -> None:
-    whole = (adapter / WEIGHTS).read_bytes()
+    whole = (adapter / WEIGHTS_FILE).read_bytes()
     for cut in (0, 4, 100, len(whole) - 1):
-        (adapter / WEIGHTS).write_bytes(whole[:cut])
-        assert refusals(adapter) == [f"{WEIGHTS} is no whole file of safetensors"]
-    (adapter / CONFIG).unlink()
-    assert refusals(adapter) == [f"{CONFIG} is missing"]
+        (adapter / WEIGHTS_FILE).write_bytes(whole[:cut])
+        assert refusals(adapter) == [f"{WEIGHTS_FILE} is no whole file of safetensors"]
+    (adapter / CONFIG_FILE).unlink()
+    assert refusals(adapter) == [f"{CONFIG_FILE} is missing"]
 
 
 def test_a_configuration_that_cannot_be_read_is_refused(adapter: Path) -> None:
-    (adapter / CONFIG).write_text(json.dumps({})[:-1])
+    (adapter / CONFIG_FILE).write_text(json.dumps({})[:-1])
     assert len(refusals(adapter)) == 1

@@ -19,7 +19,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from steps.common.adapter.adapter_files import CONFIG, WEIGHTS
+from steps.common.adapter.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from steps.common.handover.resolved import ServingPlan
 from steps.common.runtime.errors import RefusedError, UserError
 from steps.rollout.vllm import vllm_container
@@ -193,7 +193,7 @@ def test_vllm_refuses_what_the_check_refuses(
     pissa = changes.get("init_lora_weights") == "pissa"
     adapter = learnt(server.base, tmp_path / "adapter", 21, **({} if pissa else changes))
     if pissa:
-        file = adapter / CONFIG
+        file = adapter / CONFIG_FILE
         file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     name = f"refused-{len(list(server.adapters.iterdir()))}"
     with pytest.raises(UserError, match="vLLM cannot serve this adapter") as refused:
@@ -216,7 +216,7 @@ def test_a_damaged_adapter_is_refused_and_what_was_served_answers_on(server: Run
     whole = published_adapter(adapter, "whole-v1", str(server.base), into=server.adapters)
     exchange({"the only replica": server.url}, "whole-v1", BASE_NAME)
     shutil.copytree(whole, server.adapters / "cut-v1")
-    (server.adapters / "cut-v1" / WEIGHTS).write_bytes((whole / WEIGHTS).read_bytes()[:1000])
+    (server.adapters / "cut-v1" / WEIGHTS_FILE).write_bytes((whole / WEIGHTS_FILE).read_bytes()[:1000])
     with pytest.raises(RefusedError, match="does not hold the adapter of that name"):
         published_adapter(adapter, "cut-v1", str(server.base), into=server.adapters)
     with pytest.raises(RefusedError, match="could not be loaded"):

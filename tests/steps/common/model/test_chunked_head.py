@@ -7,19 +7,19 @@ import pytest
 import torch
 
 from recipes.tuning import Tune
-from steps.common.model import head
-from steps.common.model.packs import UNLABELLED, TokenRow, scored_logits, to_tensors, token_losses, token_scores
+from steps.common.model import chunked_head
+from steps.common.model.packs import IGNORE_INDEX, TokenRow, scored_logits, to_tensors, token_losses, token_scores
 
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head, "CHUNK_VALUES", 1)  # so that a chunk is SMALLEST_CHUNK positions
+    monkeypatch.setattr(chunked_head, "CHUNK_VALUES", 1)  # so that a chunk is SMALLEST_CHUNK positions
 
 
 def pack() -> dict[str, torch.Tensor]:
     torch.manual_seed(2)
     ids = [torch.randint(5, 150, (length,)).tolist() for length in (31, 47, 6)]
-    return to_tensors([TokenRow(row, [UNLABELLED] * 3 + row[3:], []) for row in ids])
+    return to_tensors([TokenRow(row, [IGNORE_INDEX] * 3 + row[3:], []) for row in ids])
 
 
 def small(model_type: str, **more: Any) -> Any:
@@ -52,7 +52,7 @@ def test_scores_are_those_of_whole_logits(config: tuple[str, dict[str, Any]]) ->
     model = small(config[0], **config[1])
     with torch.inference_mode():
         whole = token_scores(model, pack())
-        head.chunk_head(model)
+        chunked_head.chunk_head(model)
         ours = token_scores(model, pack())
     assert torch.allclose(ours[0], whole[0], atol=1e-5)
     assert torch.equal(ours[1], whole[1])
@@ -63,7 +63,7 @@ def test_losses_and_gradients_are_those_of_whole_logits(config: tuple[str, dict[
     model = small(config[0], **config[1])
     model.get_output_embeddings().requires_grad_(False)
     watched = next(p for name, p in model.named_parameters() if "layers.0" in name and p.dim() == 2)
-    weights = torch.rand(int((pack()["labels"][0, 1:] != UNLABELLED).sum()))
+    weights = torch.rand(int((pack()["labels"][0, 1:] != IGNORE_INDEX).sum()))
 
     def both() -> tuple[torch.Tensor, torch.Tensor]:
         model.zero_grad()
@@ -73,8 +73,8 @@ def test_losses_and_gradients_are_those_of_whole_logits(config: tuple[str, dict[
         return losses.detach(), watched.grad.clone()
 
     losses, gradient = both()
-    head.chunk_head(model)
-    assert head.head_is_chunked(model)
+    chunked_head.chunk_head(model)
+    assert chunked_head.head_is_chunked(model)
     ours, ours_gradient = both()
     assert torch.allclose(ours, losses, atol=1e-5)
     assert torch.allclose(ours_gradient, gradient, atol=1e-5)
@@ -84,27 +84,27 @@ def test_losses_and_gradients_are_those_of_whole_logits(config: tuple[str, dict[
 def test_a_head_that_scales_its_logits_is_left_alone() -> None:
     model = small("cohere", logit_scale=0.0625)
     before = token_losses(model, pack())
-    head.chunk_head(model)
-    assert not head.head_is_chunked(model)
+    chunked_head.chunk_head(model)
+    assert not chunked_head.head_is_chunked(model)
     assert torch.equal(token_losses(model, pack()), before)
 
 
 def test_a_pack_without_labels_is_a_loss_of_nothing() -> None:
     model = small("llama")
     model.get_output_embeddings().requires_grad_(False)
-    head.chunk_head(model)
-    losses = token_losses(model, to_tensors([TokenRow([7] * 9, [UNLABELLED] * 9, [])]))
+    chunked_head.chunk_head(model)
+    losses = token_losses(model, to_tensors([TokenRow([7] * 9, [IGNORE_INDEX] * 9, [])]))
     losses.sum().backward()
     assert losses.shape == (0,)
 
 
 @pytest.mark.parametrize("activations", ["kept", "recomputed"])
 def test_the_logits_are_never_there_as_a_whole(tiny_model: Path, activations: Any) -> None:
-    from steps.tune.adapted_model import load
+    from steps.tune.adapted_model import load_adapted_model
 
-    model, _ = load(tiny_model, Tune(rank=2, method="lora"), "cpu", activations=activations)
+    model, _ = load_adapted_model(tiny_model, Tune(rank=2, method="lora"), "cpu", activations=activations)
     given = pack()
-    scored, vocabulary = int((given["labels"][0, 1:] != UNLABELLED).sum()), model.config.vocab_size
+    scored, vocabulary = int((given["labels"][0, 1:] != IGNORE_INDEX).sum()), model.config.vocab_size
     width = model.config.hidden_size  # of the head's own weight, seen from its other side
     largest = 0
 
@@ -119,4 +119,4 @@ def test_the_logits_are_never_there_as_a_whole(tiny_model: Path, activations: An
 
     with Sizes():
         token_losses(model, given).sum().backward()
-    assert 0 < largest <= head.SMALLEST_CHUNK < scored
+    assert 0 < largest <= chunked_head.SMALLEST_CHUNK < scored

@@ -10,7 +10,7 @@ from pathlib import Path
 from steps.common.handover.resolved import Hardware
 from steps.common.runtime.errors import USER_ERROR
 from steps.plan.step import PlanInput, resolve
-from steps.tune.launch import OUTCOME
+from steps.tune.launch import OUTCOME_FILE
 from steps.tune.train_process import TuningJob
 from tests.support.commands import tiny_recipe
 
@@ -38,7 +38,7 @@ def test_a_process_knows_its_gpu_before_anything_asks_for_gpus(tmp_path: Path, t
     script = f"""
         import os, sys
         import torch
-        from steps.tune.work import Job, work
+        from steps.tune.train_process import TuningJob, run_train_process
 
         seen = []
         plain = torch.cuda.is_available
@@ -50,7 +50,7 @@ def test_a_process_knows_its_gpu_before_anything_asks_for_gpus(tmp_path: Path, t
         torch.cuda.is_available = asked
         torch.distributed.init_process_group = lambda *_, **__: None
         try:
-            work(Job.model_validate_json(open({str(job(tmp_path, tiny_model, chats, "cuda"))!r}).read()))
+            run_train_process(TuningJob.model_validate_json(open({str(job(tmp_path, tiny_model, chats, "cuda"))!r}).read()))
         except Exception:
             pass
         print(*seen)
@@ -81,4 +81,4 @@ def test_a_process_that_cannot_go_on_fails_so_that_torchrun_ends_those_that_wait
     file.write_text(changed.model_dump_json())
     ended = subprocess.run([sys.executable, "-m", "steps.tune.worker", str(file)], capture_output=True, check=False)
     assert ended.returncode == USER_ERROR
-    assert (Path(wanted.folder) / OUTCOME).read_text().startswith("user tune.targets: ")
+    assert (Path(wanted.folder) / OUTCOME_FILE).read_text().startswith("user tune.targets: ")

@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from steps.common.handover.resolved import Hardware
 from steps.plan.step import PlanInput, resolve
 from steps.prepare.step import PrepareInput, prepare
-from steps.tune.train_process import TuningJob, work
+from steps.tune.train_process import TuningJob, run_train_process
 from tests.support.commands import tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("in_fp32")
@@ -59,7 +59,7 @@ def test_two_processes_learn_what_one_learns_though_the_memory_of_one_runs_out(
     tmp_path: Path, deep_model: Path, chats: Path, method: str, activations: str
 ) -> None:
     whole = job(tmp_path, deep_model, chats, "whole", method=method, activations=activations)
-    work(whole)
+    run_train_process(whole)
     shared = job(
         tmp_path, deep_model, chats, "shared", method=method, activations=activations, processes=2, sharded=True
     )
@@ -67,7 +67,7 @@ def test_two_processes_learn_what_one_learns_though_the_memory_of_one_runs_out(
     file.write_text(shared.model_dump_json())
     ended = subprocess.run([sys.executable, *WORKER, str(file)], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-4000:]
-    assert "shared by 2 processes, each with a part of the base's layers" in ended.stderr
+    assert "across 2 processes that share the base model's layers" in ended.stderr
     ours, theirs = (load_file(Path(one.folder) / "adapter" / "adapter_model.safetensors") for one in (shared, whole))
     assert ours.keys() == theirs.keys()
     assert all(torch.allclose(ours[name], theirs[name], atol=5e-5) for name in ours)

@@ -10,7 +10,7 @@ import torch
 from recipes.tuning import Tune
 from steps.common.model.packs import TokenRow, to_tensors, token_losses
 from steps.common.runtime.errors import UserError
-from steps.tune.compiled import check_compiler, fixed_length
+from steps.tune.layer_compilation import check_compiler, fixed_pack_length
 
 
 def packs() -> list[list[TokenRow]]:
@@ -19,13 +19,13 @@ def packs() -> list[list[TokenRow]]:
 
 
 def losses(base: Path, *, compiled: bool, activations: Any) -> list[float]:
-    from steps.tune.adapted_model import load
+    from steps.tune.adapted_model import load_adapted_model
 
-    model, _ = load(base, Tune(rank=4, method="lora", compile=compiled), "cpu", activations=activations)
+    model, _ = load_adapted_model(base, Tune(rank=4, method="lora", compile=compiled), "cpu", activations=activations)
     model.train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-2)
-    length = fixed_length(packs())(packs()[0]) if compiled else 0
+    length = fixed_pack_length(packs())(packs()[0]) if compiled else 0
     found = []
     for pack in packs() * 2:
         loss = token_losses(model, to_tensors(pack, length)).mean()
@@ -51,7 +51,7 @@ def test_it_trains_to_the_same_loss_with_one_compilation_a_layer(tiny_model: Pat
 
 
 def test_every_pack_is_filled_up_to_the_longest(tiny_model: Path) -> None:
-    length = fixed_length(packs())(packs()[0])
+    length = fixed_pack_length(packs())(packs()[0])
     assert length == 48
     assert {tensor.shape for pack in packs() for tensor in to_tensors(pack, length).values()} == {(1, 48)}
     rows = to_tensors(packs()[1], length)["position_ids"][0]
@@ -60,7 +60,7 @@ def test_every_pack_is_filled_up_to_the_longest(tiny_model: Path) -> None:
 
 
 def test_a_part_of_a_pack_is_filled_up_to_a_half_of_that_or_a_quarter() -> None:
-    length_of = fixed_length([[TokenRow(list(range(64)), [], [])]])
+    length_of = fixed_pack_length([[TokenRow(list(range(64)), [], [])]])
     rows = [TokenRow(list(range(tokens)), [], []) for tokens in (64, 33, 32, 17, 9)]
     assert [length_of([row]) for row in rows] == [64, 64, 32, 32, 16]
 

@@ -9,7 +9,7 @@ import torch
 
 from recipes.tuning import Tune
 from steps.common.model.pair_packs import TokenPair
-from steps.tune.objective.dpo import DirectPreference
+from steps.tune.objective.dpo import DpoObjective
 from tests.support.pairs import token_pair
 
 CPU = torch.device("cpu")
@@ -42,8 +42,8 @@ def pairs() -> list[TokenPair]:
     return [token_pair(n, some(given), some(yes), some(no)) for n, (given, yes, no) in enumerate(lengths)]
 
 
-def objective(**settings: Any) -> DirectPreference:
-    return DirectPreference(Tune(objective="dpo", beta=BETA, **settings), packed=True)
+def objective(**settings: Any) -> DpoObjective:
+    return DpoObjective(Tune(objective="dpo", beta=BETA, **settings), packed=True)
 
 
 def answer(model: Any, pair: TokenPair, side: int) -> tuple[float, int]:
@@ -83,7 +83,7 @@ def test_packed_side_by_side_or_each_side_alone_the_loss_and_its_gradient_are_th
     together.backward()
     packed = gradient(model)
     model.zero_grad()
-    apart = DirectPreference(Tune(objective="dpo", beta=BETA), packed=False).loss(model, pairs, CPU)
+    apart = DpoObjective(Tune(objective="dpo", beta=BETA), packed=False).loss(model, pairs, CPU)
     apart.backward()
     assert together.item() == pytest.approx(sum(by_hand(model, pair) for pair in pairs), abs=1e-4)
     assert apart.item() == pytest.approx(together.item(), abs=1e-5)
@@ -91,14 +91,14 @@ def test_packed_side_by_side_or_each_side_alone_the_loss_and_its_gradient_are_th
 
 
 def test_a_new_adapter_prefers_nothing(tiny_model: Path, pairs: list[TokenPair]) -> None:
-    from steps.tune.adapted_model import load
+    from steps.tune.adapted_model import load_adapted_model
 
-    model, _ = load(tiny_model, Tune(method="lora"), "cpu", activations="recomputed")
+    model, _ = load_adapted_model(tiny_model, Tune(method="lora"), "cpu", activations="recomputed")
     model.train()
     loss = objective()
     assert loss.loss(model, pairs, CPU).item() == pytest.approx(len(pairs) * math.log(2), abs=1e-6)
     assert model.training
-    assert loss.sums() == {"reward_margin": 0.0, "reward_accuracy": 0.0}
+    assert loss.pop_metrics() == {"reward_margin": 0.0, "reward_accuracy": 0.0}
 
 
 def test_the_base_is_read_once_a_pair(model: Any, pairs: list[TokenPair]) -> None:
@@ -114,15 +114,15 @@ def test_the_base_is_read_once_a_pair(model: Any, pairs: list[TokenPair]) -> Non
 def test_margins_are_summed_over_the_pairs_since_the_last_time(model: Any, pairs: list[TokenPair]) -> None:
     loss = objective()
     loss.loss(model, pairs[:2], CPU)
-    loss.sums()
+    loss.pop_metrics()
     loss.loss(model, pairs[2:3], CPU)
     loss.loss(model, pairs[3:], CPU)
     loss.loss(model, pairs[3:], CPU)  # computed again, as a step is whose memory ran out
     margins = [-math.log(math.exp(by_hand(model, pair)) - 1) for pair in pairs[2:]]
-    told = loss.sums()
+    told = loss.pop_metrics()
     assert told["reward_margin"] == pytest.approx(sum(margins), abs=1e-4)
     assert told["reward_accuracy"] == sum(margin > 0 for margin in margins)
-    assert loss.sums() == {"reward_margin": 0.0, "reward_accuracy": 0.0}
+    assert loss.pop_metrics() == {"reward_margin": 0.0, "reward_accuracy": 0.0}
 
 
 def test_memory_that_runs_out_in_the_bases_pass_leaves_the_model_as_it_was(
@@ -145,7 +145,7 @@ def test_a_mean_over_pairs_is_the_same_however_they_are_cut(model: Any, pairs: l
     gradients = []
     for packs in ([pairs], [pairs[:1], pairs[1:2], pairs[2:4], pairs[4:]]):
         loss = objective()
-        items = sum(loss.items(pack) for pack in packs)
+        items = sum(loss.item_count(pack) for pack in packs)
         model.zero_grad()
         for pack in packs:
             (loss.loss(model, pack, CPU) / items).backward()
@@ -157,17 +157,17 @@ def step_of(model: Any, packs: list[list[TokenPair]], folder: Path) -> tuple[tor
     """The gradient of the first optimizer step, and what is logged of it, as the trainer makes them of the packs."""
     from transformers import TrainerCallback, TrainingArguments
 
-    from steps.tune.loop.halving import Room
-    from steps.tune.loop.held_out import HeldOut
-    from steps.tune.loop.limits import Limits
-    from steps.tune.loop.stop import Stop
+    from steps.tune.distributed.base_placement import ReplicatedBase
+    from steps.tune.distributed.process_group import ProcessGroup
+    from steps.tune.loop.held_out import HeldOutEvaluation
+    from steps.tune.loop.stop_conditions import StopConditions
+    from steps.tune.loop.token_budget import TokenBudget
     from steps.tune.loop.trainer import StepTrainer
-    from steps.tune.together.base_weights import Whole
-    from steps.tune.together.team import Team
+    from steps.tune.loop.training_setup import TrainingSetup
 
     seen: list[torch.Tensor] = []
 
-    class Look(TrainerCallback):  # type: ignore[misc]
+    class RecordGradient(TrainerCallback):  # type: ignore[misc]
         def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
             seen.append(gradient(model))
 
@@ -183,20 +183,22 @@ def step_of(model: Any, packs: list[list[TokenPair]], folder: Path) -> tuple[tor
         disable_tqdm=True,
         remove_unused_columns=False,
     )
-    trainer = StepTrainer(
+    setup = TrainingSetup(
         model=model,
-        args=arguments,
-        train_dataset=[packs],
-        callbacks=[Look()],
         steps=[packs],
         objective=objective(),
-        held_out=HeldOut([], objective(), 1, Tune(objective="dpo"), 1, folder),
-        team=Team(),
-        base=Whole(),
-        room=Room(10_000, 0, lambda: 0, lambda _: None),
-        stop=Stop(Limits()),
-        beat=lambda: None,
+        held_out=HeldOutEvaluation([], objective(), 1, Tune(objective="dpo"), 1, folder),
+        tune=Tune(objective="dpo"),
+        checkpoints=folder,
+        device="cpu",
+        group=ProcessGroup(),
+        base=ReplicatedBase(),
+        budget=TokenBudget(10_000, 0, lambda: 0, lambda _: None),
+        stop=StopConditions(),
+        log_metrics=lambda *_: None,
+        heartbeat=lambda: None,
     )
+    trainer = StepTrainer(setup, args=arguments, callbacks=[RecordGradient()])
     trainer.pop_callback("PrinterCallback")
     trainer.train()
     return seen[0], trainer.state.log_history[0]
