@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from unittest import mock
 
 import pytest
 
-# Tests run side by side, and steps as processes beside them: threads of torch that wait by spinning would take the cores from
-# those that have something to do. Read when torch is loaded, here and in every process that a test starts.
+# Tests run side by side and start steps as processes beside them. Threads of torch that wait by spinning would take the cores
+# from those that have something to do, and a model of two layers is computed no faster by two threads than by one. torch
+# reads both settings when it is imported, here and in every process that a test starts.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -19,15 +22,53 @@ TEMPLATE = (
 WORDS = "we are open on monday when do you have food for cats dogs fish hamsters birds yes no a in of it is happy tails".split()  # noqa: SIM905
 
 
+# These start first, longest first, so that both processes are busy to the end. A wrong order costs time, nothing else.
+LONGEST = [
+    "tests/pipelines/machine/test_versions.py",
+    "tests/pipelines/machine/test_main_job.py",
+    "tests/pipelines/machine/test_interruptions.py",
+    "tests/pipelines/machine/",
+    "tests/steps/tune/",
+    "tests/steps/evaluate/",
+    "tests/steps/plan/lm_eval/",
+    "tests/steps/pull/",
+]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests run in one process, one after another: they share what their fixtures took minutes to make.
+    """Keep a file's tests in one process, one after another: they share what their fixtures took minutes to make.
 
-    First, since pytest-xdist reads the groups in a hook of its own.
+    Runs first because pytest-xdist reads the groups in a hook of its own.
     """
     for item in items:
         if "cluster" not in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+            item.add_marker(pytest.mark.xdist_group(file_of(item)))
+    items.sort(key=lambda item: turn_of(file_of(item)))
+
+
+def file_of(item: pytest.Item) -> str:
+    """Return the path of a test's file from the repository's root."""
+    return item.nodeid.partition("::")[0]
+
+
+def turn_of(file: str) -> int:
+    """Return a file's place in `LONGEST`, or the place after all of them."""
+    return next((place for place, start in enumerate(LONGEST) if file.startswith(start)), len(LONGEST))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how long the tests of each folder took."""
+    seconds: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                folder = Path(report.location[0]).parent
+                seconds["/".join(folder.parts[:3])] += report.duration
+    terminalreporter.section("minutes by folder")
+    for folder, took in seconds.most_common():
+        terminalreporter.write_line(f"{took / 60:6.1f} {folder}")
+    terminalreporter.write_line(f"{seconds.total() / 60:6.1f} in all")
 
 
 @pytest.fixture(autouse=True)

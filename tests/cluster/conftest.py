@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +14,10 @@ from steps.common.storage import volumes
 from steps.common.weights.store import MANIFEST
 from steps.plan.step import PlanInput, resolve
 from tests.support.commands import wait_for
+from tests.support.images import build_images
 from tests.support.kubectl import CLUSTER_TOOLS, ROOT, kubectl
 
 NAMESPACE = "fineline-tests"
-IMAGES = ("control", "tune", "serve")
-MLFLOW = "ghcr.io/mlflow/mlflow:v3.17.2"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -39,16 +37,7 @@ def images() -> None:
     build = CLUSTER_TOOLS / "image"
     if not build.exists() or os.environ.get("FINELINE_TEST_IMAGES") == "loaded":
         return
-    _build(MLFLOW, Path(__file__).parent / "mlflow")
-    for name in IMAGES:
-        dockerfile = str(ROOT / "images" / "Dockerfile")
-        _build(f"fineline-{name}:0.1.0", ROOT, "-f", dockerfile, "--build-arg", f"CLASS={name}")
-
-
-def _build(image: str, context: Path, *options: str) -> None:
-    command = [CLUSTER_TOOLS / "image", image, context, *options, "--layers"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=2400)
-    assert done.returncode == 0, f"{image} could not be built:\n{done.stderr[-3000:]}"
+    build_images()
 
 
 @pytest.fixture(scope="session")

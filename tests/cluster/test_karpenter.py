@@ -332,6 +332,7 @@ def test_a_machine_that_never_joins_is_given_up_and_the_next_rung_is_tried(accou
         assert done.code == 2
         assert ": registration: " in done.error
         assert "has not joined the cluster" in done.error
+        # A claim whose machine never came goes at once, or is about to.
         claims = objects("nodeclaims", f"karpenter.sh/nodepool={node_request.name_of('slow', SPACE)}")
         assert all("deletionTimestamp" in claim["metadata"] for claim in claims)
         assert released(account, "slow", "Failed").outputs["released"].startswith("g5.xlarge after ")

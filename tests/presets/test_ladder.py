@@ -123,9 +123,11 @@ def test_more_memory_gives_a_larger_micro_batch_or_keeps_activations() -> None:
 
 def test_nothing_is_over_the_memory_that_it_is_given() -> None:
     for model in ("qwen2.5-0.5b-instruct", "llama-3.1-8b-instruct", "qwen2.5-32b-instruct"):
-        for one in candidates(job(model), gpu_presets("azure"), ["on-demand"]):
-            assert not one.setup or one.setup.memory_bytes <= one.available_bytes
-            assert one.setup or one.why_not
+        found = candidates(job(model), gpu_presets("azure"), ["on-demand"])
+        fitting = [(one.setup.memory_bytes, one.available_bytes) for one in found if one.setup]
+        assert fitting
+        assert all(needed <= available for needed, available in fitting)
+        assert all(one.why_not for one in found if not one.setup)
 
 
 def test_a_gpu_without_bf16_is_not_chosen_and_it_is_said_why() -> None:
@@ -183,6 +185,7 @@ def test_a_run_over_its_limits_is_refused_with_the_numbers(limits: dict[str, str
 def test_a_limit_of_time_rules_the_slow_ones_out() -> None:
     slow = max(one.total_minutes for one in offered("llama-3.1-8b-instruct").chosen)
     chosen = offered("llama-3.1-8b-instruct", max_hours="0.4").chosen
+    assert chosen
     assert all(one.total_minutes <= 24 for one in chosen)
     assert slow > 24
 

@@ -45,7 +45,8 @@ def test_a_preset_is_pinned_whole_and_of_one_piece(preset: ModelPreset) -> None:
     for name, source in preset.sources.items():
         scheme, _, rest = source.uri.partition("://")
         assert scheme == name
-        assert scheme != "hf" or re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", rest)
+        assert rest
+    assert re.fullmatch(r"hf://[\w.-]+/[\w.-]+@[0-9a-f]{40}", preset.sources["hf"].uri)
     shape, weights = preset.architecture, preset.sources["hf"].bytes
     assert shape.heads % shape.kv_heads == 0
     assert shape.hidden % 8 == 0

@@ -75,6 +75,7 @@ def test_an_unknown_recipe_names_those_that_ship() -> None:
 
 
 def test_every_recipe_that_ships_is_valid_and_has_its_data() -> None:
+    assert "pet-store" in shipped()
     for name in shipped():
         recipe = load(name)
         assert recipe.name == name

@@ -48,6 +48,7 @@ def tuned_at_one_go(elsewhere: Path) -> dict[str, torch.Tensor]:
     return adapter(next(elsewhere.glob("tunings/*/adapter")))
 
 
+@pytest.mark.slow
 def test_a_run_stopped_and_killed_in_every_way_ends_at_the_same_adapter(
     tmp_path: Path, tiny_model: Path, chats: Path
 ) -> None:

@@ -142,6 +142,7 @@ def with_tune(wanted: TuneInput, **changes: Any) -> TuneInput:
     return wanted.model_copy(update={"resolved": wanted.resolved.model_copy(update={"recipe": recipe})})
 
 
+@pytest.mark.slow
 def test_the_held_out_loss_is_a_curve_and_measuring_it_changes_nothing(
     wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,12 +214,14 @@ def test_two_processes_side_by_side_learn_what_one_learns(
     assert_same(alone, shared)
 
 
+@pytest.mark.slow
 def test_what_a_process_of_several_says_is_what_the_step_says(wanted: TuneInput) -> None:
     hardware = without_dropout(wanted, processes=2).hardware.model_copy(update={"until": time.time()})
     with pytest.raises(UserError, match=r"is reached after step 1 of \d+; a checkpoint is saved"):
         tune(without_dropout(wanted, processes=2).model_copy(update={"hardware": hardware}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])  # two that share the base
 def test_kills_and_signals_at_any_moment_end_in_the_same_model(
     wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int

@@ -17,6 +17,8 @@ from tests.conftest import write_chats
 from tests.support.commands import fineline, free_port, result, tiny_recipe
 from tests.support.load import Load, load
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Story:
@@ -161,6 +163,7 @@ def test_how_a_rollout_ended_stands_in_the_runs_folder_and_at_the_version(story:
     told = json.loads((folder / "rollout.json").read_text())
     assert (told["version"], told["old_version"], told["strategy"], told["refused"]) == (2, 1, "blue-green", "")
     assert told["gate"]["passed"]
+    assert told["gate"]["asked"]
     assert all(one["old"] is not None for one in told["gate"]["asked"])
     assert told["watched"]["failures"] == 0
     store = tracking.client(story.told["refused"]["tracking_uri"])

@@ -113,7 +113,7 @@ def test_a_model_comes_from_a_web_server_by_its_hashes(website: Source, model_fo
     folder, _ = publish_model(model)
     assert whole(folder, model_folder)
     listed = store.read_manifest(folder)["source_files"]
-    assert all(file["sha256"] for file in listed)
+    assert {file["sha256"] for file in listed} == {sha256_of(model_folder / file["name"]) for file in listed} != set()
 
 
 def test_a_model_comes_from_a_web_server_by_the_usual_names(

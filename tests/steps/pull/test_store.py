@@ -126,6 +126,7 @@ def test_under_a_budget_what_was_not_used_for_longest_goes_and_what_a_run_holds_
     assert not third.exists()
     # Nothing of what is gone is left under another name.
     blobs = list((volumes.weights() / "blobs").iterdir())
+    assert blobs
     assert all(blob.stat().st_nlink > 1 for blob in blobs)
 
 

@@ -54,7 +54,9 @@ def deep_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-@pytest.mark.parametrize(("method", "activations"), [("qlora", "offloaded"), ("lora", "kept")])
+@pytest.mark.parametrize(
+    ("method", "activations"), [pytest.param("qlora", "offloaded", marks=pytest.mark.slow), ("lora", "kept")]
+)
 def test_two_processes_learn_what_one_learns_though_the_memory_of_one_runs_out(
     tmp_path: Path, deep_model: Path, chats: Path, method: str, activations: str
 ) -> None:
