@@ -32,8 +32,6 @@ def execute(parsed: argparse.Namespace) -> int:
         RecipeError: the recipe cannot be used.
         UserError: the plan refuses the recipe, in which case no run is created; or there is no such run.
     """
-    import json
-
     from pipelines.machine.local_workflow import read
     from pipelines.machine.run_here import exit_code_of, run_here
     from pipelines.machine.run_result import result_of, show_result
@@ -44,7 +42,7 @@ def execute(parsed: argparse.Namespace) -> int:
     ended = run_here(workflow, run)
     result = result_of(ended)
     if parsed.json:
-        print(json.dumps(result, indent=2))
+        print(result.model_dump_json(indent=2))
     else:
         show_result(ended, result)
     return exit_code_of(ended)

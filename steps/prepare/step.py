@@ -9,7 +9,7 @@ from hera.workflows.io import Input, Output
 
 from recipes.data import Data
 from recipes.recipe import Recipe
-from steps.common.gguf.tokenizers import kind_of
+from steps.common.gguf.tokenizers import read_gguf_tokenizer
 from steps.common.handover.resolved import DataFile, Resolved, as_planned
 from steps.common.lm_eval.library import check_installed
 from steps.common.rows.read_rows import read_rows
@@ -55,7 +55,7 @@ def prepare(input: PrepareInput) -> PrepareOutput:
     """
     resolved, tokenizer_folder = input.resolved, Path(input.tokenizer_folder)
     if resolved.recipe.export.gguf != "none":
-        kind_of(tokenizer_folder)  # here, before a tuning is paid for
+        read_gguf_tokenizer(tokenizer_folder)  # here, before a tuning is paid for
     if resolved.lm_eval:
         check_installed("evaluate.lm_eval")  # likewise: what prepares is the image that evaluates
         _check_chat_template(resolved.recipe, tokenizer_folder)

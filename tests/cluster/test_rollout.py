@@ -21,7 +21,7 @@ from steps.common.kubernetes import api
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
 from steps.common.storage import volumes
-from steps.evaluate.scores.score import Wanted, score
+from steps.evaluate.scores.score import EvaluationSet, score
 from steps.plan.step import PlanInput, resolve
 from steps.rollout.checks.before_start import check_model
 from steps.rollout.order import Told, roll_out
@@ -72,8 +72,8 @@ class Rollouts:
 
     def asked(self, model: Path) -> list[LiveQuestion]:
         """What the evaluation asked, and what this model answered then."""
-        wanted = Wanted([], [[("user", text)] for text in ASK], TOKENS, general=False)
-        answers = score(model, wanted, 64, "cpu", "candidate").answers
+        evaluation = EvaluationSet([], [[("user", text)] for text in ASK], TOKENS, general=False)
+        answers = score(model, evaluation, 64, "cpu", "candidate").answers
         chats = [[{"role": "user", "content": text}] for text in ASK]
         return [LiveQuestion(chat, answer) for chat, answer in zip(chats, answers, strict=True)]
 

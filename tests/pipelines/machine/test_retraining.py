@@ -105,9 +105,9 @@ def test_back_is_to_the_champion_before(trained: Trained) -> None:
     ("name", "version", "told"),
     [
         ("tiny", "7", "tiny has no version 7; its versions are 1, 2"),
-        ("tiny", "first", "version: a number is needed, not 'first'"),
+        ("tiny", "first", "version: must be a number, not 'first'"),
         ("other", "1", "no model of that name is registered"),
-        ("other", "", "no version was champion before"),
+        ("other", "", "there is no previous champion"),
     ],
 )
 def test_what_is_not_there_cannot_be_gone_back_to(name: str, version: str, told: str) -> None:

@@ -97,7 +97,7 @@ def test_a_refused_candidate_is_neither_registered_nor_served_and_the_command_en
     told = story.told["refused"]
     assert told["exit_code"] == 3
     assert "refused: held-out loss" in told["message"]
-    assert "the gate asks 99.0%" in told["message"]
+    assert "the gate requires 99.0%" in told["message"]
     assert "version" not in told
     assert story.champion["refused"] == 0
     assert story.server["refused"] is None

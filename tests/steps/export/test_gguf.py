@@ -11,10 +11,10 @@ from recipes.reader import RecipeError, load
 from recipes.recipe import Recipe
 from recipes.serving import Export
 from steps.common.gguf.architectures import why_not_config, why_not_preset
-from steps.common.gguf.quantisations import BYTES
-from steps.common.gguf.tokenizers import TokenizerKind, kind, kind_of
+from steps.common.gguf.quantisations import BYTES_PER_WEIGHT
+from steps.common.gguf.tokenizers import GgufTokenizer, identify_tokenizer, read_gguf_tokenizer
 from steps.common.runtime.errors import UserError
-from steps.export.gguf_file import About, write_gguf
+from steps.export.gguf_file import GgufMetadata, write_gguf
 from steps.plan.exportable import check_exportable
 
 ROWS = 416  # of the embedding: more than the tokenizer has tokens
@@ -48,7 +48,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     # Of a head's width transformers' reader knows only the usual one.
     "qwen3": ("Qwen3Config", {"head_dim": 128}),
 }
-ABOUT = About(name="pet-store", version="v3", licence="mit", base="tiny", base_uri="file:///tiny")
+METADATA = GgufMetadata(name="pet-store", version="v3", licence="mit", base="tiny", base_uri="file:///tiny")
 
 
 @pytest.fixture(params=FAMILIES)
@@ -76,7 +76,7 @@ def build(folder: Path, tiny_model: Path, family: str) -> Path:
 
 def written(model: Path, quantisation: str) -> Path:
     target = model.parent / f"{quantisation}.gguf"
-    write_gguf(model, target, quantisation, ABOUT)
+    write_gguf(model, target, quantisation, METADATA)
     return target
 
 
@@ -126,7 +126,7 @@ def test_stretched_rotary_embeddings_are_told_by_what_divides_their_frequencies(
     assert list(divisors[2:]) == pytest.approx([8.0] * 6)
 
 
-@pytest.mark.parametrize("quantisation", BYTES)
+@pytest.mark.parametrize("quantisation", BYTES_PER_WEIGHT)
 def test_every_quantisation_of_a_recipe_is_written(tmp_path: Path, tiny_model: Path, quantisation: str) -> None:
     from gguf import GGUFReader
 
@@ -182,7 +182,7 @@ def test_weights_that_f16_cannot_hold_are_named(tmp_path: Path, tiny_model: Path
     held = load_file(model / "model.safetensors")
     held["model.layers.0.mlp.up_proj.weight"][0, 0] = 70000.0
     save_file(held, model / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"f16 cannot hold model\.layers\.0\.mlp\.up_proj\.weight.*take bf16"):
+    with pytest.raises(UserError, match=r"f16 cannot hold model\.layers\.0\.mlp\.up_proj\.weight.*use bf16"):
         written(model, "f16")
     written(model, "bf16")
 
@@ -206,24 +206,24 @@ def test_a_tokenizer_is_known_by_how_it_cuts_text() -> None:
     digits = pre_tokenizers.Digits(individual_digits=True)
     qwen = pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), "isolated")
     threes = pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX.replace(r"\p{N}|", r"\p{N}{1,3}|")), "isolated")
-    assert kind(cut_by(gpt2)) == TokenizerKind("gpt2", "gpt-2")
-    assert kind(cut_by(digits, gpt2)) == TokenizerKind("gpt2", "smollm")
-    assert kind(cut_by(qwen, letters, normalizer=normalizers.NFC())) == TokenizerKind("gpt2", "qwen2")
-    assert kind(cut_by(threes, letters)) == TokenizerKind("gpt2", "dbrx")
-    assert kind(cut_by(threes, letters, whole_words=True)) == TokenizerKind("gpt2", "llama-bpe")
-    assert kind(cut_by(gpt2, normalizer=normalizers.Lowercase())) is None
-    assert kind(cut_by(pre_tokenizers.ByteLevel(add_prefix_space=True))) is None
-    assert kind(cut_by(pre_tokenizers.Whitespace())) is None
+    assert identify_tokenizer(cut_by(gpt2)) == GgufTokenizer("gpt2", "gpt-2")
+    assert identify_tokenizer(cut_by(digits, gpt2)) == GgufTokenizer("gpt2", "smollm")
+    assert identify_tokenizer(cut_by(qwen, letters, normalizer=normalizers.NFC())) == GgufTokenizer("gpt2", "qwen2")
+    assert identify_tokenizer(cut_by(threes, letters)) == GgufTokenizer("gpt2", "dbrx")
+    assert identify_tokenizer(cut_by(threes, letters, whole_words=True)) == GgufTokenizer("gpt2", "llama-bpe")
+    assert identify_tokenizer(cut_by(gpt2, normalizer=normalizers.Lowercase())) is None
+    assert identify_tokenizer(cut_by(pre_tokenizers.ByteLevel(add_prefix_space=True))) is None
+    assert identify_tokenizer(cut_by(pre_tokenizers.Whitespace())) is None
 
 
 def test_a_folder_whose_tokenizer_is_unknown_is_refused_with_what_to_do(tmp_path: Path) -> None:
     from tokenizers import pre_tokenizers
 
     with pytest.raises(UserError, match=r"has no tokenizer\.json"):
-        kind_of(tmp_path)
+        read_gguf_tokenizer(tmp_path)
     cut_by(pre_tokenizers.Whitespace()).save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(UserError, match=r"take export\.merged=true"):
-        kind_of(tmp_path)
+    with pytest.raises(UserError, match=r"use export\.merged=true"):
+        read_gguf_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize("name", [name for name, preset in model_presets().items() if not preset.cannot_be_tuned])
@@ -235,7 +235,7 @@ def test_of_the_presets_that_are_tuned_those_of_other_families_are_refused(name:
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        ({"model_type": "gpt_neox"}, "the architecture 'gpt_neox' is none of those that are written as GGUF: llama,"),
+        ({"model_type": "gpt_neox"}, "the architecture 'gpt_neox' is not supported; GGUF can be written for llama,"),
         ({"model_type": "llama", "rope_scaling": {"type": "dynamic"}}, "of type 'dynamic'"),
         ({"model_type": "mistral", "sliding_window": 4096, "max_position_embeddings": 32768}, "window of 4096 tokens"),
         ({"model_type": "llama", "hidden_act": "gelu"}, "its activation is 'gelu'"),
@@ -264,17 +264,17 @@ def recipe(model: str, gguf: str) -> Recipe:
 def test_an_unknown_quantisation_is_told_with_the_known_ones() -> None:
     with pytest.raises(RecipeError, match=r"export\.gguf: input should be 'none', 'bf16'.* or 'q4_0', not 'q4_k_m'"):
         recipe("qwen3-8b", "q4_k_m")
-    assert get_args(Export.model_fields["gguf"].annotation) == ("none", *BYTES)
+    assert get_args(Export.model_fields["gguf"].annotation) == ("none", *BYTES_PER_WEIGHT)
 
 
 def test_what_cannot_be_written_is_refused_before_anything_is_paid_for(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "gpt_neox"}')
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(
-        UserError, match=r"export\.gguf: the architecture 'gpt_neox' is none .* take export\.merged=true"
+        UserError, match=r"export\.gguf: the architecture 'gpt_neox' is not supported; .* take export\.merged=true"
     ):
         check_exportable(recipe(tmp_path.as_uri(), "q8_0"))
-    with pytest.raises(UserError, match=r"export\.gguf: the architecture of falcon-7b is none"):
+    with pytest.raises(UserError, match=r"export\.gguf: the architecture of falcon-7b is not supported"):
         check_exportable(recipe("falcon-7b", "q8_0"))
     check_exportable(recipe("falcon-7b", "none"))
     check_exportable(recipe("qwen3-8b", "q4_0"))

@@ -14,7 +14,7 @@ from steps.common.registry import tracking
 from steps.common.runtime.errors import UserError
 from steps.evaluate.gate.comparison import Champion, compare
 from steps.evaluate.gate.gate import Verdict, judge
-from steps.evaluate.scores.lm_eval_rows import HarnessRows, harness_rows, harness_values
+from steps.evaluate.scores.lm_eval_rows import LmEvalRows, read_lm_eval_rows, score_lm_eval
 from steps.evaluate.scores.score import Score
 from steps.evaluate.step import EvaluateInput, evaluate
 from steps.plan.step import PlanInput, plan
@@ -52,7 +52,7 @@ def test_a_rows_value_is_whether_the_right_option_is_the_likelier_to_this_model(
     (tasks / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     resolved = planned(tiny_model, chats, {"task": "shop", "include": str(tasks), "num_fewshot": 0})
     model, tokenizer = (kind.from_pretrained(tiny_model) for kind in (AutoModelForCausalLM, AutoTokenizer))
-    (found,) = harness_values(model.eval(), tokenizer, harness_rows(resolved), "base")
+    (found,) = score_lm_eval(model.eval(), tokenizer, read_lm_eval_rows(resolved), "base")
 
     def nats(asked: str, option: str) -> float:
         read, whole = (tokenizer(text, return_tensors="pt")["input_ids"] for text in (asked, f"{asked} {option}"))
@@ -68,7 +68,7 @@ def test_a_rows_value_is_whether_the_right_option_is_the_likelier_to_this_model(
     assert found == own
     assert set(found) == {0.0, 1.0}
     beside = get_peft_model(model, LoraConfig(target_modules=["q_proj"])).eval()  # it has learnt nothing yet
-    assert harness_values(beside, tokenizer, harness_rows(resolved), "candidate") == [found]
+    assert score_lm_eval(beside, tokenizer, read_lm_eval_rows(resolved), "candidate") == [found]
 
 
 def test_a_candidate_that_has_lost_it_is_refused_and_the_report_has_both(
@@ -129,7 +129,7 @@ def verdict(base: list[float], candidate: list[float], champion: list[float] | N
         read_tokens=0,
         written_tokens=0,
     )
-    lm_eval = [HarnessRows(LmEvalTask(task="arc", **task), Path("arc.zip"), "", asked)]
+    lm_eval = [LmEvalRows(LmEvalTask(task="arc", **task), Path("arc.zip"), "", asked)]
 
     def score(loss: float, values: list[float]) -> Score:
         return Score(nats=[10 * loss] * 40, labelled=[10] * 40, right=[5] * 40, answers=[], lm_eval=[values])
@@ -156,9 +156,9 @@ def test_a_drop_that_the_task_allows_is_let_through_and_a_larger_one_is_not() ->
     assert verdict(RIGHT, WORSE, allowed_drop=0.1).passed
     told = verdict(RIGHT, HALF, allowed_drop=0.1)
     assert not told.passed
-    assert "the task allows 10.0% less" in told.in_words()
+    assert "the task allows a drop of 10.0%" in told.in_words()
     assert verdict(RIGHT, [0.0] * 40, allowed_drop=1).passed
 
 
 def test_a_mean_below_what_the_task_asks_is_refused() -> None:
-    assert "acc of arc: 50.0%, the task asks 60.0%" in verdict(HALF, HALF, at_least=0.6).in_words()
+    assert "acc of arc: 50.0%, the task requires 60.0%" in verdict(HALF, HALF, at_least=0.6).in_words()

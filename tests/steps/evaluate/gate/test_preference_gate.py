@@ -7,7 +7,7 @@ import pytest
 from recipes.evaluation import Gate, Question
 from steps.evaluate.gate.comparison import Champion, compare
 from steps.evaluate.gate.gate import Verdict, judge
-from steps.evaluate.scores.pair_accuracy import preference
+from steps.evaluate.scores.pair_accuracy import pair_accuracy
 from steps.evaluate.scores.score import Score
 
 BETA = 0.1
@@ -37,7 +37,7 @@ def base(count: int) -> Score:
 
 
 def test_margin_accuracy_and_loss_are_those_of_the_rewards() -> None:
-    found = preference(preferring(3, 4), base(4), BETA)
+    found = pair_accuracy(preferring(3, 4), base(4), BETA)
     assert (found.pairs, found.preference_accuracy) == (4, 0.75)
     assert found.preference_margin == pytest.approx((3 * 1.0 - 0.5) / 4)
     assert found.preference_loss == pytest.approx((3 * math.log(1 + math.exp(-1.0)) + math.log(1 + math.exp(0.5))) / 4)
@@ -45,11 +45,11 @@ def test_margin_accuracy_and_loss_are_those_of_the_rewards() -> None:
 
 def test_what_counts_is_what_was_added_to_the_base() -> None:
     longer_is_less_likely = scored((-90.0, -10.0))
-    assert preference(scored((-85.0, -10.0)), longer_is_less_likely, BETA).preference_accuracy == 1.0
+    assert pair_accuracy(scored((-85.0, -10.0)), longer_is_less_likely, BETA).preference_accuracy == 1.0
 
 
 def test_a_model_that_prefers_nothing_has_an_accuracy_of_none_and_a_loss_of_log_2() -> None:
-    found = preference(base(5), base(5), BETA)
+    found = pair_accuracy(base(5), base(5), BETA)
     assert found.preference_accuracy == 0.0
     assert found.preference_loss == pytest.approx(math.log(2))
 
@@ -58,9 +58,9 @@ def test_a_model_that_prefers_nothing_has_an_accuracy_of_none_and_a_loss_of_log_
     ("right", "of", "passed", "words"),
     [
         (90, 100, True, "in 90.0% of 100 held-out pairs"),
-        (52, 100, False, "in 52.0% of 100 held-out pairs; the gate asks 55.0%"),
+        (52, 100, False, "in 52.0% of 100 held-out pairs; the gate requires 55.0%"),
         (60, 100, True, "60.0%"),
-        (4, 6, False, "of so few that may be chance (at least 34.7% are sure); hold out more"),
+        (4, 6, False, "which may be chance with so few (lower bound 34.7%); hold out more"),
         (6, 6, True, "in 100.0% of 6"),
         (2, 2, False, "hold out more"),
     ],

@@ -9,7 +9,7 @@ from steps.evaluate.scores.row_losses import row_losses
 
 
 def test_every_question_has_one_right_option_and_no_place_is_favoured() -> None:
-    items = general.items()
+    items = general.general_questions()
     assert 60 <= len(items) <= 120
     assert len({(item.ask, *item.options) for item in items}) == len(items)
     for item in items:
@@ -25,7 +25,11 @@ def test_every_question_has_one_right_option_and_no_place_is_favoured() -> None:
 
 
 def test_the_longest_option_is_seldom_the_right_one_by_more_than_chance() -> None:
-    items = [item for item in general.items() if len({len(option) for option in item.options}) == len(item.options)]
+    items = [
+        item
+        for item in general.general_questions()
+        if len({len(option) for option in item.options}) == len(item.options)
+    ]
     shortest = sum(len(item.options[item.right]) == min(map(len, item.options)) for item in items)
     longest = sum(len(item.options[item.right]) == max(map(len, item.options)) for item in items)
     assert shortest / len(items) < 0.5
@@ -40,7 +44,7 @@ def test_options_are_scored_alone_whatever_they_are_packed_with(tiny_model: Path
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     rows = general.option_rows(tokenizer)
     packed = row_losses(model, rows, 512, "cpu", "options", packed=True)
-    options = [option for item in general.items() for option in item.options]
+    options = [option for item in general.general_questions() for option in item.options]
     for place in (0, 1, 50, len(rows) - 1):
         row, option = rows[place], options[place]
         learnt = [token for token in row.labels if token != IGNORE_INDEX]
@@ -49,7 +53,7 @@ def test_options_are_scored_alone_whatever_they_are_packed_with(tiny_model: Path
         start = len(row.input_ids) - len(learnt)
         said = sum(float(logits[start - 1 + number, token]) for number, token in enumerate(learnt))
         assert abs(-said - packed.nats[place]) < 1e-3
-    right = general.right(packed)
-    assert len(right) == len(general.items())
+    right = general.right_options(packed)
+    assert len(right) == len(general.general_questions())
     best = [min(range(3), key=lambda option, first=3 * n: packed.nats[first + option]) for n in range(len(right))]
-    assert right == [place == item.right for place, item in zip(best, general.items(), strict=True)]
+    assert right == [place == item.right for place, item in zip(best, general.general_questions(), strict=True)]

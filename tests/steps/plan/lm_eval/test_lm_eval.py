@@ -128,7 +128,7 @@ def test_what_it_includes_and_cannot_be_read_is_told(shop: Path, others: str, to
 def test_a_name_that_no_file_can_have_is_refused(shop: Path, name: str) -> None:
     text = (shop / "shop.yaml").read_text()
     (shop / "shop.yaml").write_text(text.replace("task: shop", f"task: {name}"))
-    with pytest.raises(UserError, match="is packed under its name, which no file can have; name it otherwise"):
+    with pytest.raises(UserError, match="is not a valid file name; rename the task"):
         packed(task=name, include=str(shop), rows=2)
 
 
@@ -195,9 +195,9 @@ def test_what_it_asks_is_read_when_a_model_is_scored_and_not_while_it_learns(sho
     ("changes", "wanted", "told"),
     [
         ({}, {"task": "sho"}, "lm-eval knows no task 'sho'; did you mean shop?"),
-        ({}, {"metric": "f1"}, "task shop has no metric 'f1' to compare by; take acc, acc_norm"),
+        ({}, {"metric": "f1"}, "task shop has no metric 'f1' to compare rows by; choose one of acc, acc_norm"),
         ({}, {"include": "/nowhere"}, f"{KEY}.include: /nowhere: no such file or folder"),
-        ({}, {"include": "s3://chats/tasks"}, "only a packed task, .zip, may lie elsewhere"),
+        ({}, {"include": "s3://chats/tasks"}, r"only a packed task \(\.zip\) can be fetched from a URL"),
         (
             {"dataset_kwargs": {"data_files": "gone.jsonl"}},
             {},
@@ -206,14 +206,14 @@ def test_what_it_asks_is_read_when_a_model_is_scored_and_not_while_it_learns(sho
         (
             {"dataset_path": "org/unknown"},
             {},
-            "its data set org/unknown cannot be read: .*; mend the name or the way to the",
+            "its data set org/unknown cannot be read: .*; correct its name or the access to the",
         ),
         ({"doc_to_text": "{{ask"}, {}, "task shop cannot be loaded: TemplateSyntaxError"),
-        ({"unsafe_code": True}, {}, "task shop is marked as running code that the model writes"),
+        ({"unsafe_code": True}, {}, "task shop runs code that the model writes, which is not supported"),
         (
             {"metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": False}]},
             {"metric": "acc"},
-            "acc is no mean over rows .*; nor has it any other: take another task",
+            "acc is not a mean over rows, .*; it has no other to choose from; choose another task",
         ),
     ],
 )
@@ -243,12 +243,12 @@ def website() -> Iterator[str]:
     [
         (
             "import urllib.request\nurllib.request.urlopen('WEBSITE').read()",
-            "URLError: .*an evaluation reaches no network",
+            "URLError: .*an evaluation has no network",
         ),
         ("def right(doc):\n    return open(os.path.expanduser('~/words')) and 0", "FileNotFoundError: .*/words"),
         (
             "if 'HF_HUB_OFFLINE' in os.environ:\n    print('gone', file=sys.stderr)\n    os._exit(3)",
-            "ended with 3: gone$",
+            "its process ended with exit code 3: gone$",
         ),
     ],
 )
@@ -262,7 +262,7 @@ def test_what_it_fetches_when_it_is_asked_stops_the_plan(
     (shop / "utils.py").write_text(f"import os, sys\n{right}{function.replace('WEBSITE', website)}\n")
     text = (shop / "shop.yaml").read_text()
     (shop / "shop.yaml").write_text(text.replace("doc_to_target: right", "doc_to_target: !function utils.right"))
-    where = f"{KEY}: lm-eval's task shop cannot be asked without a network, as an evaluation asks it: "
+    where = f"{KEY}: lm-eval's task shop fails without a network, which an evaluation does not have: "
     with pytest.raises(UserError, match=f"{re.escape(where)}.*{told}"):
         packed(task="shop", include=str(shop), rows=2)
 
@@ -271,7 +271,7 @@ def test_so_does_a_metric_that_would_come_from_a_hub(shop: Path, monkeypatch: py
     monkeypatch.setattr("evaluate.load", lambda _: SimpleNamespace(compute=lambda **_: 1.0))
     write_shop(shop, metric_list=[{"metric": "nowhere", "aggregation": "mean", "higher_is_better": True}])
     with pytest.raises(
-        UserError, match="task shop: its metric nowhere is none of lm-eval's own, and an evaluation reaches"
+        UserError, match="task shop: lm-eval has no metric nowhere, and an evaluation has no network to fetch"
     ):
         packed(task="shop", include=str(shop), rows=2)
 
@@ -293,13 +293,15 @@ def test_without_lm_eval_a_plan_says_so_and_so_does_what_prepares(
     before = planned(tiny_model, chats, task="shop", include=str(shop))
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(
-        UserError, match=r"lm_eval\.0: lm-eval is not installed .*: uv pip install 'fineline\[lm-eval\]'"
+        UserError, match=r"lm_eval\.0: lm-eval is not installed here; install it: uv pip install 'fineline\[lm-eval\]'"
     ):
         planned(tiny_model, chats, task="shop", include=str(shop))
     with pytest.raises(UserError, match="lm_eval: lm-eval is not installed"):
         prepare(PrepareInput(resolved=before, tokenizer_folder=str(tiny_model)))
     monkeypatch.setenv("FINELINE_SERVE_IMAGE", "fineline-serve:0.1.0")
-    with pytest.raises(UserError, match=r"a cluster's plan has no lm-eval .*; send the recipe with 'fineline submit'"):
+    with pytest.raises(
+        UserError, match=r"plan in a cluster has neither lm-eval .*; send the recipe with 'fineline submit'"
+    ):
         planned(tiny_model, chats, task="shop", include=str(shop))
 
 
@@ -332,7 +334,7 @@ def test_submit_packs_it_and_a_plan_without_lm_eval_takes_it_from_where_it_was_p
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     (file,) = planned(tiny_model, chats, **sent.model_dump()).lm_eval
     assert pack.read(Path(file.path), KEY).rows == {"shop": [0, 10, 20]}
-    with pytest.raises(UserError, match="was packed with rows 3; write so here, or pack it again"):
+    with pytest.raises(UserError, match="was packed with rows 3; set the same here, or pack the task again"):
         planned(tiny_model, chats, **{**sent.model_dump(), "rows": 4})
 
 
@@ -360,14 +362,14 @@ def flagged(file: Path, flag: int = 0, version: int = 0) -> None:
 @pytest.mark.parametrize(
     ("note", "members", "told"),
     [
-        (None, [], "is no packed task"),
-        ([1], [], "is no packed task"),
-        ({"rows": 3}, [], "is no packed task"),
-        ({**NOTE, "rows": {"a/../../b": [0]}}, [], "names a task 'a/../../b', which no file can be called"),
-        ({**NOTE, "rows": {"..": [0]}}, [], "names a task '..', which no file can be called"),
-        (NOTE, ["../evil.py"], "has '../evil.py', outside of where it is unpacked"),
-        (NOTE, ["/etc/evil.py"], "has '/etc/evil.py', outside of where it is unpacked"),
-        (NOTE, ["a\\..\\evil.py"], "outside of where it is unpacked"),
+        (None, [], "not a packed task"),
+        ([1], [], "not a packed task"),
+        ({"rows": 3}, [], "not a packed task"),
+        ({**NOTE, "rows": {"a/../../b": [0]}}, [], "task name 'a/../../b' is not a valid file name"),
+        ({**NOTE, "rows": {"..": [0]}}, [], "task name '..' is not a valid file name"),
+        (NOTE, ["../evil.py"], "'../evil.py' would be unpacked outside its folder"),
+        (NOTE, ["/etc/evil.py"], "'/etc/evil.py' would be unpacked outside its folder"),
+        (NOTE, ["a\\..\\evil.py"], "would be unpacked outside its folder"),
     ],
 )
 def test_what_is_no_packed_task_is_refused_in_a_line(tmp_path: Path, note: Any, members: list[str], told: str) -> None:
@@ -393,19 +395,19 @@ def test_nor_is_one_taken_that_cannot_be_unpacked(tmp_path: Path, monkeypatch: p
         with pytest.raises(UserError, match=told):
             pack.read(file, KEY)
 
-    refused("is encrypted, or compressed by other than deflate", flag=1)
-    refused("is encrypted, or compressed by other than deflate", compression=zipfile.ZIP_BZIP2)
-    refused("is no packed task", version=99)
+    refused("is encrypted or not compressed with deflate", flag=1)
+    refused("is encrypted or not compressed with deflate", compression=zipfile.ZIP_BZIP2)
+    refused("not a packed task", version=99)
     file.write_text("nothing")
-    with pytest.raises(UserError, match="is no packed task"):
+    with pytest.raises(UserError, match="not a packed task"):
         pack.read(file, KEY)
     monkeypatch.setattr(pack, "LARGEST", 10)
-    refused(r"takes 0\.0 GiB unpacked, and .* are allowed")
+    refused(r"0\.0 GiB unpacked, more than the limit of .* GiB")
 
 
 def test_a_data_set_that_is_too_large_is_not_packed(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pack, "LARGEST", 1000)
-    with pytest.raises(UserError, match=r"shop: takes 0\.0 GiB unpacked, .*; take a task with a smaller data set"):
+    with pytest.raises(UserError, match=r"shop: 0\.0 GiB unpacked, .*; choose a task with a smaller data set"):
         packed(task="shop", include=str(shop))
 
 

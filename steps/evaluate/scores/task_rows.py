@@ -1,4 +1,4 @@
-"""Tasks: rows whose answers are written by the model and held against their references."""
+"""The recipe's tasks: the model generates an answer for each row, and a metric compares it with the row's reference."""
 
 import re
 import unicodedata
@@ -21,71 +21,70 @@ WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 
 
 @dataclass(frozen=True)
-class AskedTask:
-    """A task's rows: what is asked, and what a right answer says."""
+class TaskRows:
+    """The rows of a task: the chats to answer, and the reference answers."""
 
     name: str
     task: Task
-    asked: list[Turns]
+    chats: list[Turns]
     references: list[str]
 
     def values(self, answers: list[str]) -> list[float]:
-        """Return the metric of each answer, 0 to 1."""
+        """Return the metric of each answer, between 0 and 1."""
         metric = METRICS[self.task.metric]
         return [metric(answer, reference) for answer, reference in zip(answers, self.references, strict=True)]
 
 
-def tasks_of(resolved: Resolved, held_out: list[TokenRow]) -> list[AskedTask]:
-    """Return the recipe's tasks with their rows, which are spread evenly over the file.
+def read_task_rows(resolved: Resolved, held_out: list[TokenRow]) -> list[TaskRows]:
+    """Read the rows of the recipe's tasks, evenly spread over each file.
 
     Raises:
-        UserError: a file is another than the run was planned with, or has no row with a reference.
+        UserError: a file has changed since the run was planned, or has no row with a reference.
     """
-    found: list[AskedTask] = []
+    tasks: list[TaskRows] = []
     for task, file in zip(resolved.recipe.evaluate.tasks, resolved.tasks, strict=True):
         if file is None:
             rows = [row.messages for row in held_out if row.messages]
         else:
-            read = [row for row in read_rows(as_planned(file)) if not isinstance(row, BadRow)]
-            rows = [list(row.messages) for _, row in read if row.messages]
+            good = [row for row in read_rows(as_planned(file)) if not isinstance(row, BadRow)]
+            rows = [list(row.messages) for _, row in good if row.messages]
         if not rows:
-            raise UserError(f"evaluate.tasks: {task.data} has no row that is answered: plain text has no reference")
+            raise UserError(f"evaluate.tasks: {task.data} has no row with a reference answer; plain text has none")
         chosen = spread(rows, task.rows)
-        called = f"{task.metric} of {Path(task.data).stem}"
-        again = sum(other.name.partition(" (")[0] == called for other in found)
-        name = f"{called} ({again + 1})" if again else called
-        asked, references = [turns[:-1] for turns in chosen], [turns[-1][1] for turns in chosen]
-        found.append(AskedTask(name, task, asked, references))
-    return found
+        name = f"{task.metric} of {Path(task.data).stem}"
+        same = sum(other.name.partition(" (")[0] == name for other in tasks)
+        chats, references = [turns[:-1] for turns in chosen], [turns[-1][1] for turns in chosen]
+        tasks.append(TaskRows(f"{name} ({same + 1})" if same else name, task, chats, references))
+    return tasks
 
 
 def spread(rows: list[Row], count: int) -> list[Row]:
-    """Return at most `count` of the rows, evenly spread over them."""
+    """Return at most `count` of the rows, evenly spread."""
     if count >= len(rows):
         return rows
     return [rows[number * len(rows) // count] for number in range(count)]
 
 
 def normalised(text: str) -> str:
-    """Return a text without case, punctuation and doubled spaces, its letters in one form of Unicode."""
+    """Return the text in Unicode form NFKC, without case, punctuation and repeated spaces."""
     letters = unicodedata.normalize("NFKC", text).casefold()
     return " ".join("".join(" " if unicodedata.category(one)[0] == "P" else one for one in letters).split())
 
 
 def exact(answer: str, reference: str) -> float:
-    """Return 1 where both say the same, case and punctuation aside."""
+    """Return 1 if the answer equals the reference, ignoring case and punctuation, else 0."""
     return float(normalised(answer) == normalised(reference))
 
 
 def contains(answer: str, reference: str) -> float:
-    """Return 1 where the answer contains the reference as whole words, case and punctuation aside."""
+    """Return 1 if the answer contains the reference as whole words, ignoring case and punctuation, else 0."""
     return float(f" {normalised(reference)} " in f" {normalised(answer)} ")
 
 
 def rouge_l(answer: str, reference: str) -> float:
-    """Return ROUGE-L's F-measure (Lin 2004, https://aclanthology.org/W04-1013), over the words of any script.
+    """Return the F-measure of ROUGE-L (Lin 2004, https://aclanthology.org/W04-1013), for words in any script.
 
-    rouge-score's own tokenizer drops all but a to z and digits (https://github.com/huggingface/evaluate/issues/256).
+    rouge-score's own tokenizer drops everything but a to z and digits (https://github.com/huggingface/evaluate/issues/256).
     """
     from rouge_score.rouge_scorer import RougeScorer
 
@@ -94,10 +93,10 @@ def rouge_l(answer: str, reference: str) -> float:
 
 
 class _Words:
-    """What rouge-score takes for a tokenizer."""
+    """A tokenizer in rouge-score's sense."""
 
     def tokenize(self, text: str) -> list[str]:
-        """Return the words, and the letters of scripts that put no space between words."""
+        """Return the words; in scripts that write no spaces between words, the letters."""
         return WORD.findall(normalised(text))
 
 

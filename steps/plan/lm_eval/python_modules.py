@@ -1,4 +1,4 @@
-"""Which of the Python files beside a task's definition are its own."""
+"""Finds the Python files that a task's definition needs from its own folder."""
 
 import ast
 from collections.abc import Iterator
@@ -8,37 +8,37 @@ import yaml
 
 
 def modules_of(definition: Path) -> set[Path]:
-    """Return the files that a definition's functions are in, and those that these import from beside them.
+    """Return the files of a definition's functions, and the files beside them that these import.
 
-    One that does not lie there is part of something that is installed: lm-eval looks likewise.
+    A module that is not there belongs to an installed package; lm-eval resolves names the same way.
     """
-    found: set[Path] = set()
-    waiting = [_beside(definition, name) for name in _named(definition)]
+    modules: set[Path] = set()
+    waiting = [_beside(definition, name) for name in _function_modules(definition)]
     while waiting:
         file = waiting.pop()
-        if file not in found and file.is_file():
-            found.add(file)
-            waiting += [_beside(file, name) for name in _imported(file)]
-    return found
+        if file not in modules and file.is_file():
+            modules.add(file)
+            waiting += [_beside(file, name) for name in _imports(file)]
+    return modules
 
 
 def _beside(file: Path, module: str) -> Path:
     return file.parent / f"{module.replace('.', '/')}.py"
 
 
-def _named(definition: Path) -> Iterator[str]:
-    """Give the module of each `!function module.name`."""
+def _function_modules(definition: Path) -> Iterator[str]:
+    """Yield the module of each `!function module.name`."""
     for event in yaml.parse(definition.read_text(encoding="utf-8"), Loader=yaml.SafeLoader):
         if isinstance(event, yaml.ScalarEvent) and event.tag == "!function":
             yield event.value.rpartition(".")[0]
 
 
-def _imported(file: Path) -> Iterator[str]:
-    """Give the name of each module that a file may import, wherever in it."""
+def _imports(file: Path) -> Iterator[str]:
+    """Yield the name of each module that a file may import, at any place in it."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
-        return  # nor will it be imported
+        return  # Python cannot import it either
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             package = f"{node.module}." if isinstance(node, ast.ImportFrom) and node.module else ""
