@@ -1,4 +1,4 @@
-"""A decoder's constants, as its own config.json names them, and the shapes and sizes that follow from them."""
+"""The constants of a decoder, read from its config.json, and the shapes and sizes that follow from them."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -7,37 +7,39 @@ from pydantic import BaseModel, ConfigDict, Field
 
 # Model types whose MLP has two matrices (up, down) and not three (gate, up, down).
 PLAIN_MLP = {"bloom", "codegen", "falcon", "gpt2", "gpt_neox", "gptj", "nemotron", "opt", "phi", "starcoder2"}
+TIED_BY_DEFAULT = ("falcon", "gemma", "gemma2", "gemma3_text")
+FALCON_CONTEXT = 2048
 Shape = tuple[int, int]  # of a linear projection: (in, out)
 
 
 class Constants(BaseModel):
-    """Constants: unknown ones are refused."""
+    """A set of constants. Unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Experts(Constants):
-    """The MLPs of a mixture of experts, in place of one MLP a layer."""
+    """The MLPs of a mixture of experts, in place of one MLP per layer."""
 
     count: int = Field(gt=0)
-    active: int = Field(gt=0, description="experts that a token goes through, shared ones left out")
-    shared: int = Field(default=0, ge=0, description="experts that every token goes through")
+    active: int = Field(gt=0, description="experts that a token passes through, without the shared ones")
+    shared: int = Field(default=0, ge=0, description="experts that every token passes through")
     intermediate: int = Field(gt=0, description="width of one expert")
-    dense_layers: int = Field(default=0, ge=0, description="first layers, which have one MLP of the full width")
+    dense_layers: int = Field(default=0, ge=0, description="number of first layers with one MLP of the full width")
 
 
 class LatentAttention(Constants):
-    """Multi-head latent attention: queries, keys and values through narrow projections; the cache holds the latent."""
+    """Multi-head latent attention: narrow projections for queries, keys and values. The cache holds the latent vector."""
 
     query_rank: int = Field(gt=0)
     key_value_rank: int = Field(gt=0)
-    plain_dim: int = Field(gt=0, description="of a query's and key's head without position")
-    rotary_dim: int = Field(gt=0, description="of a query's head with position; one key for all heads")
+    plain_dim: int = Field(gt=0, description="head dimension of queries and keys without position")
+    rotary_dim: int = Field(gt=0, description="head dimension of queries with position; all heads share one key")
     value_dim: int = Field(gt=0)
 
 
 class Architecture(Constants):
-    """A decoder's constants."""
+    """The constants of a decoder."""
 
     layers: int = Field(gt=0)
     hidden: int = Field(gt=0)
@@ -45,27 +47,27 @@ class Architecture(Constants):
     kv_heads: int = Field(gt=0)
     head_dim: int = Field(gt=0)
     intermediate: int = Field(gt=0)
-    vocabulary: int = Field(gt=0, description="rows of the embedding, those that only fill it up too")
+    vocabulary: int = Field(gt=0, description="rows of the embedding, including padding rows")
     tied_embeddings: bool
-    context: int = Field(gt=0, description="longest sequence in tokens")
+    context: int = Field(gt=0, description="longest sequence, in tokens")
     mlp: Literal["gated", "plain"] = "gated"
     experts: Experts | None = None
     latent_attention: LatentAttention | None = None
-    beside: int = Field(default=0, ge=0, description="parameters beside the decoder: a vision tower and its projector")
+    beside: int = Field(default=0, ge=0, description="parameters outside the decoder: a vision tower and its projector")
 
     @property
     def query_width(self) -> int:
-        """Width of all heads' queries together."""
+        """Total width of the queries of all heads."""
         return self.heads * self.head_dim
 
     @property
     def key_value_width(self) -> int:
-        """Width of all heads' keys, and of their values, together."""
+        """Total width of the keys, or of the values, of all heads."""
         return self.kv_heads * self.head_dim
 
     @property
     def attention_shapes(self) -> list[Shape]:
-        """Projections of one layer's attention."""
+        """The projections of the attention of one layer."""
         if latent := self.latent_attention:
             head = latent.plain_dim + latent.rotary_dim
             return [
@@ -79,23 +81,23 @@ class Architecture(Constants):
         return [(self.hidden, q), (self.hidden, kv), (self.hidden, kv), (q, self.hidden)]
 
     def mlp_shapes(self, width: int) -> list[Shape]:
-        """Projections of an MLP of that width."""
+        """Return the projections of an MLP of that width."""
         into = [(self.hidden, width)] * (2 if self.mlp == "gated" else 1)
         return [*into, (width, self.hidden)]
 
     @property
     def linear_shapes(self) -> list[Shape]:
-        """Projections of one dense layer: q, k, v, o, gate, up, down; where a model fuses some, their parts."""
+        """The projections of one dense layer: q, k, v, o, gate, up, down. Fused projections are listed as their parts."""
         return [*self.attention_shapes, *self.mlp_shapes(self.intermediate)]
 
     @property
     def linear_parameters(self) -> int:
-        """Parameters in the linear projections of all layers: what is quantised, and what carries adapters."""
+        """Parameters in the linear projections of all layers: those that are quantised and get adapters."""
         return self._linear(lambda experts: experts.count)
 
     @property
     def active_parameters(self) -> int:
-        """Parameters that one token is multiplied with: those of its experts, and the head."""
+        """Parameters that one token is multiplied with, including those of its experts and the head."""
         return self._linear(lambda experts: experts.active) + self.vocabulary * self.hidden
 
     def _linear(self, counted: Callable[[Experts], int]) -> int:
@@ -109,32 +111,32 @@ class Architecture(Constants):
 
     @property
     def embedding_parameters(self) -> int:
-        """Parameters of the embedding, and of the head where it is not tied to it."""
+        """Parameters of the embedding, and of the head if the two are not tied."""
         return self.vocabulary * self.hidden * (1 if self.tied_embeddings else 2)
 
     @property
     def parameters(self) -> int:
-        """All parameters, norms and biases left out (under 0.2 %)."""
+        """All parameters except norms and biases (under 0.2 %)."""
         return self.linear_parameters + self.embedding_parameters + self.beside
 
     @property
     def cache_values(self) -> int:
-        """Values that a server keeps of one token in all layers."""
+        """Values that a server caches per token in all layers."""
         if latent := self.latent_attention:
             return self.layers * (latent.key_value_rank + latent.rotary_dim)
         return self.layers * 2 * self.key_value_width
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Architecture":
-        """Read a dense decoder's constants from its `config.json`.
+        """Read the constants of a dense decoder from its `config.json`.
 
         Raises:
-            KeyError: the config lacks one of the constants; the key names it.
-            ValueError: it is no plain dense decoder in 16 or 32 bits; the text says what it is.
+            KeyError: the config lacks a constant; the key is its usual name.
+            ValueError: the model is not a dense text decoder in 16 or 32 bits; the text says what it is.
         """
         kind = config.get("model_type", "")
         for key, what in (
-            ("quantization_config", "is published quantised; choose the repository that is not"),
+            ("quantization_config", "is published quantised; choose the repository with the original weights"),
             ("vision_config", "has a vision tower; only text models can be tuned"),
             ("text_config", "wraps a text model; only text models can be tuned"),
             ("num_local_experts", "is a mixture of experts; only dense decoders can be tuned"),
@@ -143,21 +145,36 @@ class Architecture(Constants):
         ):
             if config.get(key):
                 raise ValueError(what)
-        heads, hidden = config["num_attention_heads"], config["hidden_size"]
+        heads, hidden = _constant(config, "num_attention_heads"), _constant(config, "hidden_size")
         return cls(
-            layers=config["num_hidden_layers"],
+            layers=_constant(config, "num_hidden_layers"),
             hidden=hidden,
             heads=heads,
             kv_heads=_kv_heads(config, heads),
             head_dim=config.get("head_dim") or hidden // heads,
             intermediate=config.get("ffn_hidden_size") or 4 * hidden
             if kind == "falcon"
-            else config["intermediate_size"],
-            vocabulary=config["vocab_size"],
-            tied_embeddings=config.get("tie_word_embeddings", kind in ("falcon", "gemma", "gemma2", "gemma3_text")),
-            context=config.get("max_position_embeddings") or (2048 if kind == "falcon" else config["n_positions"]),
+            else _constant(config, "intermediate_size"),
+            vocabulary=_constant(config, "vocab_size"),
+            tied_embeddings=config.get("tie_word_embeddings", kind in TIED_BY_DEFAULT),
+            context=_context(config, kind),
             mlp="plain" if kind in PLAIN_MLP else "gated",
         )
+
+
+def _constant(config: dict[str, Any], name: str) -> int:
+    value: int | None = config.get(name)
+    if not value:
+        raise KeyError(name)
+    return value
+
+
+def _context(config: dict[str, Any], kind: str) -> int:
+    """Return the longest sequence. GPT-2's name for it is accepted too; a Falcon's config leaves it out."""
+    context: int | None = config.get("max_position_embeddings") or config.get("n_positions")
+    if context is None and kind == "falcon":
+        return FALCON_CONTEXT
+    return context or _constant(config, "max_position_embeddings")
 
 
 def _kv_heads(config: dict[str, Any], heads: int) -> int:

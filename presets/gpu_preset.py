@@ -1,7 +1,7 @@
-"""The GPU presets: instance types of the clouds, with their GPUs and their price on the day that stands beside it.
+"""The GPU presets: cloud instance types with their GPUs and their dated prices.
 
-They are CSV files in `presets/gpus/`, one a cloud. A file of the user's own has the same columns, and its rows stand
-before, and in place of, those of the same name.
+They are CSV files in `presets/gpus/`, one per cloud. A user's own file has the same columns; its rows come first and replace
+those of the same name.
 """
 
 import csv
@@ -26,22 +26,22 @@ class GpuPreset(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     instance_type: str
-    cloud: Cloud | None = Field(default=None, description="whose; in a file of the user's own alone")
+    cloud: Cloud | None = Field(default=None, description="its cloud; in a user's own file only")
     gpu: str
     gpus: int = Field(gt=0)
     gpu_mib: int = Field(gt=0, description="memory of one GPU, as Karpenter labels it")
     compute_capability: float | None = None
     vcpus: int | None = None
     memory_gib: float | None = None
-    disk_gb: float | None = Field(default=None, description="its own disks")
+    disk_gb: float | None = Field(default=None, description="size of its local disks")
     network_gbps: float | None = None
-    region: str = Field(default="", description="where it has that price")
-    on_demand: float | None = Field(default=None, ge=0, description="US dollars an hour")
-    spot: float | None = Field(default=None, ge=0)
-    priced_on: str = Field(default="", description="the day of the prices")
-    accelerator: str = Field(default="", description="what GKE calls its GPU")
-    unfit: str = Field(default="", description="why nothing of ours runs on it")
-    sold_out: tuple[str, ...] = Field(default=(), description="on-demand, spot: of which there is none just now")
+    region: str = Field(default="", description="region of the price")
+    on_demand: float | None = Field(default=None, ge=0, description="US dollars per hour")
+    spot: float | None = Field(default=None, ge=0, description="US dollars per hour")
+    priced_on: str = Field(default="", description="day of the prices")
+    accelerator: str = Field(default="", description="name of its GPU in GKE")
+    unfit: str = Field(default="", description="reason why Fineline cannot run on it")
+    sold_out: tuple[str, ...] = Field(default=(), description="capacity types that are sold out at the moment")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -57,16 +57,16 @@ class GpuPreset(BaseModel):
 
     @property
     def why_unfit(self) -> str:
-        """Why a tuning cannot run on it; empty where it can."""
+        """Reason why tuning cannot run on it; empty if it can."""
         if self.unfit:
             return self.unfit
         if self.compute_capability is not None and self.compute_capability < FIRST_WITH_BF16:
-            return f"its GPU computes no bf16 (compute capability {self.compute_capability}, 8.0 is the first)"
+            return f"its GPU has no bf16 (compute capability {self.compute_capability}, and bf16 needs 8.0)"
         return ""
 
 
 class Speed(BaseModel):
-    """What a GPU does a second."""
+    """The speed of a GPU."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -76,19 +76,19 @@ class Speed(BaseModel):
 
 
 class GpuFileError(Exception):
-    """A file of instance types cannot be used; the text is one line with the file, the line and the column."""
+    """A file of instance types is invalid; the text is one line with the file, the line and the column."""
 
 
 @cache
 def gpu_presets(cloud: Cloud, own: Path | None = None) -> list[GpuPreset]:
-    """Return a cloud's instance types.
+    """Return the instance types of a cloud.
 
     Args:
-        cloud: whose.
-        own: the user's file, whose rows stand before, and in place of, those of the same name.
+        cloud: the cloud.
+        own: the user's file, whose rows come first and replace those of the same name.
 
     Raises:
-        GpuFileError: the user's file cannot be used.
+        GpuFileError: the user's file is invalid.
     """
     added = [preset for preset in _read(own.name, _text(own)) if cloud in _clouds(preset)] if own else []
     named = {preset.instance_type for preset in added}
@@ -101,7 +101,7 @@ def _shipped(cloud: Cloud) -> list[GpuPreset]:
 
 
 def _clouds(preset: GpuPreset) -> list[Cloud]:
-    """Return whose a row of the user's is: the cloud it says, that which has a type of the name, else any."""
+    """Return the clouds of a user's row: the one that it names, the ones with a type of that name, else all."""
     if preset.cloud:
         return [preset.cloud]
     known = [cloud for cloud in CLOUDS if any(one.instance_type == preset.instance_type for one in _shipped(cloud))]
@@ -110,7 +110,7 @@ def _clouds(preset: GpuPreset) -> list[Cloud]:
 
 @cache
 def speeds() -> dict[str, Speed]:
-    """Return what is known of each GPU's speed, by its name."""
+    """Return the known speeds by the name of the GPU."""
     text = resources.files("presets").joinpath("gpus", "speeds.csv").read_text()
     found = [Speed.model_validate(row) for _, row in _rows(text)]
     return {speed.gpu: speed for speed in found}
@@ -118,7 +118,7 @@ def speeds() -> dict[str, Speed]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")  # spreadsheets begin theirs with a mark
+        return file.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise GpuFileError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
@@ -135,7 +135,7 @@ def _read(name: str, text: str) -> Iterator[GpuPreset]:
 
 
 def _rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the rows with the numbers of their lines; those that begin with # are comments."""
+    """Yield the rows with their line numbers. Lines that start with # are comments."""
     kept = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#"]
     for (number, _), row in zip(kept[1:], csv.DictReader(line for _, line in kept), strict=False):
         yield number, {str(key): value for key, value in row.items()}

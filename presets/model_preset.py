@@ -1,6 +1,6 @@
-"""The model presets: all that is known of a model before a byte of it is here.
+"""The model presets: what is known about a model before any of it is downloaded.
 
-A preset is a YAML file in `presets/models/`; adding a file adds a preset.
+A preset is a YAML file in `presets/models/`. To add a preset, add a file.
 """
 
 import difflib
@@ -15,35 +15,35 @@ from presets.architecture import Architecture
 
 
 class ModelSource(BaseModel):
-    """Where a model's files come from."""
+    """A place from which the files of a model are downloaded."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     uri: str
-    sha256: str = Field(default="", description="of the file, where the source publishes none of its own")
-    bytes: int = Field(default=0, description="to fetch, as far as that is known before the source has been asked")
+    sha256: str = Field(default="", description="SHA-256 of the file, if the source does not publish one")
+    bytes: int = Field(default=0, description="bytes to download, if known before the source is asked")
 
 
 class Chat(BaseModel):
-    """How its own chat template writes a conversation."""
+    """How the chat template of a model writes a conversation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    style: str = Field(description="the form's usual name; empty: it has no template, and is tuned on plain text")
-    end_of_turn: str = Field(default="", description="the token that ends an answer, and that the server stops at")
+    style: str = Field(description="usual name of the format; empty: no template, the model is tuned on plain text")
+    end_of_turn: str = Field(default="", description="token that ends an answer, at which the server stops")
 
 
 class Vllm(BaseModel):
-    """What vLLM needs to serve it, beyond its folder."""
+    """What vLLM needs to serve a model besides its folder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    adapters: bool | None = Field(default=None, description="vLLM documents LoRA for it; not set: not known")
-    arguments: list[str] = Field(default=[], description="of `vllm serve`, beyond the model's folder")
+    adapters: bool | None = Field(default=None, description="whether vLLM documents LoRA support; not set: unknown")
+    arguments: list[str] = Field(default=[], description="further arguments of `vllm serve`")
 
 
 class ModelPreset(BaseModel):
-    """One model: its sources, licence and constants, and what tuning and serving must know of it."""
+    """A model: its sources, licence and constants, and what tuning and serving need to know about it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -51,37 +51,37 @@ class ModelPreset(BaseModel):
     title: str
     family: str
     licence: str
-    gated: bool = Field(description="its licence has to be accepted before it can be fetched")
+    gated: bool = Field(description="whether its licence must be accepted before download")
     sources: dict[str, ModelSource] = Field(min_length=1)
     architecture: Architecture
     chat: Chat
-    lora_targets: list[str] = Field(description="the linear layers of a decoder's layer that get an adapter")
-    cannot_be_tuned: str = Field(default="", description="why, where it can be fetched and served but not tuned")
-    cannot_be_quantised: str = Field(default="", description="why, where it can be tuned with lora and not with qlora")
+    lora_targets: list[str] = Field(description="linear layers of a decoder layer that get an adapter")
+    cannot_be_tuned: str = Field(default="", description="reason, if the model can be served but not tuned")
+    cannot_be_quantised: str = Field(default="", description="reason, if lora works and qlora does not")
     vllm: Vllm
 
 
 @dataclass(frozen=True)
 class UnknownPresetError(Exception):
-    """No preset, or no source of the preset, has that name; `nearest` is what may have been meant."""
+    """No preset, or no source of a preset, has that name; `nearest` is the nearest name that exists."""
 
     name: str
     nearest: str
 
     def __str__(self) -> str:
-        hint = f"; did you mean {self.nearest!r}?" if self.nearest else ""
-        others = "hf://ORG/NAME, s3://BUCKET/FOLDER and the like work too"
-        return f"unknown model {self.name!r}{hint} 'fineline presets' lists them; {others}"
+        hint = f"; did you mean {self.nearest!r}?" if self.nearest else ";"
+        others = "URIs such as hf://ORG/NAME and s3://BUCKET/FOLDER work too"
+        return f"unknown model {self.name!r}{hint} run 'fineline presets' to list them; {others}"
 
 
 @cache
 def model_presets() -> dict[str, ModelPreset]:
-    """Return every preset by its name, in the order of the names."""
+    """Return all presets by name, in alphabetical order."""
     return {name: _read(name) for name in _names()}
 
 
 def find(name: str) -> tuple[ModelPreset, ModelSource]:
-    """Return the preset and the source that `name` or `name:source` means.
+    """Return the preset and the source that `name` or `name:source` refers to.
 
     Raises:
         UnknownPresetError: with the nearest name that exists.
@@ -107,5 +107,5 @@ def _names() -> list[str]:
 @cache
 def _read(name: str) -> ModelPreset:
     text = resources.files("presets").joinpath("models", f"{name}.yaml").read_text()
-    # libyaml reads all of them in 40 ms; Python's own reader takes ten times as long.
+    # libyaml reads all of them in 40 ms; the pure Python reader takes ten times as long.
     return ModelPreset.model_validate(yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))

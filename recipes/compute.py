@@ -1,4 +1,4 @@
-"""The part of a recipe that says what a run may compute on, and what that may cost."""
+"""The part of a recipe that limits the hardware, the cost and the time of a run."""
 
 from typing import Literal
 
@@ -8,31 +8,40 @@ from recipes.recipe_part import RecipePart
 
 
 class Compute(RecipePart):
-    """What a run may compute on, and what that may cost."""
+    """The hardware that a run may use, and the limits on its cost and time."""
 
     instance_types: list[str] = Field(
-        default=[], description="Only these, of a cloud. Empty: all that the GPU presets know."
+        default=[], description="Use only these cloud instance types. Empty: any type that the GPU presets list."
     )
     capacity: Literal["on-demand", "spot", "spot-first"] = Field(
         default="on-demand",
-        description="spot-first: an instance type is asked for on-demand where there is none of it on spot.",
+        description="How GPU nodes are bought. spot-first: try spot, then the same instance type on demand.",
     )
     max_cost: float = Field(
         default=0,
         ge=0,
-        description="US dollars. A run that would cost more is refused; one that comes to it is stopped, its checkpoint "
-        "kept. 0: no limit.",
+        description="Budget of the run in US dollars. `plan` refuses a run that would cost more, and a run that reaches the "
+        "budget is stopped with its checkpoint saved. 0: no limit.",
     )
-    max_hours: float = Field(default=0, ge=0, description="Likewise, in hours. 0: no limit.")
+    max_hours: float = Field(
+        default=0,
+        ge=0,
+        description="Time limit of the run in hours. `plan` refuses a run that would take longer, and a run that reaches the "
+        "limit is stopped with its checkpoint saved. 0: no limit.",
+    )
     node_class: str = Field(
-        default="", description="Name of Karpenter's NodeClass. Empty: the one that is there, or the one named default."
+        default="",
+        description="Karpenter NodeClass for the nodes that a run buys. Empty: the only one in the cluster, or the one named "
+        "`default`.",
     )
     wait_minutes: float = Field(
         default=15,
         gt=0,
         le=120,
-        description="Longest wait for a node of one instance type; then the next one is tried.",
+        description="Minutes to wait for a node of one instance type before the next type is tried.",
     )
     idle_minutes: float = Field(
-        default=30, gt=0, description="A tuning that has taken no step for so long is ended: its GPU computes nothing."
+        default=30,
+        gt=0,
+        description="Minutes without an optimizer step after which tuning is stopped because its GPU does no work.",
     )

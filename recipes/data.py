@@ -1,4 +1,4 @@
-"""The part of a recipe that names the rows."""
+"""The part of a recipe that names the rows to train on."""
 
 from typing import Literal
 
@@ -8,19 +8,23 @@ from recipes.recipe_part import RecipePart
 
 
 class Data(RecipePart):
-    """The rows to learn from. JSONL, CSV or Parquet; their form is told apart by their columns."""
+    """The rows to train on, as JSONL, CSV or Parquet. Their columns determine their form."""
 
     train: str = Field(
-        description="File of training rows: a path, which if relative starts at the recipe's folder, https://…, "
-        "s3://BUCKET/KEY or hf://datasets/ORG/NAME[@REVISION]/PATH."
+        description="File of training rows: a path (relative to the recipe's folder), https://…, s3://BUCKET/KEY or "
+        "hf://datasets/ORG/NAME[@REVISION]/PATH."
     )
     validation: str = Field(
-        default="", description="File of held-out rows, likewise. Empty: a share of the training rows."
+        default="",
+        description="File of held-out rows, in the same forms. Empty: hold out a share of the training rows.",
     )
-    validation_share: float = Field(default=0.1, gt=0, lt=1, description="Share held out where no file is given.")
+    validation_share: float = Field(
+        default=0.1, gt=0, lt=1, description="Share of the training rows to hold out when `validation` is empty."
+    )
     on_bad_row: Literal["stop", "skip"] = Field(
-        default="stop", description="A row that cannot be used stops the run, or is skipped and counted."
+        default="stop",
+        description="What to do with a row that cannot be used: stop the run, or skip and count the row.",
     )
     max_tokens: int = Field(
-        default=1024, ge=8, description="A row longer than this is a bad row; none is cut silently."
+        default=1024, ge=8, description="Longest row, in tokens. A longer row counts as a bad row; none is truncated."
     )

@@ -1,4 +1,4 @@
-"""Reads a recipe: a file or a recipe that ships, then overrides, then the checks, every error one line."""
+"""Reads a recipe from a file, a shipped recipe or text, applies overrides and validates it. Every error is one line."""
 
 import contextlib
 import difflib
@@ -15,33 +15,33 @@ from recipes.recipe import Recipe
 
 
 class RecipeError(Exception):
-    """The recipe cannot be used; the text is one line that says where and what to do."""
+    """The recipe is invalid; the text is one line with the place and the remedy."""
 
 
 def shipped() -> dict[str, Path]:
-    """Return the recipes that ship, by name: the folders here that hold a `recipe.yaml`."""
+    """Return the recipes that ship with Fineline by name: the folders here with a `recipe.yaml`."""
     root = Path(str(resources.files("recipes")))
     return {file.parent.name.replace("_", "-"): file for file in sorted(root.glob("*/recipe.yaml"))}
 
 
 def load(reference: str, overrides: dict[str, str] | None = None) -> Recipe:
-    """Read a recipe and return it with its data paths made absolute.
+    """Return a recipe with absolute data paths.
 
     Args:
-        reference: a path, the name of a recipe that ships, or the recipe's own YAML text (with a line break or a brace).
-        overrides: dotted key to YAML value, e.g. {"tune.epochs": "2"}; they win over the file.
+        reference: a path, the name of a shipped recipe, or the YAML text of a recipe (with a line break or a brace).
+        overrides: YAML values by dotted key, such as {"tune.epochs": "2"}, which take precedence over the file.
 
     Raises:
-        RecipeError: one line: file, key, what is wrong, the nearest known key.
+        RecipeError: with the file, the key, what is wrong, and the nearest known key.
     """
     path = _path(reference)
     where = str(path) if path else "recipe"
     try:
         text = path.read_text(encoding="utf-8") if path else reference
     except OSError as error:
-        raise RecipeError(f"{where}: cannot read it: {error.strerror}") from None
+        raise RecipeError(f"{where}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise RecipeError(f"{where}: not a text file in UTF-8") from None
+        raise RecipeError(f"{where}: is not a UTF-8 text file") from None
     tree = _parse(text, where)
     folder = path.parent.resolve() if path else Path.cwd()
     for part in ("train", "validation"):
@@ -68,7 +68,7 @@ def _path(reference: str) -> Path | None:
     if reference in ships:
         return ships[reference]
     if path.is_dir():
-        raise RecipeError(f"{reference}: is a folder; give the recipe file in it")
+        raise RecipeError(f"{reference}: is a folder; name the recipe file in it")
     nearest = difflib.get_close_matches(reference, ships, 1)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; recipes that ship: {', '.join(ships)}"
     raise RecipeError(f"{reference}: no such recipe file{hint}")
@@ -84,7 +84,7 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise RecipeError(f"{where}: not YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(tree, dict):
-        raise RecipeError(f"{where}: a recipe is a mapping of keys to values, at least 'name' and 'data'")
+        raise RecipeError(f"{where}: a recipe is a mapping of keys to values with at least 'name' and 'data'")
     return tree
 
 
@@ -93,7 +93,7 @@ def _absolute(value: str, folder: Path) -> str:
 
 
 def _place_tasks(tree: dict[str, Any], folder: Path) -> None:
-    """Make the tasks' files absolute; those that are stay as they are."""
+    """Make the paths of the tasks' files absolute."""
     evaluate = tree.get("evaluate")
     for part, key in (("tasks", "data"), ("lm_eval", "include")):
         tasks = evaluate.get(part) if isinstance(evaluate, dict) else None
@@ -116,7 +116,7 @@ def _override(tree: dict[str, Any], key: str, value: str) -> None:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError:
         raise RecipeError(f"-o {key}: {value!r} is not a YAML value") from None
-    # YAML 1.1 reads 1e-3 as text: only with a dot is it a number.
+    # YAML 1.1 reads 1e-3 as text; it takes 1.0e-3 for a number.
     if isinstance(parsed, str):
         with contextlib.suppress(ValueError):
             parsed = json.loads(parsed)
@@ -124,7 +124,7 @@ def _override(tree: dict[str, Any], key: str, value: str) -> None:
 
 
 def _first_line(error: ValidationError) -> str:
-    # What is unknown comes first: where a key is mistyped, the right one is missing too.
+    # Unknown keys first: if a key is misspelt, the right one is missing too.
     errors = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
     lines = [_line(e["loc"], e["type"], e["msg"], e.get("input")) for e in errors]
     more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
@@ -159,7 +159,7 @@ def override_of(text: str) -> tuple[str, str]:
     """Split `KEY=VALUE` of the command line.
 
     Raises:
-        RecipeError: there is no '=' or no key.
+        RecipeError: the '=' or the key is missing.
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():

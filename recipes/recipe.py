@@ -1,6 +1,6 @@
-"""The recipe: everything that a user can want of a run, in one typed model.
+"""The recipe: everything that a user can set for a run, in one typed model.
 
-Unknown keys are errors; `recipes.reader` turns them into one line with the nearest known key.
+Unknown keys are errors. `recipes.reader` reports each in one line with the nearest known key.
 """
 
 from pydantic import Field, model_validator
@@ -14,16 +14,17 @@ from recipes.tuning import Tune
 
 
 class Recipe(RecipePart):
-    """What a user wants: model, data, tuning, gate, registry, serving, and what may compute it."""
+    """What a run should do: model, data, tuning, evaluation, registry, serving, and the compute that it may use."""
 
     name: Name = Field(
-        description="Of the registered and served model: lower-case letters, digits and dashes, a letter first."
+        description="Name of the model that the run registers and serves: lower-case letters, digits and dashes, starting "
+        "with a letter."
     )
     model: str = Field(
         default="smollm2-135m-instruct:pypi",
         min_length=1,
-        description="Model preset, or hf://ORG/NAME[@REVISION], s3://, gs:// or az://BUCKET/FOLDER, https://HOST/FOLDER/, "
-        "file:///FOLDER, pypi://PACKAGE==VERSION/FILE.gguf.",
+        description="Base model: a preset, hf://ORG/NAME[@REVISION], s3://, gs:// or az://BUCKET/FOLDER, "
+        "https://HOST/FOLDER/, file:///FOLDER or pypi://PACKAGE==VERSION/FILE.gguf.",
     )
     data: Data
     tune: Tune = Tune()
@@ -35,14 +36,14 @@ class Recipe(RecipePart):
     compute: Compute = Compute()
     secrets: Name = Field(
         default="fineline",
-        description="Begin of the names of the Secrets that a cluster's steps read where they are there: NAME-hub, "
-        "NAME-object-store, NAME-mlflow, NAME-api-key, NAME-webhook.",
+        description="Prefix of the Secrets that the steps read in a cluster, as far as they exist: NAME-hub, "
+        "NAME-object-store, NAME-mlflow, NAME-api-key and NAME-webhook.",
     )
 
     @model_validator(mode="after")
     def _no_workflow_references(self) -> "Recipe":
-        # Argo Workflows replaces {{...}} inside a parameter's value and knows no way to escape it
+        # Argo Workflows replaces {{...}} inside a parameter's value and offers no way to escape it
         # (https://github.com/argoproj/argo-workflows/issues/2430).
         if "{{" in self.model_dump_json():
-            raise ValueError("a recipe may not contain '{{': Argo Workflows would take it for a reference")
+            raise ValueError("a recipe may not contain '{{': Argo Workflows would read it as a reference")
         return self

@@ -1,4 +1,4 @@
-"""What all parts of a recipe have in common."""
+"""The base class of every part of a recipe."""
 
 from typing import Annotated
 
@@ -8,6 +8,6 @@ Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,48}[a-z0-9])?$")]
 
 
 class RecipePart(BaseModel):
-    """A part of the recipe: unknown keys are refused, and numbers that are none."""
+    """A part of the recipe. Unknown keys are refused, and so are infinities and NaN."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -1,4 +1,4 @@
-"""The parts of a recipe that say how a version is kept, served, and written for use elsewhere."""
+"""The parts of a recipe for what happens to a version: registry, serving, and export to other formats."""
 
 from typing import Literal
 
@@ -8,115 +8,137 @@ from recipes.recipe_part import RecipePart
 
 
 class Registry(RecipePart):
-    """Where versions are kept."""
+    """The registry of versions."""
 
     tracking_uri: str = Field(
-        default="", description="MLflow's. Empty: MLFLOW_TRACKING_URI where it is set, else SQLite beside the runs."
+        default="",
+        description="MLflow tracking URI. Empty: the setting MLFLOW_TRACKING_URI, else an SQLite file beside the runs.",
     )
 
 
 class Serve(RecipePart):
     """How the new version is served."""
 
-    enabled: bool = Field(default=True, description="false: the run ends with the registered version.")
-    host: str = Field(default="127.0.0.1", description="Address that the server listens on.")
+    enabled: bool = Field(
+        default=True, description="Serve the new version. false: the run ends once the version is registered."
+    )
+    host: str = Field(default="127.0.0.1", description="Address that the server listens on. One machine only.")
     port: int | None = Field(
         default=None,
         ge=1,
         le=65535,
-        description="Port on one machine. Empty: the model's last one, else a free one from 8360.",
+        description="Port that the server listens on. One machine only. Not set: the port that the model had "
+        "last, if it is free, else the first free port from 8360 on.",
     )
     ready_seconds: int = Field(
         default=0,
         ge=0,
-        description="Longest wait for the model server to be ready. 0: reckoned from the bytes that it has to read.",
+        description="Seconds to wait for the model server to become ready. 0: estimated from the bytes that it loads.",
     )
     answer_seconds: int = Field(
-        default=600, ge=1, le=86400, description="Longest answer; so long a server that is left finishes what it began."
+        default=600,
+        ge=1,
+        le=86400,
+        description="Time limit of one answer, in seconds. A server that is replaced gets this long to finish the requests "
+        "in flight.",
     )
-    max_request_mib: float = Field(default=4, gt=0, le=1024, description="Largest request; a larger one gets 413.")
+    max_request_mib: float = Field(
+        default=4, gt=0, le=1024, description="Largest request body, in MiB. A larger one is answered with 413."
+    )
     requests_per_minute: int = Field(
-        default=0, ge=0, description="More get 429 and when to try again. 0: any number. In a cluster, of each replica."
+        default=0,
+        ge=0,
+        description="Requests allowed per minute; in a cluster, per replica. Further ones are answered with 429 and a "
+        "Retry-After header. 0: no limit.",
     )
     strategy: Literal["auto", "blue-green", "in-place"] = Field(
         default="auto",
-        description="blue-green: the new server starts beside the old one, and no request fails. in-place: the old one "
-        "answers what it has begun and ends, for want of room; until the new one has proved itself, or the old one is back, "
-        "nobody answers. auto: blue-green where both fit.",
+        description="blue-green: start the new server beside the old one and then switch; no request fails. in-place: when "
+        "there is no room for both, the old server finishes its requests and stops, and nothing is served until the new "
+        "one passes its checks or the old one is back. auto: blue-green if both fit.",
     )
     answers_alike: float = Field(
         default=0.8,
         ge=0,
         le=1,
-        description="How alike the server's answers must be to those of the evaluation: the mean of their words' F1. "
-        "Other processors round otherwise; a wrong model has other words.",
+        description="Lowest accepted similarity between the server's answers and the evaluation's: their mean word-level F1. "
+        "Rounding differs between processors; a wrong model differs in its words.",
     )
     watch_seconds: float = Field(
         default=30,
         ge=0,
         le=86400,
-        description="How long a version is watched after the traffic has moved, before it is champion.",
+        description="Seconds to watch a version after the traffic has moved to it, before it becomes champion.",
     )
     watch_errors: float = Field(
         default=0.05,
         ge=0,
         le=1,
-        description="Largest share of failed answers in that time; above it the old one is back.",
+        description="Largest accepted share of failed answers while the version is watched. Above it, the traffic goes back "
+        "to the previous version.",
     )
     watch_latency_factor: float = Field(
-        default=3, ge=1, description="Likewise, how many times the old version's latency (95th percentile) is too slow."
+        default=3,
+        ge=1,
+        description="Largest accepted latency while the version is watched, as a multiple of the previous version's (95th "
+        "percentile). Above it, the traffic goes back to the previous version.",
     )
     keep_previous: Literal["stopped", "running"] = Field(
         default="stopped",
-        description="How the version before is kept, to go back to: running takes its memory, and saves its start.",
+        description="State of the previous version, for a rollback. running: it occupies its memory, and a rollback need not "
+        "wait for it to start.",
     )
     runtime: Literal["auto", "vllm", "transformers"] = Field(
         default="auto",
-        description="auto: vLLM where the setting FINELINE_VLLM_IMAGE names its image, else transformers.",
+        description="Inference server. auto: vLLM if the setting FINELINE_VLLM_IMAGE names its image, else transformers.",
     )
     form: Literal["auto", "adapter", "merged"] = Field(
         default="auto",
-        description="adapter: beside its base in 16 bits, exchanged without a restart; vLLM alone does that. merged: into a "
-        "model of its own. auto: adapter where vLLM can. The evaluation scores what is served.",
+        description="adapter: load the adapter beside its 16-bit base and swap it without a restart; vLLM only. merged: "
+        "merge it into a model of its own. auto: adapter if vLLM supports it for the model. The evaluation scores the form "
+        "that is served.",
     )
     gpus: int = Field(
-        default=1, ge=0, le=16, description="Of each vLLM replica, which splits the model among them. 0: on processors."
+        default=1,
+        ge=0,
+        le=16,
+        description="GPUs of each vLLM replica; the model is split across them. 0: serve on CPUs.",
     )
-    replicas: int = Field(default=1, ge=1, le=64, description="vLLM servers side by side.")
+    replicas: int = Field(default=1, ge=1, le=64, description="Number of vLLM servers.")
     max_adapters: int = Field(
         default=4,
         ge=2,
         le=64,
-        description="Adapters that a base has in memory at once: two versions of each model that it serves.",
+        description="Adapters that one base holds in memory: two versions of each model that it serves.",
     )
     instance_type: str = Field(
         default="",
-        description="Of the nodes that vLLM is put on; its GPU's memory says what fits. Empty: the setting "
-        "FINELINE_SERVE_INSTANCE_TYPE; where neither is set, any node with GPUs, and vLLM finds out what fits.",
+        description="Instance type of the nodes that run vLLM; its GPU memory determines what fits. Empty: the setting "
+        "FINELINE_SERVE_INSTANCE_TYPE. If that is not set either, any node with GPUs, and vLLM determines what fits.",
     )
 
     @model_validator(mode="after")
     def _transformers_serves_merged_models(self) -> "Serve":
         if self.runtime == "transformers" and self.form == "adapter":
-            raise ValueError("form: transformers serves merged models; set runtime to vllm, or form to merged")
+            raise ValueError("form: transformers serves merged models only; set runtime to vllm, or form to merged")
         return self
 
 
 class Export(RecipePart):
-    """What a version is written as besides its adapter, for use outside of the cluster."""
+    """Formats that a version is written in besides its adapter, for use outside the cluster."""
 
     merged: bool = Field(
         default=False,
         description="Write the base with the adapter merged into it, as a plain transformers model: safetensors in the "
-        "base's own 16 bits.",
+        "base's own 16-bit type.",
     )
     gguf: Literal["none", "bf16", "f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = Field(
         default="none",
-        description="Write the merged model as one GGUF file in that quantisation, for llama.cpp, Ollama and LM Studio. "
-        "For a K-quant write bf16 and give it to llama-quantize.",
+        description="Write the merged model as one GGUF file with this quantisation, for llama.cpp, Ollama and LM Studio. "
+        "For a K-quant, write bf16 and convert it with llama-quantize.",
     )
 
     @property
-    def wanted(self) -> bool:
-        """Whether anything is to be written."""
+    def enabled(self) -> bool:
+        """Whether the version is written in any other format."""
         return self.merged or self.gguf != "none"

@@ -1,4 +1,4 @@
-"""The part of a recipe that says how the adapter is learnt."""
+"""The part of a recipe for how the adapter is trained."""
 
 from typing import Any, Literal
 
@@ -6,131 +6,143 @@ from pydantic import Field, model_validator
 
 from recipes.recipe_part import RecipePart
 
-DPO_LEARNING_RATE = 1e-5  # ten times what TRL's DPOTrainer takes for full tuning
-EVALUATION_SHARE = 0.1  # of a training's time that its measurements may take
+DPO_LEARNING_RATE = 1e-5  # ten times TRL's default for full fine-tuning in DPOTrainer
+EVALUATION_SHARE = 0.1  # the largest share of the training time that held-out measurements may take
 DPO_ALONE = ("beta", "sft_weight")
 
 
 class Tune(RecipePart):
-    """How the adapter is learnt."""
+    """How the adapter is trained."""
 
     method: Literal["qlora", "lora"] = Field(
-        default="qlora", description="qlora: base in 4 bits (NF4, double quantisation). lora: base in bf16."
+        default="qlora", description="qlora: 4-bit base (NF4 with double quantisation). lora: bf16 base."
     )
     objective: Literal["sft", "dpo"] = Field(
         default="sft",
-        description="sft: what the assistant says is learnt. dpo: that one answer is preferred to another, from pairs "
-        "(chosen, rejected).",
+        description="sft: learn what the assistant says. dpo: learn which of two answers is preferred, from rows with "
+        "`chosen` and `rejected`.",
     )
     beta: float = Field(
         default=0.1,
         gt=0,
-        description="dpo: the larger, the less the model may move away from the base; 0.01 to 0.5 is usual.",
+        description="dpo only. The larger the value, the less the model may move away from its base. Usual: 0.01 to 0.5.",
     )
     sft_weight: float = Field(
         default=0.0,
         ge=0,
-        description="dpo: weight of the chosen answer's own loss a token beside the preference's, so that it does not become "
-        "less likely along with the rejected one; 1 is usual where it is wanted.",
+        description="dpo only. Weight of the chosen answer's loss per token, added to the preference loss so that the chosen "
+        "answer does not become less likely along with the rejected one. If you need it, start with 1.",
     )
     epochs: float = Field(default=1.0, gt=0, le=100, description="Passes over the training rows.")
     learning_rate: float = Field(
         default=2e-4,
         gt=0,
         le=1,
-        description="Peak; about ten times that of full tuning. dpo: 1e-5 where it is not set; 5e-6 to 5e-5 is usual, more "
-        "with few hundred pairs.",
+        description="Peak learning rate, about ten times that of full fine-tuning. With dpo the default is 1e-5; usual: 5e-6 "
+        "to 5e-5, and more with only a few hundred pairs.",
     )
-    warmup: float = Field(default=0.05, ge=0, lt=1, description="Share of the steps in which the rate rises.")
+    warmup: float = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="Share of the optimizer steps in which the learning rate rises to its peak.",
+    )
     batch_tokens: int = Field(
-        default=8192, ge=8, description="Tokens in an optimizer step, all rows together; of pairs, both sides."
+        default=8192,
+        ge=8,
+        description="Tokens per optimizer step over all rows. With pairs, both sides count.",
     )
     rank: int = Field(default=16, ge=1, le=512, description="Rank of the adapter.")
-    alpha: float = Field(default=32, gt=0, description="The adapter's scale is alpha / rank.")
+    alpha: float = Field(default=32, gt=0, description="Numerator of the adapter's scale, which is alpha / rank.")
     rslora: bool = Field(
         default=False,
-        description="The scale is alpha / sqrt(rank): with alpha / rank a high rank learns little more than a low one.",
+        description="Scale the adapter by alpha / sqrt(rank). With alpha / rank, a high rank learns little more than a low "
+        "one (rsLoRA).",
     )
     dora: bool = Field(
         default=False,
-        description="Length and direction of each weight are learnt apart (DoRA). Better with low ranks; slower, takes more "
-        "memory, and vLLM serves it merged alone.",
+        description="Learn the magnitude and the direction of each weight separately (DoRA). Better at low ranks; slower, "
+        "needs more memory, and vLLM serves it in merged form only.",
     )
     lora_plus: float = Field(
         default=1.0,
         ge=1,
         le=100,
-        description="Learning rate of the adapter's second matrix (B), as a multiple of the first's (LoRA+). 1: plain "
-        "LoRA; 16 is usual, with half the learning_rate.",
+        description="Learning rate of the adapter's B matrix as a multiple of the A matrix's (LoRA+). 1: plain LoRA. Usual: "
+        "16, with half the learning_rate.",
     )
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="On the adapter's input.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
     targets: list[str] = Field(
-        default=[], description="Names of the linear layers that get an adapter. Empty: all but the head."
+        default=[],
+        description="Names of the linear layers that get an adapter. Empty: the preset's, or all but the head.",
     )
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0, description="Weight decay of the optimizer (AdamW).")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="Norm at which the gradient is clipped.")
     checkpoint_every: int = Field(default=20, ge=1, description="Optimizer steps between two checkpoints.")
     evaluations: int = Field(
         default=5,
         ge=0,
         le=1000,
-        description="How often the held-out loss is measured meanwhile, evenly spread, and once before; on as many held-out "
-        "rows as cost a tenth of the training at the most. 0: never.",
+        description="Number of held-out loss measurements during training, evenly spaced, in addition to one before it. They "
+        "use as many held-out rows as take at most a tenth of the training time. 0: never measure.",
     )
     patience: int = Field(
         default=0,
         ge=0,
-        description="The training ends when so many of these measurements in a row found no lower loss, and the adapter of the "
-        "lowest is kept. 0: it goes on to its last step, and that one's adapter is kept.",
+        description="Stop training after this many measurements in a row without a lower held-out loss, and keep the adapter "
+        "with the lowest loss. 0: train to the last step and keep the final adapter.",
     )
     compile: bool = Field(
         default=False,
-        description="Compile the layers (torch.compile): steps are 14 to 19 % shorter on a GPU, after 5 to 15 minutes of "
-        "compiling, so for runs of hours. Needs a C++ compiler. Every micro-batch is filled up to its full length.",
+        description="Compile the layers with torch.compile: optimizer steps are 14 to 19 % faster on a GPU after 5 to 15 "
+        "minutes of compilation, so it pays off in runs of hours. Needs a C++ compiler. Every micro-batch is padded to its "
+        "full length.",
     )
-    seed: int = Field(default=17, ge=0)
+    seed: int = Field(
+        default=17, ge=0, description="Seed of the held-out split, the row order and the adapter's initial weights."
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _rate_of_the_objective(cls, given: Any) -> Any:
+    def _learning_rate_of_objective(cls, given: Any) -> Any:
         if isinstance(given, dict) and given.get("objective") == "dpo" and "learning_rate" not in given:
             return {**given, "learning_rate": DPO_LEARNING_RATE}
         return given
 
     @model_validator(mode="after")
-    def _patience_with_what(self) -> "Tune":
+    def _patience_needs_evaluations(self) -> "Tune":
         if self.patience and not self.evaluations:
-            raise ValueError("patience is of no account without measurements; set tune.evaluations")
+            raise ValueError("patience has no effect without held-out measurements; set tune.evaluations")
         if self.patience and self.patience >= self.evaluations:
             raise ValueError(
-                f"patience {self.patience} ends nothing with evaluations {self.evaluations}; set tune.evaluations higher"
+                f"patience {self.patience} never stops a training with evaluations {self.evaluations}; raise tune.evaluations"
             )
         return self
 
     @property
     def shareable(self) -> bool:
-        """Whether a base that fits no GPU can be dealt out among several.
+        """Whether a base that fits on no single GPU can be sharded across several.
 
-        DoRA asks every weight for its length before anything is computed, and what is compiled cannot wait for a layer.
+        DoRA needs the norm of every weight before anything is computed, and compiled code cannot wait for a layer.
         """
         return not (self.dora or self.compile)
 
     def evaluated_tokens(self, train_tokens: float, held_out_tokens: float) -> float:
-        """Return how many held-out tokens are read while it is learnt, by all measurements together.
+        """Return how many held-out tokens all measurements during training read together.
 
         Args:
-            train_tokens: learnt from, in all epochs.
-            held_out_tokens: that there are.
+            train_tokens: tokens trained on in all epochs.
+            held_out_tokens: tokens of all held-out rows.
         """
         if not self.evaluations:
             return 0.0
-        # Learning from a token takes a forward pass and a backward pass; reading one takes the first of them.
+        # Training on a token takes a forward and a backward pass, about three times a forward pass alone.
         return min((self.evaluations + 1) * held_out_tokens, 2 * EVALUATION_SHARE * train_tokens)
 
     @model_validator(mode="after")
-    def _what_only_dpo_knows(self) -> "Tune":
+    def _dpo_keys_need_dpo(self) -> "Tune":
         fields = type(self).model_fields
         for name in DPO_ALONE:
             if self.objective != "dpo" and getattr(self, name) != fields[name].default:
-                raise ValueError(f"{name} is of no account with the objective {self.objective}; set tune.objective=dpo")
+                raise ValueError(f"{name} has no effect with objective {self.objective}; set tune.objective=dpo")
         return self

@@ -1,7 +1,8 @@
-"""Folders of its own for every test, and a model small enough to train in seconds."""
+"""Separate folders for every test, and a model small enough to train in seconds."""
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from unittest import mock
 
 import pytest
 
-# Tests run side by side, and steps as processes beside them: threads of torch that wait by spinning would take the cores from
-# those that have something to do. Read when torch is loaded, here and in every process that a test starts.
+# Tests run in parallel and start steps as processes. torch's threads spin while they wait, which takes the cores from processes
+# that have work to do, and two threads compute a two-layer model no faster than one. torch reads both settings when it is
+# imported, here and in every process that a test starts.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -19,27 +22,65 @@ TEMPLATE = (
 WORDS = "we are open on monday when do you have food for cats dogs fish hamsters birds yes no a in of it is happy tails".split()  # noqa: SIM905
 
 
+# The slowest tests start first so that both processes stay busy to the end. A wrong order costs only time.
+LONGEST = [
+    "tests/pipelines/machine/test_versions.py",
+    "tests/pipelines/machine/test_main_job.py",
+    "tests/pipelines/machine/test_interruptions.py",
+    "tests/pipelines/machine/",
+    "tests/steps/tune/",
+    "tests/steps/evaluate/",
+    "tests/steps/plan/lm_eval/",
+    "tests/steps/pull/",
+]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests run in one process, one after another: they share what their fixtures took minutes to make.
+    """Run a file's tests in one process, one after another: they share fixtures that take minutes to build.
 
-    First, since pytest-xdist reads the groups in a hook of its own.
+    This hook runs first because pytest-xdist reads the groups in its own hook.
     """
     for item in items:
         if "cluster" not in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+            item.add_marker(pytest.mark.xdist_group(file_of(item)))
+    items.sort(key=lambda item: turn_of(file_of(item)))
+
+
+def file_of(item: pytest.Item) -> str:
+    """Return the path of a test's file from the repository's root."""
+    return item.nodeid.partition("::")[0]
+
+
+def turn_of(file: str) -> int:
+    """Return a file's place in `LONGEST`, or the place after all of them."""
+    return next((place for place, start in enumerate(LONGEST) if file.startswith(start)), len(LONGEST))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how long the tests of each folder took."""
+    seconds: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                folder = Path(report.location[0]).parent
+                seconds["/".join(folder.parts[:3])] += report.duration
+    terminalreporter.section("minutes by folder")
+    for folder, took in seconds.most_common():
+        terminalreporter.write_line(f"{took / 60:6.1f} {folder}")
+    terminalreporter.write_line(f"{seconds.total() / 60:6.1f} in all")
 
 
 @pytest.fixture(autouse=True)
 def _environment() -> Iterator[None]:
-    """A step that runs in the tests' own process sets what it needs, for its own process: the next test is not to see it."""
+    """Undo the environment variables that a step sets when it runs in the test process."""
     with mock.patch.dict(os.environ):
         yield
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _environment_of_a_file() -> Iterator[None]:
-    """Nor is the next file, where a fixture of the whole file has run one."""
+    """Undo those that a module-scoped fixture sets."""
     with mock.patch.dict(os.environ):
         yield
 
@@ -54,9 +95,9 @@ def _volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps compute in fp32: sums that are cut otherwise round otherwise, in bf16 by more than what is compared.
+    """Make steps compute in fp32: in bf16, sums split differently differ by more than the tests allow.
 
-    oneDNN itself has read the setting before, so that this process stays as fast as it is.
+    oneDNN in this process has read the setting before, so this process stays as fast as it is.
     """
     import torch
 
@@ -66,7 +107,7 @@ def in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama of two layers and random weights, with a tokenizer trained on a few words and ChatML's template."""
+    """A two-layer Llama with random weights, a tokenizer trained on a few words, and ChatML's template."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from tokenizers.decoders import ByteLevel
@@ -105,7 +146,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_chats(file: Path) -> Path:
-    """Write forty chats."""
+    """Write forty chats to a file and return its path."""
     with file.open("w") as out:
         for number in range(40):
             asked, said = WORDS[number % 20], WORDS[(number * 7) % 20]
@@ -121,7 +162,7 @@ def chats(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An S3 store in this process, with a bucket `chats`, and the settings that name it."""
+    """An in-process S3 store with a bucket named `chats`, and the environment variables that point to it."""
     import boto3
     import httpx2
     from moto.server import ThreadedMotoServer

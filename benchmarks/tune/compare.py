@@ -1,16 +1,16 @@
-"""How fast a QLoRA tuning is, and what memory it takes: Fineline beside TRL's SFTTrainer, on the same rows and model.
+"""Compares the speed and the memory of QLoRA tuning in Fineline and in TRL's SFTTrainer, on the same rows and model.
 
-    uv run --with 'trl>=1.16,<1.17' python benchmarks/tune/compare.py [--rows N] [--rounds N] [WHO ...]
+    uv run --with 'trl>=1.16,<1.17' python benchmarks/tune/compare.py [--rows N] [--rounds N] [CONTENDER ...]
 
 Both tune SmolLM2-135M-Instruct in NF4 with double quantisation and a LoRA of rank 16 on all linear layers, for one epoch,
-at eight rows to an optimizer step. TRL's settings are its own defaults; only the type it computes in is the one that is fast
-on this processor, as Fineline chooses it by itself: bf16 without AVX-512 would be thirty times slower. `trl-packed` has
-packing on besides, and micro-batches of as many tokens as Fineline's.
+with eight rows per optimizer step. TRL runs with its default settings, except that it computes in the dtype that is fast on
+this processor, which Fineline selects by itself: without AVX-512, bf16 would be thirty times slower. `trl-packed` also has
+packing enabled, and micro-batches of as many tokens as Fineline's.
 
-The rows are chats of mixed length: most are short, some long. TRL learns all of their tokens, since its assistant-only loss
-does not know this model's template; Fineline learns what the assistant says. Each contender is a process of its own, all in
-turn, round by round. Seconds are those of the training steps, without imports, loading and tokenising; tokens are those of
-the rows, without what fills batches up. The peak is that of the whole process.
+The rows are chats of mixed length: most are short, some are long. TRL trains on all of their tokens, since its
+assistant-only loss does not support this model's template; Fineline trains on the assistant's messages. Each contender runs
+in a separate process, in turn, for several rounds. Seconds are those of the training steps, without imports, loading and
+tokenising. Tokens are those of the rows, without padding. The peak is that of the whole process.
 """
 
 import argparse
@@ -36,47 +36,47 @@ WORDS = (HERE / "words.txt").read_text().split()
 
 
 def write_rows(file: Path, count: int) -> None:
-    """Write chats whose answers' lengths are spread as a log-normal distribution, the same ones each time."""
-    chance = random.Random(7)
+    """Write chats whose lengths follow a log-normal distribution, the same ones each time."""
+    generator = random.Random(7)
 
     def text(words: int) -> str:
-        return " ".join(chance.choice(WORDS) for _ in range(words))
+        return " ".join(generator.choice(WORDS) for _ in range(words))
 
     with file.open("w") as out:
         for _ in range(count):
-            words = min(LONGEST_WORDS, max(4, round(MEDIAN_WORDS * chance.lognormvariate(0, SPREAD))))
+            words = min(LONGEST_WORDS, max(4, round(MEDIAN_WORDS * generator.lognormvariate(0, SPREAD))))
             turns = [("user", f"{text(max(4, words // 4))}?"), ("assistant", f"{text(words)}.")]
             out.write(json.dumps({"messages": [{"role": role, "content": said} for role, said in turns]}) + "\n")
 
 
 def measure(script: list[str], folder: Path) -> dict[str, Any]:
-    """Run a contender, and return what it says: seconds, tokens, peak_bytes, first_loss, last_loss."""
+    """Run a contender, and return its answer: seconds, tokens, peak_bytes, first_loss, last_loss."""
     answer = folder / "answer.json"
     answer.unlink(missing_ok=True)
     command = [sys.executable, str(HERE / script[0]), str(folder), str(ROWS_A_STEP), *script[1:]]
     settings = {**os.environ, "FINELINE_RUNS": str(folder / "runs"), "TOKENIZERS_PARALLELISM": "false"}
     ended = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
     if ended.returncode:
-        sys.exit(f"{script}: ended with {ended.returncode}: {ended.stderr[-3000:]}")
+        sys.exit(f"{script}: exit code {ended.returncode}: {ended.stderr[-3000:]}")
     found: dict[str, Any] = json.loads(answer.read_text())
     return found
 
 
 def main() -> None:
-    """Run them and print the figures."""
+    """Run the contenders and print their figures."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("who", nargs="*", metavar="WHO", help=f"{', '.join(CONTENDERS)} (default: all)")
+    parser.add_argument("contenders", nargs="*", metavar="CONTENDER", help=f"{', '.join(CONTENDERS)} (default: all)")
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=3)
-    told = parser.parse_args()
-    if unknown := set(told.who) - set(CONTENDERS):
-        parser.error(f"there is no contender {unknown.pop()!r}; there are {', '.join(CONTENDERS)}")
+    parsed = parser.parse_args()
+    if unknown := set(parsed.contenders) - set(CONTENDERS):
+        parser.error(f"unknown contender {unknown.pop()!r}; choose from {', '.join(CONTENDERS)}")
     found: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        write_rows(folder / "rows.jsonl", told.rows)
-        for _ in range(told.rounds):
-            for who in told.who or CONTENDERS:
+        write_rows(folder / "rows.jsonl", parsed.rows)
+        for _ in range(parsed.rounds):
+            for who in parsed.contenders or CONTENDERS:
                 found.setdefault(who, []).append(measure(CONTENDERS[who], folder))
                 last = found[who][-1]
                 print(f"    {who}: {last['tokens'] / last['seconds']:.0f} tokens/s", file=sys.stderr)

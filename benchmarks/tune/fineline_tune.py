@@ -1,4 +1,4 @@
-"""Fineline's contender: the steps of a run up to the adapter. Of `compare.py`."""
+"""The contender `fineline` of `compare.py`: the steps of a run up to the adapter."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from steps.plan.step import PlanInput, resolve
 from steps.prepare.step import PrepareInput, prepare
 from steps.pull.step import PullInput, pull
 
-# As the workflow starts the step.
+# As in the workflow.
 SETTINGS = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20)}
 TUNE = [sys.executable, "-m", "hera.workflows.runner", "-e", "steps.tune.step:tune"]
 
@@ -24,7 +24,7 @@ folder, rows_a_step = Path(sys.argv[1]), int(sys.argv[2])
 
 
 def planned(batch_tokens: int):  # noqa: ANN201
-    """Return what plan makes of the recipe."""
+    """Return the resolved recipe."""
     recipe = {
         "name": "benchmark",
         "data": {"train": str(folder / "rows.jsonl"), "validation_share": 0.01},
@@ -36,8 +36,8 @@ def planned(batch_tokens: int):  # noqa: ANN201
 
 base = pull(PullInput(model=planned(8192).model)).folder
 rows = prepare(PrepareInput(resolved=planned(8192), tokenizer_folder=base))
-said = json.loads((Path(rows.folder) / "report.json").read_text())
-resolved = planned(round(said["train_tokens"] / said["train_rows"] * rows_a_step))
+prepared = json.loads((Path(rows.folder) / "report.json").read_text())
+resolved = planned(round(prepared["train_tokens"] / prepared["train_rows"] * rows_a_step))
 inputs = {
     "resolved": resolved.model_dump_json(),
     "base_folder": base,
@@ -52,6 +52,6 @@ file.write_text(json.dumps([{"name": name, "value": value} for name, value in in
 outputs = {"hera__outputs_directory": str(folder / "outputs")}
 subprocess.run([*TUNE, str(file)], env={**os.environ, **SETTINGS, **outputs}, check=True)
 report = json.loads(next(volumes.runs().glob("tunings/*/report.json")).read_text())
-kept = ("seconds", "peak_bytes", "first_loss", "last_loss")
-answer = {"tokens": said["train_tokens"], **{name: report[name] for name in kept}}
+figures = ("seconds", "peak_bytes", "first_loss", "last_loss")
+answer = {"tokens": prepared["train_tokens"], **{name: report[name] for name in figures}}
 (folder / "answer.json").write_text(json.dumps(answer))

@@ -1,9 +1,10 @@
-"""What a tuning reaches on this machine's GPU: tokens a second, MFU, and the memory that was predicted and taken.
+"""Measures tuning on this machine's GPU: tokens per second, MFU, and peak memory against the prediction.
 
     uv run python benchmarks/tune/shapes.py [--tokens N] [SHAPE ...]          # 1b, 8b, tiny
 
-Llamas of random weights, since speed and memory depend on the shape alone, tuned by the tune step itself: QLoRA of rank 16,
-rows of mixed length, packed and one by one. `tiny` is there to try the script on a processor. Each line is a process.
+Tunes Llamas with random weights, since speed and memory depend only on the shape, with the tune step itself: QLoRA of rank
+16, rows of mixed length, packed and one by one. `tiny` is for trying the script on a CPU. Each line of output is a separate
+process.
 """
 
 import argparse
@@ -47,12 +48,12 @@ SHAPES: dict[str, dict[str, int]] = {
         "num_key_value_heads": 2,
     },
 }
-LONGEST, MEDIAN, SPREAD = 2048, 300, 0.8  # tokens of a row, spread as a log-normal distribution
-WAYS = ("packed", "one by one")
+LONGEST, MEDIAN, SPREAD = 2048, 300, 0.8  # tokens per row, in a log-normal distribution
+PACKINGS = ("packed", "one by one")
 
 
 def write_model(folder: Path, shape: dict[str, int]) -> None:
-    """Write a Llama of random weights, in bf16."""
+    """Write a Llama with random weights, in bf16."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -69,27 +70,27 @@ def write_model(folder: Path, shape: dict[str, int]) -> None:
 
 
 def write_rows(folder: Path, tokens: int, vocabulary: int) -> None:
-    """Write prepared rows of random tokens, and chats of about that size for the plan to reckon with."""
-    chance = random.Random(11)
+    """Write prepared rows of random tokens, and chats of about the same size from which the plan estimates them."""
+    generator = random.Random(11)
     folder.mkdir()
     left = tokens
     with (folder / "train.jsonl").open("w") as rows, (folder / "chats.jsonl").open("w") as chats:
         while left > 0:
-            length = min(LONGEST, max(16, round(MEDIAN * chance.lognormvariate(0, SPREAD))))
+            length = min(LONGEST, max(16, round(MEDIAN * generator.lognormvariate(0, SPREAD))))
             left -= length
-            ids = [chance.randrange(3, vocabulary) for _ in range(length)]
+            ids = [generator.randrange(3, vocabulary) for _ in range(length)]
             labels = [-100] * (length // 3) + ids[length // 3 :]
             rows.write(json.dumps({"input_ids": ids, "labels": labels, "messages": [], "text": ""}) + "\n")
             turns = [{"role": "user", "content": f"{left}?"}, {"role": "assistant", "content": "abc " * length}]
             chats.write(json.dumps({"messages": turns}) + "\n")
 
 
-def tune(place: Path, way: str) -> dict[str, Any]:
-    """Tune in this process and return the report."""
+def tune(place: Path, packing: str) -> dict[str, Any]:
+    """Tune in this process, and return the report."""
     from steps.common.handover.resolved import Hardware
     from steps.plan.step import PlanInput, resolve
-    from steps.tune.loop.micro_batches import Cut, keep
-    from steps.tune.train_process import TuningJob, work
+    from steps.tune.loop.micro_batch_plan import MicroBatchPlan, save_plan
+    from steps.tune.train_process import TuningJob, run_train_process
 
     recipe = {
         "name": "benchmark",
@@ -100,14 +101,14 @@ def tune(place: Path, way: str) -> dict[str, Any]:
     }
     resolved = resolve(PlanInput(recipe=yaml.safe_dump(recipe)))
     rung = resolved.quote.first
-    folder = place / way.replace(" ", "-")
+    folder = place / packing.replace(" ", "-")
     folder.mkdir()
-    if way != "packed":
+    if packing != "packed":
         rows = sum(1 for _ in (place / "rows" / "train.jsonl").open())
-        a_step = max(1, round(rows * resolved.recipe.tune.batch_tokens / max(1, resolved.quote.tokens)))
-        keep(folder, Cut(micro_batch_tokens=1, micro_batches=a_step, at_once=1))
+        rows_per_step = max(1, round(rows * resolved.recipe.tune.batch_tokens / max(1, resolved.quote.tokens)))
+        save_plan(folder, MicroBatchPlan(micro_batch_tokens=1, micro_batches=rows_per_step, at_once=1))
     hardware = Hardware(rung=rung, node="here", since=time.time())
-    work(
+    run_train_process(
         TuningJob(
             resolved=resolved,
             hardware=hardware,
@@ -121,35 +122,35 @@ def tune(place: Path, way: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run the shapes and print a line for each way."""
+    """Tune each shape, and print a line for each packing."""
     parser = argparse.ArgumentParser()
     parser.add_argument("shapes", nargs="*", metavar="SHAPE", help=f"{', '.join(SHAPES)} (default: 1b 8b)")
-    parser.add_argument("--tokens", type=int, default=200_000, help="to tune on (default: 200000)")
-    parser.add_argument("--child", nargs=2, metavar=("PLACE", "WAY"), help=argparse.SUPPRESS)
-    told = parser.parse_args()
-    if told.child:
-        print(json.dumps(tune(Path(told.child[0]), told.child[1])))
+    parser.add_argument("--tokens", type=int, default=200_000, help="tokens to tune on (default: 200000)")
+    parser.add_argument("--child", nargs=2, metavar=("PLACE", "PACKING"), help=argparse.SUPPRESS)
+    parsed = parser.parse_args()
+    if parsed.child:
+        print(json.dumps(tune(Path(parsed.child[0]), parsed.child[1])))
         return
-    if unknown := set(told.shapes) - set(SHAPES):
-        parser.error(f"there is no shape {unknown.pop()!r}; there are {', '.join(SHAPES)}")
-    for name in told.shapes or ["1b", "8b"]:
+    if unknown := set(parsed.shapes) - set(SHAPES):
+        parser.error(f"unknown shape {unknown.pop()!r}; choose from {', '.join(SHAPES)}")
+    for name in parsed.shapes or ["1b", "8b"]:
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
             write_model(place / "model", SHAPES[name])
-            write_rows(place / "rows", told.tokens, SHAPES[name]["vocab_size"])
-            for way in WAYS:
+            write_rows(place / "rows", parsed.tokens, SHAPES[name]["vocab_size"])
+            for packing in PACKINGS:
                 settings = {
                     **os.environ,
                     "FINELINE_RUNS": str(place / "runs"),
                     "FINELINE_WEIGHTS": str(place / "weights"),
                 }
-                command = [sys.executable, __file__, "--child", str(place), way]
+                command = [sys.executable, __file__, "--child", str(place), packing]
                 ended = subprocess.run(command, env=settings, stdout=subprocess.PIPE, text=True, check=True)
                 found = json.loads(ended.stdout.splitlines()[-1])
                 print(
-                    f"{name:5} {way:11} {found['device']}, {found['micro_batch_tokens']} tokens, activations "
+                    f"{name:5} {packing:11} {found['device']}, {found['micro_batch_tokens']} tokens, activations "
                     f"{found['activations']}: {found['tokens_a_second']:.0f} tokens/s, MFU {found['mfu']:.0%}, "
-                    f"{found['peak_bytes'] / GIB:.2f} GiB taken, {found['predicted_bytes'] / GIB:.2f} predicted"
+                    f"{found['peak_bytes'] / GIB:.2f} GiB used, {found['predicted_bytes'] / GIB:.2f} predicted"
                 )
 
 

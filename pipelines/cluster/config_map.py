@@ -1,20 +1,14 @@
-"""The namespace's settings: what the ConfigMap `fineline` holds for every step."""
+"""The namespace's settings: the ConfigMap `fineline`, which every step reads."""
 
-from pipelines.cluster.argo_server import Cluster
-from pipelines.cluster.connection import told
+from pipelines.cluster.argo_server import ClusterConnection
 from pipelines.workflows.containers import SETTINGS
+from steps.common.kubernetes.errors import ForbiddenError, none_if_absent
 
 
-def setting(connection: Cluster, name: str) -> str:
-    """Return a setting of the namespace; empty where it is not set or may not be looked at."""
-    from kubernetes.client import ApiException
-
-    with told():
-        try:
-            return str(
-                (connection.core.read_namespaced_config_map(SETTINGS, connection.namespace).data or {}).get(name, "")
-            )
-        except ApiException as error:
-            if error.status not in (403, 404):
-                raise
-            return ""
+def setting(connection: ClusterConnection, name: str) -> str:
+    """Return a setting of the namespace; empty if it is not set, or if the user may not read the ConfigMap."""
+    try:
+        found = none_if_absent(lambda: connection.core.read_namespaced_config_map(SETTINGS, connection.namespace))
+    except ForbiddenError:
+        return ""
+    return str((found.data or {}).get(name, "")) if found else ""

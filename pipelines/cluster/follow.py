@@ -1,21 +1,30 @@
-"""Follows a run on a cluster to its end, on the display of a run on one machine."""
+"""Follows a run on a cluster until it ends, on the same display as a run on one machine."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
-from pipelines.cluster.argo_nodes import ended, nodes
-from pipelines.cluster.argo_server import Cluster
-from pipelines.shown.display import Display
-from pipelines.shown.task_state import Node, Phase
+from pipelines.cluster.argo_nodes import ended, step_pods, task_states
+from pipelines.cluster.argo_server import ClusterConnection
+from pipelines.shown.display import PENDING, Display
+from pipelines.shown.shell_command import shell_command
+from pipelines.shown.task_state import Phase, TaskState
 from pipelines.workflows import finetune
 from pipelines.workflows.rendered import BUILDERS
+from steps.common.kubernetes.errors import api_errors
+from steps.common.kubernetes.wait import pod_events, why_not_started
 from steps.common.runtime.errors import UserError
 
-EVERY_SECONDS = 1.0
+POLL_SECONDS = 1.0
+# Argo's controller picks up a Workflow within a second or two.
+CONTROLLER_SECONDS = 15.0
+# Between two reads of the pods that have not started.
+PODS_SECONDS = 5.0
+RUN_LABEL = "workflows.argoproj.io/workflow"
 
 
 def tasks_of(workflow: dict[str, Any]) -> list[str]:
-    """Return the tasks of a run, in the order in which they stand in its template and those that this refers to."""
+    """Return the tasks of a run in the order of its template, those of the templates that it refers to included."""
     reference = workflow["spec"].get("workflowTemplateRef", {}).get("name", finetune.NAME)
     build = BUILDERS.get(reference, finetune.build)
     spec = build().to_dict()["spec"]
@@ -31,33 +40,106 @@ def _tasks(spec: dict[str, Any], entrypoint: str) -> list[str]:
     return found
 
 
-def found(connection: Cluster, run: str) -> dict[str, Any]:
+def find_run(connection: ClusterConnection, run: str) -> dict[str, Any]:
     """Return the run's Workflow.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is no such run.
     """
     workflow = connection.get("workflows", run)
     if workflow is None:
-        raise UserError(f"no run {run!r} in namespace {connection.namespace!r}")
+        runs = shell_command(f"fineline status -n {connection.namespace}")
+        raise UserError(f"no run {run!r} in namespace {connection.namespace!r} ('{runs}' lists the runs)")
     return workflow
 
 
-def follow(connection: Cluster, run: str) -> dict[str, Any]:
-    """Show the run until it has ended, and return its Workflow."""
-    known = tasks_of(found(connection, run))
-    with Display(f"run {run} in {connection.namespace}", known) as display:
-        while True:
-            workflow = found(connection, run)
-            for task, (node, progress) in nodes(workflow, known).items():
-                display.tell(task, node, progress)
-            if ended(workflow):
-                return workflow
-            time.sleep(EVERY_SECONDS)
+def all_tasks(workflow: dict[str, Any]) -> dict[str, tuple[TaskState, str]]:
+    """Return the state and the progress of every task of the run, those that have not begun included."""
+    tasks = tasks_of(workflow)
+    begun = task_states(workflow, tasks)
+    return {task: begun.get(task, (PENDING, "")) for task in tasks}
 
 
-def pending(workflow: dict[str, Any]) -> dict[str, tuple[Node, str]]:
-    """Return every task of the run, those that have not begun too."""
-    known = tasks_of(workflow)
-    begun = nodes(workflow, known)
-    return {task: begun.get(task, (Node(phase=Phase.PENDING), "")) for task in known}
+def follow(connection: ClusterConnection, run: str) -> dict[str, Any]:
+    """Show the run until it has ended, and return its Workflow.
+
+    Raises:
+        UserError: there is no such run, or the cluster is unreachable.
+    """
+    tasks = tasks_of(find_run(connection, run))
+    with Display(f"run {run} in {connection.namespace}", tasks) as display:
+        watch = RunWatch(connection, tasks, display)
+        while not ended(workflow := find_run(connection, run)):
+            watch.show(workflow)
+            time.sleep(POLL_SECONDS)
+        watch.show(workflow)
+        return workflow
+
+
+class RunWatch:
+    """Shows a run as it is read again and again, and why it or one of its steps does not start."""
+
+    def __init__(
+        self,
+        connection: ClusterConnection,
+        tasks: list[str],
+        display: Display,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin to watch.
+
+        Args:
+            connection: the cluster.
+            tasks: the run's tasks.
+            display: where to show it.
+            clock: returns seconds.
+        """
+        self._connection, self._tasks, self._display, self._clock = connection, tasks, display, clock
+        self._began = clock()
+        self._read_pods_at = 0.0
+        self._problems: dict[str, str] = {}
+
+    def show(self, workflow: dict[str, Any]) -> None:
+        """Show the run as it is now."""
+        self._display.note(self._why_run_waits(workflow))
+        problems = self._start_problems(workflow)
+        for task, (state, progress) in task_states(workflow, self._tasks).items():
+            why = problems.get(task, "") if state.phase is Phase.PENDING else ""
+            self._display.update(task, state.model_copy(update={"message": why}) if why else state, progress)
+
+    def _why_run_waits(self, workflow: dict[str, Any]) -> str:
+        status = workflow.get("status", {})
+        phase = status.get("phase", "")
+        if phase == "Pending":
+            # For example another run of the same model, which holds the mutex.
+            return str(status.get("message", ""))
+        waited = self._clock() - self._began
+        if phase or waited < CONTROLLER_SECONDS:
+            return ""
+        doctor = shell_command(f"fineline doctor -n {self._connection.namespace}")
+        return (
+            f"no workflow controller has picked up this run in {CONTROLLER_SECONDS:.0f} s; check that Argo's "
+            f"workflow-controller is running: kubectl get pods -A -l app=workflow-controller; or run: {doctor}"
+        )
+
+    def _start_problems(self, workflow: dict[str, Any]) -> dict[str, str]:
+        """Return, by task, why its pod does not start; where pods cannot be read, Argo's own message has to do."""
+        pending = {pod: task for task, pod in step_pods(workflow, self._tasks, phase="Pending")}
+        now = self._clock()
+        if pending and now - self._read_pods_at < PODS_SECONDS:
+            return self._problems
+        self._read_pods_at, self._problems = now, {}
+        if not pending:
+            return {}
+        space = self._connection.namespace
+        label = f"{RUN_LABEL}={workflow['metadata']['name']}"
+        try:
+            core = self._connection.core
+            with api_errors():
+                pods = core.list_namespaced_pod(space, label_selector=label).items
+            for pod in pods:
+                if pod.metadata.name in pending and (why := why_not_started([pod], pod_events(core, space, [pod]))):
+                    self._problems[pending[pod.metadata.name]] = why
+        except UserError:  # Argo Server's token without a kubeconfig, or an account that may not list pods
+            return {}
+        return self._problems

@@ -1,44 +1,56 @@
-"""Puts a recipe's local data where the steps can read them: into the object store that is set, else onto the runs volume."""
+"""Sends a recipe's local data to where the steps can read it: the object store that is set, else the runs volume."""
 
 from pathlib import Path
 from typing import Any
 
-from pipelines.cluster.argo_server import Cluster
+from pipelines.cluster.argo_server import ClusterConnection
 from pipelines.cluster.config_map import setting
 from pipelines.cluster.upload import upload
 from pipelines.workflows.containers import RUNS_MOUNT
-from recipes.evaluation import HarnessTask
 from recipes.recipe import Recipe
+from steps.common.runtime.cluster_settings import VLLM_IMAGE_SETTING
 from steps.common.runtime.errors import UserError
 from steps.common.storage.files import sha256_of
-from steps.plan.data.data_file import look
+from steps.plan.check_recipe import CheckScope, check_recipe
 from steps.plan.data.s3_file import put
-from steps.plan.data.task_files import look_at_tasks
-from steps.plan.lm_eval.recipe_tasks import packed_file
+from steps.plan.serving_plan import ServingSettings
 
 STORE_SETTING = "FINELINE_DATA_URL"  # s3://BUCKET/PREFIX
 
 
-def with_data_in_reach(connection: Cluster, recipe: Recipe, template: dict[str, Any]) -> Recipe:
-    """Send the recipe's local files, each under its digest, and return it with their places there.
+def check_scope(connection: ClusterConnection) -> CheckScope:
+    """Return what this machine can check of a recipe that the cluster runs.
+
+    A model's URI and a remote file may be reachable for the cluster only, which may have GPU presets of its own as well.
+    """
+    image = setting(connection, VLLM_IMAGE_SETTING)
+    serving = ServingSettings(in_cluster=True, vllm_image=image, instance_type="", instance_types_known=False)
+    # Without the right to read the ConfigMap, a setting looks empty.
+    return CheckScope(readable=is_local, serving=serving if image else None)
+
+
+def with_data_in_reach(connection: ClusterConnection, recipe: Recipe, template: dict[str, Any]) -> Recipe:
+    """Check the recipe, upload its local files under their digests, and return it with the files' new places.
 
     Args:
         connection: the cluster.
-        recipe: whose data may be files of this machine.
+        recipe: a recipe whose data may be files of this machine.
         template: the installed WorkflowTemplate.
 
     Raises:
-        UserError: a row cannot be used, or a file could not be sent.
+        UserError: a run of the recipe would fail, or a file could not be sent.
     """
-    asked, of_harness = recipe.evaluate.tasks, _packed(recipe)
+    checked = check_recipe(recipe, check_scope(connection))
+    tasks, evaluate = recipe.evaluate.tasks, recipe.evaluate
+    # Tasks of lm-eval are packed here, since the cluster's plan step has no lm-eval.
+    lm_eval = [
+        task.model_copy(update={"include": file.path}) if file else task
+        for task, file in zip(evaluate.lm_eval, checked.lm_eval, strict=True)
+    ]
     files = {"train": recipe.data.train, "validation": recipe.data.validation}
-    files |= {f"tasks.{i}": task.file for i, task in enumerate(asked)}
-    files |= {f"lm_eval.{i}": task.include for i, task in enumerate(of_harness)}
+    files |= {f"tasks.{i}": task.file for i, task in enumerate(tasks)}
+    files |= {f"lm_eval.{i}": task.include for i, task in enumerate(lm_eval)}
     local = {key: Path(file) for key, file in files.items() if is_local(file)}
-    if len(local) == len([file for file in files.values() if file]):
-        # A row that cannot be used is told here, and not after the nodes are there.
-        look(recipe.data, recipe.tune.objective)
-        look_at_tasks(recipe)
     store = setting(connection, STORE_SETTING).rstrip("/") if local else ""
     if store and not store.startswith("s3://"):
         raise UserError(f"the setting {STORE_SETTING} is {store!r}; write it as s3://BUCKET/PREFIX")
@@ -46,25 +58,14 @@ def with_data_in_reach(connection: Cluster, recipe: Recipe, template: dict[str, 
         key: put(file, f"{store}/{sha256_of(file)[:16]}/{file.name}") if store else upload(connection, file, template)
         for key, file in local.items()
     }
-    tasks = [task.model_copy(update={"data": placed.pop(f"tasks.{i}", task.data)}) for i, task in enumerate(asked)]
-    packed = [
-        task.model_copy(update={"include": placed.pop(f"lm_eval.{i}", task.include)})
-        for i, task in enumerate(of_harness)
+    tasks = [task.model_copy(update={"data": placed.pop(f"tasks.{i}", task.data)}) for i, task in enumerate(tasks)]
+    lm_eval = [
+        task.model_copy(update={"include": placed.pop(f"lm_eval.{i}", task.include)}) for i, task in enumerate(lm_eval)
     ]
-    evaluate = recipe.evaluate.model_copy(update={"tasks": tasks, "lm_eval": packed})
+    evaluate = evaluate.model_copy(update={"tasks": tasks, "lm_eval": lm_eval})
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=placed), "evaluate": evaluate})
 
 
-def _packed(recipe: Recipe) -> list[HarnessTask]:
-    """Return the tasks of lm-eval, packed on this machine unless they are: where a cluster plans there is no lm-eval."""
-    found = []
-    for number, task in enumerate(recipe.evaluate.lm_eval):
-        here = is_local(task.include) or not task.include
-        file = packed_file(f"evaluate.lm_eval.{number}", task).path if here else task.include
-        found.append(task.model_copy(update={"include": file}))
-    return found
-
-
 def is_local(file: str) -> bool:
-    """Tell whether a recipe's file is one of this machine: neither a URL nor on the cluster's volume."""
+    """Tell whether a recipe's file is on this machine: neither a URL nor on the cluster's volume."""
     return bool(file) and "://" not in file and not Path(file).is_relative_to(RUNS_MOUNT)

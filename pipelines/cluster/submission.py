@@ -1,17 +1,17 @@
-"""Submits a run: a Workflow that refers to the installed template, made by Hera."""
+"""Submits a run: a Workflow, built by Hera, that refers to the installed template."""
 
 from typing import Any
 
 from hera.workflows import Workflow
 from hera.workflows.models import WorkflowTemplateRef
 
-from pipelines.cluster.argo_server import Cluster
+from pipelines.cluster.argo_server import ClusterConnection
 from pipelines.workflows import finetune
 from steps.common.runtime.errors import UserError
 
 
 def build(name: str, parameters: dict[str, str], template: str = finetune.NAME) -> Workflow:
-    """Return the Workflow of one run of the template.
+    """Return the Workflow of one run of a template.
 
     Args:
         name: of the model; the run's name begins with it.
@@ -26,8 +26,8 @@ def build(name: str, parameters: dict[str, str], template: str = finetune.NAME) 
     )
 
 
-def installed(connection: Cluster, name: str = finetune.NAME) -> dict[str, Any]:
-    """Return the WorkflowTemplate of that name that is installed; early, before any data is sent.
+def installed(connection: ClusterConnection, name: str = finetune.NAME) -> dict[str, Any]:
+    """Return an installed WorkflowTemplate. Call it before any data is sent.
 
     Raises:
         UserError: Argo or Fineline is not installed in the namespace.
@@ -41,11 +41,11 @@ def installed(connection: Cluster, name: str = finetune.NAME) -> dict[str, Any]:
     return template
 
 
-def submit(connection: Cluster, workflow: Workflow) -> str:
-    """Submit the workflow, to Argo's server where ARGO_SERVER names one, else to Kubernetes' API; return the run's name.
+def submit(connection: ClusterConnection, workflow: Workflow) -> str:
+    """Submit a Workflow and return the run's name.
 
     Raises:
-        UserError: it was refused.
+        UserError: it is refused.
     """
     body: dict[str, Any] = workflow.to_dict()
     body["metadata"]["namespace"] = connection.namespace

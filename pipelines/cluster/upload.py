@@ -1,45 +1,45 @@
-"""Puts a local data file where the steps can read it: on the runs volume, under its digest, through a pod of minutes."""
+"""Sends a local data file to the runs volume, into a folder named after its digest, through a short-lived pod."""
 
 import time
 from pathlib import Path
 from typing import Any
 
-from pipelines.cluster.argo_server import Cluster
-from pipelines.cluster.connection import told
+from pipelines.cluster.argo_server import ClusterConnection
 from pipelines.workflows.containers import MOUNTS_LABEL, PART_OF, POD_SECURITY, RUNS_MOUNT, SECURITY
+from steps.common.kubernetes.errors import api_errors, none_if_absent
+from steps.common.kubernetes.wait import StartWatch, pod_events, why_not_ready
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress
 from steps.common.storage.files import sha256_of
-from steps.common.storage.receive import DONE, THERE
+from steps.common.storage.receive import ALREADY_PRESENT, RECEIVED
 
 READY_SECONDS, LONGEST_SECONDS = 180, 3600
 CHUNK = 1 << 20
 
 
-def upload(connection: Cluster, file: Path, template: dict[str, Any]) -> str:
-    """Put the file on the runs volume, unless it is there, and return its path in a step.
+def upload(connection: ClusterConnection, file: Path, template: dict[str, Any]) -> str:
+    """Send the file to the runs volume, unless it is there already, and return its path inside a step.
 
     Args:
-        connection: the cluster.
+        connection: to the cluster.
         file: what to send.
-        template: the installed WorkflowTemplate; the pod has its image and stands where its pods do.
+        template: the installed WorkflowTemplate; the pod uses its image and its affinity.
 
     Raises:
-        UserError: no pod could be had, or the file did not arrive.
+        UserError: the pod does not start, or the file does not arrive.
     """
     digest, size = sha256_of(file), file.stat().st_size
     target = f"{RUNS_MOUNT}/data/{digest[:16]}/{file.name}"
-    pod = _begin(connection, template["spec"])
+    pod = _create_pod(connection, template["spec"])
     try:
         _wait(connection, pod)
         _send(connection, pod, file, ["python", "-m", "steps.common.storage.receive", target, digest, str(size)])
     finally:
-        with told():
-            connection.core.delete_namespaced_pod(pod, connection.namespace, grace_period_seconds=0)
+        none_if_absent(lambda: connection.core.delete_namespaced_pod(pod, connection.namespace, grace_period_seconds=0))
     return target
 
 
-def _begin(connection: Cluster, spec: dict[str, Any]) -> str:
+def _create_pod(connection: ClusterConnection, spec: dict[str, Any]) -> str:
     image = next(t["script"]["image"] for t in spec["templates"] if t["name"] == "plan")
     body: dict[str, Any] = {
         "metadata": {
@@ -65,28 +65,29 @@ def _begin(connection: Cluster, spec: dict[str, Any]) -> str:
             "volumes": [{"name": "runs", "persistentVolumeClaim": {"claimName": "fineline-runs"}}],
         },
     }
-    with told():
+    with api_errors():
         return str(connection.core.create_namespaced_pod(connection.namespace, body).metadata.name)
 
 
-def _wait(connection: Cluster, pod: str) -> None:
-    end = time.monotonic() + READY_SECONDS
-    while time.monotonic() < end:
-        with told():
-            status = connection.core.read_namespaced_pod(pod, connection.namespace).status
-        if status.phase == "Running":
+def _wait(connection: ClusterConnection, pod: str) -> None:
+    core, space = connection.core, connection.namespace
+    watch, started = StartWatch("the pod that receives the data"), time.monotonic()
+    while (waited := time.monotonic() - started) < READY_SECONDS:
+        with api_errors():
+            found = core.read_namespaced_pod(pod, space)
+        if found.status.phase == "Running":
             return
+        if watch.will_never_start([found], pod_events(core, space, [found])):
+            break
         time.sleep(0.5)
-    waiting = [c.state.waiting.reason for c in status.container_statuses or [] if c.state.waiting]
-    unmet = [c.message for c in status.conditions or [] if c.status != "True" and c.message]
-    why = (waiting or unmet or [f"it is {status.phase}"])[0]
-    raise UserError(f"the pod that takes the data is not ready after {READY_SECONDS} s: {why}")
+    why = why_not_ready([found], pod_events(core, space, [found]))
+    raise UserError(f"the pod that receives the data did not start in {waited:.0f} s: {why}")
 
 
-def _send(connection: Cluster, pod: str, file: Path, command: list[str]) -> None:
+def _send(connection: ClusterConnection, pod: str, file: Path, command: list[str]) -> None:
     from kubernetes.stream import stream
 
-    with told():
+    with api_errors():
         channel = stream(
             connection.core.connect_get_namespaced_pod_exec,
             pod,
@@ -99,19 +100,19 @@ def _send(connection: Cluster, pod: str, file: Path, command: list[str]) -> None
             binary=True,
         )
     progress = Progress(file.stat().st_size >> 10, f"KiB of {file.name}")
-    said = b""
+    answer = b""
     with file.open("rb") as source:
         sent = 0
         while channel.is_open():
             channel.update(timeout=0)
-            said += channel.read_stdout(timeout=0) if channel.peek_stdout() else b""
-            if THERE.encode() in said or not (part := source.read(CHUNK)):
+            answer += channel.read_stdout(timeout=0) if channel.peek_stdout() else b""
+            if ALREADY_PRESENT.encode() in answer or not (part := source.read(CHUNK)):
                 break
             channel.write_stdin(part)
             sent += len(part)
             progress.update(sent >> 10)
     channel.run_forever(timeout=600)
-    said += channel.read_stdout(timeout=0) or b""
-    if not any(word.encode() in said for word in (DONE, THERE)):
-        told_by_pod = " ".join((channel.read_stderr(timeout=0) or b"").decode(errors="replace").split())
-        raise UserError(f"{file}: did not arrive on the runs volume: {told_by_pod or 'the connection ended'}")
+    answer += channel.read_stdout(timeout=0) or b""
+    if not any(word.encode() in answer for word in (RECEIVED, ALREADY_PRESENT)):
+        errors = " ".join((channel.read_stderr(timeout=0) or b"").decode(errors="replace").split())
+        raise UserError(f"{file}: did not arrive on the runs volume: {errors or 'the connection was closed'}")

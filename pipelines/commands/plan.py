@@ -1,50 +1,48 @@
-"""`fineline plan`: what a run would do and take where it would be now, and nothing left behind."""
+"""`fineline plan`: what a run would do, need and cost, on this machine or in a cloud."""
 
-import json
+import argparse
 
-from rich.console import Console
-from rich.table import Table
+from pipelines.shown.arguments import add_json, add_recipe, load_recipe
 
-from pipelines.shown.quote_facts import facts, how, legs
-from presets.memory import GIB
-from recipes.recipe import Recipe
-from steps.common.handover.resolved import Resolved
-from steps.plan.serving_plan import in_words
-from steps.plan.step import PlanInput, resolve
+HELP = "show what a run would do, need and cost, without running it"
+DESCRIPTION = (
+    "Check a recipe and show what a run of it would do, how much memory, disk and time it would need, and, with --cloud, "
+    "what it would cost. Nothing is tuned or served."
+)
 
 
-def plan(recipe: Recipe, *, as_json: bool) -> int:
-    """Print what a run would do and take.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_recipe(parser)
+    add_json(parser)
+    parser.add_argument(
+        "--cloud",
+        choices=["aws", "azure", "gcp"],
+        help="quote for the GPU instance types of this cloud (default: for this machine)",
+    )
+
+
+def execute(parsed: argparse.Namespace) -> int:
+    """Print the plan.
 
     Raises:
-        UserError: a run would fail.
+        RecipeError: the recipe cannot be used.
+        UserError: a run would fail, or nothing fits within the recipe's limits.
     """
+    recipe = load_recipe(parsed)
+    if parsed.cloud:
+        from pipelines.shown.cloud_quote import quote_for
+
+        return quote_for(recipe, parsed.cloud, as_json=parsed.json)
+    from rich.console import Console
+
+    from pipelines.shown.quote_table import quote_table
+    from pipelines.workflows.recipe_text import as_text
+    from steps.plan.step import PlanInput, resolve
+
     resolved = resolve(PlanInput(recipe=as_text(recipe)))
-    if as_json:
+    if parsed.json:
         print(resolved.model_dump_json(indent=2))
     else:
         Console(highlight=False).print(quote_table(resolved))
     return 0
-
-
-def as_text(recipe: Recipe) -> str:
-    """Return a recipe as the workflow's parameter holds it: JSON, which is YAML too, paths absolute."""
-    return json.dumps(recipe.model_dump(mode="json", exclude_defaults=True))
-
-
-def quote_table(resolved: Resolved) -> Table:
-    """Return the quote of a run on this machine, or on what a cluster has."""
-    quote, recipe, model = resolved.quote, resolved.recipe, resolved.model
-    rung, table = quote.first, facts(recipe, model)
-    table.add_row("data", f"{resolved.data.train.path}, sha256 {resolved.data.train.sha256[:12]}")
-    table.add_row("tuning", f"{recipe.tune.method}, about {quote.tokens} tokens in {quote.steps} steps")
-    device = rung.device
-    table.add_row("device", f"{device.count} x {device.name}, {device.memory_bytes / GIB:.0f} GiB")
-    memory = f"{rung.memory_bytes / GIB:.1f} GiB of {rung.available_bytes / GIB:.1f} GiB free"
-    table.add_row("memory", f"{memory}, {how(rung)}")
-    if recipe.serve.enabled:
-        table.add_row("served", f"by {in_words(resolved.served)}")
-    table.add_row("disk", f"{quote.disk_bytes / GIB:.1f} GiB at most")
-    table.add_row("minutes", f"{legs(rung)}; about {sum(rung.minutes.values()):.0f} in all, and the download")
-    table.add_row("assumed", "; ".join(quote.assumptions))
-    return table

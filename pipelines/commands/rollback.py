@@ -1,81 +1,94 @@
-"""`fineline rollback`: an earlier version in front of the users again, and champion, on this machine or on a cluster."""
+"""`fineline rollback`: serve an earlier version again, on this machine or on a cluster."""
 
-import json
-import time
+import argparse
 
-from rich.console import Console
+from pipelines.shown.arguments import add_cluster, add_json
 
-from pipelines.commands.run import code
-from pipelines.machine.execute import Execution
-from pipelines.machine.local_workflow import read
-from pipelines.machine.run_record import new_run
-from pipelines.shown.display import Display
-from pipelines.shown.task_state import Phase
-from pipelines.shown.typed_command import command
-from pipelines.workflows import rollback as workflow
-from steps.common.machine import servers
-from steps.common.runtime.errors import UserError
-from steps.common.runtime.progress import duration
-from steps.common.storage import volumes
+HELP = "serve an earlier version of a model again, here or on a cluster"
+DESCRIPTION = (
+    "Serve an earlier version of a model again and make it the champion. Without -n and --context, the model is the one "
+    "served on this machine."
+)
 
 
-def rollback(name: str, to: str, namespace: str, context: str, *, as_json: bool) -> int:
-    """Go back; where neither namespace nor context is given and the model is served on this machine, here.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("name", help="name of the model")
+    parser.add_argument(
+        "--to", metavar="VERSION", default="", help="version to serve (default: the champion before the current one)"
+    )
+    add_cluster(parser)
+    add_json(parser)
 
-    Args:
-        name: of the model.
-        to: the version; empty: the champion before the one that is.
-        namespace: of a cluster, where Fineline is installed.
-        context: of the kubeconfig.
-        as_json: print JSON.
+
+def execute(parsed: argparse.Namespace) -> int:
+    """Roll back: on this machine unless a namespace or a context is given.
 
     Raises:
-        UserError: the version is no number, or the model is served nowhere that is known.
+        UserError: the version is not a number, or this machine does not serve the model.
     """
-    if to and not to.isdigit():
-        raise UserError(f"--to: a version's number is needed, not {to!r}")
-    if namespace or context:
-        return _on_a_cluster(name, to, namespace, context, as_json=as_json)
-    if name in servers.names():
-        return _here(name, to, as_json=as_json)
-    here = ", ".join(servers.names()) or "nothing"
+    from pipelines.shown.shell_command import shell_command
+    from steps.common.machine import servers
+    from steps.common.runtime.errors import UserError
+
+    if parsed.to and not parsed.to.isdigit():
+        raise UserError(f"--to: {parsed.to!r} is not a version number; give one such as 3")
+    if parsed.namespace or parsed.context:
+        return _on_a_cluster(parsed)
+    if parsed.name in servers.names():
+        return _here(parsed.name, parsed.to, as_json=parsed.json)
+    served = ", ".join(servers.names()) or "none"
     raise UserError(
-        f"no model {name!r} is served on this machine ({here} is); on a cluster, name its namespace: "
-        f"{command(f'fineline rollback {name} -n NAMESPACE')}"
+        f"model {parsed.name!r} is not served on this machine (served models: {served}); for a cluster, give its "
+        f"namespace: {shell_command(f'fineline rollback {parsed.name} -n NAMESPACE')}"
     )
 
 
 def _here(name: str, to: str, *, as_json: bool) -> int:
-    machine = read(workflow.build().to_dict())
-    run = new_run(f"{name}-back", machine.name, {**machine.parameters, "name": name, "version": to})
-    folders = {"weights": volumes.weights(), "runs": volumes.runs()}
+    import json
+    import time
+
+    from rich.console import Console
+
+    from pipelines.machine.local_workflow import read
+    from pipelines.machine.run_here import exit_code_of, run_here
+    from pipelines.machine.run_record import new_run
+    from pipelines.shown.task_state import Phase
+    from pipelines.workflows.rollback import build
+    from steps.common.runtime.errors import GATE_REFUSED
+    from steps.common.runtime.progress import duration
+
+    workflow = read(build().to_dict())
+    run = new_run(f"{name}-back", workflow.name, {**workflow.parameters, "name": name, "version": to})
     started = time.monotonic()
-    with Display(f"run {run.name}", [task.name for task in machine.tasks]) as display:
-        ended = Execution(machine, run, folders, display.tell).execute()
+    ended = run_here(workflow, run)
     took = time.monotonic() - started
     version, url = ended.outputs("restore").get("version", ""), ended.outputs("rollout").get("url", "")
     if as_json:
-        told = {"run": ended.name, "phase": ended.phase.value, "exit_code": ended.exit_code, "message": ended.message}
+        result = {"run": ended.name, "phase": ended.phase.value, "exit_code": ended.exit_code, "message": ended.message}
         found = {"model": name, "version": int(version) if version else None, "url": url, "seconds": round(took, 1)}
-        print(json.dumps(told | {key: value for key, value in found.items() if value}, indent=2))
-        return code(ended)
-    console = Console(highlight=False)
+        print(json.dumps(result | {key: value for key, value in found.items() if value}, indent=2))
+        return exit_code_of(ended)
+    console = Console(highlight=False, soft_wrap=True)
     if ended.phase is Phase.SUCCEEDED:
-        console.print(f"{name} version {version} serves again, and is champion, after {duration(took)}", soft_wrap=True)
-        console.print(f"at {url}", soft_wrap=True)
+        console.print(
+            f"{name} version {version} is the champion and is served again, after {duration(took)}", markup=False
+        )
+        console.print(f"at {url}", markup=False)
     else:
-        ending = "refused" if ended.exit_code == 3 else ended.phase.value.lower()
-        console.print(f"{ending}: {ended.message}", markup=False, soft_wrap=True)
-    return code(ended)
+        ending = "refused" if ended.exit_code == GATE_REFUSED else ended.phase.value.lower()
+        console.print(f"{ending}: {ended.message}", markup=False)
+    return exit_code_of(ended)
 
 
-def _on_a_cluster(name: str, to: str, namespace: str, context: str, *, as_json: bool) -> int:
+def _on_a_cluster(parsed: argparse.Namespace) -> int:
     from pipelines.cluster.argo_server import connect
+    from pipelines.cluster.cluster_result import print_result
     from pipelines.cluster.follow import follow
     from pipelines.cluster.submission import build, installed, submit
-    from pipelines.commands.submit import end
+    from pipelines.workflows.rollback import NAME
 
-    connection = connect(namespace, context)
-    installed(connection, workflow.NAME)
-    run = submit(connection, build(name, {"name": name, "version": to}, workflow.NAME))
-    return end(connection, follow(connection, run), as_json=as_json)
+    connection = connect(parsed.namespace, parsed.context)
+    installed(connection, NAME)
+    run = submit(connection, build(parsed.name, {"name": parsed.name, "version": parsed.to}, NAME))
+    return print_result(connection, follow(connection, run), as_json=parsed.json)

@@ -1,72 +1,78 @@
-"""`fineline run`: the workflow on this machine, from the beginning or from where an earlier execution ended."""
+"""`fineline run`: run the workflow on this machine, from the start or from where an earlier execution ended."""
 
-import json
+import argparse
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from pipelines.shown.arguments import add_json, add_recipe, load_recipe
 
-from pipelines.commands.plan import as_text, quote_table
-from pipelines.machine.execute import Execution
-from pipelines.machine.local_workflow import LocalWorkflow, read
-from pipelines.machine.run_record import Run, load_run, new_run, runs
-from pipelines.machine.run_result import result_of, show_result
-from pipelines.shown.display import Display
-from pipelines.shown.task_state import Phase
-from pipelines.shown.typed_command import command
-from pipelines.workflows.finetune import build
-from recipes.reader import load, override_of
-from steps.common.runtime.errors import INTERRUPTED, UserError
-from steps.common.storage import volumes
-from steps.plan.step import PlanInput, resolve
+if TYPE_CHECKING:
+    from pipelines.machine.local_workflow import LocalWorkflow
+    from pipelines.machine.run_record import Run
 
-STOPPED = 130
-KNOWN_CODES = {0, 2, 3}
+HELP = "run the whole workflow on this machine"
+DESCRIPTION = (
+    "Run the whole workflow on this machine: plan, fetch the base model, prepare the data, tune, evaluate, register and "
+    "serve. Steps whose results already exist are not repeated."
+)
 
 
-def run(reference: str, overrides: list[str], *, as_json: bool) -> int:
-    """Run a recipe.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_recipe(parser)
+    add_json(parser)
+    parser.add_argument(
+        "--resume", metavar="RUN", help="continue an interrupted or failed run, skipping finished steps"
+    )
+
+
+def execute(parsed: argparse.Namespace) -> int:
+    """Run a recipe, or finish a run.
 
     Raises:
         RecipeError: the recipe cannot be used.
-        UserError: the plan refuses it; there is no run then.
+        UserError: the plan refuses the recipe, in which case no run is created; or there is no such run.
     """
-    recipe = load(reference, dict(override_of(text) for text in overrides))
-    # The plan task resolves it again in its own process; here so that a mistake leaves no run behind.
-    resolved = resolve(PlanInput(recipe=as_text(recipe)))
-    Console(stderr=True, highlight=False).print(quote_table(resolved))
-    machine = read(build().to_dict())
-    parameters = {**machine.parameters, "recipe": as_text(recipe)}
-    return _execute(machine, new_run(recipe.name, machine.name, parameters), as_json=as_json)
+    from pipelines.machine.local_workflow import read
+    from pipelines.machine.run_here import exit_code_of, run_here
+    from pipelines.machine.run_result import result_of, show_result
+    from pipelines.workflows.finetune import build
 
-
-def resume(name: str, *, as_json: bool) -> int:
-    """Finish a run.
-
-    Raises:
-        UserError: there is no such run.
-    """
-    known = load_run(name)
-    if known is None:
-        latest = [found.name for found in runs()[:1]]
-        hint = f"; the newest is {latest[0]}" if latest else "; there are none yet"
-        raise UserError(f"no run {name!r}{hint} ('{command('fineline runs')}' lists them)")
-    return _execute(read(build().to_dict()), known, as_json=as_json)
-
-
-def _execute(machine: LocalWorkflow, run: Run, *, as_json: bool) -> int:
-    folders = {"weights": volumes.weights(), "runs": volumes.runs()}
-    names = [task.name for task in (*machine.tasks, *machine.on_exit)]
-    with Display(f"run {run.name}", names) as display:
-        ended = Execution(machine, run, folders, display.tell).execute()
+    workflow = read(build().to_dict())
+    run = _recorded(parsed.resume) if parsed.resume else _planned(parsed, workflow)
+    ended = run_here(workflow, run)
     result = result_of(ended)
-    if as_json:
-        print(json.dumps(result, indent=2))
+    if parsed.json:
+        print(result.model_dump_json(indent=2))
     else:
         show_result(ended, result)
-    return code(ended)
+    return exit_code_of(ended)
 
 
-def code(run: Run) -> int:
-    """Return the command's exit code for how a run has ended."""
-    if run.exit_code == INTERRUPTED and run.phase is Phase.INTERRUPTED:
-        return STOPPED
-    return run.exit_code if run.exit_code in KNOWN_CODES else 1
+def _planned(parsed: argparse.Namespace, workflow: "LocalWorkflow") -> "Run":
+    from rich.console import Console
+
+    from pipelines.machine.run_record import new_run
+    from pipelines.shown.quote_table import quote_table
+    from pipelines.workflows.recipe_text import as_text
+    from steps.plan.step import PlanInput, hand_over, resolve
+
+    recipe = load_recipe(parsed)
+    # Planned before there is a run, so that a mistake leaves none behind.
+    resolved = resolve(PlanInput(recipe=as_text(recipe)))
+    Console(stderr=True, highlight=False).print(quote_table(resolved))
+    run = new_run(recipe.name, workflow.name, {**workflow.parameters, "recipe": as_text(recipe)})
+    hand_over(resolved, run.name)
+    return run
+
+
+def _recorded(name: str) -> "Run":
+    from pipelines.machine.run_record import load_run, runs
+    from pipelines.shown.shell_command import shell_command
+    from steps.common.runtime.errors import UserError
+
+    run = load_run(name)
+    if run is None:
+        newest = runs()[:1]
+        hint = f"the newest is {newest[0].name}" if newest else "there are no runs yet"
+        raise UserError(f"no run {name!r}; {hint} ('{shell_command('fineline runs')}' lists all runs)")
+    return run

@@ -1,1 +1,1 @@
-"""Runs a built Hera workflow on this machine: the same object that a cluster gets, each task a process."""
+"""Runs a built Hera workflow on this machine: the same workflow that a cluster runs, each task a process."""

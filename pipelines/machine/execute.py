@@ -1,9 +1,9 @@
-"""Executes a workflow: each task when those before it are done, side by side where the DAG allows, then the exit handler."""
+"""Executes a workflow: each task once its dependencies are done, in parallel where the DAG allows, then the exit handler."""
 
 import json
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -13,66 +13,68 @@ from pipelines.machine.local_workflow import LocalWorkflow, Pause, WorkflowTask
 from pipelines.machine.references import fill
 from pipelines.machine.run_record import Run
 from pipelines.machine.task_process import TaskProcess
-from pipelines.shown.task_state import Node, Phase
-from steps.common.runtime.errors import INTERRUPTED, USER_ERROR
+from pipelines.shown.task_state import REUSED, Phase, TaskState
+from steps.common.runtime.errors import INTERRUPTED, USER_ERROR, UserError
 
 POLL_SECONDS = 0.1
-GRACE_SECONDS = 120.0  # for a training to end its step and write a checkpoint
-NOBODY_TO_ASK = "an approval is waited for on a cluster alone; set the parameter approval to false"
+GRACE_SECONDS = 120.0  # lets a training finish its step and write a checkpoint
+NO_APPROVALS = "approvals work on a cluster only; set the workflow parameter approval to false"
 DONE = {Phase.SUCCEEDED, Phase.SKIPPED}
 
-Tell = Callable[[str, Node, str], None]
+OnChange = Callable[[str, TaskState, str], None]
 
 
-class RunningError(Exception):
-    """The run is being executed by another process."""
+class RunningError(UserError):
+    """Another process is executing the run."""
 
 
 class Execution:
-    """One execution of a run, from the beginning or from where an earlier one ended."""
+    """One execution of a run, from the start or from where an earlier execution ended."""
 
-    def __init__(self, machine: LocalWorkflow, run: Run, folders: dict[str, Path], tell: Tell) -> None:
-        """Prepare it.
+    def __init__(self, workflow: LocalWorkflow, run: Run, folders: dict[str, Path], on_change: OnChange) -> None:
+        """Prepare the execution; nothing starts yet.
 
         Args:
-            machine: what to run.
-            run: where it is recorded.
+            workflow: the workflow to run.
+            run: the record that it is written to.
             folders: a folder for each volume.
-            tell: called with a task's name, its state and its progress, whenever one of them changes.
+            on_change: called with a task's name, state and progress, several times a second while it runs.
         """
-        self.machine = machine
+        self.workflow = workflow
         self.run = run
         self.folders = folders
-        self.tell = tell
-        self.nodes: dict[str, Node] = {}
+        self.on_change = on_change
+        self.states: dict[str, TaskState] = {}
         self._values = {f"workflow.parameters.{name}": value for name, value in run.parameters.items()}
         self._values |= {"workflow.name": run.name}
         self._stopping = 0.0
 
     def execute(self) -> Run:
-        """Run to the end, a failure, or Ctrl-C; return the run as it ended.
+        """Run until success, failure or Ctrl-C, and return the run's final record.
 
         Raises:
-            RunningError: another process is at it.
+            RunningError: another process is executing the run.
         """
         lock = self.run.lock()
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise RunningError(f"run {self.run.name} is being executed by another process") from None
+            raise RunningError(
+                f"run {self.run.name} is being executed by another process; wait for it, or stop it with Ctrl-C there"
+            ) from None
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         self.run.phase, self.run.exit_code, self.run.message = Phase.RUNNING, 0, ""
         self.run.save()
         try:
-            self._execute(self.machine.tasks)
+            self._execute(self.workflow.tasks)
             self._judge()
-            if self.run.phase is not Phase.INTERRUPTED and self.machine.on_exit:
+            if self.run.phase is not Phase.INTERRUPTED and self.workflow.on_exit:
                 self._values |= {
                     "workflow.status": self.run.phase.value,
                     "workflow.duration": f"{time.time() - self.run.started:f}",
                     "workflow.failures": self._failures(),
                 }
-                self._execute(self.machine.on_exit)
+                self._execute(self.workflow.on_exit)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -91,18 +93,20 @@ class Execution:
             for task in list(waiting):
                 if self._stopping:
                     break
-                if all(name in self.nodes for name in task.after):
+                if all(name in self.states for name in task.after):
                     waiting.remove(task)
                     if process := self._begin(task):
                         running[task.name] = process
             for name, process in list(running.items()):
-                node = process.ended()
-                if node:
+                state = process.final_state()
+                if state:
                     del running[name]
-                    self._end(name, self._as_interrupted(node))
+                    self._settle(name, self._as_interrupted(state))
                 else:
-                    self.tell(
-                        name, Node(phase=Phase.RUNNING, seconds=time.monotonic() - process.started), process.progress()
+                    self.on_change(
+                        name,
+                        TaskState(phase=Phase.RUNNING, seconds=time.monotonic() - process.started),
+                        process.progress(),
                     )
             if self._stopping:
                 waiting.clear()
@@ -116,23 +120,22 @@ class Execution:
                 time.sleep(POLL_SECONDS)
 
     def _begin(self, task: WorkflowTask) -> TaskProcess | None:
-        """Start a task, unless it is done already, not wanted, or cannot be since one before it failed."""
-        before = [self.nodes[name] for name in task.after]
-        if any(node.phase not in DONE for node in before):
-            self._end(task.name, Node(phase=Phase.OMITTED))
+        """Start a task, unless it is already done, its condition is false, or a task it depends on has failed."""
+        if any(self.states[name].phase not in DONE for name in task.after):
+            self._settle(task.name, TaskState(phase=Phase.OMITTED))
             return None
         if any(fill(left, self._values) != fill(right, self._values) for left, right in task.when):
             if isinstance(task.does, Pause):
                 self._values |= {f"tasks.{task.name}.outputs.parameters.{k}": v for k, v in task.does.defaults.items()}
-            self._end(task.name, Node(phase=Phase.SKIPPED))
+            self._settle(task.name, TaskState(phase=Phase.SKIPPED))
             return None
         if isinstance(task.does, Pause):
-            self._end(task.name, Node(phase=Phase.FAILED, exit_code=USER_ERROR, message=NOBODY_TO_ASK))
+            self._settle(task.name, TaskState(phase=Phase.FAILED, exit_code=USER_ERROR, message=NO_APPROVALS))
             return None
         inputs = self._inputs(task)
-        kept = self.run.node(task.name)
-        if kept and kept.phase is Phase.SUCCEEDED and self.run.inputs(task.name) == inputs:
-            self._end(task.name, kept.model_copy(update={"message": "done before"}))
+        recorded = self.run.task_state(task.name)
+        if recorded and recorded.phase is Phase.SUCCEEDED and self.run.inputs(task.name) == inputs:
+            self._settle(task.name, recorded.model_copy(update={"message": REUSED}))
             return None
         return TaskProcess(self.run, task.name, task.does, inputs, self.folders)
 
@@ -144,46 +147,38 @@ class Execution:
             raise ValueError(f"task {task.name}: input {missing[0]!r} has neither an argument nor a default")
         return {name: value for name, value in inputs.items() if value is not None}
 
-    def _end(self, task: str, node: Node) -> None:
-        self.nodes[task] = node
-        if node.message != "done before":
-            self.run.save_node(task, node)
-        for name, value in self.run.outputs(task).items() if node.phase is Phase.SUCCEEDED else ():
+    def _settle(self, task: str, state: TaskState) -> None:
+        self.states[task] = state
+        if state.message != REUSED:
+            self.run.save_task_state(task, state)
+        for name, value in self.run.outputs(task).items() if state.phase is Phase.SUCCEEDED else ():
             self._values[f"tasks.{task}.outputs.parameters.{name}"] = value
-        self.tell(task, node, "")
+        self.on_change(task, state, "")
 
-    def _as_interrupted(self, node: Node) -> Node:
-        if self._stopping and node.phase is Phase.FAILED:
-            return node.model_copy(update={"phase": Phase.INTERRUPTED, "exit_code": INTERRUPTED})
-        return node
+    def _as_interrupted(self, state: TaskState) -> TaskState:
+        if self._stopping and state.phase is Phase.FAILED:
+            return state.model_copy(update={"phase": Phase.INTERRUPTED, "exit_code": INTERRUPTED})
+        return state
 
     def _judge(self) -> None:
-        """Settle how the run ended, by the first task that did not succeed."""
-        if self._stopping or len(self.nodes) < len(self.machine.tasks):
+        """Set how the run ended, from the first task that failed."""
+        if self._stopping or len(self.states) < len(self.workflow.tasks):
             self.run.phase, self.run.exit_code = Phase.INTERRUPTED, INTERRUPTED
             self.run.message = "stopped"
             return
-        failed = next(((name, node) for name, node in self.nodes.items() if node.phase is Phase.FAILED), None)
+        failed = next(((name, state) for name, state in self.states.items() if state.phase is Phase.FAILED), None)
         if failed:
-            name, node = failed
-            self.run.phase, self.run.exit_code = Phase.FAILED, node.exit_code
-            self.run.message = f"{name}: {self._verdict(name) or node.message}"
+            name, state = failed
+            self.run.phase, self.run.exit_code = Phase.FAILED, state.exit_code
+            self.run.message = f"{name}: {self._verdict(name) or state.message}"
         else:
             self.run.phase, self.run.exit_code, self.run.message = Phase.SUCCEEDED, 0, ""
 
     def _failures(self) -> str:
-        """Return the tasks that failed, as far as our exit handler reads Argo's list of them."""
-        failed = [(name, node) for name, node in self.nodes.items() if node.phase is Phase.FAILED]
+        """Return the failed tasks as Argo's `workflow.failures`, limited to the fields that our exit handler reads."""
+        failed = [(name, state) for name, state in self.states.items() if state.phase is Phase.FAILED]
         return json.dumps([{"displayName": name, "message": self._verdict(name) or n.message} for name, n in failed])
 
     def _verdict(self, task: str) -> str:
-        """A step that ends with an exit code of its own has written its outputs all the same."""
+        """Return a task's verdict, which it writes even when it ends with a non-zero exit code."""
         return self.run.outputs(task).get("verdict", "")
-
-
-def parse_output(outputs: Mapping[str, str], name: str) -> object:
-    """Return an output parameter's value; what is not JSON is text."""
-    try:
-        return json.loads(outputs[name])
-    except ValueError:
-        return outputs[name]

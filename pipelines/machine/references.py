@@ -1,4 +1,4 @@
-"""Fills in `{{...}}`: Argo's references to the workflow and to what earlier tasks gave."""
+"""Fills in `{{...}}`, Argo's references to the workflow's parameters and to the outputs of earlier tasks."""
 
 import re
 from collections.abc import Mapping
@@ -7,14 +7,14 @@ REFERENCE = re.compile(r"\{\{([^{}]+)\}\}")
 
 
 class UnknownReferenceError(Exception):
-    """A reference to what is not there."""
+    """A reference to a value that does not exist."""
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:
-    """Return `text` with every reference replaced, once: a value that looks like a reference stays as it is.
+    """Return `text` with every reference replaced. A value that contains a reference is not filled in again.
 
     Raises:
-        UnknownReferenceError: a reference that `values` has not.
+        UnknownReferenceError: `values` lacks a reference.
     """
 
     def value(match: re.Match[str]) -> str:

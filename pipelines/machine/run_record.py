@@ -1,4 +1,4 @@
-"""What a run leaves on the disk: `run.json`, and a folder a task with its inputs, outputs, log and ending."""
+"""The record of a run on disk: `run.json`, and a folder for each task with its inputs, outputs, log and final state."""
 
 import json
 import time
@@ -7,15 +7,22 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
-from pipelines.shown.task_state import Node, Phase
+from pipelines.shown.task_state import Phase, TaskState
 from steps.common.storage import volumes
 from steps.common.storage.files import write_text
 
-RUN, NODE, INPUTS, LOG, PROGRESS, OUTPUTS = "run.json", "node.json", "inputs.json", "log.txt", "progress.txt", "outputs"
+RUN, STATE, INPUTS, LOG, PROGRESS, OUTPUTS = (
+    "run.json",
+    "node.json",
+    "inputs.json",
+    "log.txt",
+    "progress.txt",
+    "outputs",
+)
 
 
 class Run(BaseModel):
-    """A run as a whole."""
+    """A run, as `run.json` stores it."""
 
     name: str
     workflow: str
@@ -27,27 +34,27 @@ class Run(BaseModel):
 
     @property
     def folder(self) -> Path:
-        """Everything of the run."""
+        """The run's folder."""
         return volumes.run_folder(self.name)
 
     def task_folder(self, task: str) -> Path:
-        """Everything of one of its tasks."""
+        """Return the folder of one of the run's tasks."""
         return self.folder / "tasks" / task
 
     def save(self) -> None:
-        """Write the run down."""
+        """Write `run.json`."""
         write_text(self.folder / RUN, self.model_dump_json(indent=2) + "\n")
 
-    def node(self, task: str) -> Node | None:
-        """Return how a task ended, or None where it has not yet."""
+    def task_state(self, task: str) -> TaskState | None:
+        """Return how a task ended, or None if it has not."""
         try:
-            return Node.model_validate_json((self.task_folder(task) / NODE).read_text())
+            return TaskState.model_validate_json((self.task_folder(task) / STATE).read_text())
         except FileNotFoundError:
             return None
 
-    def save_node(self, task: str, node: Node) -> None:
-        """Write down how a task ended."""
-        write_text(self.task_folder(task) / NODE, node.model_dump_json(indent=2) + "\n")
+    def save_task_state(self, task: str, state: TaskState) -> None:
+        """Record how a task ended."""
+        write_text(self.task_folder(task) / STATE, state.model_dump_json(indent=2) + "\n")
 
     def outputs(self, task: str) -> dict[str, str]:
         """Return a task's output parameters."""
@@ -55,15 +62,15 @@ class Run(BaseModel):
         return {file.name: file.read_text() for file in folder.iterdir()} if folder.is_dir() else {}
 
     def inputs(self, task: str) -> dict[str, str]:
-        """Return the inputs that a task was last started with."""
+        """Return the inputs with which the task was last started."""
         try:
-            kept = json.loads((self.task_folder(task) / INPUTS).read_text())
+            recorded = json.loads((self.task_folder(task) / INPUTS).read_text())
         except FileNotFoundError:
             return {}
-        return {parameter["name"]: parameter["value"] for parameter in kept}
+        return {parameter["name"]: parameter["value"] for parameter in recorded}
 
     def state(self) -> Phase:
-        """Return the phase; Interrupted where the process that drove the run is gone, and its lock with it."""
+        """Return the phase; Interrupted if the process that executed the run is gone, since its lock went with it."""
         if self.phase is not Phase.RUNNING:
             return self.phase
         lock = self.lock()
@@ -75,12 +82,18 @@ class Run(BaseModel):
         return Phase.INTERRUPTED
 
     def lock(self) -> FileLock:
-        """Return the lock that the process holds which drives the run."""
+        """Return the lock that a process holds while it executes the run."""
         return FileLock(str(self.folder / ".lock"))
 
 
 def new_run(prefix: str, workflow: str, parameters: dict[str, str]) -> Run:
-    """Begin a run with a name of its own."""
+    """Create a run with a unique name.
+
+    Args:
+        prefix: the start of the name, usually the model's name.
+        workflow: the workflow's name.
+        parameters: the workflow's parameters.
+    """
     while True:
         name = f"{prefix}-{time.strftime('%Y%m%d-%H%M%S')}"
         try:
@@ -94,7 +107,7 @@ def new_run(prefix: str, workflow: str, parameters: dict[str, str]) -> Run:
 
 
 def load_run(name: str) -> Run | None:
-    """Return a run by its name, or None where there is none."""
+    """Return a run by its name, or None if there is none."""
     try:
         return Run.model_validate_json((volumes.run_folder(name) / RUN).read_text())
     except FileNotFoundError:
@@ -102,6 +115,6 @@ def load_run(name: str) -> Run | None:
 
 
 def runs() -> list[Run]:
-    """Return every run of this machine, the newest first."""
+    """Return all runs on this machine, the newest first."""
     found = [load_run(file.parent.name) for file in (volumes.runs() / "runs").glob(f"*/{RUN}")]
     return sorted((run for run in found if run), key=lambda run: run.started, reverse=True)

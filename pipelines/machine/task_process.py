@@ -1,4 +1,4 @@
-"""One task as a process: Hera's runner with the volumes mapped to folders."""
+"""Runs a task as a process: Hera's runner, with volumes mapped to folders."""
 
 import json
 import os
@@ -11,25 +11,25 @@ from pathlib import Path, PurePosixPath
 
 from pipelines.machine.local_workflow import Script
 from pipelines.machine.run_record import INPUTS, LOG, OUTPUTS, PROGRESS, Run
-from pipelines.shown.task_state import Node, Phase
-from steps.common.runtime.parent import end_with_parent
-from steps.common.runtime.progress import PREFIX
+from pipelines.shown.task_state import Phase, TaskState
+from steps.common.runtime.parent_death import signal_on_parent_death
+from steps.common.runtime.progress import ARGO_SETTING, LINE_SETTING, PREFIX
 
 HERA_OUTPUTS = "hera__outputs_directory"
 ERROR = "error: "
 
 
 class TaskProcess:
-    """A task that runs."""
+    """A running task."""
 
     def __init__(self, run: Run, task: str, script: Script, inputs: dict[str, str], folders: dict[str, Path]) -> None:
-        """Start it.
+        """Start the process.
 
         Args:
-            run: whose task it is.
-            task: its name.
-            script: what to run.
-            inputs: its input parameters, references filled in.
+            run: the run that the task belongs to.
+            task: the task's name.
+            script: the task's template.
+            inputs: the input parameters, with references filled in.
             folders: a folder for each volume.
         """
         self.script = script
@@ -56,39 +56,43 @@ class TaskProcess:
                 cwd=self.folder,
                 env=self._environment(folders),
                 start_new_session=True,
-                preexec_fn=lambda: end_with_parent(signal.SIGTERM),
+                preexec_fn=lambda: signal_on_parent_death(signal.SIGTERM),
             )
 
     def _environment(self, folders: dict[str, Path]) -> dict[str, str]:
-        """The step's settings with paths on volumes turned into paths of this machine."""
+        """Return the step's environment, with paths on volumes mapped to paths on this machine."""
         mounted = {mount.path: folders[mount.volume] for mount in self.script.mounts}
         own = {name: _mapped(value, mounted) for name, value in self.script.env.items()}
         own[HERA_OUTPUTS] = str(self.folder / OUTPUTS)
-        own["ARGO_PROGRESS_FILE"] = str(self.folder / PROGRESS)
-        # A folder of the user's that is named like one of our packages must not be imported instead.
+        own[LINE_SETTING] = str(self.folder / PROGRESS)
+        # Otherwise a folder in the working directory that is named like one of our packages would be imported instead.
         own["PYTHONSAFEPATH"] = "1"
         own["PYTHONUNBUFFERED"] = "1"
         own["TOKENIZERS_PARALLELISM"] = "true"
-        # Images of Python like to set this one; every step would then compile torch anew, for ten to twenty seconds.
-        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        # A waiting OpenMP thread spins for milliseconds unless told not to. Beside one other busy program on two cores
-        # that makes a training step 2.5 times as long (5.5 s against 2.3 s; alone there is no difference).
+        # Python images often set PYTHONDONTWRITEBYTECODE; every step would then compile torch again, which takes 10 to 20 s.
+        # Inside an Argo step, Argo reads the progress of that step, not of this one.
+        dropped = ("PYTHONDONTWRITEBYTECODE", ARGO_SETTING)
+        inherited = {name: value for name, value in os.environ.items() if name not in dropped}
+        # By default a waiting OpenMP thread spins for milliseconds. With one other busy program on two cores, a training step
+        # then takes 2.5 times as long (5.5 s instead of 2.3 s); on an idle machine there is no difference.
         return {"GOMP_SPINCOUNT": "1000", **inherited, **own}
 
-    def ended(self) -> Node | None:
-        """Return how it ended, or None while it runs."""
+    def final_state(self) -> TaskState | None:
+        """Return how the task ended, or None while it runs."""
         code = self._process.poll()
         if code is None:
             return None
         seconds = time.monotonic() - self.started
         missing = [name for name in self.script.outputs if not (self.folder / OUTPUTS / "parameters" / name).exists()]
         if code == 0 and not missing:
-            return Node(phase=Phase.SUCCEEDED, seconds=seconds)
+            return TaskState(phase=Phase.SUCCEEDED, seconds=seconds)
         if code == 0:
-            return Node(phase=Phase.FAILED, exit_code=1, seconds=seconds, message=f"gave no output {missing[0]!r}")
+            return TaskState(
+                phase=Phase.FAILED, exit_code=1, seconds=seconds, message=f"did not write its output {missing[0]!r}"
+            )
         if code < 0:
-            code = 128 - code  # as a shell and Argo count a signal
-        return Node(phase=Phase.FAILED, exit_code=code, seconds=seconds, message=self._why(code))
+            code = 128 - code  # as shells and Argo report a signal
+        return TaskState(phase=Phase.FAILED, exit_code=code, seconds=seconds, message=self._why(code))
 
     def _why(self, code: int) -> str:
         lines = [line for line in self._log_lines() if line.strip() and not line.startswith(PREFIX)]
@@ -96,14 +100,13 @@ class TaskProcess:
         if errors:
             return errors[-1]
         if code == 128 + signal.SIGKILL:
-            return "was killed (by hand, or by the system for want of memory)"
+            return "was killed, by a person or by the system because memory ran out (look for an OOM message in dmesg)"
         return lines[-1].strip() if lines else f"ended with exit code {code}"
 
     def progress(self) -> str:
-        """Return the last line of its progress, or of its log."""
-        lines = [line for line in self._log_lines() if line.strip()]
-        told = next((line for line in reversed(lines) if line.startswith(PREFIX)), "")
-        return told.removeprefix(PREFIX) if told else ""
+        """Return the task's latest line of progress."""
+        file = self.folder / PROGRESS
+        return file.read_text().strip() if file.exists() else ""
 
     def _log_lines(self) -> list[str]:
         with (self.folder / LOG).open("rb") as log:
@@ -111,7 +114,7 @@ class TaskProcess:
             return log.read().decode(errors="replace").splitlines()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process and its children."""
+        """Send a signal to the process and its child processes."""
         try:
             os.killpg(self._process.pid, number)
         except ProcessLookupError:

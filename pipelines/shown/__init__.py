@@ -1,1 +1,1 @@
-"""What people see: tables, the live display, results, and the next command to type."""
+"""What people see and type: tables, the live display, quotes, the arguments that commands share, and the next command."""

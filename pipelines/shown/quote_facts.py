@@ -1,15 +1,19 @@
-"""What every quote begins with, and how a rung is told of."""
+"""The rows that all quotes share, and the words for a rung."""
 
 from rich.table import Table
 
 from recipes.recipe import Recipe
 from steps.common.handover.resolved import KnownModel, Rung
 
-HOW = {"kept": "", "recomputed": ", activations recomputed", "offloaded": ", activations recomputed and offloaded"}
+ACTIVATIONS = {
+    "kept": "",
+    "recomputed": ", activations recomputed",
+    "offloaded": ", activations recomputed and offloaded",
+}
 
 
-def facts(recipe: Recipe, model: KnownModel) -> Table:
-    """Return the table of a quote with what it is about."""
+def quote_heading(recipe: Recipe, model: KnownModel) -> Table:
+    """Return the table of a quote with its first rows: the model and its source."""
     table = Table(title=f"quote for {recipe.name}", title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -18,11 +22,11 @@ def facts(recipe: Recipe, model: KnownModel) -> Table:
     return table
 
 
-def how(rung: Rung) -> str:
-    """Return how the tuning would run, in words."""
-    return f"with micro-batches of {rung.micro_batch_tokens} tokens{HOW[rung.activations]}"
+def tuning_in_words(rung: Rung) -> str:
+    """Return the configuration of the tuning in words."""
+    return f"with micro-batches of {rung.micro_batch_tokens} tokens{ACTIVATIONS[rung.activations]}"
 
 
-def legs(rung: Rung) -> str:
-    """Return the minutes of each leg, in words."""
+def minutes_in_words(rung: Rung) -> str:
+    """Return the minutes of each leg in words."""
     return ", ".join(f"{leg} {minutes:g}" for leg, minutes in rung.minutes.items() if minutes)

@@ -1,4 +1,4 @@
-"""A table on standard output."""
+"""Prints a table on standard output."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from rich.table import Table
 
 
 def print_table(title: str, columns: list[str], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows of texts under a title."""
+    """Print rows of text under a title."""
     table = Table(title=title, title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")

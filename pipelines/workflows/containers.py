@@ -1,4 +1,4 @@
-"""What a step runs in on a cluster: image, account, volumes, security, deadline, retries. One machine needs none of it."""
+"""The container of a step in a cluster: image, account, volumes, security, deadline, retries. One machine ignores it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,24 +28,24 @@ from steps.pull.step import pull
 VERSION = "0.1.0"
 CONTROL_IMAGE, TUNE_IMAGE = f"fineline-control:{VERSION}", f"fineline-tune:{VERSION}"
 WEIGHTS_MOUNT, RUNS_MOUNT = "/weights", "/runs"
-# What may do what: all report their outputs to Argo; rollout besides that Deployments and Services. provision and release
-# have an account of their own, so that what buys nodes can be allowed to them alone.
+# All accounts may report outputs to Argo; rollout may also manage Deployments and Services. provision and release have their
+# own account, so that only they can be allowed to buy nodes.
 STEP_ACCOUNT, ROLLOUT_ACCOUNT = "fineline-step", "fineline-rollout"
 PROVISION_ACCOUNT = RELEASE_ACCOUNT = "fineline-provision"
-PULL_ACCOUNT = "fineline-pull"  # may write Leases, by which one pod at a time fetches a model
-SETTINGS = "fineline"  # the ConfigMap of a namespace's settings
+PULL_ACCOUNT = "fineline-pull"  # may write Leases, so that one pod at a time downloads a model
+SETTINGS = "fineline"  # ConfigMap with the settings of a namespace
 USER = 1000
 PART_OF, STEP_LABEL, REACHES_LABEL = "app.kubernetes.io/part-of", "fineline.dev/step", "fineline.dev/reaches"
 
-DO_NOT_DISRUPT = "karpenter.sh/do-not-disrupt"  # Karpenter moves no pod of a training to save a node
-MOUNTS_LABEL = "fineline.dev/mounts"  # a pod that mounts the volumes; one-node overlays keep these together
+DO_NOT_DISRUPT = "karpenter.sh/do-not-disrupt"  # Karpenter does not move training pods to consolidate nodes
+MOUNTS_LABEL = "fineline.dev/mounts"  # a pod that mounts the volumes; the component one-node keeps these on one node
 
 
 Setting = Env | SecretEnv | FieldEnv
 
 
 def secret(setting: str, of: str, key: str) -> SecretEnv:
-    """Return a setting whose value is a Secret's, where there is such a Secret."""
+    """Return a setting with a value from a Secret, which may be missing."""
     return SecretEnv(name=setting, secret_name=f"{reference('secrets')}-{of}", secret_key=key, optional=True)
 
 
@@ -68,7 +68,7 @@ MLFLOW: list[Setting] = [
 ]
 API_KEY: list[Setting] = [
     secret(API_KEY_SETTING, "api-key", "key"),
-    # By its name the served model's pods get it too.
+    # With the name of the Secret, rollout passes the key on to the pods that serve.
     Env(name=API_KEY_SECRET_SETTING, value=f"{reference('secrets')}-api-key"),
 ]
 NODE = FieldEnv(name="FINELINE_NODE", field_path="spec.nodeName")
@@ -81,10 +81,9 @@ CERTIFICATES = ConfigMapVolume(
     read_only=True,
 )
 
-# Again where the pod was lost and not the step: deleted, evicted, preempted, its node shut down, told to end and ended in
-# good order (75), or killed (137) other than for its memory. A mistake of the user's (2), a refusal (3) and a fault (1)
-# are not tried again. `cap` bounds the wait; `max_duration` would count from the first attempt's start and forbid the
-# retry of every long step.
+# Retry if the pod was lost: deleted, evicted, preempted, its node shut down, terminated with an orderly exit (75), or killed
+# (137) for a reason other than memory. Do not retry after a user's mistake (2), a refusal (3) or a fault (1). `cap` limits
+# the wait; `max_duration` would count from the start of the first attempt and rule out retries of long steps.
 LOST = (
     "lastRetry.status == 'Error' || asInt(lastRetry.exitCode) in [75, 143] || "
     "(asInt(lastRetry.exitCode) == 137 && !(lastRetry.message contains 'OOMKilled')) || "
@@ -131,22 +130,22 @@ def container(
     environment: Sequence[Setting] = (),
     artifacts: Sequence[Artifact] = (),
 ) -> Any:
-    """Wrap a step's plain function for a place in a workflow.
+    """Wrap the function of a step as a task of a workflow.
 
     Args:
         function: the step.
-        image: what it runs in.
-        hours: longest time of one attempt.
-        memory: what its pod asks for, as a Kubernetes quantity.
-        account: service account of its pod.
-        losses: how many pods of it may be lost before the run fails.
-        of_a_run: it mounts the volumes, and gets MLflow's Secret.
-        writes_weights: mount the weights volume for writing, as only pull needs it.
-        reaches_out: it fetches models or data: the network policies let its pod leave the cluster, and it gets the
+        image: image of the container.
+        hours: time limit of one attempt.
+        memory: memory request of the pod, as a Kubernetes quantity.
+        account: service account of the pod.
+        losses: how many pods may be lost before the run fails.
+        of_a_run: whether it mounts the volumes and gets the MLflow Secret.
+        writes_weights: whether it mounts the weights volume for writing, which only pull needs.
+        reaches_out: whether it downloads models or data: the network policies let its pod leave the cluster, and it gets the
             Secrets of the hub and the object store.
-        placed: its pod goes where its input `placement` says, to the node that the run has got.
-        environment: settings besides the volumes' places and MLflow's.
-        artifacts: files that Argo keeps, where it has a repository for them.
+        placed: whether its input `placement` places its pod on the run's node.
+        environment: further settings.
+        artifacts: files that Argo stores if it has an artifact repository.
     """
     labels = {PART_OF: "fineline", STEP_LABEL: function.__name__}
     volumes: list[Any] = [EmptyDirVolume(name="tmp", mount_path="/tmp")]
@@ -181,7 +180,7 @@ def container(
 
 
 def pull_container() -> Any:
-    """Wrap the pull step, which several workflows have."""
+    """Wrap the pull step, which several workflows share."""
     return container(
         pull, TUNE_IMAGE, hours=12, memory="512Mi", account=PULL_ACCOUNT, writes_weights=True, reaches_out=True
     )

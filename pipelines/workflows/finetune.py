@@ -1,10 +1,10 @@
-"""The main job as a Hera WorkflowTemplate: from a base model and a data file to a served, registered, better model.
+"""The finetune workflow: from a base model and a data file to a better model, registered and served.
 
     plan ─┬─ provision ────────────┬─ tune ─ evaluate ─┬─ register ─┬─ (approve) ─ rollout     on exit: release
           ├─ pull ─────────────────┤                   │            └─ (export)
           └─ tokenizer ─ prepare ──┘                   └─ (release-node)
 
-Each task is a plain function of `steps/`; here it gets its image, its volumes and its place in the order.
+Each task is a plain function of `steps/`, which gets its image, its volumes and its place in the order here.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ from pipelines.workflows.containers import (
     pull_container,
 )
 from pipelines.workflows.parameters import RUN, reference, references
-from pipelines.workflows.templates import MAIN, ON_EXIT, add_exit_handler, common, one_at_a_time
+from pipelines.workflows.templates import MAIN, ON_EXIT, add_exit_handler, one_at_a_time, shared_settings
 from steps.evaluate.report.page import PAGE
 from steps.evaluate.step import evaluate
 from steps.export.step import export
@@ -38,25 +38,25 @@ from steps.tune.step import tune
 NAME = "finetune"
 TITLE = "Tune a model on your data"
 DESCRIPTION = (
-    "From a base model and a data file to a served, registered, better model: "
-    "plan, provision and pull and prepare, tune, evaluate, register, rollout."
+    "From a base model and a data file to a better model, registered and served: plan, then provision, pull and prepare, "
+    "then tune, evaluate, register and rollout."
 )
-# glibc raises the size from which an allocation is given back to the system as a training goes on, and keeps what lies
-# below it in a heap full of holes: on a CPU the peak is then a quarter over what the tensors take (2.5 GiB against 2.0
-# for SmolLM2-135M). Once set, the size stays; a training step takes as long as before.
+# glibc raises the size above which it returns freed memory to the system during a training, and smaller blocks fragment the
+# heap: on CPUs the peak is a quarter above what the tensors take (2.5 GiB against 2.0 GiB for SmolLM2-135M). A fixed size
+# prevents this, and training steps take as long as before.
 TUNE_ENVIRONMENT = [Env(name="MALLOC_MMAP_THRESHOLD_", value=str(4 << 20))]
 REPORT = Artifact(name="page", path=str(PAGE), archive=NoneArchiveStrategy(), optional=True)
 APPROVE, REJECT = "approve", "reject"
 
 
 def build() -> WorkflowTemplate:
-    """Return the template; deterministic, and free of heavy imports."""
+    """Return the template. Deterministic, without heavy imports."""
     with WorkflowTemplate(
         name=NAME,
         on_exit=ON_EXIT,
         arguments=RUN,
         synchronization=one_at_a_time(reference("name")),
-        **common(TITLE, DESCRIPTION),
+        **shared_settings(TITLE, DESCRIPTION),
     ) as template:
         add_main()
         add_exit_handler(RUN)
@@ -66,16 +66,16 @@ def build() -> WorkflowTemplate:
 def add_main() -> None:
     """Add the DAG of a run, and the templates of its tasks."""
     do_plan = container(plan, CONTROL_IMAGE, hours=1, memory="512Mi", reaches_out=True)
-    # As long as pull, whose end it waits for, and then a wait for each rung of the ladder.
+    # As long as pull, which it waits for, plus a wait for each rung of the ladder.
     do_provision = container(provision, CONTROL_IMAGE, hours=12 + 16, memory="128Mi", account=PROVISION_ACCOUNT)
     do_pull = pull_container()
     do_prepare = container(prepare, TUNE_IMAGE, hours=6, memory="512Mi")
-    # In days of training a spot node may go many times; each time the training goes on from its checkpoint.
+    # In days of training, many spot nodes may be reclaimed. Each time, the training resumes from its checkpoint.
     do_tune = container(tune, TUNE_IMAGE, hours=72, memory="2Gi", losses=100, placed=True, environment=TUNE_ENVIRONMENT)
     do_evaluate = container(evaluate, TUNE_IMAGE, hours=12, memory="1Gi", placed=True, artifacts=[REPORT])
     do_release_node = container(release_node, CONTROL_IMAGE, hours=1, memory="128Mi", account=RELEASE_ACCOUNT)
     do_register = container(register, CONTROL_IMAGE, hours=1, memory="256Mi")
-    # Not placed: it takes no GPU, and the run's node is given back meanwhile.
+    # Not placed: it needs no GPU, and the run's node is released meanwhile.
     do_export = container(export, TUNE_IMAGE, hours=12, memory="2Gi")
     do_rollout = container(
         rollout, CONTROL_IMAGE, hours=2, memory="256Mi", account=ROLLOUT_ACCOUNT, environment=API_KEY
@@ -102,7 +102,7 @@ def add_main() -> None:
         tuned = do_tune(name="tune", arguments=given)
         adapter = {"adapter_folder": tuned.get_parameter("adapter_folder")}
         judged = do_evaluate(name="evaluate", arguments={**given, **adapter})
-        # Register, an approval, the rollout and an export need no GPU. Where the gate refuses, the exit handler comes at once.
+        # Register, approval, rollout and export need no GPU. If the gate refuses, the exit handler releases the node at once.
         released = do_release_node(
             name="release-node",
             arguments={"run": "{{workflow.name}}"},
@@ -144,20 +144,20 @@ def add_main() -> None:
 
 
 def _approval() -> Any:
-    """Return the pause before the rollout; skipped unless the run's parameter `approval` is true.
+    """Return the pause before the rollout, which is skipped unless the run's parameter `approval` is true.
 
-    Resumed without a word, as by `argo resume`, it goes on. That is also the word of a pause that was skipped: without a
-    default Argo ends the run there (https://github.com/argoproj/argo-workflows/blob/main/docs/enhanced-depends-logic.md).
+    Resumed without a decision, as by `argo resume`, it approves. A skipped pause needs that default too:
+    without one, Argo ends the run there (https://github.com/argoproj/argo-workflows/blob/main/docs/enhanced-depends-logic.md).
     """
-    said = Parameter(
+    decision = Parameter(
         name="decision",
         default=APPROVE,
         enum=[APPROVE, REJECT],
-        description="approve: roll the new version out; reject: it stays registered, as candidate",
+        description="approve: roll out the new version; reject: keep it registered as candidate",
     )
     supplied = m.ValueFrom(supplied=m.SuppliedValueFrom(), default=APPROVE)
     return Suspend(
         name="approve",
-        inputs=[said, Parameter(name="verdict", description="What the evaluation says of it")],
+        inputs=[decision, Parameter(name="verdict", description="Verdict of the evaluation")],
         outputs=[Parameter(name="decision", value_from=supplied)],
     )

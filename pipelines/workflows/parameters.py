@@ -1,68 +1,70 @@
-"""The parameters of a run: the few that a person sets in the Argo UI's form, in the order in which it shows them."""
+"""The parameters of a run: the few that a person sets in the form of the Argo UI, in the order of the form."""
 
 from hera.workflows import Parameter
 
-PLACED = "{{inputs.parameters.placement}}"  # the one patch of a pod that only says on which node it runs
+PLACED = "{{inputs.parameters.placement}}"  # the only pod patch: it selects the node
 YES_OR_NO = ["false", "true"]
 
 RUN = [
     Parameter(
-        name="recipe", value="pet-store", description="YAML text of a recipe, or the name of one that ships (pet-store)"
+        name="recipe",
+        value="pet-store",
+        description="Recipe as YAML text, or the name of one that ships with Fineline (pet-store)",
     ),
     Parameter(
         name="name",
         value="",
-        description="Name of the registered and served model; empty: as the recipe says. "
-        "Runs of one name wait for one another",
+        description="Name of the model that is registered and served; empty: the recipe's. Runs with the same name wait for "
+        "each other",
     ),
-    Parameter(name="model", value="", description="Base model: a preset or a URI; empty: as the recipe says"),
+    Parameter(name="model", value="", description="Base model: a preset or a URI; empty: the recipe's"),
     Parameter(
         name="data",
         value="",
-        description="Training rows: a path on the runs volume, s3://, https:// or hf://datasets/; empty: as the recipe says",
+        description="File of training rows: a path on the runs volume, s3://, https:// or hf://datasets/; empty: the recipe's",
     ),
     Parameter(
         name="method",
         value="recipe",
         enum=["recipe", "qlora", "lora"],
-        description="qlora: base in 4 bits; lora: base in bf16; recipe: as the recipe says",
+        description="qlora: 4-bit base; lora: bf16 base; recipe: the recipe's",
     ),
-    Parameter(name="epochs", value="", description="Passes over the training rows; empty: as the recipe says"),
+    Parameter(name="epochs", value="", description="Passes over the training rows; empty: the recipe's"),
     Parameter(
         name="capacity",
         value="recipe",
         enum=["recipe", "on-demand", "spot", "spot-first"],
-        description="How GPU nodes are bought; recipe: as the recipe says",
+        description="How GPU nodes are bought; recipe: the recipe's",
     ),
     Parameter(
         name="max_cost",
         value="",
-        description="US dollars: a run that would cost more is refused, one that comes to it is stopped; "
-        "empty: as the recipe says",
+        description="Budget in US dollars: a run that would cost more is refused, and one that reaches it is stopped; empty: "
+        "the recipe's",
     ),
     Parameter(
         name="serve",
         value="recipe",
         enum=["recipe", "true", "false"],
-        description="Roll the new version out; recipe: as the recipe says",
+        description="Serve the new version; recipe: the recipe's",
     ),
     Parameter(
-        name="approval", value="false", enum=YES_OR_NO, description="Wait for a person's word before the rollout"
+        name="approval", value="false", enum=YES_OR_NO, description="Wait for a person's approval before the rollout"
     ),
     Parameter(
         name="secrets",
         value="fineline",
-        description="Begin of the names of the Secrets that the steps read: NAME-hub, NAME-object-store, NAME-mlflow, "
-        "NAME-api-key, NAME-webhook",
+        description="Prefix of the Secrets that the steps read: NAME-hub, NAME-object-store, NAME-mlflow, NAME-api-key, "
+        "NAME-webhook",
     ),
 ]
 
 
 def reference(name: str) -> str:
-    """Return Argo's reference to a parameter of the workflow."""
+    """Return the Argo reference to a workflow parameter."""
     return f"{{{{workflow.parameters.{name}}}}}"
 
 
 def references() -> dict[str, str]:
-    """Return the reference to every parameter of a run, by name."""
+    """Return the references to all parameters of a run by name."""
     return {str(parameter.name): reference(str(parameter.name)) for parameter in RUN}

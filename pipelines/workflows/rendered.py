@@ -1,4 +1,4 @@
-"""The manifests that this code gives: what a cluster gets, file by file."""
+"""The manifests rendered from this code, file by file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ from hera.workflows import CronWorkflow, WorkflowTemplate
 from pipelines.workflows import cache, finetune, reaper, retrain, rollback
 
 BASE, NODES = Path("base") / "workflows", Path("components") / "nodes" / "workflows"
-HEADER = "# Rendered by `fineline render` from {module}; change that, not this.\n"
+HEADER = "# Rendered by `fineline render` from {module}. Edit that file, not this one.\n"
 BUILDERS: dict[str, Callable[[], WorkflowTemplate | CronWorkflow]] = {
     "cache": cache.build,
     "finetune": finetune.build,
@@ -20,12 +20,12 @@ BUILDERS: dict[str, Callable[[], WorkflowTemplate | CronWorkflow]] = {
 }
 
 
-# What goes elsewhere than into the base: the reaper has something to do only where nodes are bought.
+# Outside the base: the reaper is only needed where nodes are bought.
 FOLDERS = {"reaper": NODES, "reaper-cron": NODES}
 
 
 def manifests() -> dict[Path, str]:
-    """Return the text of every rendered file, by its path below `argo/`."""
+    """Return the text of every rendered file by its path below `argo/`."""
     return {
         FOLDERS.get(name, BASE) / f"{name}.yaml": HEADER.format(module=build.__module__.replace(".", "/") + ".py")
         + build().to_yaml()
@@ -34,29 +34,29 @@ def manifests() -> dict[Path, str]:
 
 
 def differences(folder: Path) -> list[str]:
-    """Return, in words, what is not in `folder` as this code gives it."""
-    wanted = manifests()
-    told = []
-    for path, text in wanted.items():
+    """Return the differences between `folder` and the code, one line each."""
+    expected = manifests()
+    found = []
+    for path, text in expected.items():
         file = folder / path
         if not file.exists():
-            told.append(f"{file} is missing")
+            found.append(f"{file} is missing")
         elif file.read_text() != text:
-            told.append(f"{file} differs from the code")
-    extra = _there(folder) - wanted.keys()
-    return told + [f"{folder / path} is rendered by nothing" for path in sorted(extra)]
+            found.append(f"{file} differs from the code")
+    extra = _existing(folder) - expected.keys()
+    return found + [f"{folder / path} is not rendered from the code" for path in sorted(extra)]
 
 
 def write(folder: Path) -> list[Path]:
-    """Write every file below `folder`, remove those that are rendered no more, and return what is there now."""
-    wanted = manifests()
-    for old in _there(folder) - wanted.keys():
+    """Write every file below `folder`, delete outdated ones, and return the paths of the files."""
+    expected = manifests()
+    for old in _existing(folder) - expected.keys():
         (folder / old).unlink()
-    for path, text in wanted.items():
+    for path, text in expected.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
-    return [folder / path for path in wanted]
+    return [folder / path for path in expected]
 
 
-def _there(folder: Path) -> set[Path]:
+def _existing(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for place in (BASE, NODES) for path in (folder / place).glob("*.yaml")}

@@ -1,6 +1,6 @@
-"""Retraining: the same run, when there is something to learn that the champion has not learnt; and the cron that asks.
+"""The retrain workflow: a run whenever base, data or recipe differ from the champion's, and the cron that starts it.
 
-check ─ finetune (where something is new)        on exit: release
+check ─ finetune (if something changed)        on exit: release
 """
 
 from hera.workflows import DAG, CronWorkflow, Parameter, Task, WorkflowTemplate
@@ -9,29 +9,31 @@ from hera.workflows.models import TemplateRef, WorkflowTemplateRef
 from pipelines.workflows import finetune
 from pipelines.workflows.containers import CONTROL_IMAGE, container
 from pipelines.workflows.parameters import RUN, YES_OR_NO, reference, references
-from pipelines.workflows.templates import MAIN, ON_EXIT, add_exit_handler, common, one_at_a_time
+from pipelines.workflows.templates import MAIN, ON_EXIT, add_exit_handler, one_at_a_time, shared_settings
 from steps.plan.check import check
 
 NAME = "retrain"
-TITLE = "Train again where something is new"
+TITLE = "Retrain if something changed"
 DESCRIPTION = (
-    "Compares data, base model and recipe with what the champion was made from. Where they are the same it ends there; "
-    "else it trains a candidate, which becomes champion through the gate and the rollout alone."
+    "Compares data, base model and recipe with the champion's. If they are the same, the run ends. Otherwise it trains a "
+    "candidate, which becomes champion only through the gate and the rollout."
 )
-FORCE = Parameter(name="force", value="false", enum=YES_OR_NO, description="Train although nothing is new")
+FORCE = Parameter(name="force", value="false", enum=YES_OR_NO, description="Train even if nothing has changed")
 SCHEDULE = "0 3 * * *"
 TIME_ZONE = "Etc/UTC"
-LATE_SECONDS = 6 * 3600  # a schedule that was missed, e.g. since the controller was down, is caught up with until then
+LATE_SECONDS = (
+    6 * 3600
+)  # a start that was missed, for example because the controller was down, is made up for within this time
 
 
 def build() -> WorkflowTemplate:
-    """Return the template; deterministic, and free of heavy imports."""
+    """Return the template. Deterministic, without heavy imports."""
     with WorkflowTemplate(
         name=NAME,
         on_exit=ON_EXIT,
         arguments=[*RUN, FORCE],
         synchronization=one_at_a_time(reference("name")),
-        **common(TITLE, DESCRIPTION),
+        **shared_settings(TITLE, DESCRIPTION),
     ) as template:
         do_check = container(check, CONTROL_IMAGE, hours=1, memory="512Mi", reaches_out=True)
         add_exit_handler(RUN)
@@ -58,11 +60,11 @@ def cron(
     """Return a CronWorkflow of the template.
 
     Args:
-        name: of the CronWorkflow.
-        schedule: as cron writes it, or @daily and the like.
-        time_zone: in which the schedule is meant, as the tz database names it.
-        arguments: of the template, those that differ from its defaults.
-        suspended: it is there, and begins no run until somebody lets it.
+        name: name of the CronWorkflow.
+        schedule: in cron syntax, or @daily and the like.
+        time_zone: time zone of the schedule, as named in the tz database.
+        arguments: arguments of the template that differ from its defaults.
+        suspended: whether it starts no run until somebody resumes it.
     """
     labels = {"app.kubernetes.io/part-of": "fineline"}
     return CronWorkflow(

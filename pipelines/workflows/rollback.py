@@ -1,4 +1,4 @@
-"""Back to an earlier version: out of the registry, in front of the users, under the champion's alias.
+"""The rollback workflow: restores an earlier version from the registry, serves it, and makes it champion.
 
 restore ─ pull ─ rollout
 """
@@ -14,37 +14,35 @@ from pipelines.workflows.containers import (
     pull_container,
 )
 from pipelines.workflows.parameters import RUN, reference
-from pipelines.workflows.templates import MAIN, common, one_at_a_time
+from pipelines.workflows.templates import MAIN, one_at_a_time, shared_settings
 from steps.restore.step import restore
 from steps.rollout.step import rollout
 
 NAME = "rollback"
-TITLE = "Go back to an earlier version"
-DESCRIPTION = (
-    "Serve a version that was registered before, and make it champion; the one that serves now serves until then."
-)
+TITLE = "Roll back to an earlier version"
+DESCRIPTION = "Serve an earlier registered version and make it champion. The current version serves until then."
 PARAMETERS = [
-    Parameter(name="name", value="pet-store", description="Name of the registered and served model"),
-    Parameter(name="version", value="", description="Version to go to; empty: the champion before the one that is"),
+    Parameter(name="name", value="pet-store", description="Name of the model that is registered and served"),
+    Parameter(name="version", value="", description="Version to serve; empty: the previous champion"),
     *(parameter for parameter in RUN if parameter.name == "secrets"),
 ]
 
 
 def build() -> WorkflowTemplate:
-    """Return the template; deterministic, and free of heavy imports."""
+    """Return the template. Deterministic, without heavy imports."""
     with WorkflowTemplate(
         name=NAME,
         arguments=PARAMETERS,
         synchronization=one_at_a_time(reference("name")),
-        **common(TITLE, DESCRIPTION),
+        **shared_settings(TITLE, DESCRIPTION),
     ) as template:
         do_restore = container(restore, CONTROL_IMAGE, hours=1, memory="256Mi")
         do_pull = pull_container()
-        # With torch, since the merged model may have to be made again.
+        # The image with torch, since the merged model may have to be built again.
         do_rollout = container(rollout, TUNE_IMAGE, hours=2, memory="1Gi", account=ROLLOUT_ACCOUNT, environment=API_KEY)
         with DAG(name=MAIN):
             found = do_restore(name="restore", arguments={"name": reference("name"), "version": reference("version")})
-            # No exit handler lets go of the model: the rollout is over by then.
+            # No exit handler releases the hold on the model: it lapses after the rollout has ended.
             wanted = {
                 "model": found.get_parameter("model"),
                 "files": "all",

@@ -1,4 +1,4 @@
-"""What Fineline's templates have in common: who runs their pods, how long these stay, what the Argo UI shows."""
+"""The settings that all templates share: service account, lifetime of pods and runs, and texts of the Argo UI."""
 
 from typing import Any
 
@@ -20,12 +20,12 @@ DAY = 24 * 3600
 MAIN, ON_EXIT = "main", "on-exit"
 
 
-def common(title: str, description: str) -> dict[str, Any]:
-    """Return the arguments of every WorkflowTemplate of ours.
+def shared_settings(title: str, description: str) -> dict[str, Any]:
+    """Return the arguments that every WorkflowTemplate gets.
 
     Args:
-        title: shown in the UI, on the template and on its runs.
-        description: shown below it.
+        title: title in the UI, of the template and its runs.
+        description: text below the title.
     """
     shown = {"workflows.argoproj.io/title": title, "workflows.argoproj.io/description": description}
     labels = {"app.kubernetes.io/part-of": "fineline"}
@@ -36,19 +36,19 @@ def common(title: str, description: str) -> dict[str, Any]:
         "workflow_metadata": m.WorkflowMetadata(labels=labels, annotations=shown),
         "service_account_name": STEP_ACCOUNT,
         "security_context": POD_SECURITY,
-        # A failed step's pod stays for as long as its run, for its log and its looks.
+        # The pod of a failed step stays as long as its run, for inspection.
         "pod_gc": m.PodGC(strategy="OnPodSuccess", delete_delay_duration="3600s"),
         "ttl_strategy": m.TTLStrategy(seconds_after_success=7 * DAY, seconds_after_failure=14 * DAY),
     }
 
 
 def one_at_a_time(name: str) -> m.Synchronization:
-    """Return the lock that runs of one model's name wait for."""
+    """Return the lock that serialises the runs of a model."""
     return m.Synchronization(mutexes=[m.Mutex(name=f"fineline-{name}")])
 
 
 def add_exit_handler(parameters: list[Parameter]) -> None:
-    """Add the template that runs however the workflow ends."""
+    """Add the template that runs at the end of every workflow, however it ends."""
     do_release = container(
         release, CONTROL_IMAGE, hours=1, memory="256Mi", account=RELEASE_ACCOUNT, environment=WEBHOOK
     )

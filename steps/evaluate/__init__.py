@@ -1,1 +1,1 @@
-"""Base, candidate and champion on the same rows, as they will be served; the gate's verdict."""
+"""The evaluate step: scores base, candidate and champion on the same rows, and decides whether the candidate passes."""

@@ -1,1 +1,1 @@
-"""The candidate as others load it: a merged model for transformers, a GGUF file for llama.cpp and what builds on it."""
+"""Exports a version: a merged model for transformers, a GGUF file for llama.cpp and the tools built on it."""

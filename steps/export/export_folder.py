@@ -1,8 +1,8 @@
-"""The folder of a version's exports: what lies there, of which adapter, with which hashes.
+"""The folder of a version's exports, and its record of what is complete.
 
 exports/NAME/VERSION/merged/                    a transformers model
 exports/NAME/VERSION/NAME-vVERSION-Q8_0.gguf    a GGUF file
-exports/NAME/VERSION/export.json                of which adapter they are, and their hashes
+exports/NAME/VERSION/export.json                which adapter they were made of, and their hashes
 """
 
 import os
@@ -15,19 +15,19 @@ from pydantic import BaseModel, ValidationError
 from steps.common.storage.files import folder_digest, sha256_of, write_text
 
 RECORD = "export.json"
-FORMAT = 1  # of what is written here; raised when the same model would be written otherwise
+FORMAT = 1  # of the exports; raise it when the same model would be written differently
 
 
-class Written(BaseModel):
-    """A file, or a folder, that is complete."""
+class ExportedFile(BaseModel):
+    """A complete file, or a complete folder."""
 
-    path: str  # from the folder of the exports
-    sha256: str  # of a file; of a folder, over its files' names and hashes
+    path: str  # relative to the folder of the exports
+    sha256: str  # of a file; for a folder, over the names and hashes of its files
     bytes: int
 
 
 class ExportSource(BaseModel):
-    """What the exports of a folder were made of."""
+    """What a folder's exports were made of."""
 
     adapter_sha256: str
     base_digest: str
@@ -35,14 +35,14 @@ class ExportSource(BaseModel):
 
 
 class ExportRecord(BaseModel):
-    """What a folder of exports says of itself."""
+    """The content of export.json."""
 
     source: ExportSource
-    written: dict[str, Written] = {}  # by what it is: merged, or a quantisation
+    written: dict[str, ExportedFile] = {}  # by form: merged, or a quantisation
 
 
-def begin(folder: Path, source: ExportSource) -> ExportRecord:
-    """Return what is complete of a source's exports; those of another one, from a registry that is gone, are deleted."""
+def open_export_folder(folder: Path, source: ExportSource) -> ExportRecord:
+    """Return which of a source's exports are complete; exports of another source, from a lost registry, are deleted."""
     try:
         record = ExportRecord.model_validate_json((folder / RECORD).read_text())
     except (FileNotFoundError, ValidationError):
@@ -50,22 +50,22 @@ def begin(folder: Path, source: ExportSource) -> ExportRecord:
     if record is None or record.source != source:
         shutil.rmtree(folder, ignore_errors=True)
         record = ExportRecord(source=source)
-    there = {what: one for what, one in record.written.items() if _bytes(folder / one.path) == one.bytes}
+    complete = {form: file for form, file in record.written.items() if _bytes(folder / file.path) == file.bytes}
     folder.mkdir(parents=True, exist_ok=True)
-    return ExportRecord(source=source, written=there)
+    return ExportRecord(source=source, written=complete)
 
 
-def keep(folder: Path, record: ExportRecord, what: str, path: Path) -> ExportRecord:
-    """Note that `path` is complete, and return the folder's record with it."""
+def record_export(folder: Path, record: ExportRecord, form: str, path: Path) -> ExportRecord:
+    """Record that the export at `path` is complete, and return the new record."""
     sha256 = folder_digest(path) if path.is_dir() else sha256_of(path)
-    one = Written(path=path.relative_to(folder).as_posix(), sha256=sha256, bytes=_bytes(path))
-    record = record.model_copy(update={"written": {**record.written, what: one}})
+    exported = ExportedFile(path=path.relative_to(folder).as_posix(), sha256=sha256, bytes=_bytes(path))
+    record = record.model_copy(update={"written": {**record.written, form: exported}})
     write_text(folder / RECORD, record.model_dump_json(indent=2) + "\n")
     return record
 
 
-def put_file(target: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` write a file beside `target`, and rename it when it is complete and on disk."""
+def write_whole_file(target: Path, write: Callable[[Path], None]) -> None:
+    """Call `write` with the path of a temporary file, and rename the file to `target` once it is complete and on disk."""
     partial = target.with_name(f".{target.name}.partial")
     try:
         write(partial)
@@ -77,8 +77,8 @@ def put_file(target: Path, write: Callable[[Path], None]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def put_names(source: Path, target: Path) -> None:
-    """Give the files of a folder, which nobody changes, other names in another one; copy where the volume knows none."""
+def link_files(source: Path, target: Path) -> None:
+    """Hard-link the files of a folder, which nothing changes, into another; copy them on a volume without hard links."""
     for file in source.iterdir():
         try:
             os.link(file, target / file.name)

@@ -1,4 +1,4 @@
-"""A model's constants as GGUF has them, out of transformers' configuration."""
+"""Writes a model's hyperparameters to GGUF, from its transformers configuration."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,14 +7,14 @@ if TYPE_CHECKING:
 
 
 def add_parameters(writer: Any, config: Any, rows: int) -> None:
-    """Write the constants of a decoder.
+    """Write the hyperparameters of a decoder.
 
     Args:
-        writer: gguf's.
-        config: transformers' configuration.
-        rows: of the embedding.
+        writer: a GGUFWriter.
+        config: the transformers configuration.
+        rows: of the embedding matrix.
     """
-    head_dim = head_width(config)
+    head_dim = head_dimension(config)
     rotary = config.rope_parameters
     writer.add_vocab_size(rows)
     writer.add_context_length(config.max_position_embeddings)
@@ -26,25 +26,25 @@ def add_parameters(writer: Any, config: Any, rows: int) -> None:
     writer.add_key_length(head_dim)
     writer.add_value_length(head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_dimension_count(rotary_width(config))
+    writer.add_rope_dimension_count(rotary_dimensions(config))
     writer.add_rope_freq_base(float(rotary["rope_theta"]))
     if config.model_type == "phi3":
         _add_phi3(writer, config)
     elif rotary["rope_type"] in ("linear", "yarn"):
-        _add_stretched(writer, rotary)
+        _add_rope_scaling(writer, rotary)
 
 
-def head_width(config: Any) -> int:
-    """Return the width of one head."""
+def head_dimension(config: Any) -> int:
+    """Return the dimension of an attention head."""
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
-def rotary_width(config: Any) -> int:
-    """Return how many of a head's dimensions are rotated."""
-    return int(head_width(config) * (config.rope_parameters.get("partial_rotary_factor") or 1.0))
+def rotary_dimensions(config: Any) -> int:
+    """Return how many dimensions of a head rotary embeddings rotate."""
+    return int(head_dimension(config) * (config.rope_parameters.get("partial_rotary_factor") or 1.0))
 
 
-def _add_stretched(writer: Any, rotary: dict[str, Any]) -> None:
+def _add_rope_scaling(writer: Any, rotary: dict[str, Any]) -> None:
     import gguf
 
     writer.add_rope_scaling_type(gguf.RopeScalingType(rotary["rope_type"]))
@@ -74,7 +74,7 @@ def _trained_context(config: Any) -> int:
 
 
 def rotary_tensors(config: Any) -> dict[str, "numpy.ndarray[Any, Any]"]:
-    """Return what divides each rotary frequency, where a model does not take them as they are."""
+    """Return the divisors of the rotary frequencies, as tensors; empty if the model does not scale them one by one."""
     import numpy
 
     rotary = config.rope_parameters
@@ -87,7 +87,7 @@ def rotary_tensors(config: Any) -> dict[str, "numpy.ndarray[Any, Any]"]:
         from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
         stretched, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
-        powers = numpy.arange(0, rotary_width(config), 2, dtype=numpy.float32) / rotary_width(config)
+        powers = numpy.arange(0, rotary_dimensions(config), 2, dtype=numpy.float32) / rotary_dimensions(config)
         plain = 1.0 / numpy.float32(rotary["rope_theta"]) ** powers
         return {"rope_freqs.weight": plain / stretched.float().numpy()}
     return {}

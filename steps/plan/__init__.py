@@ -1,1 +1,1 @@
-"""What the run will do, need and cost; refuses what would fail later."""
+"""The plan of a run: what it will do, need and cost. Refuses what would fail later."""

@@ -1,4 +1,4 @@
-"""The check step, the first of a retraining: is there anything to learn that the champion has not learnt?"""
+"""The check step, the first of a retraining: is there anything that the champion was not trained on?"""
 
 from typing import Annotated, Literal
 
@@ -13,13 +13,13 @@ from steps.plan.step import PlanInput, resolve
 
 
 class CheckInput(PlanInput):
-    """What a run would be given, and whether it is wanted whatever the champion was made from."""
+    """The parameters of a run, and whether it is forced."""
 
-    force: Annotated[Literal["true", "false"], Parameter(description="Train although nothing is new")] = "false"
+    force: Annotated[Literal["true", "false"], Parameter(description="Train even if nothing has changed")] = "false"
 
 
 class CheckOutput(Output):
-    """Whether a run would learn something, and what it would be."""
+    """Whether a run is worthwhile, and why."""
 
     changed: bool
     verdict: str
@@ -27,7 +27,7 @@ class CheckOutput(Output):
 
 @step
 def check(input: CheckInput) -> CheckOutput:
-    """Compare base commit, data and recipe with what the champion was made from. Trains and changes nothing.
+    """Compare base commit, data and recipe with those of the champion. Trains and changes nothing.
 
     Raises:
         UserError: anything that would fail in a run.
@@ -38,23 +38,23 @@ def check(input: CheckInput) -> CheckOutput:
     champion = versions.version_at(store, name, versions.CHAMPION)
     refused = versions.refused_run(store, name, digest, int(champion.version) if champion else 0)
     if refused:
-        changed, verdict = False, f"nothing new: run {refused}, of the same data, base and recipe, was refused"
+        changed, verdict = False, f"nothing new: run {refused} with the same data, base and recipe was refused"
     elif champion is None:
         changed, verdict = True, f"{name} has no champion yet"
     elif champion.tags.get(versions.MADE_FROM) == digest:
         changed, verdict = (
             False,
-            f"nothing new: version {champion.version} was made from the same data, base and recipe",
+            f"nothing new: version {champion.version} has the same data, base and recipe",
         )
     else:
-        changed, verdict = True, f"new since version {champion.version}: {_what(champion.tags, resolved)}"
+        changed, verdict = True, f"changed since version {champion.version}: {_changes(champion.tags, resolved)}"
     if not changed and input.force == "true":
-        changed, verdict = True, f"{verdict}; trained all the same, as wanted"
+        changed, verdict = True, f"{verdict}; training anyway because force is set"
     say(verdict)
     return CheckOutput(changed=changed, verdict=verdict)
 
 
-def _what(tags: dict[str, str], resolved: Resolved) -> str:
+def _changes(tags: dict[str, str], resolved: Resolved) -> str:
     new = [
         word
         for word, tag, value in (

@@ -1,4 +1,4 @@
-"""Whether the model that a run makes can be written as the recipe wants it; asked before anything is paid for."""
+"""Checks that the tuned model can be exported in the recipe's format, before the run costs anything."""
 
 from presets.model_preset import UnknownPresetError, find
 from recipes.recipe import Recipe
@@ -8,17 +8,17 @@ from steps.plan.model import published_config
 
 
 def check_exportable(recipe: Recipe) -> None:
-    """Refuse a GGUF file of a model that llama.cpp would compute otherwise, or not at all.
+    """Refuse a GGUF export of a model that llama.cpp cannot run, or would run incorrectly.
 
     Raises:
-        UserError: with the reason, and what to do.
+        UserError: with the reason and the remedy.
     """
     if recipe.export.gguf == "none":
         return
     reason = _why_not(recipe.model)
     if reason:
         raise UserError(
-            f"export.gguf: {reason}; leave it out, take export.merged=true and convert that with llama.cpp's own tools"
+            f"export.gguf: {reason}; set export.merged=true instead, and convert the result with llama.cpp's own tools"
         )
 
 

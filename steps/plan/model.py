@@ -1,4 +1,4 @@
-"""Which model the recipe means: pinned, listed, with its constants."""
+"""The base model that the recipe names: pinned to a commit, listed, with its constants."""
 
 import json
 from typing import Any
@@ -18,7 +18,8 @@ def resolve_model(reference: str) -> ResolvedModel:
     """Resolve a preset's name or a URI.
 
     Raises:
-        UserError: unknown preset or scheme, no such repository, no access to it, or a config that lacks constants.
+        UserError: the preset or the scheme is unknown, the repository does not exist or access is denied, or the config lacks
+            a constant.
     """
     if "://" in reference:
         files = pin(ModelSource(uri=reference))
@@ -29,7 +30,7 @@ def resolve_model(reference: str) -> ResolvedModel:
 
 
 def check_tunable(reference: str, method: str) -> None:
-    """Refuse a preset that cannot be tuned, or not with that method.
+    """Refuse a preset that cannot be tuned at all, or not with this method.
 
     Raises:
         UserError: with the reason.
@@ -46,20 +47,22 @@ def check_tunable(reference: str, method: str) -> None:
 
 
 def check_context(recipe: Recipe, shape: Architecture) -> None:
-    """Refuse rows longer than the model can read.
+    """Refuse rows that are longer than the model's context.
 
     Raises:
         UserError: with both lengths.
     """
     if recipe.data.max_tokens > shape.context:
-        raise UserError(f"data.max_tokens: {recipe.data.max_tokens} is over the {shape.context} of the model")
+        raise UserError(
+            f"data.max_tokens: {recipe.data.max_tokens} exceeds the model's context of {shape.context} tokens; lower it"
+        )
 
 
 def known_model(reference: str) -> KnownModel:
-    """Return what is known of a model; of a preset without asking its source.
+    """Return what is known about a model without asking the source of a preset; a URI's source is asked.
 
     Raises:
-        UserError: as `resolve_model`.
+        UserError: see `resolve_model`.
     """
     if "://" in reference:
         return resolve_model(reference)
@@ -73,11 +76,20 @@ def known_model(reference: str) -> KnownModel:
     )
 
 
-def published_config(reference: str) -> dict[str, Any]:
-    """Return the config.json of a model that a URI means; nothing where it has none.
+def pinned_model(reference: str, known: KnownModel) -> ResolvedModel:
+    """Return a known model pinned. A model that a URI names is pinned already.
 
     Raises:
-        UserError: its source is out of reach.
+        UserError: see `resolve_model`.
+    """
+    return known if isinstance(known, ResolvedModel) else resolve_model(reference)
+
+
+def published_config(reference: str) -> dict[str, Any]:
+    """Return the config.json of the model that a URI names; empty if it has none.
+
+    Raises:
+        UserError: the source cannot be reached.
     """
     return _read_config(pin(ModelSource(uri=reference))) or {}
 
@@ -102,7 +114,7 @@ def _resolved(name: str, files: Listing, architecture: Architecture, licence: st
 
 
 def _published(source: ModelSource) -> Listing | None:
-    """A pinned source that is on the volume already needs no network: its manifest is its listing."""
+    """Return the listing of a pinned source that is on the volume already: its manifest, which needs no network."""
     for file in volumes.weights().glob("models/*/manifest.json"):
         manifest = json.loads(file.read_text())
         if manifest["uri"] == source.uri:
@@ -117,19 +129,19 @@ def _read_config(files: Listing) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads(read_small(config))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"model {files.uri}: cannot read its config.json: {error}") from None
+        raise UserError(f"model {files.uri}: its config.json cannot be read: {error}") from None
     return found
 
 
 def _read_architecture(files: Listing) -> Architecture:
     config = _read_config(files)
     if config is None:
-        raise UserError(f"model {files.uri}: has no config.json, and no preset tells its constants")
+        raise UserError(f"model {files.uri}: has no config.json, and no preset provides its constants")
     try:
         return Architecture.from_config(config)
     except KeyError as error:
         raise UserError(
-            f"model {files.uri}: its config.json has no {error}; only dense decoders can be tuned"
+            f"model {files.uri}: its config.json does not set {error.args[0]}; only dense decoders can be tuned"
         ) from None
     except ValueError as error:
         raise UserError(f"model {files.uri}: {error}") from None

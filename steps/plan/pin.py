@@ -1,4 +1,4 @@
-"""The pin step: which base model is meant, at which commit, so that it can be fetched without a recipe."""
+"""The pin step: resolves a base model to a commit, so that it can be downloaded without a recipe."""
 
 from typing import Annotated
 
@@ -12,9 +12,9 @@ from steps.plan.model import resolve_model
 
 
 class PinInput(Input):
-    """What to look up."""
+    """The model to resolve."""
 
-    model: Annotated[str, Parameter(description="Model preset or URI")]
+    model: Annotated[str, Parameter(description="Base model: a preset or a URI")]
 
 
 class PinOutput(Output):
@@ -28,7 +28,7 @@ def pin(input: PinInput) -> PinOutput:
     """Resolve a model to a commit and its files.
 
     Raises:
-        UserError: no such model, or no access to it.
+        UserError: the model does not exist, or access is denied.
     """
     model = resolve_model(input.model)
     say(f"{model.name}: {model.uri}, {model.bytes / 1e6:.0f} MB, {model.licence}")

@@ -1,4 +1,4 @@
-"""Whether the server will find its port free."""
+"""Checks that the server can listen on the recipe's address."""
 
 import errno
 import socket
@@ -9,14 +9,14 @@ from steps.common.runtime.errors import UserError
 
 
 def check_port(recipe: Recipe) -> None:
-    """Refuse a port that another program listens on; the model's own gateway is meant to hold it.
+    """Refuse an address that the server cannot listen on.
+
+    The model's own gateway may hold the port. Without `serve.port` the rollout chooses a free one, so only the host is checked.
 
     Raises:
-        UserError: the port is taken, or the address is none of this machine's.
+        UserError: another program listens on the port, or the host is not an address of this machine.
     """
-    host, port = recipe.serve.host, recipe.serve.port
-    if port is None:
-        return
+    host, port = recipe.serve.host, recipe.serve.port or 0
     own = servers.gateway(recipe.name)
     if own and own.process.port == port:
         return
@@ -25,10 +25,12 @@ def check_port(recipe: Recipe) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except OSError as error:
-        others = [g for n in servers.names() if (g := servers.gateway(n)) and g.process.port == port]
-        holder = f"the server of {others[0].name!r}" if others else "another program"
         if error.errno == errno.EADDRINUSE:
+            others = [g for n in servers.names() if (g := servers.gateway(n)) and g.process.port == port]
+            holder = f"the server of {others[0].name!r}" if others else "another program"
             raise UserError(
-                f"serve.port: {port} is in use by {holder}; set another one, e.g. -o serve.port={port + 1}"
+                f"serve.port: {port} is in use by {holder}; leave serve.port out to get a free port, or set another one"
             ) from None
-        raise UserError(f"serve.host: cannot listen on {host}:{port}: {error.strerror or error}") from None
+        raise UserError(
+            f"serve.host: cannot listen on {host}{f':{port}' if port else ''}: {error.strerror or error}"
+        ) from None

@@ -1,100 +1,137 @@
-"""How the new version will be served: by what, in which form, on which GPU, and whether that can be."""
+"""How the new version will be served: by which server, in which form, on which GPU, and whether that is possible."""
+
+from dataclasses import dataclass
 
 from presets.gpu_preset import CLOUDS, GpuPreset
 from presets.memory import GIB
 from presets.model_preset import UnknownPresetError, Vllm, find
 from presets.serving_memory import SHARE, serving_memory
 from recipes.recipe import Recipe
-from steps.common.adapter.vllm_limits import RANKS, server_rank
-from steps.common.handover.resolved import KnownModel, Served
+from steps.common.adapter.vllm_limits import MAX_LORA_RANKS, required_max_lora_rank
+from steps.common.handover.resolved import KnownModel, ServingPlan
 from steps.common.nodes import instance_types
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import UserError
 
 
-def served(recipe: Recipe, model: KnownModel) -> Served:
-    """Work out how the version will be served.
+@dataclass(frozen=True)
+class ServingSettings:
+    """The settings of the place where the version will be served."""
+
+    in_cluster: bool
+    vllm_image: str
+    instance_type: str
+    instance_types_known: bool = True  # whether that place has the same GPU presets as this machine
+
+    @classmethod
+    def of_environment(cls) -> "ServingSettings":
+        """Return the settings of this process."""
+        return cls(
+            in_cluster=cluster_settings.in_cluster(),
+            vllm_image=cluster_settings.vllm_image(),
+            instance_type=cluster_settings.serve_instance_type(),
+        )
+
+    @property
+    def vllm(self) -> bool:
+        """Whether vLLM can serve there."""
+        return self.in_cluster and bool(self.vllm_image)
+
+
+def plan_serving(recipe: Recipe, model: KnownModel, settings: ServingSettings) -> ServingPlan:
+    """Return how the version will be served.
 
     Raises:
-        UserError: it cannot be as the recipe wants it; the text says why and what to do.
+        UserError: it cannot be served as the recipe demands; the line names the key and the remedy.
     """
-    wanted, image = recipe.serve, cluster_settings.vllm_image()
-    if not wanted.enabled:
-        return Served()
-    by_vllm = wanted.runtime == "vllm" or (
-        wanted.runtime == "auto" and bool(image) and bool(cluster_settings.serve_image())
-    )
-    if not by_vllm:
-        _needs_vllm(recipe)
-        return Served()
-    if not (image and cluster_settings.serve_image()):
+    serve = recipe.serve
+    if not serve.enabled:
+        return ServingPlan()
+    if serve.runtime == "transformers" or (serve.runtime == "auto" and not settings.vllm):
+        _refuse_what_needs_vllm(recipe, settings)
+        return ServingPlan()
+    if not settings.vllm:
         raise UserError(
-            f"serve.runtime: vLLM is served in a cluster, and the setting {cluster_settings.VLLM_IMAGE_SETTING} names no "
-            "image of it; add it to the ConfigMap fineline, say vllm/vllm-openai:v0.32.0, or set serve.runtime=transformers"
+            f"serve.runtime: vLLM serves in a cluster only, and the setting {cluster_settings.VLLM_IMAGE_SETTING} names no "
+            "image; set it in the ConfigMap fineline, for example to vllm/vllm-openai:v0.32.0, or set "
+            "serve.runtime=transformers"
         )
-    known = _preset(recipe.model)
-    as_adapter = wanted.form == "adapter" or (
-        wanted.form == "auto" and known.adapters is not False and recipe.tune.rank <= RANKS[-1] and not recipe.tune.dora
-    )
-    if as_adapter and known.adapters is False:
-        raise UserError(f"serve.form: vLLM serves no adapters of {model.name}; set serve.form=merged")
-    if as_adapter and recipe.tune.dora:
-        raise UserError("serve.form: vLLM serves a DoRA merged into its base alone; set serve.form=merged, or leave it")
-    try:
-        rank = server_rank(recipe.tune.rank) if as_adapter else 0
-    except ValueError as error:
-        raise UserError(f"tune.rank: {error}; lower it, or set serve.form=merged") from None
-    if wanted.gpus > 1 and model.architecture.heads % wanted.gpus:
+    if serve.gpus > 1 and model.architecture.heads % serve.gpus:
         raise UserError(
-            f"serve.gpus: {model.architecture.heads} attention heads cannot be split among {wanted.gpus} GPUs; "
-            "take a number that divides them"
+            f"serve.gpus: {model.architecture.heads} attention heads cannot be split across {serve.gpus} GPUs; "
+            "choose a number that divides them"
         )
-    found = Served(
+    vllm = _vllm_limits(recipe.model)
+    rank = _adapter_rank(recipe, model, vllm)
+    plan = ServingPlan(
         runtime="vllm",
-        form="adapter" if as_adapter else "merged",
-        gpus=wanted.gpus,
-        replicas=wanted.replicas,
-        instance_type=wanted.instance_type or cluster_settings.serve_instance_type(),
+        form="adapter" if rank else "merged",
+        gpus=serve.gpus,
+        replicas=serve.replicas,
+        instance_type=serve.instance_type or settings.instance_type,
         rank=rank,
-        max_adapters=wanted.max_adapters if as_adapter else 0,
-        arguments=known.arguments,
+        max_adapters=serve.max_adapters if rank else 0,
+        arguments=vllm.arguments,
     )
-    return _sized(found, recipe, model) if found.gpus else found
+    sized = plan.gpus and plan.instance_type and settings.instance_types_known
+    return _with_size(plan, recipe, model) if sized else plan
 
 
-def in_words(found: Served) -> str:
-    """Return it as one line."""
-    if found.runtime == "transformers":
-        return "transformers on processors, merged into the base"
-    how = f"adapter of rank {found.rank} at most beside its base" if found.form == "adapter" else "merged into its base"
-    where = f"{found.gpus} x {found.gpu or 'GPU'}" if found.gpus else "processors"
-    where += f" of {found.instance_type}" if found.instance_type else ""
-    times = f"{found.replicas} times " if found.replicas > 1 else ""
-    if not found.gpu_bytes:
-        return f"{times}vLLM on {where}, {how}"
-    room = f"{found.needs_bytes / GIB:.1f} of {SHARE * found.gpu_bytes / GIB:.1f} GiB"
-    at_once = found.cache_tokens // found.request_tokens
+def in_words(plan: ServingPlan) -> str:
+    """Return the plan as one line."""
+    if plan.runtime == "transformers":
+        return "transformers on CPUs, merged into the base"
+    form = f"adapter of rank {plan.rank} or lower beside its base" if plan.form == "adapter" else "merged into its base"
+    hardware = f"{plan.gpus} x {plan.gpu or 'GPU'}" if plan.gpus else "CPUs"
+    hardware += f" of {plan.instance_type}" if plan.instance_type else ""
+    replicas = f"{plan.replicas} replicas of " if plan.replicas > 1 else ""
+    if not plan.gpu_bytes:
+        return f"{replicas}vLLM on {hardware}, {form}"
+    memory = f"{plan.needs_bytes / GIB:.1f} of {SHARE * plan.gpu_bytes / GIB:.1f} GiB"
+    requests = plan.cache_tokens // plan.request_tokens
     return (
-        f"{times}vLLM on {where}, {how}: {room}, the rest holds {found.cache_tokens} tokens, "
-        f"as {at_once} requests of {found.request_tokens} at once"
+        f"{replicas}vLLM on {hardware}, {form}: {memory}, the rest caches {plan.cache_tokens} tokens, "
+        f"enough for {requests} concurrent requests of {plan.request_tokens}"
     )
 
 
-def _needs_vllm(recipe: Recipe) -> None:
+def _refuse_what_needs_vllm(recipe: Recipe, settings: ServingSettings) -> None:
     """Refuse what transformers cannot serve.
 
     Raises:
         UserError: naming the key.
     """
-    asked = {"form=adapter": recipe.serve.form == "adapter", "replicas": recipe.serve.replicas > 1}
-    for key, there in asked.items():
-        if there:
-            raise UserError(
-                f"serve.{key}: vLLM alone does that, and the setting {cluster_settings.VLLM_IMAGE_SETTING} names no image of it"
-            )
+    needs_vllm = {"form=adapter": recipe.serve.form == "adapter", "replicas": recipe.serve.replicas > 1}
+    missing = f"and the setting {cluster_settings.VLLM_IMAGE_SETTING} names no image"
+    remedy = "set serve.runtime=auto" if settings.vllm else missing
+    for key, needed in needs_vllm.items():
+        if needed:
+            raise UserError(f"serve.{key}: only vLLM supports this{';' if settings.vllm else ','} {remedy}")
 
 
-def _preset(reference: str) -> Vllm:
+def _adapter_rank(recipe: Recipe, model: KnownModel, vllm: Vllm) -> int:
+    """Return the rank for which vLLM reserves memory if it serves the adapter as it is; 0 if it serves the merged model.
+
+    Raises:
+        UserError: the recipe demands the adapter, which vLLM cannot serve.
+    """
+    form, tune = recipe.serve.form, recipe.tune
+    supported = vllm.adapters is not False and tune.rank <= MAX_LORA_RANKS[-1] and not tune.dora
+    if form == "merged" or (form == "auto" and not supported):
+        return 0
+    if vllm.adapters is False:
+        raise UserError(f"serve.form: vLLM cannot serve adapters of {model.name}; set serve.form=merged")
+    if tune.dora:
+        raise UserError(
+            "serve.form: vLLM serves a DoRA adapter in merged form only; set serve.form=merged or leave it out"
+        )
+    try:
+        return required_max_lora_rank(tune.rank)
+    except ValueError as error:
+        raise UserError(f"tune.rank: {error}; lower it, or set serve.form=merged") from None
+
+
+def _vllm_limits(reference: str) -> Vllm:
     if "://" in reference:
         return Vllm()
     try:
@@ -103,37 +140,35 @@ def _preset(reference: str) -> Vllm:
         raise UserError(f"model: {error}") from None
 
 
-def _sized(found: Served, recipe: Recipe, model: KnownModel) -> Served:
-    """Add what fits the GPU, where it is known which that is.
+def _with_size(plan: ServingPlan, recipe: Recipe, model: KnownModel) -> ServingPlan:
+    """Add what fits on the GPU of the plan's instance type.
 
     Raises:
-        UserError: the instance type is not known or has too few GPUs, or the model does not fit with one row of the data.
+        UserError: the instance type is unknown or has too few GPUs, or the model and one row of the data do not fit.
     """
-    if not found.instance_type:
-        return found
-    preset = _instance_type(found.instance_type)
-    if preset.gpus < found.gpus:
-        raise UserError(f"serve.gpus: {found.gpus} are wanted and {preset.instance_type} has {preset.gpus}")
+    preset = _instance_type(plan.instance_type)
+    if preset.gpus < plan.gpus:
+        raise UserError(f"serve.gpus: {plan.gpus} GPUs are requested and {preset.instance_type} has {preset.gpus}")
     memory = serving_memory(
-        model.architecture, rank=found.rank or 1, adapters=found.max_adapters, split=max(1, found.gpus)
+        model.architecture, rank=plan.rank or 1, adapters=plan.max_adapters, split=max(1, plan.gpus)
     )
-    tokens, least = memory.tokens(preset.gpu_bytes), recipe.data.max_tokens + recipe.evaluate.answer_tokens
-    needs = memory.weights + memory.adapters + memory.work
-    least = min(least, model.architecture.context)
-    if tokens < least:
-        short = needs + least * memory.cache_a_token
+    tokens, row = memory.tokens(preset.gpu_bytes), recipe.data.max_tokens + recipe.evaluate.answer_tokens
+    needs = memory.weights + memory.adapters + memory.overhead
+    row = min(row, model.architecture.context)
+    if tokens < row:
+        least = needs + row * memory.cache_per_token
         raise UserError(
-            f"serve.instance_type: serving {model.name} with rows of {least} tokens takes {short / GIB:.1f} GiB of each of "
-            f"{found.gpus} GPUs and vLLM may take {SHARE * preset.gpu_bytes / GIB:.1f} of {preset.instance_type}'s; "
-            "take a larger one, or more serve.gpus"
+            f"serve.instance_type: serving {model.name} with rows of {row} tokens takes {least / GIB:.1f} GiB on each of "
+            f"{plan.gpus} GPUs, and vLLM may use {SHARE * preset.gpu_bytes / GIB:.1f} GiB of {preset.instance_type}'s; "
+            "choose a larger instance type, or raise serve.gpus"
         )
-    return found.model_copy(
+    return plan.model_copy(
         update={
             "gpu": preset.gpu,
             "gpu_bytes": preset.gpu_bytes,
             "needs_bytes": int(needs),
             "cache_tokens": tokens,
-            "request_tokens": least,
+            "request_tokens": row,
             "longest": min(model.architecture.context, tokens),
         }
     )
@@ -145,5 +180,6 @@ def _instance_type(name: str) -> GpuPreset:
             if preset.instance_type == name:
                 return preset
     raise UserError(
-        f"serve.instance_type: {name} is in no GPU preset; add it by a file, see FINELINE_GPU_PRESETS, or leave it empty"
+        f"serve.instance_type: {name} is in no GPU preset; add it in a file of your own (FINELINE_GPU_PRESETS), or leave "
+        "serve.instance_type out"
     )

@@ -1,4 +1,4 @@
-"""The plan step: parameters and recipe to one resolved recipe and a quote, or one line that says what is wrong."""
+"""The plan step: from parameters and recipe to one resolved recipe with a quote, or one line that says what is wrong."""
 
 from typing import Annotated, Literal
 
@@ -9,22 +9,21 @@ from presets.memory import GIB
 from recipes.reader import RecipeError, load
 from recipes.recipe import Recipe
 from steps.common.handover.resolved import Quote, Resolved, ResolvedModel, Tracking
-from steps.common.nodes import node_request
+from steps.common.nodes import node_provider
 from steps.common.registry import tracking
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.code_version import code_version
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
-from steps.plan.data.data_file import look
-from steps.plan.data.task_files import look_at_tasks
-from steps.plan.exportable import check_exportable
-from steps.plan.lm_eval.recipe_tasks import asked_too, look_at_lm_eval
-from steps.plan.model import check_context, check_tunable, resolve_model
-from steps.plan.port import check_port
+from steps.common.storage import volumes
+from steps.common.storage.files import write_text
+from steps.plan.check_recipe import CheckScope, check_recipe
+from steps.plan.model import pinned_model
 from steps.plan.quote.quote import quote
 from steps.plan.quote.to_buy import in_words as rung_in_words
-from steps.plan.serving_plan import in_words as served_in_words
-from steps.plan.serving_plan import served
+from steps.plan.serving_plan import in_words as serving_in_words
+
+RESOLVED_FILE = "resolved.json"  # in the run's folder: the plan that the command made before it created the run
 
 Choice = Literal["recipe", "true", "false"]
 Method = Literal["recipe", "qlora", "lora"]
@@ -32,23 +31,23 @@ Buying = Literal["recipe", "on-demand", "spot", "spot-first"]
 
 
 class PlanInput(Input):
-    """What a person sets; an empty value, or "recipe", leaves it to the recipe."""
+    """The parameters of a run. An empty value, or "recipe", leaves the choice to the recipe."""
 
-    run: Annotated[str, Parameter(description="The run's name")] = ""
-    recipe: Annotated[str, Parameter(description="YAML text of a recipe, or the name of one that ships")]
-    name: Annotated[str, Parameter(description="Name of the registered and served model")] = ""
-    model: Annotated[str, Parameter(description="Model preset or URI")] = ""
+    run: Annotated[str, Parameter(description="Name of the run")] = ""
+    recipe: Annotated[str, Parameter(description="Recipe as YAML text, or the name of one that ships with Fineline")]
+    name: Annotated[str, Parameter(description="Name of the model that is registered and served")] = ""
+    model: Annotated[str, Parameter(description="Base model: a preset or a URI")] = ""
     data: Annotated[str, Parameter(description="File of training rows")] = ""
     method: Annotated[Method, Parameter(description="How the adapter is tuned")] = "recipe"
     epochs: Annotated[str, Parameter(description="Passes over the training rows")] = ""
     serve: Annotated[Choice, Parameter(description="Serve the new version")] = "recipe"
     capacity: Annotated[Buying, Parameter(description="How GPU nodes are bought")] = "recipe"
-    max_cost: Annotated[str, Parameter(description="US dollars that the run may cost")] = ""
-    secrets: Annotated[str, Parameter(description="Begin of the names of the Secrets that the steps were given")] = ""
+    max_cost: Annotated[str, Parameter(description="Budget of the run in US dollars")] = ""
+    secrets: Annotated[str, Parameter(description="Prefix of the Secrets that the steps read")] = ""
 
 
 class PlanOutput(Output):
-    """The resolved recipe, the base model out of it, the quote in words, and what the run does besides training."""
+    """The resolved recipe, its base model, the quote in words, and which of the optional steps will run."""
 
     resolved: Resolved
     model: ResolvedModel
@@ -65,72 +64,81 @@ def plan(input: PlanInput) -> PlanOutput:
     Raises:
         UserError: anything that would fail later, in one line.
     """
-    resolved = resolve(input)
+    resolved = _handed_over(input) or resolve(input)
     if input.run:
-        resolved = resolved.model_copy(update={"tracking": _open(resolved)})
+        resolved = resolved.model_copy(update={"run": input.run, "tracking": _open(resolved, input.run)})
     return PlanOutput(
         resolved=resolved,
         model=resolved.model,
-        quote=f"{in_words(resolved.quote)}{_to_be_served(resolved)}",
-        buys=resolved.quote.provider in node_request.KINDS,
+        quote=f"{in_words(resolved.quote)}{_serving(resolved)}",
+        buys=node_provider.buys(resolved.quote.provider),
         serve=resolved.recipe.serve.enabled,
-        export=resolved.recipe.export.wanted,
+        export=resolved.recipe.export.enabled,
     )
 
 
-def _to_be_served(resolved: Resolved) -> str:
-    return f"; served by {served_in_words(resolved.served)}" if resolved.recipe.serve.enabled else ""
+def _serving(resolved: Resolved) -> str:
+    return f"; served by {serving_in_words(resolved.serving_plan)}" if resolved.recipe.serve.enabled else ""
 
 
 def resolve(input: PlanInput) -> Resolved:
-    """Do all of the plan that leaves nothing behind but a copy of data that lie elsewhere, lm-eval's packed tasks among them.
+    """Do the part of the plan that leaves nothing behind but copies of remote data and packed lm-eval tasks.
 
     Raises:
         UserError: anything that would fail later, in one line.
     """
     recipe = _recipe(input)
-    check_tunable(recipe.model, recipe.tune.method)
-    data, train, held_out = look(recipe.data, recipe.tune.objective)
-    tasks, lm_eval = look_at_tasks(recipe), look_at_lm_eval(recipe)
-    check_exportable(recipe)
-    model = resolve_model(recipe.model)
-    check_context(recipe, model.architecture)
-    if recipe.serve.enabled and not cluster_settings.serve_image():
-        check_port(recipe)
-    how = served(recipe, model)
+    checked = check_recipe(recipe, CheckScope(serves_here=not cluster_settings.in_cluster()))
+    model = pinned_model(recipe.model, checked.model)
     return Resolved(
         run=input.run,
         recipe=recipe,
         model=model,
-        data=data,
-        tasks=tasks,
-        lm_eval=lm_eval,
-        quote=quote(recipe, model, train, asked_too(held_out, lm_eval)),
+        data=checked.data.files,
+        tasks=checked.tasks,
+        lm_eval=checked.packed_tasks,
+        quote=quote(recipe, model, checked.data.train, checked.held_out),
         tracking=Tracking(uri=recipe.registry.tracking_uri or tracking.default_uri(), run_id=""),
         code_version=code_version(),
-        served=how,
+        serving_plan=checked.serving_plan,
     )
 
 
+def hand_over(resolved: Resolved, run: str) -> None:
+    """Save the plan in the folder of a run on this machine, so that the run's plan step need not make it again."""
+    write_text(volumes.run_folder(run) / RESOLVED_FILE, resolved.model_dump_json())
+
+
+def _handed_over(input: PlanInput) -> Resolved | None:
+    """Return the plan that the command made for this run; None if there is none, or if it is for other inputs."""
+    if not input.run:
+        return None
+    try:
+        found = Resolved.model_validate_json((volumes.run_folder(input.run) / RESOLVED_FILE).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if found.recipe == _recipe(input) and found.code_version == code_version() else None
+
+
 def _recipe(input: PlanInput) -> Recipe:
-    set_by_hand = {
+    values = {
         "name": input.name,
         "model": input.model,
         "data.train": input.data,
         "tune.epochs": input.epochs,
         "compute.max_cost": input.max_cost,
     }
-    chosen = {"tune.method": input.method, "serve.enabled": input.serve, "compute.capacity": input.capacity}
-    overrides = {key: value for key, value in set_by_hand.items() if value}
-    overrides |= {key: value for key, value in chosen.items() if value != "recipe"}
+    choices = {"tune.method": input.method, "serve.enabled": input.serve, "compute.capacity": input.capacity}
+    overrides = {key: value for key, value in values.items() if value}
+    overrides |= {key: value for key, value in choices.items() if value != "recipe"}
     try:
         recipe = load(input.recipe, overrides)
     except RecipeError as error:
         raise UserError(str(error)) from None
     if input.secrets and input.secrets != recipe.secrets:
         raise UserError(
-            f"secrets: the recipe says {recipe.secrets!r} and the run was given the Secrets of {input.secrets!r}; "
-            f"set the parameter 'secrets' to {recipe.secrets!r} too"
+            f"secrets: the recipe names {recipe.secrets!r} and the run's parameter 'secrets' names {input.secrets!r}; set "
+            f"the parameter to {recipe.secrets!r} too"
         )
     return recipe
 
@@ -145,19 +153,18 @@ def in_words(quote: Quote) -> str:
     )
 
 
-def _open(resolved: Resolved) -> Tracking:
-    """Open the run's record, or find it where an earlier attempt of this step has opened it."""
+def _open(resolved: Resolved, run: str) -> Tracking:
+    """Create the run's MLflow record, or find it if an earlier attempt of this step created it."""
     uri = resolved.tracking.uri
     store = tracking.client(uri)
     experiment = tracking.experiment(store, resolved.recipe.name)
-    found = store.search_runs([experiment], f"tags.`fineline.run` = '{resolved.run}'", max_results=1)
+    found = store.search_runs([experiment], f"tags.`fineline.run` = '{run}'", max_results=1)
     if found:
         return Tracking(uri=uri, run_id=found[0].info.run_id)
     cost = resolved.quote.first.cost
     quoted = {} if cost is None else {"fineline.quoted_dollars": f"{cost:.2f}"}
-    tags = {"fineline.run": resolved.run, **quoted}
-    run_id = store.create_run(experiment, run_name=resolved.run, tags=tags).info.run_id
-    wanted = resolved.recipe.tune.model_dump() | {"model": resolved.model.uri, "data": resolved.data.train.sha256}
-    for key, value in wanted.items():
+    run_id = store.create_run(experiment, run_name=run, tags={"fineline.run": run, **quoted}).info.run_id
+    parameters = resolved.recipe.tune.model_dump() | {"model": resolved.model.uri, "data": resolved.data.train.sha256}
+    for key, value in parameters.items():
         store.log_param(run_id, key, value)
     return Tracking(uri=uri, run_id=run_id)

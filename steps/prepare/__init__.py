@@ -1,1 +1,1 @@
-"""Rows to tokens: validated, without duplicates or leakage, labelled, with a digest."""
+"""Turns rows into labelled tokens: validated, deduplicated, split without leakage, and stored under a digest."""

@@ -1,6 +1,6 @@
-"""Tokens and labels of a preference: the same prompt twice, once with each answer, of which the answer alone is scored.
+"""Tokenises and labels a pair: the same prompt with each of the two answers, of which only the answer is scored.
 
-What stands before the last turn is the same on both sides, so that its log-probability says nothing of the preference.
+Everything before the last turn is equal on both sides, so its log-probability carries no preference.
 """
 
 from typing import Any
@@ -10,31 +10,31 @@ from steps.prepare.labels import Example, LabelError, example
 
 
 class PairExample(Example):
-    """A pair as the model reads it: the chosen side, and beside it the rejected one."""
+    """A pair as the model reads it: the chosen side, and the rejected one as an attribute."""
 
     rejected: Example
 
     @property
     def tokens(self) -> int:
-        """How many tokens are read, on both sides."""
+        """Number of tokens on both sides."""
         return super().tokens + self.rejected.tokens
 
     @property
     def labelled(self) -> int:
-        """How many of them are scored."""
+        """Number of scored tokens on both sides."""
         return super().labelled + self.rejected.labelled
 
 
-def labelled(row: Row, tokenizer: Any, max_tokens: int) -> Example:
-    """Tokenise and label a row of any kind, a pair on both sides.
+def labelled_example(row: Row, tokenizer: Any, max_tokens: int) -> Example:
+    """Tokenise and label a row of any kind.
 
     Args:
         row: a chat, a plain text or a pair.
-        tokenizer: a fast tokenizer of transformers, which knows the offsets.
-        max_tokens: longest row in tokens; of a pair, of each side.
+        tokenizer: a fast transformers tokenizer, which provides offsets.
+        max_tokens: longest row, in tokens; for a pair, of each side.
 
     Raises:
-        LabelError: it cannot be; the text says why.
+        LabelError: the row cannot be labelled; the text says why.
     """
     if not row.rejected:
         return example(row, tokenizer, max_tokens)
@@ -46,5 +46,7 @@ def labelled(row: Row, tokenizer: Any, max_tokens: int) -> Example:
             raise LabelError(f"with its {name} answer, {error}") from None
     chosen, rejected = sides
     if chosen.input_ids == rejected.input_ids:
-        raise LabelError("its answers are the same to the model: the chat template takes away what they differ in")
+        raise LabelError(
+            "the chat template removes the difference between its answers, so the model reads the same text twice"
+        )
     return PairExample(input_ids=chosen.input_ids, labels=chosen.labels, rejected=rejected)

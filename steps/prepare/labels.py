@@ -1,33 +1,33 @@
-"""Tokens and labels of a row: only what the assistant says is learnt, under the model's own, unmodified template.
+"""Tokenises and labels a row: only the assistant's turns are labelled, under the model's own, unmodified chat template.
 
-The template is rendered up to each assistant turn and with it; where the longer text begins with the shorter one, the
-difference is the turn, and the tokenizer's offsets tell which tokens lie in it. That needs no template with
-`{% generation %}` marks, which few models ship.
+The template is rendered up to each assistant turn, without and with it. If the longer text starts with the shorter one, the
+difference is the turn, and the tokenizer's offsets show which tokens it has. This works without the `{% generation %}`
+marks, which few models ship.
 """
 
 from typing import Any
 
 from pydantic import BaseModel
 
-from steps.common.model.packs import UNLABELLED
+from steps.common.model.packs import IGNORE_INDEX
 from steps.common.rows.row import Row
 
 
 class Example(BaseModel):
-    """A row as the model reads it; two lists of the same length."""
+    """A row as the model reads it: two lists of the same length."""
 
     input_ids: list[int]
     labels: list[int]
 
     @property
     def tokens(self) -> int:
-        """How many tokens are read."""
+        """Number of tokens."""
         return len(self.input_ids)
 
     @property
     def labelled(self) -> int:
-        """How many tokens are learnt."""
-        return sum(label != UNLABELLED for label in self.labels)
+        """Number of labelled tokens."""
+        return sum(label != IGNORE_INDEX for label in self.labels)
 
 
 class LabelError(Exception):
@@ -39,12 +39,12 @@ def example(row: Row, tokenizer: Any, max_tokens: int, *, last_alone: bool = Fal
 
     Args:
         row: a chat or a plain text.
-        tokenizer: a fast tokenizer of transformers, which knows the offsets.
-        max_tokens: longest row in tokens.
-        last_alone: of a chat, only the last turn is learnt.
+        tokenizer: a fast transformers tokenizer, which provides offsets.
+        max_tokens: longest row, in tokens.
+        last_alone: label only the last turn of a chat.
 
     Raises:
-        LabelError: the row is too long, or its template gives no assistant turn that can be told apart.
+        LabelError: the row is too long, or the assistant's turns cannot be found in the rendered template.
     """
     if row.text or not tokenizer.chat_template:
         found = _plain(row, tokenizer, last_alone)
@@ -54,27 +54,27 @@ def example(row: Row, tokenizer: Any, max_tokens: int, *, last_alone: bool = Fal
     if len(found.input_ids) > max_tokens:
         raise LabelError(f"is {len(found.input_ids)} tokens long, over data.max_tokens ({max_tokens})")
     if not found.labelled:
-        raise LabelError("has no token to learn: the chat template tells no assistant turn apart")
+        raise LabelError("has no token to train on: no assistant turn can be found in the rendered chat template")
     return found
 
 
 def _plain(row: Row, tokenizer: Any, last_alone: bool) -> Example:
-    """Plain text is learnt whole; a chat of a model without a template is its texts in turn, the assistant's learnt."""
+    """Label all of a plain text, or the assistant's texts of a chat for a model without a chat template."""
     turns = row.messages or (("assistant", row.text),)
     ids: list[int] = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    labels = [UNLABELLED] * len(ids)
+    labels = [IGNORE_INDEX] * len(ids)
     for turn, (role, text) in enumerate(turns, 1):
         part = tokenizer(text + ("" if role == "assistant" else "\n"), add_special_tokens=False)["input_ids"]
         if role == "assistant" and tokenizer.eos_token_id is not None:
             part = [*part, tokenizer.eos_token_id]
         ids += part
-        learnt = role == "assistant" and (turn == len(turns) or not last_alone)
-        labels += part if learnt else [UNLABELLED] * len(part)
+        trained = role == "assistant" and (turn == len(turns) or not last_alone)
+        labels += part if trained else [IGNORE_INDEX] * len(part)
     return Example(input_ids=ids, labels=labels)
 
 
 def _chat(messages: list[dict[str, str]], tokenizer: Any, first: int) -> Example:
-    """Label the assistant's turns, from the message `first` on."""
+    """Label the assistant's turns from message `first` on."""
 
     def render(count: int, *, asking: bool = False) -> str:
         return str(tokenizer.apply_chat_template(messages[:count], tokenize=False, add_generation_prompt=asking))
@@ -86,15 +86,15 @@ def _chat(messages: list[dict[str, str]], tokenizer: Any, first: int) -> Example
             if message["role"] != "assistant" or turn < first:
                 continue
             before, after = render(turn, asking=True), render(turn + 1)
-            # A template that rewrites earlier turns (reasoning models drop their thoughts) shows the model another
-            # text later than when it answers: such a turn is not learnt, only read.
+            # Some templates rewrite earlier turns (those of reasoning models drop their thoughts), so the rendered turn is not
+            # what the model generates. Such a turn is read but not labelled.
             if after.startswith(before) and whole.startswith(after.rstrip()):
                 spans.append((len(before), len(after.rstrip())))
-    except Exception as error:  # jinja2's own errors, and whatever a template raises on purpose
-        raise LabelError(f"the model's chat template refuses it: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # jinja2's errors, and whatever a template raises on purpose
+        raise LabelError(f"is rejected by the model's chat template: {str(error).splitlines()[0]}") from None
     read = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
     labels = [
-        token if any(start < end_of and end > start_of for start_of, end_of in spans) else UNLABELLED
+        token if any(start < end_of and end > start_of for start_of, end_of in spans) else IGNORE_INDEX
         for token, (start, end) in zip(read["input_ids"], read["offset_mapping"], strict=True)
     ]
     return Example(input_ids=read["input_ids"], labels=labels)

@@ -1,4 +1,4 @@
-"""Duplicates out, and no question on both sides of the split between learning and checking."""
+"""Removes duplicates, and splits the rows so that no question is on both sides."""
 
 import hashlib
 import re
@@ -10,7 +10,7 @@ from steps.common.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Split:
-    """The two sides, and what was left out."""
+    """The two sides, and the number of rows that were left out."""
 
     train: list[Row]
     validation: list[Row]
@@ -19,13 +19,13 @@ class Split:
 
 
 def split(train: list[Row], validation: list[Row], share: float, seed: int) -> Split:
-    """Remove duplicates, and training rows that ask what a held-out row asks.
+    """Remove duplicates, and training rows with the question of a held-out row.
 
     Args:
-        train: training rows in the file's order.
-        validation: held-out rows; empty where the training rows have to give some.
-        share: of the training rows to hold out then. All rows with one question stay on one side.
-        seed: which ones; the same rows and seed give the same split in whatever order the rows come.
+        train: training rows, in file order.
+        validation: held-out rows; empty to hold out some of the training rows.
+        share: share of the training rows to hold out in that case. All rows with the same question stay on one side.
+        seed: seed of the choice. The same rows and seed give the same split, in any order of the rows.
 
     Raises:
         UserError: one side would be empty.
@@ -37,12 +37,12 @@ def split(train: list[Row], validation: list[Row], share: float, seed: int) -> S
     held = {normal(row.question) for row in unique_validation}
     kept = [row for row in unique_train if normal(row.question) not in held]
     if not kept:
-        raise UserError("data.train: no row is left: every one is a duplicate, or asks what a held-out row asks")
+        raise UserError("data.train: no row is left: each is a duplicate, or has the question of a held-out row")
     return Split(kept, unique_validation, again + again_held, len(unique_train) - len(kept))
 
 
 def normal(text: str) -> str:
-    """Return `text` without what makes two writings of the same differ: case, punctuation, spacing."""
+    """Return `text` without differences of case, punctuation and spacing."""
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
@@ -58,7 +58,7 @@ def _hold_out(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list
     )
     if len(questions) < 2:
         raise UserError(
-            "data.train: has one question only; at least two are needed, one to learn from and one to check with"
+            "data.train: has only one question; at least two are needed, one to train on and one to hold out"
         )
     count = min(len(questions) - 1, max(1, round(len(questions) * share)))
     held = set(questions[:count])

@@ -1,4 +1,4 @@
-"""The prepare step: rows to labelled tokens, under the address of everything that they depend on."""
+"""The prepare step: turns rows into labelled tokens, stored under a digest of everything that they depend on."""
 
 import json
 from pathlib import Path
@@ -9,18 +9,19 @@ from hera.workflows.io import Input, Output
 
 from recipes.data import Data
 from recipes.recipe import Recipe
-from steps.common.gguf.tokenizers import kind_of
+from steps.common.gguf.tokenizers import read_gguf_tokenizer
 from steps.common.handover.resolved import DataFile, Resolved, as_planned
 from steps.common.lm_eval.library import check_installed
 from steps.common.rows.read_rows import read_rows
 from steps.common.rows.row import BadRow, Row
-from steps.common.rows.row_kinds import check_kind, facts
+from steps.common.rows.row_kinds import check_kind, objective_key
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import Progress, say
+from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
-from steps.common.storage.files import building, digest_of, folder_digest, one_writer
-from steps.prepare.label_pairs import labelled
+from steps.common.storage.files import build_folder, digest_of, exclusive_lock, folder_digest
+from steps.prepare.label_pairs import labelled_example
 from steps.prepare.labels import Example, LabelError
 from steps.prepare.split import split
 
@@ -29,14 +30,14 @@ SHOWN = 20
 
 
 class PrepareInput(Input):
-    """The rows, and the tokenizer that will read them."""
+    """The rows, and the tokenizer for them."""
 
     resolved: Resolved
     tokenizer_folder: Annotated[str, Parameter(description="Folder of the base model's tokenizer")]
 
 
 class PrepareOutput(Output):
-    """Where the tokens are, and what became of the rows."""
+    """The folder of the tokens, and a summary of the rows."""
 
     folder: str
     digest: str
@@ -48,15 +49,14 @@ def prepare(input: PrepareInput) -> PrepareOutput:
     """Validate, deduplicate, split, tokenise and label the rows.
 
     Raises:
-        UserError: a row cannot be used and `data.on_bad_row` is "stop", or too few rows are left, or a GGUF file is
-            wanted and cannot have this tokenizer, or a task of lm-eval, and it is not installed or the model has no chat
-            template that it is to be asked under.
+        UserError: a row cannot be used and `data.on_bad_row` is "stop"; too few rows are left; the tokenizer cannot be
+            written as GGUF; or a task of lm-eval needs lm-eval or a chat template, which is missing.
     """
     resolved, tokenizer_folder = input.resolved, Path(input.tokenizer_folder)
     if resolved.recipe.export.gguf != "none":
-        kind_of(tokenizer_folder)  # here, before a tuning is paid for
+        read_gguf_tokenizer(tokenizer_folder)  # here, before the tuning costs anything
     if resolved.lm_eval:
-        check_installed("evaluate.lm_eval")  # likewise: what prepares is the image that evaluates
+        check_installed("evaluate.lm_eval")  # likewise: the same image evaluates
         _check_chat_template(resolved.recipe, tokenizer_folder)
     digest = digest_of(
         {
@@ -65,13 +65,14 @@ def prepare(input: PrepareInput) -> PrepareOutput:
             "wanted": resolved.recipe.data.model_dump(include={"validation_share", "on_bad_row", "max_tokens"}),
             "seed": resolved.recipe.tune.seed,
             "model": resolved.model.digest,
-            **facts(resolved.recipe.tune.objective),
+            **objective_key(resolved.recipe.tune.objective),
         }
     )
     folder = volumes.prepared_rows(digest)
-    with one_writer(folder, waiting=lambda: say("progress: waiting for the process that prepares the same rows")):
+    line = WaitingLine()
+    with exclusive_lock(folder, on_wait=lambda: line.report("the process that prepares the same rows")):
         if folder.exists():
-            say("these rows are prepared already")
+            say("the rows are already prepared")
         else:
             _prepare(resolved, tokenizer_folder, folder)
     report = json.loads((folder / "report.json").read_text())
@@ -79,16 +80,16 @@ def prepare(input: PrepareInput) -> PrepareOutput:
 
 
 def in_words(report: dict[str, Any]) -> str:
-    """Return what became of the rows as one line."""
+    """Return the summary of the rows as one line."""
     return (
-        f"{report['train_rows']} rows to learn from ({report['train_tokens']} tokens, {report['labelled_share']:.0%} learnt), "
+        f"{report['train_rows']} training rows ({report['train_tokens']} tokens, {report['labelled_share']:.0%} labelled), "
         f"{report['validation_rows']} held out; left out: {report['bad_rows']} bad, {report['duplicates']} duplicates, "
-        f"{report['leaked']} that ask what a held-out row asks"
+        f"{report['leaked']} with the question of a held-out row"
     )
 
 
 def _check_chat_template(recipe: Recipe, tokenizer_folder: Path) -> None:
-    """Look for the chat template that tasks of lm-eval are to be asked under."""
+    """Refuse tasks of lm-eval with a chat template if the model has none."""
     under_it = [number for number, task in enumerate(recipe.evaluate.lm_eval) if task.chat_template]
     if not under_it:
         return
@@ -99,8 +100,8 @@ def _check_chat_template(recipe: Recipe, tokenizer_folder: Path) -> None:
         tokenizer.get_chat_template()
     except ValueError:
         raise UserError(
-            f"evaluate.lm_eval.{under_it[0]}: chat_template: this model has none; set it to false, or take a model that was "
-            "taught to chat"
+            f"evaluate.lm_eval.{under_it[0]}: chat_template: this model has none; set it to false, or choose a model with a "
+            "chat template"
         ) from None
 
 
@@ -120,7 +121,7 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
             raise UserError(f"data.{name}: none of its rows can be used")
     _check_stop_token(examples, tokenizer)
     parts = split(train, held, recipe.data.validation_share, recipe.tune.seed)
-    with building(folder) as partial:
+    with build_folder(folder) as partial:
         _write(partial / "train.jsonl", parts.train, examples)
         _write(partial / "validation.jsonl", parts.validation, examples)
         (partial / "bad_rows.txt").write_text("".join(f"{row}\n" for row in bad))
@@ -147,9 +148,9 @@ def _read(
     examples: dict[Row, Example],
     bad: list[BadRow],
 ) -> list[Row]:
-    """Read a file's rows, adding their tokens to `examples` and those that cannot be used to `bad`."""
+    """Return the rows of a file; add their tokens to `examples`, and the rows that cannot be used to `bad`."""
     path = as_planned(file)
-    progress = Progress(0, f"read of {path.name}")
+    progress = Progress(0, f"rows of {path.name}")
     rows = []
     for number, found in enumerate(read_rows(path), 1):
         progress.update(number)
@@ -159,7 +160,7 @@ def _read(
         place, row = found
         check_kind(place, row, recipe.tune.objective)
         try:
-            examples[row] = labelled(row, tokenizer, recipe.data.max_tokens)
+            examples[row] = labelled_example(row, tokenizer, recipe.data.max_tokens)
         except LabelError as error:
             bad.append(BadRow(place, str(error)))
         else:
@@ -171,18 +172,18 @@ def _judge(bad: list[BadRow], data: Data) -> None:
     for row in bad[:SHOWN]:
         say(f"bad row: {row}")
     if len(bad) > SHOWN:
-        say(f"and {len(bad) - SHOWN} bad rows more")
+        say(f"and {len(bad) - SHOWN} more bad rows")
     if bad and data.on_bad_row == "stop":
         more = f" (and {len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
-        raise UserError(f"{bad[0]}{more}; mend it, or set data.on_bad_row=skip")
+        raise UserError(f"{bad[0]}{more}; fix the row, or set data.on_bad_row=skip")
 
 
 def _check_stop_token(examples: dict[Row, Example], tokenizer: Any) -> None:
-    """Warn where no row teaches the token at which the server stops: such a model answers without an end."""
+    """Warn if no row contains the token at which the server stops: the model's answers would not end."""
     if not any(tokenizer.eos_token_id in example.labels for example in examples.values()):
         say(
             f"warning: no row teaches the model to stop: its chat template ends no turn with {tokenizer.eos_token!r}, "
-            "so answers may run on to their longest length"
+            "so answers may run to the maximum length"
         )
 
 

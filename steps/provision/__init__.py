@@ -1,1 +1,1 @@
-"""What computes: this machine, nodes that are there, or nodes that are bought."""
+"""Gets hardware for a run: this machine, existing nodes, or nodes that are bought."""

@@ -1,4 +1,4 @@
-"""GPU nodes that GKE's own autoscaler brings, by a ComputeClass that lists the ladder in its order.
+"""GPU nodes from GKE's autoscaler, requested with a ComputeClass that lists the ladder in its order.
 
 https://cloud.google.com/kubernetes-engine/docs/reference/crds/computeclass
 """
@@ -7,78 +7,76 @@ import time
 from typing import Any
 
 from steps.common.handover.resolved import Hardware, Resolved, Rung
-from steps.common.kubernetes.cluster_objects import CLASS_LABEL, CLASSES
+from steps.common.kubernetes.cluster_objects import COMPUTE_CLASS_LABEL, COMPUTE_CLASSES
 from steps.common.nodes import ledger_file, node_request
-from steps.common.nodes.ledger import There
+from steps.common.nodes.ledger import RunningNode
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import InterruptedStepError, UserError
 from steps.common.runtime.progress import say
 from steps.provision.attempt import attempts
 from steps.provision.attempt.attempts import Attempt
-from steps.provision.attempt.causes import Cause, next_step, weightiest
+from steps.provision.attempt.causes import Cause, most_specific, next_step
 from steps.provision.attempt.holder import Holder
-from steps.provision.attempt.placement import in_its_place, placement, tolerations
+from steps.provision.attempt.placement import placement, replacements, tolerations
 
-# What the autoscaler says of a pod for which it brings no node.
-SAID = ("NotTriggerScaleUp", "FailedScaleUp")
+# Events in which the autoscaler says why it adds no node for a pod.
+AUTOSCALER_EVENTS = ("NotTriggerScaleUp", "FailedScaleUp")
 KEEPER_BYTES = 16 << 20
 
 
 def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
-    """Get a node for the run, through GKE; it walks down the list itself.
+    """Get a node for the run from GKE, which walks down the ladder itself.
 
     Returns:
-        What was got, the patch that brings pods there, and the attempt.
+        The hardware, the patch that places pods on it, and the attempt.
 
     Raises:
-        UserError: the cluster knows no ComputeClass, or no node came in time.
+        UserError: the cluster has no ComputeClass, or no node came in time.
     """
     quote, compute = resolved.quote, resolved.recipe.compute
-    if not CLASSES.served:
-        raise UserError("the cluster has no ComputeClass (of cloud.google.com); it takes GKE 1.30.3 or later")
+    if not COMPUTE_CLASSES.exists:
+        raise UserError("the cluster has no ComputeClass (API group cloud.google.com); it requires GKE 1.30.3 or later")
     first, name = quote.first, node_request.name_of(run, cluster_settings.namespace())
-    account = ledger_file.wanted(run, compute, quote.ladder)
-    node_request.ask(CLASSES, compute_class(run, quote.ladder), account)
-    where = {"nodeSelector": {CLASS_LABEL: name}, "tolerations": tolerations()}
+    purchase = ledger_file.purchase_of(run, compute, quote.ladder)
+    node_request.request(COMPUTE_CLASSES, compute_class(run, quote.ladder), purchase)
+    where = {"nodeSelector": {COMPUTE_CLASS_LABEL: name}, "tolerations": tolerations()}
     attempt, holder = attempts.begin(first), Holder.of(name, run, first, where)
     holder.create()
-    # An Event is kept for an hour, and what GKE says last is not what tells most.
-    heard: dict[str, None] = {}
+    # Kubernetes keeps an Event for an hour, and the last message is not the most specific one.
+    messages: dict[str, None] = {}
     node = holder.wait(
         attempt,
         "GKE's autoscaler",
         compute.wait_minutes * 60 * len(quote.ladder),
-        lambda: heard.update(dict.fromkeys(_said(holder))),
+        lambda: messages.update(dict.fromkeys(_autoscaler_messages(holder))),
     )
     if not node:
-        otherwise = (
-            " ".join(list(heard)[-1:]) or f"waited for {attempt.seconds / 60:.0f} min, and nothing was heard of it"
-        )
-        attempt.cause, attempt.reason = weightiest(heard) or (Cause.UNKNOWN, otherwise)
+        otherwise = " ".join(list(messages)[-1:]) or f"no answer in {attempt.seconds / 60:.0f} min"
+        attempt.cause, attempt.reason = most_specific(messages) or (Cause.UNKNOWN, otherwise)
         attempts.save(run, [attempt])
         raise UserError(
-            f"GKE brought no node: {attempt.cause}: {attempt.reason}; {next_step(attempt.cause, first, 'gcp', '')}"
+            f"GKE added no node: {attempt.cause}: {attempt.reason}; {next_step(attempt.cause, first, 'gcp', '')}"
         )
-    there = next((one for one in node_request.machines(CLASSES, name) if one.name == node), None)
-    if there is None:
-        raise InterruptedStepError(f"{node} was taken away as it came; the step is tried again")
-    rung = _rung(there, quote.ladder)
+    running = next((one for one in node_request.nodes_of(COMPUTE_CLASSES, name) if one.name == node), None)
+    if running is None:
+        raise InterruptedStepError(f"node {node} disappeared as soon as it was ready; the step is retried")
+    rung = _rung(running, quote.ladder)
     attempt.instance_type, attempt.capacity, attempt.price = rung.instance_type, rung.capacity, rung.price
     attempts.save(run, [attempt])
     say(attempt.in_words())
-    # What could take its place from now on; and a pod that keeps the node, empty as it is until the training comes.
-    node_request.ask(CLASSES, compute_class(run, in_its_place(rung, quote.ladder)), account)
+    # From now on the class allows what may replace the node, and a pod keeps the node until the tuning starts on it.
+    node_request.request(COMPUTE_CLASSES, compute_class(run, replacements(rung, quote.ladder)), purchase)
     Holder(f"{name}-keeps", run, 0, KEEPER_BYTES, where).create()
     now = time.time()
-    purchase = node_request.noted(CLASSES, name, now)
-    hardware = ledger_file.hardware(purchase, rung, node, there.since, now)
-    return hardware, placement(rung, selector={CLASS_LABEL: name}), [attempt]
+    bought = node_request.record_nodes(COMPUTE_CLASSES, name, now)
+    hardware = ledger_file.hardware(bought, rung, node, running.since, now)
+    return hardware, placement(rung, selector={COMPUTE_CLASS_LABEL: name}), [attempt]
 
 
 def compute_class(run: str, ladder: list[Rung]) -> dict[str, Any]:
     """Return the ComputeClass of a run."""
     return {
-        "apiVersion": f"{CLASSES.group}/{CLASSES.version}",
+        "apiVersion": f"{COMPUTE_CLASSES.group}/{COMPUTE_CLASSES.version}",
         "kind": "ComputeClass",
         "metadata": node_request.metadata(run, cluster_settings.namespace()),
         "spec": {
@@ -96,11 +94,11 @@ def compute_class(run: str, ladder: list[Rung]) -> dict[str, Any]:
     }
 
 
-def _said(holder: Holder) -> list[str]:
-    return [" ".join(str(event.message).split()) for event in holder.said() if event.reason in SAID]
+def _autoscaler_messages(holder: Holder) -> list[str]:
+    return [" ".join(str(event.message).split()) for event in holder.events() if event.reason in AUTOSCALER_EVENTS]
 
 
-def _rung(there: There, ladder: list[Rung]) -> Rung:
-    """Return the rung that a machine is of."""
-    kind = (there.instance_type, there.capacity)
+def _rung(running: RunningNode, ladder: list[Rung]) -> Rung:
+    """Return the rung of a node."""
+    kind = (running.instance_type, running.capacity)
     return next((rung for rung in ladder if (rung.instance_type, rung.capacity) == kind), ladder[0])

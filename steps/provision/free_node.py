@@ -1,4 +1,4 @@
-"""GPU nodes that are there already: waits until one has its GPUs free."""
+"""The cluster's existing GPU nodes: waits until one has enough free GPUs."""
 
 import time
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from presets.memory import GIB
 from steps.common.handover.resolved import Hardware, Resolved, Rung
 from steps.common.nodes import gpu_nodes, node_request
-from steps.common.nodes.give_back import delete_holders
+from steps.common.nodes.termination import delete_holders
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
@@ -19,13 +19,13 @@ from steps.provision.deadline import until
 
 
 def wait_for_node(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
-    """Wait for a node of the ladder's types, in its order, each for as long as the recipe says.
+    """Wait for a node of each of the ladder's types in turn, for as long as the recipe says.
 
     Returns:
-        What was got, the patch that brings pods there, and every attempt.
+        The hardware, the patch that places pods on it, and every attempt.
 
     Raises:
-        UserError: none of them came free in time.
+        UserError: none became free in time.
     """
     quote, compute = resolved.quote, resolved.recipe.compute
     made: list[Attempt] = []
@@ -49,12 +49,12 @@ def wait_for_node(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Att
             return hardware, placement(rung, affinity=_affinity(rung)), made
     tried = ", ".join(f"{one.instance_type}: {one.reason}" for one in made)
     raise UserError(
-        f"no GPU node came free in {compute.wait_minutes:g} min each ({tried}); wait for other runs, or add nodes"
+        f"no GPU node became free within {compute.wait_minutes:g} min each ({tried}); wait for other runs to end, or add nodes"
     )
 
 
 def _affinity(rung: Rung) -> dict[str, Any]:
-    """Return what keeps a pod on the nodes of that type; those without the label of a type are known by their GPU."""
+    """Return what keeps a pod on nodes of the rung's type; nodes without an instance-type label are matched by their GPU."""
     terms = [
         {"matchExpressions": [{"key": key, "operator": "In", "values": [rung.instance_type]}]}
         for key in (gpu_nodes.TYPE_LABEL, gpu_nodes.PRODUCT_LABEL)

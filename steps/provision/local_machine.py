@@ -1,4 +1,4 @@
-"""The machine as it is: nothing is bought."""
+"""This machine as the hardware of a run: nothing is bought."""
 
 import platform
 import time

@@ -1,20 +1,28 @@
-"""The provision step: something that computes, ready, and what it is.
+"""The provision step: hardware for the run, ready to use.
 
-Who brings it was settled by plan: nobody (this machine, or whichever node the pods come to), Karpenter, GKE's autoscaler,
-or whoever brought the GPU nodes that are there. What is bought is given back by `release`, through the run's name.
+The plan has settled who provides it: nobody (this machine, or whichever node the pods are placed on), Karpenter, GKE's
+autoscaler, or the cluster's existing GPU nodes. `release` gives back what is bought, by the run's name.
 """
 
+from collections.abc import Callable
 from typing import Annotated
 
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
 from steps.common.handover.resolved import Hardware, Resolved
+from steps.common.nodes.node_provider import NodeProvider
 from steps.common.runtime.exit_codes import step
 from steps.provision import compute_class, free_node, local_machine
 from steps.provision.attempt.attempts import Attempt
 from steps.provision.karpenter import buy
-from steps.provision.weights_nearly_there import wait_until_near
+from steps.provision.wait_for_weights import wait_until_nearly_fetched
+
+GET_NODE: dict[NodeProvider, Callable[[Resolved, str], tuple[Hardware, str, list[Attempt]]]] = {
+    NodeProvider.KARPENTER: buy.buy,
+    NodeProvider.COMPUTE_CLASS: compute_class.buy,
+    NodeProvider.EXISTING_NODES: free_node.wait_for_node,
+}
 
 
 class ProvisionInput(Input):
@@ -27,27 +35,21 @@ class ProvisionOutput(Output):
     """What the run got."""
 
     hardware: Hardware
-    placement: Annotated[str, Parameter(description="Patch of a pod's spec that brings it there")]
-    attempts: Annotated[str, Parameter(description="What was tried, a line each")]
+    placement: Annotated[str, Parameter(description="Pod spec patch that places a pod on the hardware")]
+    attempts: Annotated[str, Parameter(description="What was tried, one line each")]
 
 
 @step
 def provision(input: ProvisionInput) -> ProvisionOutput:
-    """Get a node; one that an earlier attempt of this step has got is found again.
+    """Get a node. If an earlier attempt of this step got one, it is used.
 
     Raises:
-        UserError: none could be had; the text names the quota, the lack or the setting, and what to do.
+        UserError: no node could be had; the text names the quota, the shortage or the setting, and what to do.
     """
     resolved, run = input.resolved, input.resolved.run or "unnamed"
-    provider = resolved.quote.provider
-    if provider:
-        wait_until_near(resolved.model)
-    if provider == "karpenter":
-        got = buy.buy(resolved, run)
-    elif provider == "compute-class":
-        got = compute_class.buy(resolved, run)
-    elif provider == "nodes":
-        got = free_node.wait_for_node(resolved, run)
+    if resolved.quote.provider:
+        wait_until_nearly_fetched(resolved.model)
+        got = GET_NODE[NodeProvider(resolved.quote.provider)](resolved, run)
     else:
         got = local_machine.this_machine(resolved)
     hardware, placement, attempts = got
@@ -55,7 +57,7 @@ def provision(input: ProvisionInput) -> ProvisionOutput:
 
 
 def in_words(attempts: list[Attempt], hardware: Hardware) -> str:
-    """Return the attempts, a line each."""
+    """Return the attempts, one line each."""
     if not attempts:
         return f"{hardware.node}: {hardware.rung.device.name}"
     return "\n".join(attempt.in_words() for attempt in attempts)

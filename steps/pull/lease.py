@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from steps.common.kubernetes import api as kubernetes
+from steps.common.kubernetes import client
+from steps.common.kubernetes.errors import ConflictError, NotFoundError, api_errors, none_if_absent
 from steps.common.runtime.errors import InterruptedStepError, UserError
 from steps.common.runtime.progress import say
 
@@ -101,30 +102,28 @@ class Lease:
                     return
 
     def _read(self) -> Any:
-        return kubernetes.if_there(lambda: kubernetes.leases().read_namespaced_lease(self.name, self.namespace))
+        return none_if_absent(lambda: client.leases().read_namespaced_lease(self.name, self.namespace))
 
     def _create(self) -> bool:
-        return self._write(lambda body: kubernetes.leases().create_namespaced_lease(self.namespace, body), "")
+        return self._write(lambda body: client.leases().create_namespaced_lease(self.namespace, body), "")
 
     def _replace(self, version: str) -> bool:
-        api = kubernetes.leases()
+        api = client.leases()
         return self._write(lambda body: api.replace_namespaced_lease(self.name, self.namespace, body), version)
 
     def _write(self, send: Callable[[dict[str, Any]], Any], version: str) -> bool:
-        """Write the Lease as this process's; tell whether nobody else has written it meanwhile."""
-        from kubernetes.client import ApiException
-
+        """Write the Lease as this process's; return False if another process has written it in between."""
         now = time.monotonic()
         written = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
         metadata = {"name": self.name, **({"resourceVersion": version} if version else {})}
         spec = {"holderIdentity": self.holder, "leaseDurationSeconds": SECONDS, "renewTime": written}
         try:
-            with kubernetes.in_one_line(409):
+            with api_errors():
                 made = send({"metadata": metadata, "spec": spec})
-        except ApiException as error:
-            if error.status == 404 and not version:
-                raise UserError(f"the namespace {self.namespace} is not there") from None
-            # An answer that was lost is asked for again, and is refused then: what stands there is our own.
+        except (ConflictError, NotFoundError) as error:
+            if isinstance(error, NotFoundError) and not version:
+                raise UserError(f"the namespace {self.namespace} does not exist") from None
+            # A request whose answer was lost is sent again, and then refused: what exists is this process's own.
             made = self._read()
             if made is None or made.spec.holder_identity != self.holder:
                 return False
@@ -134,4 +133,4 @@ class Lease:
     def _give_up(self) -> None:
         if not self._lost:
             body = {"preconditions": {"resourceVersion": self._version}}
-            kubernetes.leases().delete_namespaced_lease(self.name, self.namespace, body=body)
+            client.leases().delete_namespaced_lease(self.name, self.namespace, body=body)

@@ -12,7 +12,7 @@ from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress, say
 from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
-from steps.common.storage.files import building, sha256_of
+from steps.common.storage.files import build_folder, sha256_of
 from steps.common.weights import fetch_progress, store
 from steps.common.weights.fetch_progress import FetchProgress
 from steps.common.weights.sources.listing import Listing, SourceFile, is_tokenizer_file
@@ -111,13 +111,13 @@ def _build(model: ResolvedModel, files: Listing, wanted: list[SourceFile], folde
         writer.check()
         if not began_with:
             began_with.append(there)
-            progress.begin_at(round(there / MB))
+            progress.resume_from(round(there / MB))
         rate = (there - began_with[0]) / MB / clock.seconds
         if progress.update(round(there / MB), f"{rate:.0f} MB/s"):
             fetch_progress.save(folder, FetchProgress(there, total, owner))
 
     fetch_progress.save(folder, FetchProgress(0, total, owner))
-    with building(folder, keep=True) as partial:
+    with build_folder(folder, resume=True) as partial:
         try:
             done = fetch.fetch(wanted, partial, on_progress)
             _unchanged(model, wanted, partial)

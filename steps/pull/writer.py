@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from steps.common.runtime import cluster_settings
-from steps.common.storage.files import one_writer
+from steps.common.storage.files import exclusive_lock
 
 
 class Writer(Protocol):
@@ -37,8 +37,8 @@ def only_writer(folder: Path, waiting: Callable[[], None]) -> Iterator[Writer]:
     Raises:
         InterruptedStepError: by `check`: the Lease was not renewed in time, so another process may have taken over.
     """
-    if not cluster_settings.serve_image():
-        with one_writer(folder, waiting):
+    if not cluster_settings.in_cluster():
+        with exclusive_lock(folder, waiting):
             yield _Lock()
         return
     from steps.pull.lease import Lease

@@ -1,1 +1,1 @@
-"""Takes back what no run needs any more."""
+"""Gives back what no run needs any more."""

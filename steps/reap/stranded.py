@@ -1,27 +1,36 @@
-"""Runs whose pods wait for a node that was given back: as after a retry, in Argo's UI, of a run that had ended.
+"""Finds runs whose pods wait for a node that has been given back, as after a retry in Argo's UI of a run that had ended.
 
-What Argo retries begins at the step that failed, with the outputs of those before it, and so with the place of a node that
-is gone. Nothing would ever start those pods.
+Argo starts a retry at the step that failed, with the outputs of the steps before it, including the placement on a node that
+no longer exists. Nothing would ever start those pods.
 """
 
-from steps.common.kubernetes import api
-from steps.common.kubernetes.cluster_objects import CLASS_LABEL, CLASSES, POOL_LABEL, POOLS, ClusterKind
+from steps.common.kubernetes import client
+from steps.common.kubernetes.cluster_objects import (
+    COMPUTE_CLASS_LABEL,
+    COMPUTE_CLASSES,
+    NODE_POOL_LABEL,
+    NODE_POOLS,
+)
+from steps.common.kubernetes.errors import api_errors
+from steps.common.kubernetes.resource import Resource
 from steps.common.nodes import node_request
 
 WORKFLOW_LABEL = "workflows.argoproj.io/workflow"
-WHY = "its node was given back when it ended, and a retry does not buy another; submit it again: what is done is kept"
+WHY = (
+    "its node was given back when it ended, and a retry does not buy another; submit it again: completed work is reused"
+)
 
 
-def stranded(space: str, kinds: list[ClusterKind], before: float) -> dict[str, str]:
-    """Return the runs that wait in vain, and what to tell of each.
+def stranded(space: str, kinds: list[Resource], before: float) -> dict[str, str]:
+    """Return the runs that wait in vain, and why.
 
     Args:
         space: the namespace.
-        kinds: of what its runs ask for nodes with.
-        before: of pods that were created after that, in seconds since 1970, nothing is said yet.
+        kinds: of the objects with which its runs request nodes.
+        before: in seconds since 1970; pods created later are ignored.
     """
-    with api.in_one_line():
-        pods = api.core().list_namespaced_pod(
+    with api_errors():
+        pods = client.core().list_namespaced_pod(
             space, label_selector=WORKFLOW_LABEL, field_selector="status.phase=Pending"
         )
     found = {}
@@ -29,9 +38,9 @@ def stranded(space: str, kinds: list[ClusterKind], before: float) -> dict[str, s
         if pod.metadata.creation_timestamp.timestamp() > before:
             continue
         wanted = pod.spec.node_selector or {}
-        for label, kind in ((POOL_LABEL, POOLS), (CLASS_LABEL, CLASSES)):
+        for label, kind in ((NODE_POOL_LABEL, NODE_POOLS), (COMPUTE_CLASS_LABEL, COMPUTE_CLASSES)):
             run = pod.metadata.labels[WORKFLOW_LABEL]
             ours = wanted.get(label) == node_request.name_of(run, space)
-            if ours and kind in kinds and kind.get(wanted[label]) is None:
+            if ours and kind in kinds and kind.read(wanted[label]) is None:
                 found[run] = WHY
     return found

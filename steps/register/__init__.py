@@ -1,1 +1,1 @@
-"""The adapter alone, with its lineage, in MLflow's registry."""
+"""Registers the adapter, with its lineage, in MLflow."""

@@ -1,13 +1,13 @@
-"""The folder that MLflow keeps of a version: what loads it as a transformers model with a PEFT adapter, written by hand.
+"""Writes the folder of a version for MLflow, which loads it as a transformers model with a PEFT adapter.
 
-`mlflow.transformers.log_model` would load the base, and from a local path copy it whole into the registry.
+Not with `mlflow.transformers.log_model`: it loads the base, and copies a local base whole into the registry.
 """
 
 import json
 import shutil
 from pathlib import Path
 
-from steps.common.adapter.adapter_files import read_base
+from steps.common.adapter.adapter_files import read_adapter_base
 from steps.common.handover.resolved import Resolved
 from steps.common.registry import versions
 
@@ -15,7 +15,7 @@ TOKENIZER = ("tokenizer", "special_tokens_map", "vocab", "merges", "chat_templat
 
 
 def package(folder: Path, resolved: Resolved, base: Path, adapter: Path, report: Path) -> None:
-    """Write MLmodel, adapter, tokenizer, recipe, evaluation, requirements and an input example into `folder`."""
+    """Write MLmodel, adapter, tokenizer, recipe, report, requirements and an input example into `folder`."""
     from mlflow.models import Model
     from mlflow.models.signature import ModelSignature
     from mlflow.types.llm import CHAT_MODEL_INPUT_SCHEMA, CHAT_MODEL_OUTPUT_SCHEMA
@@ -26,7 +26,7 @@ def package(folder: Path, resolved: Resolved, base: Path, adapter: Path, report:
     for file in base.iterdir():
         if file.name.startswith(TOKENIZER):
             shutil.copyfile(file, tokenizer / file.name)
-    packages = read_base(adapter).packages
+    packages = read_adapter_base(adapter).packages
     requirements = [f"{name}=={version}" for name, version in packages.items()]
     (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")
     (folder / "recipe.json").write_text(resolved.recipe.model_dump_json(indent=2) + "\n")

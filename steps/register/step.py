@@ -1,12 +1,12 @@
-"""The register step: the adapter alone, with its lineage, as a version in MLflow's registry. Loads no torch."""
+"""The register step: registers the adapter, with its lineage, as a version in MLflow. Imports no torch."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
+from steps.common.handover.report import read_report
 from steps.common.handover.resolved import Resolved, made_from
 from steps.common.registry import tracking, versions
 from steps.common.runtime.exit_codes import step
@@ -15,18 +15,18 @@ from steps.register.package import package
 
 
 class RegisterInput(Input):
-    """The candidate that has passed the gate."""
+    """A candidate that passed the gate."""
 
     resolved: Resolved
     base_folder: Annotated[str, Parameter(description="Folder of the base model")]
     rows_digest: Annotated[str, Parameter(description="Digest of the prepared rows")]
     adapter_folder: Annotated[str, Parameter(description="Folder of the candidate's adapter")]
-    adapter_sha256: Annotated[str, Parameter(description="Hash of the adapter's weights")]
-    report: Annotated[str, Parameter(description="File of the evaluation's report")]
+    adapter_sha256: Annotated[str, Parameter(description="SHA-256 of the adapter's weights")]
+    report: Annotated[str, Parameter(description="File with the evaluation's report")]
 
 
 class RegisterOutput(Output):
-    """The version."""
+    """The registered version."""
 
     version: int
     new: bool
@@ -35,9 +35,9 @@ class RegisterOutput(Output):
 
 @step
 def register(input: RegisterInput) -> RegisterOutput:
-    """Register the adapter as `candidate`, or find the version that holds it already.
+    """Register the adapter as `candidate`, or find the version that has it already.
 
-    Where nothing is to be rolled out the version becomes `champion` here.
+    If the recipe serves nothing, the version also becomes `champion`.
     """
     resolved = input.resolved
     name = resolved.recipe.name
@@ -46,19 +46,19 @@ def register(input: RegisterInput) -> RegisterOutput:
     version = known or _register(store, input)
     number = int(version.version)
     if known:
-        # Another recipe, or other held-out rows, that lead to the same adapter: that is what it is made from now.
+        # Another recipe, or other held-out rows, led to the same adapter: from now on it counts as made from these.
         store.set_model_version_tag(name, str(number), versions.MADE_FROM, made_from(resolved))
     if resolved.tracking.run_id:
         store.set_tag(resolved.tracking.run_id, "fineline.version", number)
     store.set_registered_model_alias(name, versions.CANDIDATE, number)
     if not resolved.recipe.serve.enabled:
         versions.make_champion(store, name, number)
-    say(f"{name} version {number}: {'this adapter is registered already' if known else 'registered'}")
+    say(f"{name} version {number}: {'this adapter is already registered' if known else 'registered'}")
     return RegisterOutput(version=number, new=known is None, model_uri=f"models:/{name}/{number}")
 
 
 def lineage(input: RegisterInput) -> dict[str, str]:
-    """Return where a version comes from, as tags."""
+    """Return the version's lineage as tags."""
     resolved = input.resolved
     return {
         "fineline.run": resolved.run,
@@ -82,7 +82,7 @@ def _register(store: Any, input: RegisterInput) -> Any:
     resolved, name = input.resolved, input.resolved.recipe.name
     mlflow.set_tracking_uri(resolved.tracking.uri)
     mlflow.set_experiment(experiment_id=tracking.experiment(store, name))
-    report = json.loads(Path(input.report).read_text())
+    report = read_report(Path(input.report))
     tags = lineage(input)
     model = mlflow.initialize_logged_model(
         name=name, source_run_id=resolved.tracking.run_id or None, tags=tags, model_type="adapter"
@@ -91,10 +91,12 @@ def _register(store: Any, input: RegisterInput) -> Any:
         package(Path(folder), resolved, Path(input.base_folder), Path(input.adapter_folder), Path(input.report))
         store.log_model_artifacts(model.model_id, folder)
     mlflow.finalize_logged_model(model.model_id, "READY")
-    scores = {f"{who}/{key}": value for who, values in report["scores"].items() for key, value in values.items()}
+    metrics = {
+        f"{role}/{name}": value for role, scores in report.scores.items() for name, value in scores.metrics().items()
+    }
     if resolved.tracking.run_id:
         with mlflow.start_run(run_id=resolved.tracking.run_id):
-            mlflow.log_metrics(scores, model_id=model.model_id)
-            # Without this the run does not know what it brought forth.
+            mlflow.log_metrics(metrics, model_id=model.model_id)
+            # Links the run to the model that it produced.
             mlflow.log_outputs([mlflow.entities.LoggedModelOutput(model.model_id, 0)])
     return mlflow.register_model(f"models:/{model.model_id}", name, tags=tags)

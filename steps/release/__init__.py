@@ -1,1 +1,1 @@
-"""Gives back what provision took, and closes the run's record."""
+"""Gives back what provision got, and closes the run's record."""

@@ -1,6 +1,6 @@
-"""The release-node step: after the evaluation nothing needs the run's node any more, and what follows may wait for a person.
+"""The release-node step: nothing after the evaluation needs the run's node, and what follows may wait for an approval.
 
-The exit handler does the same again, for runs that do not come so far, and sees the machines end.
+The exit handler gives back again, for runs that do not get this far, and waits until the nodes have terminated.
 """
 
 from typing import Annotated
@@ -10,11 +10,11 @@ from hera.workflows.io import Input, Output
 
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
-from steps.release.take_back import take_back
+from steps.release.give_back import give_back
 
 
 class ReleaseNodeInput(Input):
-    """Which run no longer computes."""
+    """The run that no longer needs its node."""
 
     run: Annotated[str, Parameter(description="The run's name")]
 
@@ -27,8 +27,11 @@ class ReleaseNodeOutput(Output):
 
 @step
 def release_node(input: ReleaseNodeInput) -> ReleaseNodeOutput:
-    """Ask for the run's node no longer. Where that fails nothing else does: the exit handler tries again, and tells."""
-    taken = take_back(input.run)
-    released = taken.left or (taken.paid.in_words() if taken.paid else "nothing: no machine came")
-    say(f"not given back yet, the end of the run will: {taken.left}" if taken.left else f"given back: {released}")
+    """Give the run's node back. A failure here fails nothing else: the exit handler tries again and reports it."""
+    given = give_back(input.run)
+    released = given.problem or (given.cost.in_words() if given.cost else "nothing: no node was bought")
+    if given.problem:
+        say(f"not given back yet, the exit handler tries again: {given.problem}")
+    else:
+        say(f"given back: {released}")
     return ReleaseNodeOutput(released=released)

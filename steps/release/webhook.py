@@ -1,4 +1,4 @@
-"""Tells a run's outcome to an address that the user has set."""
+"""Posts a run's outcome to a webhook that the user has set."""
 
 import time
 
@@ -8,10 +8,10 @@ from steps.release.outcome import Outcome
 TRIES, WAIT_SECONDS, LONGEST_SECONDS = 3, 2.0, 10.0
 
 
-def tell(url: str, outcome: Outcome) -> bool:
-    """Post the outcome as JSON, with its line as `text`, as chat services take it; return whether that was taken.
+def notify(url: str, outcome: Outcome) -> bool:
+    """Post the outcome as JSON, with its one line as `text`, which chat services display; return whether it was accepted.
 
-    A webhook that does not answer is told in the log and changes nothing of how the run ended.
+    A webhook that does not answer is logged, and does not change how the run ended.
     """
     import httpx2
 
@@ -29,5 +29,5 @@ def tell(url: str, outcome: Outcome) -> bool:
         why = f"status {answer.status_code}"
         if answer.status_code < 500 and answer.status_code != 429:
             break
-    say(f"the webhook was not told: {why}")  # its address may hold a key, and is not shown
+    say(f"the webhook could not be notified: {why}")  # its URL may hold a key, and is not shown
     return False

@@ -1,1 +1,1 @@
-"""A registered version brought back from the registry, to be served again."""
+"""Restores a registered version, to be served again."""

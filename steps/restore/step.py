@@ -1,4 +1,4 @@
-"""The restore step, the first of a rollback: which version, and all that rollout needs of it. Loads no torch."""
+"""The restore step, the first of a rollback: downloads a version with everything that rollout needs. Imports no torch."""
 
 from typing import Annotated, Any
 
@@ -11,18 +11,18 @@ from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
 from steps.common.storage import volumes
-from steps.common.storage.files import building
+from steps.common.storage.files import build_folder
 
 
 class RestoreInput(Input):
-    """Which model, and which of its versions."""
+    """The version to restore."""
 
     name: Annotated[str, Parameter(description="Name of the registered model")]
-    version: Annotated[str, Parameter(description="Version; empty: the champion before the one that is")] = ""
+    version: Annotated[str, Parameter(description="Version; empty: the previous champion")] = ""
 
 
 class RestoreOutput(Output):
-    """The version, as the run that made it handed it to rollout."""
+    """The version, as the run that made it passed it to rollout."""
 
     resolved: Resolved
     model: ResolvedModel
@@ -33,10 +33,10 @@ class RestoreOutput(Output):
 
 @step
 def restore(input: RestoreInput) -> RestoreOutput:
-    """Copy a version's adapter, recipe and evaluation from the registry onto the runs volume.
+    """Download a version's adapter, recipe and report from the registry to the runs volume.
 
     Raises:
-        UserError: there is no such model or version, or none to go back to.
+        UserError: there is no such model or version, or no previous champion.
     """
     uri = tracking.default_uri()
     store = tracking.client(uri)
@@ -44,7 +44,7 @@ def restore(input: RestoreInput) -> RestoreOutput:
     number = int(version.version)
     folder = volumes.restored_version(input.name, number)
     if not folder.exists():
-        with building(folder) as partial:
+        with build_folder(folder) as partial:
             for part in (versions.RESOLVED_FILE, versions.EVALUATION_FILE, versions.ADAPTER_FOLDER):
                 versions.download(store, version, part, partial)
     resolved = Resolved.model_validate_json((folder / versions.RESOLVED_FILE).read_text())
@@ -64,13 +64,13 @@ def _version(store: Any, input: RestoreInput) -> Any:
     if not input.version:
         before = versions.champion_before(store, input.name)
         if before is None:
-            raise UserError(f"{input.name}: no version was champion before the one that is; name one")
+            raise UserError(f"{input.name}: there is no previous champion; name the version to roll back to")
         return before
     if not input.version.isdigit():
-        raise UserError(f"version: a number is needed, not {input.version!r}")
+        raise UserError(f"version: must be a number, not {input.version!r}")
     try:
         return store.get_model_version(input.name, input.version)
     except MlflowException:
         known = sorted(int(v.version) for v in store.search_model_versions(f"name = '{input.name}'"))
-        there = f"its versions are {', '.join(map(str, known))}" if known else "no model of that name is registered"
-        raise UserError(f"{input.name} has no version {input.version}; {there}") from None
+        hint = f"its versions are {', '.join(map(str, known))}" if known else "no model of that name is registered"
+        raise UserError(f"{input.name} has no version {input.version}; {hint}") from None

@@ -9,7 +9,7 @@ from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
 from steps.common.adapter.adapter_files import adapter_sha256
-from steps.common.adapter.merge import merged
+from steps.common.adapter.merge import merge_into_base
 from steps.common.handover.resolved import Resolved
 from steps.common.registry import tracking, versions
 from steps.common.runtime import cluster_settings
@@ -18,7 +18,7 @@ from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
 from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
-from steps.common.storage.files import one_writer, write_text
+from steps.common.storage.files import exclusive_lock, write_text
 from steps.rollout.checks.before_start import check_adapter, check_model
 from steps.rollout.order import RolloutRecord, ServingPlace, roll_out
 from steps.rollout.trial.live_gate import questions
@@ -75,7 +75,7 @@ def _serve(input: RolloutInput, record: RolloutRecord) -> str:
     base, adapter = Path(input.base_folder), Path(input.adapter_folder)
     check_adapter(input.resolved, adapter, base)
     # An adapter beside its base: the server reads the base's weights.
-    model = base if input.resolved.served.form == "adapter" else merged(base, adapter)
+    model = base if input.resolved.serving_plan.form == "adapter" else merge_into_base(base, adapter)
     # Refuse here, before anything is started, what cannot be served.
     model_bytes = check_model(model)
     with _one_at_a_time(input.resolved.recipe.name):
@@ -84,11 +84,11 @@ def _serve(input: RolloutInput, record: RolloutRecord) -> str:
 
 def _one_at_a_time(name: str) -> AbstractContextManager[None]:
     """Return the lock of a model's rollouts. In a cluster the workflow's mutex does this."""
-    if cluster_settings.serve_image():
+    if cluster_settings.in_cluster():
         return nullcontext()
     line = WaitingLine()
-    return one_writer(
-        volumes.serving(name) / "rollout", waiting=lambda: line.report(f"another rollout of {name} to end")
+    return exclusive_lock(
+        volumes.serving(name) / "rollout", on_wait=lambda: line.report(f"another rollout of {name} to end")
     )
 
 
@@ -104,7 +104,7 @@ def _roll_out(input: RolloutInput, record: RolloutRecord, model: Path, model_byt
 
 def _place(input: RolloutInput, model: Path, model_bytes: int, digest: str) -> ServingPlace:
     resolved, version, adapter = input.resolved, input.version, Path(input.adapter_folder)
-    if cluster_settings.serve_image():
+    if cluster_settings.in_cluster():
         from steps.rollout.places.cluster_place import ClusterPlace
 
         return ClusterPlace(resolved, version, model, model_bytes, digest, Path(input.base_folder), adapter)

@@ -1,1 +1,1 @@
-"""The adapter, from checkpoints that survive a kill."""
+"""Tunes an adapter, from checkpoints that survive a kill."""

@@ -1,4 +1,4 @@
-"""The base with an adapter on it, ready to be tuned."""
+"""The base model with a new adapter, ready to be tuned."""
 
 from pathlib import Path
 from typing import Any
@@ -6,50 +6,50 @@ from typing import Any
 from presets.memory import Activations
 from recipes.tuning import Tune
 from steps.common.runtime.errors import UserError
-from steps.tune.together.base_weights import BaseWeights, Whole
+from steps.tune.distributed.base_placement import BasePlacement, ReplicatedBase
 
 
-def load(
+def load_adapted_model(
     folder: Path,
     tune: Tune,
     device: str,
     *,
     activations: Activations,
     targets: list[str] | None = None,
-    base: BaseWeights | None = None,
+    base: BasePlacement | None = None,
 ) -> tuple[Any, list[str]]:
-    """Load the base, in NF4 or unquantised, and put a new adapter on it.
+    """Load the base model, in NF4 or unquantised, and add a new adapter.
 
     Args:
-        folder: of the published model.
-        tune: method, rank and the rest.
+        folder: of the published base model.
+        tune: method, rank and so on.
         device: "cpu" or "cuda".
-        activations: whether they are kept for the backward pass, recomputed in it, or that with inputs offloaded.
-        targets: the linear layers that get an adapter where the recipe names none; none: all but the head.
-        base: where its weights are to lie; none: whole in this process.
+        activations: kept for the backward pass; recomputed in it; or recomputed from inputs that are offloaded to the host.
+        targets: the linear layers to adapt if the recipe names none; None or empty: all except the head.
+        base: placement of the base model's weights; None: replicated.
 
     Returns:
-        The PEFT model, and the names of the base's layers that are quantised.
+        The PEFT model, and the names of the base model's quantised layers.
 
     Raises:
-        UserError: `tune.targets` names no layer of this model, or its head, or none of its layers can be quantised; or
-            they cannot be compiled here.
+        UserError: `tune.targets` names no layer of this model, or its embedding or head; none of its layers can be
+            quantised; or there is no compiler for `tune.compile`.
     """
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from steps.common.model.head import chunk_head
-    from steps.tune.compiled import check_compiler, compile_layers
+    from steps.common.model.chunked_head import chunk_head
+    from steps.tune.layer_compilation import check_compiler, compile_layers
 
     if tune.compile:
         check_compiler()
     torch.manual_seed(tune.seed)
-    model = (base or Whole()).load(folder, device, in_4_bits=tune.method == "qlora")
-    quantised = _quantised(model)
+    model = (base or ReplicatedBase()).load(folder, device, in_4_bits=tune.method == "qlora")
+    quantised = _prepare_quantised_layers(model)
     if tune.method == "qlora" and not quantised:
         raise UserError(
-            "tune.method: none of this model's layers can be quantised (transformers quantises Linear itself alone); "
-            "set tune.method=lora"
+            "tune.method: none of this model's layers can be quantised (transformers quantises torch's own Linear only); set "
+            "tune.method=lora"
         )
     chunk_head(model)
     if activations != "kept":
@@ -69,9 +69,9 @@ def load(
     except ValueError as error:
         raise UserError(f"tune.targets: {str(error).splitlines()[0]}") from None
     _check_targets(model)
-    # In bf16, AdamW's updates are lost to rounding: at a rate of 2e-4 every fourth, at 1e-5 nineteen of twenty. And
-    # `prepare_model_for_kbit_training` is not called: it would put embedding, head and residual stream into fp32 and
-    # double the memory of the checkpoints.
+    # Adapter weights are in fp32. In bf16, AdamW's updates are rounded away: a quarter of them at a learning rate of 2e-4,
+    # 19 in 20 at 1e-5. `prepare_model_for_kbit_training` would convert the embedding, the head and the residual stream to
+    # fp32 too, and double the memory of the checkpointed activations.
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -81,7 +81,7 @@ def load(
 
 
 def _check_targets(model: Any) -> None:
-    """Refuse an adapter on embedding or head: tied they are one weight, and neither can be merged or served."""
+    """Refuse an adapter on the embedding or the head: if tied they are one weight, and neither can be merged or served."""
     from peft.tuners.lora import LoraLayer
 
     base = model.get_base_model()
@@ -90,19 +90,20 @@ def _check_targets(model: Any) -> None:
         if isinstance(module, LoraLayer) and id(module.get_base_layer()) in ends:
             layer = name.removeprefix("base_model.model.")
             raise UserError(
-                f"tune.targets: {layer} is the model's embedding or head, which gets no adapter; name linear layers of its "
-                "blocks, or none for all of them"
+                f"tune.targets: {layer} is the model's embedding or head, which cannot have an adapter; name linear layers of "
+                "its decoder layers, or leave it empty for all of them"
             )
 
 
-def _quantised(model: Any) -> list[str]:
+def _prepare_quantised_layers(model: Any) -> list[str]:
+    """Return the names of the quantised layers, each made safe to train on a CPU."""
     from bitsandbytes.nn import Linear4bit
 
     names = []
     for name, module in model.named_modules():
         if isinstance(module, Linear4bit):
             names.append(name)
-            # bitsandbytes 0.50.2 repacks the weight at the first forward pass in eval mode, on processors with
-            # AVX512-BF16, and from then on uses a product without a backward pass: the gradients are silently wrong.
+            # On processors with AVX512-BF16, bitsandbytes 0.50.2 repacks the weight at the first forward pass in eval mode,
+            # and from then on uses a matrix product that has no backward pass: the gradients are silently wrong.
             module.support_avx512bf16_for_cpu = False
     return names

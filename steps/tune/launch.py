@@ -1,4 +1,4 @@
-"""Starts the processes of a tuning by torchrun, one a GPU, and hands on how they ended."""
+"""Starts the processes of a tuning with torchrun, one per GPU, and reports how they ended."""
 
 import signal
 import subprocess
@@ -6,45 +6,44 @@ import sys
 from pathlib import Path
 
 from steps.common.runtime.errors import InterruptedStepError, UserError
-from steps.common.runtime.parent import end_with_parent
+from steps.common.runtime.parent_death import signal_on_parent_death
 from steps.common.storage.files import write_text
 from steps.tune.train_process import TuningJob
 
-JOB, OUTCOME = "job.json", "outcome.json"
-KINDS: dict[str, type[Exception]] = {"user": UserError, "interrupted": InterruptedStepError}
+JOB_FILE, OUTCOME_FILE = "job.json", "outcome.json"  # in the tuning's folder, for the workers and from them
+OUTCOMES: dict[str, type[Exception]] = {"user": UserError, "interrupted": InterruptedStepError}
 
 
 def launch(job: TuningJob, processes: int) -> None:
-    """Run them to their end.
-
-    SIGTERM to this process is theirs too.
+    """Run the processes to their end. SIGTERM to this process is passed on to them.
 
     Raises:
-        UserError: as `work` raises it.
+        UserError: as `run_train_process` raises it.
         InterruptedStepError: likewise.
-        RuntimeError: one of them failed; its log has the traceback.
+        RuntimeError: a process failed; its traceback is in the log.
     """
     folder = Path(job.folder)
-    write_text(folder / JOB, job.model_dump_json())
-    (folder / OUTCOME).unlink(missing_ok=True)
+    write_text(folder / JOB_FILE, job.model_dump_json())
+    (folder / OUTCOME_FILE).unlink(missing_ok=True)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    # torchrun gives each process one thread, which is right where a GPU computes. It hands SIGTERM on to them; what kills it
-    # kills them, see `worker`: two groups that write the same checkpoints would be the end of both.
+    # torchrun gives each process one thread, which suits a GPU. It passes SIGTERM on to its workers, and they die with it
+    # (see `worker`): two groups that write the same checkpoints would destroy them.
     group = subprocess.Popen(
-        [*torchrun, "-m", "steps.tune.worker", str(folder / JOB)], preexec_fn=lambda: end_with_parent(signal.SIGKILL)
+        [*torchrun, "-m", "steps.tune.worker", str(folder / JOB_FILE)],
+        preexec_fn=lambda: signal_on_parent_death(signal.SIGKILL),
     )
-    before = signal.signal(signal.SIGTERM, lambda *_: group.terminate())
+    previous_handler = signal.signal(signal.SIGTERM, lambda *_: group.terminate())
     try:
         code = group.wait()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)
         if group.poll() is None:
             group.kill()
-    told = (folder / OUTCOME).read_text() if (folder / OUTCOME).exists() else ""
-    for name in (JOB, OUTCOME):
+    outcome = (folder / OUTCOME_FILE).read_text() if (folder / OUTCOME_FILE).exists() else ""
+    for name in (JOB_FILE, OUTCOME_FILE):
         (folder / name).unlink(missing_ok=True)
-    if told:
-        kind, _, text = told.partition(" ")
-        raise KINDS[kind](text)
+    if outcome:
+        kind, _, text = outcome.partition(" ")
+        raise OUTCOMES[kind](text)
     if code:
-        raise RuntimeError(f"torchrun ended with exit code {code}; the log has what its processes said")
+        raise RuntimeError(f"torchrun ended with exit code {code}; see the output of its processes in the log")

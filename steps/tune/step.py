@@ -1,4 +1,4 @@
-"""The tune step: prepared rows and a base model to an adapter, through checkpoints that survive a kill."""
+"""The tune step: trains an adapter for a base model on prepared rows, with checkpoints that survive a kill."""
 
 import json
 import os
@@ -13,23 +13,24 @@ from steps.common.adapter.adapter_files import adapter_sha256
 from steps.common.handover.resolved import Hardware, Resolved
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
+from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
-from steps.common.storage.files import building, digest_of, one_writer
-from steps.tune.report.result import in_words
-from steps.tune.train_process import TuningJob, work
+from steps.common.storage.files import build_folder, digest_of, exclusive_lock
+from steps.tune.report.tuning_report import summary_line
+from steps.tune.train_process import TuningJob, run_train_process
 
-FORMAT = 1  # of what is learnt from the same settings; raised when the training itself changes
+FORMAT = 1  # part of a tuning's key; raised when a change to the training changes what the same settings result in
 
 
 class TuneInput(Input):
-    """What to tune, on what, with what."""
+    """What to tune, on which rows, on which hardware."""
 
     resolved: Resolved
     base_folder: Annotated[str, Parameter(description="Folder of the base model")]
     rows_folder: Annotated[str, Parameter(description="Folder of the prepared rows")]
     rows_digest: Annotated[str, Parameter(description="Digest of the prepared rows")]
-    hardware: Annotated[Hardware, Parameter(description="What computes")]
-    placement: Annotated[str, Parameter(description="Patch of the pod's spec; Argo reads it, not the step")] = "{}"
+    hardware: Annotated[Hardware, Parameter(description="Hardware to train on")]
+    placement: Annotated[str, Parameter(description="Patch for the pod's spec, read by Argo, not by the step")] = "{}"
 
 
 class TuneOutput(Output):
@@ -42,29 +43,30 @@ class TuneOutput(Output):
 
 @step
 def tune(input: TuneInput) -> TuneOutput:
-    """Tune; at once when the same base, rows and settings were tuned before.
+    """Tune an adapter, or return the existing one for the same base model, rows and settings.
 
     Raises:
-        UserError: the data or settings do not suit the model.
-        InterruptedStepError: SIGTERM came; run again, it goes on from the checkpoint.
+        UserError: the data or the settings do not suit the model, or a limit was reached.
+        InterruptedStepError: SIGTERM was received; running the step again resumes from the checkpoint.
     """
     resolved = input.resolved
     wanted = resolved.recipe.tune
-    unused = {"checkpoint_every"} if wanted.patience else {"checkpoint_every", "evaluations", "patience"}
+    without_effect = {"checkpoint_every"} if wanted.patience else {"checkpoint_every", "evaluations", "patience"}
     if wanted.objective == "sft":
-        unused |= {"objective", *DPO_ALONE}
-    settings = wanted.model_dump(exclude=unused)
+        without_effect |= {"objective", *DPO_ALONE}
+    settings = wanted.model_dump(exclude=without_effect)
     key = digest_of([FORMAT, resolved.model.digest, input.rows_digest, settings])
     folder = volumes.tuning(key)
-    with one_writer(folder, waiting=lambda: say("progress: waiting for the process that tunes the same")):
+    line = WaitingLine()
+    with exclusive_lock(folder, on_wait=lambda: line.report("another process that runs the same tuning")):
         if folder.exists():
-            say("the same base, rows and settings were tuned before")
+            say("already tuned: an adapter with the same base model, rows and settings exists")
         else:
-            with building(folder, keep=True) as partial:
+            with build_folder(folder, resume=True) as partial:
                 _tune(input, partial)
     adapter = folder / "adapter"
     report = json.loads((folder / "report.json").read_text())
-    return TuneOutput(adapter_folder=str(adapter), adapter_sha256=adapter_sha256(adapter), summary=in_words(report))
+    return TuneOutput(adapter_folder=str(adapter), adapter_sha256=adapter_sha256(adapter), summary=summary_line(report))
 
 
 def _tune(input: TuneInput, folder: Path) -> None:
@@ -81,7 +83,7 @@ def _tune(input: TuneInput, folder: Path) -> None:
 
         launch(job, processes)
     else:
-        # Two GPUs in one process would be DataParallel, which no 4-bit base survives.
+        # With two GPUs visible, the Trainer would use DataParallel, which a 4-bit base model does not support.
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
-        work(job)
-    say(in_words(json.loads((folder / "report.json").read_text())))
+        run_train_process(job)
+    say(summary_line(json.loads((folder / "report.json").read_text())))

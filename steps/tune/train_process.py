@@ -1,4 +1,4 @@
-"""What a process of a tuning does: load, train, and, where it leads, save the adapter and what there is to report."""
+"""What each process of a tuning runs: load the model, train and, on the main rank, save the adapter and the report."""
 
 import os
 import shutil
@@ -8,63 +8,65 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from steps.common.handover.resolved import Hardware, Resolved, Rung
-from steps.common.model.packs import ISOLATES_PASSES, Tokens, isolates, pack, read_token_rows
+from steps.common.model.packs import ISOLATION_PASSES, Packable, isolates_rows, pack, read_token_rows
 from steps.common.model.pair_packs import read_token_pairs
 from steps.common.rows.row_kinds import PAIRS
 from steps.common.runtime.progress import say
-from steps.tune.loop.limits import Limits, Watchdog
-from steps.tune.loop.micro_batches import CUT, Cut, cut_of, keep
-from steps.tune.loop.step_packs import schedule
+from steps.tune.loop.micro_batch_plan import PLAN_FILE, MicroBatchPlan, plan_micro_batches, save_plan
+from steps.tune.loop.step_schedule import schedule_steps
+from steps.tune.loop.watchdog import Watchdog
 from steps.tune.report.mlflow_curve import LossCurve
-from steps.tune.report.result import leave, peak_bytes
+from steps.tune.report.tuning_report import FinishedTuning, peak_bytes, save_adapter_and_report
 
-NODE_SETTING = "FINELINE_NODE"  # where this pod is; unset on one machine
+NODE_SETTING = "FINELINE_NODE"  # name of the node that this pod runs on; unset on one machine
 
 
 class TuningJob(BaseModel):
-    """What to tune, on what, with what, where."""
+    """The inputs of a tuning, as handed to each of its processes."""
 
     resolved: Resolved
     hardware: Hardware
     base_folder: str
     rows_folder: str
-    folder: str  # of the tuning, while it is built
+    folder: str  # the tuning's partial folder
 
 
-def work(job: TuningJob) -> None:
-    """Do it; alone, or as one of those that torchrun has started.
+def run_train_process(job: TuningJob) -> None:
+    """Tune, as the only process or as one of those that torchrun has started.
 
     Raises:
         UserError: data or settings do not suit the model or the memory, or a limit was reached.
-        InterruptedStepError: SIGTERM came.
+        InterruptedStepError: SIGTERM was received.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from steps.tune.together.team import join
+    from steps.tune.distributed.process_group import join_process_group
 
     resolved, rung, device = job.resolved, job.hardware.rung, job.hardware.rung.device.kind
-    # Before anything else is loaded: bitsandbytes asks the driver for its GPUs, which from then on are all that there are.
-    team = join(device)
-    from steps.tune.adapted_model import load
-    from steps.tune.compiled import fixed_length
-    from steps.tune.loop.halving import Room
-    from steps.tune.loop.held_out import HeldOut, chosen
-    from steps.tune.loop.stop import Stop
+    # Before any other import: bitsandbytes asks the driver for its GPUs, and from then on CUDA_VISIBLE_DEVICES has no effect.
+    group = join_process_group(device)
+    from steps.tune.adapted_model import load_adapted_model
+    from steps.tune.distributed.base_placement import ReplicatedBase
+    from steps.tune.distributed.sharded_base import ShardedBase
+    from steps.tune.layer_compilation import fixed_pack_length
+    from steps.tune.loop.held_out import HeldOutEvaluation, select_rows
+    from steps.tune.loop.stop_conditions import StopConditions
+    from steps.tune.loop.token_budget import TokenBudget
     from steps.tune.loop.train import train
-    from steps.tune.objective.dpo import DirectPreference
-    from steps.tune.objective.loss import NextToken, Objective, natural_length
-    from steps.tune.together.base_weights import Whole
-    from steps.tune.together.sharded import Sharded
+    from steps.tune.loop.training_setup import TrainingSetup
+    from steps.tune.objective.dpo import DpoObjective
+    from steps.tune.objective.objective import Objective, no_padding
+    from steps.tune.objective.sft import SftObjective
 
     recipe, folder = resolved.recipe, Path(job.folder)
-    base = Sharded(team) if rung.sharded else Whole()
-    if team.leads:
+    base = ShardedBase(group) if rung.sharded else ReplicatedBase()
+    if group.is_main:
         say("loading the base model")
     pairs = recipe.tune.objective == PAIRS
-    read: Callable[[Path], Sequence[Tokens]] = read_token_pairs if pairs else read_token_rows
+    read: Callable[[Path], Sequence[Packable]] = read_token_pairs if pairs else read_token_rows
     rows = read(Path(job.rows_folder) / "train.jsonl")
-    record = LossCurve(resolved)
+    curve = LossCurve(resolved)
     with Watchdog(recipe.compute.idle_minutes * 60) as watchdog:
-        model, quantised = load(
+        model, quantised = load_adapted_model(
             Path(job.base_folder),
             recipe.tune,
             device,
@@ -73,71 +75,81 @@ def work(job: TuningJob) -> None:
             base=base,
         )
         watchdog.beat()
-        base.begin_reading(ISOLATES_PASSES)
-        packed = isolates(model)
-        base.end()
-        mean = sum(len(row.input_ids) for row in rows) / len(rows)
-        cut = cut_of(folder, rung, recipe.tune.batch_tokens, mean, packed=packed)
-        packs = pack(rows, cut.micro_batch_tokens if packed else 1)
-        steps = schedule(len(packs), cut.micro_batches, recipe.tune.epochs, recipe.tune.seed)
-        room = Room(
-            tokens=cut.at_once,
+        base.begin_forward_passes(ISOLATION_PASSES)
+        packed = isolates_rows(model)
+        base.end_pass()
+        mean_row_tokens = sum(len(row.input_ids) for row in rows) / len(rows)
+        plan = plan_micro_batches(folder, rung, recipe.tune.batch_tokens, mean_row_tokens, packed=packed)
+        packs = pack(rows, plan.micro_batch_tokens if packed else 1)
+        steps = schedule_steps(len(packs), plan.micro_batches, recipe.tune.epochs, recipe.tune.seed)
+
+        def save_budget(tokens: int) -> None:
+            if group.is_main:
+                save_plan(folder, plan.model_copy(update={"at_once": tokens}))
+
+        budget = TokenBudget(
+            tokens=plan.at_once,
             predicted_bytes=rung.memory_bytes,
-            used_bytes=lambda: peak_bytes(device),
-            changed=lambda tokens: keep(folder, cut.model_copy(update={"at_once": tokens}), writes=team.leads),
+            peak_bytes=lambda: peak_bytes(device),
+            on_change=save_budget,
         )
-        if team.leads:
-            _tell(packed, f"{len(rows)} {'pairs' if pairs else 'rows'}", len(packs), cut, rung)
-        length_of = fixed_length(packs) if recipe.tune.compile else natural_length
+        if group.is_main:
+            _log_plan(packed, f"{len(rows)} {'pairs' if pairs else 'rows'}", len(packs), plan, rung)
+        padded_length = fixed_pack_length(packs) if recipe.tune.compile else no_padding
 
         def objective() -> Objective:
-            return DirectPreference(recipe.tune, length_of, packed=packed) if pairs else NextToken(length_of)
+            return DpoObjective(recipe.tune, padded_length, packed=packed) if pairs else SftObjective(padded_length)
 
-        learnt = sum(len(row.input_ids) for step in steps for number in step for row in packs[number])
-        others = read(Path(job.rows_folder) / "validation.jsonl") if recipe.tune.evaluations else []
-        held_out = HeldOut(
-            chosen(others, recipe.tune, learnt),
+        train_tokens = sum(len(row.input_ids) for step in steps for number in step for row in packs[number])
+        held_out_rows = read(Path(job.rows_folder) / "validation.jsonl") if recipe.tune.evaluations else []
+        held_out = HeldOutEvaluation(
+            select_rows(held_out_rows, recipe.tune, train_tokens),
             objective(),
             len(steps),
             recipe.tune,
-            cut.at_once if packed else 1,
+            plan.at_once if packed else 1,
             folder / "checkpoints",
         )
         result = train(
-            model,
-            [[packs[number] for number in step] for step in steps],
-            objective(),
-            held_out,
-            recipe.tune,
-            folder / "checkpoints",
-            device,
-            team=team,
-            base=base,
-            room=room,
-            stop=Stop(Limits(until=until(job.hardware))),
-            log=record.log,
-            beat=watchdog.beat,
+            TrainingSetup(
+                model=model,
+                steps=[[packs[number] for number in step] for step in steps],
+                objective=objective(),
+                held_out=held_out,
+                tune=recipe.tune,
+                checkpoints=folder / "checkpoints",
+                device=device,
+                group=group,
+                base=base,
+                budget=budget,
+                stop=StopConditions(deadline(job.hardware)),
+                log_metrics=curve.log,
+                heartbeat=watchdog.beat,
+            )
         )
-    if not team.leads:
+    if not group.is_main:
         return
-    record.send()
-    leave(folder, model, quantised, result, resolved, rung, cut, room)
+    curve.send()
+    save_adapter_and_report(folder, FinishedTuning(model, quantised, resolved, rung, plan, budget, result))
     shutil.rmtree(folder / "checkpoints")
-    (folder / CUT).unlink()
+    (folder / PLAN_FILE).unlink()
 
 
-def _tell(packed: bool, rows: str, packs: int, cut: Cut, rung: Rung) -> None:
+def _log_plan(packed: bool, rows: str, packs: int, plan: MicroBatchPlan, rung: Rung) -> None:
     if not packed:
-        say("in this model rows that are packed see each other: each is trained on alone")
-    shared = f", shared by {rung.processes} processes" if rung.processes > 1 else ""
+        say("this model lets packed rows attend to each other: training on each row separately")
+    distributed = f", across {rung.processes} processes" if rung.processes > 1 else ""
     if rung.sharded:
-        shared += ", each with a part of the base's layers"
-    most = f"of at most {cut.micro_batch_tokens} tokens" if packed else "of one row"
-    say(f"{rows} in {packs} micro-batches {most}, {cut.micro_batches} to a step{shared}")
+        distributed += " that share the base model's layers"
+    size = f"of at most {plan.micro_batch_tokens} tokens" if packed else "of one row"
+    say(f"{rows} in {packs} micro-batches {size}, {plan.micro_batches} per optimizer step{distributed}")
 
 
-def until(hardware: Hardware) -> float:
-    """Return when to stop, in seconds since 1970; 0: never. What max_cost allows was reckoned for one node's price."""
+def deadline(hardware: Hardware) -> float:
+    """Return when to stop, in seconds since the epoch; 0: never.
+
+    The deadline that follows from max_cost was computed from one node's price, so it applies on that node only.
+    """
     same_node = os.environ.get(NODE_SETTING, hardware.node) == hardware.node
-    ends = [hardware.until, hardware.until_on_node if same_node else 0.0]
-    return min((end for end in ends if end), default=0.0)
+    deadlines = [hardware.until, hardware.until_on_node if same_node else 0.0]
+    return min((one for one in deadlines if one), default=0.0)

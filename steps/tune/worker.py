@@ -1,23 +1,24 @@
-"""One of the processes that torchrun starts: `python -m torch.distributed.run … -m steps.tune.worker JOB`."""
+"""A process that torchrun starts: `python -m torch.distributed.run … -m steps.tune.worker JOB`."""
 
 import signal
 import sys
 from pathlib import Path
 
 from steps.common.runtime.errors import USER_ERROR, InterruptedStepError, UserError
-from steps.common.runtime.parent import end_with_parent
+from steps.common.runtime.parent_death import signal_on_parent_death
 from steps.common.storage.files import write_text
-from steps.tune.launch import OUTCOME
-from steps.tune.train_process import TuningJob, work
+from steps.tune.launch import OUTCOME_FILE
+from steps.tune.train_process import TuningJob, run_train_process
 
-end_with_parent(signal.SIGKILL)
+signal_on_parent_death(signal.SIGKILL)
 job = TuningJob.model_validate_json(Path(sys.argv[1]).read_text())
 try:
-    work(job)
+    run_train_process(job)
 except UserError as error:
-    write_text(Path(job.folder) / OUTCOME, f"user {error}")
-    # What stops this one alone, a row that its memory does not hold, leaves the others waiting for it: torchrun ends them.
+    write_text(Path(job.folder) / OUTCOME_FILE, f"user {error}")
+    # An error on this rank alone, such as a row that its memory does not hold, leaves the other ranks waiting for it. A
+    # failing exit code makes torchrun end them.
     sys.exit(USER_ERROR)
-except InterruptedStepError as error:  # as all do at once
-    if not (Path(job.folder) / OUTCOME).exists():
-        write_text(Path(job.folder) / OUTCOME, f"interrupted {error}")
+except InterruptedStepError as error:  # raised on all ranks at once
+    if not (Path(job.folder) / OUTCOME_FILE).exists():
+        write_text(Path(job.folder) / OUTCOME_FILE, f"interrupted {error}")

@@ -1,9 +1,8 @@
-"""A namespace of its own on the cluster that KUBECONFIG names, with Fineline's images, manifests and volumes."""
+"""A separate namespace on the cluster that KUBECONFIG names, with Fineline's images, manifests and volumes."""
 
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,16 +14,15 @@ from steps.common.storage import volumes
 from steps.common.weights.store import MANIFEST
 from steps.plan.step import PlanInput, resolve
 from tests.support.commands import wait_for
+from tests.support.images import build_images
 from tests.support.kubectl import CLUSTER_TOOLS, ROOT, kubectl
 
 NAMESPACE = "fineline-tests"
-IMAGES = ("control", "tune", "serve")
-MLFLOW = "ghcr.io/mlflow/mlflow:v3.17.2"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here needs a cluster, and is done by one process: there is one namespace for all of it."""
+    """Run the cluster tests in one process, because they share a namespace; skip them where there is no cluster."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
@@ -35,25 +33,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def images() -> None:
-    """The three images of this code on the node: built where the tools for that are there, else loaded beforehand."""
+    """Fineline's images on the node: built here if the tools exist, otherwise loaded beforehand."""
     build = CLUSTER_TOOLS / "image"
     if not build.exists() or os.environ.get("FINELINE_TEST_IMAGES") == "loaded":
         return
-    _build(MLFLOW, Path(__file__).parent / "mlflow")
-    for name in IMAGES:
-        dockerfile = str(ROOT / "images" / "Dockerfile")
-        _build(f"fineline-{name}:0.1.0", ROOT, "-f", dockerfile, "--build-arg", f"CLASS={name}")
-
-
-def _build(image: str, context: Path, *options: str) -> None:
-    command = [CLUSTER_TOOLS / "image", image, context, *options, "--layers"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=2400)
-    assert done.returncode == 0, f"{image} could not be built:\n{done.stderr[-3000:]}"
+    build_images()
 
 
 @pytest.fixture(scope="session")
 def crds() -> None:
-    """Argo's definitions, with which the API server checks every template field by field."""
+    """Argo's CRDs, against which the API server checks every field of a template."""
     found = CLUSTER_TOOLS / "argo-crds"
     if found.is_dir():
         kubectl("apply", "--server-side", "--force-conflicts", "-f", str(found))
@@ -63,13 +52,13 @@ def crds() -> None:
 
 @pytest.fixture(scope="session")
 def namespace(images: None, crds: None) -> Iterator[str]:
-    """Fineline installed as the README says, its MLflow ready, its volumes writable."""
+    """Fineline installed as the README says, with MLflow ready and writable volumes."""
     kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
     kubectl("create", "namespace", NAMESPACE)
     kubectl("apply", "-n", NAMESPACE, "--server-side", "--validate=strict", "-k", str(ROOT / "argo/overlays/kind"))
     bundle = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
     if Path(bundle).is_file():
-        # What this machine needs to reach the package index, a step's pod needs too.
+        # A step's pod needs the same certificates as this machine to reach the package index.
         command = ["create", "configmap", "fineline-certificates", "-n", NAMESPACE, f"--from-file=ca.crt={bundle}"]
         kubectl(*command)
     _open_volumes()
@@ -78,14 +67,14 @@ def namespace(images: None, crds: None) -> Iterator[str]:
     yield NAMESPACE
     if not os.environ.get("FINELINE_KEEP_NAMESPACE"):
         kubectl("delete", "namespace", NAMESPACE, "--timeout=180s")
-        # Nothing of it is left anywhere: its volumes' storage is given back too.
+        # Deleting the namespace also releases the storage of its volumes.
         wait_for(
             lambda: NAMESPACE not in kubectl("get", "pv", "-o", "jsonpath={.items[*].spec.claimRef.namespace}").stdout
         )
 
 
 def _open_volumes() -> None:
-    """Let the steps' user write: Kubernetes' simplest volumes, folders of the node, know no fsGroup and belong to root."""
+    """Make the volumes writable for the steps' user: hostPath volumes belong to root and ignore fsGroup."""
     claims = ("fineline-weights", "fineline-runs", "fineline-mlflow")
     volumes = [{"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in claims]
     pod = {
@@ -121,7 +110,7 @@ def _kubectl_is_there() -> None:
 
 @pytest.fixture
 def planned(tmp_path: Path, tiny_model: Path, chats: Path) -> Resolved:
-    """A run of the two-layer model whose weights are there."""
+    """A planned run of the two-layer model, whose weights are already on the volume."""
     changes = {"name": "tiny", "model": tiny_model.as_uri(), "data.train": str(chats), "data.max_tokens": "64"}
     recipe = load("pet-store", {**changes, "serve.enabled": "false"})
     resolved = resolve(PlanInput(recipe=json.dumps(recipe.model_dump(mode="json"))))

@@ -1,4 +1,4 @@
-"""Runs through Argo's own controller, as users submit them: the command, plain Hera, the argo command, the cron."""
+"""Runs through Argo's own controller, as users submit them: with the command, plain Hera, the argo command, a cron."""
 
 import json
 import os
@@ -35,7 +35,7 @@ PROBE = {
 
 @pytest.fixture(scope="module")
 def argo(namespace: str) -> str:
-    """The namespace, where a controller takes up what is submitted there."""
+    """The namespace, with a controller that picks up what is submitted."""
     name = kubectl("create", "-n", namespace, "-f", "-", "-o", "name", document=PROBE).stdout.strip()
     phase = ["get", name, "-n", namespace, "-o", "jsonpath={.status.phase}"]
     try:
@@ -49,7 +49,7 @@ def argo(namespace: str) -> str:
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Returns a recipe like the pet store's, with another word in its training rows: something new to learn."""
+    """Returns a recipe like the pet store's with one word changed in its training rows: something new to learn."""
     folder = tmp_path_factory.mktemp("recipes")
     ships = ROOT / "recipes" / "pet_store"
 
@@ -61,7 +61,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         (place / "train.jsonl").write_text(train)
         shutil.copy(ships / "heldout.jsonl", place)
         wanted = yaml.safe_load((ships / "recipe.yaml").read_text()) | {"name": "store"} | parts
-        # What one model answers the other need not: these runs are about the way, not the words.
+        # Two models may answer differently: these runs test the workflow, not the answers.
         wanted["gate"] = {"better_than_base": 0.1, "worse_than_champion": 9.0, "keep_expected": False}
         (place / "recipe.yaml").write_text(yaml.safe_dump(wanted))
         return place / "recipe.yaml"
@@ -118,7 +118,7 @@ def test_status_and_logs_tell_of_it(first: dict[str, Any], argo: str) -> None:
 
 
 def ended_run(namespace: str, template: str, **parameters: str) -> dict[str, Any]:
-    """Run a template as the UI does, and return its Workflow when that has ended."""
+    """Run a template as the UI does, and return its Workflow once it has ended."""
     body = {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "Workflow",
@@ -135,7 +135,7 @@ def ended_run(namespace: str, template: str, **parameters: str) -> dict[str, Any
 
 
 def parameters_of(run: str, namespace: str) -> dict[str, str]:
-    """Return what a run was given."""
+    """Return a run's parameters."""
     return {p["name"]: p["value"] for p in get("workflow", run, namespace)["spec"]["arguments"]["parameters"]}
 
 
@@ -157,7 +157,7 @@ def test_the_cron_fires_sees_nothing_new_and_ends_in_seconds(first: dict[str, An
         assert workflow["status"]["phase"] == "Succeeded"
         told = outputs(workflow, "check")
         assert told["changed"] == "false"
-        assert told["verdict"] == "nothing new: version 1 was made from the same data, base and recipe"
+        assert told["verdict"] == "nothing new: version 1 has the same data, base and recipe"
         states = {n["displayName"]: n["phase"] for n in workflow["status"]["nodes"].values()}
         assert states["finetune"] == "Skipped"
         assert "tune" not in states
@@ -179,8 +179,8 @@ def test_killing_every_steps_pod_once_does_not_fail_a_run_and_new_data_make_vers
     def kill() -> None:
         while not stop.is_set():
             nodes = (get("workflow", run, argo).get("status", {}).get("nodes") or {}).values()
-            # A long step once Argo has seen it run, which then begins another attempt; another as soon as its pod runs,
-            # which Argo makes again.
+            # A long step is deleted once Argo has seen it run, and gets another attempt; the others as soon as their pod runs,
+            # which Argo creates again.
             seen_running = {task_of(n["displayName"]) for n in nodes if n["type"] == "Pod" and n["phase"] == "Running"}
             listed = kubectl("get", "pods", "-n", argo, "-l", f"workflows.argoproj.io/workflow={run}", "-o", "json")
             for pod in json.loads(listed.stdout)["items"]:
@@ -210,9 +210,9 @@ def test_killing_every_steps_pod_once_does_not_fail_a_run_and_new_data_make_vers
 def test_changed_data_are_seen_by_a_retraining_and_rollback_goes_to_the_version_before(
     first: dict[str, Any], argo: str
 ) -> None:
-    """Version 2 is champion now; by the first run's rows there is something new, though it is old."""
+    """Version 2 is the champion; compared with it the first run's rows are new again."""
     workflow = ended_run(argo, "retrain", **parameters_of(first["run"], argo))
-    assert outputs(workflow, "check")["verdict"] == "new since version 2: data"
+    assert outputs(workflow, "check")["verdict"] == "changed since version 2: data"
     assert outputs(workflow, "register") == outputs(workflow, "register") | {"version": "1", "new": "false"}
     assert served_version(argo) == 1
     back = fineline("rollback", "store", "-n", argo, "--json")
@@ -225,7 +225,7 @@ def test_changed_data_are_seen_by_a_retraining_and_rollback_goes_to_the_version_
 def test_in_place_the_old_version_ends_first_and_comes_back_where_the_new_one_fails(
     first: dict[str, Any], argo: str, rows: Callable[[str], Path]
 ) -> None:
-    """Version 1 is to take the place of 2: with a server that is given no time to start, and then as it should."""
+    """Version 1 replaces version 2: first with a server that gets no time to start, then properly."""
     in_place = ["submit", str(rows("Wednesday")), "-n", argo, "--watch", "--json", "-o", "serve.strategy=in-place"]
     refused = fineline(*in_place, "-o", "serve.ready_seconds=1")
     assert refused.returncode == 3
@@ -249,7 +249,7 @@ def served_version(namespace: str) -> int:
 
 @pytest.fixture
 def with_hera(tmp_path: Path) -> Iterator[str]:
-    """The README's lines that submit by plain Hera."""
+    """The README's lines that submit with plain Hera."""
     if not os.environ.get("ARGO_SERVER"):
         pytest.skip("ARGO_SERVER names no Argo server")
     block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -278,7 +278,7 @@ def test_submit_status_and_stop_go_through_argos_server(first: dict[str, Any], a
     assert fineline("stop", run, "-n", argo, environment=nobody).returncode == 0
     stopped = wait_for(lambda: ended_workflow(run, argo), 120)
     assert stopped["status"]["phase"] == "Failed"
-    # The exit handler has run all the same.
+    # The exit handler has run nevertheless.
     assert "failed" in outputs(stopped, "release")["outcome"]
 
 
@@ -301,7 +301,7 @@ def test_the_argo_command_submits_the_template(first: dict[str, Any], argo: str)
         return any(n["displayName"] == "approve" and n["phase"] == "Running" for n in nodes)
 
     wait_for(waits, RUN_SECONDS)
-    assert "waits for an approval" in fineline("status", run, "-n", argo).stdout
+    assert "waiting for an approval" in fineline("status", run, "-n", argo).stdout
     said = ["node", "set", run, "-n", argo, "--node-field-selector", "displayName=approve"]
     subprocess.run([command, *said, "--output-parameter", "decision=reject"], check=True, env=environment)
     subprocess.run([command, "resume", run, "-n", argo], check=True, env=environment)
@@ -319,7 +319,7 @@ def test_a_mistake_is_one_line_on_the_node_and_at_the_prompt(argo: str) -> None:
     assert "Traceback" not in done.stderr
     told = json.loads(done.stdout)
     assert told["message"] == "plan: /runs/data/nowhere.jsonl: no such data file"
-    # The exit handler says the same, and so does the command afterwards.
+    # The exit handler reports the same, and so does the command afterwards.
     assert outputs(get("workflow", told["run"], argo), "release")["outcome"].endswith(told["message"])
     assert told["message"] in fineline("status", told["run"], "-n", argo).stdout
 

@@ -1,4 +1,4 @@
-"""What the doctor finds on a real cluster, in a namespace that has all and in ones that lack something."""
+"""The doctor's findings on a real cluster, in a complete namespace and in ones that lack something."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def space(crds: None) -> Iterator[str]:
 
 
 def overlaid(tmp_path: Path, **more: Any) -> str:
-    """Write an overlay upon the one for kind, and return its folder."""
+    """Write an overlay on top of the one for kind, and return its folder."""
     upon = os.path.relpath((ROOT / "argo" / "overlays" / "kind").resolve(), tmp_path.resolve())
     body = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": [upon], **more}
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(body))
@@ -56,7 +56,7 @@ def test_where_all_is_installed_nothing_is_missing(namespace: str) -> None:
 
 def test_in_an_empty_namespace_each_thing_is_named_with_its_remedy(space: str) -> None:
     told = found(space)
-    for subject in ("templates", "steps' rights", "volumes", "MLflow"):
+    for subject in ("templates", "steps' permissions", "volumes", "MLflow"):
         assert told[subject][0]["state"] == "missing", subject
         assert told[subject][0]["remedy"], subject
     (hub, *_) = told["secrets"]
@@ -73,7 +73,7 @@ def test_a_secret_without_its_key_is_missing_and_no_value_is_shown(space: str) -
     kubectl("create", "secret", "generic", "team-hub", "-n", space, "--from-literal=tokn=very-secret")
     kubectl("create", "secret", "generic", "team-api-key", "-n", space, "--from-literal=key=very-secret")
     done = fineline("doctor", "-n", space, "--secrets", "team")
-    assert "team-hub has no value of 'token'" in done.stdout
+    assert "team-hub has no value for 'token'" in done.stdout
     assert "team-api-key is set" in done.stdout
     assert "very-secret" not in done.stdout + done.stderr
 
@@ -84,14 +84,14 @@ def test_a_class_of_storage_that_is_not_there_is_named(space: str, tmp_path: Pat
     kubectl("apply", "-n", space, "--server-side", "-k", overlaid(tmp_path, patches=[patch]))
     told = {finding["text"].split()[0].rstrip(":"): finding for finding in found(space)["volumes"]}
     assert told["fineline-runs"]["state"] == "missing"
-    assert "wants the StorageClass 'fast', which is not there" in told["fineline-runs"]["text"]
+    assert "requests the StorageClass 'fast', which does not exist" in told["fineline-runs"]["text"]
 
 
 def test_a_quota_under_which_no_step_would_start_is_named(space: str) -> None:
     kubectl("create", "quota", "tight", "-n", space, "--hard=limits.cpu=4,limits.memory=8Gi")
     (quota,) = found(space)["quotas"]
     assert quota["state"] == "missing"
-    assert "tight asks limits.cpu and limits.memory of every container" in quota["text"]
+    assert "tight requires limits.cpu and limits.memory of every container" in quota["text"]
     subprocess.run(quota["remedy"].replace("kubectl", KUBECTL), shell=True, check=True)
     assert found(space)["quotas"][0]["state"] == "ok"
 
@@ -100,7 +100,7 @@ def test_a_quota_on_requests_is_in_the_way_too(space: str) -> None:
     kubectl("create", "quota", "tight", "-n", space, "--hard=requests.cpu=4,requests.memory=8Gi")
     (quota,) = found(space)["quotas"]
     assert quota["state"] == "missing"
-    assert "tight asks requests.cpu and requests.memory" in quota["text"]
+    assert "tight requires requests.cpu and requests.memory" in quota["text"]
 
 
 def test_a_quota_that_refuses_the_pod_that_tries_an_image_ends_nothing(space: str, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_quota_that_refuses_the_pod_that_tries_an_image_ends_nothing(space: st
     kubectl("apply", "-n", space, "--server-side", "-k", overlaid(tmp_path, components=[component]))
     kubectl("create", "quota", "tight", "-n", space, "--hard=limits.cpu=4,limits.memory=8Gi")
     told = found(space)
-    assert "no pod could try it: " in told["images"][0]["text"]
+    assert "the test pod cannot be created: " in told["images"][0]["text"]
     assert "failed quota: tight" in told["images"][0]["text"]
     assert any(finding["state"] == "missing" for finding in told["quotas"])
 
@@ -132,14 +132,14 @@ def test_an_mlflow_that_is_ready_and_refuses_the_name_of_its_service_is_told(spa
     changes = [
         {"op": "replace", "path": f"{pod}/containers/0/args", "value": args},
         {"op": "replace", "path": f"{pod}/containers/0/readinessProbe", "value": probe},
-        # Of the pod's own, which its user may write on any cluster.
+        # The pod's own volumes, which its user may write on any cluster.
         {"op": "replace", "path": f"{pod}/volumes", "value": [{"name": n, "emptyDir": {}} for n in ("tmp", "data")]},
     ]
     kubectl("patch", "deployment", "fineline-mlflow", "-n", space, "--type=json", "-p", json.dumps(changes))
     kubectl("rollout", "status", "deployment/fineline-mlflow", "-n", space, "--timeout=180s")
     (mlflow,) = found(space)["MLflow"]
     assert mlflow["state"] == "missing"
-    assert "answers 403 to whoever calls it 'fineline-mlflow'" in mlflow["text"]
+    assert "answers 403 to requests for the host 'fineline-mlflow'" in mlflow["text"]
     assert "--allowed-hosts=" in mlflow["remedy"]
 
 
@@ -155,7 +155,7 @@ def test_an_image_that_cannot_be_pulled_is_named_and_no_pod_stays(space: str, tm
 
 @pytest.fixture
 def stranger(space: str, tmp_path: Path) -> dict[str, str]:
-    """The environment of a user without rights, where MLflow is installed and stopped."""
+    """The environment of a user without permissions, with MLflow installed and stopped."""
     kubectl("apply", "-n", space, "--server-side", "-k", str(ROOT / "argo" / "overlays" / "kind"))
     kubectl("scale", "deployment/fineline-mlflow", "-n", space, "--replicas=0")
     kubectl("create", "serviceaccount", "stranger", "-n", space)
@@ -169,11 +169,11 @@ def stranger(space: str, tmp_path: Path) -> dict[str, str]:
 
 def test_who_may_nothing_is_told_so_of_each_thing(space: str, stranger: dict[str, str]) -> None:
     told = found(space, environment=stranger)
-    assert [subject for subject, (first, *_) in told.items() if first["state"] == "missing"] == ["your rights"]
+    assert [subject for subject, (first, *_) in told.items() if first["state"] == "missing"] == ["your permissions"]
     for subject in (
         "Argo's controller",
         "templates",
-        "steps' rights",
+        "steps' permissions",
         "volumes",
         "GPUs",
         "images",
@@ -187,9 +187,9 @@ def test_who_may_nothing_is_told_so_of_each_thing(space: str, stranger: dict[str
 def test_bound_to_the_role_that_is_there_for_it_a_user_may_submit(space: str, stranger: dict[str, str]) -> None:
     kubectl("create", "rolebinding", "me", "-n", space, "--role=fineline-user", f"--serviceaccount={space}:stranger")
     told = found(space, environment=stranger)
-    assert told["your rights"][0]["state"] == "ok"
+    assert told["your permissions"][0]["state"] == "ok"
     assert told["GPUs"][0]["state"] == "unknown"
-    assert told["MLflow"][0]["text"] == "http://fineline-mlflow: no pod of it is ready"
+    assert told["MLflow"][0]["text"] == "http://fineline-mlflow: none of its pods is ready"
 
 
 def test_a_cluster_out_of_reach_is_one_line(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_cluster_out_of_reach_is_one_line(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(config))
     done = fineline("doctor", "-n", "x", environment={"KUBECONFIG": str(file)})
     assert done.returncode == 2
-    assert done.stderr.startswith("fineline: the cluster is out of reach: ")
+    assert done.stderr.startswith("fineline: cannot reach the cluster: ")
     assert len(done.stderr.strip().splitlines()) == 1
 
 

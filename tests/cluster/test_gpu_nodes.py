@@ -1,4 +1,4 @@
-"""GPU nodes that are there, and nodes that GKE brings: waited for, used, given back.
+"""The cluster's own GPU nodes, and nodes that GKE adds: waited for, used, given back.
 
 The GPU is one that the node only says it has: the scheduler counts it, and nothing computes on it. GKE's autoscaler is
 played by the tests: they know its kind, and give the node its label.
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from steps.common.handover.resolved import Resolved, Rung
-from steps.common.kubernetes.cluster_objects import CLASS_LABEL
+from steps.common.kubernetes.cluster_objects import COMPUTE_CLASS_LABEL
 from steps.common.nodes import node_request
 from steps.common.nodes.gpu_nodes import GPU
 from steps.common.runtime.settings import COMPUTE_SETTING
@@ -34,7 +34,7 @@ LABELS = {
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[str]:
-    """A node that says that it has a GPU, as with NVIDIA's device plugin and feature discovery."""
+    """A node that advertises a GPU, as with NVIDIA's device plugin and GPU Feature Discovery."""
     real = [one for one in json.loads(kubectl("get", "nodes", "-o", "json").stdout)["items"] if "kwok" not in str(one)]
     if any(int(one["status"]["allocatable"].get(GPU, 0)) for one in real):
         pytest.skip("the cluster has GPUs of its own")
@@ -54,7 +54,7 @@ def says(node: str, gpus: str | None) -> None:
 
 @pytest.fixture(scope="module")
 def space(crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
-    """Returns a namespace with what a component brings."""
+    """Returns a namespace with a component installed."""
     folder = tmp_path_factory.mktemp("overlay")
     made: dict[str, str] = {}
 
@@ -63,7 +63,7 @@ def space(crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call
             name = f"{SPACE}-{component}"
             kubectl("delete", "namespace", name, "--ignore-not-found")
             kubectl("create", "namespace", name)
-            # Kustomize reads no folder twice, and none that lies in what it reads.
+            # Kustomize reads no folder twice, and no folder inside one that it reads.
             parts = [f"{up(folder)}/{part}" for part in ("components/one-node", f"components/{component}")]
             text = f"resources: [{up(folder)}/base]\ncomponents: [{', '.join(parts)}]\n"
             (folder / "kustomization.yaml").write_text(text)
@@ -95,7 +95,7 @@ def up(folder: Path) -> str:
 
 @pytest.fixture
 def account(space: Callable[[str], str], tmp_path: Path) -> Callable[..., Account]:
-    """Returns an account of the namespace of a component."""
+    """Returns a service account of a component's namespace."""
 
     def of(component: str, provider: str, name: str = "fineline-provision") -> Account:
         folders = {volumes.RUNS_SETTING: str(tmp_path / "runs"), volumes.WEIGHTS_SETTING: str(tmp_path / "weights")}
@@ -152,7 +152,7 @@ def test_a_node_with_its_gpu_free_is_taken_at_once(
     where = ["get", "pod", "lands", "-n", space, "-o", "jsonpath={.spec.nodeName}"]
     assert wait_for(lambda: kubectl(*where).stdout, 60) == node
     kubectl("delete", "pod", "lands", "-n", space, "--force")
-    assert released(steps, "free") == "nothing: the machines were there before"
+    assert released(steps, "free") == "nothing: the nodes existed before"
 
 
 def steps_space(steps: Account) -> str:
@@ -183,7 +183,7 @@ def test_while_another_run_has_the_gpu_it_is_waited_for(
     wait_for(lambda: kubectl(*where).stdout, 60)
     late = steps.run(PROVISION, to_buy(planned, "late", [of_this_node(planned)], "nodes", wait_minutes=0.1))
     assert late.code == 2
-    assert late.error.startswith("no GPU node came free in 0.1 min each (NVIDIA-L4: ")
+    assert late.error.startswith("no GPU node became free within 0.1 min each (NVIDIA-L4: ")
     assert "Insufficient nvidia.com/gpu" in late.error
     process, place = steps.begin(PROVISION, to_buy(planned, "waits", [of_this_node(planned)], "nodes"))
     wait_for(lambda: "waiting for a free NVIDIA-L4" in (place / "log.txt").read_text(), 60)
@@ -229,7 +229,7 @@ def test_gke_is_given_the_ladder_in_its_order_and_the_node_that_comes_is_the_run
     assert asked == [("g2-standard-8", "nvidia-l4", False), ("a2-highgpu-1g", "nvidia-tesla-a100", False)]
     assert made["spec"]["nodePoolAutoCreation"] == {"enabled": True}
     assert process.poll() is None
-    mark = {CLASS_LABEL: name, "node.kubernetes.io/instance-type": "a2-highgpu-1g"}
+    mark = {COMPUTE_CLASS_LABEL: name, "node.kubernetes.io/instance-type": "a2-highgpu-1g"}
     kubectl("label", "node", node, *(f"{key}={value}" for key, value in mark.items()))
     try:
         process.wait(120)
@@ -237,8 +237,8 @@ def test_gke_is_given_the_ladder_in_its_order_and_the_node_that_comes_is_the_run
         assert done.code == 0, done.log
         rung = json.loads(done.outputs["hardware"])["rung"]
         assert (rung["instance_type"], rung["price"]) == ("a2-highgpu-1g", ladder[1].price)
-        assert json.loads(done.outputs["placement"])["nodeSelector"] == {CLASS_LABEL: name}
-        # What could take its place has no less memory; and a pod that takes no GPU keeps the node until the training comes.
+        assert json.loads(done.outputs["placement"])["nodeSelector"] == {COMPUTE_CLASS_LABEL: name}
+        # Replacements have at least as much memory; and a pod without a GPU keeps the node until the tuning starts.
         (made,) = [one for one in objects("computeclasses") if one["metadata"]["name"] == name]
         assert [one["machineType"] for one in made["spec"]["priorities"]] == ["a2-highgpu-1g"]
         keeper = get("pod", f"{name}-keeps", steps_space(steps))
@@ -274,14 +274,14 @@ def test_why_gke_brings_nothing_is_told_in_its_words(
     }
     kubectl("apply", "-f", "-", document=said)
     time.sleep(3)
-    # As after an hour, when the API server has forgotten it; what GKE says last tells less.
+    # As after an hour, when the API server has dropped the Event; GKE's last message is less specific.
     kubectl("delete", "event", "dry.1", "-n", space)
     last = {"reason": "NotTriggerScaleUp", "message": "pod didn't trigger scale-up: 1 node(s) didn't match"}
     kubectl("apply", "-f", "-", document={**said, **last, "metadata": {"name": "dry.2", "namespace": space}})
     process.wait(120)
     done = ended(process, place)
     assert done.code == 2
-    assert done.error.startswith("GKE brought no node: quota: Node scale up in zones us-central1-a")
+    assert done.error.startswith("GKE added no node: quota: Node scale up in zones us-central1-a")
     assert "raise the quota 'NVIDIA_L4_GPUS'" in done.error
-    assert released(steps, "dry", "Failed") == "nothing: no machine came"
+    assert released(steps, "dry", "Failed") == "nothing: no node was bought"
     assert not [one for one in objects("computeclasses") if one["metadata"]["name"] == name]

@@ -1,4 +1,4 @@
-"""GPU nodes bought through Karpenter's own controllers, and given back: in order, around what is sold out, and whatever ends.
+"""GPU nodes bought and given back through Karpenter's controllers, in the ladder's order, around shortages, however runs end.
 
 The nodes are KWOK's: objects without machines. NodePools, NodeClaims, Events, conditions and prices are Karpenter's.
 """
@@ -20,7 +20,7 @@ import pytest
 from steps.common.handover.resolved import Resolved
 from steps.common.kubernetes.workflow_objects import STOPPED, why_stopped
 from steps.common.nodes import node_request
-from steps.common.nodes.give_back import COMPONENT, HOLDER
+from steps.common.nodes.termination import COMPONENT_LABEL, HOLDER
 from steps.common.runtime.cluster_settings import ONE_NODE_SETTING
 from steps.common.runtime.settings import CLOUD_SETTING, COMPUTE_SETTING, NODE_CLASS_SETTING
 from steps.common.storage import volumes
@@ -32,20 +32,20 @@ from tests.support.steps import Account, Ended, ended, objects, rungs, to_buy
 SPACE = "fineline-karpenter"
 PROVISION, RELEASE, REAP = "steps.provision.step:provision", "steps.release.step:release", "tests.support.hasty:reap"
 RELEASE_NODE = "steps.release.node:release_node"
-GRACE_SECONDS = 30.0  # as the hasty reaper has it
+GRACE_SECONDS = 30.0  # as tests.support.hasty sets it
 SOLD_OUT = "g6.xlarge"
 CLASS_GROUP, CLASS_KIND = "karpenter.kwok.sh", "KWOKNodeClass"
 
 
 @pytest.fixture(scope="module")
 def karpenter(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Karpenter's controllers, with an instance type that nobody has any more of."""
+    """Karpenter's controllers, with one instance type sold out."""
     start = CLUSTER_TOOLS / "karpenter"
     if not start.exists():
         pytest.skip("there are no tools to start Karpenter with KWOK's nodes")
     types = json.loads((CLUSTER_TOOLS / "instance-types.json").read_text())
     for one in types:
-        # As after a cloud has said that it has none: Karpenter leaves the offering out of account.
+        # As after a cloud has reported that it has none: Karpenter ignores the offering.
         one["offerings"] = [] if one["name"] == SOLD_OUT else one["offerings"]
     file = tmp_path_factory.mktemp("types") / "types.json"
     file.write_text(json.dumps(types))
@@ -54,7 +54,7 @@ def karpenter(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def stop_karpenter() -> None:
-    """End the one that knows other instance types."""
+    """Stop a Karpenter that knows other instance types."""
     file = Path("/var/lib/cluster/karpenter.pid")
     if file.exists():
         with contextlib.suppress(ProcessLookupError):
@@ -64,9 +64,9 @@ def stop_karpenter() -> None:
 
 @pytest.fixture(scope="module")
 def space(karpenter: None, crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A namespace with what the component `karpenter` brings, and KWOK's class beside the clouds'."""
+    """A namespace with the component `karpenter`, and KWOK's NodeClass besides those of the clouds."""
     kubectl("delete", "namespace", SPACE, "--ignore-not-found")
-    # KWOK makes a node for a claim that was deleted meanwhile, and nobody ends it: machines that there are would be ended.
+    # KWOK creates a node for a claim that was deleted meanwhile, and nothing deletes that node.
     kubectl("delete", "nodes", "-l", "karpenter.sh/nodepool")
     kubectl("create", "namespace", SPACE)
     folder = tmp_path_factory.mktemp("overlay")
@@ -75,7 +75,7 @@ def space(karpenter: None, crds: None, tmp_path_factory: pytest.TempPathFactory)
         f"resources: [{upon['base']}]\ncomponents: [{upon['components']}/one-node, {upon['components']}/karpenter]\n"
     )
     kubectl("apply", "-n", SPACE, "--server-side", "--validate=strict", "-k", str(folder))
-    # The reaper is called by these tests.
+    # These tests call the reaper themselves.
     kubectl("patch", "cronworkflow", "reaper", "-n", SPACE, "--type=merge", "-p", '{"spec":{"suspend":true}}')
     bind = ["create", "clusterrolebinding", f"fineline-provision-{SPACE}", "--clusterrole=fineline-provision"]
     kubectl("delete", "clusterrolebinding", bind[2], "--ignore-not-found")
@@ -150,10 +150,10 @@ def test_the_first_rung_is_bought_and_given_back_with_its_cost(account: Account,
     assert spec["limits"] == {"nvidia.com/gpu": "1"}
     assert spec["disruption"]["budgets"] == [{"nodes": "0"}]
     assert spec["template"]["spec"]["expireAfter"] == "Never"
-    # Where the pods of the run go, nobody else's does.
+    # No other pod is placed on the run's node.
     assert patch["nodeSelector"].items() <= node["metadata"]["labels"].items()
     assert {taint["key"] for taint in node["spec"]["taints"]} <= {one["key"] for one in patch["tolerations"]}
-    # Both could take its place, if it were lost; and nobody holds the GPU any more.
+    # Either could replace it if it were lost; and nothing holds the GPU any more.
     (types,) = [
         one for one in spec["template"]["spec"]["requirements"] if one["key"] == "node.kubernetes.io/instance-type"
     ]
@@ -180,7 +180,7 @@ def test_a_pod_of_the_run_lands_there_and_keeps_its_node(account: Account, plann
     where = ["get", "pod", "tune", "-n", SPACE, "-o", "jsonpath={.spec.nodeName}"]
     assert wait_for(lambda: kubectl(*where).stdout, 60) == json.loads(done.outputs["hardware"])["node"]
     kubectl("delete", "pod", "tune", "-n", SPACE, "--force")
-    # Longer than Karpenter lets an empty node stand: the run's next step is still to come.
+    # Longer than Karpenter keeps an empty node: the run's next step is still to come.
     time.sleep(45)
     assert len(nodes_of("lands")) == 1
     released(account, "lands")
@@ -227,9 +227,9 @@ def test_where_everything_is_sold_out_it_is_said_in_one_line_and_nothing_stays(
     assert done.code == 2
     assert done.error.startswith(f"no {SOLD_OUT} (on-demand): capacity: ")
     assert "allow more in compute.instance_types" in done.error
-    assert released(account, "none", "Failed").outputs["released"] == "nothing: no machine came"
+    assert released(account, "none", "Failed").outputs["released"] == "nothing: no node was bought"
     assert nothing_left("none")
-    # As when Argo retries the run: what was sold out may not be any more, and is asked for again.
+    # As when Argo retries the run: what was sold out may be available again, and is requested again.
     again = account.run(PROVISION, to_buy(planned, "none", rungs(SOLD_OUT)))
     assert f"waiting for {SOLD_OUT}" in again.log
     assert again.error.startswith(f"no {SOLD_OUT} (on-demand): capacity: ")
@@ -284,7 +284,7 @@ def test_a_node_class_that_is_not_ready_ends_it_at_once(account: Account, planne
     done = account.run(PROVISION, to_buy(planned, "broken", ladder, node_class=broken_class))
     assert done.code == 2
     assert done.error.startswith("no g5.xlarge (on-demand): configuration: ")
-    assert "no other instance type would do better" in done.error
+    assert "no other instance type would work either" in done.error
     assert "g6e" not in done.error
     released(account, "broken", "Failed")
     assert nothing_left("broken")
@@ -298,7 +298,7 @@ def test_a_node_class_that_is_not_there_is_named_with_those_that_are(account: Ac
 
 
 def test_a_node_that_never_gets_its_gpu_is_told_for_what_it_is(account: Account, planned: Resolved) -> None:
-    """Between the node's birth and its readiness its GPU is taken off it, as without a device plugin."""
+    """The node's GPU is removed before the node is ready, as without a device plugin."""
     kwok = int(Path("/var/lib/cluster/kwok.pid").read_text())
     os.kill(kwok, signal.SIGSTOP)
     try:
@@ -314,7 +314,7 @@ def test_a_node_that_never_gets_its_gpu_is_told_for_what_it_is(account: Account,
     assert done.error.startswith("no g5.xlarge (on-demand): driver: ")
     assert "nvidia.com/gpu" in done.error
     assert "device plugin" in done.error
-    # It was paid for all the same.
+    # It was paid for nevertheless.
     assert released(account, "blind", "Failed").outputs["released"].startswith("g5.xlarge after ")
     assert nothing_left("blind")
 
@@ -332,6 +332,7 @@ def test_a_machine_that_never_joins_is_given_up_and_the_next_rung_is_tried(accou
         assert done.code == 2
         assert ": registration: " in done.error
         assert "has not joined the cluster" in done.error
+        # A claim whose machine never came goes at once, or is about to.
         claims = objects("nodeclaims", f"karpenter.sh/nodepool={node_request.name_of('slow', SPACE)}")
         assert all("deletionTimestamp" in claim["metadata"] for claim in claims)
         assert released(account, "slow", "Failed").outputs["released"].startswith("g5.xlarge after ")
@@ -343,7 +344,7 @@ def test_a_machine_that_never_joins_is_given_up_and_the_next_rung_is_tried(accou
 def test_killed_while_it_waits_it_goes_on_where_it_was(account: Account, planned: Resolved) -> None:
     inputs = to_buy(planned, "killed", rungs(SOLD_OUT, "g5.xlarge"))
     process, place = account.begin(PROVISION, inputs)
-    # It has given up the first rung and asks for the second.
+    # It has given up the first rung and requests the second.
     wait_for(lambda: "capacity: " in (place / "log.txt").read_text(), 120)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -367,14 +368,14 @@ def test_after_the_evaluation_the_node_goes_and_its_cost_is_kept(account: Accoun
     assert done.outputs["released"].startswith("g5.xlarge after ")
     assert nothing_left("early")
     time.sleep(5)
-    # The exit handler has nothing left to give back, and tells the same.
+    # The exit handler has nothing left to give back, and reports the same.
     assert released(account, "early").outputs["released"] == done.outputs["released"]
 
 
 def test_a_node_that_came_in_the_place_of_a_lost_one_is_reckoned_at_its_own_price(
     account: Account, planned: Resolved
 ) -> None:
-    """Spot takes the node, none of it is left, and the pod of the training brings one on demand."""
+    """The cloud takes the spot node back, no spot is left, and the tuning's pod causes an on-demand node."""
     ladder = [*rungs("g5.xlarge", capacity="spot"), *rungs("g5.xlarge")]
     ladder[0] = ladder[0].model_copy(update={"price": 0.25})
     done = account.run(PROVISION, to_buy(planned, "lost", ladder, max_cost=2.0))
@@ -394,7 +395,7 @@ def test_a_node_that_came_in_the_place_of_a_lost_one_is_reckoned_at_its_own_pric
     wait_for(lambda: nodes_of("lost"), 60)
     account.run(REAP, {})
     kubectl("delete", "pod", "again", "-n", SPACE, "--force")
-    told = json.loads(pool_of("lost")["metadata"]["annotations"][node_request.ACCOUNT])  # type: ignore[index]
+    told = json.loads(pool_of("lost")["metadata"]["annotations"][node_request.PURCHASE_ANNOTATION])  # type: ignore[index]
     first, second = told["machines"]
     assert (first["instance_type"], first["price"], first["until"] is None) == ("g5.xlarge", 0.25, False)
     assert (second["capacity"], second["price"], second["until"]) == ("on-demand", ladder[1].price, None)
@@ -402,7 +403,7 @@ def test_a_node_that_came_in_the_place_of_a_lost_one_is_reckoned_at_its_own_pric
     assert nothing_left("lost")
 
 
-# The second of a pool's requirements, after the instance type, is how it is bought.
+# The second of a pool's requirements, after the instance type, is the capacity type.
 ON_DEMAND_ALONE = {"op": "replace", "path": "/spec/template/spec/requirements/1/values", "value": ["on-demand"]}
 
 
@@ -422,7 +423,7 @@ WORKFLOW: dict[str, Any] = {
 def test_the_reaper_takes_back_what_a_lost_run_has_left_and_nothing_else(
     account: Account, planned: Resolved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three runs have a node: one is gone, one has ended and its exit handler never came, one is at work.
+    """Three runs have a node: one is gone, one has ended without its exit handler, one is working.
 
     Of a fourth a holder is left, which no node was bought for; a fifth was retried in Argo's UI after it had ended.
     """
@@ -440,7 +441,7 @@ def test_the_reaper_takes_back_what_a_lost_run_has_left_and_nothing_else(
             kubectl("apply", "-f", "-", document=body)
     long_ago = json.dumps({"status": {"phase": "Error", "finishedAt": "2026-01-01T00:00:00Z"}})
     kubectl("patch", "workflow", "over", "-n", SPACE, "--type=merge", "-p", long_ago)
-    # A run that has just begun is left alone, though its Workflow is not there: this one is looked for a while later.
+    # A run that has just started is left alone, even without a Workflow: this one is reaped a while later.
     age = time.time() - bought_at("gone")
     done = account.run(REAP, {})
     assert pool_of("over") is None
@@ -459,10 +460,10 @@ def test_the_reaper_takes_back_what_a_lost_run_has_left_and_nothing_else(
     assert nothing_left("gone")
     assert nothing_left("over")
     assert len(nodes_of("works")) == 1
-    # Past its limit it is told to stop; when it has, what it had is taken back too.
-    noted = json.loads(pool_of("works")["metadata"]["annotations"][node_request.ACCOUNT])  # type: ignore[index]
+    # Past its limit it is stopped; once it has ended, its node is given back too.
+    noted = json.loads(pool_of("works")["metadata"]["annotations"][node_request.PURCHASE_ANNOTATION])  # type: ignore[index]
     noted |= {"max_hours": 0.5, "machines": [noted["machines"][0] | {"since": time.time() - 3600}]}
-    past = {"metadata": {"annotations": {node_request.ACCOUNT: json.dumps(noted)}}}
+    past = {"metadata": {"annotations": {node_request.PURCHASE_ANNOTATION: json.dumps(noted)}}}
     kubectl("patch", "nodepool", node_request.name_of("works", SPACE), "--type=merge", "-p", json.dumps(past))
     over = account.run(REAP, {}).outputs["reaped"]
     assert over.startswith(
@@ -470,7 +471,7 @@ def test_the_reaper_takes_back_what_a_lost_run_has_left_and_nothing_else(
     )
     assert get("workflow", "works", SPACE)["spec"]["shutdown"] == "Stop"
     kubectl("patch", "workflow", "works", "-n", SPACE, "--type=merge", "-p", long_ago)
-    # The exit handler would tell what it was stopped for.
+    # The exit handler would report why it was stopped.
     assert why_stopped("works", SPACE) in over
     assert "its run ended" in account.run(REAP, {}).outputs["reaped"]
     assert nothing_left("works")
@@ -478,7 +479,7 @@ def test_the_reaper_takes_back_what_a_lost_run_has_left_and_nothing_else(
 
 
 def holder_of(run: str) -> dict[str, Any]:
-    labels = {node_request.RUN_LABEL: run, COMPONENT: HOLDER}
+    labels = {node_request.RUN_LABEL: run, COMPONENT_LABEL: HOLDER}
     containers = [{"name": "main", "image": "x"}]
     spec = {"nodeSelector": {"no": "where"}, "containers": containers}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": labels}, "spec": spec}
@@ -493,10 +494,10 @@ def waiting_pod_of(run: str) -> dict[str, Any]:
 
 
 def bought_at(run: str) -> float:
-    from steps.common.kubernetes.cluster_objects import created
+    from steps.common.kubernetes.cluster_objects import created_at
 
     pool = pool_of(run)
-    return created(pool) if pool else time.time()
+    return created_at(pool) if pool else time.time()
 
 
 def test_only_provision_may_touch_node_pools(space: str) -> None:
@@ -531,7 +532,7 @@ def test_the_doctor_looks_at_the_class_that_the_settings_name(space: str) -> Non
         kubectl("delete", "clusterrole", "fineline-kwoknodeclasses", "--ignore-not-found")
     wrong = json.dumps({"data": {NODE_CLASS_SETTING: CLASS_KIND}})
     kubectl("patch", "configmap", "fineline", "-n", space, "--type=merge", "-p", wrong)
-    assert "write the one as GROUP/KIND" in brought(space)[0]["text"]
+    assert "set the first to GROUP/KIND" in brought(space)[0]["text"]
 
 
 def brought(space: str) -> list[dict[str, Any]]:

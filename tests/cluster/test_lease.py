@@ -1,4 +1,4 @@
-"""One pod at a time fetches a model, by a Lease; when it is lost another goes on, whatever the clocks of their nodes say."""
+"""One pod at a time fetches a model, by a Lease; if it is lost another continues, even if their nodes' clocks differ."""
 
 import os
 import subprocess
@@ -51,11 +51,11 @@ def source(tmp_path: Path) -> Iterator[Source]:
 
 @pytest.fixture
 def begin(space: str, source: Source, tmp_path: Path) -> Callable[[], "subprocess.Popen[str]"]:
-    """Returns what starts a puller, with the rights that pull has in its pod."""
+    """Returns a function that starts a pull, with the permissions that pull has in its pod."""
     account = Account(tmp_path, space, "fineline-pull", {})
     settings = {
         "KUBECONFIG": str(account.kubeconfig),
-        "FINELINE_SERVE_IMAGE": "fineline-serve:0.1.0",  # by which a step knows that it is in a cluster
+        "FINELINE_SERVE_IMAGE": "fineline-serve:0.1.0",  # tells a step that it is in a cluster
         "HF_ENDPOINT": source.url,
         volumes.WEIGHTS_SETTING: str(tmp_path / "weights"),
         volumes.RUNS_SETTING: str(tmp_path / "runs"),
@@ -144,7 +144,7 @@ def test_a_clock_that_is_wrong_neither_keeps_the_right_nor_gives_it_away(
     before = source.sent
     process = begin()
     time.sleep(3 * LEASE_SECONDS)
-    # Its holder is at work, by a clock of its own: it is waited for.
+    # The holder renews by its own clock: it is waited for.
     assert process.poll() is None
     assert source.sent == before
     stop.set()

@@ -1,4 +1,4 @@
-"""The manifests: whole, strict, of one namespace; roles and policies that allow what is needed and nothing else."""
+"""The manifests: complete, strict, within one namespace; roles and policies allow what is needed and nothing else."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ import yaml
 from pipelines.workflows.rendered import BUILDERS
 from steps.rollout.gateway.upstream import Upstream
 from steps.rollout.pods import version_objects
-from steps.rollout.pods.version_objects import Serving, deployment
+from steps.rollout.pods.version_objects import VersionSpec, deployment
 from tests.support.kubectl import ROOT, kubectl, may
 
 OVERLAYS = ("kind", "aks", "eks", "gke")
@@ -40,7 +40,7 @@ def test_the_api_server_takes_every_overlay_field_by_field(overlay: str, space: 
 
 
 def test_a_field_that_argo_does_not_know_is_refused(space: str, tmp_path: Path) -> None:
-    """What the test above rests on."""
+    """The assumption of the test above."""
     template = BUILDERS["finetune"]().to_dict()
     template["spec"]["templates"][0]["retryStrategie"] = {"limit": 1}
     command = ["apply", "-n", space, "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"]
@@ -122,9 +122,9 @@ def test_where_one_node_alone_may_mount_the_volumes_all_pods_that_do_are_kept_on
     assert "affinity" not in deployment(serving(one_node=False))["spec"]["template"]["spec"]
 
 
-def serving(*, one_node: bool) -> Serving:
+def serving(*, one_node: bool) -> VersionSpec:
     upstream = Upstream(port=8000, version=1, run="r", base="b", adapter_sha256="a")
-    return Serving(
+    return VersionSpec(
         name="store",
         image="fineline-serve:0.1.0",
         sub_path="merged/x",
@@ -213,7 +213,7 @@ def test_karpenters_metrics_are_reached_by_plan_alone() -> None:
 
 
 def rules(policies: list[dict[str, Any]], labels: dict[str, str], direction: str) -> list[dict[str, Any]]:
-    """Return the rules that apply to a pod; every pod is under a policy for both directions."""
+    """Return the rules that apply to a pod; every pod has a policy for both directions."""
     chosen = [p["spec"] for p in policies if selects(p["spec"]["podSelector"], labels)]
     assert {"Ingress", "Egress"} <= {kind for spec in chosen for kind in spec["policyTypes"]}
     return [rule for spec in chosen for rule in spec.get(direction, [])]
@@ -230,5 +230,5 @@ def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
 
 
 def anywhere(found: list[dict[str, Any]]) -> bool:
-    """Tell whether a rule names no destination at all."""
+    """Return whether a rule allows every destination."""
     return any(not rule.get("to") for rule in found)

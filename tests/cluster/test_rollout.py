@@ -1,4 +1,4 @@
-"""Rollouts on the cluster while clients ask without a pause: the order's own code, with the rights of its account.
+"""Rollouts on the cluster under constant load: the rollout's own code, with the permissions of its account.
 
 The served pods are the real ones, of a two-layer model. Names of Services are not known outside of the cluster; what runs
 outside of it here asks their addresses.
@@ -17,14 +17,14 @@ import pytest
 
 from recipes.reader import load as load_recipe
 from steps.common.handover.resolved import Resolved
-from steps.common.kubernetes import api
+from steps.common.kubernetes import client
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
 from steps.common.storage import volumes
-from steps.evaluate.scores.score import Wanted, score
+from steps.evaluate.scores.score import EvaluationSet, score
 from steps.plan.step import PlanInput, resolve
 from steps.rollout.checks.before_start import check_model
-from steps.rollout.order import Told, roll_out
+from steps.rollout.order import RolloutRecord, roll_out
 from steps.rollout.places import cluster_place
 from steps.rollout.places.cluster_place import ClusterPlace
 from steps.rollout.trial.live_gate import LiveQuestion
@@ -40,15 +40,15 @@ ASK = ["when do you have food", "are you open on monday", "do you have birds"]
 
 
 class Rollouts:
-    """The versions of one model, on the runs volume of the cluster."""
+    """The versions of one model, on the cluster's runs volume."""
 
     def __init__(self, namespace: str, folder: Path, planned: Resolved, model: Path) -> None:
         self.namespace, self.folder, self.planned, self.base = namespace, folder, planned, model
-        self.told = Told(version=0, old_version=None)
+        self.told = RolloutRecord(version=0, old_version=None)
         self.seconds = 0.0
 
     def model(self, version: int, seed: int) -> Path:
-        """Make another model of the same shape, its weights a little different, and send it to the runs volume."""
+        """Make a model of the same shape with slightly different weights."""
         import torch
         from safetensors.torch import load_file, save_file
 
@@ -71,9 +71,9 @@ class Rollouts:
         kubectl("cp", str(model), target)
 
     def asked(self, model: Path) -> list[LiveQuestion]:
-        """What the evaluation asked, and what this model answered then."""
-        wanted = Wanted([], [[("user", text)] for text in ASK], TOKENS, general=False)
-        answers = score(model, wanted, 64, "cpu", "candidate").answers
+        """The evaluation's questions, with this model's answers."""
+        evaluation = EvaluationSet([], [[("user", text)] for text in ASK], TOKENS, general=False)
+        answers = score(model, evaluation, 64, "cpu", "candidate").answers
         chats = [[{"role": "user", "content": text}] for text in ASK]
         return [LiveQuestion(chat, answer) for chat, answer in zip(chats, answers, strict=True)]
 
@@ -83,7 +83,7 @@ class Rollouts:
         recipe = self.planned.recipe
         changed = recipe.model_copy(update={"serve": recipe.serve.model_copy(update=serve)})
         resolved = self.planned.model_copy(update={"recipe": changed, "run": f"run-{version}"})
-        self.told = Told(version=version, old_version=None)
+        self.told = RolloutRecord(version=version, old_version=None)
         begun = time.monotonic()
         place = ClusterPlace(resolved, version, model, check_model(model), f"digest-{version}", self.base, self.base)
         if not place.serves_already():
@@ -108,7 +108,7 @@ def address(namespace: str, service: str) -> str:
 
 @pytest.fixture(scope="module")
 def rollouts(namespace: str, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Rollouts]:
-    from kubernetes import client, config
+    from kubernetes import config
 
     folder = tmp_path_factory.mktemp("rollouts")
     account = Account(folder, namespace, "fineline-rollout", {})
@@ -147,15 +147,13 @@ def rollouts(namespace: str, tmp_path_factory: pytest.TempPathFactory, tiny_mode
         patch.setattr(ClusterPlace, "_url", lambda _, service: address(namespace, service))
         patch.setenv(cluster_settings.SERVE_IMAGE_SETTING, "fineline-serve:0.1.0")
         patch.setattr(cluster_settings, "namespace", lambda: namespace)
-        patch.setattr(api, "connect", lambda: None)
-        before = client.Configuration.get_default_copy()
-        config.load_kube_config(config_file=str(account.kubeconfig))
+        made = config.new_client_from_config(config_file=str(account.kubeconfig))
+        patch.setattr(client, "connection", lambda: made)
         yield Rollouts(namespace, folder, planned, tiny_model)
-        client.Configuration.set_default(before)
         kubectl("delete", "pod", "copier", "-n", namespace)
     model = ["-n", namespace, "-l", f"fineline.dev/model={NAME}"]
     kubectl("delete", "deployments,services", *model)
-    # Each would wait for answers that nobody waits for any more, and the namespace for each.
+    # Each pod would wait for its last answers, and the namespace for each pod.
     kubectl("delete", "pods", *model, "--grace-period=1")
 
 
@@ -166,20 +164,20 @@ def _settings(rollouts: Rollouts, monkeypatch: pytest.MonkeyPatch, _volumes: Non
 
 @pytest.fixture(scope="module")
 def first(rollouts: Rollouts) -> tuple[Path, list[LiveQuestion]]:
-    """The first version, as it came to serve."""
+    """The rollout of a first version."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(volumes.RUNS_SETTING, str(rollouts.folder))
         model = rollouts.model(1, seed=1)
         rollouts.send(model)
         asked = rollouts.asked(model)
         rollouts.roll_out(1, model, asked)
-        assert rollouts.told.watched is None  # nothing to go back to
+        assert rollouts.told.watched is None  # there is no earlier version
         return model, asked
 
 
 @pytest.fixture(scope="module")
-def second(rollouts: Rollouts, first: Any) -> tuple[Load, Told]:
-    """A good second version, as it took over under load."""
+def second(rollouts: Rollouts, first: Any) -> tuple[Load, RolloutRecord]:
+    """The rollout of a good second version, under load."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(volumes.RUNS_SETTING, str(rollouts.folder))
         model = rollouts.model(2, seed=2)
@@ -197,7 +195,7 @@ def second(rollouts: Rollouts, first: Any) -> tuple[Load, Told]:
 
 
 def test_a_good_second_version_takes_over_and_not_one_request_fails(
-    rollouts: Rollouts, second: tuple[Load, Told]
+    rollouts: Rollouts, second: tuple[Load, RolloutRecord]
 ) -> None:
     met, told = second
     assert met.failures == []
@@ -251,7 +249,7 @@ def test_a_version_that_cannot_start_is_refused_with_what_its_pod_says_and_the_o
     with load(rollouts.url, NAME, clients=2, max_tokens=4) as met:
         with pytest.raises(RefusedError, match=r"v4 was not ready in \d+ s: container server"):
             rollouts.roll_out(4, model, [])
-        # Mended and rolled out again it is started anew: how often it was not ready before is no matter.
+        # Fixed and rolled out again, it starts with a new pod, whatever happened before.
         (model / "config.json").write_text(config)
         rollouts.send(model)
         other = [LiveQuestion([{"role": "user", "content": ASK[0]}], "what no model of these would say")]
@@ -293,7 +291,7 @@ def test_a_person_goes_back_to_the_version_before_and_not_one_request_fails(
     model, asked = first
     with load(rollouts.url, NAME, max_tokens=4) as met:
         rollouts.roll_out(1, model, asked, back=True)
-        wait_for(lambda: met.answers["1"], 60)  # a client stays with its connection for seconds
+        wait_for(lambda: met.answers["1"], 60)  # a client keeps its connection for seconds
     print(f"back after {rollouts.seconds:.1f} s")
     assert met.failures == []
     assert met.answers.keys() == {"1", "2"}
@@ -338,7 +336,7 @@ def test_a_rollout_in_place_that_was_lost_and_then_fails_brings_the_old_version_
     rollouts.send(model)
     with load(rollouts.url, NAME, clients=2, pause=0.5, max_tokens=4) as met:
         wait_for(lambda: met.answers[before], 60)
-        # So far the first attempt came.
+        # As far as an interrupted attempt got.
         ClusterPlace(rollouts.planned, 6, model, 1, "digest-6", rollouts.base, rollouts.base).stop_old()
         with pytest.raises(RefusedError, match=r"v6 was not ready in \d+ s: container server") as caught:
             rollouts.roll_out(6, model, [])
@@ -347,7 +345,7 @@ def test_a_rollout_in_place_that_was_lost_and_then_fails_brings_the_old_version_
     (model / "config.json").write_text(config)
     rollouts.send(model)
     assert "\n" not in str(caught.value)
-    assert rollouts.told.why == f"version {before} was stopped by a rollout that was lost"
+    assert rollouts.told.why == f"an earlier rollout stopped version {before} and was interrupted"
     assert met.broken_off == []
     assert met.answers.keys() == {before}
     assert rollouts.live() == before
@@ -358,14 +356,14 @@ def test_a_rollout_in_place_that_was_lost_and_then_fails_brings_the_old_version_
 
 @pytest.fixture
 def no_room(rollouts: Rollouts, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A quota that has all of its pods."""
+    """A quota that the existing pods use up."""
 
     def quota(pods: str) -> None:
         body = json.dumps({"spec": {"hard": {"pods": pods}}})
         kubectl("patch", "resourcequota", "fineline", "-n", rollouts.namespace, "--type=merge", "-p", body)
 
     def counted() -> str:
-        """How many there are, once those that ended are no longer among them."""
+        """Count the pods, once those that ended are gone."""
         used: str = get("resourcequota", "fineline", rollouts.namespace)["status"]["used"]["pods"]
         living = ["get", "pods", "-n", rollouts.namespace, "-o", "name", "--field-selector=status.phase!=Succeeded"]
         return used if int(used) == len(kubectl(*living).stdout.split()) else ""

@@ -1,4 +1,4 @@
-"""The whole run, each step the container of its template in a pod of the cluster, with its account and its volumes.
+"""A whole run: each step is its template's container in a pod, with its account and its volumes.
 
 What Argo's controller does, the order of the tasks, is done by the run on one machine here; `test_argo.py` has it done by
 Argo where there is one.
@@ -16,12 +16,12 @@ import pipelines.machine.execute
 from pipelines.cluster.connection import Connection
 from pipelines.cluster.send_data import with_data_in_reach
 from pipelines.cluster.submission import installed
-from pipelines.commands.plan import as_text
 from pipelines.machine.execute import Execution
 from pipelines.machine.local_workflow import read
 from pipelines.machine.run_record import Run, new_run
-from pipelines.shown.task_state import Node, Phase
+from pipelines.shown.task_state import Phase, TaskState
 from pipelines.workflows.finetune import build
+from pipelines.workflows.recipe_text import as_text
 from recipes.reader import load
 from recipes.recipe import Recipe
 from steps.common.storage import volumes
@@ -29,7 +29,7 @@ from steps.common.storage.files import sha256_of
 from tests.support.kubectl import get, kubectl
 from tests.support.pods import TaskPod
 
-# Not the name that ships: Argo's runs, where there is Argo, register versions of that too.
+# Not the name of the recipe that ships: Argo's runs register versions under that.
 NAME = "podded-store"
 
 
@@ -58,7 +58,7 @@ def run(namespace: str, folder: Path) -> Iterator[Run]:
         machine = read(build().to_dict())
         parameters = {**machine.parameters, "recipe": sent(namespace, load("pet-store", {"name": NAME}))}
         run = new_run(NAME, machine.name, parameters)
-        told: list[tuple[str, Node]] = []
+        told: list[tuple[str, TaskState]] = []
         yield Execution(machine, run, {}, lambda task, node, _: told.append((task, node))).execute()
 
 
@@ -112,7 +112,7 @@ def test_the_registry_in_the_cluster_has_the_adapter_alone(run: Run, namespace: 
     service = get("service", "fineline-mlflow", namespace)
     mlflow = f"http://{service['spec']['clusterIP']}/api/2.0/mlflow"
     asked = {"name": NAME, "alias": "champion"}
-    # By its address MLflow knows no host of that name, as its clients in the cluster do.
+    # MLflow accepts only host names that its clients in the cluster use.
     headers = {"Host": "fineline-mlflow"}
     version = httpx2.get(f"{mlflow}/registered-models/alias", params=asked, headers=headers).json()["model_version"]
     assert version["version"] == "1"

@@ -1,4 +1,4 @@
-"""What a rollout by vLLM makes, as a real API server takes it, field by field; and the components that belong to it."""
+"""The objects of a rollout with vLLM, checked field by field by a real API server, and the components that belong to it."""
 
 import subprocess
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def test_the_api_server_takes_every_object_of_a_base_server(one_node: bool, spac
 
 
 def test_a_field_that_kubernetes_does_not_know_is_refused(space: str) -> None:
-    """What the test above rests on."""
+    """The assumption of the test above."""
     document = deployment(base_server())
     document["spec"]["template"]["spec"]["containers"][0]["startupProbe"]["failureTreshold"] = 1
     assert "failureTreshold" in accepted(document, space).stderr
@@ -51,7 +51,7 @@ def test_a_field_that_kubernetes_does_not_know_is_refused(space: str) -> None:
 
 @pytest.fixture(scope="module", params=COMPONENTS)
 def overlay(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """The overlay of one node with a component more."""
+    """The overlay for one node, with one more component."""
     folder = ROOT / "argo" / f".test-{request.param}"  # kustomize reads no path above the overlay's own root
     folder.mkdir()
     content = {

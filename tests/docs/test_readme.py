@@ -8,9 +8,14 @@ import pytest
 import yaml
 
 from pipelines.cluster.doctor.secret_settings import SECRETS
-from pipelines.command import _parser
+from pipelines.command import parser
 from pipelines.workflows.finetune import build
-from steps.common.runtime.settings import CLOUD_SETTING, GPU_PRESETS_SETTING, METRICS_SETTING, NODE_CLASS_SETTING
+from steps.common.runtime.settings import (
+    CLOUD_SETTING,
+    GPU_PRESETS_SETTING,
+    KARPENTER_METRICS_SETTING,
+    NODE_CLASS_SETTING,
+)
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -20,7 +25,7 @@ SHELL = [line.strip() for block in re.findall(r"```sh\n(.*?)```", README, re.DOT
 @pytest.mark.parametrize("line", [line for line in SHELL if line.startswith("uv run fineline")])
 def test_each_fineline_command_is_one(line: str) -> None:
     words = shlex.split(line, comments=True)
-    _parser().parse_args(words[3:])
+    parser().parse_args(words[3:])
 
 
 def test_each_command_that_is_named_in_a_table_is_one() -> None:
@@ -39,7 +44,7 @@ def test_each_command_that_is_named_in_a_table_is_one() -> None:
         "weights",
     }
     for name in named:
-        _parser().parse_args([name, *(["MODEL"] if name == "pull" else [])])
+        parser().parse_args([name, *(["MODEL"] if name == "pull" else [])])
 
 
 def test_each_file_that_is_named_is_there() -> None:
@@ -64,7 +69,7 @@ def test_each_secret_that_the_doctor_looks_for_is_told_of_with_its_keys() -> Non
 
 
 def test_the_published_peaks_that_the_memory_arithmetic_is_compared_with_are_counted_as_they_are() -> None:
-    rows = yaml.safe_load((ROOT / "tests" / "unit" / "published_memory.yaml").read_text())["rows"]
+    rows = yaml.safe_load((ROOT / "tests" / "presets" / "published_memory.yaml").read_text())["rows"]
     claimed = [row for row in rows if row["claimed"]]
     assert f"Against {len(claimed)} peaks of GPUs" in README
     assert max(abs(row["error"]) for row in claimed) <= 4
@@ -72,5 +77,5 @@ def test_the_published_peaks_that_the_memory_arithmetic_is_compared_with_are_cou
 
 
 def test_each_setting_of_the_nodes_is_told_of() -> None:
-    for name in (CLOUD_SETTING, GPU_PRESETS_SETTING, METRICS_SETTING, NODE_CLASS_SETTING):
+    for name in (CLOUD_SETTING, GPU_PRESETS_SETTING, KARPENTER_METRICS_SETTING, NODE_CLASS_SETTING):
         assert name in README

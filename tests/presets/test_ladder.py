@@ -1,4 +1,4 @@
-"""What a run would take on each instance type, and in which order they are tried."""
+"""The candidates for a run: what fits each instance type, what it costs, and the order in which types are tried."""
 
 import re
 from dataclasses import replace
@@ -72,7 +72,7 @@ def test_a_model_of_70_billion_on_24_gib_is_refused_with_the_number() -> None:
     with pytest.raises(UserError) as told:
         offered("llama-3.3-70b-instruct", instance_types="[g6.xlarge]")
     needed = least_bytes(job("llama-3.3-70b-instruct")) / GIB
-    assert f"it takes {needed:.1f} GiB of a GPU and 20.5 GiB are there" in str(told.value)
+    assert f"it takes {needed:.1f} GiB on a GPU, which has 20.5 GiB" in str(told.value)
     assert "g6.xlarge (1 x L4)" in str(told.value)
 
 
@@ -87,7 +87,7 @@ def test_a_node_whose_gpus_share_it_is_bought_where_none_holds_it() -> None:
 
 @pytest.mark.parametrize("option", ["dora", "compile"])
 def test_what_cannot_be_shared_says_what_to_leave_off(option: str) -> None:
-    with pytest.raises(UserError, match=r"leave tune\.dora and tune\.compile off, and it is shared among the GPUs"):
+    with pytest.raises(UserError, match=r"turn tune\.dora and tune\.compile off, so that the GPUs of a node can share"):
         offered("llama-3.3-70b-instruct", instance_types="[g6.12xlarge]", **{option: "true"})
 
 
@@ -101,7 +101,7 @@ def test_what_would_fit_a_node_that_shares_it_is_named(overrides: dict[str, str]
 
 
 def test_too_large_even_when_it_is_shared_names_what_each_gpu_would_need() -> None:
-    with pytest.raises(UserError, match=r"it takes \d+\.\d GiB of each of 4 GPUs and 20\.5 GiB are there"):
+    with pytest.raises(UserError, match=r"it takes \d+\.\d GiB on each of 4 GPUs, which has 20\.5 GiB"):
         offered("llama-3.3-70b-instruct", instance_types="[g6.12xlarge]", max_tokens="131072")
 
 
@@ -123,15 +123,17 @@ def test_more_memory_gives_a_larger_micro_batch_or_keeps_activations() -> None:
 
 def test_nothing_is_over_the_memory_that_it_is_given() -> None:
     for model in ("qwen2.5-0.5b-instruct", "llama-3.1-8b-instruct", "qwen2.5-32b-instruct"):
-        for one in candidates(job(model), gpu_presets("azure"), ["on-demand"]):
-            assert not one.setup or one.setup.memory_bytes <= one.available_bytes
-            assert one.setup or one.why_not
+        found = candidates(job(model), gpu_presets("azure"), ["on-demand"])
+        fitting = [(one.setup.memory_bytes, one.available_bytes) for one in found if one.setup]
+        assert fitting
+        assert all(needed <= available for needed, available in fitting)
+        assert all(one.why_not for one in found if not one.setup)
 
 
 def test_a_gpu_without_bf16_is_not_chosen_and_it_is_said_why() -> None:
     found = candidates(job("smollm2-135m-instruct"), [kind("g4dn.xlarge")], ["on-demand"])
     assert not found[0].setup
-    assert "computes no bf16" in found[0].why_not
+    assert "has no bf16" in found[0].why_not
 
 
 def test_the_download_is_not_paid_for_and_the_longest_leg_is_named() -> None:
@@ -169,9 +171,9 @@ def test_what_is_sold_out_on_spot_is_still_asked_for_on_demand() -> None:
     [
         (
             {"max_cost": "0.1"},
-            r"compute\.max_cost: 0\.1 dollars are set and the cheapest that fits, .* would cost 0\.\d\d",
+            r"compute\.max_cost: the limit is \$0\.1, and the cheapest type that fits, .* would cost \$0\.\d\d",
         ),
-        ({"max_hours": "0.05"}, r"compute\.max_hours: 0\.05 are set and .* would take 0\.\d"),
+        ({"max_hours": "0.05"}, r"compute\.max_hours: the limit is 0\.05 h, and .* would take 0\.\d h"),
         ({"instance_types": "[g6.xlrge]"}, r"compute\.instance_types: g6\.xlrge is in no GPU preset"),
     ],
 )
@@ -183,6 +185,7 @@ def test_a_run_over_its_limits_is_refused_with_the_numbers(limits: dict[str, str
 def test_a_limit_of_time_rules_the_slow_ones_out() -> None:
     slow = max(one.total_minutes for one in offered("llama-3.1-8b-instruct").chosen)
     chosen = offered("llama-3.1-8b-instruct", max_hours="0.4").chosen
+    assert chosen
     assert all(one.total_minutes <= 24 for one in chosen)
     assert slow > 24
 
@@ -192,7 +195,7 @@ def test_a_limit_of_time_rules_the_slow_ones_out() -> None:
     [
         ({"method": "lora"}, "set tune.method=qlora"),
         ({"longest_row": 32768}, "set data.max_tokens="),
-        ({"shape": find("llama-3.3-70b-instruct")[0].architecture}, "take a smaller model"),
+        ({"shape": find("llama-3.3-70b-instruct")[0].architecture}, "choose a smaller model"),
     ],
 )
 def test_what_would_fit_is_said(changes: dict[str, Any], told: str) -> None:
@@ -227,7 +230,7 @@ def test_a_small_host_makes_no_larger_one_of_the_same_gpu_unfit() -> None:
     found = {one.preset.instance_type: one for one in candidates(heavy, gpu_presets("aws"), ["on-demand"])}
     assert not found["g5.xlarge"].setup
     assert re.fullmatch(
-        r"it takes \d+\.\d GiB of the node's own memory and 13\.6 GiB are there for pods", found["g5.xlarge"].why_not
+        r"it takes \d+\.\d GiB of node memory, of which pods can use 13\.6 GiB", found["g5.xlarge"].why_not
     )
     assert found["g5.4xlarge"].setup
 
@@ -243,7 +246,7 @@ def test_what_is_sold_out_on_demand_is_still_asked_for_on_spot() -> None:
 def test_where_all_that_fits_is_sold_out_that_is_said_and_not_the_rows() -> None:
     none_left = [kind("g6.xlarge").model_copy(update={"sold_out": ("on-demand", "spot")}), kind("g4dn.xlarge")]
     with pytest.raises(
-        UserError, match=r"of the instance types that it fits \(g6\.xlarge\) there is none on demand"
+        UserError, match=r"every instance type that it fits \(g6\.xlarge\) is sold out on demand"
     ) as told:
         offered("llama-3.1-8b-instruct", presets=none_left)
     assert "max_tokens" not in str(told.value)

@@ -1,4 +1,4 @@
-"""The memory arithmetic against what others have measured, and against what it must be by its own logic."""
+"""The memory prediction, compared with published measurements and checked for consistency."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ import yaml
 from presets.architecture import Architecture
 from presets.memory import CPU_BF16, GIB, GPU, RESERVED, Activations, Stack, tuning_memory
 from presets.model_preset import find
-from presets.serving_memory import SHARE, WORK_BYTES_SMALL, serving_memory
+from presets.serving_memory import OVERHEAD_BYTES_SMALL, SHARE, serving_memory
 
 PUBLISHED = yaml.safe_load((Path(__file__).parent / "published_memory.yaml").read_text())
 LLAMA = find("llama-3.1-8b-instruct")[0].architecture
@@ -49,7 +49,7 @@ def total(activations: Activations = "recomputed", tokens: int = 8192, method: A
 
 def test_what_saves_memory_saves_memory() -> None:
     assert total("offloaded") < total("recomputed") < total("kept")
-    assert total(method="qlora") < total(method="lora") < total(method="full")
+    assert total(method="qlora") < total(method="lora")
     assert total(tokens=4096) < total(tokens=8192)
     assert total(shards=4) < total(shards=2) < total()
     whole = tuning_memory(
@@ -94,9 +94,7 @@ def test_a_dora_takes_what_was_traced() -> None:
     assert more(512, 256, "kept") == pytest.approx(7628273, rel=0.08)
 
 
-def test_full_tuning_takes_sixteen_bytes_a_parameter_and_qlora_half_a_byte() -> None:
-    full = tuning_memory(LLAMA, method="full", rank=1, tokens=1, activations="recomputed")
-    assert full.weights == pytest.approx(16 * LLAMA.parameters * RESERVED)
+def test_qlora_takes_half_a_byte_per_parameter() -> None:
     small = tuning_memory(LLAMA, method="qlora", rank=1, tokens=1, activations="recomputed")
     bits = (LLAMA.linear_parameters * 0.5159 + 2 * LLAMA.embedding_parameters) * RESERVED
     assert small.weights == pytest.approx(bits, rel=1e-3)
@@ -106,10 +104,10 @@ def test_vllm_keeps_as_many_tokens_as_it_has_said_that_it_does() -> None:
     """vllm#10511: Llama-3-8B on an H100 of 79.22 GiB: 14.96 GiB of weights, 53.29 GiB for the cache, 128 KiB a token."""
     found = serving_memory(LLAMA, adapters=0)
     assert found.weights / GIB == pytest.approx(14.96, abs=0.01)
-    assert found.cache_a_token == 131072
+    assert found.cache_per_token == 131072
     told = 53.29 * GIB / 131072
     assert found.tokens(79.22 * GIB) == pytest.approx(told, rel=0.02)
-    assert SHARE * 79.22 * GIB - found.weights - WORK_BYTES_SMALL == pytest.approx(53.29 * GIB, rel=0.02)
+    assert SHARE * 79.22 * GIB - found.weights - OVERHEAD_BYTES_SMALL == pytest.approx(53.29 * GIB, rel=0.02)
 
 
 def test_a_model_that_is_split_has_room_where_it_has_none_alone() -> None:
@@ -120,4 +118,4 @@ def test_a_model_that_is_split_has_room_where_it_has_none_alone() -> None:
 
 def test_a_latent_is_what_a_token_costs_whatever_the_heads() -> None:
     deepseek = find("deepseek-v3-0324")[0].architecture
-    assert serving_memory(deepseek, split=8).cache_a_token == 61 * (512 + 64) * 2
+    assert serving_memory(deepseek, split=8).cache_per_token == 61 * (512 + 64) * 2

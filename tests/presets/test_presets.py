@@ -1,4 +1,4 @@
-"""The presets: each whole, true to itself, and found by whoever mistypes it."""
+"""The presets: complete, consistent, and suggested when a name is misspelt."""
 
 import re
 from pathlib import Path
@@ -45,7 +45,8 @@ def test_a_preset_is_pinned_whole_and_of_one_piece(preset: ModelPreset) -> None:
     for name, source in preset.sources.items():
         scheme, _, rest = source.uri.partition("://")
         assert scheme == name
-        assert scheme != "hf" or re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", rest)
+        assert rest
+    assert re.fullmatch(r"hf://[\w.-]+/[\w.-]+@[0-9a-f]{40}", preset.sources["hf"].uri)
     shape, weights = preset.architecture, preset.sources["hf"].bytes
     assert shape.heads % shape.kv_heads == 0
     assert shape.hidden % 8 == 0
@@ -117,6 +118,24 @@ def test_other_models_are_read_from_their_own_config() -> None:
 def test_what_cannot_be_tuned_is_told_by_its_config(more: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         Architecture.from_config({**CONFIG, **more})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "num_hidden_layers",
+        "hidden_size",
+        "num_attention_heads",
+        "intermediate_size",
+        "vocab_size",
+        "max_position_embeddings",
+    ],
+)
+def test_a_constant_that_a_config_lacks_is_named_as_other_configs_name_it(name: str) -> None:
+    without = {key: value for key, value in CONFIG.items() if key != name}
+    for config in (without, {**CONFIG, name: None}):
+        with pytest.raises(KeyError, match=f"^'{name}'$"):
+            Architecture.from_config(config)
 
 
 def test_a_constant_that_is_mistyped_in_a_preset_is_refused() -> None:

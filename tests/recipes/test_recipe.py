@@ -1,4 +1,4 @@
-"""The recipe's reader: what a person writes, and the one line that a mistake gets."""
+"""The recipe reader: accepted recipes, and a one-line error for each mistake."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def test_overrides_win_and_take_every_kind_of_value(tmp_path: Path) -> None:
         (GOOD + "evaluate: {tasks: [{metric: bleu}]}", "evaluate.tasks.0.metric: input should be 'exact', 'contains'"),
         (
             GOOD + "evaluate: {tasks: [{metric: exact}, {metric: exact, rows: 5}]}",
-            "evaluate: tasks: heldout is there twice with the metric exact",
+            "evaluate: tasks: heldout is listed twice with the metric exact",
         ),
         ("name: shop\n", "data: is missing"),
         ("name: Shop!\ndata: {train: x}", "name: string should match pattern"),
@@ -75,6 +75,7 @@ def test_an_unknown_recipe_names_those_that_ship() -> None:
 
 
 def test_every_recipe_that_ships_is_valid_and_has_its_data() -> None:
+    assert "pet-store" in shipped()
     for name in shipped():
         recipe = load(name)
         assert recipe.name == name

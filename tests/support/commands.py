@@ -1,4 +1,4 @@
-"""The `fineline` command as a process, as its users run it."""
+"""Run the `fineline` command as a process, as its users do."""
 
 import json
 import os
@@ -18,7 +18,7 @@ COMMAND = [sys.executable, "-m", "pipelines.command"]
 
 
 def fineline(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
+    """Run the command and wait for it to end."""
     settings = {**os.environ, **(environment or {})}
     return subprocess.run(
         [*COMMAND, *arguments], capture_output=True, text=True, env=settings, timeout=1800, check=False
@@ -26,14 +26,14 @@ def fineline(*arguments: str, environment: dict[str, str] | None = None) -> subp
 
 
 def begin(*arguments: str) -> subprocess.Popen[str]:
-    """Start the command in a process group of its own."""
+    """Start the command in its own process group."""
     return subprocess.Popen(
         [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
 
 
 def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """Return what `--json` printed."""
+    """Parse the output of `--json`."""
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -46,7 +46,7 @@ def write_recipe(folder: Path, **parts: Any) -> str:
 
 
 def tiny_recipe(folder: Path, model: Path, chats: Path, **tune: Any) -> str:
-    """Write a recipe for the tiny model, which ends with the registered version."""
+    """Write a recipe for the tiny model that ends with a registered version."""
     settings = {"learning_rate": 0.01, "batch_tokens": 128, "checkpoint_every": 2, "method": "lora", **tune}
     return write_recipe(
         folder,
@@ -61,18 +61,18 @@ def tiny_recipe(folder: Path, model: Path, chats: Path, **tune: Any) -> str:
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 600) -> Any:
-    """Wait until `what` returns something and return it."""
+    """Call `what` until it returns something true, and return that."""
     end = time.monotonic() + seconds
     while (asked := time.monotonic()) < end:
         if found := what():
             return found
-        # What is dear to ask, as a cluster by its command, leaves the processor to what it waits for.
+        # A slow check, such as kubectl, must not take the processor from the thing it waits for.
         time.sleep(max(0.02, 2 * (time.monotonic() - asked)))
-    raise AssertionError("waited in vain")
+    raise AssertionError(f"nothing after {seconds:.0f} s")
 
 
 def step_process(driver: subprocess.Popen[str], entrypoint: str) -> psutil.Process | None:
-    """Return the process of a step that the command has started."""
+    """Return the process of a step that the command started."""
     for child in psutil.Process(driver.pid).children(recursive=True):
         try:
             if any(entrypoint in part for part in child.cmdline()):
@@ -83,7 +83,7 @@ def step_process(driver: subprocess.Popen[str], entrypoint: str) -> psutil.Proce
 
 
 def kill_when(driver: subprocess.Popen[str], entrypoint: str, ready: Callable[[], Any]) -> None:
-    """SIGKILL a step once it is that far."""
+    """Kill a step with SIGKILL as soon as `ready` returns something true."""
     wait_for(lambda: ready() or driver.poll() is not None)
     assert driver.returncode is None, driver.communicate()[1]
     process = step_process(driver, entrypoint)
@@ -92,7 +92,7 @@ def kill_when(driver: subprocess.Popen[str], entrypoint: str, ready: Callable[[]
 
 
 def free_port() -> int:
-    """Return a port that nothing listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

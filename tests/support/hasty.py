@@ -1,4 +1,4 @@
-"""For a process of its own: the reaper, which waits for a run's own exit handler no longer than a test does."""
+"""The reaper with a short grace period for a run's exit handler. Tests start it as a separate process."""
 
 from steps.reap import step
 

@@ -1,4 +1,4 @@
-"""A Hugging Face Hub in this process: its API and its files over real HTTP, with the faults of a real network."""
+"""An in-process Hugging Face Hub: its API and files over real HTTP, with the faults of a real network."""
 
 import threading
 import time
@@ -10,13 +10,13 @@ from tests.support.source import COMMIT, send_json, sibling
 
 
 class Hub:
-    """Serves one repository, `org/tiny`, out of a folder."""
+    """Serve one repository, `org/tiny`, from a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.served: dict[str, int] = {}  # bytes sent by file
-        self.cuts: dict[str, int] = {}  # how many more times the connection ends half-way through a file
-        self.wrong: dict[str, int] = {}  # how many more times a file comes with a wrong byte
+        self.cuts: dict[str, int] = {}  # how many more times the connection ends halfway through a file
+        self.wrong: dict[str, int] = {}  # how many more times a file is sent with a wrong byte
         self.bytes_a_second = 0.0
         self.gated = False
         hub = self

@@ -1,4 +1,4 @@
-"""kubectl, as a person uses it."""
+"""kubectl, as a person would use it."""
 
 import json
 import os
@@ -14,8 +14,8 @@ REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 
 
 def kubectl(*arguments: str, document: Any = None, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run it, with a document on standard input where there is one."""
-    # To check a document's fields it would first read all that the API server knows, which takes seconds each time.
+    """Run kubectl, with the document, if any, on standard input."""
+    # kubectl validates fields against the API server's whole schema, which takes seconds to download each time.
     told = any(one == "--raw" or one.startswith("--validate") for one in arguments)
     unchecked = [] if document is None or told else ["--validate=ignore"]
     done = subprocess.run(
@@ -32,13 +32,13 @@ def kubectl(*arguments: str, document: Any = None, check: bool = True) -> subpro
 
 
 def get(kind: str, name: str, namespace: str) -> dict[str, Any]:
-    """Return an object."""
+    """Return an object of a namespace."""
     found: dict[str, Any] = json.loads(kubectl("get", kind, name, "-n", namespace, "-o", "json").stdout)
     return found
 
 
 def may(account: str, namespace: str, verb: str, resource: str, group: str = "", within: str = "") -> bool:
-    """Tell whether a service account is allowed something in its namespace, or in another one."""
+    """Tell whether a service account may do something, in its own namespace or in the one named `within`."""
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",

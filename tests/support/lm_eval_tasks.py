@@ -1,4 +1,4 @@
-"""A task of lm-eval of one's own, with its rows in a file beside it."""
+"""A custom lm-eval task with its rows in a file beside it."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-# The likelier one to the tiny model, and to what it is after eight epochs of the chats.
+# The option that the tiny model prefers, and the one it prefers after eight epochs of the chats.
 BEFORE, AFTER = " have", " food"
 SHOP: dict[str, Any] = {
     "task": "shop",
@@ -22,7 +22,7 @@ SHOP: dict[str, Any] = {
 
 
 def write_shop(folder: Path, **changes: Any) -> Path:
-    """Write the task, with some of its keys changed, and thirty rows of which the first option is right."""
+    """Write the task with the given changes, and thirty rows whose first option is right."""
     folder.mkdir(exist_ok=True)
     with (folder / "rows.jsonl").open("w") as out:
         for number in range(30):

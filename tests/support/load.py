@@ -1,4 +1,4 @@
-"""Clients that ask all the while."""
+"""Clients that keep a served model under load."""
 
 import threading
 import time
@@ -10,26 +10,26 @@ from typing import Any
 
 import httpx2
 
-# The connection is refused; or it was asked for as the last pod went, whose address then no longer answers.
+# The connection was refused, or the client tried to connect just as the last pod went away.
 NOBODY = ("ConnectError", "ConnectTimeout")
 
 
 @dataclass
 class Load:
-    """What the clients met: answers by the version that gave them, and every failure."""
+    """What the clients got: answers by version, and every failure."""
 
     answers: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
 
     @property
     def broken_off(self) -> list[str]:
-        """The failures of requests that somebody had taken: all but those that found nobody there."""
+        """Requests that failed after a server had accepted the connection."""
         return [failure for failure in self.failures if not any(nobody in failure for nobody in NOBODY)]
 
 
 @contextmanager
 def load(url: str, name: str, clients: int = 4, pause: float = 0.02, **body: Any) -> Iterator[Load]:
-    """Let clients ask the model at `url`, each again once it has its answer, until the block ends."""
+    """Keep clients asking the model at `url`, one request each at a time, until the block ends."""
     met, over = Load(), threading.Event()
     asked = {"model": name, "messages": [{"role": "user", "content": "when do you have food"}], **body}
 
@@ -41,7 +41,7 @@ def load(url: str, name: str, clients: int = 4, pause: float = 0.02, **body: Any
                     answer.raise_for_status()
                     assert answer.json()["choices"][0]["message"]["role"] == "assistant"
                     met.answers[answer.headers["fineline-version"]] += 1
-                except Exception as error:  # whatever a client would have met
+                except Exception as error:  # anything that a client would see
                     met.failures.append(f"{time.strftime('%H:%M:%S')} {error!r}")
                 time.sleep(pause)
 

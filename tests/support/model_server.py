@@ -1,4 +1,4 @@
-"""A model server that is told by a file in its model's folder how to answer, and when to fail.
+"""A fake model server. A file in the model's folder says how it answers and when it fails.
 
 python tests/support/model_server.py NAME PORT
 """

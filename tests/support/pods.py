@@ -1,7 +1,7 @@
-"""One task of a workflow as a pod: exactly the container of its template, started as Argo starts it.
+"""A workflow task as a pod: the exact container of its template, started as Argo would start it.
 
-It stands where a run on one machine has a process, so that the same DAG is walked; what Argo's executor does around the
-container (the inputs' file, the outputs) is done here.
+It replaces the process of a run on one machine, so the same code walks the DAG. This module does what Argo's executor does
+around the container: it writes the inputs and reads the outputs.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.machine.local_workflow import Script
 from pipelines.machine.run_record import INPUTS, OUTPUTS, Run
-from pipelines.shown.task_state import Node, Phase
+from pipelines.shown.task_state import Phase, TaskState
 from pipelines.workflows.finetune import build
 from steps.common.kubernetes.step_failure import reason
 from tests.support.kubectl import get, kubectl
@@ -21,7 +21,7 @@ SECRETS = "{{workflow.parameters.secrets}}"
 
 
 class TaskPod:
-    """A task that runs in the cluster."""
+    """A task that runs as a pod."""
 
     namespace = ""
 
@@ -48,7 +48,7 @@ class TaskPod:
         assert source == "{{inputs.parameters}}"
         main |= {"name": "main", "args": [*main["args"], f"{STAGING}/script"]}
         main["volumeMounts"] = [*main["volumeMounts"], {"name": "inputs", "mountPath": STAGING}]
-        # Keeps what the container leaves in /tmp until it has been read.
+        # This container keeps /tmp alive until the outputs have been read.
         keeper = {
             "name": "keeper",
             "image": "fineline-control:0.1.0",
@@ -70,7 +70,7 @@ class TaskPod:
             },
         }
 
-    def ended(self) -> Node | None:
+    def final_state(self) -> TaskState | None:
         status = get("pod", self.name, self.namespace)["status"]
         found = {c["name"]: c["state"] for c in status.get("containerStatuses", [])}
         ended = found.get("main", {}).get("terminated")
@@ -92,7 +92,7 @@ class TaskPod:
         code = ended["exitCode"]
         told = f"main: Error (exit code {code}): {ended.get('message', '')}"
         phase = Phase.FAILED if code else Phase.SUCCEEDED
-        return Node(phase=phase, exit_code=code, seconds=seconds, message=reason(told) if code else "")
+        return TaskState(phase=phase, exit_code=code, seconds=seconds, message=reason(told) if code else "")
 
     def progress(self) -> str:
         return ""

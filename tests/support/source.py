@@ -1,4 +1,4 @@
-"""A hub in this process that behaves as badly as a test wants."""
+"""An in-process hub that misbehaves as a test asks."""
 
 import hashlib
 import json
@@ -27,14 +27,14 @@ AT_ONCE = 1 << 16
 
 @dataclass
 class Behaviour:
-    """How one request is answered."""
+    """How to answer one request."""
 
-    status: int = 0  # in place of the file
+    status: int = 0  # instead of the file
     headers: dict[str, str] = field(default_factory=dict)
-    cut_after: int | None = None  # bytes, and then the connection ends
-    flipped: bool = False  # one byte of it is wrong
-    shorter: bool = False  # half of the range that was asked for, and said so
-    says_size: int | None = None  # a wrong size of the whole file
+    cut_after: int | None = None  # bytes, after which the connection ends
+    flipped: bool = False  # the first byte is wrong
+    shorter: bool = False  # only half of the requested range, correctly declared
+    says_size: int | None = None  # a wrong total size
     no_ranges: bool = False
     bytes_a_second: float = 0.0
 
@@ -47,12 +47,12 @@ class Asked:
     start: int
     end: int
     headers: dict[str, str]
-    number: int  # of the requests for this file
+    number: int  # among the requests for this file
     at: float
 
 
 def sibling(file: Path) -> dict[str, Any]:
-    """Return a file as the hub's API lists it."""
+    """Return a file's entry in the hub's listing."""
     content = file.read_bytes()
     found: dict[str, Any] = {"rfilename": file.name, "size": len(content)}
     found["blobId"] = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
@@ -63,7 +63,7 @@ def sibling(file: Path) -> dict[str, Any]:
 
 
 def send_json(request: BaseHTTPRequestHandler, value: Any) -> None:
-    """Answer with a value."""
+    """Send a value as JSON."""
     body = json.dumps(value).encode()
     request.send_response(200)
     request.send_header("Content-Type", "application/json")
@@ -73,10 +73,10 @@ def send_json(request: BaseHTTPRequestHandler, value: Any) -> None:
 
 
 class Source:
-    """Serves a folder as `org/tiny`; `behave` says how."""
+    """Serve a folder as `org/tiny`, in the way that `behave` returns for each request."""
 
     def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
-        """Begin to serve, without faults."""
+        """Start serving, without faults."""
         self.folder = folder
         self.behave: Callable[[Asked], Behaviour] = lambda _: Behaviour()
         self.asked: list[Asked] = []
@@ -90,7 +90,7 @@ class Source:
             protocol_version = "HTTP/1.1"
 
             def setup(self) -> None:
-                # Little is on its way when a process is killed: what was sent is what was received.
+                # Keep little in flight, so that a killed process has received almost all that was sent.
                 self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, AT_ONCE)
                 super().setup()
 
@@ -109,17 +109,17 @@ class Source:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         self.server.shutdown()
         self.server.server_close()
 
     @property
     def size(self) -> int:
-        """Bytes of the weights."""
+        """The size of the weights in bytes."""
         return sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        """Answer a request."""
+        """Answer one request."""
         path = request.path.partition("?")[0]
         if path.startswith("/api/models/org/tiny/revision/"):
             send_json(request, {"id": "org/tiny", "sha": COMMIT, "siblings": self.listed, "gated": False})
@@ -200,7 +200,7 @@ class Source:
 
 
 def make_model(folder: Path, shards: int, shard_bytes: int) -> None:
-    """Write a folder of bytes that looks like a model's."""
+    """Write a folder of random bytes that looks like a model."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(CONFIG))
     (folder / "tokenizer.json").write_text("{}")

@@ -1,4 +1,4 @@
-"""A step as a process of its own with the rights of its service account, as it has them in its pod."""
+"""Run a step as a separate process with the permissions of its service account, as in its pod."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.support.kubectl import kubectl
 
 @dataclass(frozen=True)
 class Ended:
-    """How a step ended."""
+    """The exit code, outputs and log of a step that ended."""
 
     code: int
     outputs: dict[str, str]
@@ -29,13 +29,13 @@ class Ended:
 
     @property
     def error(self) -> str:
-        """The one line that it ended with."""
+        """The step's one-line error."""
         (line,) = [line for line in self.log.splitlines() if line.startswith("error: ")]
         return line.removeprefix("error: ")
 
 
 class Account:
-    """A service account of the namespace, and what its steps are told of the cluster."""
+    """A service account and the settings that its steps get."""
 
     def __init__(self, folder: Path, namespace: str, account: str, settings: dict[str, str]) -> None:
         token = kubectl("create", "token", account, "-n", namespace, "--duration=2h").stdout.strip()
@@ -48,7 +48,7 @@ class Account:
         self.settings = settings
 
     def begin(self, entrypoint: str, inputs: dict[str, str]) -> tuple[subprocess.Popen[bytes], Path]:
-        """Start a step and return its process, and the folder of what it leaves."""
+        """Start a step. Return its process and the folder of its outputs and log."""
         place = self.folder / uuid.uuid4().hex[:8]
         place.mkdir()
         parameters = [{"name": name, "value": value} for name, value in inputs.items()]
@@ -60,28 +60,28 @@ class Account:
         return process, place
 
     def run(self, entrypoint: str, inputs: dict[str, str], seconds: float = 300) -> Ended:
-        """Run a step to its end."""
+        """Run a step and wait for it to end."""
         process, place = self.begin(entrypoint, inputs)
         process.wait(seconds)
         return ended(process, place)
 
 
 def ended(process: subprocess.Popen[bytes], place: Path) -> Ended:
-    """Return how a step has ended."""
+    """Return the result of a step that ended."""
     found = place / "outputs" / "parameters"
     outputs = {file.name: file.read_text() for file in found.iterdir()} if found.is_dir() else {}
     return Ended(process.returncode, outputs, (place / "log.txt").read_text())
 
 
 def objects(kind: str, selector: str = "") -> list[dict[str, Any]]:
-    """Return the objects of a kind that belongs to no namespace."""
+    """Return the objects of a cluster-scoped kind."""
     options = ["-l", selector] if selector else []
     found: list[dict[str, Any]] = json.loads(kubectl("get", kind, "-o", "json", *options).stdout)["items"]
     return found
 
 
 def rungs(*types: str, capacity: Any = "on-demand", cloud: Any = "aws") -> list[Rung]:
-    """Return rungs of those instance types, in that order."""
+    """Return a rung for each instance type, in the given order."""
     preset, _ = find("qwen2.5-0.5b-instruct")
     job = Workload(preset.architecture, "qlora", 8, 256, 2048, 100_000, 10_000, 2, 16, 0)
     known = {one.instance_type: one for one in gpu_presets(cloud)}
@@ -92,7 +92,7 @@ def rungs(*types: str, capacity: Any = "on-demand", cloud: Any = "aws") -> list[
 def to_buy(
     planned: Resolved, run: str, ladder: list[Rung], provider: str = "karpenter", **compute: Any
 ) -> dict[str, str]:
-    """Return provision's inputs: that run, with that ladder."""
+    """Return provision's inputs for a run with the given ladder."""
     recipe = planned.recipe.model_copy(update={"compute": planned.recipe.compute.model_copy(update=compute)})
     quote = planned.quote.model_copy(update={"ladder": ladder, "provider": provider, "cloud": "aws"})
     resolved = planned.model_copy(update={"run": run, "recipe": recipe, "quote": quote})

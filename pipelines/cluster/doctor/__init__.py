@@ -1,1 +1,1 @@
-"""Whether a namespace has all that a run needs: what was found, and what to do where something is missing."""
+"""Checks whether a namespace has everything that a run needs, and says how to fix what it lacks."""

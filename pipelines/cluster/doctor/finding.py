@@ -1,21 +1,21 @@
-"""What the doctor found of one thing."""
+"""The result of one check."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class State(StrEnum):
-    """How it is with a thing."""
+    """The state of what was checked."""
 
     OK = "ok"
-    NOTE = "note"  # worth knowing; a run does without
-    UNKNOWN = "unknown"  # whoever asks may not look
-    MISSING = "missing"  # a run will fail
+    NOTE = "note"  # worth knowing; runs do without it
+    UNKNOWN = "unknown"  # the user may not read it
+    MISSING = "missing"  # runs will fail
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing, how it is, and what to do about it."""
+    """What was checked, its state, and what to do about it."""
 
     subject: str
     state: State
@@ -24,5 +24,7 @@ class Finding:
 
 
 def unknown(subject: str, what: str) -> Finding:
-    """Return the finding of what the user may not look at."""
-    return Finding(subject, State.UNKNOWN, f"you may not list {what}", "ask who runs the cluster, or go on without")
+    """Return the finding for something that the user may not read."""
+    return Finding(
+        subject, State.UNKNOWN, f"you may not list {what}", "ask your cluster administrator, or continue without it"
+    )

@@ -1,4 +1,4 @@
-"""Who brings GPU nodes for runs, and whether it can."""
+"""Checks who provides GPU nodes for runs, and whether it can."""
 
 from typing import Any
 
@@ -8,93 +8,88 @@ from pipelines.cluster.doctor import questions
 from pipelines.cluster.doctor.finding import Finding, State, unknown
 from pipelines.workflows import reaper
 from pipelines.workflows.containers import PROVISION_ACCOUNT, STEP_ACCOUNT
-from steps.common.kubernetes.cluster_objects import CLASSES, POOLS, condition
+from steps.common.kubernetes import client
+from steps.common.kubernetes.cluster_objects import COMPUTE_CLASSES, NODE_POOLS
+from steps.common.kubernetes.resource import Resource, condition
 from steps.common.nodes import node_classes
+from steps.common.nodes.node_provider import PROVIDERS, NodeProvider, node_provider
 from steps.common.runtime.cluster_settings import ONE_NODE_SETTING
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.settings import CLOUD_SETTING, COMPUTE_SETTING, NODE_CLASS_SETTING
 
-ROLE = "fineline-provision"
 SUBJECT = "GPU nodes for runs"
 KARPENTER_DOCS = "https://karpenter.sh/docs/getting-started/"
 
 
 def provider(connection: Connection) -> list[Finding]:
-    """Tell who brings nodes, and what that lacks."""
-    chosen = setting(connection, COMPUTE_SETTING)
-    if not chosen:
-        text = f"nobody brings any ({COMPUTE_SETTING} is not set): steps run on the nodes that are there, without GPUs"
-        return [
-            Finding(
-                SUBJECT, State.NOTE, text, "add argo/components/karpenter, compute-class or gpu-nodes to your overlay"
-            )
-        ]
-    if chosen in ("karpenter", "compute-class") and setting(connection, ONE_NODE_SETTING):
-        text = f"{chosen} brings other nodes, and {ONE_NODE_SETTING} keeps all steps on the one that mounts the volumes"
-        remedy = "leave the component one-node out, and give the volumes a StorageClass with ReadWriteMany"
+    """Check who provides GPU nodes, and what it lacks."""
+    try:
+        chosen = node_provider(setting(connection, COMPUTE_SETTING))
+    except UserError as error:
+        return [Finding(SUBJECT, State.MISSING, str(error), "correct it in the ConfigMap fineline")]
+    if chosen is None:
+        text = f"no provider ({COMPUTE_SETTING} is not set): steps run on the cluster's nodes, without GPUs"
+        components = [f"argo/components/{traits.component}" for traits in PROVIDERS.values()]
+        remedy = f"add {', '.join(components[:-1])} or {components[-1]} to your overlay"
+        return [Finding(SUBJECT, State.NOTE, text, remedy)]
+    traits = PROVIDERS[chosen]
+    if traits.buys and setting(connection, ONE_NODE_SETTING):
+        text = f"{chosen} adds nodes, but {ONE_NODE_SETTING} keeps all steps on the one node that mounts the volumes"
+        remedy = "remove the component one-node, and use a StorageClass with ReadWriteMany for the volumes"
         return [Finding(SUBJECT, State.MISSING, text, remedy)]
-    if chosen == "karpenter":
-        return [*_karpenter(connection), *_rights(connection, POOLS.plural, POOLS.group, ROLE), *_reaper(connection)]
-    if chosen == "compute-class":
-        return [
-            _compute_class(),
-            *_rights(connection, CLASSES.plural, CLASSES.group, "fineline-compute-class"),
-            *_reaper(connection),
-        ]
-    if chosen == "nodes":
-        return [
-            Finding(SUBJECT, State.OK, "those that are there are waited for"),
-            *_may(connection, STEP_ACCOUNT, ["list"], "nodes", "", "fineline-nodes"),
-            *_reaper(connection),
-        ]
-    return [
-        Finding(SUBJECT, State.MISSING, f"{COMPUTE_SETTING} is {chosen!r}", "set karpenter, compute-class or nodes")
-    ]
+    if chosen is NodeProvider.EXISTING_NODES:
+        found = [Finding(SUBJECT, State.OK, "the cluster's own; runs wait until one is free")]
+        found += _permissions(connection, STEP_ACCOUNT, ["list"], Resource("", "nodes"), traits.cluster_role)
+        return [*found, *_reaper(connection)]
+    found = _karpenter(connection) if chosen is NodeProvider.KARPENTER else [_compute_class()]
+    kind = NODE_POOLS if chosen is NodeProvider.KARPENTER else COMPUTE_CLASSES
+    found += _permissions(connection, PROVISION_ACCOUNT, ["create", "delete"], kind, traits.cluster_role)
+    return [*found, *_reaper(connection)]
 
 
 def _compute_class() -> Finding:
-    version = questions.api_groups().get(CLASSES.group)
-    # The group is there without the kind, too: it holds GKE's BackendConfig.
-    if version and CLASSES.plural in questions.kinds_of(CLASSES.group, version):
-        return Finding(SUBJECT, State.OK, f"{CLASSES.plural}.{CLASSES.group} is there")
-    text = f"the cluster does not know {CLASSES.plural}.{CLASSES.group}"
-    return Finding(SUBJECT, State.MISSING, text, "GKE 1.30.3 or later has it")
+    name = f"{COMPUTE_CLASSES.plural}.{COMPUTE_CLASSES.group}"
+    # The group may exist without the kind: it also holds GKE's BackendConfig.
+    if COMPUTE_CLASSES.exists:
+        return Finding(SUBJECT, State.OK, f"the cluster has {name}")
+    return Finding(SUBJECT, State.MISSING, f"the cluster has no {name}", "upgrade to GKE 1.30.3 or later")
 
 
 def _karpenter(connection: Connection) -> list[Finding]:
-    groups = questions.api_groups()
-    if POOLS.group not in groups:
-        return [Finding(SUBJECT, State.MISSING, "Karpenter is not there", f"install it: {KARPENTER_DOCS}")]
+    groups = client.api_groups()
+    if NODE_POOLS.group not in groups:
+        return [Finding(SUBJECT, State.MISSING, "Karpenter is not installed", f"install it: {KARPENTER_DOCS}")]
     if named := setting(connection, NODE_CLASS_SETTING):
         try:
-            known = node_classes.by_hand(named, setting(connection, CLOUD_SETTING))
+            known = node_classes.kind_from_settings(named, setting(connection, CLOUD_SETTING))
         except UserError as error:
-            return [Finding(SUBJECT, State.MISSING, str(error), "mend them in the ConfigMap fineline")]
-        return [_classes(known, groups), *_may_list(connection, known)]
-    there = next((one for one in node_classes.PROVIDERS if one.group in groups), None)
-    if there is None:
-        text = "Karpenter has no NodeClass of a cloud that is known"
+            return [Finding(SUBJECT, State.MISSING, str(error), "correct them in the ConfigMap fineline")]
+        return [_classes(known), *_may_list(connection, known)]
+    existing = next((one for one in node_classes.KNOWN_KINDS if one.group in groups), None)
+    if existing is None:
+        text = "Karpenter has no NodeClass of a known cloud"
         return [Finding(SUBJECT, State.MISSING, text, f"set {NODE_CLASS_SETTING}")]
-    return [_classes(there, groups), *_may_list(connection, there)]
+    return [_classes(existing), *_may_list(connection, existing)]
 
 
-def _classes(known: node_classes.Provider, groups: dict[str, str]) -> Finding:
-    if known.group not in groups:
-        text = f"the cluster does not know {known.group}, which {NODE_CLASS_SETTING} names"
-        return Finding(SUBJECT, State.MISSING, text, f"set {NODE_CLASS_SETTING} to one that it knows, or leave it out")
+def _classes(known: node_classes.NodeClassKind) -> Finding:
+    if known.group not in client.api_groups():
+        text = f"the cluster has no API group {known.group}, which {NODE_CLASS_SETTING} names"
+        return Finding(SUBJECT, State.MISSING, text, f"set {NODE_CLASS_SETTING} to a kind that exists, or remove it")
     with questions.if_allowed():
-        return _class(known.kind, questions.cluster_objects(known.group, groups[known.group], known.plural))
-    return Finding(SUBJECT, State.UNKNOWN, f"Karpenter is there; you may not list its {known.kind}", "")
+        return _class(known.kind, Resource(known.group, known.plural).list())
+    return Finding(SUBJECT, State.UNKNOWN, f"Karpenter is installed; you may not list its {known.kind}", "")
 
 
-def _may_list(connection: Connection, known: node_classes.Provider) -> list[Finding]:
-    """Tell whether provision may look at the class; one that a user has named is in no role of ours."""
+def _may_list(connection: Connection, known: node_classes.NodeClassKind) -> list[Finding]:
+    """Check that provision may list the NodeClass; a kind that a user has named is in none of Fineline's roles."""
+    kind = Resource(known.group, known.plural)
+    if known in node_classes.KNOWN_KINDS:
+        role = PROVIDERS[NodeProvider.KARPENTER].cluster_role
+        return _permissions(connection, PROVISION_ACCOUNT, ["list"], kind, role)
     role = f"fineline-{known.plural}"
     create = f"kubectl create clusterrole {role} --verb=list --resource={known.plural}.{known.group} && "
-    of_ours = known in node_classes.PROVIDERS
-    return _may(
-        connection, PROVISION_ACCOUNT, ["list"], known.plural, known.group, *((ROLE,) if of_ours else (role, create))
-    )
+    return _permissions(connection, PROVISION_ACCOUNT, ["list"], kind, role, create)
 
 
 def _class(kind: str, found: list[dict[str, Any]]) -> Finding:
@@ -108,46 +103,40 @@ def _class(kind: str, found: list[dict[str, Any]]) -> Finding:
     return Finding(SUBJECT, State.OK, f"Karpenter, with {kind} {', '.join(item['metadata']['name'] for item in found)}")
 
 
-def _rights(connection: Connection, plural: str, group: str, role: str) -> list[Finding]:
-    return _may(connection, PROVISION_ACCOUNT, ["create", "delete"], plural, group, role)
-
-
-def _may(
-    connection: Connection, account: str, verbs: list[str], plural: str, group: str, role: str, before: str = ""
+def _permissions(
+    connection: Connection, account: str, verbs: list[str], kind: Resource, role: str, before: str = ""
 ) -> list[Finding]:
-    """Tell what an account may not do with what belongs to no namespace, and the command that lets it.
+    """Check an account's permissions on a kind of the whole cluster, and return the command that grants those it lacks.
 
     Args:
         connection: to the cluster.
-        account: whose rights.
-        verbs: what it has to be allowed.
-        plural: of the kind.
-        group: of the kind.
-        role: the ClusterRole that allows it.
-        before: a command that makes that, where none of ours does.
+        account: the service account.
+        verbs: that it needs.
+        kind: of the objects.
+        role: the ClusterRole that grants them.
+        before: a command that creates that role, if Fineline has none.
     """
     with questions.if_allowed():
         lacking = [
             verb
             for verb in verbs
-            if not questions.account_may(connection, account, verb, plural, group, cluster_wide=True)
+            if not questions.account_may(connection, account, verb, kind.plural, kind.group, cluster_wide=True)
         ]
         if lacking:
             space = connection.namespace
             bind = f"kubectl create clusterrolebinding {role}-{space} --clusterrole={role} --serviceaccount={space}:{account}"
-            text = f"{account} may not {', '.join(lacking)} {plural}"
+            text = f"{account} may not {', '.join(lacking)} {kind.plural}"
             return [Finding(SUBJECT, State.MISSING, text, before + bind)]
         return []
-    return [unknown(SUBJECT, "what other accounts may do")]
+    return [unknown(SUBJECT, "the permissions of service accounts")]
 
 
 def _reaper(connection: Connection) -> list[Finding]:
     with questions.if_allowed():
         cron = connection.get("cronworkflows", reaper.NAME)
         if cron is None or cron["spec"].get("suspend"):
-            text = "the reaper is not there: machines of a run that is lost would be paid for on and on"
-            return [
-                Finding(SUBJECT, State.MISSING, text, "add argo/components/karpenter or compute-class to your overlay")
-            ]
+            text = "the reaper does not run: nodes of a run that is lost would be paid for indefinitely"
+            components = "argo/components/karpenter or compute-class"
+            return [Finding(SUBJECT, State.MISSING, text, f"add {components} to your overlay")]
         return []
     return [unknown(SUBJECT, "CronWorkflows")]

@@ -1,4 +1,4 @@
-"""Settings, Secrets, and MLflow."""
+"""Checks the Secrets and MLflow."""
 
 from dataclasses import dataclass
 
@@ -9,29 +9,29 @@ from pipelines.cluster.doctor.finding import Finding, State, unknown
 
 
 @dataclass(frozen=True)
-class Known:
-    """A Secret that steps read where it is there."""
+class KnownSecret:
+    """A Secret that steps read if it exists."""
 
-    of: str
+    suffix: str
     keys: tuple[str, ...]
     purpose: str
 
 
 SECRETS = (
-    Known("hub", ("token",), "gated models and data sets of a hub"),
-    Known("object-store", ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "data and models at s3://"),
-    Known("mlflow", ("username", "password"), "an MLflow that asks who you are"),
-    Known("api-key", ("key",), "what the served model asks of its users"),
-    Known("webhook", ("url",), "who is told how a run ended"),
+    KnownSecret("hub", ("token",), "gated models and data sets of a hub"),
+    KnownSecret("object-store", ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "data and models at s3://"),
+    KnownSecret("mlflow", ("username", "password"), "an MLflow that requires a login"),
+    KnownSecret("api-key", ("key",), "the API key that users of the served model send"),
+    KnownSecret("webhook", ("url",), "the webhook that is notified when a run ends"),
 )
 
 
 def secrets(connection: Connection, prefix: str) -> list[Finding]:
-    """Tell which Secrets are there; their values are not looked at beyond whether there is one."""
-    return [_secret(connection, f"{prefix}-{known.of}", known) for known in SECRETS]
+    """Check which Secrets exist, and that each key has a value."""
+    return [_secret(connection, f"{prefix}-{known.suffix}", known) for known in SECRETS]
 
 
-def _secret(connection: Connection, name: str, known: Known) -> Finding:
+def _secret(connection: Connection, name: str, known: KnownSecret) -> Finding:
     literals = " ".join(f"--from-literal={key}=…" for key in known.keys)
     create = f"kubectl create secret generic {name} -n {connection.namespace} {literals}"
     with questions.if_allowed():
@@ -40,15 +40,15 @@ def _secret(connection: Connection, name: str, known: Known) -> Finding:
             return Finding("secrets", State.NOTE, f"{name} is not set; it is for {known.purpose}", create)
         if lacking := [key for key in known.keys if key not in held]:
             again = f"kubectl delete secret {name} -n {connection.namespace}; {create}"
-            return Finding("secrets", State.MISSING, f"{name} has no value of {lacking[0]!r}", again)
+            return Finding("secrets", State.MISSING, f"{name} has no value for {lacking[0]!r}", again)
         return Finding("secrets", State.OK, f"{name} is set")
     return Finding(
-        "secrets", State.UNKNOWN, f"you may not look whether {name} is there; it is for {known.purpose}", create
+        "secrets", State.UNKNOWN, f"you may not check whether {name} exists; it is for {known.purpose}", create
     )
 
 
 def tracking(connection: Connection) -> list[Finding]:
-    """Tell whether MLflow is set, and, where it is a Service of this namespace, whether it is ready."""
+    """Check that MLflow is set and, if it is a Service of this namespace, that it is ready."""
     with questions.if_allowed():
         uri = setting(connection, "MLFLOW_TRACKING_URI")
         if uri or questions.user_may(connection, "get", "configmaps", ""):
@@ -58,19 +58,20 @@ def tracking(connection: Connection) -> list[Finding]:
 
 def _tracking(connection: Connection, uri: str) -> Finding:
     if not uri:
-        settings = "the ConfigMap fineline sets no MLFLOW_TRACKING_URI"
-        return Finding("MLflow", State.MISSING, settings, "set it, or install an overlay that brings MLflow")
+        text = "the ConfigMap fineline does not set MLFLOW_TRACKING_URI"
+        return Finding("MLflow", State.MISSING, text, "set it, or install an overlay that includes MLflow")
     name, _, port = uri.partition("://")[2].partition("/")[0].partition(":")
     if "." in name:
-        return Finding("MLflow", State.OK, f"{uri}; outside the namespace, not asked")
+        return Finding("MLflow", State.OK, f"{uri}; outside the namespace, not checked")
     ready = questions.ready_pods(connection, name)
     if ready is None:
-        return Finding("MLflow", State.MISSING, f"{uri}: no Service {name!r}", "install an overlay that brings MLflow")
+        remedy = "install an overlay that includes MLflow"
+        return Finding("MLflow", State.MISSING, f"{uri}: no Service {name!r}", remedy)
     if not ready:
-        look = f"kubectl describe pods -n {connection.namespace} -l app.kubernetes.io/component=mlflow"
-        return Finding("MLflow", State.MISSING, f"{uri}: no pod of it is ready", look)
+        remedy = f"kubectl describe pods -n {connection.namespace} -l app.kubernetes.io/component=mlflow"
+        return Finding("MLflow", State.MISSING, f"{uri}: none of its pods is ready", remedy)
     if questions.refuses_name(connection, name, int(port or 80)):
-        text = f"{uri}: its pods are ready, and it answers 403 to whoever calls it {name!r}"
-        names = f"give mlflow server --allowed-hosts='localhost:*,127.0.0.1:*,{name},{name}:*,{name}.*'"
-        return Finding("MLflow", State.MISSING, text, names)
+        text = f"{uri}: its pods are ready, but it answers 403 to requests for the host {name!r}"
+        remedy = f"start mlflow server with --allowed-hosts='localhost:*,127.0.0.1:*,{name},{name}:*,{name}.*'"
+        return Finding("MLflow", State.MISSING, text, remedy)
     return Finding("MLflow", State.OK, f"{uri} is ready")

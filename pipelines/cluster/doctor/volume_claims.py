@@ -1,4 +1,4 @@
-"""The two volumes."""
+"""Checks the two volumes."""
 
 from typing import Any
 
@@ -6,13 +6,14 @@ from pipelines.cluster.config_map import setting
 from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor import questions
 from pipelines.cluster.doctor.finding import Finding, State, unknown
+from steps.common.kubernetes import client
 
 CLAIMS = ("fineline-weights", "fineline-runs")
-WAITS = "WaitForFirstConsumer"
+WAITS_FOR_POD = "WaitForFirstConsumer"
 
 
 def claims(connection: Connection) -> list[Finding]:
-    """Tell whether each volume is there, bound, and mountable by as many nodes as there are."""
+    """Check that each volume exists, is bound, and can be mounted by as many nodes as the cluster has."""
     with questions.if_allowed():
         items = connection.core.list_namespaced_persistent_volume_claim(connection.namespace).items
         found = {claim.metadata.name: claim for claim in items}
@@ -32,7 +33,7 @@ def _claim(connection: Connection, name: str, claim: Any) -> Finding:
             "volumes",
             State.MISSING,
             f"{name} can be mounted on one node only, and the cluster has several",
-            "add the component argo/components/one-node to your overlay, or choose a class that is ReadWriteMany",
+            "add the component argo/components/one-node to your overlay, or use a StorageClass with ReadWriteMany",
         )
     return Finding("volumes", State.OK, f"{name}: {claim.status.capacity['storage']}, {', '.join(modes)}")
 
@@ -44,19 +45,17 @@ def _nodes(connection: Connection) -> int:
 
 
 def _pending(connection: Connection, name: str, claim: Any) -> Finding:
-    from kubernetes import client
-
     wanted = claim.spec.storage_class_name
     with questions.if_allowed():
-        classes = {one.metadata.name: one for one in client.StorageV1Api().list_storage_class().items}
+        classes = {one.metadata.name: one for one in client.storage().list_storage_class().items}
+        existing = ", ".join(sorted(classes)) or "none"
         if wanted and wanted not in classes:
-            there = ", ".join(sorted(classes)) or "none"
-            text = f"{name} wants the StorageClass {wanted!r}, which is not there (there are: {there})"
-            return Finding("volumes", State.MISSING, text, "set storageClassName in your overlay to one of these")
+            text = f"{name} requests the StorageClass {wanted!r}, which does not exist (existing: {existing})"
+            return Finding("volumes", State.MISSING, text, "set storageClassName in your overlay to an existing one")
         if not wanted:
-            text = f"{name} wants the default StorageClass, and none is (there are: {', '.join(sorted(classes)) or 'none'})"
+            text = f"{name} requests the default StorageClass, and the cluster has no default (existing: {existing})"
             return Finding("volumes", State.MISSING, text, "set storageClassName in your overlay")
-        if classes[wanted].volume_binding_mode == WAITS:
-            return Finding("volumes", State.OK, f"{name} is made when the first step mounts it")
-    look = f"kubectl describe pvc {name} -n {connection.namespace}"
-    return Finding("volumes", State.MISSING, f"{name} is {claim.status.phase}, not bound", look)
+        if classes[wanted].volume_binding_mode == WAITS_FOR_POD:
+            return Finding("volumes", State.OK, f"{name} will be created when the first step mounts it")
+    remedy = f"kubectl describe pvc {name} -n {connection.namespace}"
+    return Finding("volumes", State.MISSING, f"{name} is {claim.status.phase}, not bound", remedy)

@@ -1,1 +1,1 @@
-"""An adapter's files, its arithmetic, and what vLLM takes of it."""
+"""An adapter's files, LoRA's arithmetic, merging, and which adapters vLLM supports."""

@@ -1,4 +1,4 @@
-"""An adapter's folder: PEFT's two files, and beside them what its base was while it was learnt."""
+"""An adapter's folder: PEFT's two files, and a description of the base model that it was trained on."""
 
 from pathlib import Path
 
@@ -6,36 +6,40 @@ from pydantic import BaseModel
 
 from steps.common.storage.files import digest_of, sha256_of
 
-WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
-BASE = "base.json"
-# Names in the file of weights: of a layer of the base, and of what an adapter has for it.
-PREFIX = "base_model.model."
-DOWN, UP, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
+WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+BASE_FILE = "base.json"
+# In the names of the file's tensors: before a layer of the base model, and after it.
+PEFT_PREFIX = "base_model.model."
+LORA_A, LORA_B, LORA_MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
 
 
 class AdapterBase(BaseModel):
-    """The base that an adapter was learnt on."""
+    """The base model that an adapter was trained on."""
 
     uri: str
     digest: str
     method: str
-    quantised: list[str]  # names of the linear layers that were in NF4; none with method "lora"
-    packages: dict[str, str]  # versions of what it was learnt with
+    quantised: list[str]  # names of the linear layers that were in NF4; empty for method "lora"
+    packages: dict[str, str]  # versions of the libraries that it was trained with
 
 
-def read_base(adapter: Path) -> AdapterBase:
-    """Return what the adapter was learnt on."""
-    return AdapterBase.model_validate_json((adapter / BASE).read_text())
+def read_adapter_base(adapter: Path) -> AdapterBase:
+    """Return the description of the base model that an adapter was trained on."""
+    return AdapterBase.model_validate_json((adapter / BASE_FILE).read_text())
 
 
 def adapter_sha256(adapter: Path) -> str:
-    """Return the hash of the adapter's weights."""
-    return sha256_of(adapter / WEIGHTS)
+    """Return the SHA-256 of an adapter's weights."""
+    return sha256_of(adapter / WEIGHTS_FILE)
 
 
 def merged_key(adapter: Path) -> str:
-    """Return the address of this adapter merged into its base."""
+    """Return the key under which the merged model of this adapter and its base is stored."""
     return digest_of(
-        [read_base(adapter).model_dump(exclude={"packages"}), sha256_of(adapter / CONFIG), adapter_sha256(adapter)]
+        [
+            read_adapter_base(adapter).model_dump(exclude={"packages"}),
+            sha256_of(adapter / CONFIG_FILE),
+            adapter_sha256(adapter),
+        ]
     )

@@ -1,4 +1,4 @@
-"""What an adapter's files say that each layer of its base becomes: LoRA with its variants, as PEFT writes them."""
+"""The update that an adapter applies to each layer's weight: LoRA and its variants, as PEFT stores them."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steps.common.adapter.adapter_files import CONFIG, DOWN, MAGNITUDE, PREFIX, UP, WEIGHTS
+from steps.common.adapter.adapter_files import CONFIG_FILE, LORA_A, LORA_B, LORA_MAGNITUDE, PEFT_PREFIX, WEIGHTS_FILE
 from steps.common.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,57 +15,57 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Change:
-    """What is added to one weight: scale x up (out, rank) x down (rank, in)."""
+class WeightUpdate:
+    """The update of one weight: scale x B x A, and with DoRA a new length for each row."""
 
-    down: "torch.Tensor"
-    up: "torch.Tensor"
+    lora_a: "torch.Tensor"  # (rank, in)
+    lora_b: "torch.Tensor"  # (out, rank)
     scale: float
-    magnitude: "torch.Tensor | None"  # (out): DoRA's lengths of the rows
-    transposed: bool  # the base's weight is (in, out), as in transformers' Conv1D
+    magnitude: "torch.Tensor | None"  # (out), with DoRA only
+    transposed: bool  # the base model's weight is (in, out), as in transformers' Conv1D
 
 
-def read_changes(adapter: Path) -> dict[str, Change]:
-    """Return the change of each layer, by the layer's name in the base.
+def read_weight_updates(adapter: Path) -> dict[str, WeightUpdate]:
+    """Return the update of each layer, by the layer's name in the base model.
 
     Raises:
-        UserError: the adapter has something that cannot be written into the weights of the base's linear layers.
+        UserError: the adapter has weights that cannot be merged into those of linear layers.
     """
     from safetensors.torch import load_file
 
-    config = json.loads((adapter / CONFIG).read_text())
-    tensors = load_file(adapter / WEIGHTS)
-    names = [name.removesuffix(DOWN) for name in tensors if name.endswith(DOWN)]
-    used = {name + kind for name in names for kind in (DOWN, UP, MAGNITUDE)}
+    config = json.loads((adapter / CONFIG_FILE).read_text())
+    tensors = load_file(adapter / WEIGHTS_FILE)
+    names = [name.removesuffix(LORA_A) for name in tensors if name.endswith(LORA_A)]
+    used = {name + kind for name in names for kind in (LORA_A, LORA_B, LORA_MAGNITUDE)}
     if other := sorted(set(tensors) - used):
         raise UserError(
-            f"adapter {adapter}: {other[0]} cannot be merged into a linear layer's weight; take adapters of the linear "
-            "layers alone, without trained biases, embeddings or whole modules"
+            f"adapter {adapter}: {other[0]} cannot be merged into a linear layer's weight; use an adapter of linear layers "
+            "only, without trained biases, embeddings or whole modules"
         )
     return {
-        name.removeprefix(PREFIX): Change(
-            down=tensors[name + DOWN],
-            up=tensors[name + UP],
-            scale=scale(config, name.removeprefix(PREFIX), rank=tensors[name + DOWN].shape[0]),
-            magnitude=tensors.get(name + MAGNITUDE),
+        name.removeprefix(PEFT_PREFIX): WeightUpdate(
+            lora_a=tensors[name + LORA_A],
+            lora_b=tensors[name + LORA_B],
+            scale=lora_scale(config, name.removeprefix(PEFT_PREFIX), rank=tensors[name + LORA_A].shape[0]),
+            magnitude=tensors.get(name + LORA_MAGNITUDE),
             transposed=bool(config.get("fan_in_fan_out")),
         )
         for name in names
     }
 
 
-def scale(config: dict[str, Any], layer: str, *, rank: int) -> float:
-    """Return what a layer's product is multiplied by: alpha / rank, or alpha / sqrt(rank) with rsLoRA.
+def lora_scale(config: dict[str, Any], layer: str, *, rank: int) -> float:
+    """Return the factor of a layer's update: alpha / rank, or alpha / sqrt(rank) with rsLoRA.
 
     Args:
-        config: of the adapter.
-        layer: its name in the base; the first pattern of `alpha_pattern` that fits its end has its alpha.
-        rank: of this layer's own matrices, whatever `rank_pattern` says.
+        config: PEFT's `adapter_config.json`.
+        layer: name in the base model; the first pattern of `alpha_pattern` that matches its end sets its alpha.
+        rank: of this layer's matrices, which `rank_pattern` may make another one than the adapter's.
     """
     alpha = float(config["lora_alpha"])
-    for pattern, own in (config.get("alpha_pattern") or {}).items():
+    for pattern, value in (config.get("alpha_pattern") or {}).items():
         if re.match(rf"(.*\.)?({pattern})$", layer):
-            alpha = float(own)
+            alpha = float(value)
             break
     # rsLoRA: https://arxiv.org/abs/2312.03732
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

@@ -1,31 +1,32 @@
-"""Merges an adapter into its base, as the base was while the adapter was learnt.
+"""Merges an adapter into its base model, quantised as it was during training.
 
-An adapter learnt on a base in 4 bits has learnt to make up for its rounding: on the unrounded base it is worse (held-out
-loss 0.104 against 0.095 with SmolLM2-135M), and merged into the 4-bit weights themselves it is destroyed (5.6). So each
-weight that was quantised is quantised and dequantised here as it was there, the adapter added in fp32, the sum kept in
-the base's own type. Tensor by tensor: no model is built, and the memory it takes is a shard's.
+An adapter trained on a 4-bit base has learnt to compensate for the rounding. With SmolLM2-135M its held-out loss is 0.095 on
+that base, 0.104 on the unquantised one, and 5.6 if the merged weights themselves are stored in 4 bits. So each weight that
+was quantised is quantised and dequantised here as it was then, the update is added in fp32, and the sum is stored in the
+base model's dtype. Tensors are processed one by one: no model is built, and memory holds one shard at a time.
 """
 
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steps.common.adapter.adapter_files import merged_key, read_base
-from steps.common.adapter.lora import Change, read_changes
-from steps.common.runtime.progress import say
+from steps.common.adapter.adapter_files import merged_key, read_adapter_base
+from steps.common.adapter.lora import WeightUpdate, read_weight_updates
+from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
-from steps.common.storage.files import building, one_writer
+from steps.common.storage.files import build_folder, exclusive_lock
 
 if TYPE_CHECKING:
     import torch
 
 
-def merged(base: Path, adapter: Path) -> Path:
-    """Return a folder with the merged model, made when it is not there."""
+def merge_into_base(base: Path, adapter: Path) -> Path:
+    """Return the folder of the merged model, which is created if it does not exist."""
     folder = volumes.merged_model(merged_key(adapter))
-    with one_writer(folder, waiting=lambda: say("progress: waiting for the process that merges the same adapter")):
+    line = WaitingLine()
+    with exclusive_lock(folder, on_wait=lambda: line.report("another process that merges the same adapter")):
         if not folder.exists():
-            with building(folder) as partial:
+            with build_folder(folder) as partial:
                 _merge(base, adapter, partial)
     return folder
 
@@ -33,28 +34,30 @@ def merged(base: Path, adapter: Path) -> Path:
 def _merge(base: Path, adapter: Path, target: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    changes = read_changes(adapter)
-    quantised = set(read_base(adapter).quantised)
-    left = set(changes)
+    updates = read_weight_updates(adapter)
+    quantised = set(read_adapter_base(adapter).quantised)
+    remaining = set(updates)
     for shard in sorted(base.glob("*.safetensors")):
         tensors = load_file(shard)
         for key in tensors:
             layer = key.removesuffix(".weight")
             if layer in quantised:
                 tensors[key] = _rounded(tensors[key])
-            if layer in changes:
-                tensors[key] = _changed(tensors[key], changes[layer])
-                left.discard(layer)
+            if layer in updates:
+                tensors[key] = _updated(tensors[key], updates[layer])
+                remaining.discard(layer)
         save_file(tensors, target / shard.name, metadata={"format": "pt"})
-    if left:
-        raise ValueError(f"the adapter has layers that the base has not: {', '.join(sorted(left)[:3])}")
+    if remaining:
+        raise ValueError(
+            f"the adapter has layers that the base model does not have: {', '.join(sorted(remaining)[:3])}"
+        )
     for path in base.iterdir():
         if path.is_file() and path.suffix != ".safetensors" and path.name != "manifest.json":
             shutil.copyfile(path, target / path.name)
 
 
 def _rounded(weight: "torch.Tensor") -> "torch.Tensor":
-    """Return the weight as NF4 with double quantisation keeps it."""
+    """Return a weight rounded to NF4 with double quantisation."""
     from bitsandbytes import functional
 
     packed, state = functional.quantize_4bit(weight.contiguous(), compress_statistics=True, quant_type="nf4")
@@ -62,17 +65,17 @@ def _rounded(weight: "torch.Tensor") -> "torch.Tensor":
     return restored.to(weight.dtype)  # type: ignore[no-any-return]
 
 
-def _changed(weight: "torch.Tensor", change: Change) -> "torch.Tensor":
-    """Return the weight with what was learnt.
+def _updated(weight: "torch.Tensor", update: WeightUpdate) -> "torch.Tensor":
+    """Return a weight with its update.
 
-    With DoRA (https://arxiv.org/abs/2402.09353, equation 5) each output's row has the learnt length, and the sum its
-    direction alone.
+    With DoRA (https://arxiv.org/abs/2402.09353, equation 5) the sum gives only the direction of each output's row, and the
+    row's length is the trained magnitude.
     """
     import torch
 
     whole = weight.float()
-    rows = whole.T if change.transposed else whole
-    rows = rows + change.scale * (change.up.float() @ change.down.float())
-    if change.magnitude is not None:
-        rows = rows * (change.magnitude.float() / torch.linalg.norm(rows, dim=1))[:, None]
-    return (rows.T if change.transposed else rows).to(weight.dtype).contiguous()
+    rows = whole.T if update.transposed else whole
+    rows = rows + update.scale * (update.lora_b.float() @ update.lora_a.float())
+    if update.magnitude is not None:
+        rows = rows * (update.magnitude.float() / torch.linalg.norm(rows, dim=1))[:, None]
+    return (rows.T if update.transposed else rows).to(weight.dtype).contiguous()

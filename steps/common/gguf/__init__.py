@@ -1,1 +1,1 @@
-"""What can be written as GGUF: which architectures, which quantisations, which tokenizers."""
+"""What can be written as GGUF: architectures, quantisations, tokenizers."""

@@ -1,10 +1,10 @@
-"""The quantisations that a GGUF file is written in, and the room that they take. Loads no torch."""
+"""The quantisations of a GGUF file, and the size of the file. Imports no torch."""
 
 from presets.architecture import Architecture
 
-# Bytes of a weight: blocks of 32 share a scale of two bytes, and in q4_1 and q5_1 a least value of two more
+# Bytes per weight: each block of 32 has a scale of two bytes, and in q4_1 and q5_1 a minimum of two more
 # (https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).
-BYTES = {
+BYTES_PER_WEIGHT = {
     "bf16": 2.0,
     "f16": 2.0,
     "q8_0": 34 / 32,
@@ -13,20 +13,22 @@ BYTES = {
     "q4_1": 20 / 32,
     "q4_0": 18 / 32,
 }
-# Embedding and head keep 8 bits where the rest has 4 or 5: a twentieth of a model's size, and where its answers suffer
-# most. llama.cpp's own quantiser keeps them finer too.
-AT_LEAST = "q8_0"
-VOCABULARY_BYTES = 1 << 24  # of tokens, merges and metadata
+# Embedding and head keep 8 bits if the rest has 4 or 5: that adds a twentieth to the size, and answers suffer most from
+# coarser ones. llama.cpp's own quantiser keeps them finer too.
+EMBEDDING_MINIMUM = "q8_0"
+VOCABULARY_BYTES = 1 << 24  # upper bound for tokens, merges and metadata
 
 
-def of_embeddings(quantisation: str) -> str:
-    """Return what embedding and head are quantised to."""
-    return quantisation if BYTES[quantisation] >= BYTES[AT_LEAST] else AT_LEAST
+def embedding_quantisation(quantisation: str) -> str:
+    """Return the quantisation of embedding and head."""
+    return quantisation if BYTES_PER_WEIGHT[quantisation] >= BYTES_PER_WEIGHT[EMBEDDING_MINIMUM] else EMBEDDING_MINIMUM
 
 
 def file_bytes(shape: Architecture, quantisation: str) -> int:
-    """Return about how large a GGUF file of a model is, in bytes."""
+    """Estimate the size of a model's GGUF file, in bytes."""
     embeddings = shape.embedding_parameters
     rest = shape.parameters - embeddings
-    weights = rest * BYTES[quantisation] + embeddings * BYTES[of_embeddings(quantisation)]
+    weights = (
+        rest * BYTES_PER_WEIGHT[quantisation] + embeddings * BYTES_PER_WEIGHT[embedding_quantisation(quantisation)]
+    )
     return int(weights) + VOCABULARY_BYTES

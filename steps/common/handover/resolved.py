@@ -1,9 +1,9 @@
-"""What `plan` hands on: the recipe with every default filled in, every revision a commit, every data file a digest."""
+"""The output of `plan`: the recipe with every default filled in, every revision a commit, every data file a digest."""
 
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from presets.architecture import Architecture
 from presets.memory import Activations
@@ -13,17 +13,17 @@ from steps.common.storage.files import digest_of, sha256_of
 
 
 class Fixed(BaseModel):
-    """A value that no later step changes."""
+    """An immutable value that one step hands to another."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class KnownModel(Fixed):
-    """What a quote needs of a model."""
+    """The facts about a model that a quote needs."""
 
     name: str
-    uri: str  # with its commit or version
-    bytes: int  # to fetch
+    uri: str  # including commit or version
+    bytes: int  # to download
     licence: str
     architecture: Architecture
 
@@ -31,8 +31,8 @@ class KnownModel(Fixed):
 class ResolvedModel(KnownModel):
     """The base model, pinned."""
 
-    digest: str  # sha256 over the names and hashes of the files
-    targets: list[str] = []  # the linear layers that a preset gives an adapter; none: all but the head
+    digest: str  # SHA-256 over the names and hashes of the files
+    targets: list[str] = []  # linear layers that get an adapter according to the preset; empty: all but the head
 
 
 class DataFile(Fixed):
@@ -41,14 +41,14 @@ class DataFile(Fixed):
     path: str
     sha256: str
     bytes: int
-    source: str = ""  # its pinned URL, where it came from elsewhere
+    source: str = ""  # its pinned URL, if it was downloaded
 
 
 def as_planned(file: DataFile) -> Path:
-    """Return where the file is, which has the content that it was planned with.
+    """Return the path of a file after checking that its content has not changed since the plan.
 
     Raises:
-        UserError: it has another.
+        UserError: the content has changed.
     """
     path = Path(file.path)
     if sha256_of(path) != file.sha256:
@@ -57,14 +57,14 @@ def as_planned(file: DataFile) -> Path:
 
 
 class ResolvedData(Fixed):
-    """The training rows, and the held-out rows where they have a file of their own."""
+    """The file of training rows, and the file of held-out rows if there is one."""
 
     train: DataFile
     validation: DataFile | None
 
 
 class Device(Fixed):
-    """What computes."""
+    """A CPU or a set of GPUs."""
 
     kind: str  # "cpu" or "cuda"
     name: str
@@ -73,73 +73,75 @@ class Device(Fixed):
 
 
 class Rung(Fixed):
-    """Something to compute on, and how the run would go there."""
+    """Hardware for a run, and what the run would take on it."""
 
     device: Device
     micro_batch_tokens: int
     activations: Activations
-    memory_bytes: int  # predicted peak of the tuning, of one GPU
+    memory_bytes: int  # predicted peak of the tuning, per GPU
     available_bytes: int
-    evaluated_in_4_bits: bool = False  # as it was tuned: in bf16, as it is served, it is too large for the GPU
-    host_bytes: int = 0  # of the node's own memory that its pods ask for
-    minutes: dict[str, float]  # by leg; an empty one could not be told
-    instance_type: str = ""  # empty: machines that are there
+    evaluated_in_4_bits: bool = False  # as tuned, because bf16, as served, does not fit on the GPU
+    host_bytes: int = 0  # node memory that its pods request
+    minutes: dict[str, float]  # by leg
+    instance_type: str = ""  # empty: existing machines
     capacity: str = ""  # on-demand, spot
-    gpus: int = 0  # that its pods ask for
-    processes: int = 1  # that tune side by side, a GPU each
-    sharded: bool = False  # the base's layers are dealt out among them: it fits no single GPU
-    node_gpus: int = 0  # that the whole node has
-    vcpus: int = 0  # of the instance type, which is what quotas count
-    accelerator: str = ""  # what GKE calls its GPU
-    price: float | None = None  # US dollars an hour; None: not known, or not bought
-    price_at_most: float | None = None  # likewise: what holds where the price on spot is not known
-    priced_on: str = ""  # the day of the price
-    cost: float | None = None  # of the run
+    gpus: int = 0  # that its pods request
+    processes: int = 1  # that tune in parallel, one per GPU
+    sharded: bool = False  # the base is sharded across the processes because it fits on no single GPU
+    node_gpus: int = 0  # of the whole node
+    vcpus: int = 0  # of the instance type; quotas count them
+    accelerator: str = ""  # name of its GPU in GKE
+    price: float | None = None  # US dollars per hour; None: unknown, or not bought
+    price_at_most: float | None = None  # US dollars per hour: the on-demand price if the spot price is unknown
+    priced_on: str = ""  # day of the price
+    cost: float | None = None  # US dollars for the run
 
     @property
     def name(self) -> str:
-        """What it is called in a table, and in a message."""
+        """Name in tables and messages."""
         return f"{self.instance_type} {self.capacity}" if self.instance_type else self.device.name
 
 
 class Quote(Fixed):
-    """What a run will take, before it starts."""
+    """Prediction of what a run will take."""
 
-    ladder: list[Rung]  # what to compute on, in the order in which it is tried; at least one
+    ladder: list[Rung]  # hardware in the order in which it is tried; at least one
     steps: int
-    tokens: int  # trained on, all epochs
+    tokens: int  # trained on in all epochs
     disk_bytes: int  # that the run will write
     assumptions: list[str]
-    provider: str = ""  # karpenter, compute-class, nodes; empty: the steps compute where their pods happen to be
+    provider: str = ""  # karpenter, compute-class or nodes; empty: the steps compute where their pods run
     cloud: str = ""
 
     @property
     def first(self) -> Rung:
-        """What the run is expected to compute on."""
+        """The hardware that the run is expected to use."""
         return self.ladder[0]
 
 
 class Hardware(Fixed):
-    """What a run has got to compute on."""
+    """The hardware that a run has obtained."""
 
     rung: Rung
     node: str
-    since: float  # when it was there: seconds since 1970
-    until: float = 0.0  # when the recipe's max_hours is reached; 0: never
-    until_on_node: float = 0.0  # when its max_cost is, on that node: another has another price
+    since: float  # Unix time at which it was ready
+    until: float = 0.0  # Unix time at which max_hours is reached; 0: never
+    until_on_node: float = (
+        0.0  # Unix time at which max_cost is reached on this node; a different node has a different price
+    )
 
 
 class Tracking(Fixed):
-    """The MLflow run of this run; no id where nothing is tracked."""
+    """The MLflow record of a run; without a run_id if nothing is tracked."""
 
     uri: str
     run_id: str
 
 
 def made_from(resolved: "Resolved") -> str:
-    """Return a digest of all that a version depends on: base commit, data, recipe; not where things lie and go.
+    """Return a digest of all that a version depends on: base commit, data and recipe, but no paths or destinations.
 
-    Two runs with the same digest learn the same.
+    Two runs with the same digest train the same version.
     """
     places: dict[str, Any] = {
         "data": {"train", "validation"},
@@ -154,35 +156,36 @@ def made_from(resolved: "Resolved") -> str:
     return digest_of([resolved.model.digest, resolved.data.train.sha256, held_out, tasks, recipe])
 
 
-class Served(Fixed):
+class ServingPlan(Fixed):
     """How a version is served, and therefore evaluated."""
 
     runtime: Literal["transformers", "vllm"] = "transformers"
     form: Literal["merged", "adapter"] = "merged"
-    gpus: int = 0  # of each replica
+    gpus: int = 0  # per replica
     replicas: int = 1
     instance_type: str = ""  # of the nodes; empty: any
-    gpu: str = ""  # its name, where it is known
-    gpu_bytes: int = 0  # memory of one; 0: not known
-    needs_bytes: int = 0  # of one, besides the cache
-    cache_tokens: int = 0  # that the cache holds; 0: not known
-    request_tokens: int = 0  # of a request that is as long as the longest row, with its answer
-    longest: int = 0  # tokens of question and answer together; 0: vLLM finds out
-    rank: int = 0  # the largest of an adapter, as vLLM takes it
+    gpu: str = ""  # its name, if known
+    gpu_bytes: int = 0  # memory of one GPU; 0: unknown
+    needs_bytes: int = 0  # memory needed on one GPU, without the cache
+    cache_tokens: int = 0  # that the cache holds; 0: unknown
+    request_tokens: int = 0  # of the longest row with its answer
+    longest: int = 0  # tokens of prompt and answer together; 0: vLLM determines it
+    rank: int = 0  # largest adapter rank, as vLLM supports it; 0: merged
     max_adapters: int = 0  # in memory at once
-    arguments: list[str] = []  # of `vllm serve`, that the model's preset has
+    arguments: list[str] = []  # of `vllm serve`, from the model preset
 
 
 class Resolved(Fixed):
-    """Everything that the later steps need to know of what is wanted."""
+    """Everything that the later steps need to know about the run."""
 
     run: str
     recipe: Recipe
     model: ResolvedModel
     data: ResolvedData
-    tasks: list[DataFile | None] = []  # of each task of the recipe; none where it asks the held-out rows
-    lm_eval: list[DataFile] = []  # of each of lm-eval's tasks in the recipe: packed, with its rows
+    tasks: list[DataFile | None] = []  # one per task of the recipe; None for the held-out rows
+    lm_eval: list[DataFile] = []  # one per lm-eval task of the recipe: packed, with its rows
     quote: Quote
     tracking: Tracking
     code_version: str
-    served: Served = Served()
+    # `served` in the records of earlier releases.
+    serving_plan: ServingPlan = Field(default=ServingPlan(), validation_alias=AliasChoices("serving_plan", "served"))

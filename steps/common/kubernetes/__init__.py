@@ -1,1 +1,1 @@
-"""The one door to the Kubernetes API."""
+"""The only access to the Kubernetes API: its client, its errors, objects, and waiting for pods."""

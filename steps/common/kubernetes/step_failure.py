@@ -1,17 +1,17 @@
-"""Why a step ended as it did, out of what Argo says of its pod."""
+"""Why a step failed, from what Argo reports about its pod."""
 
 import re
 
-# "main: Error (exit code 2): what the step said last"
-OF_A_CONTAINER = re.compile(r"^main: \w+ \(exit code \d+\)(: (?P<said>.*))?$", re.DOTALL)
+# "main: Error (exit code 2): the step's last words"
+CONTAINER_MESSAGE = re.compile(r"^main: \w+ \(exit code \d+\)(: (?P<words>.*))?$", re.DOTALL)
 
 
 def reason(message: str) -> str:
-    """Return a node's message without what Argo puts in front of it; as it is where the step said nothing."""
-    match = OF_A_CONTAINER.match(message.strip())
-    return (match["said"] or "").strip() or message.strip() if match else message.strip()
+    """Return a node's message without Argo's prefix; unchanged if the step left no message."""
+    match = CONTAINER_MESSAGE.match(message.strip())
+    return (match["words"] or "").strip() or message.strip() if match else message.strip()
 
 
 def task_of(display_name: str) -> str:
-    """Return the task of a node; a task that may be tried again has a node an attempt: `pull(1)`."""
+    """Return the task of a node; a task with retries has one node per attempt, such as `pull(1)`."""
     return display_name.partition("(")[0]

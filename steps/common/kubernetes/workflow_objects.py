@@ -1,20 +1,20 @@
-"""The Workflow of a run, as the steps that watch over what is bought see it."""
+"""Argo's objects, and a run's Workflow as the steps see it that watch what was bought."""
 
 from datetime import datetime
 from typing import Any
 
-from steps.common.kubernetes import api
+from steps.common.kubernetes.resource import Resource
 from steps.common.runtime.errors import UserError
 
-ARGO, VERSION, PLURAL = "argoproj.io", "v1alpha1", "workflows"
+ARGO_GROUP, ARGO_VERSION = "argoproj.io", "v1alpha1"
+WORKFLOWS = Resource(ARGO_GROUP, "workflows", ARGO_VERSION)
 ENDED = {"Succeeded", "Failed", "Error"}
-STOPPED = "fineline.dev/stopped-since"  # the annotation that says what for
+STOPPED = "fineline.dev/stopped-since"  # annotation: why the run was stopped
 
 
 def find(run: str, namespace: str) -> dict[str, Any] | None:
     """Return a run's Workflow, or None."""
-    place = (ARGO, VERSION, namespace, PLURAL, run)
-    return api.if_there(lambda: dict(api.custom().get_namespaced_custom_object(*place)))
+    return WORKFLOWS.read(run, namespace)
 
 
 def ended_at(workflow: dict[str, Any]) -> float | None:
@@ -26,21 +26,20 @@ def ended_at(workflow: dict[str, Any]) -> float | None:
 
 
 def main_ended_at(workflow: dict[str, Any]) -> float | None:
-    """Return when all but its exit handler ended, in seconds since 1970; None before that."""
+    """Return when everything but its exit handler ended, in seconds since 1970; None before that."""
     status = workflow.get("status", {})
     top = status.get("nodes", {}).get(workflow["metadata"]["name"], {})
     return datetime.fromisoformat(top["finishedAt"]).timestamp() if top.get("finishedAt") else None
 
 
-def stop(run: str, namespace: str, why: str) -> None:
-    """Let a run that is still there end, its exit handler included, and write down why."""
-    body = {"metadata": {"annotations": {STOPPED: why}}, "spec": {"shutdown": "Stop"}}
-    place = (ARGO, VERSION, namespace, PLURAL, run)
-    api.if_there(lambda: api.custom().patch_namespaced_custom_object(*place, body))
+def stop(run: str, namespace: str, why: str = "") -> None:
+    """Let a run end, its exit handler included, if it exists, and write down why."""
+    annotations = {"metadata": {"annotations": {STOPPED: why}}} if why else {}
+    WORKFLOWS.patch(run, {**annotations, "spec": {"shutdown": "Stop"}}, namespace)
 
 
 def why_stopped(run: str, namespace: str) -> str:
-    """Return what a run was stopped for; empty where nobody of ours has stopped it, or that cannot be told."""
+    """Return why the reaper stopped a run; empty if it did not, or if the Workflow cannot be read."""
     try:
         workflow = find(run, namespace) or {}
     except UserError:

@@ -1,1 +1,1 @@
-"""Tasks of lm-eval, EleutherAI's language model evaluation harness: packed with their rows, and asked of a model."""
+"""Tasks of lm-eval (EleutherAI's lm-evaluation-harness): packed with their rows, loaded and run."""

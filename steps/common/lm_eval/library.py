@@ -1,4 +1,4 @@
-"""Whether lm-eval is installed, and how much it says."""
+"""Whether lm-eval is installed, and how much it logs."""
 
 import logging
 from importlib.util import find_spec
@@ -7,24 +7,24 @@ from steps.common.runtime.errors import UserError
 
 
 def check_installed(key: str) -> None:
-    """Look for lm-eval without loading it.
+    """Check that lm-eval is installed, without importing it.
 
     Args:
-        key: the recipe's, that asks for it.
+        key: the recipe's key that needs it, for the message.
 
     Raises:
-        UserError: it is not there.
+        UserError: it is not installed.
     """
     if find_spec("lm_eval") is None:
-        raise UserError(f"{key}: lm-eval is not installed where it is asked for: uv pip install 'fineline[lm-eval]'")
+        raise UserError(f"{key}: lm-eval is not installed here; install it: uv pip install 'fineline[lm-eval]'")
 
 
-def quiet() -> None:
-    """Let lm-eval and the library that reads its data sets write errors alone, and draw no bars into a step's log."""
+def silence() -> None:
+    """Let lm-eval and datasets log errors only, and draw no progress bars into a step's log."""
     import datasets
     from lm_eval.api import task
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     datasets.utils.logging.set_verbosity_error()
     datasets.disable_progress_bars()
-    task.tqdm = lambda rows, **_: rows  # a bar which only a variable stops that is read before anything is imported
+    task.tqdm = lambda rows, **_: rows  # only TQDM_DISABLE would stop this bar, and tqdm reads it when it is imported

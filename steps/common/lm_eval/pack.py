@@ -1,6 +1,6 @@
-"""A packed task: its definition, its rows, and which of them are asked, in one file that needs no hub.
+"""The file of a packed task: its definition, its rows, and which rows are asked; it needs no hub.
 
-Whoever packs it has seen it work; what is asked later is the same, on whichever machine.
+A task is tried before it is packed, and the file asks the same on every machine.
 """
 
 import tempfile
@@ -11,55 +11,55 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from presets.memory import GIB
-from recipes.evaluation import HarnessTask
+from recipes.evaluation import LmEvalTask
 from steps.common.runtime.errors import UserError
 
 SUFFIX = ".zip"
 NOTE, DEFINITIONS, ROWS = "asked.json", "definitions", "rows"
-EPOCH = (1980, 1, 1, 0, 0, 0)  # of every file in it, so that the same content is the same file
-ENCRYPTED = 1  # the bit of a file's flags
-# Bytes that one may take unpacked: beside the weights on the disk of what evaluates, and in its memory. Most of lm-eval's own
-# take some megabytes.
+EPOCH = (1980, 1, 1, 0, 0, 0)  # time of each file in it, so that the same content makes the same bytes
+ENCRYPTED = 1  # bit of a file's flags
+# Bytes unpacked. They lie beside the weights on the evaluating machine's disk, and in its memory. Most of lm-eval's own tasks
+# take a few megabytes.
 LARGEST = 2 * GIB
 
 
 class PackedRequest(BaseModel):
-    """What is asked of a model, and which number of each row counts."""
+    """What a packed task asks of a model, and which of lm-eval's metrics counts. Stored in the file; keep its JSON keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
-    wanted: dict[str, Any]  # the recipe's keys that it was packed by
-    rows: dict[str, list[int]]  # of each of lm-eval's tasks: places in its data set
+    packed_by: dict[str, Any] = Field(alias="wanted")  # the recipe's keys that decided what was packed
+    rows: dict[str, list[int]]  # for each of lm-eval's tasks: row numbers in its data set
     num_fewshot: int | None
     chat_template: bool
     metric: str
     filter: str  # of the answers, by lm-eval's name
-    read_tokens: int  # of all questions and options, about
-    written_tokens: int  # of all answers, at the most
+    read_tokens: int  # estimate for all questions and options
+    written_tokens: int  # upper bound for all answers
 
     @property
     def count(self) -> int:
-        """Rows in all."""
+        """Number of rows."""
         return sum(len(rows) for rows in self.rows.values())
 
     @property
     def metric_in_words(self) -> str:
-        """The metric's name, with its filter where it is not the only one."""
+        """The metric's name, with its filter unless it is the only one."""
         return self.metric if self.filter == "none" else f"{self.metric},{self.filter}"
 
 
-def keys(wanted: HarnessTask) -> dict[str, Any]:
-    """Return what of a recipe's task decides what is packed."""
-    return wanted.model_dump(include={"task", "metric", "num_fewshot", "rows", "chat_template"})
+def packing_keys(task: LmEvalTask) -> dict[str, Any]:
+    """Return the keys of a recipe's task that decide what is packed."""
+    return task.model_dump(include={"task", "metric", "num_fewshot", "rows", "chat_template"})
 
 
-def write(folder: Path, asked: PackedRequest, file: Path) -> None:
-    """Write a folder of definitions and rows, and what is asked of them, as one file; the same content, the same bytes."""
+def write(folder: Path, request: PackedRequest, file: Path) -> None:
+    """Write a folder of definitions and rows, and what is asked, as one file; the same content makes the same bytes."""
     with zipfile.ZipFile(file, "w") as out:
-        out.writestr(_entry(NOTE), asked.model_dump_json(indent=2))
+        out.writestr(_entry(NOTE), request.model_dump_json(indent=2))
         for part in sorted(path for path in folder.rglob("*") if path.is_file()):
             out.writestr(_entry(part.relative_to(folder).as_posix()), part.read_bytes())
 
@@ -76,54 +76,59 @@ def read(file: Path, key: str) -> PackedRequest:
 
     Args:
         file: the packed task.
-        key: the recipe's, that names it.
+        key: the recipe's key that names it, for messages.
 
     Raises:
-        UserError: it is missing, or no packed task, or one that would write elsewhere than where it is unpacked, or too much.
+        UserError: the file is missing or no packed task, would be unpacked outside its folder, or is too large.
     """
     try:
         with zipfile.ZipFile(file) as packed:
             _check_members(packed.infolist(), f"{key}: {file}")
-            asked = PackedRequest.model_validate_json(packed.read(NOTE))
+            request = PackedRequest.model_validate_json(packed.read(NOTE))
     except FileNotFoundError:
         raise UserError(f"{key}: {file}: no such file") from None
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, OSError, RuntimeError):
-        raise UserError(f"{key}: {file}: is no packed task; 'fineline plan' packs one, and says where it is") from None
-    if odd := [name for name in asked.rows if not is_file_name(name)]:
-        raise UserError(f"{key}: {file}: names a task {odd[0]!r}, which no file can be called; pack it anew")
-    return asked
+        raise UserError(f"{key}: {file}: not a packed task; 'fineline plan' packs one and prints its path") from None
+    if invalid := [name for name in request.rows if not is_file_name(name)]:
+        raise UserError(
+            f"{key}: {file}: task name {invalid[0]!r} is not a valid file name; rename the task and pack it again"
+        )
+    return request
 
 
 def is_file_name(name: str) -> bool:
-    """Tell whether a file can have a task's name, in whichever folder it lies."""
+    """Return whether a task's name can be the name of a file in any folder."""
     return name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
 def check_size(unpacked_bytes: int, where: str) -> None:
-    """Refuse a task that takes too much room.
+    """Refuse a task that is too large.
 
     Raises:
-        UserError: it does.
+        UserError: it is.
     """
     if unpacked_bytes > LARGEST:
         raise UserError(
-            f"{where}: takes {unpacked_bytes / GIB:.1f} GiB unpacked, and {LARGEST / GIB:g} are allowed; take a task with a "
-            "smaller data set"
+            f"{where}: {unpacked_bytes / GIB:.1f} GiB unpacked, more than the limit of {LARGEST / GIB:g} GiB; choose a task "
+            "with a smaller data set"
         )
 
 
 def _check_members(members: list[zipfile.ZipInfo], where: str) -> None:
-    for one in members:
-        if one.filename.startswith("/") or "\\" in one.orig_filename or ".." in one.filename.split("/"):
-            raise UserError(f"{where}: has {one.orig_filename!r}, outside of where it is unpacked; pack it anew")
-        if one.flag_bits & ENCRYPTED or one.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise UserError(f"{where}: {one.filename} is encrypted, or compressed by other than deflate; pack it anew")
-    check_size(sum(one.file_size for one in members), where)
+    for member in members:
+        name = member.orig_filename
+        if member.filename.startswith("/") or "\\" in name or ".." in member.filename.split("/"):
+            raise UserError(f"{where}: {name!r} would be unpacked outside its folder; pack the task again")
+        if member.flag_bits & ENCRYPTED or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise UserError(
+                f"{where}: {member.filename} is encrypted or not compressed with deflate; pack the task again"
+            )
+    check_size(sum(member.file_size for member in members), where)
 
 
 @contextmanager
 def unpacked(file: Path) -> Iterator[Path]:
-    """Give a folder with the content of a packed task, for as long as the block lasts."""
+    """Unpack a task into a temporary folder that exists for as long as the block runs."""
     with tempfile.TemporaryDirectory(prefix="lm-eval-") as folder, zipfile.ZipFile(file) as packed:
         packed.extractall(folder)
         yield Path(folder)

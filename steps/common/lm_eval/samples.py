@@ -1,18 +1,20 @@
-"""Asks a model what packed tasks ask."""
+"""Runs packed tasks on a model."""
 
 from typing import Any
 
 from steps.common.lm_eval.pack import PackedRequest
 
 
-def samples(model: Any, tasks: dict[str, Any], asked: PackedRequest, *, chat_template: bool) -> list[dict[str, Any]]:
-    """Return each row's sample as lm-eval logs it, once for each of its filters: the rows in their order.
+def run_samples(
+    model: Any, tasks: dict[str, Any], request: PackedRequest, *, chat_template: bool
+) -> list[dict[str, Any]]:
+    """Return lm-eval's sample of each row, one for each filter of the task, in the order of the rows.
 
     Args:
         model: one of lm-eval's.
-        tasks: by name; see `load`.
-        asked: which rows.
-        chat_template: ask under the model's own.
+        tasks: by name; see `load_tasks`.
+        request: which rows to ask.
+        chat_template: ask under the model's own chat template.
     """
     from lm_eval.defaults import DEFAULT_OTHER_SEED
     from lm_eval.evaluator import evaluate
@@ -21,12 +23,12 @@ def samples(model: Any, tasks: dict[str, Any], asked: PackedRequest, *, chat_tem
         task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
-    found = evaluate(
+    results = evaluate(
         model,
         {"tasks": tasks},
-        samples=asked.rows,
+        samples=request.rows,
         bootstrap_iters=0,
         apply_chat_template=chat_template,
         fewshot_as_multiturn=True,
     )
-    return [sample for name in asked.rows for sample in found["samples"][name]]
+    return [sample for name in request.rows for sample in results["samples"][name]]

@@ -1,4 +1,4 @@
-"""What this machine computes with, found without torch."""
+"""This machine's processor, GPUs and memory, detected without torch."""
 
 import os
 import shutil
@@ -9,9 +9,9 @@ from steps.common.handover.resolved import Device
 
 
 def local_device() -> Device:
-    """Return this machine's GPUs where NVIDIA's driver lists any, else its processor.
+    """Return this machine's GPUs if NVIDIA's driver lists any, else its processor.
 
-    Memory is what a container's limit leaves, where there is one; cores are those that this process may use.
+    A processor's cores and memory are those that this process may use, which a container may limit.
     """
     return _gpus() or Device(kind="cpu", name=_processor(), count=cores(), memory_bytes=memory_limit())
 
@@ -21,31 +21,31 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def compute_type(kind: str) -> str:
-    """Return the name of torch's type in which matrix products are fast: "bfloat16" or "float32".
+def compute_dtype(kind: str) -> str:
+    """Return the name of the torch dtype in which matrix products are fast: "bfloat16" or "float32".
 
-    On a CPU oneDNN multiplies bf16 where there is AVX-512 (or ARM's bf16), which torch tells by
-    `torch.ops.mkldnn._is_mkldnn_bf16_supported()`. Elsewhere torch has a plain loop for it: 1.1 GFLOP/s against 36 in fp32
-    on two cores of an AMD EPYC with AVX2. Where oneDNN's own `ONEDNN_MAX_CPU_ISA` keeps it to AVX2, this is such a processor
-    too (https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html).
+    On a CPU, oneDNN multiplies bf16 matrices if the processor has AVX-512 or ARM's bf16 extension, as
+    `torch.ops.mkldnn._is_mkldnn_bf16_supported()` reports. Without them torch falls back to a plain loop: 1.1 GFLOP/s,
+    against 36 in fp32, on two cores of an AMD EPYC with AVX2. The setting `ONEDNN_MAX_CPU_ISA` can restrict oneDNN to AVX2
+    (https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html).
 
     Args:
         kind: "cpu" or "cuda".
     """
     if kind == "cuda":
         return "bfloat16"
-    most = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
-    kept_narrow = most in ("SSE41", "AVX") or most.startswith("AVX2")
-    return "bfloat16" if not kept_narrow and multiplies_bf16(_processor_flags()) else "float32"
+    restriction = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    without_avx512 = restriction in ("SSE41", "AVX") or restriction.startswith("AVX2")
+    return "bfloat16" if not without_avx512 and has_fast_bf16(_processor_flags()) else "float32"
 
 
-def multiplies_bf16(flags: set[str]) -> bool:
-    """Tell by the processor's flags, as Linux lists them, whether bf16 products are fast on it."""
+def has_fast_bf16(flags: set[str]) -> bool:
+    """Return whether a processor multiplies bf16 matrices fast, from its flags as Linux lists them."""
     return {"avx512bw", "avx512vl", "avx512dq"} <= flags or {"asimd", "bf16"} <= flags
 
 
 def memory_limit() -> int:
-    """Return the bytes of memory that this process may use: the machine's, or its control group's limit."""
+    """Return how many bytes of memory this process may use: all of the machine's, or its control group's limit."""
     import psutil
 
     total = int(psutil.virtual_memory().total)
@@ -57,7 +57,7 @@ def memory_limit() -> int:
 
 
 def memory_available() -> int:
-    """Return the bytes of memory free for a new process."""
+    """Return how many bytes of memory are free for a new process."""
     import psutil
 
     return min(int(psutil.virtual_memory().available), memory_limit())
@@ -76,14 +76,14 @@ def _gpus() -> Device | None:
 
 
 def _processor() -> str:
-    return _processor_says("model name") or "processor"
+    return _cpuinfo("model name") or "processor"
 
 
 def _processor_flags() -> set[str]:
-    return set((_processor_says("flags") or _processor_says("Features")).split())
+    return set((_cpuinfo("flags") or _cpuinfo("Features")).split())
 
 
-def _processor_says(key: str) -> str:
+def _cpuinfo(key: str) -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,1 +1,1 @@
-"""A base model in memory, and micro-batches of rows for it."""
+"""A base model in memory, and micro-batches of rows to run through it."""

@@ -1,12 +1,16 @@
-"""Attention over packs without a mask: each row's queries meet that row's keys alone, so the work grows with the rows' lengths.
+"""Attention over packs without a mask: each row's queries attend to that row's keys only, so no work is wasted on other rows.
 
-With transformers' own SDPA a pack needs a mask of T x T values, and T squared products of which most are thrown away; on
-a GPU the mask keeps it off the flash kernel besides. On two cores (fp32, heads as SmolLM2-135M has them, forward and
-backward pass of one layer, rows of 20 to 560 tokens) a pack of 512 takes 120 ms of processor time with the mask and 41
-row by row, one of 1024 takes 221 and 61, one of 2048 takes 788 and 156.
+With transformers' own SDPA, a pack of T tokens needs a mask of T x T values, and most of the T x T products are thrown away.
+On a GPU the mask also rules out the flash kernel. Processor time on two cores (fp32, the heads of SmolLM2-135M, forward and
+backward pass of one layer, rows of 20 to 560 tokens):
 
-Both forms are registered with transformers by name. They do what they are for where they are told where rows begin
-(`row_bounds`), which `packs` does; whatever else the model is asked for, generation or a padded batch, is SDPA's as before.
+    tokens in the pack    with the mask    row by row
+    512                   120 ms           41 ms
+    1024                  221 ms           61 ms
+    2048                  788 ms           156 ms
+
+Both implementations are registered with transformers by name. They take effect where a forward pass is given the rows'
+boundaries (`row_bounds`), as `packs` does. All other forward passes, for generation or of a padded batch, use SDPA.
 """
 
 from collections.abc import Callable
@@ -14,17 +18,17 @@ from typing import Any
 
 import torch
 
-VARLEN = "fineline_varlen"  # torch's kernel for sequences of different lengths, on NVIDIA's GPUs
-BY_ROW = "fineline_by_row"  # SDPA once a row
-LARGEST_HEAD = 256  # of the flash kernel
-OLDEST_GPU = (8, 0)  # CUDA compute capability that it knows
-# The flash kernel's backward pass reckons offsets in 32 bits (unsloth's attention dispatch has the same guard).
+VARLEN = "fineline_varlen"  # torch's variable-length kernel, on NVIDIA GPUs
+BY_ROW = "fineline_by_row"  # SDPA, once per row
+LARGEST_HEAD = 256  # head dimension that the flash kernel supports
+OLDEST_GPU = (8, 0)  # CUDA compute capability that it requires
+# The flash kernel's backward pass computes offsets in 32 bits (unsloth's attention dispatch has the same guard).
 LARGEST_OFFSET = 1 << 31
-ROW_PADDING = 128
+ROW_PADDING = 128  # tokens per row that the kernel may add
 
 
 def use_packed_attention(model: Any, device: str) -> None:
-    """Choose the attention in which the model computes packs fastest; leave it SDPA where none of ours is equal to it.
+    """Select the fastest attention implementation for packs; keep SDPA if the model needs more than plain causal attention.
 
     Args:
         model: a causal language model of transformers, without an adapter.
@@ -37,17 +41,17 @@ def use_packed_attention(model: Any, device: str) -> None:
         return
     name = VARLEN if device == "cuda" and _gpu_has_varlen(model) else BY_ROW
     AttentionInterface.register(name, _varlen if name == VARLEN else _by_row)
-    # Without one no mask would be made at all, not even for a padded batch.
+    # Without a registered mask function, transformers would create no mask at all, not even for a padded batch.
     AttentionMaskInterface.register(name, sdpa_mask)
     model.set_attn_implementation(name)
 
 
 def row_bounds(model: Any, position_ids: "torch.Tensor") -> dict[str, Any]:
-    """Return what the model must be given besides a pack's tokens and positions, where its attention is one of ours.
+    """Return the further arguments of a pack's forward pass, by name; none if the model's attention is not one of ours.
 
     Args:
         model: with or without an adapter.
-        position_ids: (1, T), anew from 0 with each row.
+        position_ids: (1, T), restarting from 0 at each row.
     """
     if model.config._attn_implementation not in (VARLEN, BY_ROW):
         return {}
@@ -56,18 +60,18 @@ def row_bounds(model: Any, position_ids: "torch.Tensor") -> dict[str, Any]:
     bounds = torch.cat([begins, end]).to(torch.int32)
     longest = int(bounds.diff().max())
     return {
-        # One tensor for both: cuDNN's kernel is causal only where queries and keys have the very same bounds.
+        # The same tensor twice: cuDNN's kernel is causal only if queries and keys share one tensor of boundaries.
         "cu_seq_lens_q": bounds,
         "cu_seq_lens_k": bounds,
         "max_length_q": longest,
         "max_length_k": longest,
-        # transformers takes a mask of four dimensions for finished, and makes none of T x T.
+        # transformers takes a four-dimensional mask as final, and does not create one of T x T.
         "attention_mask": torch.ones((1, 1, 1, 1), dtype=torch.bool, device=position_ids.device),
     }
 
 
 def _suits(model: Any) -> bool:
-    """Tell whether every layer's attention is plain: causal over the whole row, no softcap, no sinks, no dropout."""
+    """Return whether every layer's attention is plain: causal over the whole row, without softcap, sinks or dropout."""
     config = model.config.get_text_config()
     windows = [kind for kind in getattr(config, "layer_types", None) or [] if kind != "full_attention"]
     return (
@@ -101,7 +105,7 @@ def _varlen(
     max_length_q: int = 0,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Compute attention with torch's varlen kernel; of shapes (1, heads, T, head_dim), to (1, T, heads, head_dim)."""
+    """Compute attention with torch's varlen kernel: from (1, heads, T, head_dim) to (1, T, heads, head_dim)."""
     if cu_seq_lens_q is None:
         return _sdpa(module, query, key, value, attention_mask, scaling=scaling, **others)
     from torch.nn.attention.varlen import varlen_attn
@@ -156,7 +160,8 @@ def _sdpa(
 ) -> tuple[torch.Tensor, None]:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    # A model that drops the bounds on their way gets one causal row: `packs.isolates` sees that its rows are not apart.
+    # A model that drops the boundaries on their way here gets plain causal attention over the whole pack;
+    # `packs.isolates_rows` notices that.
     mask = None if attention_mask is not None and attention_mask.shape == (1, 1, 1, 1) else attention_mask
     compute: Callable[..., tuple[torch.Tensor, None]] = sdpa_attention_forward
     return compute(module, query, key, value, mask, **others)

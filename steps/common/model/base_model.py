@@ -1,27 +1,27 @@
-"""Loads a base model as tuning and evaluation compute with it: in 16 bits, or its linear layers in 4."""
+"""Loads a base model for tuning and evaluation: in 16 bits, or with its linear layers in 4."""
 
 from pathlib import Path
 from typing import Any
 
-from steps.common.machine.devices import compute_type
+from steps.common.machine.devices import compute_dtype
 
 
-def load(folder: Path, device: str, *, in_4_bits: bool, places: Any = None) -> Any:
-    """Return the model of a folder of weights.
+def load_base_model(folder: Path, device: str, *, in_4_bits: bool, device_map: Any = None) -> Any:
+    """Return the model in a folder of weights.
 
     Args:
-        folder: safetensors and configuration, as published on the volume.
-        device: what torch calls it.
-        in_4_bits: NF4 with double quantisation, as QLoRA has it (https://arxiv.org/abs/2305.14314).
-        places: where its modules are to be, as transformers' `device_map` has it; none: all on the device.
+        folder: safetensors and configuration, as published on the weights volume.
+        device: "cpu" or "cuda".
+        in_4_bits: quantise to NF4 with double quantisation, as in QLoRA (https://arxiv.org/abs/2305.14314).
+        device_map: placement of the modules, as transformers takes it; None: all on `device`.
     """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     from steps.common.model.attention import use_packed_attention
 
-    dtype = getattr(torch, compute_type(device))
-    # load_in_4bit alone means fp4 and fp32 compute.
+    dtype = getattr(torch, compute_dtype(device))
+    # load_in_4bit on its own means FP4, computed in fp32.
     nf4 = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -31,7 +31,7 @@ def load(folder: Path, device: str, *, in_4_bits: bool, places: Any = None) -> A
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
-        device_map=places or {"": device},
+        device_map=device_map or {"": device},
         quantization_config=nf4 if in_4_bits else None,
     )
     use_packed_attention(model, device)

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 
-def layers_of(model: Any) -> list[tuple[str, Any]]:
-    """Return each layer's name in the model, and the layer, in the order of the forward pass; none where they cannot be told.
+def decoder_layers(model: Any) -> list[tuple[str, Any]]:
+    """Return the name and module of each decoder layer, in the order of the forward pass; an empty list if none are found.
 
     Args:
         model: a causal language model of transformers, without an adapter.
@@ -19,17 +19,17 @@ def layers_of(model: Any) -> list[tuple[str, Any]]:
     return []
 
 
-def parts_of(folder: Path) -> tuple[list[str], list[str]]:
-    """Return what a published model is made of: the names of its layers, and of the modules beside them that have tensors.
+def decoder_layers_and_rest(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of a published model's decoder layers, and of the modules outside them that hold tensors.
 
-    From its configuration, without its weights.
+    Reads the model's configuration only, not its weights.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
-    layers = [name for name, _ in layers_of(model)]
+    layers = [name for name, _ in decoder_layers(model)]
     with_tensors = [
         name
         for name, module in model.named_modules()

@@ -1,8 +1,8 @@
-"""Micro-batches: whole rows side by side in one sequence, and the loss over what is to be learnt.
+"""Packs: whole rows concatenated into one sequence, a micro-batch, and the losses of its labelled tokens.
 
-The positions start anew with each row. From them transformers builds a mask through which no row sees another
-(`transformers.masking_utils.find_packed_sequence_indices`), or `attention` computes row by row. The head is asked only for
-the positions that are scored: over a vocabulary of 49,152 it is otherwise a fifth of the work and the most of the memory.
+Positions restart at each row. From them transformers builds a mask that keeps rows from attending to each other
+(`transformers.masking_utils.find_packed_sequence_indices`), or `attention` computes row by row. The head runs only on the
+positions that are scored: with a vocabulary of 49,152 it would otherwise take a fifth of the work and most of the memory.
 """
 
 import json
@@ -14,43 +14,44 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     import torch
 
-UNLABELLED = -100  # the label of a token that is read and not learnt
-# Packs of a few lengths, not of any. On a CPU each new length costs oneDNN a set of kernels, some 8 MB a training step
-# with SmolLM2-135M until every length has been seen; on a GPU matrix products like multiples of 16.
+IGNORE_INDEX = -100  # the label of a token that is not trained on
+# Packs are padded to multiples of 16 tokens, so that only a few lengths occur. On a CPU, oneDNN caches a set of kernels for
+# each new length: with SmolLM2-135M some 8 MB per training step until every length has occurred. On a GPU, matrix products
+# are faster with multiples of 16.
 LENGTH_MULTIPLE = 16
 
 
 @dataclass(frozen=True)
 class TokenRow:
-    """A prepared row: tokens and labels of the same length, and what it says."""
+    """A prepared row: tokens, equally many labels, and its messages."""
 
     input_ids: list[int]
     labels: list[int]
-    messages: list[tuple[str, str]]
+    messages: list[tuple[str, str]]  # role and text
 
 
-class Tokens(Protocol):
-    """What takes room in a pack, and is never split: a row, or a pair of them."""
+class Packable(Protocol):
+    """What is packed, and never split: a row, or a pair of rows."""
 
     @property
     def input_ids(self) -> list[int]:
-        """Its tokens."""
+        """All its tokens."""
 
 
-Packed = TypeVar("Packed", bound=Tokens)
+Packed = TypeVar("Packed", bound=Packable)
 
 
 def read_token_rows(path: Path) -> list[TokenRow]:
-    """Read a file that `prepare` wrote."""
+    """Read a file of rows that `prepare` wrote."""
     with path.open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     return [TokenRow(r["input_ids"], r["labels"], [tuple(m) for m in r["messages"]]) for r in rows]
 
 
 def pack(rows: Iterable[Packed], tokens: int) -> list[list[Packed]]:
-    """Put rows into packs of at most `tokens`, the longest row first into the fullest pack that has room.
+    """Put rows into packs of at most `tokens`: best-fit decreasing, the longest row first, into the fullest pack with room.
 
-    A row longer than `tokens` gets a pack of its own. The same rows give the same packs.
+    A row longer than `tokens` gets a pack of its own. The result does not depend on the order of the rows.
     """
     packs: list[list[Packed]] = []
     room: list[int] = []
@@ -68,97 +69,99 @@ def pack(rows: Iterable[Packed], tokens: int) -> list[list[Packed]]:
 
 
 def to_tensors(rows: list[TokenRow], length: int = 0) -> dict[str, "torch.Tensor"]:
-    """Return a pack as tensors of shape (1, T), T a multiple of 16: input_ids, position_ids, labels.
+    """Return a pack as tensors of shape (1, T): input_ids, position_ids and labels.
 
-    The first token of each row has no label: nothing before it is its own. What fills the pack up stands behind the
-    rows as one more, of which nothing is learnt.
+    A row's first token has no label, since no token of its row precedes it. Padding follows the rows, as one more row
+    without labels.
 
     Args:
         rows: of the pack.
-        length: T, where it is to be more than the rows take.
+        length: T, if it exceeds the rows' tokens; otherwise T is the next multiple of 16.
     """
     import torch
 
     tokens = sum(len(row.input_ids) for row in rows)
-    filling = -tokens % LENGTH_MULTIPLE if tokens > length else length - tokens
-    filled = [*rows, TokenRow([0] * filling, [UNLABELLED] * filling, [])] if filling else rows
-    ids = [token for row in filled for token in row.input_ids]
-    positions = [position for row in filled for position in range(len(row.input_ids))]
-    labels = [label for row in filled for label in (UNLABELLED, *row.labels[1:])]
+    padding = -tokens % LENGTH_MULTIPLE if tokens > length else length - tokens
+    padded = [*rows, TokenRow([0] * padding, [IGNORE_INDEX] * padding, [])] if padding else rows
+    ids = [token for row in padded for token in row.input_ids]
+    positions = [position for row in padded for position in range(len(row.input_ids))]
+    labels = [label for row in padded for label in (IGNORE_INDEX, *row.labels[1:])]
     tensors = {"input_ids": ids, "position_ids": positions, "labels": labels}
     return {name: torch.tensor([values], dtype=torch.long) for name, values in tensors.items()}
 
 
-ISOLATES_PASSES = 2  # forward passes that `isolates` makes
+ISOLATION_PASSES = 2  # forward passes that `isolates` makes
 
 
-def isolates(model: Any) -> bool:
-    """Tell whether rows that are packed side by side do not see each other in this model.
+def isolates_rows(model: Any) -> bool:
+    """Return whether the rows of a pack do not attend to each other in this model.
 
-    Most models of transformers build their mask from the positions; Falcon, for one, builds its own and lets each row see
-    those before it, without a word. The sign: what is said after a row changes with the row before it.
+    Most of transformers' models build their mask from the positions. Falcon, for one, builds its own mask, and silently lets
+    each row attend to the rows before it. The test: whether the logits of a row change with the row before it.
     """
     import torch
 
     was_training, device = model.training, next(model.parameters()).device
     size = min(64, int(model.get_input_embeddings().num_embeddings))
     row = TokenRow([token % size for token in range(7, 15)], [token % size for token in range(7, 15)], [])
-    before = [TokenRow([token * step % size for token in range(3, 11)], [UNLABELLED] * 8, []) for step in (1, 5)]
+    predecessors = [
+        TokenRow([token * step % size for token in range(3, 11)], [IGNORE_INDEX] * 8, []) for step in (1, 5)
+    ]
     model.eval()
     with torch.inference_mode():
-        beside = [
+        first, second = (
             scored_logits(model, {key: value.to(device) for key, value in to_tensors([one, row]).items()})[0]
-            for one in before
-        ]
+            for one in predecessors
+        )
     model.train(was_training)
-    return bool(torch.allclose(beside[0], beside[1], rtol=1e-3, atol=1e-3))
+    return bool(torch.allclose(first, second, rtol=1e-3, atol=1e-3))
 
 
 def scored_logits(model: Any, pack: dict[str, "torch.Tensor"]) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Return the logits (N, vocabulary), in fp32, and targets (N) of the pack's N labelled tokens."""
+    """Return the logits (N, vocabulary), in fp32, and the targets (N) of a pack's N labelled tokens."""
     scored, targets = _scored(pack)
-    # Positions on the host suit a head on any GPU: of a model that several hold, it is not on the first.
-    logits = model(**_given(model, pack), logits_to_keep=scored.cpu(), use_cache=False).logits[0]
+    # Positions on the host work for a head on any device; in a model that spans several GPUs, it is not on the first.
+    logits = model(**_model_inputs(model, pack), logits_to_keep=scored.cpu(), use_cache=False).logits[0]
     return logits.float(), targets
 
 
 def token_losses(model: Any, pack: dict[str, "torch.Tensor"]) -> "torch.Tensor":
-    """Return the negative log-likelihood (N), in nats and fp32, of each of the pack's N labelled tokens, with its graph.
+    """Return the negative log-likelihoods (N) of a pack's N labelled tokens: nats, in fp32, with their graph.
 
-    Where the model's head is chunked (`steps.common.model.head`) the logits are never there as a whole.
+    With a chunked head (`steps.common.model.chunked_head`) the full logits are never materialised.
     """
     import torch
 
-    from steps.common.model.head import head_is_chunked
+    from steps.common.model.chunked_head import head_is_chunked
 
     if not head_is_chunked(model):
         return torch.nn.functional.cross_entropy(*scored_logits(model, pack), reduction="none")
-    losses: torch.Tensor = model(**_given(model, pack), losses_of=_scored(pack), use_cache=False)
+    losses: torch.Tensor = model(**_model_inputs(model, pack), losses_of=_scored(pack), use_cache=False)
     return losses
 
 
 def token_scores(model: Any, pack: dict[str, "torch.Tensor"]) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Return those (N), without a graph, and whether the model ranks each of the N tokens first, (N)."""
+    """Return the negative log-likelihoods (N), without a graph, and whether the model ranks each token first (N)."""
     import torch
 
-    from steps.common.model.head import head_is_chunked
+    from steps.common.model.chunked_head import head_is_chunked
 
     if head_is_chunked(model):
-        nats, right = model(**_given(model, pack), scores_of=_scored(pack), use_cache=False)
+        nats, right = model(**_model_inputs(model, pack), scores_of=_scored(pack), use_cache=False)
         return nats, right
     logits, targets = scored_logits(model, pack)
     return torch.nn.functional.cross_entropy(logits, targets, reduction="none"), logits.argmax(-1) == targets
 
 
 def _scored(pack: dict[str, "torch.Tensor"]) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Return the positions whose next token is labelled, and those labels; (N) each."""
+    """Return the positions (N) whose next token is labelled, and those labels (N)."""
     targets = pack["labels"][0, 1:]
-    scored = (targets != UNLABELLED).nonzero().flatten()
+    scored = (targets != IGNORE_INDEX).nonzero().flatten()
     return scored, targets[scored]
 
 
-def _given(model: Any, pack: dict[str, "torch.Tensor"]) -> dict[str, Any]:
+def _model_inputs(model: Any, pack: dict[str, "torch.Tensor"]) -> dict[str, Any]:
     from steps.common.model.attention import row_bounds
 
-    given = {name: pack[name] for name in ("input_ids", "position_ids")}
-    return given | row_bounds(model, pack["position_ids"])
+    inputs = {name: pack[name] for name in ("input_ids", "position_ids")}
+    return inputs | row_bounds(model, pack["position_ids"])

@@ -1,6 +1,6 @@
-"""Pairs of a chosen and a rejected answer in micro-batches: both sides of a pair stand next to each other in one sequence.
+"""Preference pairs in packs: a pair's chosen and rejected side follow each other in one sequence.
 
-Each side is a row of its own there, with the prompt in it: neither sees the other (`steps.common.model.packs`).
+Each side is a separate row that includes the prompt, so neither attends to the other (`steps.common.model.packs`).
 """
 
 import json
@@ -9,26 +9,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steps.common.model.packs import UNLABELLED, TokenRow, token_losses
+from steps.common.model.packs import IGNORE_INDEX, TokenRow, token_losses
 
 if TYPE_CHECKING:
     import torch
 
-
-READ = ("input_ids", "position_ids", "labels")
+MODEL_INPUTS = ("input_ids", "position_ids", "labels")
 
 
 @dataclass(frozen=True)
 class TokenPair:
-    """A prepared pair."""
+    """A prepared preference pair."""
 
-    number: int  # its place in its file, from 0
+    number: int  # index in its file, from 0
     chosen: TokenRow
     rejected: TokenRow
 
     @cached_property
     def input_ids(self) -> list[int]:
-        """The tokens of both sides: what the pair takes of a pack."""
+        """The tokens of both sides, which the pair occupies in a pack."""
         return self.chosen.input_ids + self.rejected.input_ids
 
     @property
@@ -43,58 +42,57 @@ def read_token_pairs(path: Path) -> list[TokenPair]:
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file):
             row = json.loads(line)
-            asked, rejected = [tuple(message) for message in row["messages"]], row["rejected"]
-            instead = [*asked[:-1], ("assistant", rejected["answer"])]
+            chosen, rejected = [tuple(message) for message in row["messages"]], row["rejected"]
+            rejected_messages = [*chosen[:-1], ("assistant", rejected["answer"])]
             pairs.append(
                 TokenPair(
                     number,
-                    TokenRow(row["input_ids"], row["labels"], asked),
-                    TokenRow(rejected["input_ids"], rejected["labels"], instead),
+                    TokenRow(row["input_ids"], row["labels"], chosen),
+                    TokenRow(rejected["input_ids"], rejected["labels"], rejected_messages),
                 )
             )
     return pairs
 
 
-def by_row(pack: dict[str, "torch.Tensor"], rows: int, values: "torch.Tensor") -> "torch.Tensor":
-    """Return the sums, of shape (rows), of what was found for each of a pack's N labelled tokens.
+def sum_by_row(pack: dict[str, "torch.Tensor"], rows: int, values: "torch.Tensor") -> "torch.Tensor":
+    """Return, for each row of a pack, the sum of a value of each of its labelled tokens; shape (rows).
 
     Args:
-        pack: what `to_tensors` made of the rows.
-        rows: how many they are; what fills the pack up is none of them.
-        values: of shape (N).
+        pack: from `to_tensors`.
+        rows: number of rows, without the padding.
+        values: of the pack's N labelled tokens, shape (N).
     """
     import torch
 
-    of_row = _row_of_each(pack)[pack["labels"][0] != UNLABELLED]
-    return torch.zeros(rows, device=values.device).index_add(0, of_row, values)
+    row_of_value = _row_of_each_token(pack)[pack["labels"][0] != IGNORE_INDEX]
+    return torch.zeros(rows, device=values.device).index_add(0, row_of_value, values)
 
 
 def log_probabilities(
     model: Any, pack: dict[str, "torch.Tensor"], rows: int, *, packed: bool = True
 ) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Return the log-probability of each row of a pack, summed over its labelled tokens, and the count of these.
+    """Return each row's log-probability, summed over its labelled tokens, and the number of those tokens.
 
     Args:
         model: a causal language model.
-        pack: what `to_tensors` made of the rows.
-        rows: how many they are.
-        packed: compute on all rows at once. False: on one after the other, for a model in which rows that are packed see
-            each other.
+        pack: from `to_tensors`.
+        rows: number of rows, without the padding.
+        packed: compute all rows at once. False: one after the other, for a model whose packed rows attend to each other.
 
     Returns:
-        Two tensors of shape (rows), fp32: in nats, and in tokens.
+        Two tensors of shape (rows), in fp32: nats, and token counts.
     """
     import torch
 
     if packed:
         losses = token_losses(model, pack)
     else:
-        of_row = _row_of_each(pack)
-        alone = [{name: pack[name][:, of_row == row] for name in READ} for row in range(rows)]
-        losses = torch.cat([token_losses(model, one) for one in alone])
-    return by_row(pack, rows, -losses), by_row(pack, rows, torch.ones_like(losses))
+        row_of_token = _row_of_each_token(pack)
+        separate = [{name: pack[name][:, row_of_token == row] for name in MODEL_INPUTS} for row in range(rows)]
+        losses = torch.cat([token_losses(model, one) for one in separate])
+    return sum_by_row(pack, rows, -losses), sum_by_row(pack, rows, torch.ones_like(losses))
 
 
-def _row_of_each(pack: dict[str, "torch.Tensor"]) -> "torch.Tensor":
-    """Return to which row of the pack each token belongs, from 0."""
+def _row_of_each_token(pack: dict[str, "torch.Tensor"]) -> "torch.Tensor":
+    """Return the index, from 0, of the row that each token of the pack belongs to; shape (T)."""
     return (pack["position_ids"][0] == 0).cumsum(0) - 1

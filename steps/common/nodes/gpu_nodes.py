@@ -1,15 +1,16 @@
-"""The GPU nodes that are there, as instance types to choose from."""
+"""The cluster's own GPU nodes, as instance types to choose from."""
 
 from typing import Any
 
 from presets.gpu_preset import CLOUDS, GpuPreset
-from steps.common.kubernetes import api
+from steps.common.kubernetes import client
+from steps.common.kubernetes.errors import api_errors
 from steps.common.nodes import instance_types
 from steps.common.runtime.errors import UserError
 
 GPU = "nvidia.com/gpu"
 TYPE_LABEL = "node.kubernetes.io/instance-type"
-# What NVIDIA's GPU feature discovery labels a node with.
+# Labels that NVIDIA GPU Feature Discovery sets on a node.
 PRODUCT_LABEL, MEMORY_LABEL, MAJOR_LABEL, MINOR_LABEL = (
     "nvidia.com/gpu.product",
     "nvidia.com/gpu.memory",
@@ -19,30 +20,29 @@ PRODUCT_LABEL, MEMORY_LABEL, MAJOR_LABEL, MINOR_LABEL = (
 
 
 def existing() -> list[GpuPreset]:
-    """Return the kinds of GPU nodes that are there; they cost nothing more, whoever pays for them.
+    """Return the types of the cluster's GPU nodes; they cost a run nothing.
 
     Raises:
-        UserError: there is none, or none of which the GPU's memory is known.
+        UserError: no node has a GPU, or the memory of none of the GPUs is known.
     """
-    with api.in_one_line():
-        nodes = api.core().list_node().items
+    with api_errors():
+        nodes = client.core().list_node().items
     with_gpus = [node for node in nodes if int((node.status.allocatable or {}).get(GPU, 0))]
     if not with_gpus:
         raise UserError(
-            f"no node offers {GPU}; install NVIDIA's device plugin on the nodes that have GPUs, or let Karpenter bring some"
+            f"no node advertises {GPU}; install NVIDIA's device plugin on the nodes that have GPUs, or let Karpenter add nodes"
         )
     found = {preset.instance_type: preset for node in with_gpus if (preset := _preset(node))}
     if not found:
-        name = with_gpus[0].metadata.name
         raise UserError(
-            f"node {name} offers {GPU}, and neither its label {MEMORY_LABEL} nor a GPU preset of its instance type tells "
-            "how much memory they have; install NVIDIA's GPU feature discovery"
+            f"node {with_gpus[0].metadata.name} advertises {GPU}, but it has no label {MEMORY_LABEL} and its instance type is "
+            "in no GPU preset, so the GPU's memory is unknown; install NVIDIA GPU Feature Discovery"
         )
     return list(found.values())
 
 
 def _preset(node: Any) -> GpuPreset | None:
-    labels, there = node.metadata.labels or {}, int(node.status.allocatable[GPU])
+    labels, gpus = node.metadata.labels or {}, int(node.status.allocatable[GPU])
     kind = labels.get(TYPE_LABEL, "")
     known = next((one for cloud in CLOUDS for one in instance_types.of_cloud(cloud) if one.instance_type == kind), None)
     if MEMORY_LABEL in labels:
@@ -50,9 +50,9 @@ def _preset(node: Any) -> GpuPreset | None:
         return GpuPreset(
             instance_type=kind or labels.get(PRODUCT_LABEL, node.metadata.name),
             gpu=known.gpu if known else labels.get(PRODUCT_LABEL, "GPU").removeprefix("NVIDIA-"),
-            gpus=there,
+            gpus=gpus,
             gpu_mib=int(labels[MEMORY_LABEL]),
             compute_capability=capability,
             on_demand=0.0,
         )
-    return known.model_copy(update={"gpus": there, "on_demand": 0.0, "spot": None, "priced_on": ""}) if known else None
+    return known.model_copy(update={"gpus": gpus, "on_demand": 0.0, "spot": None, "priced_on": ""}) if known else None

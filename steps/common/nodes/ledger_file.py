@@ -1,11 +1,10 @@
-"""What a run has bought, kept in its folder too: its machines are gone before it ends, and a retry goes on counting."""
+"""Saves what a run has bought in its folder: its nodes are gone before the run ends, and a retry continues the count."""
 
 import time
 
 from recipes.compute import Compute
 from steps.common.handover.resolved import Hardware, Rung
-from steps.common.nodes import ledger
-from steps.common.nodes.ledger import Paid, Purchase
+from steps.common.nodes.ledger import NodeCost, Purchase, planned_purchase
 from steps.common.runtime.progress import say
 from steps.common.storage import volumes
 from steps.common.storage.files import write_text
@@ -13,30 +12,30 @@ from steps.common.storage.files import write_text
 FILE = "purchase.json"
 
 
-def wanted(run: str, compute: Compute, ladder: list[Rung]) -> Purchase:
-    """Return what a run may buy, and what earlier tries at it have bought."""
-    return ledger.wanted(compute, ladder).with_earlier(_load(run))
+def purchase_of(run: str, compute: Compute, ladder: list[Rung]) -> Purchase:
+    """Return what a run may buy, with what earlier attempts at it have bought."""
+    return planned_purchase(compute, ladder).with_earlier(_load(run))
 
 
-def keep(run: str, bought: Purchase, now: float) -> Paid | None:
-    """Keep what a run has bought, whose machines end now, and return what it has come to; None where it was nothing."""
-    ended = bought.seen((), now).with_earlier(_load(run))
+def save(run: str, purchase: Purchase, now: float) -> NodeCost | None:
+    """Save what a run has bought, all of which ends now, and return what it has cost; None if no node ever existed."""
+    ended = purchase.updated((), now).with_earlier(_load(run))
     try:
         write_text(volumes.run_folder(run) / FILE, ended.model_dump_json() + "\n")
-    except OSError as error:  # a full disk keeps no machine from being given back
-        say(f"what the run has cost could not be kept: {error.strerror}")
-    return ended.paid(now)
+    except OSError as error:  # a full disk must not prevent that a node is given back
+        say(f"the cost of the run could not be saved: {error.strerror}")
+    return ended.cost(now)
 
 
-def paid(run: str) -> Paid | None:
-    """Return what a run's machines have come to; None where none were bought."""
+def cost_of(run: str) -> NodeCost | None:
+    """Return what a run's nodes have cost; None if none was bought."""
     found = _load(run)
-    return found.paid(time.time()) if found else None
+    return found.cost(time.time()) if found else None
 
 
-def hardware(bought: Purchase | None, rung: Rung, node: str, since: float, now: float) -> Hardware:
-    """Return what a run has got to compute on, and when it has to stop there."""
-    ends = (bought.hours_end(now), bought.cost_end(now)) if bought else (0.0, 0.0)
+def hardware(purchase: Purchase | None, rung: Rung, node: str, since: float, now: float) -> Hardware:
+    """Return the hardware that a run has got, and when it has to stop there."""
+    ends = (purchase.hours_end(now), purchase.cost_end(now)) if purchase else (0.0, 0.0)
     return Hardware(rung=rung, node=node, since=since, until=ends[0], until_on_node=ends[1])
 
 

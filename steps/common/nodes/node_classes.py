@@ -1,83 +1,86 @@
-"""Which cloud Karpenter buys nodes of: by the kinds of NodeClass that the cluster knows."""
+"""Which cloud Karpenter buys nodes from: the kind of NodeClass in the cluster decides."""
 
 import os
 from dataclasses import dataclass
 from typing import Any
 
 from presets.gpu_preset import CLOUDS, Cloud
-from steps.common.kubernetes import api
-from steps.common.kubernetes.cluster_objects import POOLS, ClusterKind
+from steps.common.kubernetes import client
+from steps.common.kubernetes.cluster_objects import NODE_POOLS
+from steps.common.kubernetes.resource import Resource, plural_of
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.settings import CLOUD_SETTING, NODE_CLASS_SETTING
 
 
 @dataclass(frozen=True)
-class Provider:
-    """A provider of Karpenter's."""
+class NodeClassKind:
+    """A kind of NodeClass, and the cloud whose nodes it configures."""
 
     cloud: Cloud
     group: str
     kind: str
-    plural: str
+
+    @property
+    def plural(self) -> str:
+        """The plural name of the kind."""
+        return plural_of(self.kind)
 
 
-# Karpenter's providers of the clouds, and EKS Auto Mode, which brings its own.
-PROVIDERS = (
-    Provider("aws", "karpenter.k8s.aws", "EC2NodeClass", "ec2nodeclasses"),
-    Provider("aws", "eks.amazonaws.com", "NodeClass", "nodeclasses"),
-    Provider("azure", "karpenter.azure.com", "AKSNodeClass", "aksnodeclasses"),
-    Provider("gcp", "karpenter.k8s.gcp", "GCENodeClass", "gcenodeclasses"),
+# Karpenter's providers for the clouds, and EKS Auto Mode, which brings its own.
+KNOWN_KINDS = (
+    NodeClassKind("aws", "karpenter.k8s.aws", "EC2NodeClass"),
+    NodeClassKind("aws", "eks.amazonaws.com", "NodeClass"),
+    NodeClassKind("azure", "karpenter.azure.com", "AKSNodeClass"),
+    NodeClassKind("gcp", "karpenter.k8s.gcp", "GCENodeClass"),
 )
 
 
-def provider() -> Provider:
-    """Return the provider that is there, or the one that the namespace's settings name.
+def node_class_kind() -> NodeClassKind:
+    """Return the kind that the namespace's settings name, or else the one that the cluster has.
 
     Raises:
-        UserError: there is no Karpenter, or no NodeClass of a kind that is known.
+        UserError: the cluster has no Karpenter, or no known kind of NodeClass.
     """
-    if not POOLS.served:
+    if not NODE_POOLS.exists:
         raise UserError("the cluster has no Karpenter (no API group karpenter.sh); install it, or set FINELINE_COMPUTE")
-    if set_by_hand := os.environ.get(NODE_CLASS_SETTING, ""):
-        return by_hand(set_by_hand, os.environ.get(CLOUD_SETTING, ""))
-    there = [one for one in PROVIDERS if one.group in api.api_groups()]
-    if not there:
+    if setting := os.environ.get(NODE_CLASS_SETTING, ""):
+        return kind_from_settings(setting, os.environ.get(CLOUD_SETTING, ""))
+    found = [one for one in KNOWN_KINDS if one.group in client.api_groups()]
+    if not found:
         raise UserError(
-            f"Karpenter is there and no NodeClass of a cloud that is known; name its kind by {NODE_CLASS_SETTING} "
-            f"(GROUP/KIND) and the cloud by {CLOUD_SETTING}"
+            f"Karpenter is installed, but with no NodeClass of a known cloud; set {NODE_CLASS_SETTING} to its kind "
+            f"(GROUP/KIND) and {CLOUD_SETTING} to the cloud"
         )
-    return there[0]
+    return found[0]
 
 
-def by_hand(text: str, cloud: str) -> Provider:
-    """Return the provider that the namespace's settings name.
+def kind_from_settings(node_class: str, cloud: str) -> NodeClassKind:
+    """Return the kind that the namespace's settings name.
 
     Raises:
-        UserError: they do not name it whole.
+        UserError: a setting is missing or malformed.
     """
-    group, _, kind = text.partition("/")
+    group, _, kind = node_class.partition("/")
     if not group or not kind or cloud not in CLOUDS:
         raise UserError(
-            f"the setting {NODE_CLASS_SETTING} is {text!r} and {CLOUD_SETTING} {cloud!r}; "
-            f"write the one as GROUP/KIND, the other as {', '.join(CLOUDS)}"
+            f"the setting {NODE_CLASS_SETTING} is {node_class!r} and {CLOUD_SETTING} is {cloud!r}; "
+            f"set the first to GROUP/KIND and the second to {', '.join(CLOUDS[:-1])} or {CLOUDS[-1]}"
         )
     named: Any = cloud
-    return Provider(named, group, kind, f"{kind.lower()}es" if kind.lower().endswith("s") else f"{kind.lower()}s")
+    return NodeClassKind(named, group, kind)
 
 
 def reference(wanted: str = "") -> dict[str, str]:
-    """Return a NodePool's reference to the NodeClass: the one that is named, the only one, or the one named default.
+    """Return a NodePool's reference to a NodeClass: the wanted one, the only one, or the one named default.
 
     Raises:
-        UserError: there is none, or there are several and none of them is meant.
+        UserError: there is none, or there are several and none is named default.
     """
-    one = provider()
-    names = sorted(item["metadata"]["name"] for item in ClusterKind(one.group, one.plural).list())
+    one = node_class_kind()
+    names = sorted(item["metadata"]["name"] for item in Resource(one.group, one.plural).list())
     chosen = wanted or (names[0] if len(names) == 1 else "default")
     if chosen not in names:
-        there = f"there are {', '.join(names)}" if names else f"there is no {one.kind}"
-        hint = (
-            "name one by compute.node_class" if names else "create one, as Karpenter's documentation of your cloud says"
-        )
-        raise UserError(f"compute.node_class: {chosen!r} is no {one.kind}: {there}; {hint}")
+        existing = f"the cluster has {', '.join(names)}" if names else "the cluster has none"
+        hint = "set compute.node_class to one of them" if names else "create one as Karpenter's documentation says"
+        raise UserError(f"compute.node_class: no {one.kind} named {chosen!r}: {existing}; {hint}")
     return {"group": one.group, "kind": one.kind, "name": chosen}

@@ -1,44 +1,43 @@
-"""What a run has bought: the object that asks for its nodes, named and labelled after it, with its account written on it.
+"""The object that requests a run's nodes: named and labelled after the run, with the run's purchase as an annotation.
 
-Such an object belongs to no namespace. Its owner is the namespace of the run all the same: when that is deleted,
-Kubernetes deletes the object, and whoever brought the nodes takes them back.
+It belongs to the whole cluster, but the run's namespace owns it: when the namespace is deleted, Kubernetes deletes the object,
+and the provider takes the nodes back.
 """
 
 import hashlib
 from typing import Any
 
-from steps.common.kubernetes import api
+from steps.common.kubernetes import client
 from steps.common.kubernetes.cluster_objects import (
-    CLAIMS,
-    CLASS_LABEL,
-    CLASSES,
-    POOL_LABEL,
-    POOLS,
-    ClusterKind,
-    condition,
-    created,
+    COMPUTE_CLASS_LABEL,
+    NODE_CLAIMS,
+    NODE_POOL_LABEL,
+    NODE_POOLS,
+    created_at,
 )
+from steps.common.kubernetes.errors import ForbiddenError, api_errors
+from steps.common.kubernetes.resource import Resource, condition
 from steps.common.nodes import gpu_nodes
-from steps.common.nodes.ledger import Purchase, There
+from steps.common.nodes.ledger import Purchase, RunningNode
+from steps.common.nodes.node_provider import PROVIDERS
 from steps.common.runtime import settings
 
 RUN_LABEL, NAMESPACE_LABEL = "fineline.dev/run", "fineline.dev/namespace"
-ACCOUNT = "fineline.dev/bought"  # the annotation, as JSON
+PURCHASE_ANNOTATION = "fineline.dev/bought"  # as JSON
 CAPACITY_LABEL, SPOT_LABEL = "karpenter.sh/capacity-type", "cloud.google.com/gke-spot"
 LONGEST_RUN_NAME = 40
-KINDS = {"karpenter": POOLS, "compute-class": CLASSES}  # by who brings the nodes
 
 
 def name_of(run: str, namespace: str) -> str:
-    """Return the name of a run's object: unlike that of a run of the same name in another namespace."""
-    told = hashlib.sha256(f"{namespace}/{run}".encode()).hexdigest()[:6]
-    return f"fineline-{run[:LONGEST_RUN_NAME].rstrip('-.')}-{told}"
+    """Return the name of a run's request; runs of the same name in two namespaces get different ones."""
+    digest = hashlib.sha256(f"{namespace}/{run}".encode()).hexdigest()[:6]
+    return f"fineline-{run[:LONGEST_RUN_NAME].rstrip('-.')}-{digest}"
 
 
 def metadata(run: str, namespace: str) -> dict[str, Any]:
-    """Return the metadata of a run's object."""
-    with api.in_one_line():
-        owner = api.core().read_namespace(namespace)
+    """Return the metadata of a run's request."""
+    with api_errors():
+        owner = client.core().read_namespace(namespace)
     return {
         "name": name_of(run, namespace),
         "labels": {"app.kubernetes.io/part-of": "fineline", RUN_LABEL: run, NAMESPACE_LABEL: namespace},
@@ -46,63 +45,64 @@ def metadata(run: str, namespace: str) -> dict[str, Any]:
     }
 
 
-def ask(kind: ClusterKind, body: dict[str, Any], wanted: Purchase) -> None:
-    """Create or change a run's object; what may be bought is written on it once."""
+def request(kind: Resource, body: dict[str, Any], purchase: Purchase) -> None:
+    """Create or change a run's request. The purchase is written on it once, when it is created."""
     kind.apply(body)
     name = body["metadata"]["name"]
-    item = kind.get(name)
-    if item and _read(item) is None:
-        kind.annotate(name, {ACCOUNT: wanted.model_dump_json()})
+    item = kind.read(name)
+    if item and _read_purchase(item) is None:
+        kind.annotate(name, {PURCHASE_ANNOTATION: purchase.model_dump_json()})
 
 
-def noted(kind: ClusterKind, name: str, now: float) -> Purchase | None:
-    """Write on a run's object which machines are there, and return what it has bought; None where there is no such object."""
-    item = kind.get(name)
-    purchase = _read(item) if item else None
+def record_nodes(kind: Resource, name: str, now: float) -> Purchase | None:
+    """Write the nodes that exist on a run's request, and return its purchase; None if there is no such request."""
+    item = kind.read(name)
+    purchase = _read_purchase(item) if item else None
     if purchase is None:
         return None
-    found = purchase.seen(machines(kind, name), now)
+    found = purchase.updated(nodes_of(kind, name), now)
     if found != purchase:
-        kind.annotate(name, {ACCOUNT: found.model_dump_json()})
+        kind.annotate(name, {PURCHASE_ANNOTATION: found.model_dump_json()})
     return found
 
 
-def machines(kind: ClusterKind, name: str) -> list[There]:
-    """Return the machines that were brought for a run's object, also those that have not joined the cluster."""
-    if kind == POOLS:
-        claims = CLAIMS.list(f"{POOL_LABEL}={name}")
+def nodes_of(kind: Resource, name: str) -> list[RunningNode]:
+    """Return the nodes of a run's request, including those that have not joined the cluster yet."""
+    if kind == NODE_POOLS:
+        claims = NODE_CLAIMS.list(f"{NODE_POOL_LABEL}={name}")
         launched = [one for one in claims if condition(one, "Launched").get("status") == "True"]
-        return [_there(one, one["metadata"]["labels"].get(CAPACITY_LABEL, "")) for one in launched]
-    with api.in_one_line():
-        nodes = api.core().list_node(label_selector=f"{CLASS_LABEL}={name}").items
-    found = [api.as_data(node) for node in nodes]
-    return [_there(one, "spot" if SPOT_LABEL in one["metadata"]["labels"] else "on-demand") for one in found]
+        return [_running_node(one, one["metadata"]["labels"].get(CAPACITY_LABEL, "")) for one in launched]
+    with api_errors():
+        nodes = client.core().list_node(label_selector=f"{COMPUTE_CLASS_LABEL}={name}").items
+    found = [client.as_dict(node) for node in nodes]
+    return [_running_node(one, "spot" if SPOT_LABEL in one["metadata"]["labels"] else "on-demand") for one in found]
 
 
-def _there(item: dict[str, Any], capacity: str) -> There:
+def _running_node(item: dict[str, Any], capacity: str) -> RunningNode:
     kind = item["metadata"]["labels"].get(gpu_nodes.TYPE_LABEL, "")
-    return There(item["metadata"]["name"], kind, capacity, created(item))
+    return RunningNode(item["metadata"]["name"], kind, capacity, created_at(item))
 
 
-def _read(item: dict[str, Any]) -> Purchase | None:
-    told = (item["metadata"].get("annotations") or {}).get(ACCOUNT)
-    return Purchase.model_validate_json(told) if told else None
+def _read_purchase(item: dict[str, Any]) -> Purchase | None:
+    text = (item["metadata"].get("annotations") or {}).get(PURCHASE_ANNOTATION)
+    return Purchase.model_validate_json(text) if text else None
 
 
-def kinds() -> list[ClusterKind]:
-    """Return the kinds of what this namespace's runs ask for nodes with.
+def request_kinds() -> list[Resource]:
+    """Return the kinds of objects with which this namespace's runs may have requested nodes.
 
-    That which the setting names, and, since it may have been changed while something was bought, every other that the
-    cluster serves and the account may read.
+    Besides the kind of the current provider these are all that the cluster has and the account may read: the setting may have
+    been changed while a node was in use.
     """
     found = []
-    for provider, kind in KINDS.items():
-        if not kind.served:
+    for provider, traits in PROVIDERS.items():
+        kind = traits.requested_with
+        if kind is None or not kind.exists:
             continue
         if provider != settings.compute_provider():
             try:
                 kind.list(f"{NAMESPACE_LABEL}=none")
-            except api.ForbiddenError:
+            except ForbiddenError:
                 continue
         found.append(kind)
     return found

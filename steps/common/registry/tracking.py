@@ -1,4 +1,4 @@
-"""The MLflow client, quiet and without telemetry, and the experiment of a model."""
+"""The MLflow client, without telemetry and with few log messages, and the experiment of a model."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from steps.common.storage import volumes
 
 
 def default_uri() -> str:
-    """Return where versions are kept when the recipe does not say: MLFLOW_TRACKING_URI, else SQLite beside the runs."""
+    """Return the registry for recipes that name none: MLFLOW_TRACKING_URI, else a SQLite file beside the runs."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{volumes.runs() / 'mlflow.db'}"
 
 
@@ -26,13 +26,12 @@ def client(uri: str) -> Any:
 
 
 def experiment(client: Any, name: str) -> str:
-    """Return the id of the experiment of the model `name`, made when it is not there.
+    """Return the id of the model's experiment, and create the experiment if it does not exist.
 
-    MLflow would put a SQLite store's artifacts into `./mlruns` of whichever folder the process stands in; they belong
-    beside the runs.
+    For a SQLite store MLflow would put artifacts into `./mlruns` in the current folder; they belong beside the runs.
     """
-    found = client.get_experiment_by_name(name)
-    if found:
-        return str(found.experiment_id)
+    existing = client.get_experiment_by_name(name)
+    if existing:
+        return str(existing.experiment_id)
     local = client.tracking_uri.startswith("sqlite:")
     return str(client.create_experiment(name, (volumes.runs() / "artifacts" / name).as_uri() if local else None))

@@ -1,4 +1,4 @@
-"""MLflow's model registry, as far as more than one step needs it. Loads no torch."""
+"""Versions and aliases in MLflow's model registry. Imports no torch."""
 
 import time
 from pathlib import Path
@@ -8,13 +8,13 @@ CHAMPION = "champion"
 CANDIDATE = "candidate"
 CHAMPION_SINCE = "fineline.champion_since"  # tag of a version: seconds since 1970
 ADAPTER_FOLDER = "peft"
-RESOLVED_FILE, EVALUATION_FILE = "resolved.json", "report.json"  # of a version, beside its adapter
-MADE_FROM = "fineline.made_from"  # tag of a version, and of a run that was judged: see `resolved.made_from`
-REFUSED_AGAINST = "fineline.refused_against"  # tag of a run: the version that was champion then; 0: there was none
+RESOLVED_FILE, EVALUATION_FILE = "resolved.json", "report.json"  # files of a version, beside its adapter
+MADE_FROM = "fineline.made_from"  # tag of a version, and of an evaluated run: see `resolved.made_from`
+REFUSED_AGAINST = "fineline.refused_against"  # tag of a run: the champion at that time; 0: there was none
 
 
 def version_at(store: Any, name: str, alias: str) -> Any | None:
-    """Return the version that the alias points at, or None."""
+    """Return the version that the alias points to, or None."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -24,35 +24,35 @@ def version_at(store: Any, name: str, alias: str) -> Any | None:
 
 
 def make_champion(store: Any, name: str, version: int) -> None:
-    """Let the alias point at the version, and note when: an alias keeps no history."""
+    """Point the alias to the version, and tag the version with the time: an alias has no history."""
     store.set_registered_model_alias(name, CHAMPION, version)
     store.set_model_version_tag(name, str(version), CHAMPION_SINCE, f"{time.time():.0f}")
 
 
 def champion_before(store: Any, name: str) -> Any | None:
-    """Return the version that was champion before the one that is, or None where there was none."""
-    now = version_at(store, name, CHAMPION)
-    been = [
+    """Return the previous champion, or None if there was none."""
+    current = version_at(store, name, CHAMPION)
+    former = [
         v
         for v in store.search_model_versions(f"name = '{name}'")
-        if CHAMPION_SINCE in v.tags and (now is None or v.version != now.version)
+        if CHAMPION_SINCE in v.tags and (current is None or v.version != current.version)
     ]
-    return max(been, key=lambda v: float(v.tags[CHAMPION_SINCE]), default=None)
+    return max(former, key=lambda v: float(v.tags[CHAMPION_SINCE]), default=None)
 
 
 def refused_run(store: Any, name: str, made_from: str, champion: int) -> str:
-    """Return the run whose candidate was made from the same and refused while that version was champion, or nothing."""
+    """Return the run that made a candidate from the same inputs and was refused against that champion; empty if none was."""
     experiment = store.get_experiment_by_name(name)
     if experiment is None:
         return ""
     tags = {MADE_FROM: made_from, REFUSED_AGAINST: champion}
-    wanted = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
-    found = store.search_runs([experiment.experiment_id], wanted, max_results=1)
-    return str(found[0].info.run_name) if found else ""
+    filters = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
+    runs = store.search_runs([experiment.experiment_id], filters, max_results=1)
+    return str(runs[0].info.run_name) if runs else ""
 
 
 def version_of(store: Any, name: str, adapter_sha256: str, base_digest: str) -> Any | None:
-    """Return the version that holds this adapter on this base, or None."""
+    """Return the version with this adapter on this base, or None."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -64,12 +64,12 @@ def version_of(store: Any, name: str, adapter_sha256: str, base_digest: str) -> 
 
 
 def download_adapter(store: Any, version: Any, folder: Path) -> Path:
-    """Copy a version's adapter below `folder` and return its folder."""
+    """Download a version's adapter into `folder`, and return the adapter's folder."""
     return download(store, version, ADAPTER_FOLDER, folder)
 
 
 def download(store: Any, version: Any, part: str, folder: Path) -> Path:
-    """Copy a file or a folder of a version below `folder` and return where it is."""
+    """Download a file or folder of a version into `folder`, and return its path."""
     from mlflow.artifacts import download_artifacts
 
     uri = store.get_model_version_download_uri(version.name, str(version.version))

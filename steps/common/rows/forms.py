@@ -1,15 +1,15 @@
-"""The forms that rows come in, told apart by their columns, each brought to a `Row`.
+"""The forms of rows, recognised by their columns, and the conversion of each to a `Row`.
 
 | form               | columns                                                     |
 |--------------------|-------------------------------------------------------------|
 | chat               | messages: a list of {role, content}                         |
 | ShareGPT           | conversations: a list of {from, value}                      |
 | prompt/completion  | prompt, completion                                          |
-| instruction        | instruction, output (or response), and perhaps input, system |
+| instruction        | instruction, output (or response); optional input, system   |
 | plain text         | text                                                        |
-| preference         | chosen, rejected, and prompt (or question), perhaps system  |
+| preference         | chosen, rejected, prompt (or question); optional system     |
 
-The answers of a preference are texts, or lists of {role, content}; as whole conversations they need no prompt.
+The answers of a preference are texts or lists of {role, content}. Whole conversations need no prompt.
 """
 
 import itertools
@@ -20,21 +20,21 @@ from typing import Any
 from steps.common.rows.row import Row
 
 ROLES = {"system": "system", "user": "user", "assistant": "assistant"}
-# Left as they are, these would be taught as literal role names the model has never seen.
+# Without this mapping, the model would be trained on role names that it has never seen.
 SHAREGPT_ROLES = {**ROLES, "human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant"}
 
 
 class FormError(Exception):
-    """The row is of no known form, or not a good one of its form; the text says why."""
+    """The row is in no known form, or is not valid in its form; the text says why."""
 
 
 def to_row(columns: Mapping[str, Any]) -> Row:
-    """Bring a row of any known form to a `Row`.
+    """Convert a row in any known form to a `Row`.
 
     Raises:
-        FormError: why it cannot be.
+        FormError: the row cannot be converted.
     """
-    if {"chosen", "rejected"} <= columns.keys():  # first: some sets repeat the chosen conversation as `messages`
+    if {"chosen", "rejected"} <= columns.keys():  # first: some datasets repeat the chosen conversation as `messages`
         return _preference(columns)
     if "messages" in columns:
         return _chat(_turns(columns["messages"], "messages", "role", "content", ROLES))
@@ -52,7 +52,7 @@ def to_row(columns: Mapping[str, Any]) -> Row:
         return Row(text=_text(columns, "text"))
     has = ", ".join(map(str, columns)) or "none"
     raise FormError(
-        f"has the columns {has}; wanted are messages, conversations, prompt and completion, instruction and output, text, "
+        f"has the columns {has}; expected are messages, conversations, prompt and completion, instruction and output, text, "
         "or prompt, chosen and rejected"
     )
 
@@ -111,7 +111,7 @@ def _preference(columns: Mapping[str, Any]) -> Row:
     if at or len(chosen) != len(rejected):
         where = f"in message {at}" if at else f"in length, {len(chosen)} and {len(rejected)} messages"
         raise FormError(
-            f"'chosen' and 'rejected' do not answer the same prompt: they differ {where}, and may in their last alone"
+            f"'chosen' and 'rejected' do not answer the same prompt: they differ {where}, and only the last may differ"
         )
     if chosen[-1][1].split() == rejected[-1][1].split():
         raise FormError("'chosen' and 'rejected' are the same answer, so there is nothing to prefer")
@@ -119,17 +119,17 @@ def _preference(columns: Mapping[str, Any]) -> Row:
 
 
 def _conversation(columns: Mapping[str, Any], answer: str, asked: str) -> tuple[tuple[str, str], ...]:
-    """Return the prompt with one of its answers, which may have the prompt in it already."""
+    """Return the prompt followed by one of its answers, which may contain the prompt already."""
     said, prompt = _listed(columns[answer]), _listed(columns.get(asked))
     turns = _turns(said, answer, "role", "content", ROLES) if isinstance(said, list) else []
     if turns and turns[0][0] != "assistant":
         if isinstance(prompt, str) and prompt.strip() not in {text.strip() for _, text in turns}:
-            raise FormError(f"{answer!r} is a whole conversation, and {asked!r} is none of its messages")
+            raise FormError(f"{answer!r} is a whole conversation, and {asked!r} is not one of its messages")
         if isinstance(prompt, list) and turns[: len(prompt)] != _turns(prompt, asked, "role", "content", ROLES):
             raise FormError(f"{answer!r} is a whole conversation, and does not begin with {asked!r}")
         return _answered(turns, answer)
     if not asked:
-        raise FormError(f"{answer!r} is an answer alone, and there is no column 'prompt' that says to what")
+        raise FormError(f"{answer!r} is only an answer, and there is no column 'prompt' with the question")
     if isinstance(prompt, list):
         before = _turns(prompt, asked, "role", "content", ROLES)
     else:
@@ -146,13 +146,13 @@ def _answered(turns: list[tuple[str, str]], answer: str) -> tuple[tuple[str, str
 
 
 def _listed(value: Any) -> Any:
-    """Return the list of messages that a cell of a CSV file holds as JSON; any other value as it is."""
+    """Return the list of messages that a CSV cell contains as JSON; any other value unchanged."""
     if not isinstance(value, str) or not value.lstrip().startswith("[{"):
         return value
     try:
         return json.loads(value)
     except ValueError:
-        return value  # a text that begins like one
+        return value  # a text that only starts like a list
 
 
 def _chat(turns: list[tuple[str, str]]) -> Row:
@@ -165,5 +165,5 @@ def _chat(turns: list[tuple[str, str]]) -> Row:
     if any(a == b for a, b in itertools.pairwise(spoken)):
         raise FormError("has two messages of the same role in a row")
     if spoken[-1] != "assistant":
-        raise FormError("does not end with an assistant message, so there is nothing to learn")
+        raise FormError("does not end with an assistant message, so there is nothing to train on")
     return Row(messages=tuple(turns))

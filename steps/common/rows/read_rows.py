@@ -1,4 +1,4 @@
-"""Reads rows from JSONL, CSV and Parquet files, each with its place; a bad one is handed on as such, not raised."""
+"""Reads rows from JSONL, CSV and Parquet files, each with its place. A bad row is returned, not raised."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ def read_rows(path: Path) -> Iterator[tuple[RowPlace, Row] | BadRow]:
     """Read every row of a file.
 
     Raises:
-        UserError: the file is not there, empty, of an unknown kind, or not what its name says.
+        UserError: the file does not exist, is empty, or is not of the kind that its suffix says.
     """
     kind = KINDS.get(path.suffix.lower())
     if not path.is_file():
@@ -52,7 +52,7 @@ def _jsonl(path: Path) -> Iterator[tuple[RowPlace, dict[str, Any] | str]]:
                 yield place, "not text in UTF-8"
             except json.JSONDecodeError as error:
                 if number == 1 and raw.strip() == b"[":
-                    raise UserError(f"{path}: is one JSON array; write one object a line: jq -c '.[]' FILE") from None
+                    raise UserError(f"{path}: is one JSON array; write one object per line: jq -c '.[]' FILE") from None
                 yield place, f"not JSON at column {error.colno}: {error.msg}"
             except RecursionError:
                 yield place, "nested too deeply"

@@ -1,14 +1,14 @@
-"""One row of training data, whatever form it came in."""
+"""A row of training data, independent of the form of its file."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row that can be learnt from.
+    """A row to train on.
 
-    Either `messages` (role and content, the last one the assistant's) or `text` is there. In a pair the last message is
-    the chosen answer, and `rejected` what might have been said instead.
+    It has either `messages` (role and content, the last one from the assistant) or `text`. In a pair, the last message is
+    the chosen answer and `rejected` is the other one.
     """
 
     messages: tuple[tuple[str, str], ...] = ()
@@ -17,18 +17,18 @@ class Row:
 
     @property
     def question(self) -> str:
-        """What is given: everything that the assistant did not say; for plain text the text itself."""
+        """All that the assistant did not say; for plain text, the text itself."""
         return "\n".join(content for role, content in self.messages if role != "assistant") or self.text
 
     @property
     def content(self) -> str:
-        """All of it, roles included."""
-        told = "\n".join(f"{role}: {content}" for role, content in self.messages) or self.text
-        return f"{told}\nrejected: {self.rejected}" if self.rejected else told
+        """The whole row as text, with roles."""
+        text = "\n".join(f"{role}: {content}" for role, content in self.messages) or self.text
+        return f"{text}\nrejected: {self.rejected}" if self.rejected else text
 
     @property
     def readings(self) -> tuple["Row", ...]:
-        """What the model reads of it, each a row without a pair: the chat as it is, and the one with the rejected answer."""
+        """The rows that the model reads: the row itself; for a pair, the chosen and the rejected conversation."""
         if not self.rejected:
             return (self,)
         answered = (*self.messages[:-1], ("assistant", self.rejected))
@@ -37,10 +37,10 @@ class Row:
 
 @dataclass(frozen=True)
 class RowPlace:
-    """Where a row stands."""
+    """The place of a row in a file."""
 
     file: str
-    line: int  # of a text file, from 1; of a Parquet file the row, from 1
+    line: int  # counted from 1; in a Parquet file, the row
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"

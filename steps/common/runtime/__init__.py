@@ -1,1 +1,1 @@
-"""What every step runs on: its errors and exit code, progress, settings, certificates."""
+"""What every step runs on: errors and exit codes, progress, settings, certificates."""

@@ -1,7 +1,7 @@
-"""Turns a step's errors into an exit code and one line, where the step is a process of its own.
+"""Turns a step's errors into an exit code and one line when the step runs as a process.
 
-In a cluster that line is also the container's termination message, which Argo puts on the node: it is what a person sees
-in the UI without opening a log.
+In a cluster that line is also the container's termination message. Argo copies it to the node's message, so that the UI
+shows it without opening a log.
 """
 
 import errno
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from steps.common.runtime import certificates
+from steps.common.runtime.debug import print_cause
 from steps.common.runtime.errors import (
     GATE_REFUSED,
     INTERRUPTED,
@@ -23,8 +24,8 @@ from steps.common.runtime.errors import (
     UserError,
 )
 
-TERMINATION_LOG = Path("/dev/termination-log")  # Kubernetes mounts it into every container
-LONGEST_MESSAGE = 1000
+TERMINATION_LOG = Path("/dev/termination-log")  # mounted into every container by Kubernetes
+LONGEST_MESSAGE = 1000  # characters
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,37 +34,38 @@ R = TypeVar("R")
 def step(function: Callable[P, R]) -> Callable[P, R]:
     """Mark `function` as a step.
 
-    Called directly it raises as it is. Under Hera's runner, in a container or a process of its own, a `UserError`
-    becomes one `error: ...` line on standard error and exit code 2, a `RefusedError` exit code 3, an
-    `InterruptedStepError` exit code 75; anything else keeps its traceback.
+    A direct call raises errors unchanged. Under Hera's runner, in a container or a local process, a `UserError` becomes one
+    `error: ...` line on standard error and exit code 2, a `RefusedError` exit code 3, an `InterruptedStepError` exit code
+    75; any other error keeps its traceback.
     """
 
     @functools.wraps(function)
     def process(*args: P.args, **kwargs: P.kwargs) -> R:
-        # Hera's runner names its output folder in this variable and nothing else does.
+        # Only Hera's runner sets this variable, to its output folder.
         if "hera__outputs_directory" not in os.environ:
             return function(*args, **kwargs)
-        # By default SIGTERM ends a process on the spot; like this every `finally` still cleans up behind the step.
+        # By default SIGTERM ends a process at once; with a handler that exits, every `finally` still runs.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
-        certificates.trust_them()
+        certificates.trust_bundle()
         try:
             output = function(*args, **kwargs)
         except Exception as error:
             code, line = _ending(error)
-            last_words(line or f"{type(error).__name__}: {error}")
+            write_termination_message(line or f"{type(error).__name__}: {error}")
             if not code:
                 raise
+            print_cause(error)
             print(f"error: {line}", file=sys.stderr, flush=True)
             sys.exit(code)
         if getattr(output, "exit_code", None):
-            last_words(str(getattr(output, "verdict", "")))
+            write_termination_message(str(getattr(output, "verdict", "")))
         return output
 
     return process
 
 
-def last_words(text: str) -> None:
-    """Leave the text as the container's termination message, where there is a place for one."""
+def write_termination_message(text: str) -> None:
+    """Write the container's termination message; do nothing outside a container."""
     if TERMINATION_LOG.is_file() and os.access(TERMINATION_LOG, os.W_OK):
         TERMINATION_LOG.write_text(" ".join(text.split())[:LONGEST_MESSAGE])
 
@@ -77,5 +79,5 @@ def _ending(error: Exception) -> tuple[int, str]:
         return INTERRUPTED, str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" while writing {error.filename}" if error.filename else ""
-        return USER_ERROR, f"no space left on the disk{where}; free some and run it again: what is complete is kept"
+        return USER_ERROR, f"no space left on the disk{where}; free some space and run it again: completed work is kept"
     return 0, ""

@@ -1,1 +1,1 @@
-"""Files and folders that are whole or absent, the two volumes, object stores."""
+"""Atomic files and folders, the two volumes, and object stores."""

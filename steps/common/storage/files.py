@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: hashed, written beside, renamed into place, readable by every user."""
+"""Atomic files and folders: written under a temporary name, then renamed into place. Also hashes and locks."""
 
 import hashlib
 import json
@@ -11,54 +11,54 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-BLOCK = 1 << 20
+BLOCK = 1 << 20  # bytes
 
 
 def sha256_of(path: Path) -> str:
-    """Return the file's sha256 in hex."""
+    """Return a file's SHA-256 in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of(value: Any) -> str:
-    """Return the sha256 in hex of a value's canonical JSON."""
+    """Return the SHA-256 in hex of a value's canonical JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def folder_digest(folder: Path) -> str:
-    """Return the sha256 in hex over the names and hashes of all files below `folder`."""
+    """Return the SHA-256 in hex over the names and hashes of all files below `folder`."""
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     return digest_of({name: sha256_of(folder / name) for name in names})
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` so that a reader sees the old file or the whole new one."""
+    """Write a file atomically: a reader sees either the old content or all of the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _replace(path, text, 0o666)
 
 
-def write_private(path: Path, value: Any) -> None:
-    """Write a value as JSON, likewise whole, for this user alone to read."""
+def write_private_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, atomically, into a file that only this user can read."""
     _replace(path, json.dumps(value, indent=2), 0o600)
 
 
 def _replace(path: Path, text: str, mode: int) -> None:
-    """Write a file of that mode, less the user's mask, beside `path` and rename it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.unlink(missing_ok=True)
+    """Write a temporary file with that mode, less the umask, and rename it to `path`."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.unlink(missing_ok=True)
     try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
             file.write(text)
-        beside.replace(path)
+        partial.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def publish(partial: Path, final: Path) -> None:
-    """Rename the complete folder `partial` to `final`, its files readable by every user and on disk.
+    """Make a complete folder's files readable by every user, sync them to disk, and rename the folder to `final`.
 
-    safetensors writes its files 0600 (https://github.com/huggingface/safetensors/issues/782); a server with another
-    user's id could not read them.
+    safetensors creates its files with mode 0600 (https://github.com/huggingface/safetensors/issues/782), which a server that
+    runs as another user could not read.
     """
     for path in partial.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
@@ -71,32 +71,32 @@ def publish(partial: Path, final: Path) -> None:
 
 
 @contextmanager
-def building(final: Path, *, keep: bool = False) -> Iterator[Path]:
-    """Give a folder beside `final` to build in, and publish it as `final` when the block ends well.
+def build_folder(final: Path, *, resume: bool = False) -> Iterator[Path]:
+    """Yield a partial folder to build in, and publish it as `final` if the block ends without an error.
 
     Args:
-        final: where the folder will be.
-        keep: go on in what an interrupted earlier attempt left, and leave this attempt's for the next one.
+        final: path of the finished folder.
+        resume: continue in the partial folder that an interrupted attempt left, and leave this attempt's for the next one.
     """
     partial = final.with_name(final.name + ".partial")
-    if not keep:
+    if not resume:
         shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True, exist_ok=True)
     try:
         yield partial
         publish(partial, final)
     finally:
-        if not keep:
+        if not resume:
             shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
-def one_writer(final: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock of `final`; the kernel drops it with the process that holds it, however that ends.
+def exclusive_lock(final: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold an exclusive lock for writing `final`. The kernel releases it when the holding process ends, for any reason.
 
     Args:
-        final: what is written under the lock; the lock file lies beside it.
-        waiting: called once a second while another process holds the lock.
+        final: path that is written under the lock; the lock file lies next to it.
+        on_wait: called once a second while another process holds the lock.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(str(final) + ".lock")
@@ -105,7 +105,7 @@ def one_writer(final: Path, waiting: Callable[[], None]) -> Iterator[None]:
             lock.acquire(timeout=1)
             break
         except Timeout:
-            waiting()
+            on_wait()
     try:
         yield
     finally:

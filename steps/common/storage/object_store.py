@@ -1,4 +1,7 @@
-"""Object stores: S3 and what speaks like it, Google's and Azure's, with the credentials that their usual settings name."""
+"""Object stores: S3 and compatible ones, Google Cloud Storage and Azure Blob Storage.
+
+Credentials come from the environment variables that each cloud's own tools read.
+"""
 
 import os
 from collections.abc import Callable
@@ -7,7 +10,7 @@ from typing import Any, TypeVar
 
 from steps.common.runtime.errors import InterruptedReadError, UserError
 
-REFUSED = (
+ACCESS_DENIED = (  # in Arrow's error texts
     "ACCESS_DENIED",
     "AccessDenied",
     "INVALID_ACCESS_KEY",
@@ -20,7 +23,7 @@ REFUSED = (
     "AuthorizationPermissionMismatch",
     "status 401",
 )
-NOTHING = (
+NOT_FOUND = (  # in Arrow's error texts
     "No such file or directory",
     "NO_SUCH_BUCKET",
     "NO_SUCH_KEY",
@@ -31,52 +34,52 @@ NOTHING = (
     "BlobNotFound",
 )
 CREDENTIALS = {
-    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in a cluster by the Secret NAME-object-store",
-    "gs": "let the service account read it, or set GOOGLE_APPLICATION_CREDENTIALS",
-    "az": "set AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY, in a cluster by the Secret NAME-object-store",
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in a cluster, in the Secret NAME-object-store)",
+    "gs": "grant the service account read access, or set GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "set AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY (in a cluster, in the Secret NAME-object-store)",
 }
 
-GOOGLE_SECONDS = 30.0  # in which its client tries again by itself; left alone it does so for a quarter of an hour
+GOOGLE_RETRY_SECONDS = 30.0  # how long Google's client retries by itself; its default is 15 minutes
 
 T = TypeVar("T")
 
 
 def open_store(url: str) -> tuple[Any, str]:
-    """Return Arrow's file system of an object store, and the path in it.
+    """Return Arrow's file system for an object store, and the path in it.
 
     Args:
         url: s3://BUCKET/KEY, gs://BUCKET/KEY or az://CONTAINER/KEY.
 
     Raises:
-        UserError: no bucket is named, or the settings lack something.
+        UserError: the URL names no bucket, or a required setting is missing.
     """
     scheme, _, path = url.partition("://")
     bucket = path.partition("/")[0]
     if not bucket:
         raise UserError(f"{url}: write it as {scheme}://BUCKET/KEY")
     store = {"s3": _s3, "gs": _google, "az": _azure}[scheme]
-    return told(url, lambda: store(url, bucket)), path.rstrip("/")
+    return translate_errors(url, lambda: store(url, bucket)), path.rstrip("/")
 
 
-def told(url: str, ask: Callable[[], T]) -> T:
-    """Return what `ask` returns; turn Arrow's errors into ours by the words of the stores in them.
+def translate_errors(url: str, call: Callable[[], T]) -> T:
+    """Return what `call` returns, and translate Arrow's errors, which are recognised by the stores' error codes in their text.
 
     Raises:
-        UserError: nothing is there, it may not be read, or it is no address.
-        InterruptedReadError: the store is out of reach, or busy.
+        UserError: the object does not exist, access is denied, or the URL is malformed.
+        InterruptedReadError: the store cannot be reached, or is busy.
     """
     try:
-        return ask()
+        return call()
     except FileNotFoundError:
-        raise UserError(f"{url}: nothing is there") from None
+        raise UserError(f"{url}: does not exist") from None
     except ValueError as error:
         raise UserError(f"{url}: {' '.join(str(error).split())}") from None
     except OSError as error:
         text = " ".join(str(error).split())
-        if any(word in text for word in REFUSED):
-            raise UserError(f"{url}: may not be read; {CREDENTIALS[url.partition('://')[0]]}") from None
-        if any(word in text for word in NOTHING):
-            raise UserError(f"{url}: nothing is there") from None
+        if any(word in text for word in ACCESS_DENIED):
+            raise UserError(f"{url}: access denied; {CREDENTIALS[url.partition('://')[0]]}") from None
+        if any(word in text for word in NOT_FOUND):
+            raise UserError(f"{url}: does not exist") from None
         raise InterruptedReadError(text[:300]) from None
 
 
@@ -91,7 +94,7 @@ def _s3(url: str, bucket: str) -> Any:
     if region := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION", ""):
         options["region"] = region
     elif not endpoint:
-        options["region"] = told(url, lambda: fs.resolve_s3_region(bucket))
+        options["region"] = translate_errors(url, lambda: fs.resolve_s3_region(bucket))
     if bundle := os.environ.get("AWS_CA_BUNDLE", ""):
         options["tls_ca_file_path"] = bundle
     return fs.S3FileSystem(**options)
@@ -101,11 +104,13 @@ def _google(_url: str, _bucket: str) -> Any:
     from pyarrow import fs
 
     emulator = os.environ.get("STORAGE_EMULATOR_HOST", "")
-    patience = timedelta(seconds=GOOGLE_SECONDS)
+    retry_limit = timedelta(seconds=GOOGLE_RETRY_SECONDS)
     if not emulator:
-        return fs.GcsFileSystem(retry_time_limit=patience)
+        return fs.GcsFileSystem(retry_time_limit=retry_limit)
     scheme, _, host = emulator.rstrip("/").rpartition("://")
-    return fs.GcsFileSystem(anonymous=True, scheme=scheme or "http", endpoint_override=host, retry_time_limit=patience)
+    return fs.GcsFileSystem(
+        anonymous=True, scheme=scheme or "http", endpoint_override=host, retry_time_limit=retry_limit
+    )
 
 
 def _azure(url: str, _bucket: str) -> Any:

@@ -1,8 +1,8 @@
-"""Takes a file from standard input and publishes it when its size and hash are right.
+"""Receives a file on standard input, and publishes it once its size and hash are verified.
 
     python -m steps.common.storage.receive PATH SHA256 BYTES
 
-It says THERE at once where the file is there already, and DONE when it has been written.
+Prints ALREADY_PRESENT, without reading, if the file exists; RECEIVED once it is written.
 """
 
 import hashlib
@@ -11,35 +11,37 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-DONE, THERE = "fineline: received", "fineline: there already"
-BLOCK = 1 << 20
+RECEIVED, ALREADY_PRESENT = "fineline: received", "fineline: there already"
+BLOCK = 1 << 20  # bytes
 
 
 def receive(path: Path, sha256: str, size: int, source: BinaryIO) -> str:
-    """Write the file and return DONE, or THERE without reading.
+    """Write the file and return RECEIVED, or return ALREADY_PRESENT without reading.
 
     Raises:
-        ValueError: what came is not what was announced; nothing is left of it.
+        ValueError: the size or the hash of what arrived is not the announced one; nothing of it is kept.
     """
     if path.exists():
-        return THERE
+        return ALREADY_PRESENT
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    digest, left = hashlib.sha256(), size
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    digest, missing = hashlib.sha256(), size
     try:
-        with beside.open("wb") as out:
-            while left and (part := source.read(min(BLOCK, left))):
-                out.write(part)
-                digest.update(part)
-                left -= len(part)
+        with partial.open("wb") as out:
+            while missing and (block := source.read(min(BLOCK, missing))):
+                out.write(block)
+                digest.update(block)
+                missing -= len(block)
             out.flush()
             os.fsync(out.fileno())
-        if left or digest.hexdigest() != sha256:
-            raise ValueError(f"{path.name}: {left} bytes are missing" if left else f"{path.name}: its hash is wrong")
-        beside.replace(path)
+        if missing:
+            raise ValueError(f"{path.name}: {missing} bytes are missing")
+        if digest.hexdigest() != sha256:
+            raise ValueError(f"{path.name}: its hash is wrong")
+        partial.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
-    return DONE
+        partial.unlink(missing_ok=True)
+    return RECEIVED
 
 
 if __name__ == "__main__":

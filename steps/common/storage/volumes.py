@@ -1,7 +1,7 @@
-"""Where the two volumes are mounted: the same two settings in a container and on one machine.
+"""The paths of what Fineline stores on its two volumes.
 
-FINELINE_WEIGHTS holds base models, FINELINE_RUNS everything that runs write. Both are folders below `~/.fineline`
-unless set.
+FINELINE_WEIGHTS is where the volume of base models is mounted, FINELINE_RUNS that of everything that runs write: in a
+container and on one machine alike. They default to folders below `~/.fineline`.
 """
 
 import os
@@ -26,50 +26,50 @@ def _folder(setting: str, name: str) -> Path:
 
 
 def published_model(digest: str) -> Path:
-    """Folder of a base model that `pull` has published."""
+    """Return the folder of a base model that `pull` publishes."""
     return weights() / "models" / digest[:16]
 
 
 def published_tokenizer(digest: str) -> Path:
-    """Folder of a base model's tokenizer that `pull` has published ahead of the model."""
+    """Return the folder of a base model's tokenizer, which `pull` publishes ahead of the model."""
     return weights() / "tokenizers" / digest[:16]
 
 
 def prepared_rows(digest: str) -> Path:
-    """Folder of rows that `prepare` has tokenised."""
+    """Return the folder of rows that `prepare` tokenises."""
     return runs() / "prepared" / digest[:16]
 
 
 def tuning(key: str) -> Path:
-    """Folder of one tuning: its checkpoints while it goes on, its adapter when it is done."""
+    """Return the folder of a tuning: its checkpoints while it runs, its adapter when it is finished."""
     return runs() / "tunings" / key[:16]
 
 
 def restored_version(name: str, version: int) -> Path:
-    """Folder of a version that was brought back from the registry."""
+    """Return the folder of a version that `restore` downloads from the registry."""
     return runs() / "restored" / name / str(version)
 
 
 def merged_model(key: str) -> Path:
-    """Folder of a base model with an adapter merged into it."""
+    """Return the folder of a base model with an adapter merged into it."""
     return runs() / "merged" / key[:16]
 
 
 def exported(name: str, version: int) -> Path:
-    """Folder of what a version was exported as."""
+    """Return the folder of a version's exports."""
     return runs() / "exports" / name / str(version)
 
 
 def evaluation(key: str) -> Path:
-    """File of one evaluation's result."""
+    """Return the file of an evaluation's result."""
     return runs() / "evaluations" / f"{key[:16]}.json"
 
 
 def serving(name: str) -> Path:
-    """Folder of the servers of the model `name`."""
+    """Return the folder of the state of the servers of model `name`."""
     return runs() / "serving" / name
 
 
 def run_folder(run: str) -> Path:
-    """Folder of one run: its workflow, its steps' logs and outputs."""
+    """Return the folder of a run: its workflow, and its steps' logs and outputs."""
     return runs() / "runs" / run

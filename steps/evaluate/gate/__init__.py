@@ -1,1 +1,1 @@
-"""The candidate beside base and champion, and the gate's verdict."""
+"""Compares the candidate with base and champion, and passes or refuses it."""

@@ -1,16 +1,18 @@
-"""A candidate beside base and champion: each difference with its interval, as the gate judges it and the report shows it."""
+"""Compares a candidate with base and champion: each difference with its interval, for the gate and for the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from steps.evaluate.gate.difference import Difference, mean_difference, relative_gain
+from steps.common.handover.report_difference import Difference
+from steps.common.handover.report_parts import ModelRole, TaskResult
+from steps.evaluate.gate.difference import mean_difference, relative_gain
 from steps.evaluate.scores.general import CHANCE
-from steps.evaluate.scores.lm_eval_rows import HarnessRows
-from steps.evaluate.scores.pair_accuracy import PairAccuracy, pair_losses, preference
+from steps.evaluate.scores.lm_eval_rows import LmEvalRows
+from steps.evaluate.scores.pair_accuracy import PairAccuracy, pair_accuracy, pair_losses
 from steps.evaluate.scores.score import Score
-from steps.evaluate.scores.scored_tasks import AskedTask
+from steps.evaluate.scores.task_rows import TaskRows
 
 
 @dataclass(frozen=True)
@@ -18,31 +20,19 @@ class Champion:
     """The version that is served now."""
 
     version: int
-    score: Score | None  # none where it stands on another base: their losses a token cannot be compared
-    same: bool = False  # it is the candidate's own adapter
+    score: Score | None  # None if it has another base: the losses per token of two tokenizers cannot be compared
+    same: bool = False  # its adapter is the candidate's own
 
 
-class TaskResult(BaseModel):
-    """A task's metric of every model, and by how much the candidate's mean lies above the others'."""
+class Comparison(BaseModel):
+    """The candidate's differences from base and champion."""
 
-    name: str
-    metric: str
-    at_least: float | None
-    allowed_drop: float = 0.0  # below the others that the gate lets through, beyond noise; 1: any
-    means: dict[str, float]
-    base: Difference
+    base: Difference  # relative gain in held-out loss; for preference pairs, in the loss per pair
     champion: Difference | None
-
-
-class Compared(BaseModel):
-    """What the candidate gains, and its interval."""
-
-    base: Difference  # share of the held-out loss; of pairs, of the preference's
-    champion: Difference | None
-    preference: PairAccuracy | None = None  # the candidate's, where the rows are pairs
+    preference: PairAccuracy | None = None  # the candidate's; only for preference pairs
     preference_of_champion: PairAccuracy | None = None
-    general: Difference | None  # share of the guard's questions; below 0 where ability was lost
-    general_of_base: Difference | None  # by which share the base answers more of them than guessing would
+    general: Difference | None  # share of the general questions; below 0 if ability was lost
+    general_of_base: Difference | None  # by what share the base answers more of them than a guesser
     tasks: list[TaskResult]
 
 
@@ -50,79 +40,88 @@ def compare(
     base: Score,
     candidate: Score,
     champion: Score | None,
-    tasks: list[AskedTask],
-    answered_before: int,
-    lm_eval: list[HarnessRows],
+    tasks: list[TaskRows],
+    first_answer: int,
+    lm_eval: list[LmEvalRows],
     beta: float,
-) -> Compared:
-    """Hold the candidate against base and champion, pairing row by row.
+) -> Comparison:
+    """Compare the candidate with base and champion, row by row.
 
     Args:
         base: its score.
-        candidate: its score, on the same rows and the same tokenizer.
-        champion: likewise; None where there is none to compare with.
-        tasks: their rows' answers follow one another in each score.
-        answered_before: how many answers stand before them.
-        lm_eval: the tasks of lm-eval, in each score's order.
-        beta: the recipe's, which pairs are judged by.
+        candidate: its score, on the same rows with the same tokenizer.
+        champion: likewise; None if there is none to compare with.
+        tasks: the recipe's tasks; each score has their answers one after another.
+        first_answer: where in a score's answers those of the tasks begin.
+        lm_eval: the tasks of lm-eval, in the order of each score.
+        beta: of DPO, which the rewards of pairs are scaled by.
     """
 
     def losses(score: Score) -> list[float]:
         return pair_losses(score, base, beta) if base.rejected else score.nats
 
-    def preferred(score: Score | None) -> PairAccuracy | None:
-        return preference(score, base, beta) if base.rejected and score else None
+    def preference(score: Score | None) -> PairAccuracy | None:
+        return pair_accuracy(score, base, beta) if base.rejected and score else None
 
-    return Compared(
+    return Comparison(
         base=relative_gain(losses(candidate), losses(base)),
         champion=relative_gain(losses(candidate), losses(champion)) if champion else None,
-        preference=preferred(candidate),
-        preference_of_champion=preferred(champion),
+        preference=preference(candidate),
+        preference_of_champion=preference(champion),
         general=mean_difference(candidate.general, base.general) if base.general else None,
         general_of_base=mean_difference(base.general, [CHANCE] * len(base.general)) if base.general else None,
         tasks=[
-            *_tasks(base, candidate, champion, tasks, answered_before),
-            *_harness_tasks(base, candidate, champion, lm_eval),
+            *_task_results(base, candidate, champion, tasks, first_answer),
+            *_lm_eval_results(base, candidate, champion, lm_eval),
         ],
     )
 
 
-def _harness_tasks(base: Score, candidate: Score, champion: Score | None, tasks: list[HarnessRows]) -> list[TaskResult]:
-    there = by_name(base, candidate, champion)
-    found = []
-    for number, one in enumerate(tasks):
-        values = {who: score.lm_eval[number] for who, score in there.items()}
-        found.append(_result(one.name, one.asked.metric_in_words, values, one.task.at_least, one.task.allowed_drop))
-    return found
-
-
-def _tasks(
-    base: Score, candidate: Score, champion: Score | None, tasks: list[AskedTask], first: int
+def _lm_eval_results(
+    base: Score, candidate: Score, champion: Score | None, tasks: list[LmEvalRows]
 ) -> list[TaskResult]:
-    there = by_name(base, candidate, champion)
-    found = []
-    for task in tasks:
-        values = {who: task.values(score.answers[first : first + len(task.asked)]) for who, score in there.items()}
-        first += len(task.asked)
-        found.append(_result(task.name, task.task.metric, values, task.task.at_least))
-    return found
+    scores = scores_by_role(base, candidate, champion)
+    results = []
+    for number, rows in enumerate(tasks):
+        values = {role: score.lm_eval[number] for role, score in scores.items()}
+        metric = rows.request.metric_in_words
+        results.append(_result(rows.name, metric, values, rows.task.at_least, rows.task.allowed_drop))
+    return results
 
 
-def by_name(base: Score, candidate: Score, champion: Score | None) -> dict[str, Score]:
-    """Return the scores that there are by the names that a report has for the models."""
-    return {"base": base, "candidate": candidate, **({"champion": champion} if champion else {})}
+def _task_results(
+    base: Score, candidate: Score, champion: Score | None, tasks: list[TaskRows], first: int
+) -> list[TaskResult]:
+    scores = scores_by_role(base, candidate, champion)
+    results = []
+    for rows in tasks:
+        end = first + len(rows.chats)
+        values = {role: rows.values(score.answers[first:end]) for role, score in scores.items()}
+        first = end
+        results.append(_result(rows.name, rows.task.metric, values, rows.task.at_least))
+    return results
+
+
+def scores_by_role(base: Score, candidate: Score, champion: Score | None) -> dict[ModelRole, Score]:
+    """Return the scores by the role of their model; the champion is left out if it has none."""
+    scores: dict[ModelRole, Score] = {"base": base, "candidate": candidate}
+    return scores | {"champion": champion} if champion else scores
 
 
 def _result(
-    name: str, metric: str, values: dict[str, list[float]], at_least: float | None, allowed_drop: float = 0.0
+    name: str,
+    metric: str,
+    values: dict[ModelRole, list[float]],
+    at_least: float | None,
+    allowed_drop: float = 0.0,
 ) -> TaskResult:
-    """Return a task's result of each model's values, row by row."""
+    """Return the result of a task from each model's values, row by row."""
     return TaskResult(
         name=name,
         metric=metric,
         at_least=at_least,
         allowed_drop=allowed_drop,
-        means={who: _mean(of_one) for who, of_one in values.items()},
+        means={role: _mean(of_model) for role, of_model in values.items()},
         base=mean_difference(values["candidate"], values["base"]),
         champion=mean_difference(values["candidate"], values["champion"]) if "champion" in values else None,
     )

@@ -1,13 +1,13 @@
-"""How far two models differ on the same rows, and how far that may be chance.
+"""Computes how much two models differ on the same rows, and how much of that may be chance.
 
-A paired bootstrap: rows are drawn with replacement, both models keep their values of each drawn row, and the difference
-is taken anew (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993; for language, Koehn 2004,
-https://aclanthology.org/W04-3250). The row is what is drawn, not the token: tokens of one chat are alike. The seed is
-fixed, so that the same scores give the same interval.
+A paired bootstrap: rows are drawn with replacement, both models keep their values on each drawn row, and the difference is
+computed again (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993; for language, Koehn 2004,
+https://aclanthology.org/W04-3250). Rows are drawn, not tokens, because the tokens of one chat are alike. The seed is fixed,
+so that the same scores give the same interval.
 
-Of few rows the plain percentile interval is too narrow, by the same factor by which Student's interval is wider than the
-normal one; here its quantiles are moved outwards by that factor (Hesterberg 2015, "What Teachers Should Know About the
-Bootstrap", the expanded percentile interval, https://arxiv.org/abs/1411.5279).
+With few rows the plain percentile interval is too narrow, by the factor by which Student's interval is wider than the normal
+one. The quantiles are moved outwards by that factor (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", the
+expanded percentile interval, https://arxiv.org/abs/1411.5279).
 """
 
 import math
@@ -16,59 +16,31 @@ from statistics import NormalDist
 
 import numpy
 from numpy.typing import NDArray
-from pydantic import BaseModel
+
+from steps.common.handover.report_difference import CONFIDENCE, Difference
 
 RESAMPLES = 10_000
-CONFIDENCE = 0.95
 SEED = 17
-FEW_ROWS = 10
-AT_ONCE = 4_000_000  # numbers drawn together: 32 MB of each array
+CHUNK = 4_000_000  # numbers drawn at once: 32 MB per array
 
 Values = NDArray[numpy.float64]
 
 
-class Difference(BaseModel):
-    """A difference between two models as a share, and its interval; above 0 the first one is better."""
-
-    value: float
-    low: float
-    high: float
-    rows: int
-
-    @property
-    def better(self) -> bool:
-        """Better beyond noise: the whole interval lies above 0."""
-        return self.low > 0
-
-    @property
-    def worse(self) -> bool:
-        """Worse beyond noise: the whole interval lies below 0."""
-        return self.high < 0
-
-    def in_words(self) -> str:
-        """Return it with its interval, and a warning where there are few rows."""
-        if self.rows < 2:
-            return f"{signed(self.value)}, of a single row: nothing can be told from noise"
-        few = f", wide since there are only {self.rows} rows" if self.rows < FEW_ROWS else ""
-        return f"{signed(self.value)} ({CONFIDENCE:.0%} interval {signed(self.low)} to {signed(self.high)}{few})"
-
-
-def signed(share: float) -> str:
-    """Return a share in per cent with its sign; below one per cent with two decimals."""
-    return f"{share:+.2%}" if 0 < abs(share) < 0.01 else f"{share:+.1%}"
-
-
 def relative_gain(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """Return by which share the first model's loss a token lies below the second's.
+    """Return by what share the first model's loss per token is lower than the second's.
 
-    Both are sums of nats a row, over the same tokens; the estimate is 1 - sum(first) / sum(second), a ratio of sums,
-    since it is tokens that a loss averages. Where a sum is not a number the difference is none either.
+    Args:
+        first: nats of each row, summed over its tokens.
+        second: likewise, over the same tokens.
+
+    Returns:
+        1 - sum(first) / sum(second), a ratio of sums because a loss averages over tokens; NaN if a sum is NaN.
     """
     return _interval(first, second, lambda a, b: 1 - a / numpy.where(b > 0, b, numpy.nan))
 
 
 def mean_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """Return by how much the first model's mean value a row lies above the second's; each value is between 0 and 1."""
+    """Return by how much the first model's mean over rows is higher than the second's; values are between 0 and 1."""
     rows = max(1, len(first))
     return _interval(first, second, lambda a, b: (a - b) / rows)
 
@@ -76,7 +48,7 @@ def mean_difference(first: Sequence[float], second: Sequence[float]) -> Differen
 def _interval(
     first: Sequence[float], second: Sequence[float], statistic: Callable[[Values, Values], Values]
 ) -> Difference:
-    """Return the statistic of the two sums, and the interval of it over resampled rows."""
+    """Return the statistic of the two sums, and its interval over resampled rows."""
     a, b = numpy.asarray(first, dtype=float), numpy.asarray(second, dtype=float)
     if a.shape != b.shape:
         raise ValueError(f"{len(a)} and {len(b)} rows cannot be paired")
@@ -86,12 +58,12 @@ def _interval(
         if rows < 2:
             return Difference(value=value, low=-math.inf, high=math.inf, rows=rows)
         generator = numpy.random.default_rng(SEED)
-        size = max(1, AT_ONCE // rows)
-        found = []
+        size = max(1, CHUNK // rows)
+        samples = []
         for start in range(0, RESAMPLES, size):
             drawn = generator.integers(0, rows, (min(size, RESAMPLES - start), rows))
-            found.append(statistic(a[drawn].sum(axis=1), b[drawn].sum(axis=1)))
-        low, high = numpy.quantile(numpy.concatenate(found), _quantiles(rows))
+            samples.append(statistic(a[drawn].sum(axis=1), b[drawn].sum(axis=1)))
+        low, high = numpy.quantile(numpy.concatenate(samples), _quantiles(rows))
     return Difference(value=value, low=float(low), high=float(high), rows=rows)
 
 
@@ -103,9 +75,9 @@ def _quantiles(rows: int) -> tuple[float, float]:
 
 
 def _student(z: float, freedom: int) -> float:
-    """Return the quantile of Student's t that belongs to the normal quantile z.
+    """Return the quantile of Student's t that corresponds to the normal quantile z.
 
-    Abramowitz and Stegun, "Handbook of Mathematical Functions", 26.7.5: within one per cent from 2 degrees of freedom on.
+    Abramowitz and Stegun, "Handbook of Mathematical Functions", 26.7.5: within one percent from 2 degrees of freedom on.
     """
     return (
         z

@@ -1,23 +1,24 @@
-"""The gate: whether a candidate may become champion, and every reason."""
+"""The gate: decides whether a candidate may become champion, and states every reason."""
 
 from dataclasses import dataclass
 
 from recipes.evaluation import Gate, Question
-from steps.evaluate.gate.comparison import Champion, Compared, TaskResult
-from steps.evaluate.gate.difference import FEW_ROWS
+from steps.common.handover.report_difference import FEW_ROWS
+from steps.common.handover.report_parts import TaskResult
+from steps.evaluate.gate.comparison import Champion, Comparison
 from steps.evaluate.scores.pair_accuracy import judge_preference
 from steps.evaluate.scores.score import Score
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Passed or not, and each check in words."""
+    """Whether the candidate passed, with the reasons in words."""
 
     passed: bool
     reasons: list[str]
 
     def in_words(self) -> str:
-        """Return it as one line: what failed where something did, all of it else."""
+        """Return the verdict as one line: the failed checks of a refused candidate, else all checks."""
         return ("passed: " if self.passed else "refused: ") + "; ".join(self.reasons)
 
 
@@ -25,7 +26,7 @@ Check = tuple[bool, str]  # whether it is met, and its reason in words
 
 
 def meets(question: Question, answer: str) -> bool:
-    """Tell whether an answer contains what the question expects."""
+    """Return whether an answer contains what the question expects."""
     return question.expect.casefold() in answer.casefold()
 
 
@@ -34,112 +35,106 @@ def judge(
     base: Score,
     candidate: Score,
     champion: Champion | None,
-    compared: Compared,
+    comparison: Comparison,
     questions: list[Question],
 ) -> Verdict:
-    """Hold a candidate against the base, the champion, the tasks, the guard and the questions.
+    """Check a candidate against base and champion, and on the tasks, the general questions and the recipe's questions.
 
     Args:
-        gate: the recipe's.
+        gate: the recipe's thresholds.
         base: its score.
         candidate: its score.
-        champion: the version served now; None where there is none.
-        compared: the differences of these scores.
-        questions: the recipe's; the first answers of each score answer them in order.
+        champion: the version served now; None if there is none.
+        comparison: the differences of these scores.
+        questions: the recipe's; the first answers of each score are theirs, in order.
     """
-    preferred = compared.preference
-    checks = [judge_preference(gate, preferred) if preferred else _against_base(gate, base, candidate, compared)]
-    checks += _against_champion(gate, candidate, champion, compared)
+    preference = comparison.preference
+    checks = [judge_preference(gate, preference) if preference else _against_base(gate, base, candidate, comparison)]
+    checks += _against_champion(gate, candidate, champion, comparison)
     version = champion.version if champion else 0
-    for task in compared.tasks:
+    for task in comparison.tasks:
         checks += _task(task, version)
-    checks += _general(gate, base, candidate, compared)
+    checks += _general(gate, base, candidate, comparison)
     checks += _expected(gate, base, candidate, questions)
     failed = [reason for met, reason in checks if not met]
     return Verdict(not failed, failed or [reason for _, reason in checks if reason])
 
 
-def _against_base(gate: Gate, base: Score, candidate: Score, compared: Compared) -> Check:
-    gain = compared.base
+def _against_base(gate: Gate, base: Score, candidate: Score, comparison: Comparison) -> Check:
+    gain = comparison.base
     text = f"held-out loss {candidate.loss:.3f} against the base's {base.loss:.3f}"
     if gain.value != gain.value:
         return False, f"{text}: not a number"
     text = f"{text}: {gain.in_words()} better"
     if gain.value < gate.better_than_base:
-        return False, f"{text}, the gate asks {gate.better_than_base:.1%}"
+        return False, f"{text}; the gate requires {gate.better_than_base:.1%}"
     if not gain.better:
-        return False, f"{text}, which cannot be told from noise{_more_rows(gain.rows)}"
+        return False, f"{text}, which may be noise{_more_rows(gain.rows)}"
     return True, text
 
 
-def _against_champion(gate: Gate, candidate: Score, champion: Champion | None, compared: Compared) -> list[Check]:
+def _against_champion(gate: Gate, candidate: Score, champion: Champion | None, comparison: Comparison) -> list[Check]:
     if champion is None:
         return []
     if champion.same:
         return [(True, f"the same adapter as version {champion.version}, the champion")]
-    gain, score = compared.champion, champion.score
+    gain, score = comparison.champion, champion.score
     if gain is None or score is None:
         return []
     allowed, who = gate.worse_than_champion, f"version {champion.version}"
     losses = f"held-out loss {candidate.loss:.3f} against {score.loss:.3f}"
-    if compared.preference and compared.preference_of_champion:
-        ours, theirs = compared.preference, compared.preference_of_champion
+    if comparison.preference and comparison.preference_of_champion:
+        ours, theirs = comparison.preference, comparison.preference_of_champion
         losses = (
-            f"{ours.preference_accuracy:.1%} of pairs against {theirs.preference_accuracy:.1%}, loss of a pair "
+            f"{ours.preference_accuracy:.1%} of pairs against {theirs.preference_accuracy:.1%}, loss per pair "
             f"{ours.preference_loss:.3f} against {theirs.preference_loss:.3f}"
         )
-    enough = gain.value >= gate.better_than_champion
-    if gain.better and enough:
-        return [(True, f"better than {who}, the champion: {losses}, {gain.in_words()}")]
+    figures = f"{losses}, {gain.in_words()}"
+    if gain.better and gain.value >= gate.better_than_champion:
+        return [(True, f"better than {who}, the champion: {figures}")]
     if allowed and gain.low > -allowed:
-        return [(True, f"at most {allowed:.1%} worse than {who}, as the gate allows: {losses}, {gain.in_words()}")]
+        return [(True, f"at most {allowed:.1%} worse than {who}, as the gate allows: {figures}")]
     if gain.worse:
-        return [(False, f"worse than {who}: {losses}, {gain.in_words()}{_allows(allowed)}")]
+        return [(False, f"worse than {who}: {figures}{_allows(allowed)}")]
     if gain.better:
-        return [
-            (
-                False,
-                f"no better than {who} by enough: {losses}, {gain.in_words()}, the gate asks "
-                f"{gate.better_than_champion:.1%}",
-            )
-        ]
-    reason = f"no better than {who} within noise: {losses}, {gain.in_words()}{_allows(allowed)}"
-    return [(False, f"{reason}{_more_rows(gain.rows)}")]
+        required = f"the gate requires {gate.better_than_champion:.1%}"
+        return [(False, f"not better enough than {who}: {figures}; {required}")]
+    return [(False, f"no better than {who} within noise: {figures}{_allows(allowed)}{_more_rows(gain.rows)}")]
 
 
 def _allows(share: float) -> str:
-    return f", the gate allows {share:.1%} worse at the interval's lower end" if share else ""
+    return f"; the gate allows {share:.1%} worse at the lower end of the interval" if share else ""
 
 
 def _more_rows(rows: int) -> str:
-    return "; hold more rows out: data.validation or data.validation_share" if rows < FEW_ROWS else ""
+    return "; hold out more rows: data.validation or data.validation_share" if rows < FEW_ROWS else ""
 
 
 def _task(task: TaskResult, version: int) -> list[Check]:
     mean = task.means["candidate"]
     checks = []
     if task.at_least is not None and not mean >= task.at_least:
-        checks.append((False, f"{task.name}: {mean:.1%}, the task asks {task.at_least:.1%}"))
-    for who, other in (("the base", task.base), (f"version {version}", task.champion)):
-        if other and other.worse and -other.value > task.allowed_drop:
-            checks.append((False, f"{task.name}: {mean:.1%}, worse than {who}: {other.in_words()}{_drop(task)}"))
+        checks.append((False, f"{task.name}: {mean:.1%}, the task requires {task.at_least:.1%}"))
+    for who, difference in (("the base", task.base), (f"version {version}", task.champion)):
+        if difference and difference.worse and -difference.value > task.allowed_drop:
+            checks.append((False, f"{task.name}: {mean:.1%}, worse than {who}: {difference.in_words()}{_drop(task)}"))
     return checks or [(True, f"{task.name}: {mean:.1%}, {task.base.in_words()} against the base")]
 
 
 def _drop(task: TaskResult) -> str:
-    return f", the task allows {task.allowed_drop:.1%} less" if task.allowed_drop else ""
+    return f"; the task allows a drop of {task.allowed_drop:.1%}" if task.allowed_drop else ""
 
 
-def _general(gate: Gate, base: Score, candidate: Score, compared: Compared) -> list[Check]:
-    change, of_base = compared.general, compared.general_of_base
+def _general(gate: Gate, base: Score, candidate: Score, comparison: Comparison) -> list[Check]:
+    change, of_base = comparison.general, comparison.general_of_base
     if change is None or of_base is None:
         return []
-    right = [f"{sum(score.general)} of {len(score.general)}" for score in (candidate, base)]
-    text = f"general ability: {right[0]} right, {right[1]} before: {change.in_words()}"
+    after, before = (f"{sum(score.general)} of {len(score.general)}" for score in (candidate, base))
+    text = f"general ability: {after} right, {before} before: {change.in_words()}"
     if not of_base.better:
-        return [(True, f"{text}; the base does no better than guessing, so none can be lost")]
+        return [(True, f"{text}; the base does no better than guessing, so it has none to lose")]
     if -change.value > gate.general_drop and change.worse:
-        return [(False, f"{text}, the gate allows {gate.general_drop:.1%} less")]
+        return [(False, f"{text}; the gate allows a drop of {gate.general_drop:.1%}")]
     return [(True, text)]
 
 

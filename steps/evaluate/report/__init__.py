@@ -1,1 +1,1 @@
-"""The report of a run: its data, its page, its plots, its copy in MLflow."""
+"""The evaluation's report: put together, drawn as a page, logged to MLflow."""

@@ -1,18 +1,19 @@
-"""What MLflow is told of an evaluation: the scores, the verdict, and the report as files of the run."""
+"""Logs an evaluation to the run in MLflow: the scores, the verdict, and the report as files."""
 
+import math
 import re
 from pathlib import Path
-from typing import Any
 
+from steps.common.handover.report import EvaluationReport
 from steps.common.handover.resolved import Resolved, made_from
 from steps.common.registry import tracking, versions
 from steps.evaluate.gate.gate import Verdict
 
-PREFERENCE = ("preference_accuracy", "preference_margin", "preference_loss")
+COUNTS = ("tokens", "pairs")  # not worth a curve
 
 
-def record(resolved: Resolved, report: dict[str, Any], verdict: Verdict, file: Path) -> None:
-    """Send the scores and the verdict, and the report with its page."""
+def log_evaluation(resolved: Resolved, report: EvaluationReport, verdict: Verdict, file: Path) -> None:
+    """Log the scores and the verdict, and the report with its page; nothing if the run is not tracked."""
     run = resolved.tracking.run_id
     if not run:
         return
@@ -22,25 +23,27 @@ def record(resolved: Resolved, report: dict[str, Any], verdict: Verdict, file: P
     store.set_tag(run, "fineline.verdict", verdict.in_words())
     store.set_tag(run, versions.MADE_FROM, made_from(resolved))
     if not verdict.passed:
-        store.set_tag(run, versions.REFUSED_AGAINST, str(report["champion_version"]))
+        store.set_tag(run, versions.REFUSED_AGAINST, str(report.champion_version))
     store.log_artifact(run, str(file))
     store.log_artifact(run, str(file.with_suffix(".html")))
 
 
-def metrics_of(report: dict[str, Any]) -> dict[str, float]:
-    """Return the report's numbers by the names that MLflow shows."""
+def metrics_of(report: EvaluationReport) -> dict[str, float]:
+    """Return the report's numbers by their names in MLflow."""
     found = {
-        f"{who}/{name}": score[name]
-        for who, score in report["scores"].items()
-        for name in ("loss", "accuracy", "perplexity", *PREFERENCE)
-        if name in score
+        f"{role}/{name}": value
+        for role, scores in report.scores.items()
+        for name, value in scores.metrics().items()
+        if name not in COUNTS
     }
-    for who, gain in report["gains"].items():
-        found |= {f"gain_over_{who}/{part}": gain[part] for part in ("value", "low", "high")} if gain else {}
-    if report["general"]:
-        found |= {f"{who}/general_accuracy": share for who, share in report["general"]["accuracy"].items()}
-    for task in report["tasks"]:
-        # MLflow's names have letters, digits, and few signs besides.
-        name = re.sub(r"[^\w. -]", "_", task["name"])
-        found |= {f"{who}/{name}": mean for who, mean in task["means"].items()}
-    return {name: value for name, value in found.items() if value is not None}
+    for role, gain in (("base", report.gains.base), ("champion", report.gains.champion)):
+        if gain:
+            ends = {"value": gain.value, "low": gain.low, "high": gain.high}
+            found |= {f"gain_over_{role}/{name}": end for name, end in ends.items() if math.isfinite(end)}
+    if report.general:
+        found |= {f"{role}/general_accuracy": share for role, share in report.general.accuracy.items()}
+    for task in report.tasks:
+        # MLflow allows letters, digits and few other characters in a metric's name.
+        name = re.sub(r"[^\w. -]", "_", task.name)
+        found |= {f"{role}/{name}": mean for role, mean in task.means.items()}
+    return found

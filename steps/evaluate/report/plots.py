@@ -1,4 +1,4 @@
-"""Plots as SVG text that stands inside a page and loads nothing: curves, intervals, bars."""
+"""Plots as SVG text to embed in a page of HTML: curves, intervals, bars."""
 
 import html
 import math
@@ -7,41 +7,41 @@ from dataclasses import dataclass
 
 WIDTH, HEIGHT = 620, 260
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 40
-LABELS = 250  # of what stands at the left of intervals and bars
-LONGEST_LABEL = 40  # letters
+LABELS = 250  # width of the labels to the left of intervals and bars
+LONGEST_LABEL = 40  # characters
 COLOURS = ("#1f5fa8", "#c05a00", "#2c7a3f", "#7a3fa0")
 GREY = "#888"
-POINTS = 600  # of a curve: more than there are pixels would only make the page larger
+POINTS = 600  # per curve: about one per pixel; more would only make the page larger
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Points in the order of x."""
+    """Points, sorted by x."""
 
     name: str
     points: list[tuple[float, float]]
-    dots: bool = False  # marked and not joined
+    dots: bool = False  # drawn as separate dots, not as a line
     faint: bool = False
 
 
 @dataclass(frozen=True)
 class Range:
-    """A value with its interval; an end that is None has no bound."""
+    """A value with its interval; an infinite end is open, and a value that is NaN is not drawn."""
 
     name: str
-    value: float | None
-    low: float | None
-    high: float | None
+    value: float
+    low: float
+    high: float
 
 
 def curves(title: str, x_label: str, y_label: str, drawn: list[Curve]) -> str:
-    """Return curves over a common x."""
-    kept = [Curve(c.name, _thinned(_finite(c.points)), c.dots, c.faint) for c in drawn]
-    kept = [curve for curve in kept if curve.points]
-    if not kept:
+    """Draw curves over a shared x axis; return an empty text if there are no points."""
+    drawn = [Curve(c.name, _thinned(_finite(c.points)), c.dots, c.faint) for c in drawn]
+    drawn = [curve for curve in drawn if curve.points]
+    if not drawn:
         return ""
-    xs = [x for curve in kept for x, _ in curve.points]
-    ys = [y for curve in kept for _, y in curve.points]
+    xs = [x for curve in drawn for x, _ in curve.points]
+    ys = [y for curve in drawn for _, y in curve.points]
     x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(min(ys), max(ys))
     across = _scale(min(min(xs), x_ticks[0]), max(max(xs), x_ticks[-1]), LEFT, WIDTH - RIGHT)
     up = _scale(min(min(ys), y_ticks[0]), max(max(ys), y_ticks[-1]), HEIGHT - BOTTOM, TOP)
@@ -52,49 +52,49 @@ def curves(title: str, x_label: str, y_label: str, drawn: list[Curve]) -> str:
         f'<text transform="translate(13 {(HEIGHT - BOTTOM + TOP) / 2:.0f}) rotate(-90)" text-anchor="middle">'
         f"{html.escape(y_label)}</text>"
     )
-    for place, curve in enumerate(kept):
+    for place, curve in enumerate(drawn):
         colour = GREY if curve.faint else COLOURS[place % len(COLOURS)]
-        where = [(across(x), up(y)) for x, y in curve.points]
-        if curve.dots or len(where) == 1:
-            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in where]
+        pixels = [(across(x), up(y)) for x, y in curve.points]
+        if curve.dots or len(pixels) == 1:
+            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in pixels]
         else:
-            line = " ".join(f"{x:.1f},{y:.1f}" for x, y in where)
+            line = " ".join(f"{x:.1f},{y:.1f}" for x, y in pixels)
             width = 1 if curve.faint else 2
             parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="{width}"/>')
-        if len(kept) > 1:
+        if len(drawn) > 1:
             parts.append(_text(WIDTH - RIGHT - 4, TOP + 12 + 16 * place, curve.name, "end", colour))
     return _figure(title, HEIGHT, parts)
 
 
 def ranges(title: str, drawn: list[Range]) -> str:
-    """Return values in per cent with their intervals, one a line, around a line at 0."""
-    kept = [one for one in drawn if one.value is not None]
-    if not kept:
+    """Draw values in percent with their intervals, one per line, around a vertical line at 0."""
+    drawn = [one for one in drawn if math.isfinite(one.value)]
+    if not drawn:
         return ""
-    ends = [end for one in kept for end in (one.low, one.high, one.value) if end is not None]
+    ends = [end for one in drawn for end in (one.low, one.high, one.value) if math.isfinite(end)]
     marks = ticks(min(0.0, *ends), max(0.0, *ends))
-    left, height = LABELS, TOP + 30 * len(kept) + BOTTOM
+    left, height = LABELS, TOP + 30 * len(drawn) + BOTTOM
     across = _scale(min(marks[0], *ends), max(marks[-1], *ends), left, WIDTH - RIGHT - 20)
     parts = []
     for mark in marks:
         x = across(mark)
         stroke = "#444" if mark == 0 else "#ddd"
         parts.append(f'<line x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{height - BOTTOM}" stroke="{stroke}"/>')
-        parts.append(_text(x, height - BOTTOM + 16, f"{number(mark * 100)} %", "middle"))
-    for place, one in enumerate(kept):
+        parts.append(_text(x, height - BOTTOM + 16, f"{number(mark * 100)}%", "middle"))
+    for place, one in enumerate(drawn):
         y = TOP + 15 + 30 * place
-        low = across(one.low) if one.low is not None else left
-        high = across(one.high) if one.high is not None else WIDTH - RIGHT
-        colour = COLOURS[2] if (one.low or 0) > 0 else "#a11" if (one.high or 0) < 0 else GREY
+        low = across(one.low) if math.isfinite(one.low) else left
+        high = across(one.high) if math.isfinite(one.high) else WIDTH - RIGHT
+        colour = COLOURS[2] if one.low > 0 else "#a11" if one.high < 0 else GREY
         name = one.name if len(one.name) <= LONGEST_LABEL else f"{one.name[: LONGEST_LABEL - 1]}…"
         parts.append(_text(left - 10, y + 4, name, "end"))
         parts.append(f'<line x1="{low:.1f}" y1="{y}" x2="{high:.1f}" y2="{y}" stroke="{colour}" stroke-width="3"/>')
-        parts.append(f'<circle cx="{across(one.value or 0):.1f}" cy="{y}" r="5" fill="{colour}"/>')
+        parts.append(f'<circle cx="{across(one.value):.1f}" cy="{y}" r="5" fill="{colour}"/>')
     return _figure(title, height, parts)
 
 
 def bars(title: str, drawn: list[tuple[str, float, str]]) -> str:
-    """Return bars from 0, one a line: name, value, and the value in words."""
+    """Draw bars from 0, one per line, each given by its name, its value and the text that shows the value."""
     if not drawn:
         return ""
     left, height = LABELS, TOP + 30 * len(drawn) + 8
@@ -110,7 +110,7 @@ def bars(title: str, drawn: list[tuple[str, float, str]]) -> str:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Return some round numbers that span the range."""
+    """Return a few round numbers that span the range."""
     if high <= low:
         low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
     rough = (high - low) / 4
@@ -121,7 +121,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def number(value: float) -> str:
-    """Return a number as an axis has it."""
+    """Format a number for an axis."""
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:.4g}"
     return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")

@@ -1,26 +1,27 @@
-"""A prepared row as a person can check it: which of its text is only read, and which is learnt."""
+"""A training row for a person to check: which parts of its text are learnt, and which are only read."""
 
 import json
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from steps.common.model.packs import UNLABELLED, TokenRow
+from steps.common.handover.report_parts import SamplePiece
+from steps.common.model.packs import IGNORE_INDEX, TokenRow
 
-LONGEST = 600  # tokens shown
+LONGEST = 600  # tokens to show
 
 
 def first_row(path: Path) -> TokenRow:
-    """Read the first row of a file that `prepare` wrote, and no more of it."""
+    """Read only the first row of a file that `prepare` wrote."""
     with path.open(encoding="utf-8") as file:
         row = json.loads(file.readline())
     return TokenRow(row["input_ids"], row["labels"], [])
 
 
-def masked(row: TokenRow, tokenizer: Any) -> list[dict[str, Any]]:
-    """Return the row's text in pieces, special tokens included, each with whether it is learnt."""
+def masked(row: TokenRow, tokenizer: Any) -> list[SamplePiece]:
+    """Return the row's text, special tokens included, in pieces that are learnt or only read."""
     pairs = list(zip(row.input_ids, row.labels, strict=True))[:LONGEST]
     return [
-        {"text": tokenizer.decode([token for token, _ in piece]), "learnt": learnt}
-        for learnt, piece in groupby(pairs, key=lambda pair: pair[1] != UNLABELLED)
+        SamplePiece(text=tokenizer.decode([token for token, _ in piece]), learnt=learnt)
+        for learnt, piece in groupby(pairs, key=lambda pair: pair[1] != IGNORE_INDEX)
     ]

@@ -1,1 +1,1 @@
-"""Everything that is measured of one model."""
+"""What each model is scored on: held-out rows, general questions, tasks with references, tasks of lm-eval."""

@@ -1,8 +1,8 @@
-"""The guard of general ability: short questions that any assistant should be able to answer, with three options each.
+"""The general questions, which guard against lost ability: short, with three options each, easy for any assistant.
 
-`general.jsonl` is ours, dedicated to the public domain (CC0 1.0): common knowledge, arithmetic, language, following
-instructions. A model chooses the option that it would most likely say, so that no answer has to be written or understood:
-the same weights choose the same, and a model of 135M parameters does it in seconds.
+`general.jsonl` is ours and dedicated to the public domain (CC0 1.0): common knowledge, arithmetic, language, following
+instructions. A model's choice is the option that it finds most likely, so no answer has to be generated or parsed: the same
+weights always choose the same options, and a model of 135M parameters takes seconds.
 """
 
 import json
@@ -11,61 +11,61 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from steps.common.model.packs import UNLABELLED, TokenRow
+from steps.common.model.packs import IGNORE_INDEX, TokenRow
 from steps.evaluate.scores.answers import prompt
 from steps.evaluate.scores.row_losses import RowLosses
 
 FILE = "general.jsonl"
-CHANCE = 1 / 3  # of the right option for a model that knows nothing
+CHANCE = 1 / 3  # that a guess is right
 SYSTEM = "Answer briefly."
-# Rows of some thirty tokens: where attention is not computed row by row it is reckoned over the whole pack, also where a row
-# may not look, and in long packs most of it is thrown away.
+# The rows have about thirty tokens. Where attention is computed over the whole pack and masked between rows, most of the work
+# in a long pack is thrown away.
 PACK_TOKENS = 512
 
 
 @dataclass(frozen=True)
-class Item:
+class GeneralQuestion:
     """A question with its options."""
 
     kind: str
     ask: str
     options: list[str]
-    right: int  # place of the right option
+    right: int  # index of the right option
 
 
 @cache
-def items() -> list[Item]:
+def general_questions() -> list[GeneralQuestion]:
     """Return the questions, in the file's order."""
     text = (resources.files("steps.evaluate.scores") / FILE).read_text(encoding="utf-8")
-    return [Item(**json.loads(line)) for line in text.splitlines()]
+    return [GeneralQuestion(**json.loads(line)) for line in text.splitlines()]
 
 
 def option_rows(tokenizer: Any) -> list[TokenRow]:
-    """Return one row an option, item by item: the question under the chat template is read, the option is scored."""
+    """Return one row per option, question by question: only the option's tokens are labelled, so only they are scored."""
     rows = []
-    for item in items():
-        text = _asked(tokenizer, item)
-        asked = tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"]
-        for option in item.options:
-            said = tokenizer(option, add_special_tokens=False)["input_ids"]
-            rows.append(TokenRow(asked + said, [UNLABELLED] * len(asked) + said, []))
+    for question in general_questions():
+        text = _prompt(tokenizer, question)
+        read = tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"]
+        for option in question.options:
+            scored = tokenizer(option, add_special_tokens=False)["input_ids"]
+            rows.append(TokenRow(read + scored, [IGNORE_INDEX] * len(read) + scored, []))
     return rows
 
 
-def _asked(tokenizer: Any, item: Item) -> str:
-    """Return the question as the model reads it: with a short system message, in the place of a template's long own one."""
-    turns = [("system", SYSTEM), ("user", item.ask)]
+def _prompt(tokenizer: Any, question: GeneralQuestion) -> str:
+    """Return the prompt, with a short system message that replaces the template's long default."""
+    turns = [("system", SYSTEM), ("user", question.ask)]
     try:
         return prompt(tokenizer, turns if tokenizer.chat_template else turns[1:])
-    except Exception:  # what a template that knows no system message raises, as Gemma's does
+    except Exception:  # whatever a template that refuses a system message raises, as Gemma's does
         return prompt(tokenizer, turns[1:])
 
 
-def right(losses: RowLosses) -> list[bool]:
-    """Tell of each item whether its right option is the likeliest: the sum of the log-probabilities of its tokens."""
+def right_options(losses: RowLosses) -> list[bool]:
+    """Return for each question whether its right option is the most likely one, by the summed log-probability."""
     nats = iter(losses.nats)
-    found = []
-    for item in items():
-        of_item = [next(nats) for _ in item.options]
-        found.append(min(range(len(of_item)), key=of_item.__getitem__) == item.right)
-    return found
+    right = []
+    for question in general_questions():
+        of_options = [next(nats) for _ in question.options]
+        right.append(min(range(len(of_options)), key=of_options.__getitem__) == question.right)
+    return right

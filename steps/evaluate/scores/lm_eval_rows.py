@@ -1,121 +1,124 @@
-"""Tasks of lm-eval, asked of a model as it is served: a value for each row, so that two models can be paired."""
+"""Scores a model on tasks of lm-eval, as it is served: one value per row, so that two models can be paired."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipes.evaluation import HarnessTask
+from recipes.evaluation import LmEvalTask
 from steps.common.handover.resolved import Resolved, as_planned
 from steps.common.lm_eval import pack
 from steps.common.lm_eval.library import check_installed
-from steps.common.lm_eval.load_tasks import load
-from steps.common.lm_eval.samples import samples
+from steps.common.lm_eval.load_tasks import load_tasks
+from steps.common.lm_eval.samples import run_samples
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress, say
 
-AT_ONCE = 32  # requests between two words of the progress
+PROGRESS_EVERY = 32  # requests
 SEED = 17
 
 
 @dataclass(frozen=True)
-class HarnessRows:
-    """A packed task, and what the recipe makes of it."""
+class LmEvalRows:
+    """A packed task, with the recipe's settings for it."""
 
-    task: HarnessTask
+    task: LmEvalTask
     file: Path
     sha256: str
-    asked: pack.PackedRequest
+    request: pack.PackedRequest
 
     @property
     def name(self) -> str:
-        """What it is called in the report: the metric, the task, and how many examples it is asked with."""
+        """Its name in the report: the metric, the task, and the number of examples if the recipe sets it."""
         shots = "" if self.task.num_fewshot is None else f", {self.task.num_fewshot}-shot"
-        return f"{self.asked.metric_in_words} of {self.task.task}{shots}"
+        return f"{self.request.metric_in_words} of {self.task.task}{shots}"
 
 
-def harness_rows(resolved: Resolved) -> list[HarnessRows]:
-    """Return the recipe's tasks of lm-eval as they were packed.
+def read_lm_eval_rows(resolved: Resolved) -> list[LmEvalRows]:
+    """Return the recipe's tasks of lm-eval, as the plan packed them.
 
     Raises:
-        UserError: a file is another than the run was planned with, or lm-eval is not installed.
+        UserError: a file has changed since the run was planned, or lm-eval is not installed.
     """
     if resolved.lm_eval:
         check_installed("evaluate.lm_eval")
-    found = []
+    tasks = []
     for number, (task, file) in enumerate(zip(resolved.recipe.evaluate.lm_eval, resolved.lm_eval, strict=True)):
         path = as_planned(file)
-        found.append(HarnessRows(task, path, file.sha256, pack.read(path, f"evaluate.lm_eval.{number}")))
-    return found
+        tasks.append(LmEvalRows(task, path, file.sha256, pack.read(path, f"evaluate.lm_eval.{number}")))
+    return tasks
 
 
-def harness_values(model: Any, tokenizer: Any, wanted: list[HarnessRows], who: str) -> list[list[float]]:
-    """Return the metric of each row of each task, 0 to 1, the rows in their order.
+def score_lm_eval(model: Any, tokenizer: Any, tasks: list[LmEvalRows], who: str) -> list[list[float]]:
+    """Return the metric of each task, 0 to 1, row by row in the order of the rows.
 
     Args:
         model: in evaluation mode.
         tokenizer: its own.
-        wanted: the tasks.
-        who: the model's part, for the log.
+        tasks: to score it on.
+        who: the model's role, for the log.
 
     Raises:
-        UserError: a row's value is none between 0 and 1.
+        UserError: a row's value is not between 0 and 1.
     """
-    if not wanted:
+    if not tasks:
         return []
     import torch
 
-    asked_of = _harness_model(model, tokenizer, who)
-    found = []
-    for one in wanted:
-        torch.manual_seed(SEED)  # some tasks draw their answers
-        with pack.unpacked(one.file) as folder:
-            tasks = load(folder, one.asked)
-            said = samples(asked_of, tasks, one.asked, chat_template=one.asked.chat_template)
-        values = [float(sample[one.asked.metric]) for sample in said if sample["filter"] == one.asked.filter]
-        if beyond := [value for value in values if not 0 <= value <= 1]:
+    wrapped = _lm_eval_model(model, tokenizer, who)
+    scores = []
+    for rows in tasks:
+        request = rows.request
+        torch.manual_seed(SEED)  # some tasks sample their answers
+        with pack.unpacked(rows.file) as folder:
+            loaded = load_tasks(folder, request)
+            samples = run_samples(wrapped, loaded, request, chat_template=request.chat_template)
+        values = [float(sample[request.metric]) for sample in samples if sample["filter"] == request.filter]
+        if outside := [value for value in values if not 0 <= value <= 1]:
             raise UserError(
-                f"evaluate.lm_eval: {one.name} is {beyond[0]:g} in a row, and not between 0 and 1; take another metric"
+                f"evaluate.lm_eval: {rows.name} is {outside[0]:g} for a row, which is not between 0 and 1; "
+                "choose another metric"
             )
-        found.append(values)
-    return found
+        scores.append(values)
+    return scores
 
 
-def _harness_model(model: Any, tokenizer: Any, who: str) -> Any:
-    """Return the model as lm-eval takes one; a function, since its class is lm-eval's.
+def _lm_eval_model(model: Any, tokenizer: Any, who: str) -> Any:
+    """Wrap the model for lm-eval; a function, because its base class can only be imported where lm-eval is installed.
 
-    A row at a time: in a padded batch bf16 rounds to other words. What lm-eval shares between the options of a question it
-    shares all the same. Options are told apart in 32 bits: in bf16 two of them are soon equally likely.
+    One row per batch: in a padded batch bf16 rounds differently and the answers change. What lm-eval shares between the
+    options of a question it shares anyway. Log-probabilities are computed in fp32: in bf16 two options are easily tied.
     """
     from lm_eval.models.huggingface import HFLM
 
-    class Harness(HFLM):  # type: ignore[misc]
-        """Tells how far it is in a step's own way."""
+    class LmEvalModel(HFLM):  # type: ignore[misc]
+        """Reports progress in the step's log."""
 
         def loglikelihood(self, requests: list[Any]) -> list[Any]:
-            self._warn_of_long_ones([first + second for first, second in (request.args for request in requests)], 0)
-            return self._told(requests, super().loglikelihood)
+            self._warn_if_truncated([first + second for first, second in (request.args for request in requests)], 0)
+            return self._with_progress(requests, super().loglikelihood)
 
         def loglikelihood_rolling(self, requests: list[Any]) -> list[Any]:
-            return self._told(requests, super().loglikelihood_rolling)
+            return self._with_progress(requests, super().loglikelihood_rolling)
 
         def generate_until(self, requests: list[Any]) -> list[Any]:
-            self._warn_of_long_ones([request.args[0] for request in requests], self.max_gen_toks)
-            return self._told(requests, super().generate_until)
+            self._warn_if_truncated([request.args[0] for request in requests], self.max_gen_toks)
+            return self._with_progress(requests, super().generate_until)
 
-        def _warn_of_long_ones(self, texts: list[str], room: int) -> None:
-            """Tell of what lm-eval cuts off at its beginning; it would only log it."""
+        def _warn_if_truncated(self, texts: list[str], answer_tokens: int) -> None:
+            """Warn about questions whose beginning lm-eval cuts off; it would only log that."""
             longest = max(len(tokens) for tokens in tokenizer(texts)["input_ids"])
-            if longest + room > self.max_length:
+            if longest + answer_tokens > self.max_length:
                 say(
-                    f"warning: a question of lm-eval has {longest} tokens, of which the model takes {self.max_length - room}"
+                    f"warning: the longest question of lm-eval has {longest} tokens, but the model takes only "
+                    f"{self.max_length - answer_tokens}; its beginning is cut off"
                 )
 
-        def _told(self, requests: list[Any], ask: Any) -> list[Any]:
+        def _with_progress(self, requests: list[Any], ask: Any) -> list[Any]:
             progress = Progress(len(requests), f"requests of lm-eval to the {who}")
-            found: list[Any] = []
-            for start in range(0, len(requests), AT_ONCE):
-                found += ask(requests[start : start + AT_ONCE], disable_tqdm=True)
-                progress.update(len(found))
-            return found
+            responses: list[Any] = []
+            for start in range(0, len(requests), PROGRESS_EVERY):
+                responses += ask(requests[start : start + PROGRESS_EVERY], disable_tqdm=True)
+                progress.update(len(responses))
+            return responses
 
-    return Harness(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=1, softmax_dtype="float32")
+    return LmEvalModel(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=1, softmax_dtype="float32")

@@ -1,48 +1,52 @@
-"""The loss of each row under a model: several rows to a forward pass, their sums told apart again."""
+"""Computes a model's loss on each row, with several rows per forward pass."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from presets.memory import SCORED_TOKENS
-from steps.common.model.packs import UNLABELLED, TokenRow, pack, to_tensors, token_scores
+from steps.common.model.packs import IGNORE_INDEX, TokenRow, pack, to_tensors, token_scores
 from steps.common.runtime.progress import Progress
 
 
 @dataclass(frozen=True)
 class RowLosses:
-    """Of each row, in the rows' order."""
+    """One value per row, in the order of the rows."""
 
     nats: list[float]  # cross-entropy, summed over the labelled tokens
     labelled: list[int]  # tokens
     right: list[int]  # labelled tokens that the model ranks first
 
 
-def row_losses(model: Any, rows: list[TokenRow], micro: int, device: str, what: str, *, packed: bool) -> RowLosses:
-    """Score rows; none sees another.
+def row_losses(
+    model: Any, rows: list[TokenRow], micro_batch_tokens: int, device: str, what: str, *, packed: bool
+) -> RowLosses:
+    """Score each row independently of the others.
 
     Args:
         model: in evaluation mode.
         rows: tokens and labels.
-        micro: tokens in a forward pass.
+        micro_batch_tokens: tokens per forward pass.
         device: "cpu" or "cuda".
-        what: is scored, for the log.
-        packed: several rows to a pass; False for a model in which they would see each other.
+        what: what is scored, for the log.
+        packed: several rows per pass; False for a model whose attention would cross from row to row.
     """
     import torch
 
     places = {id(row): place for place, row in enumerate(rows)}
-    found = RowLosses([0.0] * len(rows), [0] * len(rows), [0] * len(rows))
-    packs = pack(rows, min(micro, SCORED_TOKENS) if packed else 1)
+    losses = RowLosses([0.0] * len(rows), [0] * len(rows), [0] * len(rows))
+    packs = pack(rows, min(micro_batch_tokens, SCORED_TOKENS) if packed else 1)
     progress = Progress(len(packs), f"micro-batches of {what}")
     with torch.inference_mode():
-        for number, part in enumerate(packs, 1):
-            nats, right = token_scores(model, {k: v.to(device) for k, v in to_tensors(part).items()})
+        for number, packed_rows in enumerate(packs, 1):
+            nats, right = token_scores(model, {k: v.to(device) for k, v in to_tensors(packed_rows).items()})
             # The first token of a row has no label, see `to_tensors`.
-            counts = [sum(label != UNLABELLED for label in row.labels[1:]) for row in part]
-            ends = zip(part, counts, torch.split(nats.double(), counts), torch.split(right, counts), strict=True)
-            for row, count, of_row, right_of_row in ends:
+            counts = [sum(label != IGNORE_INDEX for label in row.labels[1:]) for row in packed_rows]
+            by_row = zip(
+                packed_rows, counts, torch.split(nats.double(), counts), torch.split(right, counts), strict=True
+            )
+            for row, count, nats_of_row, right_of_row in by_row:
                 place = places[id(row)]
-                found.nats[place], found.labelled[place] = float(of_row.sum()), count
-                found.right[place] = int(right_of_row.sum())
-            progress.update(number, f"loss {sum(found.nats) / max(1, sum(found.labelled)):.3f}")
-    return found
+                losses.nats[place], losses.labelled[place] = float(nats_of_row.sum()), count
+                losses.right[place] = int(right_of_row.sum())
+            progress.update(number, f"loss {sum(losses.nats) / max(1, sum(losses.labelled)):.3f}")
+    return losses

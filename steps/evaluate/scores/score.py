@@ -1,4 +1,4 @@
-"""Everything that is measured of one model, loaded as the server will load it."""
+"""Scores one model on everything that is measured, loaded as the server will load it."""
 
 import math
 from dataclasses import dataclass, field
@@ -8,27 +8,27 @@ from typing import Any
 from pydantic import BaseModel
 
 from steps.common.model import base_model
-from steps.common.model.packs import TokenRow, isolates
+from steps.common.model.packs import TokenRow, isolates_rows
 from steps.evaluate.scores import general
-from steps.evaluate.scores.answers import Turns, answers
-from steps.evaluate.scores.lm_eval_rows import HarnessRows, harness_values
+from steps.evaluate.scores.answers import Turns, answer_chats
+from steps.evaluate.scores.lm_eval_rows import LmEvalRows, score_lm_eval
 from steps.evaluate.scores.row_losses import RowLosses, row_losses
 
 
 class Score(BaseModel):
-    """One model on the held-out rows, row by row in their order, and on what it was asked."""
+    """One model on the held-out rows, in their order, and on the questions and tasks."""
 
     nats: list[float]  # cross-entropy of each row, summed over its labelled tokens
-    labelled: list[int]  # tokens of each row
-    right: list[int]  # of them those that the model ranks first
+    labelled: list[int]  # labelled tokens of each row
+    right: list[int]  # labelled tokens of each row that the model ranks first
     answers: list[str]
-    general: list[bool] = []  # of each item of the guard: whether the right option is the likeliest
-    lm_eval: list[list[float]] = []  # of each task of lm-eval: its metric, row by row
-    rejected: list[float] = []  # where the rows are the chosen sides of pairs: nats of each other side
+    general: list[bool] = []  # for each general question: whether the right option is the most likely one
+    lm_eval: list[list[float]] = []  # for each task of lm-eval: its metric, row by row
+    rejected: list[float] = []  # for preference pairs: nats of each rejected answer; the rows are the chosen ones
 
     @property
     def loss(self) -> float:
-        """Nats a labelled token."""
+        """Nats per labelled token."""
         return sum(self.nats) / max(1, self.tokens)
 
     @property
@@ -43,26 +43,28 @@ class Score(BaseModel):
 
     @property
     def perplexity(self) -> float:
-        """e to the loss."""
+        """e to the power of the loss."""
         return math.exp(min(self.loss, 700))
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to be measured, of every model alike."""
+class EvaluationSet:
+    """What every model is scored on."""
 
     rows: list[TokenRow]  # held out
-    asked: list[Turns]  # chats to answer
-    answer_tokens: int  # longest answer
-    general: bool  # whether the guard's questions are asked
-    rejected: list[TokenRow] = field(default_factory=list)  # of pairs the other sides, in the rows' order
-    lm_eval: list[HarnessRows] = field(default_factory=list)
+    chats: list[Turns]  # to answer
+    answer_tokens: int  # of the longest answer
+    general: bool  # whether the general questions are part of it
+    rejected: list[TokenRow] = field(
+        default_factory=list
+    )  # for preference pairs: the rejected sides, in the rows' order
+    lm_eval: list[LmEvalRows] = field(default_factory=list)
 
 
 def score(
     folder: Path,
-    wanted: Wanted,
-    micro: int,
+    evaluation: EvaluationSet,
+    micro_batch_tokens: int,
     device: str,
     who: str,
     *,
@@ -70,50 +72,56 @@ def score(
     adapter: Path | None = None,
     gpus: int = 1,
 ) -> Score:
-    """Load a model and measure it.
+    """Load a model and score it.
 
     Args:
         folder: of the model, base or merged.
-        wanted: what to measure.
-        micro: tokens in a micro-batch.
+        evaluation: what to score it on.
+        micro_batch_tokens: tokens per forward pass.
         device: "cpu" or "cuda".
-        who: the model's part, for the log.
-        in_4_bits: load it as it was tuned, in NF4, and not as it is served.
-        adapter: folder of an adapter beside the model; none where it is merged, or where the base itself is scored.
-        gpus: among which the model is dealt out, where it fits no single one.
+        who: the model's role, for the log.
+        in_4_bits: load it in NF4, as it was tuned, and not as it is served.
+        adapter: folder of an adapter to load on top of the model; None for a merged model and for the base itself.
+        gpus: how many GPUs to shard the model's layers over, if it does not fit a single one.
     """
     from transformers import AutoTokenizer
 
     model = _load(folder, device, in_4_bits, adapter, gpus)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    packed = isolates(model)
+    packed = isolates_rows(model)
 
     def losses(rows: list[TokenRow], tokens: int, what: str) -> RowLosses:
         return row_losses(model, rows, tokens, device, what, packed=packed)
 
-    held_out = losses(wanted.rows, micro, f"the {who}")
-    others = losses(wanted.rejected, micro, f"the {who}'s rejected answers") if wanted.rejected else None
-    chosen = []
-    if wanted.general:
-        tokens = min(micro, general.PACK_TOKENS)
-        chosen = general.right(losses(general.option_rows(tokenizer), tokens, f"the {who}'s general ability"))
-    said = answers(model, tokenizer, wanted.asked, wanted.answer_tokens, device)
+    held_out = losses(evaluation.rows, micro_batch_tokens, f"the {who}")
+    rejected = (
+        losses(evaluation.rejected, micro_batch_tokens, f"the {who}'s rejected answers")
+        if evaluation.rejected
+        else None
+    )
+    right_options = []
+    if evaluation.general:
+        tokens = min(micro_batch_tokens, general.PACK_TOKENS)
+        options = losses(general.option_rows(tokenizer), tokens, f"the {who}'s general ability")
+        right_options = general.right_options(options)
+    answers = answer_chats(model, tokenizer, evaluation.chats, evaluation.answer_tokens, device)
     return Score(
         nats=held_out.nats,
         labelled=held_out.labelled,
         right=held_out.right,
-        answers=said,
-        general=chosen,
-        lm_eval=harness_values(model, tokenizer, wanted.lm_eval, who),
-        rejected=others.nats if others else [],
+        answers=answers,
+        general=right_options,
+        lm_eval=score_lm_eval(model, tokenizer, evaluation.lm_eval, who),
+        rejected=rejected.nats if rejected else [],
     )
 
 
 def _load(folder: Path, device: str, in_4_bits: bool, adapter: Path | None, gpus: int) -> Any:
-    from steps.common.model.head import chunk_head
+    from steps.common.model.chunked_head import chunk_head
 
-    # Dealt out, the layers compute one after the other, on one GPU at a time.
-    model = base_model.load(folder, device, in_4_bits=in_4_bits, places="balanced" if gpus > 1 else None)
+    # Sharded layers compute one after another, on one GPU at a time.
+    device_map = "balanced" if gpus > 1 else None
+    model = base_model.load_base_model(folder, device, in_4_bits=in_4_bits, device_map=device_map)
     chunk_head(model)
     if adapter:
         from peft import PeftModel

@@ -1,1 +1,1 @@
-"""The recipe's data and task files: located, read once, pinned by digest."""
+"""The recipe's data and task files: located, inspected, and pinned by digest."""

@@ -1,6 +1,6 @@
-"""The data's digest, and a first look at its rows: what would stop `prepare` stops here, where it can."""
+"""Finds the recipe's data files, hashes them and reads their first rows: most of what would stop `prepare` stops here."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,17 +16,17 @@ from steps.plan.data.local_copy import LocalCopy, fetch
 
 HEAD_ROWS = 2000
 TEMPLATE_TOKENS = 20  # what a chat template adds to a row, roughly
-CHARACTERS_A_TOKEN = 4.0  # English; the usual rule of thumb
+CHARACTERS_PER_TOKEN = 4.0  # English; the usual rule of thumb
 
 
 @dataclass(frozen=True)
 class DataSize:
-    """About how much there is to learn from."""
+    """The estimated size of a set of rows."""
 
     rows: int
-    tokens: int  # of pairs, on both sides
-    asked: int = 0  # tokens of lm-eval's tasks, which are scored with the held-out rows and at no other time
-    written: int = 0  # tokens of the answers that a model writes to those at the most
+    tokens: int  # with pairs, of both sides
+    asked: int = 0  # tokens of the lm-eval tasks, which are scored together with the held-out rows
+    written: int = 0  # tokens of the answers to those tasks, at most
 
     @property
     def scored(self) -> int:
@@ -34,33 +34,47 @@ class DataSize:
         return self.tokens + self.asked
 
 
-def look(data: Data, objective: str) -> tuple[ResolvedData, DataSize, DataSize]:
-    """Fetch the data files where they lie elsewhere, hash them and read their first rows.
+@dataclass(frozen=True)
+class InspectedData:
+    """The data files by digest, and the sizes of the training and held-out rows, extrapolated from the first rows."""
+
+    files: ResolvedData
+    train: DataSize
+    held_out: DataSize
+
+
+def inspect_data(data: Data, objective: str, readable: Callable[[str], bool] = lambda _: True) -> InspectedData | None:
+    """Download the data files if they are remote, hash them and read their first rows.
 
     Args:
-        data: the recipe's.
-        objective: the recipe's, which says of what kind the rows have to be.
+        data: the recipe's part.
+        objective: the recipe's objective, which determines the kind of rows that it needs.
+        readable: tells whether this machine can read a file; the others are left out.
 
     Returns:
-        The files by digest, and the sizes of the training and the held-out rows, extrapolated from the first rows.
+        None if a file was left out.
 
     Raises:
-        UserError: a file is missing, empty, of an unknown kind, with a bad row or one that is not of the kind that the
-            objective learns from, or with a single row.
+        UserError: a file is missing, empty, of an unknown kind, has a single row, a bad row, or a row of the wrong kind for
+            the objective.
     """
-    train, train_size = _file(data.train, data.on_bad_row, objective)
+    train = _inspect(data.train, data.on_bad_row, objective) if readable(data.train) else None
     if not data.validation:
-        held = DataSize(
-            round(train_size.rows * data.validation_share), round(train_size.tokens * data.validation_share)
-        )
-        rest = DataSize(train_size.rows - held.rows, train_size.tokens - held.tokens)
-        return ResolvedData(train=train, validation=None), rest, held
-    validation, validation_size = _file(data.validation, data.on_bad_row, objective)
-    return ResolvedData(train=train, validation=validation), train_size, validation_size
+        return _with_share_held_out(*train, data.validation_share) if train else None
+    validation = _inspect(data.validation, data.on_bad_row, objective) if readable(data.validation) else None
+    if not train or not validation:
+        return None
+    return InspectedData(ResolvedData(train=train[0], validation=validation[0]), train[1], validation[1])
 
 
-def _file(name: str, on_bad_row: str, objective: str) -> tuple[DataFile, DataSize]:
-    path, fetched = located(name)
+def _with_share_held_out(file: DataFile, size: DataSize, share: float) -> InspectedData:
+    held_out = DataSize(round(size.rows * share), round(size.tokens * share))
+    train = DataSize(size.rows - held_out.rows, size.tokens - held_out.tokens)
+    return InspectedData(ResolvedData(train=file, validation=None), train, held_out)
+
+
+def _inspect(name: str, on_bad_row: str, objective: str) -> tuple[DataFile, DataSize]:
+    path, fetched = locate(name)
     good: list[Row] = []
     seen = last_line = 0
     for row in islice(read_rows(path), HEAD_ROWS):
@@ -70,42 +84,42 @@ def _file(name: str, on_bad_row: str, objective: str) -> tuple[DataFile, DataSiz
             good.append(row[1])
             last_line = row[0].line
         elif on_bad_row == "stop":
-            raise UserError(f"{row}; mend it, or set data.on_bad_row=skip")
+            raise UserError(f"{row}; fix the row, or set data.on_bad_row=skip")
     if not good:
         raise UserError(f"{path}: none of its first {seen} rows can be used")
     if seen == 1:
-        raise UserError(f"{path}: has one row; at least two are needed, one to learn from and one to check with")
+        raise UserError(f"{path}: has one row; at least two are needed, one to train on and one to hold out")
     size = path.stat().st_size
     read = [reading for row in good for reading in row.readings]
     characters = sum(len(reading.content) for reading in read)
     rows = len(good) if seen < HEAD_ROWS else round(_times(path, size, last_line) * len(good))
-    tokens = round(rows / len(good) * (characters / CHARACTERS_A_TOKEN + TEMPLATE_TOKENS * len(read)))
-    return pinned(path, fetched), DataSize(rows, tokens)
+    tokens = round(rows / len(good) * (characters / CHARACTERS_PER_TOKEN + TEMPLATE_TOKENS * len(read)))
+    return pin_file(path, fetched), DataSize(rows, tokens)
 
 
-def located(name: str, kinds: Iterable[str] = KINDS) -> tuple[Path, LocalCopy | None]:
-    """Return where a file is on this machine, and what it is a copy of where it lies elsewhere.
+def locate(name: str, kinds: Iterable[str] = KINDS) -> tuple[Path, LocalCopy | None]:
+    """Return the path of a file on this machine, and the record of its download if the file is remote.
 
     Args:
-        name: its path or URL.
-        kinds: the suffixes that it may have where it lies elsewhere: those of files of rows.
+        name: path or URL.
+        kinds: the suffixes that a remote file may have; by default those of files of rows.
 
     Raises:
-        UserError: it cannot be fetched.
+        UserError: the file cannot be downloaded.
     """
     fetched = fetch(name, kinds) if "://" in name else None
     return Path(fetched.path if fetched else name), fetched
 
 
-def pinned(path: Path, fetched: LocalCopy | None) -> DataFile:
-    """Return a file by its digest; hashed once only."""
+def pin_file(path: Path, fetched: LocalCopy | None) -> DataFile:
+    """Return a file with its digest, which a download has already computed."""
     digest = fetched.sha256 if fetched else sha256_of(path)
     source = fetched.pinned if fetched else ""
     return DataFile(path=str(path), sha256=digest, bytes=path.stat().st_size, source=source)
 
 
 def _times(path: Path, size: int, lines: int) -> float:
-    """Return how many times as much as its first `lines` a file holds, of a Parquet file as its first rows."""
+    """Return how many times larger a file is than its first `lines`; a Parquet file, than its first rows."""
     if KINDS[path.suffix.lower()] == "parquet":
         from pyarrow import parquet
 

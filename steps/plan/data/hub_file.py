@@ -1,4 +1,4 @@
-"""hf://datasets/ORG/NAME[@REVISION]/PATH: a file of a data set on a Hugging Face Hub, or what speaks its API at HF_ENDPOINT."""
+"""hf://datasets/ORG/NAME[@REVISION]/PATH: a file of a dataset on the Hugging Face Hub, or on a compatible HF_ENDPOINT."""
 
 import re
 from typing import Any
@@ -6,16 +6,16 @@ from urllib.parse import quote
 
 from steps.common.runtime.errors import UserError
 from steps.plan.data.remote_file import RemoteFile
-from steps.plan.data.web_file import look_with_headers
+from steps.plan.data.web_file import find_with_headers
 
 FORM = re.compile(r"hf://datasets/(?P<name>[\w.-]+/[\w.-]+?)(@(?P<revision>[^/]+))?/(?P<path>.+)")
 
 
-def look(url: str) -> RemoteFile:
-    """Ask which commit the revision means now, and what is at the path there.
+def find_remote(url: str) -> RemoteFile:
+    """Resolve the revision to a commit, and find the file in it.
 
     Raises:
-        UserError: no such data set, revision or file, no access to it, or the hub is out of reach.
+        UserError: the dataset, revision or file does not exist, access is denied, or the hub cannot be reached.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.utils._headers import build_hf_headers
@@ -29,7 +29,7 @@ def look(url: str) -> RemoteFile:
     address = f"{api.endpoint}/datasets/{name}/resolve/{commit}/{quote(path)}"
     pinned = f"hf://datasets/{name}@{commit}/{path}"
     tag = file.lfs.sha256 if file.lfs else file.blob_id
-    return look_with_headers(address, pinned, build_hf_headers(), "set HF_TOKEN to your token", tag)
+    return find_with_headers(address, pinned, build_hf_headers(), "set HF_TOKEN", tag)
 
 
 def _ask(api: Any, url: str, name: str, revision: str, path: str) -> tuple[str, Any]:
@@ -41,14 +41,14 @@ def _ask(api: Any, url: str, name: str, revision: str, path: str) -> tuple[str, 
         found = api.get_paths_info(name, [path], revision=commit, repo_type="dataset")
     except errors.GatedRepoError:
         page = f"{api.endpoint}/datasets/{name}"
-        raise UserError(f"{url}: is gated; accept its terms at {page} and set HF_TOKEN to your token") from None
+        raise UserError(f"{url}: is gated; accept its terms at {page} and set HF_TOKEN") from None
     except errors.RevisionNotFoundError:
         raise UserError(f"{url}: has no revision {revision!r}") from None
     except errors.RepositoryNotFoundError:
-        raise UserError(f"{url}: no such data set at {api.endpoint}; if it is private, set HF_TOKEN") from None
+        raise UserError(f"{url}: no such dataset at {api.endpoint}; if it is private, set HF_TOKEN") from None
     except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{url}: cannot reach {api.endpoint}: {reason}") from None
     if not found or not hasattr(found[0], "blob_id"):
-        raise UserError(f"{url}: the data set has no file {path!r}")
+        raise UserError(f"{url}: the dataset has no file {path!r}")
     return commit, found[0]

@@ -1,4 +1,4 @@
-"""Brings a file from elsewhere onto the runs volume, under its digest; not again where its source says that it is the same."""
+"""Downloads a remote file to the runs volume, under its digest, unless its source reports that it has not changed."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from steps.common.runtime.progress import Progress, say
 from steps.common.storage import volumes
 from steps.common.storage.files import digest_of, write_text
 from steps.plan.data.remote_file import RemoteFile
-from steps.plan.data.retry import patiently
+from steps.plan.data.retry import with_retries
 
 SCHEMES = {
     "https": "steps.plan.data.web_file",
@@ -28,7 +28,7 @@ SCHEMES = {
 
 @dataclass(frozen=True)
 class LocalCopy:
-    """A copy on the volume."""
+    """A downloaded copy on the volume."""
 
     pinned: str
     tag: str
@@ -38,14 +38,15 @@ class LocalCopy:
 
 
 def fetch(url: str, kinds: Iterable[str] = KINDS) -> LocalCopy:
-    """Return the copy of what is at the URL now.
+    """Return a copy of the file that is at the URL now.
 
     Args:
-        url: of a scheme of `SCHEMES`.
-        kinds: the suffixes that it may have.
+        url: URL with a scheme of `SCHEMES`.
+        kinds: the suffixes that the file may have.
 
     Raises:
-        UserError: unknown scheme or kind of file, nothing there, no access, or out of reach; nothing is left of a part.
+        UserError: the scheme or the suffix is unknown, there is no such file, access is denied, or the source cannot be
+            reached. A partial download is deleted.
     """
     scheme, _, rest = url.partition("://")
     if scheme not in SCHEMES:
@@ -54,21 +55,21 @@ def fetch(url: str, kinds: Iterable[str] = KINDS) -> LocalCopy:
     suffix = Path(rest.partition("?")[0]).suffix.lower()
     if suffix not in kinds:
         raise UserError(f"{url.partition('?')[0]}: unknown kind of data file {suffix!r}; known are {', '.join(kinds)}")
-    look: Callable[[str], RemoteFile] = import_module(SCHEMES[scheme]).look
-    remote = look(url)
-    note = volumes.runs() / "data" / "remote" / f"{digest_of(url)[:16]}.json"
-    kept = _kept(note)
-    if kept and remote.tag and kept.tag == remote.tag and Path(kept.path).exists():
-        say(f"{remote.pinned}: already here, nothing to fetch")
-        return kept
-    fetched = patiently(remote.pinned, lambda: _copy(remote))
-    write_text(note, json.dumps(asdict(fetched), indent=2) + "\n")
+    find_remote: Callable[[str], RemoteFile] = import_module(SCHEMES[scheme]).find_remote
+    remote = find_remote(url)
+    record = volumes.runs() / "data" / "remote" / f"{digest_of(url)[:16]}.json"
+    last = _read(record)
+    if last and remote.tag and last.tag == remote.tag and Path(last.path).exists():
+        say(f"{remote.pinned}: unchanged since the last download")
+        return last
+    fetched = with_retries(remote.pinned, lambda: _copy(remote))
+    write_text(record, json.dumps(asdict(fetched), indent=2) + "\n")
     return fetched
 
 
-def _kept(note: Path) -> LocalCopy | None:
+def _read(record: Path) -> LocalCopy | None:
     try:
-        return LocalCopy(**json.loads(note.read_text()))
+        return LocalCopy(**json.loads(record.read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
 

@@ -1,4 +1,4 @@
-"""A file that lies elsewhere."""
+"""A remote file."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """What its source says of a file, and how to read it."""
+    """What the source reports about a file, and how to read it."""
 
     name: str
-    pinned: str  # its URL as far as it can be pinned, without anything secret
-    tag: str  # changes when the content does; empty: the source tells nothing of the kind
-    size: int  # in bytes; 0: not known
-    blocks: Callable[[], Iterator[bytes]]  # reads it from the beginning; raises InterruptedReadError
+    pinned: str  # its URL, pinned as far as possible, without secrets
+    tag: str  # changes with the content; empty: the source provides no such tag
+    size: int  # in bytes; 0: unknown
+    blocks: Callable[[], Iterator[bytes]]  # reads the file from the start; raises InterruptedReadError

@@ -1,4 +1,4 @@
-"""Patience with a source that is busy or out of reach for a moment."""
+"""Retries a read from a source that is busy or cannot be reached for a moment."""
 
 import re
 import time
@@ -10,16 +10,16 @@ from steps.common.runtime.progress import say
 
 ATTEMPTS = 5
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 60.0
-WANTED = re.compile(r"retry after (\d+)")
+RETRY_AFTER = re.compile(r"retry after (\d+)")
 
 T = TypeVar("T")
 
 
-def patiently(what: str, attempt: Callable[[], T]) -> T:
-    """Return what `attempt` returns, trying again where it was interrupted: later each time, or when the source says.
+def with_retries(what: str, attempt: Callable[[], T]) -> T:
+    """Return what `attempt` returns. After an interruption, try again with a growing delay, or when the source says.
 
     Raises:
-        UserError: it was interrupted every time.
+        UserError: every attempt was interrupted.
     """
     reason = ""
     for number in range(1, ATTEMPTS + 1):
@@ -28,9 +28,9 @@ def patiently(what: str, attempt: Callable[[], T]) -> T:
         except InterruptedReadError as error:
             reason = str(error)
         if number < ATTEMPTS:
-            wanted = WANTED.search(reason)
-            wait = float(wanted[1]) if wanted else FIRST_WAIT_SECONDS * 2 ** (number - 1)
+            stated = RETRY_AFTER.search(reason)
+            wait = float(stated[1]) if stated else FIRST_WAIT_SECONDS * 2 ** (number - 1)
             wait = min(LONGEST_WAIT_SECONDS, wait)
-            say(f"{what}: {reason}; again in {wait:g} s")
+            say(f"{what}: {reason}; retrying in {wait:g} s")
             time.sleep(wait)
     raise UserError(f"{what}: could not be read in {ATTEMPTS} attempts: {reason}")

@@ -1,4 +1,4 @@
-"""s3://BUCKET/KEY, with the credentials, region and endpoint that the AWS_ settings name."""
+"""s3://BUCKET/KEY, with the credentials, region and endpoint of the AWS_ settings."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -8,16 +8,16 @@ from typing import Any
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress
 from steps.common.storage.files import BLOCK
-from steps.common.storage.object_store import open_store, told
+from steps.common.storage.object_store import open_store, translate_errors
 from steps.plan.data.remote_file import RemoteFile
-from steps.plan.data.retry import patiently
+from steps.plan.data.retry import with_retries
 
 
-def look(url: str) -> RemoteFile:
-    """Ask what is at the key.
+def find_remote(url: str) -> RemoteFile:
+    """Find the object at the key.
 
     Raises:
-        UserError: nothing is there, it may not be read, or the store is out of reach.
+        UserError: there is no object, access is denied, or the store cannot be reached.
     """
     path = url.removeprefix("s3://")
     bucket, _, key = path.partition("/")
@@ -28,29 +28,29 @@ def look(url: str) -> RemoteFile:
         from pyarrow import fs
 
         store, _ = open_store(url)
-        info = told(url, lambda: store.get_file_info(path))
+        info = translate_errors(url, lambda: store.get_file_info(path))
         if info.type != fs.FileType.File:
-            raise UserError(f"{url}: nothing is there")
+            raise UserError(f"{url}: does not exist")
         return RemoteFile(key.rpartition("/")[2], url, f"{info.mtime_ns} {info.size}", info.size, lambda: blocks(store))
 
     def blocks(store: Any) -> Iterator[bytes]:
-        source = told(url, lambda: store.open_input_stream(path))
+        source = translate_errors(url, lambda: store.open_input_stream(path))
         with source:
-            while block := told(url, lambda: source.read(BLOCK)):
+            while block := translate_errors(url, lambda: source.read(BLOCK)):
                 yield block
 
-    return patiently(url, ask)
+    return with_retries(url, ask)
 
 
 def put(file: Path, url: str) -> str:
-    """Write a file of this machine to the key, unless one of its size is there, and return the URL.
+    """Upload a local file to the key, unless an object of its size exists there, and return the URL.
 
     Args:
-        file: what to write.
-        url: s3://BUCKET/KEY, with the content's digest in it.
+        file: the local file.
+        url: s3://BUCKET/KEY, which contains the digest of the content.
 
     Raises:
-        UserError: it may not be written there, or the store is out of reach.
+        UserError: writing is denied, or the store cannot be reached.
     """
     path = url.removeprefix("s3://")
 
@@ -58,15 +58,15 @@ def put(file: Path, url: str) -> str:
         from pyarrow import fs
 
         store, _ = open_store(url)
-        there = told(url, lambda: store.get_file_info(path))
+        there = translate_errors(url, lambda: store.get_file_info(path))
         if there.type == fs.FileType.File and there.size == file.stat().st_size:
             return url
         progress = Progress(file.stat().st_size >> 10, f"KiB of {file.name}")
-        with file.open("rb") as source, told(url, lambda: store.open_output_stream(path)) as target:
+        with file.open("rb") as source, translate_errors(url, lambda: store.open_output_stream(path)) as target:
             while block := source.read(BLOCK):
-                told(url, partial(target.write, block))
+                translate_errors(url, partial(target.write, block))
                 progress.update(source.tell() >> 10)
-            told(url, target.close)
+            translate_errors(url, target.close)
         return url
 
-    return patiently(url, write)
+    return with_retries(url, write)

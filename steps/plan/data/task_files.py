@@ -1,32 +1,42 @@
-"""The files of the tasks: where they are, which content, and whether each of their rows has a reference."""
+"""The files of the evaluation tasks: found, hashed, and every row checked for a reference."""
+
+from collections.abc import Callable
 
 from recipes.recipe import Recipe
 from steps.common.handover.resolved import DataFile
 from steps.common.rows.read_rows import read_rows
 from steps.common.rows.row import BadRow
 from steps.common.runtime.errors import UserError
-from steps.plan.data.data_file import located, pinned
+from steps.plan.data.data_file import locate, pin_file
 
-GENERAL_TOKENS = 9000  # of the questions of general ability with their options; templates differ
+GENERAL_TOKENS = 9000  # of the general questions with their options; templates differ
 
 
-def look_at_tasks(recipe: Recipe) -> list[DataFile | None]:
-    """Fetch the tasks' files where they lie elsewhere, hash them and read their rows.
+def inspect_tasks(recipe: Recipe, readable: Callable[[str], bool] = lambda _: True) -> list[DataFile | None]:
+    """Download the tasks' files if they are remote, hash them and read their rows.
+
+    Args:
+        recipe: the recipe with the tasks.
+        readable: tells whether this machine can read a file; the others are left out.
 
     Returns:
-        A file for each task of the recipe, in their order; None where a task asks the held-out rows.
+        One entry per task, in the recipe's order: None for a task on the held-out rows, or one whose file was left out.
 
     Raises:
         UserError: a file is missing, of an unknown kind, or has a row that cannot be used or has no reference.
     """
-    return [_file(number, task.file) if task.file else None for number, task in enumerate(recipe.evaluate.tasks)]
+    return [
+        _inspect(number, task.file) if task.file and readable(task.file) else None
+        for number, task in enumerate(recipe.evaluate.tasks)
+    ]
 
 
-def _file(number: int, name: str) -> DataFile:
-    path, fetched = located(name)
+def _inspect(number: int, name: str) -> DataFile:
+    key = f"evaluate.tasks.{number}"
+    path, fetched = locate(name)
     for row in read_rows(path):
         if isinstance(row, BadRow):
-            raise UserError(f"evaluate.tasks.{number}: {row}")
+            raise UserError(f"{key}: {row}")
         if not row[1].messages:
-            raise UserError(f"evaluate.tasks.{number}: {row[0]}: is plain text; a task's row is asked and answered")
-    return pinned(path, fetched)
+            raise UserError(f"{key}: {row[0]}: is plain text; a task needs rows with a question and an answer")
+    return pin_file(path, fetched)

@@ -1,1 +1,1 @@
-"""Looks at the recipe's tasks of lm-eval: what would fail after a training fails here."""
+"""Packs and tries the recipe's tasks of lm-eval, so that they cannot fail for the first time after the tuning."""

@@ -1,4 +1,4 @@
-"""Where lm-eval's tasks are defined, which a group stands for, and which files a definition is made of."""
+"""Finds lm-eval's tasks: which ones a name stands for, and which files define them."""
 
 import dataclasses
 import difflib
@@ -9,43 +9,41 @@ from typing import Any
 
 import yaml
 
-from recipes.evaluation import HarnessTask
+from recipes.evaluation import LmEvalTask
 from steps.common.lm_eval.pack import is_file_name
 from steps.common.runtime.errors import UserError
-from steps.plan.lm_eval.foreign_errors import one_line
-from steps.plan.lm_eval.modules import modules_of
+from steps.plan.lm_eval.foreign_errors import as_one_line
+from steps.plan.lm_eval.python_modules import modules_of
 
 
-def manager_of(key: str, wanted: HarnessTask) -> Any:
-    """Return lm-eval's index of its own tasks, or of those that the recipe includes.
+def task_manager(key: str, task: LmEvalTask) -> Any:
+    """Return lm-eval's index of its own tasks, or of the tasks that the recipe includes.
 
     Raises:
-        UserError: there is no such file or folder.
+        UserError: the file or folder to include does not exist.
     """
     from lm_eval.tasks import TaskManager
 
-    if not wanted.include:
+    if not task.include:
         return TaskManager()
-    path = Path(wanted.include)
+    path = Path(task.include)
     if not path.exists():
         raise UserError(f"{key}.include: {path}: no such file or folder")
     folder = path if path.is_dir() else path.parent
     return TaskManager(include_path=str(folder), include_defaults=False)
 
 
-def members(key: str, manager: Any, name: str) -> list[Any]:
-    """Return the index's entries of all tasks that a name stands for: one, or those of a group or tag.
+def index_entries(key: str, manager: Any, name: str) -> list[Any]:
+    """Return the index entries of all tasks that a name stands for: a task's own, or those of a group or tag.
 
     Raises:
-        UserError: there is none of that name, or one that cannot be packed.
+        UserError: there is no task of that name, or one of them cannot be packed.
     """
     entry = manager.task_index.get(name)
     if entry is None:
         raise UserError(f"{key}: lm-eval knows no task {name!r}; {_hint(manager, name)}")
     if not is_file_name(name):
-        raise UserError(
-            f"{key}: lm-eval's task {name!r} is packed under its name, which no file can have; name it otherwise"
-        )
+        raise UserError(f"{key}: the name of lm-eval's task {name!r} is not a valid file name; rename the task")
     if entry.kind.name == "TAG":
         names = sorted(entry.tags)
     elif entry.kind.name == "GROUP":
@@ -53,29 +51,29 @@ def members(key: str, manager: Any, name: str) -> list[Any]:
     else:
         _check_packable(key, entry)
         return [entry]
-    found = [member for one in names for member in members(key, manager, one)]
-    return list({member.name: member for member in found}.values())
+    entries = [member for one in names for member in index_entries(key, manager, one)]
+    return list({member.name: member for member in entries}.values())
 
 
 def _hint(manager: Any, name: str) -> str:
-    if unread := _unread(manager.include_path, name):
-        return unread
+    if reason := _unreadable(manager.include_path, name):
+        return reason
     if nearest := difflib.get_close_matches(name, manager.all_tasks, 1):
         return f"did you mean {nearest[0]}?"
-    some = ", ".join(manager.all_tasks[:8]) or "none: a task's YAML ends in .yaml and has the key 'task'"
-    return f"there are {some}"
+    some = ", ".join(manager.all_tasks[:8]) or "none: a task's YAML file ends in .yaml and has the key 'task'"
+    return f"it knows {some}"
 
 
-def _unread(folder: str | None, name: str) -> str:
-    """Return why a file that has the name in it is none of lm-eval's tasks, where it cannot be read; the index is silent."""
+def _unreadable(folder: str | None, name: str) -> str:
+    """Return why a file that mentions the task cannot be read, which lm-eval's index hides; empty if there is none."""
     from lm_eval.tasks._yaml_loader import load_yaml
 
     for file in sorted(Path(folder).rglob("*.yaml")) if folder else []:
         if name.encode() in file.read_bytes():
             try:
                 load_yaml(file, resolve_func=False)
-            except Exception as error:  # as the index
-                return f"{file} cannot be read: {one_line(error)}"
+            except Exception as error:  # of any type, as in lm-eval's index
+                return f"{file} cannot be read: {as_one_line(error)}"
     return ""
 
 
@@ -84,25 +82,28 @@ def _members_of_group(key: str, entry: Any) -> list[str]:
 
     names = entry.cfg.get("task") or []
     names = names if isinstance(names, list) else [names]
-    own = set(entry.cfg) - {field.name for field in dataclasses.fields(GroupConfig)} - {"tag"}
-    if own or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{key}: lm-eval's group {entry.name} changes its tasks; name one of the tasks instead")
+    overrides = set(entry.cfg) - {field.name for field in dataclasses.fields(GroupConfig)} - {"tag"}
+    if overrides or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"{key}: lm-eval's group {entry.name} changes the settings of its tasks, which is not supported; name one of the "
+            "tasks instead"
+        )
     return [str(name) for name in names]
 
 
 def _check_packable(key: str, entry: Any) -> None:
     config = entry.cfg or {}
-    why = {
-        "a Python class": entry.kind.name == "PY_TASK",
-        "marked as running code that the model writes": config.get("unsafe_code"),
-        "about pictures or sound": config.get("doc_to_image") or config.get("doc_to_audio"),
+    unsupported = {
+        "is a Python class": entry.kind.name == "PY_TASK",
+        "runs code that the model writes": config.get("unsafe_code"),
+        "asks about images or audio": config.get("doc_to_image") or config.get("doc_to_audio"),
     }
-    if found := [what for what, holds in why.items() if holds]:
-        raise UserError(f"{key}: lm-eval's task {entry.name} is {found[0]}, which is not asked here; take another")
+    if reasons := [reason for reason, holds in unsupported.items() if holds]:
+        raise UserError(f"{key}: lm-eval's task {entry.name} {reasons[0]}, which is not supported; choose another task")
 
 
 def copy_definitions(entries: list[Any], folder: Path) -> None:
-    """Copy the files that tasks are defined by, as they lie beside each other."""
+    """Copy the files that define tasks, and keep their positions relative to each other."""
     files = {file for entry in entries for file in _files(Path(entry.yaml_path).resolve())}
     root = os.path.commonpath([file.parent for file in files])
     for file in files:
@@ -111,38 +112,38 @@ def copy_definitions(entries: list[Any], folder: Path) -> None:
         shutil.copyfile(file, target)
 
 
-class _Plain(yaml.SafeLoader):
-    """Reads what lm-eval's files have besides YAML's own as nothing."""
+class _LenientLoader(yaml.SafeLoader):
+    """Reads lm-eval's own YAML tags, as `!function`, as null."""
 
 
-_Plain.add_multi_constructor("!", lambda *_: None)
+_LenientLoader.add_multi_constructor("!", lambda *_: None)
 
 
 def _files(file: Path) -> set[Path]:
-    """Return a definition's file, those that it includes, and the modules of their functions."""
-    included = yaml.load(file.read_text(encoding="utf-8"), Loader=_Plain).get("include") or []
-    found = {file, *modules_of(file)}
+    """Return a definition's file, the files that it includes, and the modules of its functions."""
+    included = yaml.load(file.read_text(encoding="utf-8"), Loader=_LenientLoader).get("include") or []
+    files = {file, *modules_of(file)}
     for name in included if isinstance(included, list) else [included]:
-        found |= _files((file.parent / name).resolve())
-    return found
+        files |= _files((file.parent / name).resolve())
+    return files
 
 
-def with_its_files(entry: Any) -> dict[str, Any]:
-    """Return the keys of a task of the user's own that name its data, with paths that start where the task lies."""
+def absolute_data_paths(entry: Any) -> dict[str, Any]:
+    """Return the keys of a user's task that name its data, with relative paths resolved from the task's folder."""
     folder = Path(entry.yaml_path).resolve().parent
 
-    def placed(value: Any) -> Any:
+    def resolved(value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: placed(one) for name, one in value.items()}
+            return {name: resolved(one) for name, one in value.items()}
         if isinstance(value, list):
-            return [placed(one) for one in value]
+            return [resolved(one) for one in value]
         return str(folder / value) if isinstance(value, str) and "://" not in value else value
 
-    found: dict[str, Any] = {}
-    given = entry.cfg.get("dataset_kwargs") or {}
-    if places := {name: placed(given[name]) for name in ("data_files", "data_dir") if given.get(name)}:
-        found["dataset_kwargs"] = {**given, **places}
-    path = entry.cfg.get("dataset_path")
-    if isinstance(path, str) and (folder / path).is_dir():
-        found["dataset_path"] = str(folder / path)
-    return found
+    keys: dict[str, Any] = {}
+    arguments = entry.cfg.get("dataset_kwargs") or {}
+    if paths := {name: resolved(arguments[name]) for name in ("data_files", "data_dir") if arguments.get(name)}:
+        keys["dataset_kwargs"] = {**arguments, **paths}
+    data_set = entry.cfg.get("dataset_path")
+    if isinstance(data_set, str) and (folder / data_set).is_dir():
+        keys["dataset_path"] = str(folder / data_set)
+    return keys

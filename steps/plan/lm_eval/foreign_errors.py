@@ -1,7 +1,7 @@
-"""What others' code says when it fails."""
+"""Errors of code that is not ours, in one line."""
 
 
-def one_line(error: Exception) -> str:
-    """Return an error with its kind, as one line."""
+def as_one_line(error: Exception) -> str:
+    """Return an error's type and text as one line."""
     text = " ".join(str(error).split()) or "no reason given"
     return f"{type(error).__name__}: {text}"

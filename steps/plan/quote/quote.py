@@ -1,4 +1,4 @@
-"""The quote: what the run will take, on this machine, on nodes that are there, or on nodes that are bought for it."""
+"""The quote: what the run will take, on this machine, on existing nodes, or on nodes that are bought for it."""
 
 import math
 import shutil
@@ -11,6 +11,7 @@ from recipes.recipe import Recipe
 from steps.common.gguf.quantisations import file_bytes
 from steps.common.handover.resolved import Quote, ResolvedModel, Rung
 from steps.common.nodes import gpu_nodes, instance_types, node_classes
+from steps.common.nodes.node_provider import PROVIDERS, NodeProvider, node_provider
 from steps.common.runtime import cluster_settings, settings
 from steps.common.runtime.errors import UserError
 from steps.common.storage import volumes
@@ -19,33 +20,30 @@ from steps.plan.quote.live_prices import with_live_prices
 from steps.plan.quote.this_machine import this_machine
 from steps.plan.quote.to_buy import Ladder, offer, rung
 
-CHARACTERS = "tokens reckoned from characters: four to a token"
-PROVIDERS = ("karpenter", "compute-class", "nodes")
+CHARACTERS = "four characters per token"
 
 
 def quote(recipe: Recipe, model: ResolvedModel, train: DataSize, held_out: DataSize) -> Quote:
-    """Predict memory, time, cost and disk of a run where it will be.
+    """Predict memory, time, cost and disk of a run in the place where it will take place.
 
     Raises:
-        UserError: nothing that there is fits, or all that fits is over the recipe's limits, or the disk is too small.
+        UserError: no hardware fits, none within the recipe's limits, or a disk is too small.
     """
-    provider, shape = settings.compute_provider(), model.architecture
-    there = volumes.published_model(model.digest).exists()
+    provider, shape = node_provider(), model.architecture
+    stored = volumes.published_model(model.digest).exists()
     disk = _disk(model, recipe)
     if not provider:
         found, assumed = this_machine(recipe, model.name, shape, train, held_out)
         _within_hours(recipe, found)
-        return Quote(ladder=[found], **_work(recipe, train), disk_bytes=disk, assumptions=[assumed, CHARACTERS])
-    if provider not in PROVIDERS:
-        raise UserError(f"the setting {settings.COMPUTE_SETTING} is {provider!r}; known are {', '.join(PROVIDERS)}")
-    if provider != "nodes" and cluster_settings.one_node():
+        return Quote(ladder=[found], **_steps(recipe, train), disk_bytes=disk, assumptions=[assumed, CHARACTERS])
+    if PROVIDERS[provider].buys and cluster_settings.one_node():
         raise UserError(
-            f"the setting {cluster_settings.ONE_NODE_SETTING} keeps all steps on the one node that mounts the volumes, and "
-            f"{settings.COMPUTE_SETTING} is {provider!r}, which brings another; use a StorageClass with ReadWriteMany, "
-            "and leave the component one-node out"
+            f"the setting {cluster_settings.ONE_NODE_SETTING} keeps all steps on the node that mounts the volumes, and "
+            f"{settings.COMPUTE_SETTING}={provider.value} adds nodes; use a StorageClass with ReadWriteMany and remove the "
+            "component one-node"
         )
-    presets, cloud, priced = _there(provider)
-    chosen = offer(recipe, shape, train, held_out, 0 if there else model.bytes, presets)
+    presets, cloud, priced = _instance_types(provider)
+    chosen = offer(recipe, shape, train, held_out, 0 if stored else model.bytes, presets)
     return quote_of(chosen, recipe, train, disk, provider=provider, cloud=cloud, priced=priced)
 
 
@@ -56,17 +54,17 @@ def quote_of(
 
     Args:
         chosen: the offer.
-        recipe: what is wanted.
-        train: the training rows.
+        recipe: the recipe.
+        train: size of the training rows.
         disk: bytes that the run will write.
-        provider: who brings the nodes.
-        cloud: whose prices hold.
-        priced: where live prices come from.
+        provider: provider of the nodes.
+        cloud: cloud whose prices apply.
+        priced: source of live prices.
     """
-    prices = priced or f"list prices of {chosen.chosen[0].preset.priced_on or 'no known day'}"
+    prices = priced or f"list prices of {chosen.chosen[0].preset.priced_on or 'an unknown day'}"
     return Quote(
         ladder=[rung(one, chosen.job) for one in chosen.chosen],
-        **_work(recipe, train),
+        **_steps(recipe, train),
         disk_bytes=disk,
         assumptions=[*ASSUMPTIONS, *([prices] if cloud else []), CHARACTERS],
         provider=provider,
@@ -74,18 +72,18 @@ def quote_of(
     )
 
 
-def _there(provider: str) -> tuple[list[GpuPreset], str, str]:
-    """Return what a provider has to offer, of which cloud, and where its prices come from where they are live."""
-    if provider == "nodes":
+def _instance_types(provider: NodeProvider) -> tuple[list[GpuPreset], str, str]:
+    """Return the instance types of a provider, their cloud, and the source of their prices if these are live."""
+    if provider is NodeProvider.EXISTING_NODES:
         return gpu_nodes.existing(), "", ""
-    if provider == "compute-class":
+    if provider is NodeProvider.COMPUTE_CLASS:
         return [preset for preset in instance_types.of_cloud("gcp") if preset.accelerator], "gcp", ""
-    cloud = node_classes.provider().cloud
+    cloud = node_classes.node_class_kind().cloud
     presets, priced = with_live_prices(instance_types.of_cloud(cloud))
     return presets, cloud, priced
 
 
-def _work(recipe: Recipe, train: DataSize) -> dict[str, int]:
+def _steps(recipe: Recipe, train: DataSize) -> dict[str, int]:
     tokens = round(train.tokens * recipe.tune.epochs)
     return {"tokens": tokens, "steps": max(1, math.ceil(tokens / recipe.tune.batch_tokens))}
 
@@ -94,25 +92,25 @@ def _within_hours(recipe: Recipe, found: Rung) -> None:
     hours, limit = sum(found.minutes.values()) / 60, recipe.compute.max_hours
     if limit and hours > limit:
         raise UserError(
-            f"compute.max_hours: {limit:g} are set and {found.device.name} would take {hours:.1f}; "
-            "raise it, or train on less"
+            f"compute.max_hours: the limit is {limit:g} h, and {found.device.name} would take {hours:.1f} h; "
+            "raise the limit, or train on less"
         )
 
 
 def stored_bytes(shape: Architecture) -> int:
-    """Bytes of a model's weights on a volume."""
+    """Return the bytes of a model's weights on a volume."""
     return 2 * shape.parameters
 
 
 def _disk(model: ResolvedModel, recipe: Recipe) -> int:
-    """Bytes that the run writes at most, checked volume by volume.
+    """Return the bytes that the run writes at most, after checking that each volume has room for its share.
 
     Raises:
-        UserError: a volume has less.
+        UserError: a volume has too little free space.
     """
     stored = stored_bytes(model.architecture)
     weights = 0 if volumes.published_model(model.digest).exists() else stored + model.bytes
-    tuned = stored + (1 << 28)  # the merged model; checkpoints and the registry's copy of the adapter
+    tuned = stored + (1 << 28)  # the merged model, then checkpoints and the registry's copy of the adapter
     if recipe.export.gguf != "none":
         tuned += file_bytes(model.architecture, recipe.export.gguf)
     needs = {volumes.weights(): weights, volumes.runs(): tuned}
@@ -127,6 +125,6 @@ def _disk(model: ResolvedModel, recipe: Recipe) -> int:
         if free[disk][1] > free[disk][0]:
             raise UserError(
                 f"{volume}: the run writes {free[disk][1] / GIB:.2f} GiB and {free[disk][0] / GIB:.2f} GiB are free; "
-                "free some, or set FINELINE_WEIGHTS and FINELINE_RUNS to folders on a larger disk"
+                "free some space, or set FINELINE_WEIGHTS and FINELINE_RUNS to folders on a larger disk"
             )
     return weights + tuned

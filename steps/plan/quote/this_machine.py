@@ -1,4 +1,4 @@
-"""What a run takes on this machine, from what it does a second, timed just now."""
+"""What a run takes on this machine, from a speed that is measured on the spot."""
 
 import time
 
@@ -19,37 +19,37 @@ from presets.memory import (
 )
 from recipes.recipe import Recipe
 from steps.common.handover.resolved import Rung
-from steps.common.machine.devices import compute_type, local_device, memory_available
+from steps.common.machine.devices import compute_dtype, local_device, memory_available
 from steps.common.runtime.errors import UserError
 from steps.plan.data.data_file import DataSize
 from steps.plan.data.task_files import GENERAL_TOKENS
 from steps.plan.quote.pair_tokens import longest_row, reference_tokens
 
-CPU_MICRO_BATCH = 2048  # more gains nothing on a processor: its cores are busy well below
+CPU_MICRO_BATCH = 2048  # a larger one is not faster on CPUs: their cores are busy with far less
 GPU_MICRO_BATCH = 16384
-# The share of a plain matrix product's speed that a tuning reaches; 0.55 to 0.7 measured with SmolLM2-135M on two cores.
+# Share of a plain matrix product's speed that tuning reaches; 0.55 to 0.7 measured with SmolLM2-135M on two cores.
 CPU_EFFICIENCY, GPU_EFFICIENCY = 0.55, 0.5
-STEP_SECONDS = {"tune": 25.0, "evaluate": 20.0, "rollout": 35.0}  # imports, loading, start of the server
+STEP_SECONDS = {"tune": 25.0, "evaluate": 20.0, "rollout": 35.0}  # imports, loading, server start
 
 
 def this_machine(
     recipe: Recipe, name: str, shape: Architecture, train: DataSize, held_out: DataSize
 ) -> tuple[Rung, str]:
-    """Return how a run would go on this machine, and what was assumed.
+    """Return what a run would take on this machine, and the assumption behind it.
 
     Args:
-        recipe: what is wanted.
-        name: of the model, for the message.
-        shape: its constants.
-        train: the training rows.
-        held_out: the held-out rows, and what is asked beside them.
+        recipe: the recipe.
+        name: name of the model, for messages.
+        shape: the constants of the model.
+        train: size of the training rows.
+        held_out: size of the held-out rows and of the lm-eval tasks.
 
     Raises:
-        UserError: the tuning does not fit the memory.
+        UserError: the tuning does not fit into memory.
     """
     device = local_device()
     on_cpu = device.kind == "cpu"
-    stack = (CPU_BF16 if compute_type("cpu") == "bfloat16" else CPU_FP32) if on_cpu else GPU
+    stack = (CPU_BF16 if compute_dtype("cpu") == "bfloat16" else CPU_FP32) if on_cpu else GPU
     available = memory_available() if on_cpu else int(device.memory_bytes * 0.95 - CONTEXT_BYTES)
     processes = 1 if on_cpu else device.count
     fit = _fit(recipe, shape, available, stack, processes)
@@ -63,8 +63,8 @@ def this_machine(
     moved = processes * offloaded_bytes(shape, row) if activations == "offloaded" else 0
     if moved > memory_available():
         raise UserError(
-            f"model {name}: tuning it moves {moved / GIB:.1f} GiB off the GPU and {memory_available() / GIB:.1f} GiB of this "
-            "machine's own memory are free; lower data.max_tokens, or take a smaller model"
+            f"model {name}: tuning it offloads {moved / GIB:.1f} GiB to this machine's memory, of which "
+            f"{memory_available() / GIB:.1f} GiB are free; lower data.max_tokens, or choose a smaller model"
         )
     served = evaluation_memory(
         shape,
@@ -96,15 +96,15 @@ def this_machine(
         host_bytes=int(memory) if on_cpu else moved,
         minutes={leg: round(value, 1) for leg, value in minutes.items()},
     )
-    return rung, f"{speed / 1e9:.0f} GFLOP/s reached, from a matrix product timed just now"
+    return rung, f"{speed / 1e9:.0f} GFLOP/s, from a matrix product timed on this machine"
 
 
 def _fit(
     recipe: Recipe, shape: Architecture, available: int, stack: Stack, processes: int, shards: int = 1
 ) -> tuple[int, Activations, float] | None:
-    """Choose the largest micro-batch that fits, recomputing activations only where nothing else does; None: nothing fits.
+    """Return the largest micro-batch that fits, with recomputed activations only if nothing else fits; None if nothing does.
 
-    A GPU's are then moved to the host where even that is too much; a processor's lie there already.
+    On a GPU, activations are offloaded to the host if recomputing them is not enough. On CPUs they are there already.
     """
     largest = min(
         max(1, recipe.tune.batch_tokens // processes), CPU_MICRO_BATCH if stack.process_bytes else GPU_MICRO_BATCH
@@ -116,7 +116,7 @@ def _fit(
     for activations in ways:
         tokens = largest
         while True:
-            longest = max(tokens, longest_row(recipe))  # the longest row makes a micro-batch of its own
+            longest = max(tokens, longest_row(recipe))  # the longest row is a micro-batch by itself
             memory = _memory(recipe, shape, stack, longest, activations, shards)
             if memory <= available:
                 return tokens, activations, memory
@@ -146,19 +146,19 @@ def _too_large(
 ) -> str:
     least: Activations = "recomputed" if stack.process_bytes else "offloaded"
     memory = _memory(recipe, shape, stack, longest_row(recipe), least, gpus if shared else 1)
-    each = f" of each of {gpus} GPUs" if shared else ""
+    each = f" on each of {gpus} GPUs" if shared else ""
     if gpus > 1 and not shared:
-        what = "leave tune.dora and tune.compile off, and the GPUs share it"
+        remedy = "turn tune.dora and tune.compile off, so that the GPUs share the model"
     else:
-        what = "use tune.method=qlora" if recipe.tune.method == "lora" else "lower data.max_tokens"
+        remedy = "set tune.method=qlora" if recipe.tune.method == "lora" else "lower data.max_tokens"
     return (
-        f"model {name}: tuning it takes {memory / GIB:.1f} GiB of memory{each} and {available / GIB:.1f} GiB are free; "
-        f"{what}, or take a smaller model"
+        f"model {name}: tuning it takes {memory / GIB:.1f} GiB of memory{each}, and {available / GIB:.1f} GiB are free; "
+        f"{remedy}, or choose a smaller model"
     )
 
 
 def _flops_a_second(on_cpu: bool) -> float:
-    """Time a matrix product on what will compute: a table of devices would be out of date, and this takes no second."""
+    """Time a matrix product on the device: a table of devices would be outdated, and this takes under a second."""
     if on_cpu:
         import numpy
 
@@ -183,6 +183,6 @@ def _flops_a_second(on_cpu: bool) -> float:
 
 
 def _generation_seconds(shape: Architecture, recipe: Recipe, held_out: DataSize, on_cpu: bool) -> float:
-    """Writing an answer reads all weights once a token: 10 GB/s of a processor, 1000 GB/s of a GPU, two models."""
+    """Estimate generation by two models: each token reads all weights, at 10 GB/s on CPUs and 1000 GB/s on a GPU."""
     steps = recipe.evaluate.answers * recipe.evaluate.answer_tokens + held_out.written
     return 2 * steps * (2 * shape.parameters / (1e10 if on_cpu else 1e12) + 0.02)

@@ -1,4 +1,4 @@
-"""The ladder of what could be bought: which instance types, in which order, and why not the others."""
+"""The ladder of instance types for a run: which ones, in which order, and why not the others."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ CAPACITIES: dict[str, list[Capacity]] = {
 
 @dataclass(frozen=True)
 class Ladder:
-    """What a run would take on each instance type, and on which of them it would be tried."""
+    """What a run would take on each instance type, and the types that it would try."""
 
     job: Workload
     all: list[Candidate]
@@ -38,23 +38,23 @@ def offer(
     weight_bytes: int,
     presets: list[GpuPreset],
 ) -> Ladder:
-    """Work out every candidate, and choose.
+    """Evaluate every candidate, and choose.
 
     Args:
-        recipe: what is wanted.
-        shape: the model's constants.
-        train: the training rows.
-        held_out: the held-out rows, and what is asked beside them.
-        weight_bytes: to fetch.
-        presets: the instance types that there are.
+        recipe: the recipe.
+        shape: the constants of the model.
+        train: size of the training rows.
+        held_out: size of the held-out rows and of the lm-eval tasks.
+        weight_bytes: bytes to download.
+        presets: the available instance types.
 
     Raises:
-        UserError: none fits, or none within the recipe's limits; the text says by how much and what to do.
+        UserError: no type fits, or none within the recipe's limits; the line says by how much and what to do.
     """
     wanted = recipe.compute.instance_types
     if unknown := [name for name in wanted if name not in {preset.instance_type for preset in presets}]:
         raise UserError(
-            f"compute.instance_types: {unknown[0]} is in no GPU preset; add it by a file, see FINELINE_GPU_PRESETS"
+            f"compute.instance_types: {unknown[0]} is in no GPU preset; add it in a file of your own (FINELINE_GPU_PRESETS)"
         )
     considered = [preset for preset in presets if not wanted or preset.instance_type in wanted]
     job = Workload(
@@ -85,37 +85,37 @@ def offer(
 
 
 def over_limit(recipe: Recipe, one: Candidate) -> str:
-    """Return which of the recipe's limits a candidate is over, and by how much; empty where it is within."""
+    """Return which of the recipe's limits a candidate exceeds, and by how much; empty if none."""
     limits, cost, hours = recipe.compute, one.cost_at_most, one.total_minutes / 60
-    where = f"{one.preset.instance_type}, {one.capacity}"
+    where = f"{one.preset.instance_type} ({one.capacity})"
     if limits.max_cost and cost is None:
-        return f"compute.max_cost: the price of {where}, is not known; add it by a file, see FINELINE_GPU_PRESETS"
+        return f"compute.max_cost: the price of {where} is unknown; add it in a file of your own (FINELINE_GPU_PRESETS)"
     if limits.max_cost and cost is not None and cost > limits.max_cost:
         return (
-            f"compute.max_cost: {limits.max_cost:g} dollars are set and the cheapest that fits, {where}, would cost "
-            f"{cost:.2f} ({one.billed_minutes:.0f} min, prices of {one.preset.priced_on or 'your file'}); "
-            "raise it, or train on less"
+            f"compute.max_cost: the limit is ${limits.max_cost:g}, and the cheapest type that fits, {where}, would cost "
+            f"${cost:.2f} ({one.billed_minutes:.0f} min, prices of {one.preset.priced_on or 'your file'}); "
+            "raise the limit, or train on less"
         )
     if limits.max_hours and hours > limits.max_hours:
         return (
-            f"compute.max_hours: {limits.max_hours:g} are set and {where}, would take {hours:.1f}; "
-            "raise it, allow faster types, or train on less"
+            f"compute.max_hours: the limit is {limits.max_hours:g} h, and {where} would take {hours:.1f} h; "
+            "raise the limit, allow faster types, or train on less"
         )
     return ""
 
 
 def _worst(recipe: Recipe, one: Candidate) -> float:
-    """How often a candidate takes what is allowed: the largest of the limits it is over."""
+    """Return by which factor a candidate exceeds the limits, at most."""
     limits = recipe.compute
     cost = (one.cost_at_most or float("inf")) / limits.max_cost if limits.max_cost else 0.0
     return max(cost, one.total_minutes / 60 / limits.max_hours if limits.max_hours else 0.0)
 
 
 def _ladder(recipe: Recipe, fitting: list[Candidate]) -> list[Candidate]:
-    """Return them the cheapest first; with `spot-first` each type on spot stands right before the same on demand."""
+    """Return the candidates, cheapest first. With `spot-first`, each type on spot directly precedes the type on demand."""
     if recipe.compute.capacity != "spot-first":
         return fitting
-    # A type stands where it stands on demand; one that can be had on spot alone, where it stands on spot.
+    # The on-demand price places a type; without one, the spot price does.
     place: dict[str, int] = {}
     for number, one in enumerate(fitting):
         if one.capacity == "on-demand" or one.preset.instance_type not in place:
@@ -127,18 +127,18 @@ def _nothing_fits(recipe: Recipe, job: Workload, found: list[Candidate], conside
     if gone := [one for one in found if one.sold_out]:
         types = ", ".join(dict.fromkeys(one.preset.instance_type for one in gone[:3]))
         return (
-            f"model {recipe.model}: of the instance types that it fits ({types}) {gone[0].why_not}; "
-            "allow more in compute.instance_types, or compute.capacity=spot-first, or try again in some hours"
+            f"model {recipe.model}: every instance type that it fits ({types}) {gone[0].why_not}; "
+            "allow more in compute.instance_types, set compute.capacity=spot-first, or try again in a few hours"
         )
     if not found:
-        return "compute.instance_types: there are no instance types to choose from"
+        return "compute.instance_types: no instance types to choose from"
     best = max(found, key=lambda one: (not one.preset.why_unfit, one.available_bytes))
     why = f"{best.preset.instance_type} ({best.preset.gpus} x {best.preset.gpu}): {best.why_not}"
-    return f"model {recipe.model}: no instance type fits. The nearest, {why}; {what_would_fit(job, considered)}"
+    return f"model {recipe.model}: no instance type fits. The closest is {why}; {what_would_fit(job, considered)}"
 
 
 def rung(one: Candidate, job: Workload) -> Rung:
-    """Return a candidate that fits as a rung of the ladder."""
+    """Return the rung of a candidate that fits."""
     preset, setup = one.preset, one.setup
     assert setup is not None
     cost = one.cost_at_most
@@ -172,5 +172,5 @@ def in_words(one: Rung) -> str:
     what = f"{device.count} x {device.name}"
     what = f"{one.instance_type} ({what}), {one.capacity}" if one.instance_type else what
     price = f", ${one.price:g}/h" if one.price is not None else ""
-    cost = f", ${one.cost:.2f} in all" if one.cost is not None else ""
+    cost = f", ${one.cost:.2f} in total" if one.cost is not None else ""
     return f"{what}{price}{cost}, memory {one.memory_bytes / GIB:.1f} of {one.available_bytes / GIB:.1f} GiB"

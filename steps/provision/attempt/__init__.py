@@ -1,1 +1,1 @@
-"""One attempt to get a node: what it asks for, what came of it, and why."""
+"""One attempt to get a node: what was requested, what came of it, and why."""

@@ -1,4 +1,4 @@
-"""What was tried to get a node: each attempt as it was, kept in the run's folder, so that a step that is killed goes on."""
+"""The attempts to get a node, saved in the run's folder, so that a step that was killed continues where it stopped."""
 
 import json
 from enum import StrEnum
@@ -16,12 +16,16 @@ FILE = "attempts.json"
 
 
 class Stage(StrEnum):
-    """How far an attempt came: Karpenter's own stages of a node."""
+    """How far an attempt got: Karpenter's stages of a node."""
 
-    ASKED = "asked"
+    REQUESTED = "requested"
     LAUNCHED = "launched"
     REGISTERED = "registered"
     READY = "ready"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Stage | None":
+        return cls.REQUESTED if value == "asked" else None  # as earlier releases wrote it
 
 
 class Attempt(BaseModel):
@@ -31,13 +35,13 @@ class Attempt(BaseModel):
     capacity: str
     zone: str = ""
     price: float | None = None  # US dollars an hour
-    stage: Stage = Stage.ASKED
+    stage: Stage = Stage.REQUESTED
     seconds: float = 0.0
-    cause: Cause | None = None  # None: it is under way, or it is the one that was got
-    reason: str = ""  # in the words of the cloud or of Karpenter
+    cause: Cause | None = None  # None: it is in progress, or it succeeded
+    reason: str = ""  # as the cloud or Karpenter reports it
 
     def is_of(self, rung: Rung) -> bool:
-        """Tell whether it was that rung's."""
+        """Return whether it is an attempt at that rung."""
         return (self.instance_type, self.capacity) == (rung.instance_type, rung.capacity)
 
     def in_words(self) -> str:
@@ -54,10 +58,10 @@ def begin(rung: Rung) -> Attempt:
 
 
 def load(run: str, ladder: list[Rung]) -> list[Attempt]:
-    """Return the attempts of an earlier process of this run's step that was ended before it came to an end itself.
+    """Return the attempts of an earlier process of this step that was killed.
 
-    One that had tried the whole ladder, or met what no other rung would mend, has failed; now the step is tried anew, and
-    what was sold out may not be.
+    If that process had given up, having tried the whole ladder or met a cause that no other rung avoids, the step starts over:
+    what was sold out may be available now.
     """
     try:
         made = [Attempt.model_validate(one) for one in json.loads(_file(run).read_text())]
@@ -71,7 +75,7 @@ def load(run: str, ladder: list[Rung]) -> list[Attempt]:
 
 
 def save(run: str, attempts: list[Attempt]) -> None:
-    """Keep the attempts."""
+    """Save the attempts."""
     write_text(_file(run), json.dumps([one.model_dump() for one in attempts], indent=2) + "\n")
 
 

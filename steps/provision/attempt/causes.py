@@ -1,4 +1,4 @@
-"""Why a node did not come, and what to do about it, out of what Karpenter and the cloud say."""
+"""Why a node did not come, from the messages of Karpenter and the cloud, and what to do about it."""
 
 import re
 from collections.abc import Iterable
@@ -13,20 +13,20 @@ from steps.common.handover.resolved import Rung
 
 
 class Cause(StrEnum):
-    """A kind of failure; each has a next step of its own."""
+    """A kind of failure; each has its own next step."""
 
-    QUOTA = "quota"  # the account may have no more of it
-    CAPACITY = "capacity"  # the cloud has none left: another type, zone or hour will do
-    SIZE = "size"  # it is smaller than its preset says, for what the pods ask for
-    CONFIGURATION = "configuration"  # NodeClass, subnets, rights: no other type will do better
-    DRIVER = "driver"  # the node is there and offers no GPU
-    REGISTRATION = "registration"  # the machine was bought and has not joined the cluster
+    QUOTA = "quota"  # the account's quota is used up
+    CAPACITY = "capacity"  # the cloud has none left; another type, zone or hour may work
+    SIZE = "size"  # the node is smaller than its preset says, and the pods do not fit
+    CONFIGURATION = "configuration"  # NodeClass, subnets, permissions: no other type would work either
+    DRIVER = "driver"  # the node is ready, but advertises no GPU
+    REGISTRATION = "registration"  # the node was launched, but has not joined the cluster
     UNKNOWN = "unknown"
 
 
-# With these every other instance type fails too.
+# Every other instance type would fail for the same reason.
 FINAL = (Cause.CONFIGURATION, Cause.DRIVER)
-# By what an instance type's name begins with.
+# By the prefix of an instance type's name.
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/using-spot-limits.html
 AWS_QUOTAS = {
     "on-demand": {"g": "Running On-Demand G and VT instances", "p": "Running On-Demand P instances"},
@@ -46,12 +46,12 @@ DEVICE_PLUGIN = "https://github.com/NVIDIA/k8s-device-plugin#quick-start"
 
 
 def classify(text: str) -> Cause:
-    """Return what kind of failure a message tells of."""
+    """Return the kind of failure that a message describes."""
     return next((cause for cause, pattern in _patterns() if pattern.search(text)), Cause.UNKNOWN)
 
 
-def weightiest(texts: Iterable[str]) -> tuple[Cause, str] | None:
-    """Return the failure that is most specific among messages, or None: a quota is told as a lack of capacity too."""
+def most_specific(texts: Iterable[str]) -> tuple[Cause, str] | None:
+    """Return the most specific failure among messages, or None: Karpenter reports a quota as a lack of capacity too."""
     known = [(classify(text), text) for text in texts]
     for cause in (Cause.QUOTA, Cause.CONFIGURATION, Cause.SIZE, Cause.CAPACITY):
         if text := next((text for found, text in known if found is cause), ""):
@@ -67,40 +67,42 @@ def _patterns() -> list[tuple[Cause, re.Pattern[str]]]:
 
 
 def next_step(cause: Cause, rung: Rung, cloud: str, region: str) -> str:
-    """Return what the user can do, in words.
+    """Return what the user can do.
 
     Args:
-        cause: what went wrong.
-        rung: what was asked for.
-        cloud: aws, azure, gcp; empty: not known.
-        region: where; empty: not known.
+        cause: why it failed.
+        rung: what was requested.
+        cloud: aws, azure or gcp; empty: unknown.
+        region: of the cluster; empty: unknown.
     """
     if cause is Cause.QUOTA:
         return f"raise {_quota(rung, cloud)} in {region or 'your region'} by {_amount(rung, cloud)}: {_page(cloud, region)}"
     if cause is Cause.CAPACITY:
         return (
-            "allow more in compute.instance_types, or compute.capacity=spot-first, or try again in some hours"
+            "allow more in compute.instance_types, set compute.capacity=spot-first, or try again in a few hours"
             if rung.capacity == "on-demand"
             else "set compute.capacity=spot-first, or allow more in compute.instance_types"
         )
     if cause is Cause.SIZE:
-        return "leave it out of compute.instance_types, or write its memory_gib in a file, see FINELINE_GPU_PRESETS"
+        return (
+            "remove it from compute.instance_types, or correct its memory_gib in a file named by FINELINE_GPU_PRESETS"
+        )
     if cause is Cause.CONFIGURATION:
         return (
-            "mend what it names in the NodeClass or in the rights of Karpenter; no other instance type would do better"
+            "fix what it names in the NodeClass or in Karpenter's permissions; no other instance type would work either"
         )
     if cause is Cause.DRIVER:
-        return f"install NVIDIA's driver and device plugin for nodes of Karpenter's: {DEVICE_PLUGIN}"
+        return f"install NVIDIA's driver and device plugin on Karpenter's nodes: {DEVICE_PLUGIN}"
     if cause is Cause.REGISTRATION:
-        return "look why it does not join: its boot log in the cloud's console, its role, its network to the API server"
-    return "kubectl describe nodepool,nodeclaim tells what is there"
+        return "check its boot log in the cloud's console, its role, and its network to the API server"
+    return "run kubectl describe nodepool,nodeclaim for details"
 
 
 def _quota(rung: Rung, cloud: str) -> str:
     if cloud == "aws":
         return f"the quota '{_aws_quota(rung)}'"
     if cloud == "azure":
-        # Standard_NC24ads_A100_v4 is of the family NCADS_A100_v4; on spot all families share one quota.
+        # Standard_NC24ads_A100_v4 belongs to the family NCADS_A100_v4; on spot all families share one quota.
         name = re.sub(r"^Standard_([A-Z]+)\d+([a-z]*)", lambda m: m[1] + m[2].upper(), rung.instance_type)
         kind = "Total Regional Spot vCPUs" if rung.capacity == "spot" else f"Standard {name} Family vCPUs"
         return f"the quota '{kind}'"

@@ -1,113 +1,113 @@
-"""The holder: a pod that asks for what the run will need, so that a node is brought for it, and does nothing else."""
+"""The holder: an idle pod that requests what the run will need, so that a node is added for it."""
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from steps.common.handover.resolved import Rung
-from steps.common.kubernetes import api
-from steps.common.nodes.give_back import COMPONENT, HOLDER, delete_holders
+from steps.common.kubernetes import client
+from steps.common.kubernetes.errors import ConflictError, api_errors, none_if_absent
+from steps.common.kubernetes.wait import StartWatch
 from steps.common.nodes.gpu_nodes import GPU
 from steps.common.nodes.node_request import RUN_LABEL
+from steps.common.nodes.termination import COMPONENT_LABEL, HOLDER, delete_holders
 from steps.common.runtime import cluster_settings
-from steps.common.runtime.progress import Progress
 from steps.provision.attempt.attempts import Attempt, Stage
 
 POLL_SECONDS = 1.0
 IMAGE = "registry.k8s.io/pause:3.10"
-# GKE's autoscaler takes no node away on which such a pod is.
-KEEP = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+# GKE's autoscaler does not remove a node that runs a pod with this annotation.
+NOT_EVICTABLE = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The pod, the only one of its run."""
+    """A holder pod, the only one of its run."""
 
     name: str
     run: str
     gpus: int
     host_bytes: int
-    where: dict[str, Any]  # nodeSelector, affinity, tolerations and the rest of its spec
+    where: dict[str, Any]  # nodeSelector, affinity and tolerations
 
     @classmethod
     def of(cls, name: str, run: str, rung: Rung, where: dict[str, Any]) -> "Holder":
-        """Return one that asks for what the pods of a run ask for on a rung."""
+        """Return a holder that requests what the run's pods request on a rung."""
         return cls(name, run, rung.gpus, rung.host_bytes, where)
 
     def create(self) -> None:
-        """Create the pod; where it is there already, from a process that was killed, it stays.
+        """Create the pod, unless an earlier process that was killed has created it.
 
         Raises:
-            UserError: the account may not, or the namespace's quota is full.
+            UserError: the account may not, or the namespace's quota is used up.
         """
-        from kubernetes.client import ApiException
-
         delete_holders(self.run, cluster_settings.namespace(), but=self.name)
-        with api.in_one_line():
-            try:
-                api.core().create_namespaced_pod(cluster_settings.namespace(), self._body())
-            except ApiException as error:
-                if error.status != 409:
-                    raise
+        with suppress(ConflictError), api_errors():
+            client.core().create_namespaced_pod(cluster_settings.namespace(), self._body())
 
     def node(self) -> str | None:
-        """Return the node that the pod was given; empty while it waits, None where somebody has deleted it."""
+        """Return the pod's node; empty while it has none, None if the pod was deleted."""
         pod = self._read()
         return str(pod.spec.node_name or "") if pod else None
 
     def unmet(self) -> str:
-        """Return what the scheduler says of why the pod waits; empty where it says nothing."""
-        pod = self._read()
+        """Return why the pod has no node, as the scheduler reports it; empty if it reports nothing."""
+        return self._unmet(self._read())
+
+    def _unmet(self, pod: Any) -> str:
         conditions = (pod.status.conditions or []) if pod else []
         return next((one.message for one in conditions if one.status != "True" and one.message), "")
 
-    def said(self) -> list[Any]:
-        """Return the Events about the pod; not those about an earlier one of its name, which are kept for an hour."""
+    def events(self) -> list[Any]:
+        """Return the Events about the pod, without those about an earlier pod of its name, which are kept for an hour."""
         pod = self._read()
         if pod is None:
             return []
-        with api.in_one_line():
+        with api_errors():
             selector = f"involvedObject.kind=Pod,involvedObject.uid={pod.metadata.uid}"
-            return list(api.core().list_namespaced_event(cluster_settings.namespace(), field_selector=selector).items)
+            return list(
+                client.core().list_namespaced_event(cluster_settings.namespace(), field_selector=selector).items
+            )
 
-    def wait(self, attempt: Attempt, what_for: str, seconds: float, each: Callable[[], None] | None = None) -> str:
-        """Wait until the pod has a node, and return that; empty where it has none in time.
+    def wait(self, attempt: Attempt, subject: str, seconds: float, each: Callable[[], None] | None = None) -> str:
+        """Wait until the pod has a node, and return it; empty if it has none in time.
 
         Args:
-            attempt: is kept up to date.
-            what_for: in words.
-            seconds: how long.
-            each: is called every second.
+            attempt: is updated.
+            subject: what is waited for.
+            seconds: how long to wait.
+            each: called about once a second.
         """
-        progress, started = Progress(0, f"s, waiting for {what_for}"), time.time()
+        watch, started = StartWatch(subject), time.time()
         while True:
             attempt.seconds = time.time() - started
-            node = self.node()
-            if node:
+            pod = self._read()
+            if pod and pod.spec.node_name:
                 attempt.stage = Stage.READY
-                return node
-            if node is None:
+                return str(pod.spec.node_name)
+            if pod is None:
                 self.create()  # somebody has deleted it
             if each:
                 each()
             if attempt.seconds > seconds:
                 return ""
-            progress.update(round(attempt.seconds))
+            watch.report(" ".join(self._unmet(pod).split()))
             time.sleep(POLL_SECONDS)
 
     def _read(self) -> Any:
         """Return the pod, or None."""
-        return api.if_there(lambda: api.core().read_namespaced_pod(self.name, cluster_settings.namespace()))
+        return none_if_absent(lambda: client.core().read_namespaced_pod(self.name, cluster_settings.namespace()))
 
     def _body(self) -> dict[str, Any]:
         gpus = {GPU: str(self.gpus)} if self.gpus else {}
-        asked = {"memory": str(self.host_bytes), "cpu": "1" if gpus else "10m", **gpus}
+        requests = {"memory": str(self.host_bytes), "cpu": "1" if gpus else "10m", **gpus}
         return {
             "metadata": {
                 "name": self.name,
-                "labels": {"app.kubernetes.io/part-of": "fineline", COMPONENT: HOLDER, RUN_LABEL: self.run},
-                "annotations": KEEP,
+                "labels": {"app.kubernetes.io/part-of": "fineline", COMPONENT_LABEL: HOLDER, RUN_LABEL: self.run},
+                "annotations": NOT_EVICTABLE,
             },
             "spec": {
                 "restartPolicy": "Never",
@@ -123,7 +123,7 @@ class Holder:
                     {
                         "name": "main",
                         "image": IMAGE,
-                        "resources": {"requests": asked, "limits": gpus},
+                        "resources": {"requests": requests, "limits": gpus},
                         "securityContext": {
                             "allowPrivilegeEscalation": False,
                             "readOnlyRootFilesystem": True,

@@ -1,4 +1,4 @@
-"""Where the pods that compute have to run, and what they ask for there: a patch of their spec, which Argo applies."""
+"""Where the pods that compute run, and the resources that they request: a patch of their spec, which Argo applies."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from steps.common.handover.resolved import Rung
 from steps.common.nodes.gpu_nodes import GPU
 
-GRACE_SECONDS = 120  # for a training to end its step and write a checkpoint when its node goes
+GRACE_SECONDS = 120  # for a training to end its step and write a checkpoint when its node is taken away
 
 
 def placement(
@@ -15,14 +15,14 @@ def placement(
     """Return the patch as JSON.
 
     Args:
-        rung: what was got.
+        rung: the hardware.
         selector: labels of the nodes.
-        affinity: in place of labels, terms of the nodes.
-        own_taint: key of a taint that keeps everybody else's pods away.
+        affinity: node affinity, in place of labels.
+        own_taint: key of the taint that keeps other pods away.
     """
-    asked = {"memory": str(rung.host_bytes)} if rung.host_bytes else {}
+    memory = {"memory": str(rung.host_bytes)} if rung.host_bytes else {}
     gpus = {GPU: str(rung.gpus)} if rung.gpus else {}
-    main = {"name": "main", "resources": {"requests": {**asked, **gpus}, **({"limits": gpus} if gpus else {})}}
+    main = {"name": "main", "resources": {"requests": {**memory, **gpus}, **({"limits": gpus} if gpus else {})}}
     patch: dict[str, Any] = {"containers": [main], "terminationGracePeriodSeconds": GRACE_SECONDS}
     if selector:
         patch["nodeSelector"] = selector
@@ -33,22 +33,22 @@ def placement(
     return json.dumps(patch)
 
 
-def in_its_place(got: Rung, ladder: list[Rung]) -> list[Rung]:
-    """Return the rungs on which a run that was planned for `got` could go on: as many GPUs, and none with less memory.
+def replacements(current: Rung, ladder: list[Rung]) -> list[Rung]:
+    """Return the rungs on which a run that is planned for `current` can continue: as many GPUs, each with as much memory.
 
-    A NodePool allows each of its instance types in each of its ways of buying. So that it allows nothing that is not on the
-    ladder, which may be over the run's limits, the ways are those that all of its types have there.
+    A NodePool allows each of its instance types with each of its capacity types. Combinations that are not on the ladder may
+    exceed the run's limits, so only types are returned that share the same capacity types.
     """
-    fit = [rung for rung in ladder if rung.gpus == got.gpus and rung.available_bytes >= got.available_bytes]
-    ways: dict[str, set[str]] = {}
+    fit = [rung for rung in ladder if rung.gpus == current.gpus and rung.available_bytes >= current.available_bytes]
+    capacities: dict[str, set[str]] = {}
     for rung in fit:
-        ways.setdefault(rung.instance_type, set()).add(rung.capacity)
-    if ways[got.instance_type] == set().union(*ways.values()):
-        return [rung for rung in fit if ways[rung.instance_type] == ways[got.instance_type]]
-    return [rung for rung in fit if rung.capacity == got.capacity]
+        capacities.setdefault(rung.instance_type, set()).add(rung.capacity)
+    if capacities[current.instance_type] == set().union(*capacities.values()):
+        return [rung for rung in fit if capacities[rung.instance_type] == capacities[current.instance_type]]
+    return [rung for rung in fit if rung.capacity == current.capacity]
 
 
 def tolerations(own_taint: str = "") -> list[dict[str, str]]:
-    """Return what a GPU node's taints are met with: the one that clouds and device plugins use, and our own."""
+    """Return tolerations for a GPU node's taints: the one that clouds and device plugins set, and our own."""
     keys = [GPU, *([own_taint] if own_taint else [])]
     return [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in keys]

@@ -1,16 +1,16 @@
-"""The NodePool that a run asks with: what may be bought, how much of it, and that nothing is taken away meanwhile."""
+"""The NodePool with which a run requests nodes: what may be bought, how many, and that none is disrupted meanwhile."""
 
 from typing import Any
 
 from steps.common.handover.resolved import Rung
-from steps.common.kubernetes.cluster_objects import POOLS
+from steps.common.kubernetes.cluster_objects import NODE_POOLS
 from steps.common.nodes import node_request
 from steps.common.nodes.gpu_nodes import GPU, TYPE_LABEL
 from steps.common.runtime import cluster_settings
 
 TAINT = "fineline.dev/run"
-# Longer than a pod's grace, in which a training ends its step and writes a checkpoint; without it a pod that hangs could hold
-# a node forever. With the reaper's five minutes and its two of patience it makes the ten after which nothing is left.
+# Longer than a pod's grace period, in which a training ends its step and writes a checkpoint. Without a limit, a pod that hangs
+# could keep a node forever. With the reaper's interval of five minutes and its grace of two, nothing is left after ten.
 DRAIN = "3m"
 
 
@@ -18,21 +18,21 @@ def node_pool(run: str, reference: dict[str, str], rungs: list[Rung]) -> dict[st
     """Return the pool.
 
     Args:
-        run: whose it is.
+        run: its name.
         reference: to the NodeClass.
-        rungs: what may be bought: one while the ladder is walked; once a node is there, all that could take its place.
+        rungs: what may be bought: one at a time until there is a node, then everything that may replace it.
     """
     return {
-        "apiVersion": f"{POOLS.group}/{POOLS.version}",
+        "apiVersion": f"{NODE_POOLS.group}/{NODE_POOLS.version}",
         "kind": "NodePool",
         "metadata": node_request.metadata(run, cluster_settings.namespace()),
         "spec": {
-            # GPUs of the whole node, which is what the limit counts; room for one node at a time.
+            # The limit counts the GPUs of whole nodes: room for one node at a time.
             "limits": {GPU: str(max(rung.node_gpus for rung in rungs))},
             "disruption": {
                 "consolidationPolicy": "WhenEmpty",
                 "consolidateAfter": "30s",
-                "budgets": [{"nodes": "0"}],  # closed while the run lasts; the pool goes when it has ended
+                "budgets": [{"nodes": "0"}],  # no disruption while the run lasts; the pool is deleted when it ends
             },
             "template": {
                 "metadata": {"labels": {"app.kubernetes.io/part-of": "fineline", node_request.RUN_LABEL: run}},

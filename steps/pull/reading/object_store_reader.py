@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from steps.common.storage.object_store import open_store, told
+from steps.common.storage.object_store import open_store, translate_errors
 from steps.common.weights.sources.listing import SourceFile
 
 BLOCK = 2 << 20  # a request each, held in memory, since Arrow's client cannot stream a span
@@ -28,9 +28,9 @@ class Store:
             UserError: the file no longer exists, or access is denied.
         """
         store, path = self._open(file.url)
-        with told(file.url, lambda: store.open_input_file(path)) as source:
+        with translate_errors(file.url, lambda: store.open_input_file(path)) as source:
             while start < end:
-                block: bytes = told(file.url, partial(source.read_at, min(BLOCK, end - start), start))
+                block: bytes = translate_errors(file.url, partial(source.read_at, min(BLOCK, end - start), start))
                 if not block:
                     return
                 yield block

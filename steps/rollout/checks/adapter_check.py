@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-from steps.common.adapter.adapter_files import CONFIG, DOWN, MAGNITUDE, PREFIX, UP, WEIGHTS
+from steps.common.adapter.adapter_files import CONFIG_FILE, LORA_A, LORA_B, LORA_MAGNITUDE, PEFT_PREFIX, WEIGHTS_FILE
 
 READABLE = 0o004  # by other users, such as the one that a server's pod runs as
 # By safetensors' type: numpy's type, and the mask of the exponent. All exponent bits set means infinity or NaN.
@@ -41,15 +41,15 @@ def refusals(
             modules_to_save. None: the adapter is merged into its base.
         served_base: name of the base in that vLLM, which has to equal the adapter's `base_model_name_or_path`.
     """
-    files = [adapter / CONFIG, adapter / WEIGHTS]
+    files = [adapter / CONFIG_FILE, adapter / WEIGHTS_FILE]
     if missing := [file.name for file in files if not file.is_file()]:
         return [f"{missing[0]} is missing"]
     hidden = [path for path in (adapter, *files) if not path.stat().st_mode & READABLE]
     # safetensors writes 0600: https://github.com/huggingface/safetensors/issues/782
     found = [f"{path.name} is not readable by other users (chmod o+r)" for path in hidden]
     try:
-        config: dict[str, Any] = json.loads((adapter / CONFIG).read_text())
-        tensors = read_tensors(adapter / WEIGHTS)
+        config: dict[str, Any] = json.loads((adapter / CONFIG_FILE).read_text())
+        tensors = read_tensors(adapter / WEIGHTS_FILE)
     except ValueError as error:
         return [*found, str(error)]
     if largest_rank is not None:
@@ -60,7 +60,7 @@ def refusals(
         )
     if base:
         found += _base_mismatch(tensors, base, transposed=bool(config.get("fan_in_fan_out")))
-    if bad := not_finite(adapter / WEIGHTS, tensors):
+    if bad := not_finite(adapter / WEIGHTS_FILE, tensors):
         found.append(f"{bad} contains NaN or infinite values")
     return found
 
@@ -107,12 +107,12 @@ def not_finite(file: Path, tensors: dict[str, AdapterTensor]) -> str:
 
 def _unsupported_unmerged(tensors: dict[str, AdapterTensor], largest_rank: int) -> Iterable[str]:
     """Yield what vLLM cannot serve unmerged."""
-    rank = max((one.shape[0] for name, one in tensors.items() if name.endswith(DOWN)), default=0)
+    rank = max((one.shape[0] for name, one in tensors.items() if name.endswith(LORA_A)), default=0)
     if rank > largest_rank:
         yield f"its rank {rank} exceeds the server's maximum of {largest_rank}"
-    if any(name.endswith(MAGNITUDE) for name in tensors):
+    if any(name.endswith(LORA_MAGNITUDE) for name in tensors):
         yield "it is a DoRA adapter, which can only be served merged"
-    if whole := [name for name in tensors if not name.endswith((DOWN, UP, MAGNITUDE))]:
+    if whole := [name for name in tensors if not name.endswith((LORA_A, LORA_B, LORA_MAGNITUDE))]:
         yield f"it has tensors other than LoRA's: {whole[0]}"
 
 
@@ -121,14 +121,14 @@ def _base_mismatch(tensors: dict[str, AdapterTensor], base: Path, *, transposed:
     base_tensors = {
         name: one for file in sorted(base.glob("*.safetensors")) for name, one in read_tensors(file).items()
     }
-    for name in (one.removesuffix(DOWN) for one in tensors if one.endswith(DOWN)):
-        layer = name.removeprefix(PREFIX)
+    for name in (one.removesuffix(LORA_A) for one in tensors if one.endswith(LORA_A)):
+        layer = name.removeprefix(PEFT_PREFIX)
         weight = base_tensors.get(f"{layer}.weight")
         if weight is None:
             yield f"it changes {layer}, which the base does not have"
             return
         out, into = reversed(weight.shape) if transposed else weight.shape
-        up = tensors.get(name + UP)
-        if tensors[name + DOWN].shape[1:] != (into,) or up is None or up.shape[:1] != (out,):
+        up = tensors.get(name + LORA_B)
+        if tensors[name + LORA_A].shape[1:] != (into,) or up is None or up.shape[:1] != (out,):
             yield f"its {layer} does not fit the base's shape {list(weight.shape)}"
             return

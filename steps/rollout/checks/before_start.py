@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from steps.common.adapter.adapter_files import BASE, CONFIG, WEIGHTS, read_base
+from steps.common.adapter.adapter_files import BASE_FILE, CONFIG_FILE, WEIGHTS_FILE, read_adapter_base
 from steps.common.handover.resolved import Resolved
 from steps.common.runtime.errors import RefusedError
 from steps.rollout.checks.adapter_check import read_tensors, refusals
@@ -20,16 +20,16 @@ def check_adapter(resolved: Resolved, adapter: Path, base: Path) -> None:
     Raises:
         RefusedError: it does not; the text has all reasons.
     """
-    for name in (CONFIG, WEIGHTS, BASE):
+    for name in (CONFIG_FILE, WEIGHTS_FILE, BASE_FILE):
         _readable(adapter / name)
-    learnt_on = read_base(adapter)
+    learnt_on = read_adapter_base(adapter)
     if learnt_on.digest != resolved.model.digest:
         raise RefusedError(
             f"the adapter was trained on {learnt_on.uri} ({learnt_on.digest[:12]}), but the recipe serves "
             f"{resolved.model.uri} ({resolved.model.digest[:12]})"
         )
-    beside = resolved.served.form == "adapter"
-    if why := refusals(adapter, base, largest_rank=resolved.served.rank if beside else None):
+    beside = resolved.serving_plan.form == "adapter"
+    if why := refusals(adapter, base, largest_rank=resolved.serving_plan.rank if beside else None):
         raise RefusedError(f"the adapter cannot be served: {'; '.join(why)}")
 
 

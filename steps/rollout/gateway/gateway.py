@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from steps.common.runtime import cluster_settings
-from steps.common.storage.files import digest_of, write_private
+from steps.common.storage.files import digest_of, write_private_json
 from steps.rollout.gateway import envoy
 from steps.rollout.gateway.admin import EnvoyAdmin
 from steps.rollout.gateway.upstream import Rules, Upstream
@@ -60,7 +60,7 @@ def write_all(folder: Path, admin: Path, rules: Rules, api_key: str, upstreams: 
     write_listeners(folder, rules, api_key)
     write_clusters(folder, admin, upstreams)
     write_routes(folder, rules, live)
-    write_private(folder / envoy.BOOTSTRAP, envoy.bootstrap(folder, admin))
+    write_private_json(folder / envoy.BOOTSTRAP, envoy.bootstrap(folder, admin))
 
 
 def write_listeners(folder: Path, rules: Rules, api_key: str) -> str:
@@ -94,7 +94,7 @@ def wait_applied(admin: EnvoyAdmin, file: str, version: str) -> None:
 
 def _write(path: Path, resources: list[dict[str, Any]]) -> str:
     version = digest_of(resources)[:16]
-    write_private(path, envoy.discovered(KINDS[path.name][0], resources, version))
+    write_private_json(path, envoy.discovered(KINDS[path.name][0], resources, version))
     return version
 
 

@@ -1,4 +1,4 @@
-"""Serves a version by a Deployment in this pod's namespace: beside the old one, asked, and then given the traffic."""
+"""Serves a version with a Deployment in this pod's namespace: started beside the old one, tested, then given the traffic."""
 
 import time
 from pathlib import Path
@@ -6,30 +6,28 @@ from pathlib import Path
 import httpx2
 
 from steps.common.handover.resolved import Resolved
-from steps.common.machine.devices import compute_type
+from steps.common.kubernetes.deployment_wait import wait_until_available
+from steps.common.machine.devices import compute_dtype
 from steps.common.runtime import cluster_settings
-from steps.common.runtime.errors import RefusedError
-from steps.common.runtime.progress import Progress, say
+from steps.common.runtime.progress import say
 from steps.common.storage import volumes
 from steps.rollout.checks import server_needs
 from steps.rollout.checks.read_speed import read_speed
 from steps.rollout.gateway.traffic import Traffic, read
 from steps.rollout.gateway.upstream import Upstream
 from steps.rollout.pods import version_objects
-from steps.rollout.pods.model_objects import Api, no_room, not_made, starts_lost, why_not_ready
+from steps.rollout.pods.model_objects import ModelObjects, why_no_room
 from steps.rollout.vllm import base_server
 from steps.rollout.vllm.with_vllm import with_vllm
 
-# kube-proxy takes a moment to move a Service; the first question after it may still meet the old version.
+# kube-proxy takes a moment to follow a Service; the first request after the switch may still reach the old version.
 SETTLE_SECONDS = 3.0
-# A server that has ended so often before it was ready will not be.
-MOST_STARTS_LOST = 2
-# So long no node has room for the new pod: then it does not fit beside the old one.
+# If no node can run the new pod for this long, it does not fit beside the old one.
 UNPLACED_SECONDS = 120
 
 
 class ClusterPlace:
-    """This pod's namespace as the place of a rollout."""
+    """A rollout in this pod's namespace."""
 
     def __init__(
         self,
@@ -41,25 +39,25 @@ class ClusterPlace:
         base: Path,
         adapter: Path,
     ) -> None:
-        """Look at what serves now.
+        """Find the version that serves now.
 
         Args:
             resolved: the recipe, and what it was resolved to.
             version: the registered version.
-            model: folder of the merged model; of the base, where an adapter is served beside it.
-            model_bytes: that the server has to read.
+            model: folder of the merged model; of the base model if an adapter is served beside it.
+            model_bytes: what the server reads before it is ready.
             digest: hash of the adapter's weights.
             base: folder of the base model.
             adapter: folder of the adapter.
 
         Raises:
-            UserError: vLLM would not take the adapter.
-            RefusedError: a Service of the model's name belongs to somebody else; the base server does not load the adapter.
+            UserError: vLLM cannot serve the adapter.
+            RefusedError: the Service of that name does not belong to the model, or the base server does not load the adapter.
         """
         self._serve, self._name = resolved.recipe.serve, resolved.recipe.name
-        self._api, self._space = Api(self._name), cluster_settings.namespace()
-        computes_in = compute_type("cpu")  # as on this pod's node, which is taken to be like those that serve
-        beside = resolved.served.form == "adapter"
+        self._api, self._space = ModelObjects(self._name), cluster_settings.namespace()
+        computes_in = compute_dtype("cpu")  # this pod's node stands for those that serve
+        beside = resolved.serving_plan.form == "adapter"
         speed = read_speed(model)
         self._spec = version_objects.VersionSpec(
             name=self._name,
@@ -87,7 +85,7 @@ class ClusterPlace:
         self._old: int | None = None
         self._old_annotations: dict[str, str] = {}
         self._find_live_version()
-        if resolved.served.runtime == "vllm":
+        if resolved.serving_plan.runtime == "vllm":
             self._spec = with_vllm(self._spec, resolved, base, adapter, speed)
 
     @property
@@ -97,21 +95,21 @@ class ClusterPlace:
 
     @property
     def new_url(self) -> str:
-        """That of the version's own Service."""
+        """The base URL of the version's own Service."""
         return self._url(self._spec.full_name)
 
     @property
     def old_url(self) -> str | None:
-        """Likewise of the old version."""
+        """The same for the old version; None if there is none."""
         return None if self._old is None else self._url(self._full(self._old))
 
     @property
     def old_version(self) -> int | None:
-        """What serves now."""
+        """The version that serves now; None if none does."""
         return self._old
 
     def serves_already(self) -> bool:
-        """Tell whether the version is what serves; then its Deployment is made as the recipe says."""
+        """Return whether the version already serves; if so, apply the recipe's settings to its Deployment."""
         upstream = self._spec.upstream
         wanted = {version_objects.ADAPTER: upstream.adapter_sha256, version_objects.BASE: upstream.base}
         if self._old != self._spec.version or self._old_annotations != wanted:
@@ -121,9 +119,9 @@ class ClusterPlace:
         return True
 
     def why_not_both(self) -> str:
-        """Ask for the new pods; return what Kubernetes says where it does not make them or no node takes them."""
-        if self._old is not None and self._api.stopped(self._full(self._old)):
-            return f"version {self._old} was stopped by a rollout that was lost"
+        """Create the new pods; return why a quota or the lack of a node prevents that, empty if nothing does."""
+        if self._old is not None and self._api.stopped_replicas(self._full(self._old)):
+            return f"an earlier rollout stopped version {self._old} and was interrupted"
         self._remove_refused()
         self._apply()
         started, reason = time.monotonic(), ""
@@ -132,30 +130,30 @@ class ClusterPlace:
             if len([pod for pod in pods if pod.spec.node_name]) >= self._spec.replicas:
                 return ""
             found = self._api.deployment(self._spec.full_name)
-            reason = no_room(found, pods) if found else ""
+            reason = why_no_room(found, pods) if found else ""
             time.sleep(1)
         if reason:
-            # Asked for anew once there is room: what a quota refuses is tried ever more seldom.
+            # Kubernetes retries what a quota refuses ever more rarely: start() scales it up again once there is room.
             self._api.stop(self._spec.full_name)
         return reason
 
     def stop_old(self) -> None:
-        """End the old version's pods and wait until they are gone."""
+        """Stop the old version's pods and wait until they are gone."""
         if self._old is not None:
-            self._remove_refused()  # while the old one answers: it is waited for
+            self._remove_refused()  # while the old version still answers, since this waits
             self._end(self._old)
 
     def start_old(self) -> bool:
-        """Give the old version its room and the traffic back where it was stopped, and wait until it serves."""
-        if self._old is None or not self._api.start_again(self._full(self._old)):
+        """Restart the old version if it was stopped, and wait until it is ready; return whether it was stopped."""
+        if self._old is None or not self._api.restart(self._full(self._old)):
             return False
         self._api.stop(self._spec.full_name)
-        self.switch_back()  # before the wait: it then serves even where this process is ended meanwhile
+        self.switch_back()  # before the wait, so that it serves even if this process is killed
         self._wait_available(self._full(self._old), self._old)
         return True
 
     def start(self) -> None:
-        """Start the version's pod and wait until it is ready."""
+        """Start the version's pods and wait until they are ready."""
         self._remove_refused()
         self._apply()
         self._wait()
@@ -166,14 +164,14 @@ class ClusterPlace:
         time.sleep(SETTLE_SECONDS)
 
     def switch_back(self) -> None:
-        """Point the live Service at the old version; where there was none, delete it."""
+        """Point the live Service at the old version; if there was none, delete the Service."""
         if self._old is None:
             self._api.delete_service(self._name)
         else:
             self._api.apply(version_objects.service(self._name, self._name, self._old, self._old_annotations))
 
     def traffic(self, *, new: bool) -> Traffic | None:
-        """Return what the gateways of a version have counted, all its pods together."""
+        """Return the request counts of a version's gateways, summed over its pods; None if one cannot be read."""
         version = self._spec.version if new else self._old
         if version is None:
             return None
@@ -185,36 +183,36 @@ class ClusterPlace:
                 answer.raise_for_status()
                 found.append(read(answer.text, upstream.cluster))
         except httpx2.HTTPError as error:
-            say(f"the statistics of version {version} cannot be read: {error}")
+            say(f"cannot read the statistics of version {version}: {error}")
             return None
         return sum(found, Traffic())
 
     def retain_refused(self, reason: str) -> None:
-        """Leave the refused Deployment as it is, out of every Service, with the reason."""
+        """Keep the refused Deployment outside every Service, with the reason, until the next rollout."""
         self._api.delete_service(self._spec.full_name)
         self._api.mark(self._spec.full_name, version_objects.REFUSED, " ".join(reason.split()))
-        say(f"{self._spec.full_name} is kept for a look, until the next rollout")
+        say(f"{self._spec.full_name} keeps running without traffic until the next rollout, so that you can inspect it")
 
     def finish(self) -> None:
-        """End the trial; keep the old version to go back to, and delete what is older."""
+        """End the trial, keep the old version for a rollback, and delete older ones."""
         self._api.apply(version_objects.live_service(self._spec, None))
         self._api.mark(self._spec.full_name, version_objects.LIVE)
         kept = {self._spec.full_name}
         if self._old is not None and self._old != self._spec.version:
             before = self._full(self._old)
             kept.add(before)
-            stopped = self._serve.keep_previous == "stopped" or bool(self._api.stopped(before))
+            stopped = self._serve.keep_previous == "stopped" or bool(self._api.stopped_replicas(before))
             self._api.mark(before, version_objects.BEFORE, replicas=0 if stopped else None)
-            say(f"{before} is kept to go back to, {'stopped' if stopped else 'running'}")
+            say(f"{before} is kept for a rollback, {'stopped' if stopped else 'running'}")
         for found in self._api.deployments():
             if found.metadata.name not in kept:
                 self._api.delete_version(found.metadata.name)
-                say(f"{found.metadata.name} is deleted")
+                say(f"{found.metadata.name} has been deleted")
         if cluster_settings.vllm_image():
             base_server.stop_unused()
 
     def _find_live_version(self) -> None:
-        """Find what serves now; what a lost rollout has left on trial is taken back."""
+        """Find the version that serves now, and undo the trial of an interrupted rollout."""
         live = self._api.service(self._name)
         if live is None:
             return
@@ -230,7 +228,9 @@ class ClusterPlace:
             key: given[key] for key in (version_objects.ADAPTER, version_objects.BASE) if key in given
         }
         if on_trial is not None:
-            say("a rollout was lost on the way: the traffic goes back, and it begins again")
+            say(
+                "an earlier rollout was interrupted: its traffic goes back to the old version, and this rollout starts over"
+            )
             self.switch_back()
 
     def _apply(self) -> None:
@@ -245,41 +245,27 @@ class ClusterPlace:
             if found.metadata.name != self._spec.full_name:
                 self._api.delete_version(found.metadata.name)
             else:
-                # What it was refused for may have been mended: that its pod was not ready then says nothing any more.
+                # The cause may have been fixed since; start with a new pod.
                 self._end(self._spec.version)
 
     def _end(self, version: int) -> None:
         self._api.stop(self._full(version))
         end = time.monotonic() + server_needs.grace_seconds(self._serve.answer_seconds)
-        while self._api.ending(version) and time.monotonic() < end:
+        while self._api.has_pods(version) and time.monotonic() < end:
             time.sleep(1)
 
     def _wait(self) -> None:
         self._wait_available(self._spec.full_name, self._spec.version)
 
     def _wait_available(self, full_name: str, version: int) -> None:
-        """Wait until a Deployment is available.
+        """Wait until a version's Deployment is available.
 
         Raises:
-            RefusedError: it was not in time; the text has what its pods say.
+            RefusedError: it was not available in time, or its pods cannot start.
         """
+        selector = f"{version_objects.MODEL_LABEL}={self._name},{version_objects.VERSION_LABEL}={version}"
         seconds = server_needs.progress_deadline_seconds(self._spec.ready_seconds)
-        progress = Progress(0, f"s, waiting for {full_name}")
-        started = time.monotonic()
-        while (waited := time.monotonic() - started) < seconds:
-            found = self._api.deployment(full_name)
-            if found is not None:
-                status, wanted = found.status, found.spec.replicas
-                current = status.observed_generation == found.metadata.generation
-                if current and (status.available_replicas or 0) >= wanted and (status.updated_replicas or 0) >= wanted:
-                    return
-                late = any(c.type == "Progressing" and c.status == "False" for c in status.conditions or [])
-                if late or starts_lost(self._api.pods(version)) >= MOST_STARTS_LOST:
-                    break
-            progress.update(round(waited))
-            time.sleep(0.5)
-        why = why_not_ready(self._api.pods(version), not_made(found) if found else "")
-        raise RefusedError(f"{full_name} was not ready in {waited:.0f} s: {why}")
+        wait_until_available(full_name, self._space, selector, seconds)
 
     def _full(self, version: int) -> str:
         return version_objects.full_name(self._name, version)

@@ -10,7 +10,7 @@ from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.progress import say
 from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
-from steps.common.storage.files import one_writer
+from steps.common.storage.files import exclusive_lock
 
 FIRST_PORT = 8360
 PORTS = 100  # to try, starting with FIRST_PORT
@@ -35,7 +35,7 @@ def gateway_port(name: str, host: str, wanted: int | None) -> Iterator[int]:
         return
     line = WaitingLine()
     choosing = volumes.serving(name).parent / "ports"
-    with one_writer(choosing, waiting=lambda: line.report("another model's gateway to start")):
+    with exclusive_lock(choosing, on_wait=lambda: line.report("another model's gateway to start")):
         yield _choose(name, host)
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from steps.common.handover.resolved import Resolved
 from steps.common.machine import servers
-from steps.common.machine.devices import compute_type, local_device, memory_available
+from steps.common.machine.devices import compute_dtype, local_device, memory_available
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.progress import say
 from steps.common.storage import volumes
-from steps.common.storage.files import write_private
+from steps.common.storage.files import write_private_json
 from steps.rollout.checks import server_needs
 from steps.rollout.checks.read_speed import read_speed
 from steps.rollout.gateway import gateway as gateways
@@ -92,7 +92,7 @@ class MachinePlace:
     def why_not_both(self) -> str:
         """Return why the new server does not fit into memory beside the old one; empty if it does."""
         wanted = server_needs.memory_bytes(
-            self._resolved.model.architecture.parameters, compute_type(local_device().kind)
+            self._resolved.model.architecture.parameters, compute_dtype(local_device().kind)
         )
         free = memory_available()
         return (
@@ -165,7 +165,7 @@ class MachinePlace:
             known = [server for server in (self._old, self._new) if server and server.process.alive()]
             self._point(running, known, self._old)
             if self._listeners_before:
-                write_private(Path(running.folder) / LISTENERS, self._listeners_before)
+                write_private_json(Path(running.folder) / LISTENERS, self._listeners_before)
 
     def traffic(self, *, new: bool) -> Traffic | None:
         """Return the gateway's request counts of a server; None if there is no gateway or no server."""

@@ -14,7 +14,7 @@ import httpx2
 import psutil
 
 from steps.common.machine import servers
-from steps.common.machine.devices import compute_type, local_device
+from steps.common.machine.devices import compute_dtype, local_device
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.waiting import WaitingLine
@@ -35,7 +35,7 @@ def server_command(name: str, port: int) -> list[str]:
     """
     program = str(Path(sys.executable).with_name("transformers"))
     address = ["--host", "127.0.0.1", "--port", str(port)]
-    return [program, "serve", name, *address, "--dtype", compute_type(local_device().kind)]
+    return [program, "serve", name, *address, "--dtype", compute_dtype(local_device().kind)]
 
 
 def start_server(name: str, merged: Path, folder: Path, ready_seconds: int) -> servers.Process:

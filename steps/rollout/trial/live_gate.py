@@ -5,7 +5,6 @@ than the one it was trained with. So the evaluation's questions are asked over H
 old server is asked as well, for the record and to compare latencies.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -13,6 +12,7 @@ from statistics import fmean
 from pydantic import BaseModel
 
 from recipes.serving import Serve
+from steps.common.handover.report import read_report
 from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.progress import say
 from steps.rollout.trial.ask import Messages, NoAnswerError, ask
@@ -66,11 +66,13 @@ class LiveGate(BaseModel):
 def questions(report: Path) -> list[LiveQuestion]:
     """Return the evaluation's questions: those of its own, and the held-out rows whose chats it has kept."""
     found = []
-    for one in json.loads(report.read_text())["answers"]:
-        messages = one.get("messages") or ([{"role": "user", "content": one["asked"]}] if "expect" in one else None)
+    for one in read_report(report).answers:
+        messages = [turn.model_dump() for turn in one.messages or []]
+        if not messages and one.expect is not None:
+            messages = [{"role": "user", "content": one.asked}]
         if messages:
-            expect = one.get("expect", "") if one.get("candidate_meets") else ""
-            found.append(LiveQuestion(messages, one["candidate"], one.get("champion", ""), expect))
+            expect = (one.expect or "") if one.candidate_meets else ""
+            found.append(LiveQuestion(messages, one.candidate, one.champion or "", expect))
     return found
 
 

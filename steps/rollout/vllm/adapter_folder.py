@@ -9,12 +9,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from steps.common.adapter.adapter_files import CONFIG, WEIGHTS, adapter_sha256
-from steps.common.adapter.vllm_limits import refusals
+from steps.common.adapter.adapter_files import CONFIG_FILE, WEIGHTS_FILE, adapter_sha256
+from steps.common.adapter.vllm_limits import vllm_refusals
 from steps.common.runtime.errors import RefusedError, UserError
 from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
-from steps.common.storage.files import building, one_writer
+from steps.common.storage.files import build_folder, exclusive_lock
 from steps.rollout.checks.adapter_check import READABLE
 
 BASES = "/models"  # folder of the bases in a vLLM pod
@@ -41,7 +41,7 @@ def adapter_name(model: str, version: int, digest: str) -> str:
 
 def config_of(adapter: Path) -> dict[str, Any]:
     """Return PEFT's configuration of an adapter."""
-    found: dict[str, Any] = json.loads((adapter / CONFIG).read_text())
+    found: dict[str, Any] = json.loads((adapter / CONFIG_FILE).read_text())
     return found
 
 
@@ -51,7 +51,7 @@ def check(adapter: Path, name: str, largest_rank: int) -> None:
     Raises:
         UserError: it cannot; the text has all reasons.
     """
-    if why := refusals(config_of(adapter), largest_rank):
+    if why := vllm_refusals(config_of(adapter), largest_rank):
         raise UserError(f"{name}: vLLM cannot serve this adapter: {'; '.join(why)}; set serve.form=merged")
 
 
@@ -70,14 +70,14 @@ def published_adapter(adapter: Path, name: str, base: str, *, into: Path | None 
     folder = (into or folder_of_adapters()) / name
     config = {**config_of(adapter), "base_model_name_or_path": base}
     line = WaitingLine()
-    with one_writer(folder, waiting=lambda: line.report(f"another process to write {name}")):
+    with exclusive_lock(folder, on_wait=lambda: line.report(f"another process to write {name}")):
         if not folder.exists():
-            with building(folder) as partial:
-                shutil.copyfile(adapter / WEIGHTS, partial / WEIGHTS)
-                (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+            with build_folder(folder) as partial:
+                shutil.copyfile(adapter / WEIGHTS_FILE, partial / WEIGHTS_FILE)
+                (partial / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
     if config_of(folder) != config or adapter_sha256(folder) != adapter_sha256(adapter):
         raise RefusedError(f"{folder}: holds another adapter than its name says; delete the folder and roll out again")
-    for path in (folder, folder / CONFIG, folder / WEIGHTS):
+    for path in (folder, folder / CONFIG_FILE, folder / WEIGHTS_FILE):
         if not path.stat().st_mode & READABLE:
             raise RefusedError(f"{path}: is not readable by other users, such as vLLM's; run chmod -R o+rX {folder}")
     return folder

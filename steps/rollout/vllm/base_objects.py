@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from steps.common.handover.resolved import Served
+from steps.common.handover.resolved import ServingPlan
 from steps.common.storage.files import digest_of
 from steps.rollout.checks import server_needs
 from steps.rollout.pods import pod_spec
@@ -33,7 +33,7 @@ class BaseServer(BaseModel):
 
     digest: str  # digest of the base model
     image: str  # vLLM's image
-    served: Served
+    served: ServingPlan
     weight_bytes: int
     read_bytes_a_second: float  # measured on the volume that holds the weights
     answer_seconds: int  # time limit of an answer

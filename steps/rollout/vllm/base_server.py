@@ -1,15 +1,17 @@
-"""Brings a version to a base server: the one that runs, without a restart, or a new one where that cannot take it."""
+"""Loads a version's adapter on a base server: on the running one without a restart, or on a new one if that cannot take it."""
 
 import time
 from pathlib import Path
 from typing import Any
 
 from steps.common.handover.resolved import Resolved
-from steps.common.kubernetes import api as kubernetes
+from steps.common.kubernetes import client
+from steps.common.kubernetes.deployment_wait import wait_until_available
+from steps.common.kubernetes.errors import api_errors, none_if_absent
+from steps.common.kubernetes.resource import DEPLOYMENTS, apply
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
-from steps.common.runtime.progress import Progress, say
-from steps.rollout.pods.model_objects import APPLY, MANAGER, why_not_ready
+from steps.common.runtime.progress import say
 from steps.rollout.pods.version_objects import UPSTREAM_LABEL
 from steps.rollout.vllm import vllm_container
 from steps.rollout.vllm.adapter_folder import adapter_name, check, published_adapter
@@ -24,24 +26,17 @@ from steps.rollout.vllm.base_objects import (
     disruption_budget,
     service,
 )
-from steps.rollout.vllm.exchange import exchange
+from steps.rollout.vllm.load_adapter import load_on_replicas
 
-MERGE = "application/merge-patch+json"
-# Until its version's gateway is there, another model's rollout must not take a server for unused: seconds since 1970.
+# Until the version's gateway exists, another model's rollout must not delete its server as unused. Seconds since 1970.
 WANTED_UNTIL = "fineline.dev/wanted-until"
 ROLLOUT_SECONDS = 2 * 3600  # the longest rollout
-PLURALS = {
-    "Deployment": "deployments",
-    "PodDisruptionBudget": "poddisruptionbudgets",
-    "HorizontalPodAutoscaler": "horizontalpodautoscalers",
-    "ScaledObject": "scaledobjects",
-}
 
 
-def brought(
+def load_version(
     resolved: Resolved, version: int, base: Path, adapter: Path, digest: str, read_bytes_a_second: float
 ) -> tuple[str, str]:
-    """Have a base server answer to the version, every replica of it.
+    """Load the version on every replica of a base server.
 
     Args:
         resolved: the recipe, and what it was resolved to.
@@ -52,17 +47,17 @@ def brought(
         read_bytes_a_second: of the volume that holds the base, as measured.
 
     Returns:
-        The base server's name, which is its Service's, and the name to which it answers with the version.
+        The name of the base server and of its Service, and the model name under which it serves the version.
 
     Raises:
-        UserError: vLLM would not take the adapter.
-        RefusedError: a replica does not; what was served before is not touched.
+        UserError: vLLM cannot serve the adapter.
+        RefusedError: a replica does not load it; what is served already is not affected.
     """
     autoscale, _, _ = cluster_settings.autoscaler()
     wanted = BaseServer(
         digest=resolved.model.digest,
         image=cluster_settings.vllm_image(),
-        served=resolved.served,
+        served=resolved.serving_plan,
         weight_bytes=sum(path.stat().st_size for path in base.glob("*.safetensors")),
         read_bytes_a_second=read_bytes_a_second,
         answer_seconds=resolved.recipe.serve.answer_seconds,
@@ -72,27 +67,27 @@ def brought(
     name = adapter_name(resolved.recipe.name, version, digest)
     check(adapter, name, wanted.served.rank)
     published_adapter(adapter, name, wanted.path)
-    there = running(wanted.digest)
-    server = chosen(there, wanted)
-    if server.name in {one.name for one in there}:
-        _keep(server)
+    existing = running(wanted.digest)
+    server = chosen(existing, wanted)
+    if server.name in {one.name for one in existing}:
+        _reserve(server)
     else:
         _start(server)
-    exchange(_replicas(server), name, server.name)
+    load_on_replicas(_replicas(server), name, server.name)
     return server.name, name
 
 
-def chosen(there: list[BaseServer], wanted: BaseServer) -> BaseServer:
-    """Return the base server to use: one that runs and can take the adapter, else the one that is wanted.
+def chosen(existing: list[BaseServer], wanted: BaseServer) -> BaseServer:
+    """Return the base server to use: a running one that can take the adapter, else the wanted one.
 
-    A server that is used again keeps what it was started with; only the number of its replicas may rise.
+    A running server keeps its settings; only its number of replicas may rise.
     """
-    for one in there:
+    for one in existing:
         if why := differs(one, wanted):
-            say(f"{one.name} goes on, and {wanted.name} is started: {why}")
+            say(f"{one.name} cannot take the adapter ({why}); it keeps running, and {wanted.name} is started beside it")
             continue
         replicas = max(one.served.replicas, wanted.served.replicas)
-        say(f"{one.name} takes the adapter without a restart")
+        say(f"{one.name} loads the adapter without a restart")
         served = one.served.model_copy(update={"replicas": replicas})
         return one.model_copy(update={"served": served, "autoscaled": wanted.autoscaled})
     return wanted
@@ -105,45 +100,48 @@ def running(digest: str) -> list[BaseServer]:
 
 
 def stop_unused() -> None:
-    """Delete the base servers that no version's gateway passes requests to, nor is about to."""
+    """Delete the base servers that no version's gateway uses, or is about to use."""
     used = {one["metadata"]["labels"][UPSTREAM_LABEL] for one in _deployments(UPSTREAM_LABEL)}
     for one in _deployments(BASE_LABEL):
         name = one["metadata"]["name"]
         if name not in used and float(one["metadata"]["annotations"].get(WANTED_UNTIL, 0)) < time.time():
             _delete(name)
-            say(f"{name} is stopped: no version uses it any more")
+            say(f"{name} has been deleted: no version uses it any more")
 
 
 def _start(server: BaseServer) -> None:
-    """Create the server, and wait until all of its replicas are ready.
+    """Create the server and wait until all its replicas are ready.
 
     Raises:
-        RefusedError: they were not in time. The server is deleted again.
+        RefusedError: they were not ready in time, or cannot start. The server is deleted again.
     """
     body = deployment(server)
     body["metadata"]["annotations"][WANTED_UNTIL] = _until()
+    space = cluster_settings.namespace()
     try:
-        _beside(server, _apply(body)["metadata"]["uid"])
+        _apply_companions(server, apply(body, space)["metadata"]["uid"])
         _wait(server)
     except BaseException:
         _delete(server.name)
         raise
 
 
-def _keep(server: BaseServer) -> None:
-    """Keep a server that runs for one more adapter, and wait until it is ready; its pods are not touched, but for more.
+def _reserve(server: BaseServer) -> None:
+    """Reserve a running server for one more adapter, add replicas if needed, and wait until they are ready.
 
     Raises:
-        RefusedError: it was not ready in time. It is left as it is: others may use it.
+        RefusedError: they were not ready in time, or cannot start. The server is not deleted: others may use it.
     """
-    noted = {SERVED: server.model_dump_json(), WANTED_UNTIL: _until()}
-    body: dict[str, Any] = {"metadata": {"annotations": noted}}
+    annotations = {SERVED: server.model_dump_json(), WANTED_UNTIL: _until()}
+    body: dict[str, Any] = {"metadata": {"annotations": annotations}}
     if not server.autoscaled:
         body["spec"] = {"replicas": server.served.replicas}
-    api, place = kubernetes.custom(), ("apps", "v1", cluster_settings.namespace(), "deployments", server.name)
-    with kubernetes.in_one_line():
-        found = api.patch_namespaced_custom_object(*place, body, field_manager=MANAGER, _content_type=MERGE)
-    _beside(server, found["metadata"]["uid"])
+    found = DEPLOYMENTS.patch(server.name, body, cluster_settings.namespace())
+    if found is None:
+        raise RefusedError(
+            f"{server.name} was deleted by another rollout before it could load the adapter; run it again"
+        )
+    _apply_companions(server, found["metadata"]["uid"])
     _wait(server)
 
 
@@ -151,35 +149,24 @@ def _until() -> str:
     return str(round(time.time() + ROLLOUT_SECONDS))
 
 
-def _beside(server: BaseServer, uid: str) -> None:
-    """Make what belongs to the Deployment as it should be."""
-    _apply(service(server))
+def _apply_companions(server: BaseServer, uid: str) -> None:
+    """Apply the Service, disruption budget and autoscaler of the server's Deployment."""
+    space = cluster_settings.namespace()
+    apply(service(server), space)
     if budget := disruption_budget(server, uid):
-        _apply(budget)
+        apply(budget, space)
     kind, most, prometheus = cluster_settings.autoscaler()
     if kind:
-        _apply(autoscaler(kind, server, uid, most, prometheus))
+        apply(autoscaler(kind, server, uid, most, prometheus), space)
 
 
 def _wait(server: BaseServer) -> None:
-    space = cluster_settings.namespace()
-    progress = Progress(0, f"s, waiting for {server.name}")
-    started = time.monotonic()
-    while (waited := time.monotonic() - started) < server.ready_seconds:
-        found = _read(server.name, space)
-        status, wanted = found.get("status", {}), found["spec"].get("replicas", 1)
-        current = status.get("observedGeneration") == found["metadata"]["generation"]
-        if current and status.get("updatedReplicas", 0) >= wanted and status.get("availableReplicas", 0) >= wanted:
-            return
-        progress.update(round(waited))
-        time.sleep(2)
-    raise RefusedError(
-        f"{server.name} was not ready in {server.ready_seconds} s: {why_not_ready(_pods(server, space))}"
-    )
+    selector = f"{SERVER_LABEL}={server.name}"
+    wait_until_available(server.name, cluster_settings.namespace(), selector, server.ready_seconds)
 
 
 def _replicas(server: BaseServer) -> dict[str, str]:
-    """Return the address of each ready pod, by its name."""
+    """Return the address of each ready pod, by the pod's name."""
     found = {}
     for pod in _pods(server, cluster_settings.namespace()):
         ready = any(one.type == "Ready" and one.status == "True" for one in pod.status.conditions or [])
@@ -190,44 +177,17 @@ def _replicas(server: BaseServer) -> dict[str, str]:
 
 
 def _pods(server: BaseServer, space: str) -> list[Any]:
-    with kubernetes.in_one_line():
+    with api_errors():
         selector = f"{SERVER_LABEL}={server.name}"
-        return list(kubernetes.core().list_namespaced_pod(space, label_selector=selector).items)
+        return list(client.core().list_namespaced_pod(space, label_selector=selector).items)
 
 
 def _deployments(selector: str) -> list[dict[str, Any]]:
-    with kubernetes.in_one_line():
-        api, space = kubernetes.custom(), cluster_settings.namespace()
-        found = api.list_namespaced_custom_object("apps", "v1", space, "deployments", label_selector=selector)
-    return list(found["items"])
-
-
-def _read(name: str, space: str) -> dict[str, Any]:
-    with kubernetes.in_one_line():
-        found: dict[str, Any] = kubernetes.custom().get_namespaced_custom_object(
-            "apps", "v1", space, "deployments", name
-        )
-    return found
-
-
-def _apply(body: dict[str, Any]) -> dict[str, Any]:
-    """Create an object or make it as given, by server-side apply; what others set of it, as its replicas, stays."""
-    name, space = body["metadata"]["name"], cluster_settings.namespace()
-    how = {"field_manager": MANAGER, "force": True, "_content_type": APPLY}
-    with kubernetes.in_one_line():
-        if body["kind"] == "Service":
-            return kubernetes.as_data(kubernetes.core().patch_namespaced_service(name, space, body, **how))
-        group, _, kind_version = body["apiVersion"].partition("/")
-        found: dict[str, Any] = kubernetes.custom().patch_namespaced_custom_object(
-            group, kind_version, space, PLURALS[body["kind"]], name, body, **how
-        )
-    return found
+    return DEPLOYMENTS.list(selector, cluster_settings.namespace())
 
 
 def _delete(name: str) -> None:
     space = cluster_settings.namespace()
-    kubernetes.if_there(lambda: kubernetes.core().delete_namespaced_service(name, space))
-    # Its pods, its budget and its autoscaler go with it.
-    kubernetes.if_there(
-        lambda: kubernetes.custom().delete_namespaced_custom_object("apps", "v1", space, "deployments", name)
-    )
+    none_if_absent(lambda: client.core().delete_namespaced_service(name, space))
+    # Kubernetes deletes its pods, disruption budget and autoscaler with it.
+    DEPLOYMENTS.delete(name, space)

@@ -4,7 +4,7 @@ from typing import Any
 
 from presets.memory import GIB
 from presets.serving_memory import SHARE
-from steps.common.handover.resolved import Served
+from steps.common.handover.resolved import ServingPlan
 from steps.common.nodes.gpu_nodes import GPU, TYPE_LABEL
 from steps.rollout.checks import server_needs
 from steps.rollout.pods import pod_spec
@@ -30,7 +30,7 @@ RESOLVER = {
 }
 
 
-def command(served: Served, model: str, name: str, host: str, answer_seconds: int) -> list[str]:
+def command(served: ServingPlan, model: str, name: str, host: str, answer_seconds: int) -> list[str]:
     """Return the command that starts vLLM.
 
     Args:
@@ -65,7 +65,7 @@ def command(served: Served, model: str, name: str, host: str, answer_seconds: in
 
 
 def container(
-    served: Served, image: str, start: list[str], mounts: list[dict[str, Any]], weight_bytes: int
+    served: ServingPlan, image: str, start: list[str], mounts: list[dict[str, Any]], weight_bytes: int
 ) -> dict[str, Any]:
     """Return the container of a vLLM server, without probes.
 
@@ -91,7 +91,7 @@ def container(
     }
 
 
-def pod_additions(served: Served) -> dict[str, Any]:
+def pod_additions(served: ServingPlan) -> dict[str, Any]:
     """Return the fields of a pod's specification that place it on a node with a GPU for vLLM."""
     found: dict[str, Any] = {}
     if served.gpus:

@@ -25,9 +25,9 @@ def with_vllm(
         UserError: vLLM cannot serve the adapter.
         RefusedError: the base server does not become ready, or cannot load the adapter.
     """
-    served, upstream = resolved.served, spec.upstream
+    served, upstream = resolved.serving_plan, spec.upstream
     if served.form == "adapter":
-        host, model = base_server.brought(
+        host, model = base_server.load_version(
             resolved, spec.version, base, adapter, upstream.adapter_sha256, read_bytes_a_second
         )
         at_base = upstream.model_copy(update={"host": host, "port": vllm_container.PORT, "model": model})

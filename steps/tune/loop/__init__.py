@@ -1,1 +1,1 @@
-"""The training loop: micro-batches, optimizer steps, checkpoints, and when to stop."""
+"""The training loop: steps, micro-batches, checkpoints, evaluation on held-out rows, and what stops it."""

@@ -1,29 +1,29 @@
-"""The newest checkpoint that is whole."""
+"""Finds the newest complete checkpoint."""
 
 import json
 from pathlib import Path
 
-NEEDED = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")
+REQUIRED_FILES = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")
 
 
-def newest_complete(folder: Path) -> Path | None:
-    """Return the checkpoint of the highest step that was written to its end.
+def latest_complete(folder: Path) -> Path | None:
+    """Return the complete checkpoint with the highest step; None if there is none.
 
-    transformers' own `get_last_checkpoint` takes the highest step, whole or not. A checkpoint is renamed into place when
-    it is whole; what a volume has lost of it since is looked for all the same.
+    transformers' own `get_last_checkpoint` returns the highest step, complete or not. A checkpoint is renamed into place
+    once it is complete, but the volume may have lost parts of it since.
     """
     found = (path for path in folder.glob("checkpoint-*") if path.name.partition("-")[2].isdigit())
-    return next((path for path in sorted(found, key=step_of, reverse=True) if _complete(path)), None)
+    return next((path for path in sorted(found, key=checkpoint_step, reverse=True) if _is_complete(path)), None)
 
 
-def step_of(checkpoint: Path) -> int:
-    """Return the optimizer step after which it was written."""
+def checkpoint_step(checkpoint: Path) -> int:
+    """Return the optimizer step after which a checkpoint was saved."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def _complete(path: Path) -> bool:
+def _is_complete(path: Path) -> bool:
     try:
         state = json.loads((path / "trainer_state.json").read_text())
     except (FileNotFoundError, ValueError):
         return False
-    return state.get("global_step") == step_of(path) and all((path / name).exists() for name in NEEDED)
+    return state.get("global_step") == checkpoint_step(path) and all((path / name).exists() for name in REQUIRED_FILES)

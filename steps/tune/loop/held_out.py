@@ -1,4 +1,4 @@
-"""The held-out loss while it is learnt: a curve for the report, and, with `tune.patience`, the end of the training."""
+"""The held-out loss during training: a curve for the report and, with `tune.patience`, early stopping."""
 
 import math
 import os
@@ -10,164 +10,170 @@ from typing import Any, TypeVar
 import torch
 
 from recipes.tuning import Tune
-from steps.common.model.packs import Tokens, pack
+from steps.common.model.packs import Packable, pack
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
-from steps.tune.loop.halving import fits
-from steps.tune.objective.loss import Objective, Pack
-from steps.tune.together.base_weights import BaseWeights
-from steps.tune.together.team import Team
+from steps.tune.distributed.base_placement import BasePlacement
+from steps.tune.distributed.process_group import ProcessGroup
+from steps.tune.loop.token_budget import fits_in_memory
+from steps.tune.objective.objective import Objective, Pack
 
-LOSS = "held_out_loss"  # what it is called where steps are logged
-BEST = "best-{}.pt"  # the adapter of the lowest after that step, beside the checkpoints
+HELD_OUT_LOSS = "held_out_loss"  # its name among the logged metrics
+BEST_FILE = "best-{}.pt"  # the adapter with the lowest held-out loss, by step; next to the checkpoints
 
-Row = TypeVar("Row", bound=Tokens)
-History = Sequence[dict[str, float]]
+Row = TypeVar("Row", bound=Packable)
+History = Sequence[dict[str, float]]  # the Trainer's log
 
 
-def chosen(rows: Sequence[Row], tune: Tune, train_tokens: int) -> list[Row]:
-    """Return the held-out rows that are measured, evenly spread: as many as the time for it is worth.
+def select_rows(rows: Sequence[Row], tune: Tune, train_tokens: int) -> list[Row]:
+    """Return the held-out rows to evaluate on, evenly spaced: as many as `Tune.evaluated_tokens` allows.
 
     Args:
-        rows: all of them.
-        tune: how often.
-        train_tokens: learnt from, in all epochs.
+        rows: all held-out rows.
+        tune: sets the number of evaluations.
+        train_tokens: trained on, over all epochs.
     """
     tokens = sum(len(row.input_ids) for row in rows)
     if not tokens:
         return []
-    a_time = tune.evaluated_tokens(train_tokens, tokens) / (tune.evaluations + 1)
-    count = max(1, min(len(rows), int(len(rows) * a_time / tokens)))
-    return [rows[place * len(rows) // count] for place in range(count)]
+    tokens_per_evaluation = tune.evaluated_tokens(train_tokens, tokens) / (tune.evaluations + 1)
+    count = max(1, min(len(rows), int(len(rows) * tokens_per_evaluation / tokens)))
+    return [rows[index * len(rows) // count] for index in range(count)]
 
 
-class HeldOut:
-    """When the loss is measured, how, and what follows from it."""
+class HeldOutEvaluation:
+    """When to evaluate on held-out rows, how, and whether to stop early."""
 
     def __init__(
-        self, rows: Sequence[Tokens], objective: Objective, steps: int, tune: Tune, tokens: int, folder: Path
+        self, rows: Sequence[Packable], objective: Objective, steps: int, tune: Tune, tokens: int, folder: Path
     ) -> None:
-        """Set it up.
+        """Set up the evaluation.
 
         Args:
-            rows: that are measured.
-            objective: the loss; not the one of the training, which keeps what it has read of its own pairs.
-            steps: of the training.
-            tune: how often, and with what patience.
-            tokens: that are computed at once.
-            folder: where the adapter of the lowest loss is kept, if that is wanted.
+            rows: to evaluate on.
+            objective: the loss. Not the training's own instance, which caches what it has computed of the training pairs.
+            steps: number of optimizer steps of the training.
+            tune: number of evaluations, and patience.
+            tokens: per forward pass.
+            folder: where the adapter with the lowest loss is saved if there is a patience.
         """
         self._rows, self._objective, self._tokens = rows, objective, tokens
         self._patience, self._folder = tune.patience, folder
-        times = tune.evaluations if rows else 0
-        self._at = {round(steps * time / times) for time in range(times + 1)} if times else set()
+        count = tune.evaluations if rows else 0
+        self._steps = {round(steps * number / count) for number in range(count + 1)} if count else set()
 
-    def owed(self, step: int, history: History) -> bool:
-        """Tell whether the loss after a step is to be measured, and was not."""
-        return step in self._at and not any(LOSS in entry and entry["step"] == step for entry in history)
+    def is_due(self, step: int, history: History) -> bool:
+        """Return whether the loss after a step is to be evaluated and has not been yet."""
+        return step in self._steps and not any(HELD_OUT_LOSS in entry and entry["step"] == step for entry in history)
 
-    def measure(
-        self, model: Any, team: Team, base: BaseWeights, device: torch.device, before_each: Callable[[], None]
+    def evaluate(
+        self,
+        model: Any,
+        group: ProcessGroup,
+        base: BasePlacement,
+        device: torch.device,
+        before_pack: Callable[[], None],
     ) -> float:
-        """Return the loss: nats a labelled token, or what a preference has a pair.
+        """Return the loss: nats per labelled token, or the mean DPO loss per pair.
 
         Args:
-            model: as it is.
-            team: all of whose processes measure, each its share.
-            base: where the weights lie that are not learnt.
+            model: the PEFT model.
+            group: whose ranks all evaluate, each its share of the packs.
+            base: placement of the base model's weights.
             device: of this process.
-            before_each: called before each pack.
+            before_pack: called before each pack.
         """
         was_training = model.training
         model.eval()
         try:
             while True:
                 packs = pack(self._rows, self._tokens)
-                total = self._total(model, packs, team, base, device, before_each)
+                total = self._summed_loss(model, packs, group, base, device, before_pack)
                 if total is not None:
-                    return total / max(1, sum(self._objective.items(one) for one in packs))
+                    return total / max(1, sum(self._objective.item_count(one) for one in packs))
                 self._tokens = max(1, self._tokens // 2)
         finally:
             model.train(was_training)
-            self._objective.sums()
+            self._objective.pop_metrics()
 
-    def _total(
+    def _summed_loss(
         self,
         model: Any,
         packs: list[Pack],
-        team: Team,
-        base: BaseWeights,
+        group: ProcessGroup,
+        base: BasePlacement,
         device: torch.device,
-        before_each: Callable[[], None],
+        before_pack: Callable[[], None],
     ) -> float | None:
-        """Return the sum of the packs' losses; None where the memory of one process does not hold a pack."""
+        """Return the sum of the packs' losses; None if a pack does not fit in some rank's memory."""
         total = torch.zeros((), device=device)
-        for one in team.share(packs):
-            before_each()
-            (reads,) = team.any([one is not None and self._objective.reads(one)], device)
-            base.begin_reading(1 + reads)
-            enough = one is None or fits(partial(self._add, model, one, device, total))
-            base.end()
-            if not enough and one is not None and len(one) == 1:
+        for one in group.shard(packs):
+            before_pack()
+            (reference_pass,) = group.any([one is not None and self._objective.needs_reference_pass(one)], device)
+            base.begin_forward_passes(1 + reference_pass)
+            fits = one is None or fits_in_memory(partial(self._add_loss, model, one, device, total))
+            base.end_pass()
+            if not fits and one is not None and len(one) == 1:
                 raise UserError(
                     f"tune: out of memory with one held-out row of {len(one[0].input_ids)} tokens; lower data.max_tokens, or "
                     "set tune.evaluations=0"
                 )
-            if any(team.any([not enough], device)):
-                if team.leads:
-                    say(f"out of memory with {self._tokens} held-out tokens at once: half as many from now on")
+            if any(group.any([not fits], device)):
+                if group.is_main:
+                    say(f"out of memory with {self._tokens} held-out tokens in one pass: halving them from now on")
                 return None
-        return float(team.total(total))
+        return float(group.all_reduce(total))
 
-    def _add(self, model: Any, one: Pack, device: torch.device, total: torch.Tensor) -> None:
+    def _add_loss(self, model: Any, one: Pack, device: torch.device, total: torch.Tensor) -> None:
         with torch.no_grad():
             total += self._objective.loss(model, one, device)
 
-    def enough(self, history: History) -> bool:
-        """Tell whether the loss has not become lower for as long as patience lasts."""
-        measured = _measured(history)
-        return bool(self._patience and measured and len(measured) - 1 - _lowest(measured) >= self._patience)
+    def patience_exhausted(self, history: History) -> bool:
+        """Return whether the last `tune.patience` evaluations have not improved on the lowest loss."""
+        evaluated = _evaluated(history)
+        return bool(self._patience and evaluated and len(evaluated) - 1 - _lowest(evaluated) >= self._patience)
 
-    def keep(self, model: Any, history: History) -> None:
-        """Keep the adapter as it is, where its loss is the lowest so far and the lowest is wanted."""
-        measured = _measured(history)
-        if not self._patience or not measured or _lowest(measured) != len(measured) - 1:
+    def save_if_best(self, model: Any, history: History) -> None:
+        """Save the adapter if there is a patience and its loss is the lowest so far."""
+        evaluated = _evaluated(history)
+        if not self._patience or not evaluated or _lowest(evaluated) != len(evaluated) - 1:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        before = sorted(self._folder.glob(BEST.format("*")), key=lambda file: file.stat().st_mtime)
-        learnt = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-        beside, file = self._folder / "best.writing", self._file(measured[-1][0])
-        with beside.open("wb") as out:
-            torch.save({name: weight.detach().cpu() for name, weight in learnt.items()}, out)
+        earlier = sorted(self._folder.glob(BEST_FILE.format("*")), key=lambda file: file.stat().st_mtime)
+        trainable = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        partial_file, file = self._folder / "best.writing", self._file(evaluated[-1][0])
+        with partial_file.open("wb") as out:
+            torch.save({name: weight.detach().cpu() for name, weight in trainable.items()}, out)
             out.flush()
             os.fsync(out.fileno())
-        beside.replace(file)
-        # The one before stays: an attempt that goes on from an earlier checkpoint may come to find that one lower.
-        for old in before[:-1]:
+        partial_file.replace(file)
+        # The previous best stays: an attempt that resumes from an earlier checkpoint may evaluate that one as the lowest.
+        for old in earlier[:-1]:
             old.unlink()
 
-    def take_best(self, model: Any, history: History) -> int:
-        """Give the model the adapter of the lowest loss, where that is wanted; return the step that it is of, or 0."""
-        kept = [(step, loss) for step, loss in _measured(history) if self._file(step).exists()]
-        if not self._patience or not kept:
+    def load_best(self, model: Any, history: History) -> int:
+        """Load the adapter with the lowest loss into the model and return its step; return 0 if none was saved."""
+        saved = [(step, loss) for step, loss in _evaluated(history) if self._file(step).exists()]
+        if not self._patience or not saved:
             return 0
-        step = kept[_lowest(kept)][0]
-        learnt = torch.load(self._file(step), weights_only=True)
+        step = saved[_lowest(saved)][0]
+        best = torch.load(self._file(step), weights_only=True)
         with torch.no_grad():
             for name, weight in model.named_parameters():
-                if name in learnt:
-                    weight.copy_(learnt[name])
+                if name in best:
+                    weight.copy_(best[name])
         return round(step)
 
     def _file(self, step: float) -> Path:
-        return self._folder / BEST.format(round(step))
+        return self._folder / BEST_FILE.format(round(step))
 
 
-def _measured(history: History) -> list[tuple[float, float]]:
-    """Return steps and losses, but for that of the model that has learnt nothing."""
-    return [(entry["step"], entry[LOSS]) for entry in history if LOSS in entry and entry["step"]]
+def _evaluated(history: History) -> list[tuple[float, float]]:
+    """Return steps and losses, without that of step 0, the untrained adapter."""
+    return [(entry["step"], entry[HELD_OUT_LOSS]) for entry in history if HELD_OUT_LOSS in entry and entry["step"]]
 
 
-def _lowest(measured: list[tuple[float, float]]) -> int:
-    losses = [loss if math.isfinite(loss) else math.inf for _, loss in measured]
+def _lowest(evaluated: list[tuple[float, float]]) -> int:
+    """Return the index of the lowest loss."""
+    losses = [loss if math.isfinite(loss) else math.inf for _, loss in evaluated]
     return losses.index(min(losses))

@@ -1,166 +1,125 @@
-"""The training itself: from the newest complete checkpoint, to the last step or a signal."""
+"""Trains from the newest complete checkpoint to the last step, early stopping, a limit or SIGTERM."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainingArguments
 
-from recipes.tuning import Tune
 from steps.common.runtime.errors import InterruptedStepError, UserError
 from steps.common.runtime.progress import Progress, say
-from steps.tune.loop.checkpoints import newest_complete, step_of
-from steps.tune.loop.halving import Room
-from steps.tune.loop.held_out import LOSS, HeldOut
-from steps.tune.loop.optimizer import optimizer
-from steps.tune.loop.stop import Stop, Stopped
-from steps.tune.loop.trainer import Enough, StepTrainer
-from steps.tune.objective.loss import Objective, Pack
-from steps.tune.together.base_weights import BaseWeights
-from steps.tune.together.team import Team
+from steps.tune.loop.checkpoints import checkpoint_step, latest_complete
+from steps.tune.loop.held_out import HELD_OUT_LOSS
+from steps.tune.loop.lora_plus import lora_plus_optimizer
+from steps.tune.loop.stop_conditions import StopConditions, TrainingStopped
+from steps.tune.loop.trainer import EarlyStopping, StepTrainer
+from steps.tune.loop.training_setup import TrainingSetup
 
-Log = Callable[[int, dict[str, float]], None]
-LOGGED = ("loss", "grad_norm", "learning_rate", "reward_margin", "reward_accuracy")
+STEP_METRICS = ("loss", "grad_norm", "learning_rate", "reward_margin", "reward_accuracy")
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What the training came to."""
+class TrainingResult:
+    """The outcome of a training."""
 
     steps: int
-    resumed_from: int
-    history: list[dict[str, float]]  # of each step, from the first: step, and what is LOGGED
-    held_out: list[tuple[int, float]]  # step and loss on other rows, where it was measured
-    kept_step: int  # whose adapter it is
-    seconds: float  # that this process has trained
+    resumed_from: int  # step; 0: trained from the start
+    history: list[dict[str, float]]  # of every step from the first: "step", and those of STEP_METRICS that it has
+    held_out: list[tuple[int, float]]  # step and held-out loss of each evaluation
+    kept_step: int  # the step whose adapter the model now has
+    seconds: float  # of training in this process, without evaluations
     tokens: int  # trained on in this process
 
 
-class _Tell(TrainerCallback):  # type: ignore[misc]
-    """Tells the progress."""
+class _ProgressCallback(TrainerCallback):  # type: ignore[misc]
+    """Logs the metrics and shows the progress."""
 
-    def __init__(self, log: Log) -> None:
-        self.log = log
-        self.progress: Progress | None = None
+    def __init__(self, setup: TrainingSetup) -> None:
+        self._log_metrics = setup.log_metrics
+        self._progress: Progress | None = None
 
     def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-        self.progress = Progress(state.max_steps, "steps")
-        self.progress.begin_at(state.global_step)
+        self._progress = Progress(state.max_steps, "steps")
+        self._progress.resume_from(state.global_step)
 
     def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        if logs and LOSS in logs:
-            self.log(state.global_step, {LOSS: float(logs[LOSS])})
-            say(f"held-out loss {logs[LOSS]:.3f} after step {state.global_step}")
+        if logs and HELD_OUT_LOSS in logs:
+            self._log_metrics(state.global_step, {HELD_OUT_LOSS: float(logs[HELD_OUT_LOSS])})
+            say(f"held-out loss {logs[HELD_OUT_LOSS]:.3f} after step {state.global_step}")
         if not logs or "loss" not in logs:
             return
-        self.log(state.global_step, {name: float(logs[name]) for name in LOGGED if name in logs})
-        if self.progress:
-            self.progress.update(state.global_step, f"loss {logs['loss']:.3f}")
+        self._log_metrics(state.global_step, {name: float(logs[name]) for name in STEP_METRICS if name in logs})
+        if self._progress:
+            self._progress.update(state.global_step, f"loss {logs['loss']:.3f}")
 
 
-def train(
-    model: Any,
-    steps: list[list[Pack]],
-    objective: Objective,
-    held_out: HeldOut,
-    tune: Tune,
-    folder: Path,
-    device: str,
-    *,
-    team: Team,
-    base: BaseWeights,
-    room: Room,
-    stop: Stop,
-    log: Log,
-    beat: Callable[[], None],
-) -> Trained:
+def train(setup: TrainingSetup) -> TrainingResult:
     """Train to the end.
 
-    Args:
-        model: the PEFT model.
-        steps: the packs of each optimizer step.
-        objective: what is made smaller.
-        held_out: when what is learnt is measured on other rows, and what follows.
-        tune: rate and the rest.
-        folder: of the checkpoints.
-        device: "cpu" or "cuda".
-        team: the processes that train side by side.
-        base: where the weights lie that are not learnt.
-        room: how many tokens are computed at once.
-        stop: what ends it before its end.
-        log: called with the step and what is LOGGED of it.
-        beat: called after each micro-batch.
-
     Raises:
-        InterruptedStepError: SIGTERM came; the checkpoint of the last finished step is kept.
-        UserError: a limit was reached; likewise. Or the memory does not hold one row.
+        InterruptedStepError: SIGTERM was received; a checkpoint of the last finished step is saved.
+        UserError: a limit was reached, and a checkpoint is saved; or a single row does not fit in memory.
     """
-    arguments = _arguments(tune, len(steps), folder, on_cpu=device == "cpu")
+    arguments = _training_arguments(setup)
     trainer = StepTrainer(
-        model=model,
+        setup,
         args=arguments,
-        optimizers=(optimizer(model, arguments, tune), None),
-        train_dataset=steps,
-        callbacks=[_Tell(log)] if team.leads else [],
-        steps=steps,
-        objective=objective,
-        held_out=held_out,
-        team=team,
-        base=base,
-        room=room,
-        stop=stop,
-        beat=beat,
+        optimizers=(lora_plus_optimizer(setup.model, arguments, setup.tune), None),
+        callbacks=[_ProgressCallback(setup)] if setup.group.is_main else [],
     )
     trainer.pop_callback("PrinterCallback")
-    checkpoint = newest_complete(folder)
-    resumed_from = step_of(checkpoint) if checkpoint else 0
-    if checkpoint and team.leads:
-        say(f"going on from the checkpoint of step {resumed_from}")
+    checkpoint = latest_complete(setup.checkpoints)
+    resumed_from = checkpoint_step(checkpoint) if checkpoint else 0
+    if checkpoint and setup.group.is_main:
+        say(f"resuming from the checkpoint of step {resumed_from}")
     began = time.monotonic()
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        trainer.look(model)
-    except Enough:
-        if team.leads and trainer.state.global_step < len(steps):
-            say(f"the held-out loss has not become lower for {tune.patience} measurements: enough is learnt")
-    except Stopped:
-        trainer.keep()
-        raise _why(stop, trainer.state.global_step, len(steps)) from None
-    seconds = time.monotonic() - began - trainer.measuring_seconds
-    done, logged = trainer.state.global_step, trainer.state.log_history
-    history = [entry for entry in logged if "loss" in entry]
-    return Trained(
-        steps=done,
+        trainer.evaluate_if_due(setup.model)
+    except EarlyStopping:
+        if setup.group.is_main and trainer.state.global_step < len(setup.steps):
+            say(f"early stopping: the held-out loss has not improved in {setup.tune.patience} evaluations")
+    except TrainingStopped:
+        trainer.save_last_step()
+        raise _stop_error(setup.stop, trainer.state.global_step, len(setup.steps)) from None
+    seconds = time.monotonic() - began - trainer.evaluation_seconds
+    last_step, logged = trainer.state.global_step, trainer.state.log_history
+    trained = setup.steps[resumed_from:last_step]
+    return TrainingResult(
+        steps=last_step,
         resumed_from=resumed_from,
-        history=[{name: entry[name] for name in ("step", *LOGGED) if name in entry} for entry in history],
-        held_out=[(round(entry["step"]), entry[LOSS]) for entry in logged if LOSS in entry],
-        kept_step=(held_out.take_best(model, logged) if team.leads else 0) or done,
+        history=[
+            {name: entry[name] for name in ("step", *STEP_METRICS) if name in entry}
+            for entry in logged
+            if "loss" in entry
+        ],
+        held_out=[(round(entry["step"]), entry[HELD_OUT_LOSS]) for entry in logged if HELD_OUT_LOSS in entry],
+        kept_step=(setup.held_out.load_best(setup.model, logged) if setup.group.is_main else 0) or last_step,
         seconds=seconds,
-        tokens=sum(len(row.input_ids) for step in steps[resumed_from:done] for pack in step for row in pack),
+        tokens=sum(len(row.input_ids) for step in trained for pack in step for row in pack),
     )
 
 
-def _why(stop: Stop, step: int, steps: int) -> Exception:
-    if stop.told:
-        return InterruptedStepError(f"stopped after step {step} of {steps}; its checkpoint is kept")
+def _stop_error(stop: StopConditions, step: int, steps: int) -> Exception:
+    if stop.sigterm_received:
+        return InterruptedStepError(f"stopped after step {step} of {steps}; a checkpoint is saved")
     return UserError(
-        f"the limit of compute.max_cost or compute.max_hours is reached after step {step} of {steps}; its checkpoint is "
-        "kept: raise the limit and run the same recipe again, and it goes on from there"
+        f"tune: compute.max_cost or compute.max_hours is reached after step {step} of {steps}; a checkpoint is saved: raise "
+        "the limit and run the same recipe again to resume from it"
     )
 
 
-def _arguments(tune: Tune, steps: int, folder: Path, *, on_cpu: bool) -> TrainingArguments:
+def _training_arguments(setup: TrainingSetup) -> TrainingArguments:
+    tune, on_cpu = setup.tune, setup.device == "cpu"
     return TrainingArguments(
-        output_dir=str(folder),
-        max_steps=steps,
+        output_dir=str(setup.checkpoints),
+        max_steps=len(setup.steps),
         learning_rate=tune.learning_rate,
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": 0.1},
         warmup_steps=tune.warmup,
         per_device_train_batch_size=1,
-        gradient_accumulation_steps=1,  # a batch is a step
+        gradient_accumulation_steps=1,  # a batch is a whole step; StepTrainer accumulates its micro-batches
         optim="adamw_torch" if on_cpu else "paged_adamw_8bit",
         weight_decay=tune.weight_decay,
         max_grad_norm=tune.max_grad_norm,

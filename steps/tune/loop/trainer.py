@@ -1,8 +1,10 @@
-"""transformers' Trainer, whose batch is a whole optimizer step: cut as memory allows, shared out, broken off at any pass."""
+"""transformers' Trainer, adapted so that a batch is a whole optimizer step.
+
+A step is split as memory allows, shared among ranks, and can be abandoned before any micro-batch.
+"""
 
 import shutil
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,170 +14,145 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from steps.common.storage.files import publish
-from steps.tune.loop.checkpoints import newest_complete, step_of
-from steps.tune.loop.halving import Room, fits
-from steps.tune.loop.held_out import LOSS, HeldOut
-from steps.tune.loop.stop import Stop
-from steps.tune.objective.loss import Objective, Pack
-from steps.tune.together.base_weights import BaseWeights
-from steps.tune.together.team import Team
+from steps.tune.loop.checkpoints import checkpoint_step, latest_complete
+from steps.tune.loop.held_out import HELD_OUT_LOSS
+from steps.tune.loop.token_budget import fits_in_memory
+from steps.tune.loop.training_setup import TrainingSetup
+from steps.tune.objective.objective import Pack
 
-KEPT = 2  # checkpoints
-WRITING = "writing"  # folder of the checkpoint that is being written
+CHECKPOINTS_KEPT = 2
+PARTIAL_CHECKPOINT = "writing"  # folder of the checkpoint that is being written
 
 
-class Enough(Exception):  # noqa: N818 - it is no error
-    """The held-out loss does not become lower any more."""
+class EarlyStopping(Exception):  # noqa: N818 - not an error
+    """The held-out loss no longer improves."""
 
 
 class StepTrainer(Trainer):  # type: ignore[misc]
-    """Trains step by step on lists of packs."""
+    """Trains on one list of packs per optimizer step."""
 
-    def __init__(
-        self,
-        *,
-        steps: list[list[Pack]],
-        objective: Objective,
-        held_out: HeldOut,
-        team: Team,
-        base: BaseWeights,
-        room: Room,
-        stop: Stop,
-        beat: Callable[[], None],
-        **others: Any,
-    ) -> None:
-        """Set it up.
+    def __init__(self, setup: TrainingSetup, **trainer_arguments: Any) -> None:
+        """Set up the trainer.
 
         Args:
-            steps: the packs of each optimizer step, of all epochs.
-            objective: what is made smaller.
-            held_out: when what is learnt is measured on other rows.
-            team: who computes.
-            base: where the weights lie that are not learnt.
-            room: how many tokens at once.
-            stop: asked before each pack whether to go on.
-            beat: called after each pack.
-            others: the Trainer's own.
+            setup: the training.
+            trainer_arguments: of transformers' Trainer.
         """
-        super().__init__(**others)
-        self._steps = steps
-        self._objective = objective
-        self._held_out = held_out
-        self._team = team
-        self._base = base
-        self._room = room
-        self._stop = stop
-        self._beat = beat
+        super().__init__(model=setup.model, train_dataset=setup.steps, **trainer_arguments)
+        self._setup = setup
         self._checkpoints = Path(self.args.output_dir)
-        self._random: tuple[torch.Tensor, torch.Tensor | None] | None = None
-        self.measuring_seconds = 0.0  # in this process
-        self._finished_one = False  # step, in this process
-        self._also: dict[str, float] = {}  # what the objective has to tell of the last step
+        self._random_state: tuple[torch.Tensor, torch.Tensor | None] | None = None
+        self._finished_a_step = False  # in this process
+        self._objective_metrics: dict[str, float] = {}  # of the last step
+        self.evaluation_seconds = 0.0  # in this process
 
     def get_train_dataloader(self) -> DataLoader[list[Pack]]:
-        """Return the steps in their order: each process is given the whole step, and takes its share of it."""
-        return DataLoader(self._steps, batch_size=1, shuffle=False, collate_fn=lambda batch: batch[0])  # type: ignore[arg-type]
+        """Return the steps in order. Every rank loads the whole step and computes its share."""
+        return DataLoader(self._setup.steps, batch_size=1, shuffle=False, collate_fn=lambda batch: batch[0])  # type: ignore[arg-type]
 
     def training_step(
         self, model: Any, inputs: list[Pack], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """Leave the gradients of the step's mean loss, and return that.
+        """Accumulate the gradients of the step's mean loss, and return that loss.
 
         Raises:
-            Enough: the step is not worth it.
-            Stopped: it is not to be.
+            EarlyStopping: the held-out loss no longer improves.
+            TrainingStopped: SIGTERM was received, or a limit was reached.
         """
-        self._random = _random_state()
-        self.look(model)
+        setup, device = self._setup, self.args.device
+        self._random_state = _get_random_state()
+        self.evaluate_if_due(model)
         model.train()
-        items = max(1, sum(self._objective.items(pack) for pack in inputs))
-        own = self._team.share(inputs)
-        loss = torch.zeros((), device=self.args.device)
-        done = asked = 0
+        items = max(1, sum(setup.objective.item_count(pack) for pack in inputs))
+        own = setup.group.shard(inputs)
+        loss = torch.zeros((), device=device)
+        done = checked = 0
         while done < len(own):
-            if done == asked:  # once a pack in every process, whatever is computed again
-                self._base.accompany()
-                self._stop.ask(self._team, self.args.device, after_a_step=not asked and self._finished_one)
-                asked += 1
-            short_of = self._pass(model, own[done], items, loss)
-            if short_of is None:
+            if done == checked:  # once per pack on every rank, however often a rank has to start the step over
+                setup.base.shadow_remaining_passes()
+                setup.stop.check(setup.group, device, after_step=not checked and self._finished_a_step)
+                checked += 1
+            too_large = self._accumulate(model, own[done], items, loss)
+            if too_large is None:
                 done += 1
             else:
-                self._room.halve(short_of, self.state.global_step + 1)
+                setup.budget.halve(too_large, self.state.global_step + 1)
                 done = 0
                 loss.zero_()
                 model.zero_grad()
-                _set_random_state(self._random)
-                if self.args.device.type == "cuda":
+                _set_random_state(self._random_state)
+                if device.type == "cuda":
                     torch.cuda.empty_cache()
-            self._beat()
-        self._base.accompany()
-        self._team.sum_gradients(model.parameters())
-        self._also = {
-            name: float(self._team.total(torch.tensor(total, device=self.args.device))) / items
-            for name, total in self._objective.sums().items()
+            setup.heartbeat()
+        setup.base.shadow_remaining_passes()
+        setup.group.sum_gradients(model.parameters())
+        self._objective_metrics = {
+            name: float(setup.group.all_reduce(torch.tensor(total, device=device))) / items
+            for name, total in setup.objective.pop_metrics().items()
         }
-        self._finished_one = True
-        return self._team.total(loss)
+        self._finished_a_step = True
+        return setup.group.all_reduce(loss)
 
-    def _pass(self, model: Any, pack: Pack | None, items: int, loss: torch.Tensor) -> Pack | None:
-        """Add a pack's part of the step's loss, and its gradients; return the part that there was no memory for."""
-        for part in self._room.parts(pack) if pack else []:
-            self._base.begin(reads=self._objective.reads(part))
-            enough = fits(partial(self._learn, model, part, items, loss))
-            self._base.end()
-            if not enough:
+    def _accumulate(self, model: Any, pack: Pack | None, items: int, loss: torch.Tensor) -> Pack | None:
+        """Add a pack's share of the step's loss and gradients; return the part that did not fit in memory, if any."""
+        setup = self._setup
+        for part in setup.budget.split(pack) if pack else []:
+            setup.base.begin_training_pass(reference_pass=setup.objective.needs_reference_pass(part))
+            fits = fits_in_memory(partial(self._forward_backward, model, part, items, loss))
+            setup.base.end_pass()
+            if not fits:
                 return part
         return None
 
-    def _learn(self, model: Any, part: Pack, items: int, loss: torch.Tensor) -> None:
-        share = self._objective.loss(model, part, self.args.device) / items
+    def _forward_backward(self, model: Any, part: Pack, items: int, loss: torch.Tensor) -> None:
+        share = self._setup.objective.loss(model, part, self.args.device) / items
         self.accelerator.backward(share)
         loss += share.detach()
 
-    def look(self, model: Any) -> None:
-        """Measure the held-out loss after the last step, where that is due.
+    def evaluate_if_due(self, model: Any) -> None:
+        """Evaluate the held-out loss after the last step, if it is due.
 
-        Here, and not at that step's end: so it is made up for where it was broken off.
+        This runs at the start of the next step, not at the end of the last one: an interrupted evaluation is then made up
+        for when the training resumes.
 
         Raises:
-            Enough: it has not become lower for as long as patience lasts.
-            Stopped: it was broken off.
+            EarlyStopping: the patience is exhausted.
+            TrainingStopped: the evaluation was interrupted.
         """
-        step, history = self.state.global_step, self.state.log_history
-        if not self._held_out.owed(step, history):
+        setup, step, history = self._setup, self.state.global_step, self.state.log_history
+        if not setup.held_out.is_due(step, history):
             return
 
-        def before_each() -> None:
-            self._stop.ask(self._team, self.args.device, after_a_step=False)
-            self._beat()
+        def before_pack() -> None:
+            setup.stop.check(setup.group, self.args.device, after_step=False)
+            setup.heartbeat()
 
         began = time.monotonic()
-        loss = self._held_out.measure(model, self._team, self._base, self.args.device, before_each)
-        self.measuring_seconds += time.monotonic() - began
-        super().log({LOSS: loss})
-        if self._team.leads:
-            self._held_out.keep(model, history)
-        if self._held_out.enough(history):
-            raise Enough
+        loss = setup.held_out.evaluate(model, setup.group, setup.base, self.args.device, before_pack)
+        self.evaluation_seconds += time.monotonic() - began
+        super().log({HELD_OUT_LOSS: loss})
+        if setup.group.is_main:
+            setup.held_out.save_if_best(model, history)
+        if setup.held_out.patience_exhausted(history):
+            raise EarlyStopping
 
     def log(self, logs: dict[str, float], *others: Any) -> None:
-        """Log a step, with what the objective has to tell of it."""
-        super().log({**logs, **self._also} if "loss" in logs else logs, *others)
+        """Log a step, with the objective's own metrics."""
+        super().log({**logs, **self._objective_metrics} if "loss" in logs else logs, *others)
 
-    def keep(self) -> None:
-        """Write a checkpoint of the last step that was finished, unless there is one."""
-        if self.state.global_step and self._random:
-            _set_random_state(self._random)
+    def save_last_step(self) -> None:
+        """Save a checkpoint of the last finished step, unless there is one."""
+        if self.state.global_step and self._random_state:
+            _set_random_state(self._random_state)
             self._save_checkpoint(self.model, None)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write it beside and rename it into place, so that each that is there is whole, and on the disk."""
+        """Write a checkpoint elsewhere and rename it into place, so that a visible checkpoint is complete and on disk."""
         final = self._checkpoints / f"checkpoint-{self.state.global_step}"
-        newest = newest_complete(self._checkpoints)
-        if not self._team.leads or (newest and step_of(newest) == self.state.global_step):
+        latest = latest_complete(self._checkpoints)
+        if not self._setup.group.is_main or (latest and checkpoint_step(latest) == self.state.global_step):
             return
-        writing = self._checkpoints / WRITING
+        writing = self._checkpoints / PARTIAL_CHECKPOINT
         shutil.rmtree(writing, ignore_errors=True)
         shutil.rmtree(final, ignore_errors=True)
         self.args.output_dir = str(writing)
@@ -185,11 +162,11 @@ class StepTrainer(Trainer):  # type: ignore[misc]
             self.args.output_dir = str(self._checkpoints)
         publish(writing / final.name, final)
         shutil.rmtree(writing)
-        for old in sorted(self._checkpoints.glob("checkpoint-*"), key=step_of)[:-KEPT]:
+        for old in sorted(self._checkpoints.glob("checkpoint-*"), key=checkpoint_step)[:-CHECKPOINTS_KEPT]:
             shutil.rmtree(old)
 
 
-def _random_state() -> tuple[torch.Tensor, torch.Tensor | None]:
+def _get_random_state() -> tuple[torch.Tensor, torch.Tensor | None]:
     return torch.get_rng_state(), torch.cuda.get_rng_state() if torch.cuda.is_available() else None
 
 

@@ -1,1 +1,1 @@
-"""What a training minimises."""
+"""Training objectives: next-token loss (SFT) and direct preference optimisation (DPO)."""

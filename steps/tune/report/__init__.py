@@ -1,1 +1,1 @@
-"""What a training leaves: the adapter's folder, its figures, its curves in MLflow."""
+"""What a tuning leaves behind: the adapter's folder, its report, and its curves in MLflow."""

@@ -68,7 +68,7 @@ def test_an_easy_rule_is_learnt_and_told_of(resolved: Resolved, tiny_model: Path
     (line, *_) = map(json.loads, (Path(rows.folder) / "train.jsonl").read_text().splitlines())
     assert line["messages"][-1][1].endswith("happy tails")
     assert not line["rejected"]["answer"].endswith("happy tails")
-    assert "rows to learn from" in rows.summary
+    assert "training rows" in rows.summary
 
     tuned = tune(wanted(resolved, tiny_model))
     report = report_of(tuned)
@@ -94,6 +94,7 @@ def test_an_easy_rule_is_learnt_and_told_of(resolved: Resolved, tiny_model: Path
     assert kept.params["objective"] == "dpo"
 
 
+@pytest.mark.slow
 def test_a_preference_of_the_wrong_answers_is_refused(resolved: Resolved, tiny_model: Path, tmp_path: Path) -> None:
     swapped = tmp_path / "swapped.jsonl"
     with swapped.open("w") as out:
@@ -107,6 +108,7 @@ def test_a_preference_of_the_wrong_answers_is_refused(resolved: Resolved, tiny_m
     assert "refused: prefers the chosen answer more than the base does in 0.0% of 6 held-out pairs" in verdict.verdict
 
 
+@pytest.mark.slow
 def test_a_training_that_is_stopped_ends_at_the_same_adapter(
     resolved: Resolved, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +128,7 @@ def test_a_training_that_is_stopped_ends_at_the_same_adapter(
     assert all(torch.allclose(after[name], uninterrupted[name], atol=1e-5) for name in after)
 
 
+@pytest.mark.slow
 def test_cut_up_or_shared_out_the_training_is_the_same(
     resolved: Resolved, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,7 +150,7 @@ def test_cut_up_or_shared_out_the_training_is_the_same(
     given = wanted(resolved, tiny_model)
     whole, alone = tuned("whole", micro_batch_tokens=256), tuned("alone", micro_batch_tokens=64)
     shared = tuned("shared", micro_batch_tokens=64, processes=2, sharded=True)
-    monkeypatch.setattr(dpo, "Preference", Hungry)
+    monkeypatch.setattr(dpo, "DirectPreference", Hungry)
     cut = tuned("cut", micro_batch_tokens=256)
     assert cut[1]["tokens_at_once"] < 256
     assert shared[1]["processes"] == 2

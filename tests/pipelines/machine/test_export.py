@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-import steps.export.disk_room
+import steps.export.disk_space
 from pipelines.machine.run_record import load_run
 from steps.common.handover.resolved import Resolved
 from steps.common.registry import tracking
@@ -172,10 +172,10 @@ def test_a_process_that_is_killed_leaves_nothing_that_looks_complete(exported: E
         "import sys, time, steps.export.gguf_tensors as tensors, steps.export.gguf_file as file\n"
         "from steps.export.step import ExportInput, export\n"
         "def slowly(*given):\n"
-        "    for one in tensors.contents(*given):\n"
+        "    for one in tensors.tensor_contents(*given):\n"
         "        time.sleep(0.2)\n"
         "        yield one\n"
-        "file.contents = slowly\n"
+        "file.tensor_contents = slowly\n"
         "export(ExportInput.model_validate_json(open(sys.argv[1]).read()))\n"
     )
     target = exported.folder / "runs" / "exports" / "tiny" / "1" / "tiny-v1-F16.gguf"
@@ -195,7 +195,9 @@ def test_a_disk_without_room_is_told_before_anything_is_written(
     exported: Exported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = shutil.disk_usage(exported.folder)._replace(free=10**6)
-    monkeypatch.setattr(steps.export.disk_room.shutil, "disk_usage", lambda _: full)
-    with pytest.raises(UserError, match=r"the GGUF file takes 17 MB and 1 MB are free; free some and run it again"):
+    monkeypatch.setattr(steps.export.disk_space.shutil, "disk_usage", lambda _: full)
+    with pytest.raises(
+        UserError, match=r"the GGUF file needs 17 MB, but only 1 MB are free; free some space and run it again"
+    ):
         exported.again(gguf="q5_1")
     assert not list((exported.folder / "runs" / "exports").rglob("*Q5_1*"))

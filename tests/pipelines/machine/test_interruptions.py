@@ -1,4 +1,4 @@
-"""A run that is killed or stopped, and what `--resume` makes of it. Two-layer model, real processes."""
+"""A run that is killed or stopped, and then resumed with `--resume`. Two-layer model, real processes."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from tests.support.source import COMMIT
 
 
 def newest_checkpoint() -> int:
-    """The step of the newest checkpoint; 0 before there is one."""
+    """The step of the newest checkpoint; 0 if there is none."""
     found = (volumes.runs() / "tunings").glob("*.partial/checkpoints/checkpoint-*/trainer_state.json")
     return max((int(file.parent.name.rpartition("-")[2]) for file in found), default=0)
 
@@ -40,7 +40,7 @@ def adapter(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def tuned_at_one_go(elsewhere: Path) -> dict[str, torch.Tensor]:
-    """The adapter that the run's tune step makes of the same inputs, on another volume, when nothing interrupts it."""
+    """The adapter that the run's tune step produces from the same inputs, on another volume, without an interruption."""
     inputs = volumes.run_folder(the_run()) / "tasks" / "tune" / "inputs.json"
     settings = {**os.environ, "FINELINE_RUNS": str(elsewhere), "hera__outputs_directory": str(elsewhere / "outputs")}
     command = [sys.executable, "-m", "hera.workflows.runner", "-e", "steps.tune.step:tune", str(inputs)]
@@ -48,10 +48,11 @@ def tuned_at_one_go(elsewhere: Path) -> dict[str, torch.Tensor]:
     return adapter(next(elsewhere.glob("tunings/*/adapter")))
 
 
+@pytest.mark.slow
 def test_a_run_stopped_and_killed_in_every_way_ends_at_the_same_adapter(
     tmp_path: Path, tiny_model: Path, chats: Path
 ) -> None:
-    # Ctrl-C: the steps end by themselves, a checkpoint is written, and the way on is told.
+    # Ctrl-C: the steps end by themselves, a checkpoint is saved, and the command to resume is printed.
     driver = begin("run", tiny_recipe(tmp_path, tiny_model, chats, epochs=40, checkpoint_every=5))
     wait_for(newest_checkpoint)
     children = psutil.Process(driver.pid).children(recursive=True)
@@ -60,10 +61,10 @@ def test_a_run_stopped_and_killed_in_every_way_ends_at_the_same_adapter(
     assert driver.returncode == 130, err
     assert f"fineline run --resume {the_run()}" in out
     assert not [child for child in children if child.is_running()]
-    assert "its checkpoint is kept" in tune_log()
+    assert "a checkpoint is saved" in tune_log()
     assert nothing_counts_as_tuned()
 
-    # SIGKILL to the step: the run fails and says so.
+    # SIGKILL to the step: the run fails and reports it.
     reached = newest_checkpoint()
     driver = begin("run", "--resume", the_run(), "--json")
     kill_when(driver, "steps.tune.step:tune", lambda: newest_checkpoint() > reached)
@@ -73,7 +74,7 @@ def test_a_run_stopped_and_killed_in_every_way_ends_at_the_same_adapter(
     assert "tune: was killed" in out
     assert nothing_counts_as_tuned()
 
-    # SIGKILL to the command: its steps end with it.
+    # SIGKILL to the command: its steps end too.
     reached = newest_checkpoint()
     driver = begin("run", "--resume", the_run())
     wait_for(lambda: newest_checkpoint() > reached)
@@ -87,8 +88,8 @@ def test_a_run_stopped_and_killed_in_every_way_ends_at_the_same_adapter(
 
     resumed = fineline("run", "--resume", the_run(), "--json")
     assert resumed.returncode == 0, resumed.stderr
-    assert "prepare    succeeded: done before" in resumed.stderr
-    assert "going on from the checkpoint of step" in tune_log()
+    assert "prepare    succeeded: already done" in resumed.stderr
+    assert "resuming from the checkpoint of step" in tune_log()
     assert result(resumed)["version"] == 1
     after, uninterrupted = adapter(Path(result(resumed)["adapter_folder"])), tuned_at_one_go(tmp_path / "elsewhere")
     assert after.keys() == uninterrupted.keys()

@@ -1,4 +1,4 @@
-"""A training that comes to a limit of money or time is stopped and can be gone on with; one that computes nothing is ended."""
+"""A training that reaches a limit on cost or time stops and can be resumed; one that computes nothing is ended."""
 
 import json
 import subprocess
@@ -33,8 +33,8 @@ def with_limit(wanted: TuneInput, until: float) -> TuneInput:
     return wanted.model_copy(update={"hardware": wanted.hardware.model_copy(update={"until": until})})
 
 
-def test_at_its_limit_a_training_stops_with_a_checkpoint_and_goes_on_from_there_later(wanted: TuneInput) -> None:
-    with pytest.raises(UserError, match=r"is reached after step 1 of \d+; its checkpoint is kept") as told:
+def test_at_its_limit_a_training_stops_with_a_checkpoint_and_can_be_resumed(wanted: TuneInput) -> None:
+    with pytest.raises(UserError, match=r"is reached after step 1 of \d+; a checkpoint is saved") as told:
         tune(with_limit(wanted, time.time()))
     assert "\n" not in str(told.value)
     with pytest.raises(UserError, match="is reached after step 2 of"):
@@ -44,8 +44,8 @@ def test_at_its_limit_a_training_stops_with_a_checkpoint_and_goes_on_from_there_
     assert report["resumed_from"] == 2
 
 
-@pytest.mark.parametrize("times", [2, 0.5])
-def test_a_checkpoint_goes_on_with_its_own_micro_batches_whatever_the_new_gpu_holds(
+@pytest.mark.parametrize("times", [2, pytest.param(0.5, marks=pytest.mark.slow)])
+def test_a_resumed_training_keeps_its_micro_batches_whatever_the_new_gpu_holds(
     wanted: TuneInput, times: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UserError, match="is reached after step 1 of"):
@@ -60,13 +60,14 @@ def test_a_checkpoint_goes_on_with_its_own_micro_batches_whatever_the_new_gpu_ho
     assert f"micro-batches of at most {rung.micro_batch_tokens} tokens, " in capsys.readouterr().err
 
 
-def test_a_limit_that_is_not_reached_changes_nothing(wanted: TuneInput) -> None:
+@pytest.mark.slow
+def test_a_limit_that_is_not_reached_has_no_effect(wanted: TuneInput) -> None:
     assert Path(tune(with_limit(wanted, time.time() + 3600)).adapter_folder).is_dir()
 
 
 def test_a_process_that_computes_nothing_is_ended_with_one_line() -> None:
-    """As it is while its main thread hangs: nothing but the watchdog runs."""
-    hangs = "import time\nfrom steps.tune.loop.limits import Watchdog\nwith Watchdog(0.4) as dog:\n    {}\n"
+    """The main thread hangs, and only the watchdog runs."""
+    hangs = "import time\nfrom steps.tune.loop.watchdog import Watchdog\nwith Watchdog(0.4) as dog:\n    {}\n"
     beaten = hangs.format("[(time.sleep(0.1), dog.beat()) for _ in range(12)]")
     assert subprocess.run([sys.executable, "-c", beaten], check=False).returncode == 0
     ended = subprocess.run(
@@ -77,10 +78,10 @@ def test_a_process_that_computes_nothing_is_ended_with_one_line() -> None:
     assert len(ended.stderr.splitlines()) == 1
 
 
-def test_a_run_that_would_take_longer_than_it_may_is_refused_before(
+def test_a_run_that_would_exceed_its_time_limit_is_refused_beforehand(
     tmp_path: Path, tiny_model: Path, chats: Path
 ) -> None:
     done = fineline("run", tiny_recipe(tmp_path, tiny_model, chats), "-o", "compute.max_hours=0.001")
     assert done.returncode == 2
-    assert done.stderr.startswith("fineline: compute.max_hours: 0.001 are set and ")
+    assert done.stderr.startswith("fineline: compute.max_hours: the limit is 0.001 h, and ")
     assert not list((tmp_path / "runs").glob("runs/*"))

@@ -53,9 +53,9 @@ def test_a_missing_file(recipe: str) -> None:
 )
 def test_a_file_that_cannot_be_learnt_from(recipe: str, tmp_path: Path, content: str, line: str) -> None:
     (tmp_path / "bad.jsonl").write_text(content)
-    told = refused(recipe, "-o", f"data.train={tmp_path / 'bad.jsonl'}")
-    assert "bad.jsonl" in told
-    assert line in told
+    printed = refused(recipe, "-o", f"data.train={tmp_path / 'bad.jsonl'}")
+    assert "bad.jsonl" in printed
+    assert line in printed
 
 
 def test_an_unknown_model(recipe: str) -> None:
@@ -72,14 +72,14 @@ def test_a_port_in_use(recipe: str) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        told = refused(recipe, "-o", "serve.enabled=true", "-o", f"serve.port={port}")
-    assert f"serve.port: {port} is in use by another program" in told
+        printed = refused(recipe, "-o", "serve.enabled=true", "-o", f"serve.port={port}")
+    assert f"serve.port: {port} is in use by another program" in printed
 
 
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"FINELINE_COMPUTE": "slurm"}, "FINELINE_COMPUTE is 'slurm'; known are karpenter, compute-class, nodes"),
+        ({"FINELINE_COMPUTE": "slurm"}, "FINELINE_COMPUTE is 'slurm'; choose one of karpenter, compute-class, nodes"),
         ({"FINELINE_COMPUTE": "karpenter", "FINELINE_ONE_NODE": "true"}, "use a StorageClass with ReadWriteMany"),
         (
             {"FINELINE_COMPUTE": "compute-class", "FINELINE_GPU_PRESETS": "/nowhere.csv"},
@@ -102,14 +102,14 @@ def test_an_unknown_run() -> None:
     done = fineline("run", "--resume", "yesterday")
     assert (done.returncode, done.stderr) == (
         2,
-        "fineline: no run 'yesterday'; there are none yet ('fineline runs' lists them)\n",
+        "fineline: no run 'yesterday'; there are no runs yet ('fineline runs' lists all runs)\n",
     )
 
 
 def test_the_command_to_type_next_is_as_this_one_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert fineline("runs").stdout == "no runs yet; begin with: fineline run\n"
+    assert fineline("runs").stdout == "no runs yet; start one with: fineline run\n"
     monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
-    assert fineline("runs").stdout == "no runs yet; begin with: uv run fineline run\n"
+    assert fineline("runs").stdout == "no runs yet; start one with: uv run fineline run\n"
 
 
 @pytest.fixture

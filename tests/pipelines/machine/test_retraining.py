@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from recipes.reader import load
 from steps.common.adapter.adapter_files import adapter_sha256
 from steps.common.registry import tracking, versions
 from steps.common.runtime.errors import UserError
@@ -14,7 +15,8 @@ from steps.common.storage import volumes
 from steps.plan.check import CheckInput, CheckOutput, check
 from steps.restore.step import RestoreInput, RestoreOutput, restore
 from tests.conftest import write_chats
-from tests.support.commands import fineline, result, tiny_recipe
+from tests.support.commands import tiny_recipe
+from tests.support.versions import make_version
 
 
 @dataclass
@@ -38,10 +40,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Itera
         chats = write_chats(folder / "chats.jsonl")
         recipe = tiny_recipe(folder, tiny_model, chats, epochs=2)
         before = check(CheckInput(recipe=recipe))
-        assert result(fineline("run", recipe, "--json"))["version"] == 1
+        assert make_version(recipe, "first") == 1
         after_one = check(CheckInput(recipe=recipe))
-        changed = ("-o", "tune.epochs=3", "-o", "gate.worse_than_champion=9")
-        assert result(fineline("run", recipe, "--json", *changed))["version"] == 2
+        changed = load(recipe, {"tune.epochs": "3", "gate.worse_than_champion": "9"}).model_dump_json()
+        assert make_version(changed, "second") == 2
         yield Trained(folder, recipe, chats, tracking.client(tracking.default_uri()), before, after_one)
 
 
@@ -58,13 +60,13 @@ def test_without_a_champion_there_is_something_to_learn(trained: Trained) -> Non
 
 def test_the_same_data_base_and_recipe_are_nothing_new(trained: Trained) -> None:
     assert not trained.after_one.changed
-    assert trained.after_one.verdict == "nothing new: version 1 was made from the same data, base and recipe"
+    assert trained.after_one.verdict == "nothing new: version 1 has the same data, base and recipe"
 
 
 def test_another_recipe_is_something_new(trained: Trained) -> None:
     told = check(CheckInput(recipe=trained.recipe))
     assert told.changed
-    assert told.verdict == "new since version 2: recipe or held-out rows"
+    assert told.verdict == "changed since version 2: recipe or held-out rows"
 
 
 def test_where_and_how_it_is_served_is_nothing_new(trained: Trained, tmp_path: Path) -> None:
@@ -84,7 +86,7 @@ def test_other_rows_are_something_new_and_force_wants_it_all_the_same(trained: T
     more.write_text(trained.chats.read_text().replace("happy tails", "happy paws"))
     told = check(CheckInput(recipe=trained.recipe, data=str(more)))
     assert told.changed
-    assert told.verdict == "new since version 2: data"
+    assert told.verdict == "changed since version 2: data"
     forced = check(CheckInput(recipe=trained.recipe, epochs="3", force="true"))
     assert forced.changed
 
@@ -105,9 +107,9 @@ def test_back_is_to_the_champion_before(trained: Trained) -> None:
     ("name", "version", "told"),
     [
         ("tiny", "7", "tiny has no version 7; its versions are 1, 2"),
-        ("tiny", "first", "version: a number is needed, not 'first'"),
+        ("tiny", "first", "version: must be a number, not 'first'"),
         ("other", "1", "no model of that name is registered"),
-        ("other", "", "no version was champion before"),
+        ("other", "", "there is no previous champion"),
     ],
 )
 def test_what_is_not_there_cannot_be_gone_back_to(name: str, version: str, told: str) -> None:

@@ -1,8 +1,9 @@
-"""A training that is cut short, cut up or shared out ends at the same adapter. Two-layer model, real steps."""
+"""An interrupted training, one split into smaller passes and one on two ranks end in the same adapter. Two-layer model."""
 
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,8 +20,8 @@ from steps.common.runtime.errors import InterruptedStepError, UserError
 from steps.plan.step import PlanInput, resolve
 from steps.prepare.step import PrepareInput, prepare
 from steps.tune.loop import held_out
-from steps.tune.objective import loss as objective
-from steps.tune.objective.loss import Pack
+from steps.tune.objective import sft
+from steps.tune.objective.objective import Pack
 from steps.tune.step import TuneInput, tune
 from tests.support.commands import tiny_recipe, wait_for
 
@@ -30,7 +31,7 @@ MICRO_BATCH = 96  # tokens; two rows
 
 @pytest.fixture
 def wanted(tmp_path: Path, tiny_model: Path, chats: Path) -> TuneInput:
-    # With dropout, since only then the state of the random numbers tells.
+    # With dropout, which makes the random state matter.
     resolved = resolve(PlanInput(recipe=tiny_recipe(tmp_path, tiny_model, chats, batch_tokens=288, dropout=0.1)))
     rows = prepare(PrepareInput(resolved=resolved, tokenizer_folder=str(tiny_model)))
     rung = resolved.quote.first.model_copy(update={"micro_batch_tokens": MICRO_BATCH})
@@ -44,7 +45,7 @@ def wanted(tmp_path: Path, tiny_model: Path, chats: Path) -> TuneInput:
 
 
 def without_dropout(wanted: TuneInput, **rung: Any) -> TuneInput:
-    """Where passes are cut or shared otherwise, the random numbers of dropout fall otherwise too."""
+    """Without dropout, whose random numbers change when passes are split or shared differently."""
     recipe = wanted.resolved.recipe
     recipe = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"dropout": 0.0})})
     hardware = wanted.hardware.model_copy(update={"rung": wanted.hardware.rung.model_copy(update=rung)})
@@ -54,7 +55,7 @@ def without_dropout(wanted: TuneInput, **rung: Any) -> TuneInput:
 
 
 def tuned(wanted: TuneInput, runs: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, torch.Tensor], Any]:
-    """The adapter and the report of a tuning on a volume of its own."""
+    """The adapter and the report of a tuning on a separate volume."""
     with monkeypatch.context() as elsewhere:
         elsewhere.setenv("FINELINE_RUNS", str(runs))
         folder = Path(tune(wanted).adapter_folder)
@@ -68,21 +69,21 @@ def assert_same(one: tuple[dict[str, torch.Tensor], Any], other: tuple[dict[str,
     assert [loss for _, loss in one[1]["losses"]] == pytest.approx([loss for _, loss in other[1]["losses"]], abs=1e-3)
 
 
-def test_a_signal_breaks_off_the_step_at_work_and_the_training_goes_on_exactly(
+def test_a_signal_abandons_the_current_step_and_the_training_resumes_exactly(
     wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes = 0
 
-    class Interrupted(objective.NextToken):
+    class Interrupted(sft.SftObjective):
         def loss(self, model: torch.nn.Module, pack: Pack, device: torch.device) -> torch.Tensor:
             nonlocal passes
             passes += 1
-            if passes == 8:  # the second of three of the third step
+            if passes == 8:  # the second of three in the third step
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().loss(model, pack, device)
 
     with monkeypatch.context() as context:
-        context.setattr(objective, "NextToken", Interrupted)
+        context.setattr(sft, "SftObjective", Interrupted)
         with pytest.raises(InterruptedStepError, match="stopped after step 2 of"):
             tuned(wanted, tmp_path / "interrupted", monkeypatch)
     assert passes == 8
@@ -91,11 +92,11 @@ def test_a_signal_breaks_off_the_step_at_work_and_the_training_goes_on_exactly(
     assert_same(interrupted, tuned(wanted, tmp_path / "at-one-go", monkeypatch))
 
 
-class Hungry(objective.NextToken):
-    """Takes a petabyte where more than one row is computed at once: torch's own allocator refuses."""
+class OutOfMemory(sft.SftObjective):
+    """Requests a petabyte from torch's allocator when a pass has more than `most` tokens."""
 
     most = 60
-    trains = True  # else it does so where it measures
+    trains = True  # False: in evaluations instead of the training
 
     def loss(self, model: torch.nn.Module, pack: Pack, device: torch.device) -> torch.Tensor:
         if model.training is self.trains and sum(len(row.input_ids) for row in pack) > self.most:
@@ -103,34 +104,34 @@ class Hungry(objective.NextToken):
         return super().loss(model, pack, device)
 
 
-def test_out_of_memory_halves_what_is_computed_at_once_and_the_steps_stay_the_same(
+def test_out_of_memory_halves_the_tokens_per_pass_and_the_steps_stay_the_same(
     wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wanted = without_dropout(wanted)
     with monkeypatch.context() as context:
-        context.setattr(objective, "NextToken", Hungry)
+        context.setattr(sft, "SftObjective", OutOfMemory)
         cut = tuned(wanted, tmp_path / "cut", monkeypatch)
     assert cut[1]["tokens_at_once"] < MICRO_BATCH == cut[1]["micro_batch_tokens"]
     assert cut[1]["out_of_memory"][0]["step"] == 1
     said = capsys.readouterr().err
     assert "out of memory with " in said
-    assert "GiB were predicted" in said
+    assert re.search(r"predicted \d+\.\d GiB, \d+\.\d GiB in use", said)
     assert_same(cut, tuned(wanted, tmp_path / "whole", monkeypatch))
 
 
-def test_out_of_memory_in_a_measurement_halves_what_it_computes_at_once(
+def test_out_of_memory_in_an_evaluation_halves_its_tokens_per_pass(
     wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # With so few steps a measurement is of one row; as many as there are make a pack.
+    # With so few steps an evaluation would have one row; this lets it have all of them, which make a pack.
     monkeypatch.setattr("recipes.tuning.EVALUATION_SHARE", 10.0)
     whole = tuned(wanted, tmp_path / "whole", monkeypatch)
-    monkeypatch.setattr(Hungry, "trains", False)
-    monkeypatch.setattr(objective, "NextToken", Hungry)
+    monkeypatch.setattr(OutOfMemory, "trains", False)
+    monkeypatch.setattr(sft, "SftObjective", OutOfMemory)
     cut = tuned(wanted, tmp_path / "cut", monkeypatch)
-    assert f"out of memory with {MICRO_BATCH} held-out tokens at once" in capsys.readouterr().err
+    assert f"out of memory with {MICRO_BATCH} held-out tokens in one pass" in capsys.readouterr().err
     assert_same(cut, whole)
     assert dict(cut[1]["held_out"]) == pytest.approx(dict(whole[1]["held_out"]), abs=1e-4)
-    monkeypatch.setattr(Hungry, "most", 0)
+    monkeypatch.setattr(OutOfMemory, "most", 0)
     with pytest.raises(UserError, match=r"out of memory with one held-out row of \d+ tokens; .*tune.evaluations=0"):
         tuned(wanted, tmp_path / "none", monkeypatch)
 
@@ -141,7 +142,8 @@ def with_tune(wanted: TuneInput, **changes: Any) -> TuneInput:
     return wanted.model_copy(update={"resolved": wanted.resolved.model_copy(update={"recipe": recipe})})
 
 
-def test_the_held_out_loss_is_a_curve_and_measuring_it_changes_nothing(
+@pytest.mark.slow
+def test_the_held_out_loss_is_a_curve_and_evaluating_it_changes_nothing(
     wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured = tuned(with_tune(wanted, evaluations=3), tmp_path / "measured", monkeypatch)
@@ -161,49 +163,49 @@ def test_the_held_out_loss_is_a_curve_and_measuring_it_changes_nothing(
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
 
-def test_patience_ends_the_training_and_keeps_the_adapter_of_the_lowest_loss(
+def test_early_stopping_keeps_the_adapter_with_the_lowest_loss(
     wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # So high a rate learns the few rows by heart, or nothing at all.
+    # With such a high learning rate it memorises the few rows, or diverges.
     hasty = with_tune(wanted, evaluations=12, patience=2, learning_rate=0.1, epochs=8.0, checkpoint_every=1)
     adapter, report = tuned(hasty, tmp_path / "hasty", monkeypatch)
     losses = dict(report["held_out"][1:])
     lowest = min(losses, key=lambda step: losses[step])
     assert report["kept_step"] == lowest < report["steps"]
     assert [step for step in losses if step > lowest] == sorted(losses)[-2:]
-    assert "has not become lower for 2 measurements: enough is learnt" in capsys.readouterr().err
-    # Broken off in a measurement, and gone on with, it keeps the very same one.
+    assert "early stopping: the held-out loss has not improved in 2 evaluations" in capsys.readouterr().err
+    # Interrupted in an evaluation and resumed, it keeps the same adapter.
     passes = 0
 
-    class Interrupted(held_out.HeldOut):
-        def measure(self, *given: Any) -> float:
+    class Interrupted(held_out.HeldOutEvaluation):
+        def evaluate(self, *given: Any) -> float:
             nonlocal passes
             passes += 1
             if passes == 4:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return super().measure(*given)
+            return super().evaluate(*given)
 
     with monkeypatch.context() as context:
-        context.setattr(held_out, "HeldOut", Interrupted)
+        context.setattr(held_out, "HeldOutEvaluation", Interrupted)
         with pytest.raises(InterruptedStepError):
             tuned(hasty, tmp_path / "interrupted", monkeypatch)
-    again, told = tuned(hasty, tmp_path / "interrupted", monkeypatch)
-    assert told["resumed_from"] > 0
-    assert told["kept_step"] == lowest
+    again, resumed = tuned(hasty, tmp_path / "interrupted", monkeypatch)
+    assert resumed["resumed_from"] > 0
+    assert resumed["kept_step"] == lowest
     assert all(torch.allclose(again[name], adapter[name], atol=1e-5) for name in adapter)
 
 
-def test_one_row_that_the_memory_does_not_hold_ends_the_step_in_one_line(
+def test_a_single_row_that_does_not_fit_in_memory_ends_the_step_with_one_line(
     wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Hungry, "most", 0)
-    monkeypatch.setattr(objective, "NextToken", Hungry)
+    monkeypatch.setattr(OutOfMemory, "most", 0)
+    monkeypatch.setattr(sft, "SftObjective", OutOfMemory)
     with pytest.raises(UserError, match=r"out of memory with one row of \d+ tokens .*lower data.max_tokens") as told:
         tuned(wanted, tmp_path / "cut", monkeypatch)
     assert "\n" not in str(told.value)
 
 
-def test_two_processes_side_by_side_learn_what_one_learns(
+def test_two_ranks_train_the_same_adapter_as_one(
     wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = tuned(without_dropout(wanted), tmp_path / "alone", monkeypatch)
@@ -212,14 +214,16 @@ def test_two_processes_side_by_side_learn_what_one_learns(
     assert_same(alone, shared)
 
 
-def test_what_a_process_of_several_says_is_what_the_step_says(wanted: TuneInput) -> None:
+@pytest.mark.slow
+def test_a_ranks_error_is_the_steps_error(wanted: TuneInput) -> None:
     hardware = without_dropout(wanted, processes=2).hardware.model_copy(update={"until": time.time()})
-    with pytest.raises(UserError, match=r"is reached after step 1 of \d+; its checkpoint is kept"):
+    with pytest.raises(UserError, match=r"is reached after step 1 of \d+; a checkpoint is saved"):
         tune(without_dropout(wanted, processes=2).model_copy(update={"hardware": hardware}))
 
 
-@pytest.mark.parametrize("processes", [1, 2])  # two that share the base
-def test_kills_and_signals_at_any_moment_end_in_the_same_model(
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])  # two with a sharded base
+def test_kills_and_signals_at_any_moment_end_in_the_same_adapter(
     wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
 ) -> None:
     recipe = wanted.resolved.recipe
@@ -227,7 +231,7 @@ def test_kills_and_signals_at_any_moment_end_in_the_same_model(
     wanted = without_dropout(wanted, processes=processes, sharded=processes > 1).model_copy(
         update={"resolved": wanted.resolved.model_copy(update={"recipe": longer})}
     )
-    wanted = TuneInput.model_validate_json(wanted.model_dump_json())  # as the process reads it: 32 is 32.0
+    wanted = TuneInput.model_validate_json(wanted.model_dump_json())  # as the process parses it: 32 becomes 32.0
     inputs = tmp_path / "inputs.json"
     fields = wanted.model_dump(mode="json")
     inputs.write_text(

@@ -17,6 +17,8 @@ from tests.conftest import write_chats
 from tests.support.commands import fineline, free_port, result, tiny_recipe
 from tests.support.load import Load, load
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Story:
@@ -95,7 +97,7 @@ def test_a_refused_candidate_is_neither_registered_nor_served_and_the_command_en
     told = story.told["refused"]
     assert told["exit_code"] == 3
     assert "refused: held-out loss" in told["message"]
-    assert "the gate asks 99.0%" in told["message"]
+    assert "the gate requires 99.0%" in told["message"]
     assert "version" not in told
     assert story.champion["refused"] == 0
     assert story.server["refused"] is None
@@ -161,6 +163,7 @@ def test_the_record_of_a_rollout_is_in_the_runs_folder_and_a_tag_of_the_version(
     told = json.loads((folder / "rollout.json").read_text())
     assert (told["version"], told["old_version"], told["strategy"], told["refused"]) == (2, 1, "blue-green", "")
     assert told["gate"]["passed"]
+    assert told["gate"]["asked"]
     assert all(one["old"] is not None for one in told["gate"]["asked"])
     assert told["watched"]["failures"] == 0
     store = tracking.client(story.told["refused"]["tracking_uri"])

@@ -1,4 +1,4 @@
-"""The Hera workflow: sound as Argo will read it, and read by the run on one machine without anything ignored."""
+"""The Hera workflows: valid for Argo, and understood in full by the run on one machine."""
 
 import importlib
 import json
@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.machine.local_workflow import PLACED, UnsupportedError, read
+from pipelines.machine.local_workflow import UnsupportedError, read
 from pipelines.machine.references import UnknownReferenceError, fill
 from pipelines.workflows.finetune import build
+from pipelines.workflows.parameters import PLACED
 from pipelines.workflows.rendered import BUILDERS, differences, write
 
 
@@ -21,13 +22,33 @@ def workflow() -> dict[str, Any]:
     return dict(build().to_dict())
 
 
-@pytest.fixture(params=sorted(BUILDERS))
+CRONS = {name for name in BUILDERS if name.endswith("-cron")}
+
+
+@pytest.fixture(params=sorted(BUILDERS.keys() - CRONS))
 def rendered(request: pytest.FixtureRequest) -> dict[str, Any]:
     return dict(BUILDERS[request.param]().to_dict())
 
 
 def templates_of(rendered: dict[str, Any]) -> list[dict[str, Any]]:
-    return list(rendered["spec"].get("templates", []))
+    templates: list[dict[str, Any]] = rendered["spec"]["templates"]
+    assert templates
+    return templates
+
+
+def parameters_of(rendered: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(rendered["spec"].get("arguments", {}).get("parameters", []))
+
+
+def test_every_cron_starts_a_template_of_ours_with_parameters_that_it_knows() -> None:
+    started = set()
+    for name in CRONS:
+        spec = BUILDERS[name]().to_dict()["spec"]["workflowSpec"]
+        template = spec["workflowTemplateRef"]["name"]
+        known = {p["name"] for p in parameters_of(dict(BUILDERS[template]().to_dict()))}
+        assert {p["name"] for p in spec.get("arguments", {}).get("parameters", [])} <= known, name
+        started.add(template)
+    assert started == {"reaper", "retrain"}
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
@@ -53,7 +74,7 @@ def test_a_manifest_that_differs_is_named(tmp_path: Path) -> None:
     assert [line.rpartition("/")[2] for line in told] == [
         "cache.yaml is missing",
         "finetune.yaml differs from the code",
-        "other.yaml is rendered by nothing",
+        "other.yaml is not rendered from the code",
     ]
 
 
@@ -87,15 +108,18 @@ def _before(tasks: dict[str, Any], name: str) -> set[str]:
     return direct.union(*(_before(tasks, one) for one in direct))
 
 
-def test_every_workflow_parameter_that_is_asked_for_is_there(rendered: dict[str, Any]) -> None:
-    known = {p["name"] for p in rendered["spec"].get("arguments", {}).get("parameters", [])}
+def test_every_workflow_parameter_is_asked_for_and_every_one_that_is_asked_for_exists(rendered: dict[str, Any]) -> None:
+    known = {p["name"] for p in parameters_of(rendered)}
     asked = set(re.findall(r"\{\{workflow\.parameters\.([\w-]+)\}\}", json.dumps(rendered)))
-    assert asked <= known
+    # A retraining hands the run that it refers to all of its parameters.
+    handed_on = {"approval"} if rendered["metadata"]["name"] == "retrain" else set()
+    assert asked == known - handed_on
 
 
 def test_a_retraining_has_every_parameter_that_the_run_it_refers_to_asks_for() -> None:
     asked = set(re.findall(r"\{\{workflow\.parameters\.([\w-]+)\}\}", json.dumps(BUILDERS["finetune"]().to_dict())))
     known = {p["name"] for p in BUILDERS["retrain"]().to_dict()["spec"]["arguments"]["parameters"]}
+    assert asked
     assert asked <= known
 
 
@@ -122,8 +146,7 @@ def test_every_step_is_locked_in_and_tried_again_only_when_its_pod_was_lost(rend
         assert "OOMKilled" in retries["expression"]
         placed = template["name"] in ("tune", "evaluate")
         assert template.get("podSpecPatch") == (PLACED if placed else None)
-    if "templates" in rendered["spec"]:
-        assert rendered["spec"]["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+    assert rendered["spec"]["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
 
 
 def test_only_the_steps_that_need_it_have_an_account_that_may_more(rendered: dict[str, Any]) -> None:
@@ -134,20 +157,28 @@ def test_only_the_steps_that_need_it_have_an_account_that_may_more(rendered: dic
 
 
 def test_only_what_fetches_models_or_data_leaves_the_cluster(rendered: dict[str, Any]) -> None:
-    reaching = {
-        t["name"] for t in templates_of(rendered) if "fineline.dev/reaches" in t.get("metadata", {}).get("labels", {})
-    }
-    assert reaching <= {"plan", "pull", "check", "pin"}
+    steps = {t["name"]: t.get("metadata", {}).get("labels", {}) for t in templates_of(rendered) if "script" in t}
+    reaching = {name for name, labels in steps.items() if labels.get("fineline.dev/reaches") == "internet"}
+    assert reaching == steps.keys() & {"plan", "pull", "check", "pin"}
 
 
-def test_what_a_pause_gives_has_a_default_so_that_skipping_it_does_not_end_the_run(rendered: dict[str, Any]) -> None:
-    for template in templates_of(rendered):
-        if "suspend" in template:
-            assert all("default" in p["valueFrom"] for p in template["outputs"]["parameters"])
+def test_what_a_pause_gives_has_a_default_so_that_skipping_it_does_not_end_the_run(workflow: dict[str, Any]) -> None:
+    (pause,) = [template for template in templates_of(workflow) if "suspend" in template]
+    given = pause["outputs"]["parameters"]
+    assert given
+    assert all("default" in p["valueFrom"] for p in given)
 
 
-def test_every_enum_contains_its_value(rendered: dict[str, Any]) -> None:
-    for parameter in rendered["spec"].get("arguments", {}).get("parameters", []):
+def test_no_other_workflow_has_a_pause() -> None:
+    pausing = {name for name in BUILDERS.keys() - CRONS if '"suspend"' in json.dumps(BUILDERS[name]().to_dict())}
+    assert pausing == {"finetune"}
+
+
+@pytest.mark.parametrize("name", sorted(BUILDERS.keys() - CRONS - {"reaper"}))
+def test_every_enum_contains_its_value_and_every_parameter_is_described(name: str) -> None:
+    parameters = parameters_of(dict(BUILDERS[name]().to_dict()))
+    assert parameters
+    for parameter in parameters:
         assert parameter["description"]
         assert parameter["value"] in parameter.get("enum", [parameter["value"]])
 
@@ -192,8 +223,8 @@ def test_what_is_not_understood_is_refused_by_name(workflow: dict[str, Any], pla
     places[place][key] = value
     with pytest.raises(UnsupportedError) as caught:
         read(workflow)
-    assert "does not understand" in str(caught.value)
-    assert key in str(caught.value) or str(value) in str(caught.value)
+    assert "does not support" in str(caught.value)
+    assert repr(value if key in ("when", "depends") else key) in str(caught.value)
 
 
 def test_an_artifact_that_has_to_be_kept_is_refused(workflow: dict[str, Any]) -> None:
@@ -219,7 +250,7 @@ def loaded(program: str, *modules: str) -> list[str]:
 
 
 def test_help_loads_nothing_heavy_and_no_command_line_loads_torch() -> None:
-    build = "import pipelines.finetune\npipelines.finetune.build()"
+    build = "import pipelines.workflows.finetune\npipelines.workflows.finetune.build()"
     assert loaded(build, "torch", "transformers", "mlflow", "peft") == []
     told = "from pipelines.command import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass"
     assert loaded(told, "hera", "pydantic", "kubernetes", "numpy", "rich") == []

@@ -1,4 +1,4 @@
-"""What is written as GGUF, read back by transformers and by gguf's own reader: the same weights, tokens and templates."""
+"""GGUF files, read back by transformers and by gguf's own reader: the same weights, tokens and templates."""
 
 import shutil
 from pathlib import Path
@@ -11,13 +11,13 @@ from recipes.reader import RecipeError, load
 from recipes.recipe import Recipe
 from recipes.serving import Export
 from steps.common.gguf.architectures import why_not_config, why_not_preset
-from steps.common.gguf.quantisations import BYTES
-from steps.common.gguf.tokenizers import TokenizerKind, kind, kind_of
+from steps.common.gguf.quantisations import BYTES_PER_WEIGHT
+from steps.common.gguf.tokenizers import GgufTokenizer, identify_tokenizer, read_gguf_tokenizer
 from steps.common.runtime.errors import UserError
-from steps.export.gguf_file import About, write_gguf
+from steps.export.gguf_file import GgufMetadata, write_gguf
 from steps.plan.exportable import check_exportable
 
-ROWS = 416  # of the embedding: more than the tokenizer has tokens
+ROWS = 416  # of the embedding matrix: more than the tokenizer has tokens
 SMALL: dict[str, Any] = {
     "vocab_size": ROWS,
     "hidden_size": 64,
@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-STRETCHED = {
+SCALED = {
     "rope_type": "llama3",
     "rope_theta": 10000.0,
     "factor": 8.0,
@@ -41,14 +41,14 @@ STRETCHED = {
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", {}),
     "llama-tied": ("LlamaConfig", {"tie_word_embeddings": True}),
-    "llama-stretched": ("LlamaConfig", {"rope_parameters": STRETCHED}),
+    "llama-scaled": ("LlamaConfig", {"rope_parameters": SCALED}),
     "mistral": ("MistralConfig", {"sliding_window": None}),
     "phi3": ("Phi3Config", {}),
     "qwen2": ("Qwen2Config", {}),
-    # Of a head's width transformers' reader knows only the usual one.
+    # transformers' GGUF reader supports only the usual head dimension.
     "qwen3": ("Qwen3Config", {"head_dim": 128}),
 }
-ABOUT = About(name="pet-store", version="v3", licence="mit", base="tiny", base_uri="file:///tiny")
+METADATA = GgufMetadata(name="pet-store", version="v3", licence="mit", base="tiny", base_uri="file:///tiny")
 
 
 @pytest.fixture(params=FAMILIES)
@@ -65,7 +65,7 @@ def build(folder: Path, tiny_model: Path, family: str) -> Path:
     torch.manual_seed(3)
     made = transformers.AutoModelForCausalLM.from_config(getattr(transformers, name)(**{**SMALL, **more}))
     for parameter in made.parameters():
-        # As they are at the start, attention looks everywhere alike, and nobody would see its heads turned wrongly.
+        # With the initial values attention is uniform, and wrongly permuted heads would go unnoticed.
         parameter.data = torch.rand_like(parameter) + 0.5 if parameter.dim() == 1 else 8 * parameter.data
     made.to(torch.bfloat16).save_pretrained(folder)
     for file in tiny_model.iterdir():
@@ -76,7 +76,7 @@ def build(folder: Path, tiny_model: Path, family: str) -> Path:
 
 def written(model: Path, quantisation: str) -> Path:
     target = model.parent / f"{quantisation}.gguf"
-    write_gguf(model, target, quantisation, ABOUT)
+    write_gguf(model, target, quantisation, METADATA)
     return target
 
 
@@ -106,27 +106,27 @@ def test_it_computes_what_the_merged_model_computes(model: Path) -> None:
 
     before = logits(model)
     if (model / "config.json").read_text().count('"llama3"'):
-        # transformers' reader leaves the stretching out; what is written of it is looked at below.
+        # transformers' GGUF reader ignores rope scaling; the test below checks what is written.
         return
     assert torch.allclose(read_back(written(model, "bf16")), before, atol=1e-4)
     close = read_back(written(model, "q8_0"))
     assert torch.corrcoef(torch.stack([before.flatten(), close.flatten()]))[0, 1] > 0.999
 
 
-def test_stretched_rotary_embeddings_are_told_by_what_divides_their_frequencies(
+def test_scaled_rotary_embeddings_are_written_as_divisors_of_their_frequencies(
     tmp_path: Path, tiny_model: Path
 ) -> None:
     from gguf import GGUFReader
 
-    file = written(build(tmp_path / "model", tiny_model, "llama-stretched"), "f16")
+    file = written(build(tmp_path / "model", tiny_model, "llama-scaled"), "f16")
     (divisors,) = [tensor.data for tensor in GGUFReader(file).tensors if tensor.name == "rope_freqs.weight"]
-    # Of eight frequencies that of a wave shorter than 32 / 4 tokens stays, those of waves over 32 are divided by 8.
+    # Of eight frequencies, the one with a wavelength below 32 / 4 tokens stays; those above 32 are divided by 8.
     assert divisors[0] == pytest.approx(1.0)
     assert 1 < divisors[1] < 8
     assert list(divisors[2:]) == pytest.approx([8.0] * 6)
 
 
-@pytest.mark.parametrize("quantisation", BYTES)
+@pytest.mark.parametrize("quantisation", BYTES_PER_WEIGHT)
 def test_every_quantisation_of_a_recipe_is_written(tmp_path: Path, tiny_model: Path, quantisation: str) -> None:
     from gguf import GGUFReader
 
@@ -139,7 +139,7 @@ def test_every_quantisation_of_a_recipe_is_written(tmp_path: Path, tiny_model: P
     assert fields(file)["general.file_type"] > 0
 
 
-def test_a_matrix_whose_rows_are_no_whole_blocks_stays_in_16_bits(
+def test_a_matrix_whose_rows_are_not_whole_blocks_stays_in_16_bits(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gguf import GGUFReader
@@ -150,7 +150,7 @@ def test_a_matrix_whose_rows_are_no_whole_blocks_stays_in_16_bits(
     assert (kinds["blk.0.ffn_down.weight"], kinds["blk.0.ffn_up.weight"]) == ("F16", "Q4_0")
 
 
-def test_the_tokenizer_reads_and_writes_as_before_and_has_its_template(tmp_path: Path, tiny_model: Path) -> None:
+def test_the_tokenizer_encodes_as_before_and_has_its_template(tmp_path: Path, tiny_model: Path) -> None:
     from transformers import AutoTokenizer
 
     file = written(build(tmp_path / "model", tiny_model, "llama"), "q8_0")
@@ -160,19 +160,23 @@ def test_the_tokenizer_reads_and_writes_as_before_and_has_its_template(tmp_path:
         assert after(text).input_ids == before(text).input_ids
     chat = [{"role": "user", "content": "open?"}]
     assert after.apply_chat_template(chat, tokenize=False) == before.apply_chat_template(chat, tokenize=False)
-    told = fields(file)
-    assert told["tokenizer.ggml.pre"] == "gpt-2"
-    assert (told["tokenizer.ggml.eos_token_id"], told["tokenizer.ggml.add_bos_token"]) == (2, False)
-    assert len(told["tokenizer.ggml.tokens"]) == ROWS
-    assert told["tokenizer.ggml.tokens"][-1] == f"[PAD{ROWS - 1}]"
-    assert (told["tokenizer.ggml.token_type"][1], told["tokenizer.ggml.token_type"][-1]) == (3, 5)
+    metadata = fields(file)
+    assert metadata["tokenizer.ggml.pre"] == "gpt-2"
+    assert (metadata["tokenizer.ggml.eos_token_id"], metadata["tokenizer.ggml.add_bos_token"]) == (2, False)
+    assert len(metadata["tokenizer.ggml.tokens"]) == ROWS
+    assert metadata["tokenizer.ggml.tokens"][-1] == f"[PAD{ROWS - 1}]"
+    assert (metadata["tokenizer.ggml.token_type"][1], metadata["tokenizer.ggml.token_type"][-1]) == (3, 5)
 
 
-def test_the_file_says_what_it_is_and_of_which_base(tmp_path: Path, tiny_model: Path) -> None:
-    told = fields(written(build(tmp_path / "model", tiny_model, "qwen2"), "q4_0"))
-    assert (told["general.name"], told["general.version"], told["general.license"]) == ("pet-store", "v3", "mit")
-    assert told["general.base_model.0.repo_url"] == "file:///tiny"
-    assert (told["general.architecture"], told["qwen2.attention.head_count_kv"]) == ("qwen2", 2)
+def test_the_file_states_its_name_and_its_base(tmp_path: Path, tiny_model: Path) -> None:
+    metadata = fields(written(build(tmp_path / "model", tiny_model, "qwen2"), "q4_0"))
+    assert (metadata["general.name"], metadata["general.version"], metadata["general.license"]) == (
+        "pet-store",
+        "v3",
+        "mit",
+    )
+    assert metadata["general.base_model.0.repo_url"] == "file:///tiny"
+    assert (metadata["general.architecture"], metadata["qwen2.attention.head_count_kv"]) == ("qwen2", 2)
 
 
 def test_weights_that_f16_cannot_hold_are_named(tmp_path: Path, tiny_model: Path) -> None:
@@ -182,7 +186,7 @@ def test_weights_that_f16_cannot_hold_are_named(tmp_path: Path, tiny_model: Path
     held = load_file(model / "model.safetensors")
     held["model.layers.0.mlp.up_proj.weight"][0, 0] = 70000.0
     save_file(held, model / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"f16 cannot hold model\.layers\.0\.mlp\.up_proj\.weight.*take bf16"):
+    with pytest.raises(UserError, match=r"f16 cannot hold model\.layers\.0\.mlp\.up_proj\.weight.*use bf16"):
         written(model, "f16")
     written(model, "bf16")
 
@@ -197,7 +201,7 @@ def cut_by(*parts: Any, whole_words: bool = False, normalizer: Any = None) -> An
     return tokenizer
 
 
-def test_a_tokenizer_is_known_by_how_it_cuts_text() -> None:
+def test_a_tokenizer_is_identified_by_how_it_splits_text() -> None:
     from tokenizers import Regex, normalizers, pre_tokenizers
     from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
@@ -206,28 +210,28 @@ def test_a_tokenizer_is_known_by_how_it_cuts_text() -> None:
     digits = pre_tokenizers.Digits(individual_digits=True)
     qwen = pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), "isolated")
     threes = pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX.replace(r"\p{N}|", r"\p{N}{1,3}|")), "isolated")
-    assert kind(cut_by(gpt2)) == TokenizerKind("gpt2", "gpt-2")
-    assert kind(cut_by(digits, gpt2)) == TokenizerKind("gpt2", "smollm")
-    assert kind(cut_by(qwen, letters, normalizer=normalizers.NFC())) == TokenizerKind("gpt2", "qwen2")
-    assert kind(cut_by(threes, letters)) == TokenizerKind("gpt2", "dbrx")
-    assert kind(cut_by(threes, letters, whole_words=True)) == TokenizerKind("gpt2", "llama-bpe")
-    assert kind(cut_by(gpt2, normalizer=normalizers.Lowercase())) is None
-    assert kind(cut_by(pre_tokenizers.ByteLevel(add_prefix_space=True))) is None
-    assert kind(cut_by(pre_tokenizers.Whitespace())) is None
+    assert identify_tokenizer(cut_by(gpt2)) == GgufTokenizer("gpt2", "gpt-2")
+    assert identify_tokenizer(cut_by(digits, gpt2)) == GgufTokenizer("gpt2", "smollm")
+    assert identify_tokenizer(cut_by(qwen, letters, normalizer=normalizers.NFC())) == GgufTokenizer("gpt2", "qwen2")
+    assert identify_tokenizer(cut_by(threes, letters)) == GgufTokenizer("gpt2", "dbrx")
+    assert identify_tokenizer(cut_by(threes, letters, whole_words=True)) == GgufTokenizer("gpt2", "llama-bpe")
+    assert identify_tokenizer(cut_by(gpt2, normalizer=normalizers.Lowercase())) is None
+    assert identify_tokenizer(cut_by(pre_tokenizers.ByteLevel(add_prefix_space=True))) is None
+    assert identify_tokenizer(cut_by(pre_tokenizers.Whitespace())) is None
 
 
-def test_a_folder_whose_tokenizer_is_unknown_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_an_unknown_tokenizer_is_refused_with_what_to_do(tmp_path: Path) -> None:
     from tokenizers import pre_tokenizers
 
     with pytest.raises(UserError, match=r"has no tokenizer\.json"):
-        kind_of(tmp_path)
+        read_gguf_tokenizer(tmp_path)
     cut_by(pre_tokenizers.Whitespace()).save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(UserError, match=r"take export\.merged=true"):
-        kind_of(tmp_path)
+    with pytest.raises(UserError, match=r"use export\.merged=true"):
+        read_gguf_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize("name", [name for name, preset in model_presets().items() if not preset.cannot_be_tuned])
-def test_of_the_presets_that_are_tuned_those_of_other_families_are_refused(name: str) -> None:
+def test_presets_of_unsupported_families_are_refused(name: str) -> None:
     refused = name.startswith(("falcon", "gemma", "phi-2"))
     assert bool(why_not_preset(name)) is refused
 
@@ -235,7 +239,7 @@ def test_of_the_presets_that_are_tuned_those_of_other_families_are_refused(name:
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        ({"model_type": "gpt_neox"}, "the architecture 'gpt_neox' is none of those that are written as GGUF: llama,"),
+        ({"model_type": "gpt_neox"}, "the architecture 'gpt_neox' is not supported; GGUF can be written for llama,"),
         ({"model_type": "llama", "rope_scaling": {"type": "dynamic"}}, "of type 'dynamic'"),
         ({"model_type": "mistral", "sliding_window": 4096, "max_position_embeddings": 32768}, "window of 4096 tokens"),
         ({"model_type": "llama", "hidden_act": "gelu"}, "its activation is 'gelu'"),
@@ -251,30 +255,30 @@ def test_of_the_presets_that_are_tuned_those_of_other_families_are_refused(name:
         ({"model_type": "llama", "rope_parameters": {"rope_type": "llama3"}}, ""),
     ],
 )
-def test_a_config_that_llama_cpp_would_compute_otherwise_is_refused(config: dict[str, Any], reason: str) -> None:
-    told = why_not_config(config)
-    assert reason in told
-    assert bool(told) is bool(reason)
+def test_a_config_that_llama_cpp_would_compute_differently_is_refused(config: dict[str, Any], reason: str) -> None:
+    refusal = why_not_config(config)
+    assert reason in refusal
+    assert bool(refusal) is bool(reason)
 
 
 def recipe(model: str, gguf: str) -> Recipe:
     return load(f"name: a\ndata: {{train: a.jsonl}}\nmodel: '{model}'\nexport: {{gguf: {gguf}}}\n")
 
 
-def test_an_unknown_quantisation_is_told_with_the_known_ones() -> None:
+def test_an_unknown_quantisation_is_refused_with_the_known_ones() -> None:
     with pytest.raises(RecipeError, match=r"export\.gguf: input should be 'none', 'bf16'.* or 'q4_0', not 'q4_k_m'"):
         recipe("qwen3-8b", "q4_k_m")
-    assert get_args(Export.model_fields["gguf"].annotation) == ("none", *BYTES)
+    assert get_args(Export.model_fields["gguf"].annotation) == ("none", *BYTES_PER_WEIGHT)
 
 
 def test_what_cannot_be_written_is_refused_before_anything_is_paid_for(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "gpt_neox"}')
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(
-        UserError, match=r"export\.gguf: the architecture 'gpt_neox' is none .* take export\.merged=true"
+        UserError, match=r"export\.gguf: the architecture 'gpt_neox' is not supported; .* take export\.merged=true"
     ):
         check_exportable(recipe(tmp_path.as_uri(), "q8_0"))
-    with pytest.raises(UserError, match=r"export\.gguf: the architecture of falcon-7b is none"):
+    with pytest.raises(UserError, match=r"export\.gguf: the architecture of falcon-7b is not supported"):
         check_exportable(recipe("falcon-7b", "q8_0"))
     check_exportable(recipe("falcon-7b", "none"))
     check_exportable(recipe("qwen3-8b", "q4_0"))

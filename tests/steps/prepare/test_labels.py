@@ -1,11 +1,11 @@
-"""Labels: what the assistant says and the token that ends its turn, nothing else."""
+"""Labels: the assistant's text and the token that ends its turn, and nothing else."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from steps.common.model.packs import UNLABELLED
+from steps.common.model.packs import IGNORE_INDEX
 from steps.common.rows.row import Row
 from steps.prepare.labels import Example, LabelError, example
 
@@ -18,7 +18,7 @@ def tokenizer(tiny_model: Path) -> Any:
 
 
 def learnt(found: Example, tokenizer: Any) -> str:
-    return str(tokenizer.decode([label for label in found.labels if label != UNLABELLED]))
+    return str(tokenizer.decode([label for label in found.labels if label != IGNORE_INDEX]))
 
 
 def test_only_the_assistants_turns_are_learnt(tokenizer: Any) -> None:

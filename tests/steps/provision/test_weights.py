@@ -1,4 +1,4 @@
-"""When a node is asked for: not before the weights are nearly there, and not at all where they do not come."""
+"""When a node is requested: not before the weights are nearly fetched, and never if the download has stopped."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from steps.common.runtime.errors import UserError
 from steps.common.storage import volumes
 from steps.common.weights import fetch_progress, store
 from steps.common.weights.fetch_progress import FetchProgress
-from steps.provision import weights_nearly_there
+from steps.provision import wait_for_weights
 
 DIGEST = "d" * 64
 MODEL = ResolvedModel.model_construct(name="m", digest=DIGEST, bytes=1000, architecture=Architecture.model_construct())
@@ -21,16 +21,16 @@ MODEL = ResolvedModel.model_construct(name="m", digest=DIGEST, bytes=1000, archi
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a download, which goes faster here than in life."""
+    """The folder of a download, with every time limit shortened."""
     monkeypatch.setenv(volumes.WEIGHTS_SETTING, str(tmp_path))
     for name, seconds in (
         ("POLL_SECONDS", 0.02),
-        ("FIRST_LOOK_SECONDS", 0.1),
+        ("SPEED_SECONDS", 0.1),
         ("STANDSTILL_SECONDS", 0.5),
         ("BEGIN_SECONDS", 1.5),
         ("PROVISION_MINUTES", 0.3 / 60),
     ):
-        monkeypatch.setattr(weights_nearly_there, name, seconds)
+        monkeypatch.setattr(wait_for_weights, name, seconds)
     published = volumes.published_model(DIGEST)
     published.parent.mkdir(parents=True)
     return published
@@ -52,26 +52,26 @@ def download(folder: Path, seconds: float, size: int, after: float = 0.0) -> Cal
 
 def waited() -> float:
     began = time.monotonic()
-    weights_nearly_there.wait_until_near(MODEL)
+    wait_for_weights.wait_until_nearly_fetched(MODEL)
     return time.monotonic() - began
 
 
 def test_weights_that_are_there_are_not_waited_for(folder: Path) -> None:
     folder.mkdir()
     (folder / store.MANIFEST).write_text('{"files": []}')
-    assert waited() < weights_nearly_there.STANDSTILL_SECONDS
+    assert waited() < wait_for_weights.STANDSTILL_SECONDS
 
 
 def test_a_node_is_asked_for_when_what_is_left_takes_as_long_as_a_node(folder: Path) -> None:
     in_background(download(folder, 1.5, MODEL.bytes))
-    weights_nearly_there.wait_until_near(MODEL)
+    wait_for_weights.wait_until_nearly_fetched(MODEL)
     told = fetch_progress.read(folder)
     assert told
     assert 500 < told.done < MODEL.bytes
 
 
 def test_a_download_may_begin_late_and_not_stand_still(folder: Path) -> None:
-    """Its pod waits for a node and an image for longer than a download may stand still."""
+    """Its pod may wait for a node and an image for longer than a download may stand still."""
     in_background(download(folder, 1.0, MODEL.bytes, after=0.9))
     assert waited() > 0.9
 
@@ -81,24 +81,24 @@ def test_weights_that_do_not_come_buy_nothing(folder: Path, size: int, at_least:
     fetch_progress.save(folder, FetchProgress(size, MODEL.bytes, "pull"))
     began = time.monotonic()
     with pytest.raises(
-        UserError, match=r"have not come any further .* so no node is asked for; the step pull says why"
+        UserError, match=r"has made no progress for .* so no node is requested; see the log of the step pull"
     ):
-        weights_nearly_there.wait_until_near(MODEL)
+        wait_for_weights.wait_until_nearly_fetched(MODEL)
     assert time.monotonic() - began >= at_least
 
 
 def test_whoever_has_fetched_and_is_gone_is_waited_for_longer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As while the pod that goes on waits for a node."""
-    monkeypatch.setattr(weights_nearly_there, "SILENT_SECONDS", 0.2)
+    """As while the pod that continues it waits for a node."""
+    monkeypatch.setattr(wait_for_weights, "SILENT_SECONDS", 0.2)
     fetch_progress.save(folder, FetchProgress(500, MODEL.bytes, "lost"))
     began = time.monotonic()
-    with pytest.raises(UserError, match="have not come any further"):
-        weights_nearly_there.wait_until_near(MODEL)
+    with pytest.raises(UserError, match="has made no progress"):
+        wait_for_weights.wait_until_nearly_fetched(MODEL)
     assert time.monotonic() - began >= 1.5
 
 
 def test_a_damaged_model_buys_nothing_yet(folder: Path) -> None:
     folder.mkdir()
     (folder / store.MANIFEST).write_text('{"files": [{"name": "gone", "bytes": 1}]}')
-    with pytest.raises(UserError, match="have not come any further"):
-        weights_nearly_there.wait_until_near(MODEL)
+    with pytest.raises(UserError, match="has made no progress"):
+        wait_for_weights.wait_until_nearly_fetched(MODEL)

@@ -98,7 +98,7 @@ def test_a_cache_is_checked_offline_and_damaged_files_are_fetched_again(
     (tmp_path / "away").rename(tmp_path / "one")
     done = pull(PullInput(model=model, files="all", verify=True))
     assert 2 * MB < done.fetched_bytes < 3 * MB
-    assert fineline("weights", "--verify").stdout.strip().endswith("every file is what it was")
+    assert fineline("weights", "--verify").stdout.strip().endswith("every file is intact")
     assert pull(PullInput(model=model, files="all", verify=True)).fetched_bytes == 0
 
 
@@ -126,6 +126,7 @@ def test_a_budget_deletes_the_least_recently_used_models_but_none_that_a_run_hol
     assert not third.exists()
     # The content of deleted models is deleted, too.
     blobs = list((volumes.weights() / "blobs").iterdir())
+    assert blobs
     assert all(blob.stat().st_nlink > 1 for blob in blobs)
 
 
@@ -136,19 +137,19 @@ def test_a_lost_run_does_not_hold_a_model_for_ever(made: Callable[..., ResolvedM
 
 
 def test_the_list_shows_the_models_and_keep_deletes(made: Callable[..., ResolvedModel]) -> None:
-    assert "no base model is here yet" in fineline("weights").stdout
+    assert "no base models yet" in fineline("weights").stdout
     pull(PullInput(model=made("one"), files="all", run="a-run"))
     pull(PullInput(model=made("two"), files="all"))
     (row,) = [row for row in json.loads(fineline("weights", "--json").stdout) if row["held_by"]]
     assert row["held_by"] == ["a-run"]
     assert "base models in " in fineline("weights").stdout
     done = fineline("weights", "--keep", "5MB")
-    assert done.stdout.strip().endswith("0.00 GB are deleted")
+    assert done.stdout.strip().endswith("deleted 0.00 GB")
     assert [one.holders for one in store.published()] == [["a-run"]]
     mistake = fineline("weights", "--keep", "five")
     assert (mistake.returncode, mistake.stderr.strip()) == (
         2,
-        "fineline: --keep: 'five' is no size; write it as 500GB, 1.5TB or 300GiB",
+        "fineline: --keep: 'five' is not a size; write it as 500GB, 1.5TB or 300GiB",
     )
 
 

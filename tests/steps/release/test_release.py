@@ -1,4 +1,4 @@
-"""The exit handler's word on a run: which step failed and why, and the webhook that is told."""
+"""The exit handler's report on a run: which step failed and why, and the webhook that is notified."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ import pytest
 import steps.release.webhook
 from steps.release.outcome import Outcome, failure
 from steps.release.step import ReleaseInput, release
-from steps.release.webhook import tell
+from steps.release.webhook import notify
 
 FAILED = [
     {
@@ -25,7 +25,7 @@ FAILED = [
         "finishedAt": "2026-01-01T00:01:00Z",
     },
 ]
-# The node above the attempts, which ends with the last of them or a moment later.
+# The parent of the attempts, which ends with the last of them or a moment later.
 ABOVE = {
     "displayName": "pull",
     "message": "retryStrategy.expression evaluated to false",
@@ -34,7 +34,7 @@ ABOVE = {
 
 
 class Receiver:
-    """A webhook's address in this process."""
+    """A webhook in this process."""
 
     def __init__(self) -> None:
         self.taken: list[dict[str, Any]] = []
@@ -132,7 +132,7 @@ OUTCOME = Outcome(
 
 def test_a_webhook_that_is_busy_is_asked_again(receiver: Receiver) -> None:
     receiver.answers = [503, 429]
-    assert tell(receiver.url, OUTCOME)
+    assert notify(receiver.url, OUTCOME)
     assert receiver.taken[0]["text"] == "a (a-1) succeeded in 5s: version 3 is registered, served at http://a.b.svc/v1"
 
 
@@ -141,7 +141,7 @@ def test_a_webhook_that_refuses_is_only_noted_and_its_address_is_not_shown(
     receiver: Receiver, answers: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     receiver.answers = list(answers)
-    assert not tell(receiver.url, OUTCOME)
+    assert not notify(receiver.url, OUTCOME)
     noted = capsys.readouterr().err
     assert f"status {answers[0]}" in noted
     assert "key" not in noted

@@ -1,4 +1,4 @@
-"""Activations are moved to the host where nothing else fits, and the host's memory is asked for."""
+"""Activations are offloaded to the host if nothing else fits, and the host's memory is counted."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def needed(activations: str) -> float:
 
 
 def between() -> int:
-    """A GPU's memory, in MiB, in which only the offloaded form fits."""
+    """A GPU memory, in MiB, in which only offloaded activations fit."""
     room = (needed("offloaded") + needed("recomputed")) / 2
     return int((room + 0.7 * GIB) / 0.95) >> 20
 
@@ -52,7 +52,7 @@ def tight(**changes: object) -> GpuPreset:
     )
 
 
-def test_the_ladder_offloads_where_only_that_fits_and_asks_for_the_hosts_memory() -> None:
+def test_the_ladder_offloads_if_only_that_fits_and_counts_the_hosts_memory() -> None:
     assert needed("offloaded") < needed("recomputed") < needed("kept")
     found = fastest(job(), tight(memory_gib=64.0), "one", 1)
     assert found
@@ -64,13 +64,13 @@ def test_the_ladder_offloads_where_only_that_fits_and_asks_for_the_hosts_memory(
     assert host_bytes(job(), roomy) == HOST_BYTES
 
 
-def test_a_host_too_small_for_what_is_offloaded_is_not_chosen() -> None:
+def test_a_host_too_small_for_offloaded_activations_is_not_chosen() -> None:
     (one,) = candidates(job(), [tight(memory_gib=12.0)], ["on-demand"])
     assert not one.setup
     assert "of the node's own memory" in one.why_not
 
 
-def test_this_machine_offloads_where_only_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_this_machine_offloads_if_only_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device(kind="cuda", name="GPU", count=1, memory_bytes=between() << 20)
     monkeypatch.setattr(this_machine, "local_device", lambda: device)
     monkeypatch.setattr(this_machine, "_flops_a_second", lambda _: 1e14)
@@ -84,7 +84,7 @@ def test_this_machine_offloads_where_only_that_fits(monkeypatch: pytest.MonkeyPa
         this_machine.this_machine(recipe(), "llama", LLAMA, size, size)
 
 
-def test_a_processor_has_nowhere_to_move_them() -> None:
+def test_on_a_cpu_nothing_is_offloaded() -> None:
     room = int(
         tuning_memory(LLAMA, method="qlora", rank=16, tokens=ROWS, activations="recomputed", stack=CPU_FP32).total
     )

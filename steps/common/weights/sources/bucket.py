@@ -1,7 +1,7 @@
 """s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, az://CONTAINER/FOLDER: a model's folder in an object store."""
 
 from steps.common.runtime.errors import InterruptedReadError, UserError
-from steps.common.storage.object_store import open_store, told
+from steps.common.storage.object_store import open_store, translate_errors
 from steps.common.weights.sources.listing import Listing, SourceFile, checked, is_wanted
 from steps.common.weights.sources.sums import SUMS, read_sums
 
@@ -22,12 +22,12 @@ def _files(uri: str) -> list[SourceFile]:
     from pyarrow import fs
 
     store, path = open_store(uri)
-    found = told(uri, lambda: store.get_file_info(fs.FileSelector(path, allow_not_found=False)))
+    found = translate_errors(uri, lambda: store.get_file_info(fs.FileSelector(path, allow_not_found=False)))
     there = {info.base_name: info for info in found if info.type == fs.FileType.File}
     sums = {}
     if SUMS in there:
-        with told(uri, lambda: store.open_input_stream(there[SUMS].path)) as source:
-            sums = read_sums(uri, told(uri, source.read))
+        with translate_errors(uri, lambda: store.open_input_stream(there[SUMS].path)) as source:
+            sums = read_sums(uri, translate_errors(uri, source.read))
     return [
         SourceFile(
             name=name,

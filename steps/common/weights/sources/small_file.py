@@ -4,7 +4,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from steps.common.runtime.errors import InterruptedReadError, UserError
-from steps.common.storage.object_store import open_store, told
+from steps.common.storage.object_store import open_store, translate_errors
 from steps.common.weights.sources.hub import hub_headers
 from steps.common.weights.sources.listing import SourceFile
 
@@ -24,8 +24,8 @@ def read_small(file: SourceFile) -> str:
     if scheme:
         store, path = open_store(file.url)
         try:
-            with told(file.url, lambda: store.open_input_stream(path)) as source:
-                return bytes(told(file.url, source.read)).decode()
+            with translate_errors(file.url, lambda: store.open_input_stream(path)) as source:
+                return bytes(translate_errors(file.url, source.read)).decode()
         except InterruptedReadError as error:
             raise UserError(f"{file.url}: cannot be read: {error}") from None
     return Path(file.url).read_text()

@@ -1,4 +1,4 @@
-"""LoRA and its variants: what the merged model says is what the model with its adapter says, to rounding."""
+"""LoRA and its variants: the merged model matches the model with its adapter, up to rounding."""
 
 import json
 import shutil
@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from recipes.tuning import Tune
-from steps.common.adapter.adapter_files import BASE, CONFIG, AdapterBase
-from steps.common.adapter.merge import merged
+from steps.common.adapter.adapter_files import BASE_FILE, CONFIG_FILE, AdapterBase
+from steps.common.adapter.merge import merge_into_base
 from steps.common.model import base_model
-from steps.common.model.packs import UNLABELLED, TokenRow, scored_logits, to_tensors, token_losses
+from steps.common.model.packs import IGNORE_INDEX, TokenRow, scored_logits, to_tensors, token_losses
 from steps.common.runtime.errors import UserError
 
 VARIANTS: list[dict[str, Any]] = [{}, {"rslora": True}, {"dora": True}, {"rslora": True, "dora": True}]
@@ -20,24 +20,24 @@ VARIANTS: list[dict[str, Any]] = [{}, {"rslora": True}, {"dora": True}, {"rslora
 
 def pack() -> dict[str, torch.Tensor]:
     ids = [[3 + (step * number) % 250 for number in range(1, length)] for step, length in ((7, 12), (11, 28))]
-    return to_tensors([TokenRow(row, [UNLABELLED, *row[1:]], []) for row in ids])
+    return to_tensors([TokenRow(row, [IGNORE_INDEX, *row[1:]], []) for row in ids])
 
 
 @pytest.fixture
 def base(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tiny model in fp32, computed with in fp32, so that nothing but the merge itself can differ."""
+    """The tiny model, stored and computed in fp32, so that only the merge itself can make a difference."""
     from transformers import AutoModelForCausalLM
 
-    monkeypatch.setattr(base_model, "compute_type", lambda _: "float32")
+    monkeypatch.setattr(base_model, "compute_dtype", lambda _: "float32")
     AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).save_pretrained(tmp_path / "base")
     return tmp_path / "base"
 
 
-def learnt(base: Path, tune: Tune) -> tuple[Any, list[str]]:
-    """Put an adapter on it, and take a few steps, so that each of its parts says something."""
-    from steps.tune.adapted_model import load
+def trained(base: Path, tune: Tune) -> tuple[Any, list[str]]:
+    """Return the model with an adapter that was trained for a few steps, so that each of its parts has an effect."""
+    from steps.tune.adapted_model import load_adapted_model
 
-    model, quantised = load(base, tune, "cpu", activations="kept")
+    model, quantised = load_adapted_model(base, tune, "cpu", activations="kept")
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=2e-2)
     for _ in range(3):
@@ -50,41 +50,42 @@ def learnt(base: Path, tune: Tune) -> tuple[Any, list[str]]:
 def saved(model: Any, quantised: list[str], folder: Path) -> Path:
     model.save_pretrained(folder)
     kept = AdapterBase(uri="x", digest="tiny", method="any", quantised=quantised, packages={})
-    (folder / BASE).write_text(kept.model_dump_json())
+    (folder / BASE_FILE).write_text(kept.model_dump_json())
     return folder
 
 
-def told(model: Any) -> torch.Tensor:
+def logits_of(model: Any) -> torch.Tensor:
     with torch.inference_mode():
         return scored_logits(model.eval(), pack())[0]
 
 
 @pytest.mark.parametrize("method", ["lora", "qlora"])
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda one: "-".join(one) or "plain")
-def test_merged_it_says_what_it_said_with_its_adapter(
+def test_the_merged_model_matches_the_model_with_its_adapter(
     base: Path, tmp_path: Path, method: Any, variant: dict[str, Any]
 ) -> None:
-    model, quantised = learnt(base, Tune(rank=4, method=method, **variant))
+    model, quantised = trained(base, Tune(rank=4, method=method, **variant))
     assert bool(quantised) is (method == "qlora")
-    after = told(base_model.load(merged(base, saved(model, quantised, tmp_path / "adapter")), "cpu", in_4_bits=False))
-    with_adapter = told(model)
+    folder = merge_into_base(base, saved(model, quantised, tmp_path / "adapter"))
+    after = logits_of(base_model.load_base_model(folder, "cpu", in_4_bits=False))
+    with_adapter = logits_of(model)
     assert torch.allclose(after, with_adapter, atol=1e-4)
     with model.disable_adapter():
-        assert not torch.allclose(told(model), with_adapter, atol=0.1)
+        assert not torch.allclose(logits_of(model), with_adapter, atol=0.1)
 
 
-def test_in_bf16_it_says_the_same_to_bf16s_rounding(
+def test_in_bf16_they_match_up_to_bf16_rounding(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base_model, "compute_type", lambda _: "bfloat16")
-    model, quantised = learnt(tiny_model, Tune(rank=4, dora=True))
-    folder = merged(tiny_model, saved(model, quantised, tmp_path / "adapter"))
-    after, with_adapter = told(base_model.load(folder, "cpu", in_4_bits=False)), told(model)
+    monkeypatch.setattr(base_model, "compute_dtype", lambda _: "bfloat16")
+    model, quantised = trained(tiny_model, Tune(rank=4, dora=True))
+    folder = merge_into_base(tiny_model, saved(model, quantised, tmp_path / "adapter"))
+    after, with_adapter = logits_of(base_model.load_base_model(folder, "cpu", in_4_bits=False)), logits_of(model)
     assert torch.corrcoef(torch.stack([after.flatten(), with_adapter.flatten()]))[0, 1] > 0.999
     assert torch.allclose(after, with_adapter, atol=0.1, rtol=0.05)
 
 
-def test_layers_with_a_rank_and_an_alpha_of_their_own_are_merged_with_them(base: Path, tmp_path: Path) -> None:
+def test_layers_are_merged_with_their_own_rank_and_alpha(base: Path, tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -96,14 +97,16 @@ def test_layers_with_a_rank_and_an_alpha_of_their_own_are_merged_with_them(base:
         init_lora_weights=False,
         task_type="CAUSAL_LM",
     )
-    model = get_peft_model(base_model.load(base, "cpu", in_4_bits=False), config)
-    folder = merged(base, saved(model, [], tmp_path / "adapter"))
-    assert torch.allclose(told(base_model.load(folder, "cpu", in_4_bits=False)), told(model), atol=1e-4)
+    model = get_peft_model(base_model.load_base_model(base, "cpu", in_4_bits=False), config)
+    folder = merge_into_base(base, saved(model, [], tmp_path / "adapter"))
+    assert torch.allclose(
+        logits_of(base_model.load_base_model(folder, "cpu", in_4_bits=False)), logits_of(model), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("dora", [False, True])
-def test_weights_that_lie_the_other_way_round_are_merged_too(tmp_path: Path, dora: bool) -> None:
-    """GPT-2's layers are transformers' Conv1D: (in, out), and a square one among them."""
+def test_transposed_weights_are_merged(tmp_path: Path, dora: bool) -> None:
+    """GPT-2's layers are transformers' Conv1D, with weights of shape (in, out); one of them is square."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, GPT2Config
 
@@ -116,47 +119,47 @@ def test_weights_that_lie_the_other_way_round_are_merged_too(tmp_path: Path, dor
     for name, parameter in model.named_parameters():
         if dora and parameter.requires_grad:
             parameter.data += 0.1 * torch.rand_like(parameter) * ("lora_B" in name or "magnitude" in name)
-    folder = merged(tmp_path / "base", saved(model, [], tmp_path / "adapter"))
-    assert torch.allclose(told(AutoModelForCausalLM.from_pretrained(folder)), told(model), atol=1e-4)
+    folder = merge_into_base(tmp_path / "base", saved(model, [], tmp_path / "adapter"))
+    assert torch.allclose(logits_of(AutoModelForCausalLM.from_pretrained(folder)), logits_of(model), atol=1e-4)
 
 
-def test_what_cannot_be_merged_is_refused_by_name(base: Path, tmp_path: Path) -> None:
+def test_a_weight_that_cannot_be_merged_is_refused_by_name(base: Path, tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["norm"], task_type="CAUSAL_LM")
-    model = get_peft_model(base_model.load(base, "cpu", in_4_bits=False), config)
+    model = get_peft_model(base_model.load_base_model(base, "cpu", in_4_bits=False), config)
     with pytest.raises(UserError, match=r"norm\.weight cannot be merged"):
-        merged(base, saved(model, [], tmp_path / "adapter"))
+        merge_into_base(base, saved(model, [], tmp_path / "adapter"))
 
 
 @pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
-def test_an_adapter_on_embedding_or_head_is_refused(base: Path, target: str) -> None:
-    from steps.tune.adapted_model import load
+def test_an_adapter_on_the_embedding_or_the_head_is_refused(base: Path, target: str) -> None:
+    from steps.tune.adapted_model import load_adapted_model
 
     with pytest.raises(UserError, match=rf"tune\.targets: .*{target} is the model's embedding or head"):
-        load(base, Tune(method="lora", targets=["q_proj", target]), "cpu", activations="kept")
+        load_adapted_model(base, Tune(method="lora", targets=["q_proj", target]), "cpu", activations="kept")
 
 
-def test_the_config_says_what_the_recipe_says(base: Path, tmp_path: Path) -> None:
-    model, quantised = learnt(base, Tune(rank=4, method="lora", rslora=True, dora=True))
-    config = json.loads((saved(model, quantised, tmp_path / "adapter") / CONFIG).read_text())
+def test_the_adapter_config_matches_the_recipe(base: Path, tmp_path: Path) -> None:
+    model, quantised = trained(base, Tune(rank=4, method="lora", rslora=True, dora=True))
+    config = json.loads((saved(model, quantised, tmp_path / "adapter") / CONFIG_FILE).read_text())
     assert config["use_rslora"] and config["use_dora"]
     shutil.rmtree(tmp_path / "adapter")
 
 
 @pytest.mark.parametrize("paged", [False, True], ids=["adamw", "paged 8-bit adamw"])
-def test_lora_plus_gives_the_second_matrix_its_own_rate(base: Path, tmp_path: Path, paged: bool) -> None:
+def test_lora_plus_sets_a_learning_rate_for_the_second_matrix(base: Path, tmp_path: Path, paged: bool) -> None:
     from transformers import TrainingArguments
 
-    from steps.tune.adapted_model import load
-    from steps.tune.loop.optimizer import optimizer
+    from steps.tune.adapted_model import load_adapted_model
+    from steps.tune.loop.lora_plus import lora_plus_optimizer
 
     name = "paged_adamw_8bit" if paged else "adamw_torch"
     arguments = TrainingArguments(output_dir=str(tmp_path), learning_rate=1e-3, optim=name, use_cpu=True)
     tune = Tune(rank=4, method="lora", lora_plus=16, weight_decay=0.1)
-    model, _ = load(base, tune, "cpu", activations="kept")
-    assert optimizer(model, arguments, Tune()) is None
-    made = optimizer(model, arguments, tune)
+    model, _ = load_adapted_model(base, tune, "cpu", activations="kept")
+    assert lora_plus_optimizer(model, arguments, Tune()) is None
+    made = lora_plus_optimizer(model, arguments, tune)
     rates = {id(p): (group["lr"], group["weight_decay"]) for group in made.param_groups for p in group["params"]}
     for key, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -1,10 +1,11 @@
-"""What a step makes of an API server that is busy, refuses, or is not there."""
+"""Requests to an API server that is busy, refuses, or does not exist."""
 
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,19 +16,26 @@ import yaml
 
 from pipelines.cluster.doctor.argo import kubernetes
 
-LOOK = """
-from steps.common import kubernetes
-kubernetes.TRIES, kubernetes.LONGEST_PAUSE_SECONDS = 3, 0.1
+LIST_NAMESPACES = """
+from dataclasses import replace
+from steps.common.kubernetes import client
+from steps.common.kubernetes.errors import api_errors
+from steps.common.runtime.errors import UserError
+client.STEP_RETRIES = replace(client.STEP_RETRIES, tries=3, longest_pause_seconds=0.1)
 try:
-    with kubernetes.in_one_line():
-        print(len(kubernetes.core().list_namespace().items))
-except kubernetes.UserError as error:
+    if {by_command}:
+        client.connect_with_kubeconfig()
+    with api_errors():
+        print(len(client.core().list_namespace().items))
+except UserError as error:
     print(type(error).__name__, error)
 """
 
 
 class Server:
-    """An API server that answers with these statuses, the last one for ever."""
+    """An API server that answers with these statuses in turn, and keeps repeating the last one."""
+
+    message = "namespaces are\nnot for you"
 
     def __init__(self, statuses: list[int]) -> None:
         self.asked = 0
@@ -38,7 +46,7 @@ class Server:
                 status = statuses[min(server.asked, len(statuses) - 1)]
                 server.asked += 1
                 good: dict[str, Any] = {"kind": "NamespaceList", "apiVersion": "v1", "items": []}
-                body = json.dumps(good if status == 200 else {"message": "namespaces are\nnot for you"}).encode()
+                body = json.dumps(good if status == 200 else {"message": server.message}).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
@@ -60,12 +68,12 @@ def served(request: pytest.FixtureRequest) -> Iterator[Server]:
     server.http.server_close()
 
 
-def look(folder: Path, port: int) -> str:
-    """Ask for the namespaces, in a process of its own: a client is set up once a process."""
+def list_namespaces(folder: Path, port: int, *, by_command: bool = False, host: str = "127.0.0.1") -> str:
+    """List the namespaces in a separate process: a process connects once."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "a", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "clusters": [{"name": "a", "cluster": {"server": f"http://{host}:{port}"}}],
         "users": [{"name": "a", "user": {"token": "x"}}],
         "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
         "current-context": "a",
@@ -73,7 +81,7 @@ def look(folder: Path, port: int) -> str:
     file = folder / "kubeconfig"
     file.write_text(yaml.safe_dump(config))
     done = subprocess.run(
-        [sys.executable, "-c", LOOK],
+        [sys.executable, "-c", LIST_NAMESPACES.format(by_command=by_command)],
         env={**os.environ, "KUBECONFIG": str(file)},
         capture_output=True,
         text=True,
@@ -85,21 +93,22 @@ def look(folder: Path, port: int) -> str:
 
 @pytest.mark.parametrize("served", [[503, 429, 200]], indirect=True)
 def test_one_that_is_busy_is_asked_again(served: Server, tmp_path: Path) -> None:
-    assert look(tmp_path, served.http.server_port) == "0"
+    assert list_namespaces(tmp_path, served.http.server_port) == "0"
     assert served.asked == 3
 
 
 @pytest.mark.parametrize(
     ("served", "told", "asked"),
     [
-        ([403], "ForbiddenError the cluster answers: namespaces are not for you", 1),
-        ([409], "UserError the cluster answers: namespaces are not for you", 1),
-        ([500], "UserError the cluster answers: namespaces are not for you", 4),
+        ([403], "UserError the Kubernetes API answers: namespaces are not for you", 1),
+        ([404], "NotFoundError the Kubernetes API answers: namespaces are not for you", 1),
+        ([409], "ConflictError the Kubernetes API answers: namespaces are not for you", 1),
+        ([500], "UserError the Kubernetes API answers: namespaces are not for you", 4),
     ],
     indirect=["served"],
 )
 def test_what_it_refuses_is_one_line(served: Server, tmp_path: Path, told: str, asked: int) -> None:
-    assert look(tmp_path, served.http.server_port) == told
+    assert list_namespaces(tmp_path, served.http.server_port) == told
     assert served.asked == asked
 
 
@@ -108,9 +117,38 @@ def test_one_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     port = server.http.server_port
     server.http.shutdown()
     server.http.server_close()
-    told = look(tmp_path, port)
-    assert told.startswith("UserError the cluster does not answer: ")
+    told = list_namespaces(tmp_path, port)
+    assert told.startswith("UserError cannot reach the cluster: ")
     assert "\n" not in told
+
+
+@pytest.mark.parametrize("served", [[403]], indirect=True)
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ('namespaces is forbidden: User "a" cannot list resource "namespaces"', "ForbiddenError"),
+        ('pods "a" is forbidden: exceeded quota: small', "UserError"),
+    ],
+)
+def test_what_admission_refuses_is_no_lack_of_permission(
+    served: Server, tmp_path: Path, message: str, kind: str
+) -> None:
+    served.message = message
+    assert list_namespaces(tmp_path, served.http.server_port) == f"{kind} the Kubernetes API answers: {message}"
+
+
+@pytest.mark.parametrize("served", [[503, 200]], indirect=True)
+def test_the_command_tries_again_too(served: Server, tmp_path: Path) -> None:
+    assert list_namespaces(tmp_path, served.http.server_port, by_command=True) == "0"
+    assert served.asked == 2
+
+
+def test_the_command_does_not_wait_minutes_for_a_dead_cluster(tmp_path: Path) -> None:
+    """192.0.2.1 is reserved for documentation (RFC 5737): nothing answers there."""
+    began = time.monotonic()
+    told = list_namespaces(tmp_path, 1, by_command=True, host="192.0.2.1")
+    assert told.startswith("UserError cannot reach the cluster: ")
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,26 @@
-"""What this machine's products are fast in."""
+"""The dtype in which this machine's matrix products are fast."""
 
 import pytest
 
 from steps.common.machine import devices
-from steps.common.machine.devices import compute_type, multiplies_bf16
+from steps.common.machine.devices import compute_dtype, has_fast_bf16
 
 
-def test_on_this_processor_torch_says_the_same() -> None:
+def test_on_this_processor_torch_agrees() -> None:
     import torch
 
-    assert compute_type("cpu") == ("bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32")
+    assert compute_dtype("cpu") == ("bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32")
 
 
 @pytest.mark.parametrize(
-    ("most", "wide"), [("AVX2", False), ("AVX2_VNNI", False), ("AVX512_CORE", True), ("DEFAULT", True)]
+    ("restriction", "has_avx512"), [("AVX2", False), ("AVX2_VNNI", False), ("AVX512_CORE", True), ("DEFAULT", True)]
 )
-def test_a_processor_that_onednn_is_kept_narrow_on_is_a_narrow_one(
-    most: str, wide: bool, monkeypatch: pytest.MonkeyPatch
+def test_bf16_is_not_chosen_where_onednn_is_restricted_to_avx2(
+    restriction: str, has_avx512: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "_processor_flags", lambda: {"avx512bw", "avx512vl", "avx512dq"})
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", most)
-    assert compute_type("cpu") == ("bfloat16" if wide else "float32")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", restriction)
+    assert compute_dtype("cpu") == ("bfloat16" if has_avx512 else "float32")
 
 
 @pytest.mark.parametrize(
@@ -34,9 +34,9 @@ def test_a_processor_that_onednn_is_kept_narrow_on_is_a_narrow_one(
         ("", False),
     ],
 )
-def test_bf16_is_fast_with_avx512_or_arms_own(flags: str, fast: bool) -> None:
-    assert multiplies_bf16(set(flags.split())) is fast
+def test_bf16_is_fast_with_avx512_or_arms_bf16_extension(flags: str, fast: bool) -> None:
+    assert has_fast_bf16(set(flags.split())) is fast
 
 
 def test_a_gpu_computes_in_bf16() -> None:
-    assert compute_type("cuda") == "bfloat16"
+    assert compute_dtype("cuda") == "bfloat16"

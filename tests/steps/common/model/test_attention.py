@@ -1,4 +1,4 @@
-"""Attention over packs: what a row says, and what it teaches, is what it says and teaches alone, in every form."""
+"""Attention over packs: in each implementation, a row's loss and gradients are the same packed and on its own."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from steps.common.model import attention
-from steps.common.model.packs import UNLABELLED, TokenRow, isolates, scored_logits, to_tensors, token_losses
+from steps.common.model.packs import IGNORE_INDEX, TokenRow, isolates_rows, scored_logits, to_tensors, token_losses
 
 Batch = list[TokenRow]
 
@@ -15,7 +15,7 @@ Batch = list[TokenRow]
 def rows() -> Batch:
     torch.manual_seed(2)
     ids = [torch.randint(5, 300, (length,)).tolist() for length in (11, 17, 6, 40)]
-    return [TokenRow(row, [UNLABELLED] * (len(row) // 2) + row[len(row) // 2 :], []) for row in ids]
+    return [TokenRow(row, [IGNORE_INDEX] * (len(row) // 2) + row[len(row) // 2 :], []) for row in ids]
 
 
 def plain(folder: Path) -> Any:
@@ -44,7 +44,7 @@ def reference(
     window_size: tuple[int, int],
     enable_gqa: bool,
 ) -> torch.Tensor:
-    """What `torch.nn.attention.varlen.varlen_attn` says that it computes; its kernels are for GPUs alone."""
+    """What `torch.nn.attention.varlen.varlen_attn` is documented to compute; its kernels run on GPUs only."""
     assert q.dim() == k.dim() == v.dim() == 3 and q.shape[0] == k.shape[0] == cu_seq_q[-1]
     assert cu_seq_q is cu_seq_k and cu_seq_q.dtype == torch.int32
     assert max_q == max_k == int(cu_seq_q.diff().max())
@@ -60,7 +60,7 @@ def reference(
 
 @pytest.fixture(params=[attention.BY_ROW, attention.VARLEN])
 def packed(request: pytest.FixtureRequest, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A model with each of the two forms, the GPU's with a reference in the place of torch's kernel."""
+    """A model with each of the two implementations; in the GPU's, a reference replaces torch's kernel."""
     model = plain(tiny_model)
     on_gpu = request.param == attention.VARLEN
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", reference)
@@ -70,17 +70,17 @@ def packed(request: pytest.FixtureRequest, tiny_model: Path, monkeypatch: pytest
     return model
 
 
-def test_loss_and_gradients_of_a_pack_are_those_of_its_rows_alone_and_of_sdpa(packed: Any, tiny_model: Path) -> None:
+def test_a_pack_has_the_loss_and_gradients_of_its_separate_rows_and_of_sdpa(packed: Any, tiny_model: Path) -> None:
     together, gradient = loss_and_gradient(packed, [rows()])
     apart, each = loss_and_gradient(packed, [[row] for row in rows()])
     masked, of_mask = loss_and_gradient(plain(tiny_model), [rows()])
     assert together == pytest.approx(apart, rel=1e-6) == pytest.approx(masked, rel=1e-6)
     assert torch.allclose(gradient, each, atol=1e-5)
     assert torch.allclose(gradient, of_mask, atol=1e-5)
-    assert isolates(packed)
+    assert isolates_rows(packed)
 
 
-def test_activations_that_are_recomputed_change_nothing(packed: Any) -> None:
+def test_recomputed_activations_change_nothing(packed: Any) -> None:
     _, kept = loss_and_gradient(packed, [rows()])
     packed.activation_checkpointing_enable({"use_reentrant": False})
     packed.train()
@@ -88,21 +88,21 @@ def test_activations_that_are_recomputed_change_nothing(packed: Any) -> None:
     assert torch.allclose(kept, again, atol=1e-6)
 
 
-def test_a_padded_batch_and_an_answer_are_those_of_sdpa(packed: Any, tiny_model: Path) -> None:
+def test_a_padded_batch_and_generation_are_the_same_as_with_sdpa(packed: Any, tiny_model: Path) -> None:
     other = plain(tiny_model)
     ids = torch.tensor([[7, 8, 9, 10, 11], [0, 0, 7, 8, 9]])
     mask = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1]])
     with torch.inference_mode():
         ours, theirs = (m(input_ids=ids, attention_mask=mask).logits for m in (packed, other))
-        told = [
+        generated = [
             m.generate(input_ids=ids, attention_mask=mask, max_new_tokens=6, do_sample=False, pad_token_id=0)
             for m in (packed, other)
         ]
     assert torch.allclose(ours[mask.bool()], theirs[mask.bool()], atol=1e-5)
-    assert torch.equal(*told)
+    assert torch.equal(*generated)
 
 
-def test_a_model_that_drops_the_bounds_is_noticed(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_drops_the_row_boundaries_is_noticed(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = plain(tiny_model)
     attention.use_packed_attention(model, "cpu")
     found = attention.row_bounds
@@ -111,7 +111,7 @@ def test_a_model_that_drops_the_bounds_is_noticed(tiny_model: Path, monkeypatch:
         "row_bounds",
         lambda *given: {name: value for name, value in found(*given).items() if name == "attention_mask"},
     )
-    assert not isolates(model)
+    assert not isolates_rows(model)
     alone, _ = scored_logits(model, to_tensors(rows()[1:2]))
     right, _ = scored_logits(plain(tiny_model), to_tensors(rows()[1:2]))
     assert torch.allclose(alone, right, atol=1e-5)
@@ -126,7 +126,7 @@ def test_a_model_that_drops_the_bounds_is_noticed(tiny_model: Path, monkeypatch:
         {"attention_dropout": 0.1},
     ],
 )
-def test_attention_that_is_not_plain_stays_as_it_is(tiny_model: Path, own: dict[str, Any]) -> None:
+def test_attention_that_is_not_plain_is_left_unchanged(tiny_model: Path, own: dict[str, Any]) -> None:
     model = plain(tiny_model)
     for name, value in own.items():
         setattr(model.config, name, value)

@@ -1,4 +1,4 @@
-"""Each family that a preset is of, as a model of two layers: it gets its adapter, keeps packed rows apart, and merges."""
+"""Each model family of the presets, as a two-layer model: it can be adapted and merged, and its packed rows are isolated."""
 
 import json
 from pathlib import Path
@@ -9,9 +9,9 @@ import pytest
 from presets.architecture import Architecture
 from presets.model_preset import model_presets
 from recipes.tuning import Tune
-from steps.common.adapter.adapter_files import BASE, AdapterBase
-from steps.common.adapter.merge import merged
-from steps.common.model.packs import TokenRow, isolates, scored_logits, to_tensors
+from steps.common.adapter.adapter_files import BASE_FILE, AdapterBase
+from steps.common.adapter.merge import merge_into_base
+from steps.common.model.packs import TokenRow, isolates_rows, scored_logits, to_tensors
 from steps.common.runtime.errors import UserError
 from steps.common.storage import volumes
 from steps.plan.model import check_tunable
@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = {
 }
 GEMMA = {"head_dim": 16, "sliding_window": 32, "query_pre_attn_scalar": 16}
 FALCON = {"alibi": False, "bias": False, "parallel_attn": True, "num_key_value_heads": None}
-# Of each preset's own class: its configuration, and the preset whose names of layers it must have.
+# By the preset whose layer names the model must have: configuration class and settings.
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-3.1-8b-instruct": ("LlamaConfig", {}),
     "mistral-7b-instruct": ("MistralConfig", {"sliding_window": None}),
@@ -65,14 +65,14 @@ def rows() -> list[TokenRow]:
 
 
 def tuned(base: Path, name: str, activations: Any = "kept") -> tuple[Any, list[str]]:
-    """Put an adapter on it that changes something."""
+    """Return the model with an adapter that has an effect, and the names of its quantised layers."""
     import torch
 
-    from steps.tune.adapted_model import load
+    from steps.tune.adapted_model import load_adapted_model
 
     preset = model_presets()[name]
     tune = Tune(rank=4, method="lora" if preset.cannot_be_quantised else "qlora")
-    model, quantised = load(base, tune, "cpu", activations=activations, targets=preset.lora_targets)
+    model, quantised = load_adapted_model(base, tune, "cpu", activations=activations, targets=preset.lora_targets)
     torch.manual_seed(5)
     for key, parameter in model.named_parameters():
         if "lora_B" in key:
@@ -80,7 +80,7 @@ def tuned(base: Path, name: str, activations: Any = "kept") -> tuple[Any, list[s
     return model, quantised
 
 
-def test_the_constants_are_read_from_its_config(family: tuple[str, Path]) -> None:
+def test_the_architecture_is_read_from_the_config(family: tuple[str, Path]) -> None:
     name, base = family
     shape = Architecture.from_config(json.loads((base / "config.json").read_text()))
     preset = model_presets()[name].architecture
@@ -89,12 +89,12 @@ def test_the_constants_are_read_from_its_config(family: tuple[str, Path]) -> Non
 
     held = {k: v for file in base.glob("*.safetensors") for k, v in safetensors.torch.load_file(file).items()}
     counted = sum(tensor.numel() for tensor in held.values() if tensor.dim() == 2)
-    # Falcon's files hold the head besides the embedding that it is tied to.
+    # Falcon's files contain the head in addition to the embedding that it is tied to.
     twice = shape.vocabulary * shape.hidden if name in FALCONS and "lm_head.weight" in held else 0
     assert counted - twice == shape.parameters
 
 
-def test_a_presets_layers_are_all_of_a_layer_and_each_is_quantised(family: tuple[str, Path]) -> None:
+def test_a_presets_targets_are_all_linear_layers_and_each_is_quantised(family: tuple[str, Path]) -> None:
     name, base = family
     model, quantised = tuned(base, name)
     given = {key.split(".lora_A")[0].rsplit(".", 1)[-1] for key, _ in model.named_parameters() if "lora_A" in key}
@@ -102,25 +102,25 @@ def test_a_presets_layers_are_all_of_a_layer_and_each_is_quantised(family: tuple
     assert {layer.rsplit(".", 1)[-1] for layer in quantised} == (set() if name in FALCONS else given)
 
 
-def test_a_model_that_cannot_be_quantised_is_not_tuned_as_if_it_were(family: tuple[str, Path]) -> None:
+def test_a_model_that_cannot_be_quantised_is_refused_with_qlora(family: tuple[str, Path]) -> None:
     name, base = family
     assert bool(model_presets()[name].cannot_be_quantised) is (name in FALCONS)
     if name not in FALCONS:
         return
-    from steps.tune.adapted_model import load
+    from steps.tune.adapted_model import load_adapted_model
 
     with pytest.raises(UserError, match=r"set tune\.method=lora"):
-        load(base, Tune(method="qlora"), "cpu", activations="kept")
+        load_adapted_model(base, Tune(method="qlora"), "cpu", activations="kept")
     with pytest.raises(UserError, match=r"falcon-\d+b cannot be tuned with qlora"):
         check_tunable(name, "qlora")
 
 
-def test_packed_rows_are_kept_apart_or_it_is_noticed(family: tuple[str, Path]) -> None:
+def test_packed_rows_are_isolated_or_it_is_noticed(family: tuple[str, Path]) -> None:
     import torch
 
     name, base = family
     model, _ = tuned(base, name)
-    assert isolates(model) is (name not in FALCONS)
+    assert isolates_rows(model) is (name not in FALCONS)
 
     def loss(packs: list[list[TokenRow]]) -> float:
         total = 0.0
@@ -132,7 +132,7 @@ def test_packed_rows_are_kept_apart_or_it_is_noticed(family: tuple[str, Path]) -
 
     model.eval()
     together, alone = loss([rows()]), loss([[row] for row in rows()])
-    assert (abs(together - alone) < 1e-2) is isolates(model)
+    assert (abs(together - alone) < 1e-2) is isolates_rows(model)
 
 
 def test_offloaded_and_recomputed_activations_give_the_same_gradients(family: tuple[str, Path]) -> None:
@@ -151,7 +151,7 @@ def test_offloaded_and_recomputed_activations_give_the_same_gradients(family: tu
         assert all(torch.allclose(other[key], found[0][key], atol=2e-3) for key in other)
 
 
-def test_merged_it_says_what_it_said_with_its_adapter(
+def test_the_merged_model_matches_the_model_with_its_adapter(
     family: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
@@ -162,8 +162,10 @@ def test_merged_it_says_what_it_said_with_its_adapter(
     model, quantised = tuned(base, name)
     model.save_pretrained(tmp_path / "adapter")
     kept = AdapterBase(uri="x", digest=name, method="any", quantised=quantised, packages={})
-    (tmp_path / "adapter" / BASE).write_text(kept.model_dump_json())
-    whole = AutoModelForCausalLM.from_pretrained(merged(base, tmp_path / "adapter"), dtype=torch.float32).eval()
+    (tmp_path / "adapter" / BASE_FILE).write_text(kept.model_dump_json())
+    whole = AutoModelForCausalLM.from_pretrained(
+        merge_into_base(base, tmp_path / "adapter"), dtype=torch.float32
+    ).eval()
     model.eval()
     with torch.inference_mode():
         before, _ = scored_logits(model, to_tensors(rows()[:1]))

@@ -1,15 +1,15 @@
-"""Packs: rows side by side do not see each other, so that the loss is that of each row alone."""
+"""Packs: rows do not attend to each other, so that a pack's loss is the sum of its rows' losses."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-from steps.common.model.packs import UNLABELLED, TokenRow, pack, scored_logits, to_tensors
+from steps.common.model.packs import IGNORE_INDEX, TokenRow, pack, scored_logits, to_tensors
 
 
 def row(*tokens: int, given: int = 1) -> TokenRow:
-    return TokenRow(list(tokens), [UNLABELLED] * given + list(tokens[given:]), [])
+    return TokenRow(list(tokens), [IGNORE_INDEX] * given + list(tokens[given:]), [])
 
 
 def test_every_row_is_in_exactly_one_pack_of_at_most_the_budget() -> None:
@@ -21,7 +21,7 @@ def test_every_row_is_in_exactly_one_pack_of_at_most_the_budget() -> None:
     assert pack(list(reversed(rows)), 10) == packs
 
 
-def test_packed_loss_and_gradients_are_those_of_the_rows_alone(tiny_model: Path) -> None:
+def test_a_pack_has_the_loss_and_gradients_of_its_separate_rows(tiny_model: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
@@ -43,7 +43,7 @@ def test_packed_loss_and_gradients_are_those_of_the_rows_alone(tiny_model: Path)
     assert torch.allclose(gradient, each, atol=1e-5)
 
 
-def test_the_loss_is_that_of_transformers(tiny_model: Path) -> None:
+def test_the_loss_is_the_same_as_transformers_own(tiny_model: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
@@ -55,7 +55,7 @@ def test_the_loss_is_that_of_transformers(tiny_model: Path) -> None:
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
 
 
-def test_a_pack_is_filled_up_to_one_of_few_lengths() -> None:
+def test_a_pack_is_padded_to_a_multiple_of_16() -> None:
     for length in (1, 15, 16, 17):
         tensors = to_tensors([row(*range(5, 5 + length))])
         assert {tensor.shape for tensor in tensors.values()} == {(1, 32 if length == 17 else 16)}

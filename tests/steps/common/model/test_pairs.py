@@ -1,4 +1,4 @@
-"""Pairs as tokens: the same prompt on both sides, and only the two answers scored."""
+"""Preference pairs as tokens: both sides have the same prompt, and only the two answers are scored."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,12 +9,12 @@ import pytest
 from pipelines.cluster.send_data import STORE_SETTING, with_data_in_reach
 from recipes.data import Data
 from recipes.reader import load
-from steps.common.model.packs import UNLABELLED, pack
+from steps.common.model.packs import IGNORE_INDEX, pack
 from steps.common.model.pair_packs import TokenPair
 from steps.common.rows.row import Row
 from steps.common.runtime.errors import UserError
-from steps.plan.data.data_file import look
-from steps.prepare.label_pairs import PairExample, labelled
+from steps.plan.data.data_file import inspect_data
+from steps.prepare.label_pairs import PairExample, labelled_example
 from steps.prepare.labels import Example, LabelError
 from steps.prepare.split import split
 from tests.conftest import write_chats
@@ -31,50 +31,50 @@ def tokenizer(tiny_model: Path) -> Any:
     return AutoTokenizer.from_pretrained(tiny_model)
 
 
-def learnt(side: Example, tokenizer: Any) -> str:
-    return str(tokenizer.decode([label for label in side.labels if label != UNLABELLED]))
+def labelled_text(side: Example, tokenizer: Any) -> str:
+    return str(tokenizer.decode([label for label in side.labels if label != IGNORE_INDEX]))
 
 
 def pair_of(row: Row, tokenizer: Any, max_tokens: int = 512) -> PairExample:
-    found = labelled(row, tokenizer, max_tokens)
+    found = labelled_example(row, tokenizer, max_tokens)
     assert isinstance(found, PairExample)
     return found
 
 
 def test_both_sides_have_the_prompt_and_only_the_last_answer_is_scored(tokenizer: Any) -> None:
     found = pair_of(PAIR, tokenizer)
-    assert learnt(found, tokenizer) == "no<|im_end|>"
-    assert learnt(found.rejected, tokenizer) == "yes dogs<|im_end|>"
-    prompt = found.labels.index(next(label for label in found.labels if label != UNLABELLED))
+    assert labelled_text(found, tokenizer) == "no<|im_end|>"
+    assert labelled_text(found.rejected, tokenizer) == "yes dogs<|im_end|>"
+    prompt = found.labels.index(next(label for label in found.labels if label != IGNORE_INDEX))
     assert found.input_ids[:prompt] == found.rejected.input_ids[:prompt]
     assert found.tokens == len(found.input_ids) + len(found.rejected.input_ids)
 
 
-def test_a_model_without_a_template_reads_the_texts_in_turn(tokenizer: Any) -> None:
+def test_without_a_chat_template_the_texts_are_concatenated(tokenizer: Any) -> None:
     from copy import deepcopy
 
     plain = deepcopy(tokenizer)
     plain.chat_template = None
     found = pair_of(PAIR, plain)
-    assert learnt(found, tokenizer) == "no<|im_end|>"
-    assert learnt(found.rejected, tokenizer) == "yes dogs<|im_end|>"
+    assert labelled_text(found, tokenizer) == "no<|im_end|>"
+    assert labelled_text(found.rejected, tokenizer) == "yes dogs<|im_end|>"
 
 
 def test_a_side_that_is_too_long_is_named(tokenizer: Any) -> None:
     with pytest.raises(LabelError, match=r"with its rejected answer, is \d+ tokens long, over"):
-        labelled(Row(messages=PAIR.messages, rejected="dogs " * 100), tokenizer, 64)
+        labelled_example(Row(messages=PAIR.messages, rejected="dogs " * 100), tokenizer, 64)
 
 
-def test_answers_that_a_template_makes_the_same_are_refused(tokenizer: Any) -> None:
+def test_answers_that_a_template_makes_identical_are_refused(tokenizer: Any) -> None:
     from copy import deepcopy
 
     short = deepcopy(tokenizer)
     short.chat_template = tokenizer.chat_template.replace("message['content'] }}", "message['content'][:2] }}")
-    with pytest.raises(LabelError, match="are the same to the model"):
-        labelled(Row(messages=PAIR.messages, rejected="nobody"), short, 512)
+    with pytest.raises(LabelError, match="removes the difference between its answers"):
+        labelled_example(Row(messages=PAIR.messages, rejected="nobody"), short, 512)
 
 
-def test_duplicates_are_pairs_that_are_the_same_and_no_prompt_is_on_both_sides() -> None:
+def test_duplicates_are_identical_pairs_and_no_prompt_is_in_both_splits() -> None:
     def pair(asked: str, chosen: str, rejected: str) -> Row:
         return Row(messages=(("user", asked), ("assistant", chosen)), rejected=rejected)
 
@@ -97,18 +97,18 @@ def test_a_pair_is_never_split_between_packs() -> None:
     assert all(sum(len(side.input_ids) for pair in one for side in pair.sides) <= 24 for one in packs)
 
 
-def test_pairs_and_objective_have_to_go_together(tmp_path: Path) -> None:
+def test_the_form_of_the_data_has_to_match_the_objective(tmp_path: Path) -> None:
     pairs, chats = write_pairs(tmp_path / "pairs.jsonl"), write_chats(tmp_path / "chats.jsonl")
     with pytest.raises(UserError, match=r"pairs.jsonl:1: has a chosen and a rejected answer; set tune.objective=dpo"):
-        look(Data(train=str(pairs)), "sft")
+        inspect_data(Data(train=str(pairs)), "sft")
     with pytest.raises(
-        UserError, match=r"chats.jsonl:1: is no pair, and tune.objective is dpo; set tune.objective=sft"
+        UserError, match=r"chats.jsonl:1: is not a pair, and tune.objective is dpo; set tune.objective=sft"
     ):
-        look(Data(train=str(chats), on_bad_row="skip"), "dpo")
+        inspect_data(Data(train=str(chats), on_bad_row="skip"), "dpo")
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
-def test_what_is_not_looked_at_is_reckoned_from_what_is(tmp_path: Path, kind: str) -> None:
+def test_the_size_of_a_large_file_is_estimated_from_a_sample(tmp_path: Path, kind: str) -> None:
     import json
 
     from pyarrow import Table, csv, parquet
@@ -119,13 +119,15 @@ def test_what_is_not_looked_at_is_reckoned_from_what_is(tmp_path: Path, kind: st
         csv.write_csv(columns, tmp_path / "rows.csv")
     elif kind == "parquet":
         parquet.write_table(columns, tmp_path / "rows.parquet")
-    _, few, _ = look(Data(train=str(write_pairs(tmp_path / "few.jsonl", 1000)), validation_share=0.5), "dpo")
-    _, all_of_them, _ = look(Data(train=str(tmp_path / f"rows.{kind}"), validation_share=0.5), "dpo")
-    assert all_of_them.rows == pytest.approx(2500, rel=0.02)
-    assert all_of_them.tokens == pytest.approx(5 * few.tokens, rel=0.05)
+    few = inspect_data(Data(train=str(write_pairs(tmp_path / "few.jsonl", 1000)), validation_share=0.5), "dpo")
+    many = inspect_data(Data(train=str(tmp_path / f"rows.{kind}"), validation_share=0.5), "dpo")
+    assert few
+    assert many
+    assert many.train.rows == pytest.approx(2500, rel=0.02)
+    assert many.train.tokens == pytest.approx(5 * few.train.tokens, rel=0.05)
 
 
-def test_local_pairs_are_sent_to_a_cluster_where_the_recipe_learns_from_pairs(tmp_path: Path, bucket: Any) -> None:
+def test_local_pairs_are_sent_to_a_cluster_if_the_objective_is_dpo(tmp_path: Path, bucket: Any) -> None:
     settings = SimpleNamespace(data={STORE_SETTING: "s3://chats/sent"})
     connection: Any = SimpleNamespace(
         namespace="fineline", core=SimpleNamespace(read_namespaced_config_map=lambda *_: settings)

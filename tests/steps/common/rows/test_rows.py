@@ -1,4 +1,4 @@
-"""Rows: every form to one, every bad row with its place."""
+"""Rows: every form is converted to one type, and every bad row is reported with its place."""
 
 import csv
 import json
@@ -88,7 +88,7 @@ def pair(chosen: Any, rejected: Any, **others: Any) -> str:
     [
         ('{"messages": [', "not JSON at column"),
         ("[1]", "not an object"),
-        ('{"question": "x"}', "has the columns question; wanted are messages"),
+        ('{"question": "x"}', "has the columns question; expected are messages"),
         ('{"messages": []}', "'messages' is empty"),
         ('{"messages": [{"role": "usr", "content": "x"}]}', "message 1 has the role 'usr'"),
         ('{"messages": [{"role": "user", "content": "x"}]}', "does not end with an assistant message"),
@@ -97,11 +97,11 @@ def pair(chosen: Any, rejected: Any, **others: Any) -> str:
         ('{"prompt": "x", "chosen": "a b", "rejected": "a  b "}', "are the same answer"),
         ('{"prompt": "x", "chosen": "a", "rejected": null}', "'rejected' is null, not text"),
         ('{"prompt": "x", "chosen": "a"}', "or prompt, chosen and rejected"),
-        ('{"chosen": "a", "rejected": "b"}', "'chosen' is an answer alone, and there is no column 'prompt'"),
-        (pair([U, A], [{**U, "content": "y"}, B]), "they differ in message 1, and may in their last alone"),
+        ('{"chosen": "a", "rejected": "b"}', "'chosen' is only an answer, and there is no column 'prompt'"),
+        (pair([U, A], [{**U, "content": "y"}, B]), "they differ in message 1, and only the last may differ"),
         (pair([U, A], [U, A, U, B]), "they differ in length, 2 and 4 messages"),
         (pair([U, A], [U]), "'rejected', with its prompt, does not end with an assistant message"),
-        (pair([U, A], [U, B], prompt="z"), "'chosen' is a whole conversation, and 'prompt' is none of its messages"),
+        (pair([U, A], [U, B], prompt="z"), "'chosen' is a whole conversation, and 'prompt' is not one of its messages"),
         (pair([U, A], [U, B], prompt=[{**U, "content": "z"}]), "and does not begin with 'prompt'"),
         (pair([A], [B], prompt=[U, A]), "'chosen', with its prompt, has two messages of the same role in a row"),
         (pair([{"role": "bot", "content": "x"}], [B]), "message 1 has the role 'bot'"),

@@ -1,4 +1,4 @@
-"""How far two models differ on the same rows: what the intervals cover, and what they say of few rows."""
+"""Differences between two models on the same rows: what the intervals cover, and what they state for few rows."""
 
 import math
 
@@ -9,7 +9,7 @@ from steps.evaluate.gate import difference
 from steps.evaluate.gate.difference import mean_difference, relative_gain
 
 
-def test_the_gain_is_that_of_the_losses_a_token_whatever_the_rows_lengths() -> None:
+def test_the_gain_is_in_loss_per_token_whatever_the_lengths_of_the_rows() -> None:
     gain = relative_gain([1.0, 18.0, 2.0], [2.0, 20.0, 2.0])
     assert gain.value == pytest.approx(1 - 21 / 24)
     assert gain.low <= gain.value <= gain.high
@@ -22,14 +22,14 @@ def test_a_model_gains_nothing_over_itself() -> None:
     assert not gain.worse
 
 
-def test_where_each_row_gains_the_same_share_there_is_no_doubt() -> None:
+def test_if_each_row_gains_the_same_share_the_interval_is_a_point() -> None:
     base = [float(nats) for nats in range(1, 40)]
     gain = relative_gain([0.9 * nats for nats in base], base)
     assert (gain.low, gain.high) == (pytest.approx(0.1), pytest.approx(0.1))
 
 
-def test_pairing_finds_what_lies_below_the_spread_of_the_rows() -> None:
-    """The rows' losses differ a hundredfold and each gains about a twentieth: unpaired that would be lost."""
+def test_pairing_finds_a_gain_that_is_smaller_than_the_spread_of_the_rows() -> None:
+    """The rows' losses differ a hundredfold and each gains about a twentieth: unpaired, the gain would be lost."""
     generator = numpy.random.default_rng(5)
     base = generator.uniform(1, 100, 60)
     gain = relative_gain(base * generator.normal(0.95, 0.02, 60), base)
@@ -43,10 +43,8 @@ def test_the_same_scores_give_the_same_interval() -> None:
 
 
 @pytest.mark.parametrize("rows", [5, 10, 40])
-def test_the_interval_of_a_gain_covers_the_truth_as_often_as_it_says(
-    rows: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rows of 5 to 60 tokens whose losses gain 10 % in the mean; with 5 rows a plain percentile interval covers 82 %."""
+def test_the_interval_covers_the_true_gain_as_often_as_it_states(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of 5 to 60 tokens whose losses gain 10% on average; with 5 rows a plain percentile interval covers 82%."""
     monkeypatch.setattr(difference, "RESAMPLES", 1000)
     generator, covered, times = numpy.random.default_rng(3), 0, 500
     for _ in range(times):
@@ -56,7 +54,7 @@ def test_the_interval_of_a_gain_covers_the_truth_as_often_as_it_says(
     assert 0.90 < covered / times < 0.985
 
 
-def test_of_two_equal_models_few_seem_better() -> None:
+def test_equal_models_seldom_seem_better() -> None:
     generator, seem, times = numpy.random.default_rng(4), 0, 300
     for _ in range(times):
         base = generator.gamma(8, 4, 40)
@@ -64,7 +62,7 @@ def test_of_two_equal_models_few_seem_better() -> None:
     assert seem / times < 0.06
 
 
-def test_answers_that_are_right_or_wrong_are_compared_pair_by_pair() -> None:
+def test_right_and_wrong_answers_are_compared_pair_by_pair() -> None:
     before = [True] * 60 + [False] * 40
     lost = mean_difference([*[False] * 20, *[True] * 40, *[False] * 40], before)
     assert lost.value == pytest.approx(-0.2)
@@ -72,12 +70,12 @@ def test_answers_that_are_right_or_wrong_are_compared_pair_by_pair() -> None:
     assert not mean_difference([False, True, *before[2:]], before).worse
 
 
-def test_student_s_quantile_is_that_of_the_tables() -> None:
+def test_students_quantiles_agree_with_tables() -> None:
     found = [difference._student(1.959964, freedom) for freedom in (2, 3, 9, 29, 1000)]
     assert found == pytest.approx([4.303, 3.182, 2.262, 2.045, 1.962], rel=0.01)
 
 
-def test_of_one_row_nothing_is_told_and_of_few_that_they_are_few() -> None:
+def test_one_row_gives_no_interval_and_few_rows_a_warning() -> None:
     alone = relative_gain([1.0], [2.0])
     assert not alone.better
     assert math.isinf(alone.low)
@@ -86,12 +84,12 @@ def test_of_one_row_nothing_is_told_and_of_few_that_they_are_few() -> None:
     assert "only" not in relative_gain([1.0] * 40, [2.0] * 40).in_words()
 
 
-def test_a_loss_that_is_no_number_is_neither_better_nor_worse() -> None:
+def test_a_loss_that_is_nan_is_neither_better_nor_worse() -> None:
     gain = relative_gain([math.nan, 1.0], [1.0, 1.0])
     assert not gain.better
     assert not gain.worse
 
 
-def test_rows_that_are_not_the_same_cannot_be_paired() -> None:
+def test_different_numbers_of_rows_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="3 and 2 rows"):
         relative_gain([1.0, 2.0, 3.0], [1.0, 2.0])

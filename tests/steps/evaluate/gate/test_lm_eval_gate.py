@@ -1,4 +1,4 @@
-"""Tasks of lm-eval in an evaluation: their values are the model's own, kept, compared, reported, and judged by the gate."""
+"""Tasks of lm-eval in an evaluation: scored on the model itself, cached, compared, reported, and judged by the gate."""
 
 import json
 import os
@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from recipes.evaluation import Gate, HarnessTask
+from recipes.evaluation import Gate, LmEvalTask
 from steps.common.handover.resolved import Resolved
 from steps.common.lm_eval import pack
 from steps.common.registry import tracking
 from steps.common.runtime.errors import UserError
 from steps.evaluate.gate.comparison import Champion, compare
 from steps.evaluate.gate.gate import Verdict, judge
-from steps.evaluate.scores.lm_eval_rows import HarnessRows, harness_rows, harness_values
+from steps.evaluate.scores.lm_eval_rows import LmEvalRows, read_lm_eval_rows, score_lm_eval
 from steps.evaluate.scores.score import Score
 from steps.evaluate.step import EvaluateInput, evaluate
 from steps.plan.step import PlanInput, plan
@@ -37,7 +37,7 @@ def planned(model: Path, chats: Path, *tasks: dict[str, Any], run: str = "first"
     return plan(PlanInput(run=run, recipe=json.dumps(recipe))).resolved
 
 
-def test_a_rows_value_is_whether_the_right_option_is_the_likelier_to_this_model(
+def test_a_rows_value_is_whether_this_model_finds_the_right_option_most_likely(
     tiny_model: Path, chats: Path, tmp_path: Path
 ) -> None:
     import torch
@@ -52,7 +52,7 @@ def test_a_rows_value_is_whether_the_right_option_is_the_likelier_to_this_model(
     (tasks / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     resolved = planned(tiny_model, chats, {"task": "shop", "include": str(tasks), "num_fewshot": 0})
     model, tokenizer = (kind.from_pretrained(tiny_model) for kind in (AutoModelForCausalLM, AutoTokenizer))
-    (found,) = harness_values(model.eval(), tokenizer, harness_rows(resolved), "base")
+    (found,) = score_lm_eval(model.eval(), tokenizer, read_lm_eval_rows(resolved), "base")
 
     def nats(asked: str, option: str) -> float:
         read, whole = (tokenizer(text, return_tensors="pt")["input_ids"] for text in (asked, f"{asked} {option}"))
@@ -67,11 +67,11 @@ def test_a_rows_value_is_whether_the_right_option_is_the_likelier_to_this_model(
         own.append(float(of_row.index(min(of_row)) == row["right"]))
     assert found == own
     assert set(found) == {0.0, 1.0}
-    beside = get_peft_model(model, LoraConfig(target_modules=["q_proj"])).eval()  # it has learnt nothing yet
-    assert harness_values(beside, tokenizer, harness_rows(resolved), "candidate") == [found]
+    beside = get_peft_model(model, LoraConfig(target_modules=["q_proj"])).eval()  # untrained
+    assert score_lm_eval(beside, tokenizer, read_lm_eval_rows(resolved), "candidate") == [found]
 
 
-def test_a_candidate_that_has_lost_it_is_refused_and_the_report_has_both(
+def test_a_candidate_that_lost_a_task_is_refused_and_the_report_has_both_tasks(
     tiny_model: Path, chats: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tasks = write_shop(tmp_path / "tasks")
@@ -96,6 +96,8 @@ def test_a_candidate_that_has_lost_it_is_refused_and_the_report_has_both(
     assert "scoring the base" in log
     assert "requests of lm-eval to the candidate" in log
     report = json.loads(Path(judged.report).read_text())
+    for part, folder in (("data", Path(rows.folder)), ("tuning", Path(adapter).parent)):
+        assert report[part] == json.loads((folder / "report.json").read_text())  # all that the step reported
     shop, said_too = report["tasks"]
     assert (shop["name"], said_too["name"]) == ("acc of shop", "exact_match of said, 1-shot")
     assert shop["means"]["base"] == 1.0
@@ -110,7 +112,7 @@ def test_a_candidate_that_has_lost_it_is_refused_and_the_report_has_both(
     lenient = planned(tiny_model, chats, {**wanted[0], "allowed_drop": 1}, wanted[1], run="second")
     again = evaluate(EvaluateInput(resolved=lenient, adapter_folder=adapter, **given))
     assert again.passed
-    assert "scoring" not in capsys.readouterr().err  # the scores were kept: what is asked is the same
+    assert "scoring" not in capsys.readouterr().err  # the scores are cached: the task is asked the same way
 
     fewer = planned(tiny_model, chats, {**wanted[0], "rows": 19}, run="third")
     os.truncate(fewer.lm_eval[0].path, 100)
@@ -129,7 +131,7 @@ def verdict(base: list[float], candidate: list[float], champion: list[float] | N
         read_tokens=0,
         written_tokens=0,
     )
-    lm_eval = [HarnessRows(HarnessTask(task="arc", **task), Path("arc.zip"), "", asked)]
+    lm_eval = [LmEvalRows(LmEvalTask(task="arc", **task), Path("arc.zip"), "", asked)]
 
     def score(loss: float, values: list[float]) -> Score:
         return Score(nats=[10 * loss] * 40, labelled=[10] * 40, right=[5] * 40, answers=[], lm_eval=[values])
@@ -152,13 +154,13 @@ def test_worse_than_base_or_champion_beyond_noise_is_refused() -> None:
     )
 
 
-def test_a_drop_that_the_task_allows_is_let_through_and_a_larger_one_is_not() -> None:
+def test_a_drop_that_the_task_allows_passes_and_a_larger_one_does_not() -> None:
     assert verdict(RIGHT, WORSE, allowed_drop=0.1).passed
-    told = verdict(RIGHT, HALF, allowed_drop=0.1)
-    assert not told.passed
-    assert "the task allows 10.0% less" in told.in_words()
+    judged = verdict(RIGHT, HALF, allowed_drop=0.1)
+    assert not judged.passed
+    assert "the task allows a drop of 10.0%" in judged.in_words()
     assert verdict(RIGHT, [0.0] * 40, allowed_drop=1).passed
 
 
-def test_a_mean_below_what_the_task_asks_is_refused() -> None:
-    assert "acc of arc: 50.0%, the task asks 60.0%" in verdict(HALF, HALF, at_least=0.6).in_words()
+def test_a_mean_below_the_minimum_of_the_task_is_refused() -> None:
+    assert "acc of arc: 50.0%, the task requires 60.0%" in verdict(HALF, HALF, at_least=0.6).in_words()

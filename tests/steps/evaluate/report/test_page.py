@@ -1,4 +1,4 @@
-"""The report as a page: whole, safe with whatever a model answers, and left for Argo only where it may be."""
+"""The report as a page: complete, safe whatever a model answers, and left for Argo only if the settings allow it."""
 
 import html
 import re
@@ -10,13 +10,16 @@ from xml.etree import ElementTree
 import pytest
 
 import steps.evaluate.report.page
+from steps.common.handover.report import EvaluationReport
 from steps.common.handover.resolved import Resolved
-from steps.evaluate.report.page import for_argo, render
+from steps.evaluate.report.page import leave_for_argo, render
 from steps.evaluate.report.plots import ticks
 from steps.plan.step import PlanInput, resolve
 
 GAIN = {"value": 0.2, "low": 0.1, "high": 0.3, "rows": 39}
 REPORT: dict[str, Any] = {
+    "run": "first",
+    "rows": {},
     "passed": False,
     "reasons": ["held-out loss 2.0 against the base's 1.0"],
     "champion_version": 4,
@@ -70,16 +73,16 @@ REPORT: dict[str, Any] = {
     ],
 }
 PLOTS = (
-    "What the candidate gains, with 95 % intervals",
+    "The candidate's gains, with 95% confidence intervals",
     "Loss",
     "Learning rate",
-    "Memory of the tuning, at its peak",
-    "Tokens of the training rows, one epoch",
+    "Peak memory of the tuning",
+    "Training tokens per epoch",
 )
 
 
 class Seen(HTMLParser):
-    """What a browser would make of it."""
+    """What a browser would see."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,6 +98,10 @@ class Seen(HTMLParser):
         self.text.append(data)
 
 
+def page_of(report: dict[str, Any], resolved: Resolved) -> str:
+    return render(EvaluationReport.model_validate(report), resolved)
+
+
 @pytest.fixture
 def resolved(tiny_model: Path, chats: Path) -> Resolved:
     recipe = f"{{name: tiny, model: '{tiny_model.as_uri()}', data: {{train: {chats}, max_tokens: 64}}}}"
@@ -103,7 +110,7 @@ def resolved(tiny_model: Path, chats: Path) -> Resolved:
 
 def test_the_page_has_verdict_scores_and_answers_and_loads_nothing(resolved: Resolved) -> None:
     seen = Seen()
-    page = render(REPORT, resolved)
+    page = page_of(REPORT, resolved)
     seen.feed(page)
     assert {"refused", "2.000", "7.39", "25.0%", "<script>alert(1)</script>", "a & b"} <= set(seen.text)
     assert {"version 4, the champion", "exact of <capitals>", "90.0%", "80.0%"} <= set(seen.text)
@@ -113,14 +120,14 @@ def test_the_page_has_verdict_scores_and_answers_and_loads_nothing(resolved: Res
     assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org)", page.replace(resolved.model.uri, ""))
 
 
-def test_what_is_learnt_of_the_sample_is_bold_and_what_is_read_is_not(resolved: Resolved) -> None:
-    page = render(REPORT, resolved)
+def test_learnt_text_of_the_sample_is_bold_and_other_text_is_not(resolved: Resolved) -> None:
+    page = page_of(REPORT, resolved)
     assert "<b>Good day &amp; welcome</b>" in page
     assert "<span>&lt;|im_start|&gt;user\nHello</span>" in page
 
 
-def test_each_plot_is_there_and_is_well_formed(resolved: Resolved) -> None:
-    drawn = plots_of(render(REPORT, resolved))
+def test_each_plot_is_drawn_and_well_formed(resolved: Resolved) -> None:
+    drawn = plots_of(page_of(REPORT, resolved))
     assert tuple(drawn) == PLOTS
     for name, svg in drawn.items():
         _, _, width, height = map(float, svg.attrib["viewBox"].split())
@@ -136,14 +143,14 @@ def test_each_plot_is_there_and_is_well_formed(resolved: Resolved) -> None:
     assert float(taken["width"]) == pytest.approx(1.5 * float(predicted["width"]), rel=0.01)
 
 
-def test_what_is_not_known_leaves_its_plot_out(resolved: Resolved) -> None:
+def test_a_plot_without_numbers_is_left_out(resolved: Resolved) -> None:
     bare = {**REPORT, "tuning": {}, "data": {}, "general": None, "tasks": []}
-    assert list(plots_of(render(bare, resolved))) == [PLOTS[0]]
+    assert list(plots_of(page_of(bare, resolved))) == [PLOTS[0]]
 
 
-def test_a_loss_that_is_no_number_is_left_out_of_the_curve(resolved: Resolved) -> None:
+def test_a_loss_that_is_nan_is_left_out_of_the_curve(resolved: Resolved) -> None:
     losses = [[1, 2.0], [2, float("nan")], [3, 1.0]]
-    page = render({**REPORT, "tuning": {**REPORT["tuning"], "losses": losses}}, resolved)
+    page = page_of({**REPORT, "tuning": {**REPORT["tuning"], "losses": losses}}, resolved)
     assert "Loss" in plots_of(page)
     points = next(plots_of(page)["Loss"].iter("polyline")).attrib["points"].split()
     assert len(points) == 2
@@ -165,10 +172,10 @@ def plots_of(page: str) -> dict[str, ElementTree.Element]:
 
 
 @pytest.mark.parametrize(("setting", "left"), [("", False), ("false", False), ("true", True)])
-def test_argo_is_given_the_page_only_where_it_keeps_artifacts(
+def test_the_page_is_left_for_argo_only_if_it_stores_artifacts(
     setting: str, left: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps.evaluate.report.page, "PAGE", tmp_path / "page.html")
     monkeypatch.setenv("FINELINE_ARTIFACTS", setting)
-    for_argo("<p>")
+    leave_for_argo("<p>")
     assert (tmp_path / "page.html").exists() is left

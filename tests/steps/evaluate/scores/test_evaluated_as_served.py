@@ -1,4 +1,4 @@
-"""A candidate is scored as it will be served: beside its base in 16 bits where vLLM does that, and merged else."""
+"""A candidate is scored as it will be served: as an adapter on the 16-bit base if vLLM does that, else merged."""
 
 import json
 from pathlib import Path
@@ -44,8 +44,8 @@ def test_the_same_adapter_is_scored_in_the_form_in_which_it_is_served(
     monkeypatch.setenv("FINELINE_SERVE_IMAGE", "fineline-serve:0.1.0")
     monkeypatch.setenv("FINELINE_VLLM_IMAGE", "vllm/vllm-openai-cpu:v0.32.0")
     beside, merged = (planned(tiny_model, chats, form) for form in ("auto", "merged"))
-    assert (beside.served.form, merged.served.form) == ("adapter", "merged")
-    monkeypatch.delenv("FINELINE_SERVE_IMAGE")  # planned for a cluster, and scored here
+    assert (beside.serving_plan.form, merged.serving_plan.form) == ("adapter", "merged")
+    monkeypatch.delenv("FINELINE_SERVE_IMAGE")  # planned for a cluster, but scored here
     hardware, _, _ = this_machine(beside)
     base = pull(PullInput(model=beside.model)).folder
     rows = prepare(PrepareInput(resolved=beside, tokenizer_folder=base))
@@ -55,9 +55,9 @@ def test_the_same_adapter_is_scored_in_the_form_in_which_it_is_served(
     losses = {}
     for resolved in (beside, merged):
         report = evaluate(EvaluateInput(resolved=resolved, adapter_folder=adapter, **given)).report
-        losses[resolved.served.form] = json.loads(Path(report).read_text())["scores"]["candidate"]["loss"]
-        # A model of its own is made only where one is served.
+        losses[resolved.serving_plan.form] = json.loads(Path(report).read_text())["scores"]["candidate"]["loss"]
+        # A merged model is written only if one is served.
         assert (volumes.runs() / "merged").exists() == (resolved is merged)
-    # Learnt on the base in 4 bits: on the unrounded one, and merged into the rounded one, it is not the same model.
+    # Tuned on the base in 4 bits: on the 16-bit base, and merged into the rounded one, it is not the same model.
     assert losses["adapter"] != losses["merged"]
     assert losses["adapter"] == pytest.approx(losses["merged"], rel=0.1)

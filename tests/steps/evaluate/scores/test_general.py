@@ -1,15 +1,15 @@
-"""The questions of general ability: well formed, and answered by what a model would most likely say."""
+"""The general questions: well formed, and answered by the option that a model finds most likely."""
 
 from collections import Counter
 from pathlib import Path
 
-from steps.common.model.packs import UNLABELLED
+from steps.common.model.packs import IGNORE_INDEX
 from steps.evaluate.scores import general
 from steps.evaluate.scores.row_losses import row_losses
 
 
-def test_every_question_has_one_right_option_and_no_place_is_favoured() -> None:
-    items = general.items()
+def test_every_question_has_one_right_option_and_no_position_is_favoured() -> None:
+    items = general.general_questions()
     assert 60 <= len(items) <= 120
     assert len({(item.ask, *item.options) for item in items}) == len(items)
     for item in items:
@@ -25,14 +25,18 @@ def test_every_question_has_one_right_option_and_no_place_is_favoured() -> None:
 
 
 def test_the_longest_option_is_seldom_the_right_one_by_more_than_chance() -> None:
-    items = [item for item in general.items() if len({len(option) for option in item.options}) == len(item.options)]
+    items = [
+        item
+        for item in general.general_questions()
+        if len({len(option) for option in item.options}) == len(item.options)
+    ]
     shortest = sum(len(item.options[item.right]) == min(map(len, item.options)) for item in items)
     longest = sum(len(item.options[item.right]) == max(map(len, item.options)) for item in items)
     assert shortest / len(items) < 0.5
     assert longest / len(items) < 0.5
 
 
-def test_options_are_scored_alone_whatever_they_are_packed_with(tiny_model: Path) -> None:
+def test_options_are_scored_independently_of_what_they_are_packed_with(tiny_model: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -40,16 +44,16 @@ def test_options_are_scored_alone_whatever_they_are_packed_with(tiny_model: Path
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     rows = general.option_rows(tokenizer)
     packed = row_losses(model, rows, 512, "cpu", "options", packed=True)
-    options = [option for item in general.items() for option in item.options]
+    options = [option for item in general.general_questions() for option in item.options]
     for place in (0, 1, 50, len(rows) - 1):
         row, option = rows[place], options[place]
-        learnt = [token for token in row.labels if token != UNLABELLED]
+        learnt = [token for token in row.labels if token != IGNORE_INDEX]
         assert tokenizer.decode(learnt) == option
         logits = model(input_ids=torch.tensor([row.input_ids])).logits[0].log_softmax(-1)
         start = len(row.input_ids) - len(learnt)
         said = sum(float(logits[start - 1 + number, token]) for number, token in enumerate(learnt))
         assert abs(-said - packed.nats[place]) < 1e-3
-    right = general.right(packed)
-    assert len(right) == len(general.items())
+    right = general.right_options(packed)
+    assert len(right) == len(general.general_questions())
     best = [min(range(3), key=lambda option, first=3 * n: packed.nats[first + option]) for n in range(len(right))]
-    assert right == [place == item.right for place, item in zip(best, general.items(), strict=True)]
+    assert right == [place == item.right for place, item in zip(best, general.general_questions(), strict=True)]

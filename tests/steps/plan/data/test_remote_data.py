@@ -1,4 +1,4 @@
-"""Data that lie elsewhere, over real HTTP: a web server with faults, a hub's data sets, an S3 store."""
+"""Remote data over real HTTP: a web server with faults, datasets on a hub, and an S3 store."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ import steps.plan.data.retry
 from recipes.data import Data
 from steps.common.runtime.errors import UserError
 from steps.common.storage import volumes
-from steps.plan.data.data_file import look
+from steps.plan.data.data_file import inspect_data
 from steps.plan.data.local_copy import fetch
 from steps.plan.data.s3_file import put
 
@@ -96,12 +96,14 @@ def left_over() -> list[Path]:
 
 
 def test_rows_from_the_web_are_read_from_a_copy_under_their_digest(web: Web) -> None:
-    data, size, _ = look(Data(train=f"{web.url}/rows.jsonl", validation_share=0.25), "sft")
+    found = inspect_data(Data(train=f"{web.url}/rows.jsonl", validation_share=0.25), "sft")
+    assert found
+    data = found.files
     assert data.train.sha256 == DIGEST
     assert data.train.source == "http://127.0.0.1/rows.jsonl"
     assert Path(data.train.path) == volumes.runs() / "data" / DIGEST[:16] / "rows.jsonl"
     assert Path(data.train.path).read_bytes() == ROWS
-    assert size.rows == 30
+    assert found.train.rows == 30
     assert left_over() == []
 
 
@@ -133,8 +135,8 @@ def test_a_cut_and_a_busy_source_are_gone_over(web: Web) -> None:
 @pytest.mark.parametrize(
     ("path", "told"),
     [
-        ("/gone.jsonl", "nothing is there (status 404)"),
-        ("/secret.jsonl", "may not be read (status 403)"),
+        ("/gone.jsonl", "no such file (status 404)"),
+        ("/secret.jsonl", "access denied (status 403)"),
         ("/busy.jsonl", "could not be read in 5 attempts: status 503"),
         ("/cut.jsonl", "could not be read in 5 attempts"),
         ("/rows.xlsx", "unknown kind of data file '.xlsx'"),
@@ -205,7 +207,7 @@ def test_the_hubs_token_is_not_sent_to_another_host(hub: Web) -> None:
 @pytest.mark.parametrize(
     ("name", "fault", "told"),
     [
-        ("org/none", "RepoNotFound", "no such data set"),
+        ("org/none", "RepoNotFound", "no such dataset"),
         ("org/chats@v9", "RevisionNotFound", "has no revision 'v9'"),
         ("org/closed", "GatedRepo", "is gated; accept its terms at"),
     ],
@@ -237,7 +239,7 @@ def test_an_object_of_a_store_is_fetched_once_until_it_changes(store: Any, capsy
     assert Path(first.path).read_bytes() == ROWS
     capsys.readouterr()
     assert fetch("s3://chats/day/rows.jsonl") == first
-    assert "already here" in capsys.readouterr().err
+    assert "unchanged since the last download" in capsys.readouterr().err
     store.put_object(Bucket="chats", Key="day/rows.jsonl", Body=ROWS + ROWS)
     assert fetch("s3://chats/day/rows.jsonl").sha256 == hashlib.sha256(ROWS + ROWS).hexdigest()
 
@@ -249,11 +251,11 @@ def test_a_file_is_put_there_once(store: Any, tmp_path: Path) -> None:
     assert Path(fetch("s3://chats/put/mine.jsonl").path).read_bytes() == ROWS
     put(tmp_path / "mine.jsonl", "s3://chats/put/mine.jsonl")
     assert store.head_object(Bucket="chats", Key="put/mine.jsonl")["LastModified"] == written["LastModified"]
-    with pytest.raises(UserError, match="nothing is there"):
+    with pytest.raises(UserError, match="does not exist"):
         put(tmp_path / "mine.jsonl", "s3://nobody/put/mine.jsonl")
 
 
 @pytest.mark.parametrize("url", ["s3://chats/day/none.jsonl", "s3://nobody/rows.jsonl"])
 def test_an_object_that_is_not_there_is_one_line(store: Any, url: str) -> None:
-    with pytest.raises(UserError, match="nothing is there"):
+    with pytest.raises(UserError, match="does not exist"):
         fetch(url)

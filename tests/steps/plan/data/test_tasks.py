@@ -1,4 +1,4 @@
-"""The tasks' files: read and pinned by the plan, part of what a version is made from, and read again as they were."""
+"""The files of evaluation tasks: pinned by the plan, part of a version's digest, and read again unchanged."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from steps.common.handover.resolved import Resolved, made_from
 from steps.common.model.packs import TokenRow
 from steps.common.runtime.errors import UserError
-from steps.evaluate.scores.scored_tasks import spread, tasks_of
+from steps.evaluate.scores.task_rows import read_task_rows, spread
 from steps.plan.step import PlanInput, resolve
 
 ASKED = '{"prompt": "capital of %s?", "completion": "city %s"}\n'
@@ -34,11 +34,11 @@ def asked(tmp_path: Path) -> Path:
 def test_a_tasks_rows_are_asked_spread_over_its_file(tiny_model: Path, chats: Path, asked: Path) -> None:
     resolved = planned(tiny_model, chats, {"data": str(asked), "metric": "exact", "rows": 3}, {"metric": "rouge_l"})
     held_out = [TokenRow([1], [1], [("system", "be kind"), ("user", "hello"), ("assistant", "good day")])]
-    own, held = tasks_of(resolved, held_out)
-    assert own.asked == [[("user", f"capital of {number}?")] for number in (0, 3, 6)]
+    own, held = read_task_rows(resolved, held_out)
+    assert own.chats == [[("user", f"capital of {number}?")] for number in (0, 3, 6)]
     assert own.references == ["city 0", "city 3", "city 6"]
     assert own.values(["City 0.", "city 4", ""]) == [1, 0, 0]
-    assert (held.name, held.asked, held.references) == (
+    assert (held.name, held.chats, held.references) == (
         "rouge_l of heldout",
         [[("system", "be kind"), ("user", "hello")]],
         ["good day"],
@@ -60,7 +60,7 @@ def test_a_file_that_changes_after_the_plan_is_refused(tiny_model: Path, chats: 
     resolved = planned(tiny_model, chats, {"data": str(asked), "metric": "exact"})
     asked.write_text(asked.read_text() * 2)
     with pytest.raises(UserError, match="changed since the run was planned"):
-        tasks_of(resolved, [])
+        read_task_rows(resolved, [])
 
 
 @pytest.mark.parametrize(

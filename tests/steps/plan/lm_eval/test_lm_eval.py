@@ -1,4 +1,4 @@
-"""Tasks of lm-eval before a run: packed with their rows and tried once, or one line that says what is wrong."""
+"""Tasks of lm-eval before a run: packed with their rows and tried once, or refused in one line."""
 
 import json
 import re
@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from pipelines.cluster.send_data import STORE_SETTING, with_data_in_reach
-from pipelines.commands.quote import quote_for
 from pipelines.commands.schedule import schedule
+from pipelines.shown.cloud_quote import quote_for
 from presets.gpu_preset import gpu_presets
 from presets.ladder import Workload
 from presets.model_preset import find
-from recipes.evaluation import HarnessTask
+from recipes.evaluation import LmEvalTask
 from recipes.reader import RecipeError, load
 from steps.common.handover.resolved import Resolved, made_from
 from steps.common.lm_eval import pack
@@ -41,7 +41,7 @@ def shop(tmp_path: Path) -> Path:
 
 
 def packed(**wanted: Any) -> tuple[Path, pack.PackedRequest]:
-    file = Path(packed_file(KEY, HarnessTask(**wanted)).path)
+    file = Path(packed_file(KEY, LmEvalTask(**wanted)).path)
     return file, pack.read(file, KEY)
 
 
@@ -55,7 +55,7 @@ def planned(model: Path, chats: Path, **task: Any) -> Resolved:
     return resolve(PlanInput(recipe=json.dumps(recipe)))
 
 
-def test_its_rows_are_spread_over_the_data_set_and_the_same_content_is_the_same_file(shop: Path) -> None:
+def test_rows_are_spread_over_the_data_set_and_the_same_content_makes_the_same_file(shop: Path) -> None:
     file, asked = packed(task="shop", include=str(shop), rows=3)
     assert asked.rows == {"shop": [0, 10, 20]}
     assert (asked.metric, asked.filter, asked.count) == ("acc", "none", 3)
@@ -64,7 +64,7 @@ def test_its_rows_are_spread_over_the_data_set_and_the_same_content_is_the_same_
     assert packed(task="shop", include=str(shop), rows=3, metric="acc_norm")[1].metric == "acc_norm"
 
 
-def test_a_group_is_asked_evenly_and_its_functions_are_taken_along(shop: Path) -> None:
+def test_rows_are_spread_over_a_group_and_its_functions_are_packed(shop: Path) -> None:
     (shop / "utils.py").write_text("def answer(doc):\n    return doc['options'][doc['right']]\n")
     (shop / "_said").write_text(
         "dataset_path: json\ndataset_kwargs: {data_files: rows.jsonl}\ntest_split: train\n"
@@ -86,9 +86,7 @@ def test_a_group_is_asked_evenly_and_its_functions_are_taken_along(shop: Path) -
     assert asked.filter == "word"
 
 
-def test_of_the_python_files_beside_it_those_are_taken_along_that_it_needs(
-    shop: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_python_files_that_a_task_needs_are_packed(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
     (shop / "utils.py").write_text(
         "import os, sys\nsys.path.insert(0, os.path.dirname(__file__))\n"
@@ -108,7 +106,7 @@ def test_of_the_python_files_beside_it_those_are_taken_along_that_it_needs(
 
 
 @pytest.mark.parametrize(
-    ("others", "told"),
+    ("others", "message"),
     [
         (
             "",
@@ -117,22 +115,22 @@ def test_of_the_python_files_beside_it_those_are_taken_along_that_it_needs(
         ("include: _gone", "knows no task 'shop'; .*/shop.yaml cannot be read: FileNotFoundError: .*/_gone'"),
     ],
 )
-def test_what_it_includes_and_cannot_be_read_is_told(shop: Path, others: str, told: str) -> None:
+def test_an_included_file_that_cannot_be_read_is_named(shop: Path, others: str, message: str) -> None:
     (shop / "_said").write_text(others)
     (shop / "shop.yaml").write_text(f"include: _said\n{(shop / 'shop.yaml').read_text()}")
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         packed(task="shop", include=str(shop), rows=2)
 
 
 @pytest.mark.parametrize("name", ["my/shop", "../shop", ".."])
-def test_a_name_that_no_file_can_have_is_refused(shop: Path, name: str) -> None:
+def test_a_name_that_is_not_a_file_name_is_refused(shop: Path, name: str) -> None:
     text = (shop / "shop.yaml").read_text()
     (shop / "shop.yaml").write_text(text.replace("task: shop", f"task: {name}"))
-    with pytest.raises(UserError, match="is packed under its name, which no file can have; name it otherwise"):
+    with pytest.raises(UserError, match="is not a valid file name; rename the task"):
         packed(task=name, include=str(shop), rows=2)
 
 
-def test_its_content_and_not_its_place_is_what_a_version_is_made_from(
+def test_a_version_is_made_from_the_content_of_a_task_and_not_its_path(
     tiny_model: Path, chats: Path, shop: Path
 ) -> None:
     before = planned(tiny_model, chats, task="shop", include=str(shop))
@@ -144,13 +142,13 @@ def test_its_content_and_not_its_place_is_what_a_version_is_made_from(
 
 
 def write_talk(shop: Path) -> None:
-    """Write the task as one that is answered, at length."""
+    """Write the task as one with long generated answers."""
     said = {"output_type": "generate_until", "doc_to_target": "{{options[0]}}", "doc_to_choice": None}
     exact = [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}]
     write_shop(shop, **said, metric_list=exact, generation_kwargs={"until": ["."], "max_gen_toks": 10_000})
 
 
-def test_it_is_part_of_the_quote(tiny_model: Path, chats: Path, shop: Path) -> None:
+def test_a_task_is_part_of_the_quote(tiny_model: Path, chats: Path, shop: Path) -> None:
     write_talk(shop)
     minutes = [
         planned(tiny_model, chats, task="shop", include=str(shop), rows=rows).quote.first.minutes["evaluate"]
@@ -159,14 +157,14 @@ def test_it_is_part_of_the_quote(tiny_model: Path, chats: Path, shop: Path) -> N
     assert minutes[0] < minutes[1]
 
 
-def test_it_is_part_of_a_clouds_quote(chats: Path, shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_is_part_of_a_clouds_quote(chats: Path, shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def minutes(*tasks: dict[str, Any]) -> dict[str, float]:
         recipe = {"name": "tiny", "model": "llama-3.1-8b-instruct", "data": {"train": str(chats)}}
         recipe["compute"] = {"instance_types": ["g6.xlarge"]}
         recipe["evaluate"] = {"lm_eval": list(tasks)}
         quote_for(load(json.dumps(recipe)), "aws", as_json=True)
-        told: dict[str, float] = json.loads(capsys.readouterr().out)["ladder"][0]["minutes"]
-        return told
+        message: dict[str, float] = json.loads(capsys.readouterr().out)["ladder"][0]["minutes"]
+        return message
 
     write_talk(shop)
     without, with_it = minutes(), minutes({"task": "shop", "include": str(shop), "rows": 4})
@@ -176,10 +174,10 @@ def test_it_is_part_of_a_clouds_quote(chats: Path, shop: Path, capsys: pytest.Ca
         minutes({"task": "sho", "include": str(shop)})
 
 
-def test_what_it_asks_is_read_when_a_model_is_scored_and_not_while_it_learns(shop: Path) -> None:
+def test_a_tasks_tokens_count_for_scoring_and_not_for_the_held_out_loss_during_training(shop: Path) -> None:
     preset, weights = find("llama-3.1-8b-instruct")
     held_out = DataSize(rows=10, tokens=1000)
-    with_it = asked_too(held_out, [packed_file(KEY, HarnessTask(task="shop", include=str(shop)))])
+    with_it = asked_too(held_out, [packed_file(KEY, LmEvalTask(task="shop", include=str(shop)))])
 
     def job(size: DataSize) -> Workload:
         learnt = DataSize(rows=10_000, tokens=3_000_000)
@@ -192,12 +190,12 @@ def test_what_it_asks_is_read_when_a_model_is_scored_and_not_while_it_learns(sho
 
 
 @pytest.mark.parametrize(
-    ("changes", "wanted", "told"),
+    ("changes", "wanted", "message"),
     [
         ({}, {"task": "sho"}, "lm-eval knows no task 'sho'; did you mean shop?"),
-        ({}, {"metric": "f1"}, "task shop has no metric 'f1' to compare by; take acc, acc_norm"),
+        ({}, {"metric": "f1"}, "task shop has no metric 'f1' to compare rows by; choose one of acc, acc_norm"),
         ({}, {"include": "/nowhere"}, f"{KEY}.include: /nowhere: no such file or folder"),
-        ({}, {"include": "s3://chats/tasks"}, "only a packed task, .zip, may lie elsewhere"),
+        ({}, {"include": "s3://chats/tasks"}, r"only a packed task \(\.zip\) can be fetched from a URL"),
         (
             {"dataset_kwargs": {"data_files": "gone.jsonl"}},
             {},
@@ -206,25 +204,25 @@ def test_what_it_asks_is_read_when_a_model_is_scored_and_not_while_it_learns(sho
         (
             {"dataset_path": "org/unknown"},
             {},
-            "its data set org/unknown cannot be read: .*; mend the name or the way to the",
+            "its data set org/unknown cannot be read: .*; correct its name or the access to the",
         ),
         ({"doc_to_text": "{{ask"}, {}, "task shop cannot be loaded: TemplateSyntaxError"),
-        ({"unsafe_code": True}, {}, "task shop is marked as running code that the model writes"),
+        ({"unsafe_code": True}, {}, "task shop runs code that the model writes, which is not supported"),
         (
             {"metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": False}]},
             {"metric": "acc"},
-            "acc is no mean over rows .*; nor has it any other: take another task",
+            "acc is not a mean over rows, .*; it has no other to choose from; choose another task",
         ),
     ],
 )
-def test_what_would_fail_after_a_training_stops_the_plan(
-    shop: Path, changes: dict[str, Any], wanted: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
+def test_what_would_fail_after_the_tuning_stops_the_plan(
+    shop: Path, changes: dict[str, Any], wanted: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import datasets.config
 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     write_shop(shop, **changes)
-    with pytest.raises(UserError, match=told) as raised:
+    with pytest.raises(UserError, match=message) as raised:
         packed(**{"task": "shop", "include": str(shop), "rows": 2, **wanted})
     assert str(raised.value).startswith(KEY)
     assert "\n" not in str(raised.value)
@@ -239,21 +237,21 @@ def website() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("function", "told"),
+    ("function", "message"),
     [
         (
             "import urllib.request\nurllib.request.urlopen('WEBSITE').read()",
-            "URLError: .*an evaluation reaches no network",
+            "URLError: .*an evaluation has no network",
         ),
         ("def right(doc):\n    return open(os.path.expanduser('~/words')) and 0", "FileNotFoundError: .*/words"),
         (
             "if 'HF_HUB_OFFLINE' in os.environ:\n    print('gone', file=sys.stderr)\n    os._exit(3)",
-            "ended with 3: gone$",
+            "its process ended with exit code 3: gone$",
         ),
     ],
 )
-def test_what_it_fetches_when_it_is_asked_stops_the_plan(
-    shop: Path, website: str, function: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_task_that_fetches_something_while_it_is_asked_stops_the_plan(
+    shop: Path, website: str, function: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "words").write_text("cats")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -262,55 +260,57 @@ def test_what_it_fetches_when_it_is_asked_stops_the_plan(
     (shop / "utils.py").write_text(f"import os, sys\n{right}{function.replace('WEBSITE', website)}\n")
     text = (shop / "shop.yaml").read_text()
     (shop / "shop.yaml").write_text(text.replace("doc_to_target: right", "doc_to_target: !function utils.right"))
-    where = f"{KEY}: lm-eval's task shop cannot be asked without a network, as an evaluation asks it: "
-    with pytest.raises(UserError, match=f"{re.escape(where)}.*{told}"):
+    where = f"{KEY}: lm-eval's task shop fails without a network, which an evaluation does not have: "
+    with pytest.raises(UserError, match=f"{re.escape(where)}.*{message}"):
         packed(task="shop", include=str(shop), rows=2)
 
 
-def test_so_does_a_metric_that_would_come_from_a_hub(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_metric_that_would_come_from_a_hub_stops_the_plan(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evaluate.load", lambda _: SimpleNamespace(compute=lambda **_: 1.0))
     write_shop(shop, metric_list=[{"metric": "nowhere", "aggregation": "mean", "higher_is_better": True}])
     with pytest.raises(
-        UserError, match="task shop: its metric nowhere is none of lm-eval's own, and an evaluation reaches"
+        UserError, match="task shop: lm-eval has no metric nowhere, and an evaluation has no network to fetch"
     ):
         packed(task="shop", include=str(shop), rows=2)
 
 
-def test_a_task_that_is_there_twice_is_refused() -> None:
-    with pytest.raises(RecipeError, match="lm_eval: shop is there twice"):
+def test_a_task_that_is_listed_twice_is_refused() -> None:
+    with pytest.raises(RecipeError, match="lm_eval: shop is listed twice"):
         load("{name: a, data: {train: x.jsonl}, evaluate: {lm_eval: [{task: shop}, {task: shop, rows: 5}]}}")
 
 
-def test_its_path_starts_at_the_recipes_folder(tmp_path: Path) -> None:
+def test_a_path_is_relative_to_the_recipes_folder(tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_text("{name: a, data: {train: x.jsonl}, evaluate: {lm_eval: [{task: shop, include: tasks}]}}")
     assert load(str(file)).evaluate.lm_eval[0].include == str(tmp_path / "tasks")
 
 
-def test_without_lm_eval_a_plan_says_so_and_so_does_what_prepares(
+def test_plan_and_prepare_refuse_a_task_if_lm_eval_is_not_installed(
     tiny_model: Path, chats: Path, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = planned(tiny_model, chats, task="shop", include=str(shop))
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(
-        UserError, match=r"lm_eval\.0: lm-eval is not installed .*: uv pip install 'fineline\[lm-eval\]'"
+        UserError, match=r"lm_eval\.0: lm-eval is not installed here; install it: uv pip install 'fineline\[lm-eval\]'"
     ):
         planned(tiny_model, chats, task="shop", include=str(shop))
     with pytest.raises(UserError, match="lm_eval: lm-eval is not installed"):
         prepare(PrepareInput(resolved=before, tokenizer_folder=str(tiny_model)))
     monkeypatch.setenv("FINELINE_SERVE_IMAGE", "fineline-serve:0.1.0")
-    with pytest.raises(UserError, match=r"a cluster's plan has no lm-eval .*; send the recipe with 'fineline submit'"):
+    with pytest.raises(
+        UserError, match=r"plan in a cluster has neither lm-eval .*; send the recipe with 'fineline submit'"
+    ):
         planned(tiny_model, chats, task="shop", include=str(shop))
 
 
-def test_a_model_without_the_chat_template_to_ask_under_is_refused_before_it_is_tuned(
+def test_a_model_without_a_chat_template_is_refused_before_it_is_tuned(
     tiny_model: Path, chats: Path, shop: Path, tmp_path: Path
 ) -> None:
     base = tmp_path / "base"
     shutil.copytree(tiny_model, base, ignore=shutil.ignore_patterns("chat_template*"))
     resolved = planned(tiny_model, chats, task="shop", include=str(shop), chat_template=True)
     with pytest.raises(
-        UserError, match=r"lm_eval\.0: chat_template: this model has none; set it to false, or take a mode"
+        UserError, match=r"lm_eval\.0: chat_template: this model has none; set it to false, or choose a mode"
     ):
         prepare(PrepareInput(resolved=resolved, tokenizer_folder=str(base)))
     assert prepare(PrepareInput(resolved=resolved, tokenizer_folder=str(tiny_model))).summary
@@ -318,7 +318,7 @@ def test_a_model_without_the_chat_template_to_ask_under_is_refused_before_it_is_
     assert prepare(PrepareInput(resolved=plainly, tokenizer_folder=str(base))).summary
 
 
-def test_submit_packs_it_and_a_plan_without_lm_eval_takes_it_from_where_it_was_put(
+def test_submit_packs_a_task_and_a_plan_without_lm_eval_fetches_it(
     tiny_model: Path, chats: Path, shop: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = SimpleNamespace(data={STORE_SETTING: "s3://chats/sent"})
@@ -332,7 +332,7 @@ def test_submit_packs_it_and_a_plan_without_lm_eval_takes_it_from_where_it_was_p
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     (file,) = planned(tiny_model, chats, **sent.model_dump()).lm_eval
     assert pack.read(Path(file.path), KEY).rows == {"shop": [0, 10, 20]}
-    with pytest.raises(UserError, match="was packed with rows 3; write so here, or pack it again"):
+    with pytest.raises(UserError, match="was packed with rows 3; set the same here, or pack the task again"):
         planned(tiny_model, chats, **{**sent.model_dump(), "rows": 4})
 
 
@@ -349,7 +349,7 @@ NOTE: dict[str, Any] = {
 
 
 def flagged(file: Path, flag: int = 0, version: int = 0) -> None:
-    """Write a flag, or the version of zip that it takes, into what a zip file says of its first file."""
+    """Set a flag, or the zip version needed, in the directory entry of a zip file's first member."""
     content = bytearray(file.read_bytes())
     at = content.index(b"PK\x01\x02")
     content[at + 8] |= flag
@@ -358,59 +358,61 @@ def flagged(file: Path, flag: int = 0, version: int = 0) -> None:
 
 
 @pytest.mark.parametrize(
-    ("note", "members", "told"),
+    ("note", "members", "message"),
     [
-        (None, [], "is no packed task"),
-        ([1], [], "is no packed task"),
-        ({"rows": 3}, [], "is no packed task"),
-        ({**NOTE, "rows": {"a/../../b": [0]}}, [], "names a task 'a/../../b', which no file can be called"),
-        ({**NOTE, "rows": {"..": [0]}}, [], "names a task '..', which no file can be called"),
-        (NOTE, ["../evil.py"], "has '../evil.py', outside of where it is unpacked"),
-        (NOTE, ["/etc/evil.py"], "has '/etc/evil.py', outside of where it is unpacked"),
-        (NOTE, ["a\\..\\evil.py"], "outside of where it is unpacked"),
+        (None, [], "not a packed task"),
+        ([1], [], "not a packed task"),
+        ({"rows": 3}, [], "not a packed task"),
+        ({**NOTE, "rows": {"a/../../b": [0]}}, [], "task name 'a/../../b' is not a valid file name"),
+        ({**NOTE, "rows": {"..": [0]}}, [], "task name '..' is not a valid file name"),
+        (NOTE, ["../evil.py"], "'../evil.py' would be unpacked outside its folder"),
+        (NOTE, ["/etc/evil.py"], "'/etc/evil.py' would be unpacked outside its folder"),
+        (NOTE, ["a\\..\\evil.py"], "would be unpacked outside its folder"),
     ],
 )
-def test_what_is_no_packed_task_is_refused_in_a_line(tmp_path: Path, note: Any, members: list[str], told: str) -> None:
+def test_what_is_not_a_packed_task_is_refused_in_one_line(
+    tmp_path: Path, note: Any, members: list[str], message: str
+) -> None:
     file = tmp_path / "task.zip"
     with zipfile.ZipFile(file, "w") as out:
         for name in members:
             out.writestr(name, "")
         if note:
             out.writestr(pack.NOTE, json.dumps(note))
-    with pytest.raises(UserError, match=re.escape(told)) as raised:
+    with pytest.raises(UserError, match=re.escape(message)) as raised:
         pack.read(file, KEY)
     assert str(raised.value).startswith(f"{KEY}: {file}: ")
     assert "\n" not in str(raised.value)
 
 
-def test_nor_is_one_taken_that_cannot_be_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_packed_task_that_cannot_be_unpacked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "task.zip"
 
-    def refused(told: str, compression: int = zipfile.ZIP_STORED, **marks: int) -> None:
+    def refused(message: str, compression: int = zipfile.ZIP_STORED, **marks: int) -> None:
         with zipfile.ZipFile(file, "w", compression) as out:
             out.writestr(pack.NOTE, json.dumps(NOTE))
         flagged(file, **marks)
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             pack.read(file, KEY)
 
-    refused("is encrypted, or compressed by other than deflate", flag=1)
-    refused("is encrypted, or compressed by other than deflate", compression=zipfile.ZIP_BZIP2)
-    refused("is no packed task", version=99)
+    refused("is encrypted or not compressed with deflate", flag=1)
+    refused("is encrypted or not compressed with deflate", compression=zipfile.ZIP_BZIP2)
+    refused("not a packed task", version=99)
     file.write_text("nothing")
-    with pytest.raises(UserError, match="is no packed task"):
+    with pytest.raises(UserError, match="not a packed task"):
         pack.read(file, KEY)
     monkeypatch.setattr(pack, "LARGEST", 10)
-    refused(r"takes 0\.0 GiB unpacked, and .* are allowed")
+    refused(r"0\.0 GiB unpacked, more than the limit of .* GiB")
 
 
 def test_a_data_set_that_is_too_large_is_not_packed(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pack, "LARGEST", 1000)
-    with pytest.raises(UserError, match=r"shop: takes 0\.0 GiB unpacked, .*; take a task with a smaller data set"):
+    with pytest.raises(UserError, match=r"shop: 0\.0 GiB unpacked, .*; choose a task with a smaller data set"):
         packed(task="shop", include=str(shop))
 
 
-def test_a_cron_takes_only_a_packed_one() -> None:
+def test_a_cron_accepts_only_packed_tasks() -> None:
     connection: Any = SimpleNamespace(get=lambda *_: {"kind": "WorkflowTemplate"})
     text = "{name: a, data: {train: 's3://chats/a.jsonl'}, evaluate: {lm_eval: [{task: arc_easy}]}}"
-    with pytest.raises(UserError, match="arc_easy is packed by no cron; 'fineline plan' packs it"):
-        schedule(connection, text, [], "0 3 * * *", "UTC")
+    with pytest.raises(UserError, match="a scheduled run cannot pack the task arc_easy; 'fineline plan' packs it"):
+        schedule(connection, load(text), "0 3 * * *", "UTC")

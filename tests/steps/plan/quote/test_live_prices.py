@@ -1,4 +1,4 @@
-"""Karpenter's own prices and availability, from a real server that speaks as its metrics do."""
+"""Karpenter's prices and availability, read from a real HTTP server with its metrics."""
 
 import threading
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from presets.gpu_preset import GpuPreset, gpu_presets
-from steps.common.runtime.settings import METRICS_SETTING
+from steps.common.runtime.settings import KARPENTER_METRICS_SETTING
 from steps.plan.quote.live_prices import with_live_prices
 
 PRICE = "karpenter_cloudprovider_instance_type_offering_price_estimate"
@@ -56,9 +56,9 @@ def told() -> tuple[dict[str, GpuPreset], str]:
 
 
 def test_the_lowest_price_of_the_zones_that_have_it_holds(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(METRICS_SETTING, f"{address}/metrics")
+    monkeypatch.setenv(KARPENTER_METRICS_SETTING, f"{address}/metrics")
     found, where = told()
-    assert where.startswith("prices that Karpenter told at 20")
+    assert where.startswith("Karpenter's prices of 20")
     assert (found["g6.xlarge"].on_demand, found["g5.xlarge"].spot) == (0.9, 0.4)
     assert found["g6.xlarge"].sold_out == ("spot",)
     assert found["g6.xlarge"].spot == 0.2
@@ -70,13 +70,13 @@ def test_the_lowest_price_of_the_zones_that_have_it_holds(address: str, monkeypa
 def test_where_nothing_can_be_read_the_list_prices_hold(
     path: str, address: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(METRICS_SETTING, address + path)
+    monkeypatch.setenv(KARPENTER_METRICS_SETTING, address + path)
     found, where = told()
     assert where == ""
     assert list(found.values()) == gpu_presets("aws")
-    assert "the list prices hold" in capfd.readouterr().err
+    assert "using list prices" in capfd.readouterr().err
 
 
 def test_without_the_setting_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(METRICS_SETTING, raising=False)
+    monkeypatch.delenv(KARPENTER_METRICS_SETTING, raising=False)
     assert told()[1] == ""

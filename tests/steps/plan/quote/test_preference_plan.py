@@ -1,4 +1,4 @@
-"""What pairs take, before they are learnt from: both sides in one micro-batch, and the base read once beside."""
+"""The predicted cost of pairs: both sides in one micro-batch, and one pass of the base as reference."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def test_the_rate_is_one_for_preferences_unless_it_is_set() -> None:
 
 
 def test_what_only_preferences_know_is_refused_elsewhere() -> None:
-    with pytest.raises(RecipeError, match=r"beta is of no account with the objective sft; set tune.objective=dpo"):
+    with pytest.raises(RecipeError, match=r"beta has no effect with objective sft; set tune.objective=dpo"):
         recipe("sft", **{"tune.beta": "0.3"})
 
 

@@ -1,11 +1,11 @@
-"""Why a node did not come, out of the words of Karpenter and of the clouds, and what is said to do about it."""
+"""Why a node did not come, from the messages of Karpenter and the clouds, and what the user is told to do."""
 
 import pytest
 
 from steps.common.handover.resolved import Device, Rung
 from steps.provision.attempt.causes import Cause, classify, next_step
 
-# As they reach a user: from the providers' code and from their issues.
+# As users see them: from the providers' code and their issues.
 SAID = [
     (
         Cause.QUOTA,

@@ -1,8 +1,8 @@
-"""What Karpenter answers to a pod, as far as it is about the pod's own pool."""
+"""The part of Karpenter's message about a pod that concerns the pod's own pool."""
 
 import pytest
 
-from steps.provision.karpenter.buy import of_our_pool
+from steps.provision.karpenter.buy import about_our_pool
 
 FULL = "all available instance types exceed limits for nodepool (NodePool={})"
 EARLIER = 'all available instance types exceed limits for nodepool: "{}"'
@@ -26,4 +26,4 @@ OTHER = "incompatible requirements, key karpenter.sh/nodepool, karpenter.sh/node
     ],
 )
 def test_what_is_said_of_other_pools_is_not_listened_to(said: str, kept: str) -> None:
-    assert of_our_pool(said, "ours") == kept
+    assert about_our_pool(said, "ours") == kept

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from steps.common.adapter.adapter_files import CONFIG, WEIGHTS
+from steps.common.adapter.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from steps.common.storage.files import publish
 from steps.rollout.checks.adapter_check import refusals
 
@@ -17,9 +17,9 @@ from steps.rollout.checks.adapter_check import refusals
 @pytest.fixture(scope="module")
 def kept(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from recipes.tuning import Tune
-    from steps.tune.adapted_model import load
+    from steps.tune.adapted_model import load_adapted_model
 
-    model, _ = load(tiny_model, Tune(rank=8, method="lora"), "cpu", activations="kept")
+    model, _ = load_adapted_model(tiny_model, Tune(rank=8, method="lora"), "cpu", activations="kept")
     model.peft_config["default"].base_model_name_or_path = "/models/tiny"
     folder = tmp_path_factory.mktemp("kept") / "adapter"
     model.save_pretrained(folder)
@@ -34,13 +34,13 @@ def adapter(kept: Path, tmp_path: Path) -> Path:
 
 
 def change(adapter: Path, **tensors: torch.Tensor) -> None:
-    save_file(load_file(adapter / WEIGHTS) | tensors, adapter / WEIGHTS)
-    (adapter / WEIGHTS).chmod(0o644)
+    save_file(load_file(adapter / WEIGHTS_FILE) | tensors, adapter / WEIGHTS_FILE)
+    (adapter / WEIGHTS_FILE).chmod(0o644)
 
 
 def first(adapter: Path, side: str) -> tuple[str, torch.Tensor]:
     return next(
-        (name, one) for name, one in load_file(adapter / WEIGHTS).items() if name.endswith(f"lora_{side}.weight")
+        (name, one) for name, one in load_file(adapter / WEIGHTS_FILE).items() if name.endswith(f"lora_{side}.weight")
     )
 
 
@@ -49,7 +49,7 @@ def test_a_fitting_adapter_is_accepted(adapter: Path, tiny_model: Path) -> None:
 
 
 def test_a_file_that_other_users_cannot_read_is_refused(kept: Path, adapter: Path) -> None:
-    assert refusals(kept)[-1] == f"{WEIGHTS} is not readable by other users (chmod o+r)"
+    assert refusals(kept)[-1] == f"{WEIGHTS_FILE} is not readable by other users (chmod o+r)"
     assert refusals(adapter) == []
     adapter.chmod(0o700)
     assert refusals(adapter) == ["adapter is not readable by other users (chmod o+r)"]
@@ -96,14 +96,14 @@ def test_a_nan_or_infinite_value_is_found(adapter: Path, kind: Any, value: float
 
 
 def test_missing_or_truncated_files_are_named(adapter: Path) -> None:
-    whole = (adapter / WEIGHTS).read_bytes()
+    whole = (adapter / WEIGHTS_FILE).read_bytes()
     for cut in (0, 4, 100, len(whole) - 1):
-        (adapter / WEIGHTS).write_bytes(whole[:cut])
-        assert refusals(adapter) == [f"{WEIGHTS} is not a complete safetensors file"]
-    (adapter / CONFIG).unlink()
-    assert refusals(adapter) == [f"{CONFIG} is missing"]
+        (adapter / WEIGHTS_FILE).write_bytes(whole[:cut])
+        assert refusals(adapter) == [f"{WEIGHTS_FILE} is not a complete safetensors file"]
+    (adapter / CONFIG_FILE).unlink()
+    assert refusals(adapter) == [f"{CONFIG_FILE} is missing"]
 
 
 def test_a_configuration_that_cannot_be_read_is_refused(adapter: Path) -> None:
-    (adapter / CONFIG).write_text(json.dumps({})[:-1])
+    (adapter / CONFIG_FILE).write_text(json.dumps({})[:-1])
     assert len(refusals(adapter)) == 1

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from steps.common.adapter.adapter_files import BASE, CONFIG, WEIGHTS, AdapterBase
-from steps.common.handover.resolved import Served
+from steps.common.adapter.adapter_files import BASE_FILE, CONFIG_FILE, WEIGHTS_FILE, AdapterBase
+from steps.common.handover.resolved import ServingPlan
 from steps.common.runtime.errors import RefusedError
 from steps.rollout.checks.before_start import check_adapter, check_model
 
@@ -23,7 +23,7 @@ class Planned:
     class model:  # noqa: N801
         uri, digest = "hf://a/b@c", DIGEST
 
-    served = Served()
+    serving_plan = ServingPlan()
 
 
 @pytest.fixture
@@ -34,11 +34,13 @@ def adapter(tmp_path: Path) -> Path:
 def write_adapter(folder: Path, rank: int, width: int = 6) -> Path:
     folder.mkdir()
     name = f"base_model.model.{LAYER}.lora_"
-    save_file({f"{name}A.weight": torch.zeros(rank, width), f"{name}B.weight": torch.zeros(4, rank)}, folder / WEIGHTS)
-    (folder / WEIGHTS).chmod(0o644)
-    (folder / CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": rank}))
+    save_file(
+        {f"{name}A.weight": torch.zeros(rank, width), f"{name}B.weight": torch.zeros(4, rank)}, folder / WEIGHTS_FILE
+    )
+    (folder / WEIGHTS_FILE).chmod(0o644)
+    (folder / CONFIG_FILE).write_text(json.dumps({"peft_type": "LORA", "r": rank}))
     base = AdapterBase(uri="hf://a/b@c", digest=DIGEST, method="lora", quantised=[], packages={})
-    (folder / BASE).write_text(base.model_dump_json())
+    (folder / BASE_FILE).write_text(base.model_dump_json())
     return folder
 
 
@@ -60,8 +62,8 @@ def test_a_good_adapter_and_model_are_accepted(adapter: Path, model: Path) -> No
 
 def test_an_adapter_of_another_base_is_refused(adapter: Path, model: Path) -> None:
     planned: Any = Planned()
-    told = json.loads((adapter / BASE).read_text())
-    (adapter / BASE).write_text(json.dumps(told | {"digest": "e" * 64}))
+    told = json.loads((adapter / BASE_FILE).read_text())
+    (adapter / BASE_FILE).write_text(json.dumps(told | {"digest": "e" * 64}))
     with pytest.raises(RefusedError, match="trained on hf://a/b@c"):
         check_adapter(planned, adapter, model)
 
@@ -76,12 +78,12 @@ def test_a_rank_above_the_servers_maximum_is_refused_if_the_adapter_is_not_merge
     planned: Any = Planned()
     adapter = write_adapter(tmp_path / "adapter", rank=5)
     check_adapter(planned, adapter, model)
-    planned.served = Served(runtime="vllm", form="adapter", rank=4)
+    planned.serving_plan = ServingPlan(runtime="vllm", form="adapter", rank=4)
     with pytest.raises(RefusedError, match="its rank 5 exceeds the server's maximum of 4"):
         check_adapter(planned, adapter, model)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, CONFIG, BASE])
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, CONFIG_FILE, BASE_FILE])
 def test_an_incomplete_adapter_is_refused(adapter: Path, model: Path, name: str) -> None:
     planned: Any = Planned()
     (adapter / name).unlink()

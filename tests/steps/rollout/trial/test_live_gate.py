@@ -1,6 +1,5 @@
 """How the live gate and the watch window judge: similarity of answers, latencies, Envoy's counts."""
 
-import json
 import math
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from steps.rollout.gateway.traffic import Traffic, read
 from steps.rollout.trial.latency import of_histogram, percentile, slower, too_slow
 from steps.rollout.trial.live_gate import LiveQuestion, questions
 from steps.rollout.trial.similarity import similarity
+from tests.support.evaluation_reports import write_changed_report
 
 ANSWER = "We are open from nine to six on Thursdays, and on Saturdays until four. Happy tails, Pia"
 
@@ -97,8 +97,8 @@ def test_the_live_gate_asks_what_the_evaluation_asked(tmp_path: Path) -> None:
         {"asked": "open?", "candidate": "yes", "messages": chat},
         {"asked": "a turn of a chat that was not kept", "candidate": "yes"},
     ]
-    report = tmp_path / "evaluation.json"
-    report.write_text(json.dumps({"answers": answers}))
+    whole = [{"wanted": "", "base": "", **answer} for answer in answers]
+    report = write_changed_report(tmp_path / "report.json", answers=whole)
     assert questions(report) == [
         LiveQuestion([{"role": "user", "content": "France?"}], "Paris", "Paris!", "paris"),
         LiveQuestion([{"role": "user", "content": "Spain?"}], "Rome"),

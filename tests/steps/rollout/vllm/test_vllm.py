@@ -19,12 +19,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from steps.common.adapter.adapter_files import CONFIG, WEIGHTS
-from steps.common.handover.resolved import Served
+from steps.common.adapter.adapter_files import CONFIG_FILE, WEIGHTS_FILE
+from steps.common.handover.resolved import ServingPlan
 from steps.common.runtime.errors import RefusedError, UserError
 from steps.rollout.vllm import vllm_container
 from steps.rollout.vllm.adapter_folder import adapter_name, check, published_adapter
-from steps.rollout.vllm.exchange import exchange
+from steps.rollout.vllm.load_adapter import load_on_replicas
 from tests.support.commands import free_port
 
 EXECUTABLE = os.environ.get("FINELINE_TEST_VLLM", "")
@@ -64,7 +64,7 @@ def base(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     adapters, port = tmp_path_factory.mktemp("adapters"), free_port()
-    served = Served(runtime="vllm", form="adapter", rank=RANK, max_adapters=2)
+    served = ServingPlan(runtime="vllm", form="adapter", rank=RANK, max_adapters=2)
     _, *command = vllm_container.command(served, str(base), BASE_NAME, "127.0.0.1", 20)
     environment = os.environ | vllm_container.ALONE | vllm_container.RESOLVER | {"VLLM_CPU_KVCACHE_SPACE": "1"}
     environment["VLLM_LORA_RESOLVER_CACHE_DIR"] = str(adapters)
@@ -158,7 +158,7 @@ def test_a_new_version_replaces_the_old_one_without_a_restart(server: Running, t
         assert completed(server, name).status_code == 404
         check(adapter, name, RANK)
         published_adapter(adapter, name, str(server.base), into=server.adapters)
-        exchange({"the only replica": server.url}, name, BASE_NAME)
+        load_on_replicas({"the only replica": server.url}, name, BASE_NAME)
         assert written(completed(server, name)) == expected(server.base, adapter)
     # The old version and the base still answer as before.
     assert written(completed(server, names[0])) == expected(server.base, first) != expected(server.base, second)
@@ -171,7 +171,7 @@ def test_more_versions_than_fit_in_memory_all_answer_correctly(server: Running, 
     adapters = {f"desk-v{seed}": learnt(server.base, tmp_path / str(seed), seed) for seed in range(11, 16)}
     for name, adapter in adapters.items():
         published_adapter(adapter, name, str(server.base), into=server.adapters)
-        exchange({"the only replica": server.url}, name, BASE_NAME)
+        load_on_replicas({"the only replica": server.url}, name, BASE_NAME)
     assert {name: written(completed(server, name)) for name in adapters} == {
         name: expected(server.base, adapter) for name, adapter in adapters.items()
     }
@@ -180,11 +180,11 @@ def test_more_versions_than_fit_in_memory_all_answer_correctly(server: Running, 
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"r": 16}, "its rank 16 is above the server's 8"),
-        ({"rank_pattern": {"q_proj": 16}}, "its rank 16 is above the server's 8"),
+        ({"r": 16}, "its rank 16 is above the server's maximum of 8"),
+        ({"rank_pattern": {"q_proj": 16}}, "its rank 16 is above the server's maximum of 8"),
         ({"use_dora": True}, "it is a DoRA"),
-        ({"modules_to_save": ["lm_head"]}, "it has whole modules: lm_head"),
-        ({"init_lora_weights": "pissa"}, "its beginning (pissa) has changed the base"),
+        ({"modules_to_save": ["lm_head"]}, "it has fully trained modules: lm_head"),
+        ({"init_lora_weights": "pissa"}, "its initialisation (pissa) changed the base model"),
     ],
 )
 def test_vllm_refuses_what_the_check_refuses(
@@ -193,7 +193,7 @@ def test_vllm_refuses_what_the_check_refuses(
     pissa = changes.get("init_lora_weights") == "pissa"
     adapter = learnt(server.base, tmp_path / "adapter", 21, **({} if pissa else changes))
     if pissa:
-        file = adapter / CONFIG
+        file = adapter / CONFIG_FILE
         file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     name = f"refused-{len(list(server.adapters.iterdir()))}"
     with pytest.raises(UserError, match="vLLM cannot serve this adapter") as refused:
@@ -201,26 +201,26 @@ def test_vllm_refuses_what_the_check_refuses(
     assert why in str(refused.value)
     published_adapter(adapter, name, str(server.base), into=server.adapters)
     with pytest.raises(RefusedError, match="could not be loaded"):
-        exchange({"the only replica": server.url}, name, BASE_NAME)
+        load_on_replicas({"the only replica": server.url}, name, BASE_NAME)
 
 
 def test_vllm_does_not_load_an_adapter_of_another_base(server: Running, tmp_path: Path) -> None:
     adapter = learnt(server.base, tmp_path / "adapter", 31)
     published_adapter(adapter, "elsewhere-v1", "/models/0000000000000000", into=server.adapters)
     with pytest.raises(RefusedError, match="does not load elsewhere-v1: 404"):
-        exchange({"the only replica": server.url}, "elsewhere-v1", BASE_NAME, appear_seconds=1)
+        load_on_replicas({"the only replica": server.url}, "elsewhere-v1", BASE_NAME, appear_seconds=1)
 
 
 def test_a_damaged_adapter_is_refused_and_the_served_version_keeps_answering(server: Running, tmp_path: Path) -> None:
     adapter = learnt(server.base, tmp_path / "adapter", 41)
     whole = published_adapter(adapter, "whole-v1", str(server.base), into=server.adapters)
-    exchange({"the only replica": server.url}, "whole-v1", BASE_NAME)
+    load_on_replicas({"the only replica": server.url}, "whole-v1", BASE_NAME)
     shutil.copytree(whole, server.adapters / "cut-v1")
-    (server.adapters / "cut-v1" / WEIGHTS).write_bytes((whole / WEIGHTS).read_bytes()[:1000])
+    (server.adapters / "cut-v1" / WEIGHTS_FILE).write_bytes((whole / WEIGHTS_FILE).read_bytes()[:1000])
     with pytest.raises(RefusedError, match="holds another adapter than its name says"):
         published_adapter(adapter, "cut-v1", str(server.base), into=server.adapters)
     with pytest.raises(RefusedError, match="could not be loaded"):
-        exchange({"the only replica": server.url}, "cut-v1", BASE_NAME)
+        load_on_replicas({"the only replica": server.url}, "cut-v1", BASE_NAME)
     assert written(completed(server, "whole-v1")) == expected(server.base, adapter)
 
 

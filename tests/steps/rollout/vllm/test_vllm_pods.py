@@ -8,7 +8,7 @@ import pytest
 
 from presets.memory import GIB
 from presets.model_preset import find
-from steps.common.handover.resolved import Resolved, ResolvedModel, Served
+from steps.common.handover.resolved import Resolved, ResolvedModel, ServingPlan
 from steps.rollout.checks.server_needs import failure_threshold, grace_seconds
 from steps.rollout.gateway.envoy import clusters, routes
 from steps.rollout.gateway.rewrite import of_route
@@ -22,7 +22,7 @@ from steps.rollout.vllm.base_server import chosen
 from steps.rollout.vllm.with_vllm import with_vllm
 
 DIGEST = "0123456789abcdef" * 4
-ADAPTERS = Served(
+ADAPTERS = ServingPlan(
     runtime="vllm",
     form="adapter",
     gpus=2,
@@ -70,7 +70,7 @@ def test_the_command_of_a_base_server_is_this() -> None:
 
 
 def test_a_merged_model_is_served_without_adapters_and_vllm_finds_out_what_fits_an_unknown_gpu() -> None:
-    command = vllm_container.command(Served(runtime="vllm", gpus=1), "/models/store", "store", "127.0.0.1", 600)
+    command = vllm_container.command(ServingPlan(runtime="vllm", gpus=1), "/models/store", "store", "127.0.0.1", 600)
     assert command[command.index("--max-model-len") + 1] == "auto"
     assert not [part for part in command if "lora" in part or "parallel" in part]
 
@@ -154,12 +154,12 @@ def test_a_merged_model_has_vllm_in_its_own_pod_behind_the_gateway(
 ) -> None:
     monkeypatch.setenv("FINELINE_VLLM_IMAGE", "vllm")
     (tmp_path / "model.safetensors").write_bytes(b"weights")
-    served = Served(runtime="vllm", gpus=1, replicas=2, instance_type="g6.xlarge", longest=4096)
+    served = ServingPlan(runtime="vllm", gpus=1, replicas=2, instance_type="g6.xlarge", longest=4096)
     plain = version_at(base_server()).model_copy(update={"base_server": "", "sub_path": "merged/x"})
     plain = plain.model_copy(update={"upstream": Upstream(port=8000, version=1, run="r", base="b", adapter_sha256="a")})
     shape = find("llama-3.2-1b-instruct")[0].architecture
     model = ResolvedModel(name="m", uri="u", digest="d", bytes=1, licence="l", architecture=shape)
-    resolved = Resolved.model_construct(served=served, model=model)
+    resolved = Resolved.model_construct(serving_plan=served, model=model)
     spec = version_deployment(with_vllm(plain, resolved, tmp_path, tmp_path, 100e6))["spec"]
     pod = spec["template"]["spec"]
     (server,) = pod["initContainers"]

@@ -1,0 +1,103 @@
+"""Checks a whole recipe. Every command and step that takes one calls `check_recipe`, so a new check belongs in it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from recipes.recipe import Recipe
+from steps.common.handover.resolved import DataFile, KnownModel, ServingPlan
+from steps.plan.data.data_file import DataSize, InspectedData, inspect_data
+from steps.plan.data.task_files import inspect_tasks
+from steps.plan.exportable import check_exportable
+from steps.plan.lm_eval.recipe_tasks import asked_too, packed_file
+from steps.plan.model import check_context, check_tunable, known_model
+from steps.plan.serving_plan import ServingSettings, plan_serving
+
+
+@dataclass(frozen=True)
+class CheckScope:
+    """What can be checked from where the recipe is. The run's own plan step checks the rest."""
+
+    readable: Callable[[str], bool] = lambda _: True  # whether a file or a model can be read from here
+    serving: ServingSettings | None = field(default_factory=ServingSettings.of_environment)  # None: not known here
+    serves_here: bool = False  # the model will listen on this machine
+
+
+@dataclass(frozen=True)
+class CheckedRecipe:
+    """A recipe that has passed every check in its scope, with what the checks have read."""
+
+    recipe: Recipe
+    tasks: list[DataFile | None]  # None: the task uses the held-out rows, or its file is out of scope
+    lm_eval: list[DataFile | None]  # packed; None: out of scope
+    model_in_scope: KnownModel | None
+    data_in_scope: InspectedData | None
+    serving_in_scope: ServingPlan | None
+
+    @property
+    def model(self) -> KnownModel:
+        """The base model."""
+        return _in_scope(self.model_in_scope)
+
+    @property
+    def data(self) -> InspectedData:
+        """The data files and the sizes of their rows."""
+        return _in_scope(self.data_in_scope)
+
+    @property
+    def packed_tasks(self) -> list[DataFile]:
+        """The tasks of lm-eval, packed, in the recipe's order."""
+        return [_in_scope(file) for file in self.lm_eval]
+
+    @property
+    def held_out(self) -> DataSize:
+        """The size of the held-out rows, with what the tasks of lm-eval add to an evaluation."""
+        return asked_too(self.data.held_out, self.packed_tasks)
+
+    @property
+    def serving_plan(self) -> ServingPlan:
+        """How the version will be served."""
+        return _in_scope(self.serving_in_scope)
+
+
+def check_recipe(recipe: Recipe, scope: CheckScope) -> CheckedRecipe:
+    """Refuse a recipe that would fail in a run, wherever the run takes place.
+
+    Whether it fits the hardware and the limits is for the quote to say.
+
+    Args:
+        recipe: the recipe.
+        scope: what can be checked from here.
+
+    Raises:
+        UserError: the first mistake, in one line.
+    """
+    check_tunable(recipe.model, recipe.tune.method)
+    data = inspect_data(recipe.data, recipe.tune.objective, scope.readable)
+    tasks = inspect_tasks(recipe, scope.readable)
+    model = serving = None
+    if scope.readable(recipe.model):
+        check_exportable(recipe)
+        model = known_model(recipe.model)
+        check_context(recipe, model.architecture)
+        serving = plan_serving(recipe, model, scope.serving) if scope.serving else None
+    if scope.serves_here and recipe.serve.enabled:
+        # Loads psutil, which nothing else here needs.
+        from steps.plan.port import check_port
+
+        check_port(recipe)
+    # Last: packing a task fetches its rows and tries it.
+    lm_eval = [
+        packed_file(f"evaluate.lm_eval.{number}", task) if not task.include or scope.readable(task.include) else None
+        for number, task in enumerate(recipe.evaluate.lm_eval)
+    ]
+    return CheckedRecipe(recipe, tasks, lm_eval, model, data, serving)
+
+
+T = TypeVar("T")
+
+
+def _in_scope(value: T | None) -> T:
+    if value is None:
+        raise RuntimeError("only a part of the recipe was checked, and this is out of its scope")
+    return value

@@ -1,1 +1,0 @@
-"""Several GPUs: who leads, who shares what, and a base dealt out among them."""

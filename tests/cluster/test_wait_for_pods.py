@@ -1,0 +1,119 @@
+"""Waiting for a Deployment whose pods cannot start, on a real cluster: the reason is known in seconds and ends the wait."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from steps.common.kubernetes import client, deployment_wait, wait
+from steps.common.kubernetes.deployment_wait import wait_until_available
+from steps.common.kubernetes.wait import Problem
+from steps.common.runtime.errors import RefusedError
+from tests.support.kubectl import kubectl
+
+SPACE = "fineline-waits"
+LONG = 600.0
+MISSING_KEY = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "no-such-secret", "key": "token"}}}
+MISSING_VOLUME = {"name": "data", "secret": {"secretName": "no-such-secret"}}
+
+
+@pytest.fixture(scope="module")
+def space() -> Iterator[str]:
+    kubectl("delete", "namespace", SPACE, "--ignore-not-found")
+    kubectl("create", "namespace", SPACE)
+    yield SPACE
+    kubectl("delete", "namespace", SPACE, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def image() -> str:
+    """An image that is on a node already: which one does not matter."""
+    nodes = json.loads(kubectl("get", "nodes", "-o", "json").stdout)["items"]
+    names = [name for node in nodes for one in node["status"].get("images", []) for name in one["names"]]
+    return str(next(name for name in names if "@" not in name))
+
+
+@pytest.fixture(autouse=True)
+def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client._Process, "api_client", None)
+    for problem in (Problem.IMAGE, Problem.CONFIGURATION):
+        monkeypatch.setitem(wait.PATIENCE_SECONDS, problem, 5.0)
+    monkeypatch.setattr(deployment_wait, "POLL_SECONDS", 0.5)
+
+
+def deployment(name: str, container: dict[str, Any], **pod: Any) -> dict[str, Any]:
+    labels = {"app": name}
+    spec = {"containers": [{"name": "server", **container}], "terminationGracePeriodSeconds": 0, **pod}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": SPACE},
+        "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": spec}},
+    }
+
+
+def refused(name: str, body: dict[str, Any], seconds: float) -> tuple[str, float]:
+    """Return why the wait for a Deployment failed, and after how long."""
+    kubectl("apply", "-f", "-", document=body)
+    began = time.monotonic()
+    try:
+        with pytest.raises(RefusedError) as caught:
+            wait_until_available(name, SPACE, f"app={name}", seconds)
+        return str(caught.value), time.monotonic() - began
+    finally:
+        kubectl("delete", "deployment", name, "-n", SPACE, "--wait=false")
+
+
+def test_an_image_that_does_not_exist_ends_the_wait(space: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text, seconds = refused("no-image", deployment("no-image", {"image": "localhost:1/no-such-image:1"}), LONG)
+    assert "container server: cannot pull the image localhost:1/no-such-image:1" in text
+    assert seconds < 60
+    lines = capsys.readouterr().err.splitlines()
+    assert any("cannot pull the image" in line for line in lines)
+    assert len(lines) < 10
+
+
+def test_a_container_that_ends_at_once_ends_the_wait(space: str, image: str) -> None:
+    container = {"image": image, "imagePullPolicy": "Never", "command": ["/no-such-program"]}
+    text, seconds = refused("crashes", deployment("crashes", container), LONG)
+    assert "container server: CrashLoopBackOff: it has ended " in text
+    assert "no-such-program" in text
+    assert "kubectl logs crashes-" in text
+    assert seconds < 60
+
+
+def test_a_secret_that_is_missing_ends_the_wait(space: str, image: str) -> None:
+    container = {"image": image, "imagePullPolicy": "Never", "env": [MISSING_KEY]}
+    text, seconds = refused("no-secret", deployment("no-secret", container), LONG)
+    assert 'secret "no-such-secret" not found' in text
+    assert seconds < 60
+
+
+def test_a_volume_that_cannot_be_mounted_is_named(space: str, image: str) -> None:
+    mount = {"name": "data", "mountPath": "/data"}
+    container = {"image": image, "imagePullPolicy": "Never", "volumeMounts": [mount]}
+    text, seconds = refused("no-volume", deployment("no-volume", container, volumes=[MISSING_VOLUME]), LONG)
+    assert "FailedMount: " in text
+    assert 'secret "no-such-secret" not found' in text
+    assert seconds < 90
+
+
+def test_for_a_node_it_waits_and_says_so(space: str, image: str, capsys: pytest.CaptureFixture[str]) -> None:
+    body = deployment("no-node", {"image": image}, nodeSelector={"no-such": "label"})
+    text, seconds = refused("no-node", body, 6)
+    assert seconds > 5
+    assert "no node can run the pod: 0/" in text
+    assert "no node can run the pod: 0/" in capsys.readouterr().err
+
+
+def test_for_a_quota_it_waits_and_says_so(space: str, image: str) -> None:
+    kubectl("create", "quota", "none", "-n", SPACE, "--hard=pods=0")
+    try:
+        text, seconds = refused("no-quota", deployment("no-quota", {"image": image}), 6)
+    finally:
+        kubectl("delete", "quota", "none", "-n", SPACE)
+    assert seconds > 5
+    assert "no pod can be created: " in text
+    assert "exceeded quota: none" in text

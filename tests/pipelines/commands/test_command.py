@@ -1,0 +1,94 @@
+"""The command line as a whole: help, version, mistakes in its words, and what is behind a one-line error."""
+
+import argparse
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from pipelines.command import main, parser
+from tests.support.commands import COMMAND, fineline
+
+ON_THIS_MACHINE = ["plan", "presets", "pull", "run", "runs", "schema", "serving", "weights"]
+ON_A_CLUSTER = ["doctor", "logs", "render", "rollback", "schedule", "status", "stop", "submit"]
+
+
+def parsers(of: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    yield name, of
+    for action in of._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, below in action.choices.items():
+                yield from parsers(below, f"{name} {word}")
+
+
+def test_each_command_that_users_know_is_found() -> None:
+    found = [name.split()[1] for name, _ in parsers(parser(), "fineline") if name.count(" ") == 1]
+    assert found == sorted(ON_THIS_MACHINE + ON_A_CLUSTER)
+
+
+@pytest.mark.parametrize(("name", "found"), list(parsers(parser(), "fineline")))
+def test_each_command_and_each_argument_has_a_sentence_of_help(name: str, found: argparse.ArgumentParser) -> None:
+    assert found.description, name
+    for action in found._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            assert {choice.dest for choice in action._choices_actions if choice.help} == set(action.choices)
+        else:
+            assert action.help, (name, action.dest)
+
+
+def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    alone = capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert alone == capsys.readouterr().out
+
+
+def test_the_version_is_printed() -> None:
+    done = fineline("--version")
+    assert (done.returncode, done.stdout.split()[0]) == (0, "fineline")
+    assert done.stdout.split()[1].startswith("0.1.0")
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [("pln", "did you mean plan?"), ("statsu", "did you mean status?"), ("xyzzy", "the commands are doctor, logs, ")],
+)
+def test_a_misspelt_command_gets_the_nearest_one(word: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"fineline: unknown command {word!r}; {hint}")
+
+
+def test_help_takes_a_tenth_of_a_second_beyond_the_interpreter() -> None:
+    def processor_seconds(*line: str) -> float:
+        """Not the clock's: other programs that are busy lengthen that."""
+        taken = []
+        for _ in range(9):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run(line, capture_output=True, check=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        return min(taken)
+
+    assert processor_seconds(*COMMAND, "--help") - processor_seconds(sys.executable, "-c", "pass") < 0.1
+
+
+def test_debug_shows_what_is_behind_an_error_that_hides_its_cause(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mistake = ["plan", "-o", "tune.epoch=2"]
+    assert main(mistake) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    monkeypatch.setenv("FINELINE_DEBUG", "1")
+    assert main(mistake) == 2
+    shown = capsys.readouterr().err
+    assert shown.splitlines()[-1] == line
+    assert "pydantic_core._pydantic_core.ValidationError: 1 validation error for Recipe" in shown
+    assert "During handling of the above exception" in shown
+    monkeypatch.setenv("FINELINE_DEBUG", "0")
+    assert main(mistake) == 2
+    assert capsys.readouterr().err.splitlines() == [line]
