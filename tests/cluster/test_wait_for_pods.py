@@ -16,6 +16,9 @@ from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
 from steps.common.storage import volumes
 from steps.rollout.places.cluster_place import ClusterPlace
+from steps.rollout.vllm import base_objects, base_server
+from steps.rollout.vllm.base_objects import BaseServer
+from tests.steps.rollout.vllm.test_vllm_pods import base_server as a_base_server
 from tests.support.kubectl import kubectl
 
 SPACE = "fineline-waits"
@@ -115,6 +118,27 @@ def test_a_container_that_ends_at_once_ends_the_wait(space: str, image: str) -> 
     assert "no-such-program" in text
     assert "kubectl logs crashes-" in text
     assert seconds < 60
+
+
+def test_a_base_server_that_ends_at_once_is_refused_and_deleted(
+    space: str, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = a_base_server(image=image)
+    container = {"name": "vllm", "image": image, "imagePullPolicy": "Never", "command": ["/no-such-program"]}
+
+    def crashes(server: BaseServer) -> dict[str, Any]:
+        body = base_objects.deployment(server)
+        body["spec"]["template"]["spec"] = {"containers": [container]}
+        return body
+
+    monkeypatch.setattr(base_server, "deployment", crashes)
+    monkeypatch.setattr(cluster_settings, "namespace", lambda: space)
+    began = time.monotonic()
+    with pytest.raises(RefusedError, match="container vllm: CrashLoopBackOff: it has ended "):
+        base_server._start(server)
+    assert time.monotonic() - began < 60 < server.ready_seconds
+    assert DEPLOYMENTS.read(server.name, space) is None
+    assert kubectl("get", "service", server.name, "-n", space, check=False).returncode == 1
 
 
 def test_a_secret_that_is_missing_ends_the_wait(space: str, image: str) -> None:
