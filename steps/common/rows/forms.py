@@ -44,8 +44,8 @@ def to_row(columns: Mapping[str, Any]) -> Row:
         return _prompt_completion(columns["prompt"], columns["completion"])
     answer = next((name for name in ("output", "response") if name in columns), None)
     if "instruction" in columns and answer:
-        asked = [_text(columns, "instruction"), _text(columns, "input", optional=True)]
-        turns = [("user", "\n\n".join(part for part in asked if part)), ("assistant", _text(columns, answer))]
+        question = [_text(columns, "instruction"), _text(columns, "input", optional=True)]
+        turns = [("user", "\n\n".join(part for part in question if part)), ("assistant", _text(columns, answer))]
         system = _text(columns, "system", optional=True)
         return _chat([("system", system), *turns] if system else turns)
     if "text" in columns:

@@ -24,7 +24,7 @@ CHARACTERS = "four characters per token"
 
 
 def quote(recipe: Recipe, model: ResolvedModel, train: DataSize, held_out: DataSize) -> Quote:
-    """Predict memory, time, cost and disk of a run in the place where it will take place.
+    """Predict memory, time, cost and disk of a run on the hardware of this place.
 
     Raises:
         UserError: no hardware fits, none within the recipe's limits, or a disk is too small.
