@@ -2,7 +2,7 @@
 
 from pipelines.cluster.argo_server import ClusterConnection
 from pipelines.workflows.containers import SETTINGS
-from steps.common.kubernetes.errors import ForbiddenError, none_if_absent
+from steps.common.kubernetes.api_errors import ForbiddenError, none_if_absent
 
 
 def setting(connection: ClusterConnection, name: str) -> str:

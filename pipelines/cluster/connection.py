@@ -3,7 +3,7 @@
 from typing import Any
 
 from steps.common.kubernetes import client
-from steps.common.kubernetes.errors import NotFoundError
+from steps.common.kubernetes.api_errors import NotFoundError
 from steps.common.kubernetes.resource import Resource
 from steps.common.kubernetes.workflow_objects import ARGO_GROUP, ARGO_VERSION, WORKFLOWS
 

@@ -11,7 +11,7 @@ from pipelines.shown.shell_command import shell_command
 from pipelines.shown.task_state import Phase, TaskState
 from pipelines.workflows import finetune
 from pipelines.workflows.rendered import BUILDERS
-from steps.common.kubernetes.errors import api_errors
+from steps.common.kubernetes.api_errors import api_errors
 from steps.common.kubernetes.wait import pod_events, why_not_started
 from steps.common.runtime.errors import UserError
 

@@ -3,7 +3,7 @@
 import re
 
 from pipelines.cluster.argo_server import ClusterConnection
-from steps.common.kubernetes.errors import api_errors
+from steps.common.kubernetes.api_errors import api_errors
 from steps.common.runtime.errors import UserError
 
 # Lines of Argo's executor, which starts the step and writes to the same log.

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines.cluster.argo_server import ClusterConnection
 from pipelines.workflows.containers import MOUNTS_LABEL, PART_OF, POD_SECURITY, RUNS_MOUNT, SECURITY
-from steps.common.kubernetes.errors import api_errors, none_if_absent
+from steps.common.kubernetes.api_errors import api_errors, none_if_absent
 from steps.common.kubernetes.wait import StartWatch, pod_events, why_not_ready
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from steps.common.kubernetes import client
-from steps.common.kubernetes.errors import ConflictError, NotFoundError, api_errors, none_if_absent
+from steps.common.kubernetes.api_errors import ConflictError, NotFoundError, api_errors, none_if_absent
 from steps.common.runtime.errors import InterruptedStepError, UserError
 from steps.common.runtime.progress import say
 

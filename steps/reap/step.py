@@ -9,8 +9,8 @@ from typing import Any
 from hera.workflows.io import Input, Output
 
 from steps.common.kubernetes import client, workflow_objects
+from steps.common.kubernetes.api_errors import api_errors
 from steps.common.kubernetes.cluster_objects import created_at
-from steps.common.kubernetes.errors import api_errors
 from steps.common.kubernetes.resource import Resource
 from steps.common.nodes import node_request
 from steps.common.nodes.node_request import NAMESPACE_LABEL, RUN_LABEL

@@ -5,13 +5,13 @@ no longer exists. Nothing would ever start those pods.
 """
 
 from steps.common.kubernetes import client
+from steps.common.kubernetes.api_errors import api_errors
 from steps.common.kubernetes.cluster_objects import (
     COMPUTE_CLASS_LABEL,
     COMPUTE_CLASSES,
     NODE_POOL_LABEL,
     NODE_POOLS,
 )
-from steps.common.kubernetes.errors import api_errors
 from steps.common.kubernetes.resource import Resource
 from steps.common.nodes import node_request
 

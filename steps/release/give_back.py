@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-from steps.common.kubernetes.errors import ForbiddenError
+from steps.common.kubernetes.api_errors import ForbiddenError
 from steps.common.kubernetes.resource import Resource
 from steps.common.nodes import ledger_file, node_request
 from steps.common.nodes.ledger import NodeCost

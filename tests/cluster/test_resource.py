@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.cluster.connection import Connection
 from steps.common.kubernetes import client
-from steps.common.kubernetes.errors import NotFoundError
+from steps.common.kubernetes.api_errors import NotFoundError
 from steps.common.kubernetes.resource import DEPLOYMENTS, apply
 from tests.support.kubectl import kubectl
 

@@ -198,7 +198,7 @@ def test_each_kubectl_command_names_what_there_is() -> None:
 
 def _check_secret(command: Command, name: str) -> None:
     keys = set(re.findall(r"--from-literal=(\w+)=", command.text))
-    known = {f"fineline-{one.of}": set(one.keys) for one in SECRETS}
+    known = {f"fineline-{one.suffix}": set(one.keys) for one in SECRETS}
     if name == "fineline-mlflow-store":
         manifest = (ROOT / "argo" / "components" / "mlflow-postgres" / "storage.yaml").read_text()
         assert name in manifest

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from steps.common.kubernetes.errors import NotFoundError, api_errors
+from steps.common.kubernetes.api_errors import NotFoundError, api_errors
 from steps.common.runtime.errors import UserError
 
 # The API server is restarting, or has too much to do.

@@ -3,7 +3,7 @@
 import time
 
 from steps.common.kubernetes import client
-from steps.common.kubernetes.errors import api_errors, none_if_absent
+from steps.common.kubernetes.api_errors import api_errors, none_if_absent
 from steps.common.kubernetes.wait import StartWatch, pod_events, why_not_created, why_not_ready
 from steps.common.runtime.errors import RefusedError
 

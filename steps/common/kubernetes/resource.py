@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steps.common.kubernetes import client
-from steps.common.kubernetes.errors import api_errors, none_if_absent
+from steps.common.kubernetes.api_errors import api_errors, none_if_absent
 
 FIELD_MANAGER = "fineline"
 APPLY_PATCH, MERGE_PATCH = "application/apply-patch+yaml", "application/merge-patch+json"

@@ -12,7 +12,7 @@ from enum import StrEnum
 from math import inf
 from typing import Any
 
-from steps.common.kubernetes.errors import ForbiddenError, api_errors
+from steps.common.kubernetes.api_errors import ForbiddenError, api_errors
 from steps.common.runtime.waiting import WaitingLine
 
 # What kubelet reports of an image that it cannot pull:

@@ -4,7 +4,7 @@ from typing import Any
 
 from presets.gpu_preset import CLOUDS, GpuPreset
 from steps.common.kubernetes import client
-from steps.common.kubernetes.errors import api_errors
+from steps.common.kubernetes.api_errors import api_errors
 from steps.common.nodes import instance_types
 from steps.common.runtime.errors import UserError
 

@@ -8,6 +8,7 @@ import hashlib
 from typing import Any
 
 from steps.common.kubernetes import client
+from steps.common.kubernetes.api_errors import ForbiddenError, api_errors
 from steps.common.kubernetes.cluster_objects import (
     COMPUTE_CLASS_LABEL,
     NODE_CLAIMS,
@@ -15,7 +16,6 @@ from steps.common.kubernetes.cluster_objects import (
     NODE_POOLS,
     created_at,
 )
-from steps.common.kubernetes.errors import ForbiddenError, api_errors
 from steps.common.kubernetes.resource import Resource, condition
 from steps.common.nodes import gpu_nodes
 from steps.common.nodes.ledger import Purchase, RunningNode

@@ -4,8 +4,8 @@ import time
 from functools import partial
 
 from steps.common.kubernetes import client
+from steps.common.kubernetes.api_errors import api_errors, none_if_absent
 from steps.common.kubernetes.cluster_objects import NODE_CLAIMS, NODE_POOL_LABEL, NODE_POOLS
-from steps.common.kubernetes.errors import api_errors, none_if_absent
 from steps.common.kubernetes.resource import Resource
 from steps.common.nodes import node_request
 from steps.common.runtime.errors import UserError

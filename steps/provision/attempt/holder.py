@@ -8,7 +8,7 @@ from typing import Any
 
 from steps.common.handover.resolved import Rung
 from steps.common.kubernetes import client
-from steps.common.kubernetes.errors import ConflictError, api_errors, none_if_absent
+from steps.common.kubernetes.api_errors import ConflictError, api_errors, none_if_absent
 from steps.common.kubernetes.wait import StartWatch
 from steps.common.nodes.gpu_nodes import GPU
 from steps.common.nodes.node_request import RUN_LABEL

@@ -7,8 +7,8 @@ from typing import Any
 
 from steps.common.handover.resolved import Hardware, Resolved, Rung
 from steps.common.kubernetes import client
+from steps.common.kubernetes.api_errors import api_errors
 from steps.common.kubernetes.cluster_objects import NODE_CLAIMS, NODE_POOL_LABEL, NODE_POOLS, created_at
-from steps.common.kubernetes.errors import api_errors
 from steps.common.kubernetes.resource import condition
 from steps.common.nodes import ledger_file, node_classes, node_request
 from steps.common.nodes.termination import delete_holders

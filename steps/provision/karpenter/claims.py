@@ -11,8 +11,8 @@ from typing import Any
 
 from steps.common.handover.resolved import Rung
 from steps.common.kubernetes import client
+from steps.common.kubernetes.api_errors import api_errors
 from steps.common.kubernetes.cluster_objects import NODE_CLAIMS, NODE_POOL_LABEL, created_at
-from steps.common.kubernetes.errors import api_errors
 from steps.common.kubernetes.resource import condition
 from steps.common.nodes.gpu_nodes import TYPE_LABEL
 from steps.common.nodes.node_request import CAPACITY_LABEL

@@ -3,7 +3,7 @@
 from typing import Any
 
 from steps.common.kubernetes import client
-from steps.common.kubernetes.errors import api_errors, none_if_absent
+from steps.common.kubernetes.api_errors import api_errors, none_if_absent
 from steps.common.kubernetes.resource import DEPLOYMENTS, apply
 from steps.common.kubernetes.wait import why_not_created
 from steps.common.runtime import cluster_settings

@@ -6,8 +6,8 @@ from typing import Any
 
 from steps.common.handover.resolved import Resolved
 from steps.common.kubernetes import client
+from steps.common.kubernetes.api_errors import api_errors, none_if_absent
 from steps.common.kubernetes.deployment_wait import wait_until_available
-from steps.common.kubernetes.errors import api_errors, none_if_absent
 from steps.common.kubernetes.resource import DEPLOYMENTS, apply
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError

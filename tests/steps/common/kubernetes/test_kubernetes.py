@@ -19,7 +19,7 @@ from pipelines.cluster.doctor.argo import kubernetes
 LIST_NAMESPACES = """
 from dataclasses import replace
 from steps.common.kubernetes import client
-from steps.common.kubernetes.errors import api_errors
+from steps.common.kubernetes.api_errors import api_errors
 from steps.common.runtime.errors import UserError
 client.STEP_RETRIES = replace(client.STEP_RETRIES, tries=3, longest_pause_seconds=0.1)
 try:
