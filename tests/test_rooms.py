@@ -1,4 +1,4 @@
-"""The rooms of `docs/design.md`, held against the imports: which way the arrows point, how large a room is, and that names are unique."""
+"""The rooms of `docs/design.md`, checked against the imports: direction, size, and unique names."""
 
 import ast
 import re
