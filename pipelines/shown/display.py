@@ -117,7 +117,7 @@ class Display:
 
 def _in_words(state: TaskState, progress: str) -> str:
     """Return a task's state as a line of text."""
-    took = duration(state.seconds) if state.seconds and state.message != REUSED else ""
+    took = duration(state.seconds) if state.seconds >= 0.5 and state.message != REUSED else ""
     if state.phase is Phase.RUNNING:
         return ", ".join(part for part in (f"running {took}".rstrip(), progress, state.message) if part)
     since = f" {'for' if state.phase is Phase.PENDING else 'in'} {took}" if took else ""

@@ -64,7 +64,7 @@ def test_each_parameter_of_the_argo_command_is_one_of_the_template() -> None:
 
 def test_each_secret_that_the_doctor_looks_for_is_told_of_with_its_keys() -> None:
     for known in SECRETS:
-        line = next(line for line in SHELL if f"secret generic fineline-{known.of} " in line)
+        line = next(line for line in SHELL if f"secret generic fineline-{known.suffix} " in line)
         assert set(re.findall(r"--from-literal=(\w+)=", line)) == set(known.keys)
 
 
