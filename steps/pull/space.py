@@ -41,10 +41,10 @@ def check_room(folder: Path, name: str, wanted: list[SourceFile], converted: int
     except ValueError as error:
         raise UserError(f"the setting {WEIGHTS_BUDGET_SETTING}: {error}") from None
     if budget:
-        free_until(budget - size, why=f"{WEIGHTS_BUDGET_SETTING} and {name}, which takes {size / MB:.0f} MB")
+        free_until(budget - size, why=f"{WEIGHTS_BUDGET_SETTING}, less {size / MB:.0f} MB for {name},")
     wanted_blobs = {file.sha256 for file in wanted if store.has_blob(file.sha256, file.bytes)}
     shared = sum(file.bytes for file in wanted if file.sha256 in wanted_blobs)
-    need = size - shared - _there(folder)
+    need = size - shared - _fetched_bytes(folder)
     if need > shutil.disk_usage(volume).free:
         store.delete_unused_blobs(but=wanted_blobs)  # left by a damaged model
     free = shutil.disk_usage(volume).free
@@ -68,19 +68,23 @@ def free_until(most: int, why: str) -> list[Published]:
     Raises:
         UserError: running runs hold more than that; nothing was deleted.
     """
-    there = store.published()
-    excess, gone = sum(one.bytes for one in there) - most, []
-    for one in there:
+    models = store.published()
+    excess, gone = sum(one.bytes for one in models) - most, []
+    for one in models:
         if excess > 0 and not one.holders:
             gone.append(one)
             excess -= one.bytes
     if excess > 0:
-        held = [one for one in there if one.holders]
+        held = [one for one in models if one.holders]
         runs = ", ".join(sorted({run for one in held for run in one.holders}))
         size = sum(one.bytes for one in held)
         raise UserError(
-            f"{why}: leaves {max(0, most) / MB:.0f} MB for the other models"
-            + (f", and {size / MB:.0f} MB are held by {runs}; wait for these runs to end" if held else "; raise it")
+            f"{why} leaves {max(0, most) / MB:.0f} MB for the other models"
+            + (
+                f", and {size / MB:.0f} MB are held by {runs}; wait for these runs to end"
+                if held
+                else "; raise the limit"
+            )
         )
     deleted = [one for one in gone if not store.holders(one.folder) and store.discard(one.folder)]
     for one in deleted:
@@ -89,7 +93,7 @@ def free_until(most: int, why: str) -> list[Published]:
     return deleted
 
 
-def _there(folder: Path) -> int:
+def _fetched_bytes(folder: Path) -> int:
     """Return the bytes on disk of an earlier attempt; the holes of sparse files do not count."""
     partial = folder.with_name(folder.name + ".partial")
     return sum(file.stat().st_blocks * 512 for file in partial.glob("*") if file.is_file()) if partial.is_dir() else 0

@@ -133,7 +133,7 @@ def roll_out(
     except BaseException as error:
         record.refused = str(error) if isinstance(error, Exception) else "the rollout was stopped"
         try:
-            _give_back(place, switched=switched)
+            _restore_old(place, switched=switched)
         except RefusedError as again:
             record.refused += f"; and {again}"
             raise RefusedError(record.refused) from error
@@ -156,7 +156,7 @@ def _choose(place: ServingPlace, record: RolloutRecord, wanted: str) -> None:
     say(f"{record.strategy}: {record.why}")
 
 
-def _give_back(place: ServingPlace, *, switched: bool) -> None:
+def _restore_old(place: ServingPlace, *, switched: bool) -> None:
     # Whatever the strategy: an earlier rollout in place that was killed may have stopped the old server.
     if place.start_old() or switched:
         place.switch_back()

@@ -76,7 +76,7 @@ def published_adapter(adapter: Path, name: str, base: str, *, into: Path | None 
                 shutil.copyfile(adapter / WEIGHTS_FILE, partial / WEIGHTS_FILE)
                 (partial / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
     if config_of(folder) != config or adapter_sha256(folder) != adapter_sha256(adapter):
-        raise RefusedError(f"{folder}: holds another adapter than its name says; delete it and roll out again")
+        raise RefusedError(f"{folder}: holds another adapter than its name says; delete the folder and roll out again")
     for path in (folder, folder / CONFIG_FILE, folder / WEIGHTS_FILE):
         if not path.stat().st_mode & READABLE:
             raise RefusedError(f"{path}: is not readable by other users, such as vLLM's; run chmod -R o+rX {folder}")

@@ -142,9 +142,9 @@ def test_a_published_adapter_names_the_servers_base_and_anybody_can_read_it(adap
 def test_a_folder_that_holds_another_adapter_is_not_served_under_that_name(adapter: Path) -> None:
     folder = published_adapter(adapter, "store-v1-0", "/models/x")
     (folder / WEIGHTS_FILE).write_bytes(b"others")
-    with pytest.raises(RefusedError, match="another adapter than its name says; delete it"):
+    with pytest.raises(RefusedError, match="another adapter than its name says; delete the folder"):
         published_adapter(adapter, "store-v1-0", "/models/x")
-    with pytest.raises(RefusedError, match="another adapter than its name says; delete it"):
+    with pytest.raises(RefusedError, match="another adapter than its name says; delete the folder"):
         published_adapter(adapter, "store-v1-0", "/models/y")
     (folder / WEIGHTS_FILE).write_bytes(b"weights")
     (folder / WEIGHTS_FILE).chmod(0o600)
