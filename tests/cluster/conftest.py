@@ -1,4 +1,4 @@
-"""A separate namespace on the cluster that KUBECONFIG names, with Fineline's images, manifests and volumes."""
+"""A namespace of its own on the cluster that KUBECONFIG names, with Fineline's images, manifests and volumes."""
 
 import json
 import os

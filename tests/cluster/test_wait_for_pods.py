@@ -7,10 +7,18 @@ from typing import Any
 
 import pytest
 
+from steps.common.handover.resolved import Resolved
 from steps.common.kubernetes import client, deployment_wait, wait
 from steps.common.kubernetes.deployment_wait import wait_until_available
+from steps.common.kubernetes.resource import DEPLOYMENTS
 from steps.common.kubernetes.wait import Problem
+from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
+from steps.common.storage import volumes
+from steps.rollout.places.cluster_place import ClusterPlace
+from steps.rollout.vllm import base_objects, base_server
+from steps.rollout.vllm.base_objects import BaseServer
+from tests.steps.rollout.vllm.test_vllm_pods import base_server as a_base_server
 from tests.support.kubectl import kubectl
 
 SPACE = "fineline-waits"
@@ -75,6 +83,34 @@ def test_an_image_that_does_not_exist_ends_the_wait(space: str, capsys: pytest.C
     assert len(lines) < 10
 
 
+def test_a_rollout_whose_image_does_not_exist_is_refused_in_seconds_with_the_reason(
+    space: str, planned: Resolved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "fineline-runs", "namespace": space},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
+    }
+    kubectl("apply", "-f", "-", document=claim)
+    monkeypatch.setenv(cluster_settings.SERVE_IMAGE_SETTING, "localhost:1/no-such-image:1")
+    monkeypatch.setattr(cluster_settings, "namespace", lambda: space)
+    model = volumes.runs() / "merged" / "version-1"
+    model.mkdir(parents=True)
+    (model / "model.safetensors").write_bytes(bytes(1 << 20))
+    place = ClusterPlace(planned, 1, model, 1 << 20, "digest", model, model)
+    assert place.why_not_both() == ""
+    began = time.monotonic()
+    with pytest.raises(RefusedError, match="cannot pull the image localhost:1/no-such-image:1"):
+        place.start()
+    assert time.monotonic() - began < 60
+    place.retain_refused("it cannot start")
+    assert place.old_version is None
+    (kept,) = DEPLOYMENTS.list(f"fineline.dev/model={planned.recipe.name}", space)
+    assert kept["metadata"]["labels"]["fineline.dev/state"] == "refused"
+    assert kept["metadata"]["annotations"]["fineline.dev/refused-because"] == "it cannot start"
+
+
 def test_a_container_that_ends_at_once_ends_the_wait(space: str, image: str) -> None:
     container = {"image": image, "imagePullPolicy": "Never", "command": ["/no-such-program"]}
     text, seconds = refused("crashes", deployment("crashes", container), LONG)
@@ -82,6 +118,27 @@ def test_a_container_that_ends_at_once_ends_the_wait(space: str, image: str) -> 
     assert "no-such-program" in text
     assert "kubectl logs crashes-" in text
     assert seconds < 60
+
+
+def test_a_base_server_that_ends_at_once_is_refused_and_deleted(
+    space: str, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = a_base_server(image=image)
+    container = {"name": "vllm", "image": image, "imagePullPolicy": "Never", "command": ["/no-such-program"]}
+
+    def crashes(server: BaseServer) -> dict[str, Any]:
+        body = base_objects.deployment(server)
+        body["spec"]["template"]["spec"] = {"containers": [container]}
+        return body
+
+    monkeypatch.setattr(base_server, "deployment", crashes)
+    monkeypatch.setattr(cluster_settings, "namespace", lambda: space)
+    began = time.monotonic()
+    with pytest.raises(RefusedError, match="container vllm: CrashLoopBackOff: it has ended "):
+        base_server._start(server)
+    assert time.monotonic() - began < 60 < server.ready_seconds
+    assert DEPLOYMENTS.read(server.name, space) is None
+    assert kubectl("get", "service", server.name, "-n", space, check=False).returncode == 1
 
 
 def test_a_secret_that_is_missing_ends_the_wait(space: str, image: str) -> None:

@@ -10,6 +10,7 @@ from steps.common.kubernetes.deployment_wait import wait_until_available
 from steps.common.machine.devices import compute_dtype
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.progress import say
+from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.rollout.checks import server_needs
 from steps.rollout.checks.read_speed import read_speed
@@ -115,7 +116,7 @@ class ClusterPlace:
         if self._old != self._spec.version or self._old_annotations != wanted:
             return False
         self._apply()
-        self._wait()
+        self._wait_until_new_available()
         return True
 
     def why_not_both(self) -> str:
@@ -124,13 +125,14 @@ class ClusterPlace:
             return f"an earlier rollout stopped version {self._old} and was interrupted"
         self._remove_refused()
         self._apply()
-        started, reason = time.monotonic(), ""
+        started, reason, line = time.monotonic(), "", WaitingLine()
         while time.monotonic() - started < UNPLACED_SECONDS:
             pods = self._api.pods(self._spec.version)
             if len([pod for pod in pods if pod.spec.node_name]) >= self._spec.replicas:
                 return ""
             found = self._api.deployment(self._spec.full_name)
             reason = why_no_room(found, pods) if found else ""
+            line.report(f"{self._spec.full_name} to be placed{f': {reason}' if reason else ''}")
             time.sleep(1)
         if reason:
             # Kubernetes retries what a quota refuses ever more rarely: start() scales it up again once there is room.
@@ -149,14 +151,14 @@ class ClusterPlace:
             return False
         self._api.stop(self._spec.full_name)
         self.switch_back()  # before the wait, so that it serves even if this process is killed
-        self._wait_available(self._full(self._old), self._old)
+        self._wait_until_available(self._full(self._old), self._old)
         return True
 
     def start(self) -> None:
         """Start the version's pods and wait until they are ready."""
         self._remove_refused()
         self._apply()
-        self._wait()
+        self._wait_until_new_available()
 
     def switch_traffic(self) -> None:
         """Point the live Service at the version, on trial."""
@@ -191,7 +193,7 @@ class ClusterPlace:
         """Keep the refused Deployment outside every Service, with the reason, until the next rollout."""
         self._api.delete_service(self._spec.full_name)
         self._api.mark(self._spec.full_name, version_objects.REFUSED, " ".join(reason.split()))
-        say(f"{self._spec.full_name} keeps running without traffic until the next rollout, so that you can inspect it")
+        say(f"{self._spec.full_name} is kept without traffic until the next rollout, so that you can inspect it")
 
     def finish(self) -> None:
         """End the trial, keep the old version for a rollback, and delete older ones."""
@@ -254,10 +256,10 @@ class ClusterPlace:
         while self._api.has_pods(version) and time.monotonic() < end:
             time.sleep(1)
 
-    def _wait(self) -> None:
-        self._wait_available(self._spec.full_name, self._spec.version)
+    def _wait_until_new_available(self) -> None:
+        self._wait_until_available(self._spec.full_name, self._spec.version)
 
-    def _wait_available(self, full_name: str, version: int) -> None:
+    def _wait_until_available(self, full_name: str, version: int) -> None:
         """Wait until a version's Deployment is available.
 
         Raises:
