@@ -52,7 +52,7 @@ def node_provider(setting: str | None = None) -> NodeProvider | None:
         return None
     if value not in set(NodeProvider):
         known = ", ".join(NodeProvider)
-        raise UserError(f"the setting {COMPUTE_SETTING} is {value!r}; known are {known}")
+        raise UserError(f"the setting {COMPUTE_SETTING} is {value!r}; choose one of {known}")
     return NodeProvider(value)
 
 

@@ -68,7 +68,10 @@ def test_a_file_that_changes_after_the_plan_is_refused(tiny_model: Path, chats: 
     [
         ("", "is empty"),
         ('{"prompt": "x"}\n', "evaluate.tasks.0: .*asked.jsonl:1: has the columns prompt"),
-        ('{"text": "once upon a time"}\n', "asked.jsonl:1: is plain text; a task's row is asked and answered"),
+        (
+            '{"text": "once upon a time"}\n',
+            "asked.jsonl:1: is plain text; a task needs rows with a question and an answer",
+        ),
     ],
 )
 def test_a_row_without_a_reference_stops_the_plan(
