@@ -94,7 +94,6 @@ def test_an_easy_rule_is_learnt_and_told_of(resolved: Resolved, tiny_model: Path
     assert kept.params["objective"] == "dpo"
 
 
-@pytest.mark.slow
 def test_a_preference_of_the_wrong_answers_is_refused(resolved: Resolved, tiny_model: Path, tmp_path: Path) -> None:
     swapped = tmp_path / "swapped.jsonl"
     with swapped.open("w") as out:
@@ -108,7 +107,6 @@ def test_a_preference_of_the_wrong_answers_is_refused(resolved: Resolved, tiny_m
     assert "refused: prefers the chosen answer more than the base does in 0.0% of 6 held-out pairs" in verdict.verdict
 
 
-@pytest.mark.slow
 def test_a_training_that_is_stopped_ends_at_the_same_adapter(
     resolved: Resolved, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,7 +44,7 @@ def test_at_its_limit_a_training_stops_with_a_checkpoint_and_can_be_resumed(want
     assert report["resumed_from"] == 2
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(0.5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, 0.5])
 def test_a_resumed_training_keeps_its_micro_batches_whatever_the_new_gpu_holds(
     wanted: TuneInput, times: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,7 +60,6 @@ def test_a_resumed_training_keeps_its_micro_batches_whatever_the_new_gpu_holds(
     assert f"micro-batches of at most {rung.micro_batch_tokens} tokens, " in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_a_limit_that_is_not_reached_has_no_effect(wanted: TuneInput) -> None:
     assert Path(tune(with_limit(wanted, time.time() + 3600)).adapter_folder).is_dir()
 

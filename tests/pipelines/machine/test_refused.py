@@ -162,7 +162,6 @@ def test_one_tuned_on_shuffled_answers_is_refused_as_worse_than_the_champion(ben
     assert told.verdict == "nothing new: run shuffled with the same data, base and recipe was refused"
 
 
-@pytest.mark.slow
 def test_another_seed_is_no_better_and_is_let_through_only_where_the_gate_allows_it(bench: Bench) -> None:
     report = bench.candidate("another seed", bench.folder / "train.jsonl", **{"tune.seed": 5})
     gain, judged = report["gains"]["champion"], bench.judged["another seed"]
