@@ -1,7 +1,7 @@
 """Envoy's filters that replace the model's public name in a request by vLLM's name of the live version.
 
 The transform filter (https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_filters/transform_filter)
-writes the body anew, so that it has one member `model`, ours. It passes on unchanged what it cannot parse: bodies that are
+rewrites the body, so that it has one member `model`, ours. It passes on unchanged what it cannot parse: bodies that are
 not JSON or not an object and, as of 1.40, objects with a duplicate member, of which vLLM would take the last. vLLM takes
 any path below its adapters' folder as a model's name, `../x` too. So the filter also sets a header, and requests without
 it are refused.
