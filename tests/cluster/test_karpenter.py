@@ -191,7 +191,7 @@ def test_a_rung_that_is_sold_out_is_walked_past(account: Account, planned: Resol
     done = account.run(PROVISION, to_buy(planned, "past", rungs(SOLD_OUT, "g6e.xlarge")))
     assert done.code == 0, done.log
     first, second = done.outputs["attempts"].splitlines()
-    assert first.startswith(f"{SOLD_OUT} on-demand at $0.8048/h: asked after ")
+    assert first.startswith(f"{SOLD_OUT} on-demand at $0.8048/h: requested after ")
     assert ": capacity: " in first
     assert second.startswith("g6e.xlarge on-demand in test-zone-")
     assert json.loads(done.outputs["hardware"])["rung"]["instance_type"] == "g6e.xlarge"
