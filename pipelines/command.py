@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from pipelines import commands
 from steps.common.runtime.debug import print_cause
@@ -28,6 +28,13 @@ class Command(Protocol):
 
     def execute(self, parsed: argparse.Namespace) -> int:
         """Run the command and return its exit code."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments, without the usage that argparse prints before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USER_MISTAKE, f"{self.prog}: {message}; see '{self.prog} --help'\n")
 
 
 class _Version(argparse.Action):
@@ -53,7 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words[0].startswith("-") and words[0] not in known:
         print(f"fineline: {_unknown(words[0], list(known))}", file=sys.stderr)
         return USER_MISTAKE
-    parsed = parser().parse_args(words)
+    parsed, unknown = parser().parse_known_args(words)
+    if unknown:
+        command = f"fineline {parsed.command}"
+        print(f"{command}: unknown argument {unknown[0]!r}; see '{command} --help'", file=sys.stderr)
+        return USER_MISTAKE
     from recipes.reader import RecipeError
     from steps.common.runtime.errors import UserError
 
@@ -72,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    whole = argparse.ArgumentParser(
+    whole = _Parser(
         prog="fineline",
         description="Turn an open-weights language model and your data into your own model, served behind an "
         "OpenAI-compatible API.",

@@ -13,6 +13,20 @@ from pydantic import BaseModel, ValidationError
 from recipes.evaluation import HELD_OUT
 from recipes.recipe import Recipe
 
+# In place of pydantic's own words, which speak of parsing and of Python's types.
+EXPECTED = {
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "model_type": "a mapping of keys to values",
+}
+
 
 class RecipeError(Exception):
     """The recipe is invalid; the text is one line with the place and the remedy."""
@@ -55,7 +69,7 @@ def load(reference: str, overrides: dict[str, str] | None = None) -> Recipe:
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(f"{where}: {_first_line(error)}") from None
+        raise RecipeError(_first_line(error, where, overrides or {})) from None
 
 
 def _path(reference: str) -> Path | None:
@@ -123,12 +137,14 @@ def _override(tree: dict[str, Any], key: str, value: str) -> None:
     tree[leaf] = "" if parsed is None else parsed
 
 
-def _first_line(error: ValidationError) -> str:
+def _first_line(error: ValidationError, where: str, overrides: dict[str, str]) -> str:
     # Unknown keys first: if a key is misspelt, the right one is missing too.
     errors = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
     lines = [_line(e["loc"], e["type"], e["msg"], e.get("input")) for e in errors]
     more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
-    return lines[0] + more
+    place = ".".join(str(part) for part in errors[0]["loc"])
+    overridden = any(f"{place}.".startswith(f"{key}.") for key in overrides)
+    return f"-o {lines[0]}{more}" if overridden else f"{where}: {lines[0]}{more}"
 
 
 def _line(place: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:
@@ -139,7 +155,7 @@ def _line(place: tuple[int | str, ...], kind: str, message: str, value: Any) -> 
         return f"{key}: unknown key; {hint}"
     if kind == "missing":
         return f"{key}: is missing"
-    message = message.removeprefix("Value error, ")
+    message = f"input should be {EXPECTED[kind]}" if kind in EXPECTED else message.removeprefix("Value error, ")
     shown = f", not {value!r}" if isinstance(value, str | int | float) else ""
     return f"{key}: {message[0].lower()}{message[1:]}{shown}" if key else message
 

@@ -58,7 +58,7 @@ def _offer_table(checked: CheckedRecipe, chosen: Ladder, quote: Quote) -> Group:
     for one in sorted(shown, key=chosen.all.index):
         table.add_row(*_candidate(one, chosen))
     summary, rung = quote_heading(recipe, checked.model), quote.first
-    summary.add_row("tuning", f"{recipe.tune.method}, about {quote.tokens} tokens in {quote.steps} steps")
+    summary.add_row("tuning", f"{recipe.tune.method}, about {quote.training}")
     summary.add_row("first choice", f"{rung.instance_type}, {rung.capacity}: {tuning_in_words(rung)}{_scored(rung)}")
     first = chosen.chosen[0]
     summary.add_row(

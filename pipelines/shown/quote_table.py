@@ -13,7 +13,7 @@ def quote_table(resolved: Resolved) -> Table:
     quote, recipe, model = resolved.quote, resolved.recipe, resolved.model
     rung, table = quote.first, quote_heading(recipe, model)
     table.add_row("data", f"{resolved.data.train.path}, sha256 {resolved.data.train.sha256[:12]}")
-    table.add_row("tuning", f"{recipe.tune.method}, about {quote.tokens} tokens in {quote.steps} steps")
+    table.add_row("tuning", f"{recipe.tune.method}, about {quote.training}")
     device = rung.device
     table.add_row("device", f"{device.count} x {device.name}, {device.memory_bytes / GIB:.0f} GiB")
     memory = f"{rung.memory_bytes / GIB:.1f} GiB of {rung.available_bytes / GIB:.1f} GiB free"

@@ -147,10 +147,7 @@ def in_words(quote: Quote) -> str:
     """Return the quote as one line."""
     legs = ", ".join(f"{leg} {minutes:g} min" for leg, minutes in quote.first.minutes.items() if minutes)
     others = f"; {len(quote.ladder) - 1} more types to fall back on" if len(quote.ladder) > 1 else ""
-    return (
-        f"{quote.tokens} tokens in {quote.steps} steps on {rung_in_words(quote.first)}: {legs}; "
-        f"disk {quote.disk_bytes / GIB:.1f} GiB{others}"
-    )
+    return f"{quote.training} on {rung_in_words(quote.first)}: {legs}; disk {quote.disk_bytes / GIB:.1f} GiB{others}"
 
 
 def _open(resolved: Resolved, run: str) -> Tracking:

@@ -53,6 +53,9 @@ def test_overrides_win_and_take_every_kind_of_value(tmp_path: Path) -> None:
             GOOD + "evaluate: {tasks: [{metric: exact}, {metric: exact, rows: 5}]}",
             "evaluate: tasks: heldout is listed twice with the metric exact",
         ),
+        (GOOD + "tune: {epochs: two}", "tune.epochs: input should be a number, not 'two'"),
+        (GOOD + "serve: {port: 80.5}", "serve.port: input should be a whole number, not 80.5"),
+        (GOOD + "tune: 3", "tune: input should be a mapping of keys to values, not 3"),
         ("name: shop\n", "data: is missing"),
         ("name: Shop!\ndata: {train: x}", "name: string should match pattern"),
         ("- a\n- b\n", "a recipe is a mapping"),
@@ -67,6 +70,27 @@ def test_a_mistake_is_one_line_that_says_where(tmp_path: Path, text: str, line: 
     assert str(caught.value).startswith(file)
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("tune.epochs=two", "-o tune.epochs: input should be a number, not 'two'"),
+        ("tune.epoch=2", "-o tune.epoch: unknown key; did you mean 'epochs'?"),
+        ("tune={epochs: two}", "-o tune.epochs: input should be a number, not 'two'"),
+    ],
+)
+def test_a_mistake_in_an_override_is_not_blamed_on_the_file(tmp_path: Path, override: str, line: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(write(tmp_path, GOOD), dict([override_of(override)]))
+    assert str(caught.value) == line
+
+
+def test_a_mistake_in_the_file_is_not_blamed_on_an_override(tmp_path: Path) -> None:
+    file = write(tmp_path, GOOD + "tune: {epochs: two}")
+    with pytest.raises(RecipeError) as caught:
+        load(file, {"tune.rank": "8"})
+    assert str(caught.value) == f"{file}: tune.epochs: input should be a number, not 'two'"
 
 
 def test_an_unknown_recipe_names_those_that_ship() -> None:

@@ -118,6 +118,11 @@ class Quote(Fixed):
         """The hardware that the run is expected to use."""
         return self.ladder[0]
 
+    @property
+    def training(self) -> str:
+        """The tokens and steps in words."""
+        return f"{self.tokens} tokens in {self.steps} step{'s' if self.steps != 1 else ''}"
+
 
 class Hardware(Fixed):
     """The hardware that a run has obtained."""

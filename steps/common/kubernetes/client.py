@@ -205,4 +205,6 @@ def _use(configuration: Any, policy: RetryPolicy) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(".")
+    first = str(error).splitlines()[0].rstrip(".")
+    # The client calls a file that does not exist invalid.
+    return "no configuration found" if first.endswith("No configuration found") else first

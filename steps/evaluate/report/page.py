@@ -77,7 +77,8 @@ def _facts(report: EvaluationReport, resolved: Resolved) -> list[list[str]]:
     facts.append(("tuning", settings))
     if report.tuning:
         facts.append(("tuned", _tuning_in_words(report.tuning)))
-    facts.append(("quote", f"{quote.tokens} tokens in {quote.steps} steps on {quote.on}; minutes: {minutes}"))
+    steps = f"{quote.steps} step{'s' if quote.steps != 1 else ''}"
+    facts.append(("quote", f"{quote.tokens} tokens in {steps} on {quote.on}; minutes: {minutes}"))
     if report.cost:
         facts.append(("cost", cost_in_words(report.cost)))
     facts.append(("code", resolved.code_version))

@@ -63,6 +63,26 @@ def test_a_misspelt_command_gets_the_nearest_one(word: str, hint: str, capsys: p
     assert line.startswith(f"fineline: unknown command {word!r}; {hint}")
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["plan", "--jsn"], "fineline plan: unknown argument '--jsn'; see 'fineline plan --help'"),
+        (["plan", "a", "b"], "fineline plan: unknown argument 'b'; see 'fineline plan --help'"),
+        (["plan", "-o"], "fineline plan: argument -o/--override: expected one argument; see 'fineline plan --help'"),
+        (["serving", "stp"], "fineline serving: argument list|stop|clean: invalid choice: 'stp'"),
+    ],
+)
+def test_a_mistake_in_the_arguments_is_one_line(
+    words: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = main(words)
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert (code, said[: len(line)]) == (2, line)
+
+
 def test_help_takes_a_tenth_of_a_second_beyond_the_interpreter() -> None:
     def processor_seconds(*line: str) -> float:
         """Not the clock's: other programs that are busy lengthen that."""
