@@ -15,6 +15,7 @@ from pipelines import commands
 from steps.common.runtime.debug import print_cause
 
 USER_MISTAKE, INTERRUPTED = 2, 130
+OPTIONS = ("-h", "--help", "--version")  # of the command itself
 
 
 class Command(Protocol):
@@ -59,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if not words[0].startswith("-") and words[0] not in known:
         print(f"fineline: {_unknown(words[0], list(known))}", file=sys.stderr)
+        return USER_MISTAKE
+    if words[0].startswith("-") and words[0] not in OPTIONS:
+        print(f"fineline: unknown option {words[0]!r}; see 'fineline --help'", file=sys.stderr)
         return USER_MISTAKE
     parsed, unknown = parser().parse_known_args(words)
     if unknown:

@@ -175,9 +175,9 @@ def override_of(text: str) -> tuple[str, str]:
     """Split `KEY=VALUE` of the command line.
 
     Raises:
-        RecipeError: the '=' or the key is missing.
+        RecipeError: the '=' is missing, or the key or a part of it.
     """
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
+    if not equals or not all(part.strip() for part in key.split(".")):
         raise RecipeError(f"-o {text}: write it as KEY=VALUE, e.g. -o tune.epochs=2")
     return key.strip(), value

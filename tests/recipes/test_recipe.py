@@ -109,3 +109,9 @@ def test_every_recipe_that_ships_is_valid_and_has_its_data() -> None:
 def test_a_recipe_travels_as_text(tmp_path: Path) -> None:
     recipe = load(write(tmp_path, GOOD), {"tune.rank": "8"})
     assert load(recipe.model_dump_json()) == recipe
+
+
+@pytest.mark.parametrize("text", ["tune.epochs", "=2", ".=2", "tune..epochs=2", ".epochs=2"])
+def test_an_override_without_a_whole_key_is_refused_as_such(text: str) -> None:
+    with pytest.raises(RecipeError, match=r"^-o .*: write it as KEY=VALUE"):
+        override_of(text)

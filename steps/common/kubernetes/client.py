@@ -4,6 +4,7 @@ A step connects when it first calls the API: with its pod's service account, and
 command connects with the kubeconfig.
 """
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -57,9 +58,10 @@ def connect_with_kubeconfig(context: str = "") -> Context:
         The context that is used.
 
     Raises:
-        UserError: there is no kubeconfig, or it has no such context.
+        UserError: there is no kubeconfig, it cannot be read, or it has no such context.
     """
     from kubernetes import client, config
+    from yaml import YAMLError
 
     configuration = client.Configuration()
     try:
@@ -67,6 +69,10 @@ def connect_with_kubeconfig(context: str = "") -> Context:
         config.load_kube_config(context=context or None, client_configuration=configuration)
     except config.ConfigException as error:
         raise UserError(f"kubeconfig: {_reason(error)}; point KUBECONFIG at the kubeconfig of your cluster") from None
+    except (OSError, TypeError, AttributeError, YAMLError):
+        # The client reads any file, and any YAML, as if it were a kubeconfig.
+        file = os.environ.get("KUBECONFIG", "~/.kube/config")
+        raise UserError(f"kubeconfig: {file} is not a kubeconfig; point KUBECONFIG at that of your cluster") from None
     _use(configuration, COMMAND_RETRIES)
     chosen = next((found for found in contexts if found["name"] == context), current)
     return Context(str(chosen["name"]), str(chosen["context"].get("namespace") or ""))

@@ -98,7 +98,7 @@ def _against_champion(gate: Gate, candidate: Score, champion: Champion | None, c
         return [(False, f"worse than {who}: {figures}{_allows(allowed)}")]
     if gain.better:
         required = f"the gate requires {gate.better_than_champion:.1%}"
-        return [(False, f"not better enough than {who}: {figures}; {required}")]
+        return [(False, f"not sufficiently better than {who}: {figures}; {required}")]
     return [(False, f"no better than {who} within noise: {figures}{_allows(allowed)}{_more_rows(gain.rows)}")]
 
 

@@ -167,7 +167,7 @@ def test_another_seed_is_no_better_and_is_let_through_only_where_the_gate_allows
     gain, judged = report["gains"]["champion"], bench.judged["another seed"]
     assert abs(gain["value"]) < 0.02
     assert not judged.passed
-    assert "no better than version 1" in judged.verdict
+    assert "not sufficiently better than version 1" in judged.verdict
     allowed = {"tune.seed": 5, "gate.worse_than_champion": 0.05}
     bench.candidate("ties allowed", bench.folder / "train.jsonl", **allowed)
     assert bench.judged["ties allowed"].passed

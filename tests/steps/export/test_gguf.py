@@ -275,7 +275,7 @@ def test_what_cannot_be_written_is_refused_before_anything_is_paid_for(tmp_path:
     (tmp_path / "config.json").write_text('{"model_type": "gpt_neox"}')
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(
-        UserError, match=r"export\.gguf: the architecture 'gpt_neox' is not supported; .* take export\.merged=true"
+        UserError, match=r"export\.gguf: the architecture 'gpt_neox' is not supported; .* set export\.merged=true"
     ):
         check_exportable(recipe(tmp_path.as_uri(), "q8_0"))
     with pytest.raises(UserError, match=r"export\.gguf: the architecture of falcon-7b is not supported"):

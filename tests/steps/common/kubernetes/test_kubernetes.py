@@ -15,6 +15,8 @@ import pytest
 import yaml
 
 from pipelines.cluster.doctor.argo import kubernetes
+from steps.common.kubernetes.client import connect_with_kubeconfig
+from steps.common.runtime.errors import UserError
 
 LIST_NAMESPACES = """
 from dataclasses import replace
@@ -30,6 +32,17 @@ try:
 except UserError as error:
     print(type(error).__name__, error)
 """
+
+
+@pytest.mark.parametrize("content", ["text", "a: [b", "- 1", None])
+def test_what_is_not_a_kubeconfig_is_one_line(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "config"
+    file.mkdir() if content is None else file.write_text(content)
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    with pytest.raises(UserError, match=r"^kubeconfig: .*point KUBECONFIG at "):
+        connect_with_kubeconfig()
 
 
 class Server:

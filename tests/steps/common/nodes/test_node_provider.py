@@ -32,5 +32,5 @@ def test_the_setting_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMPUTE_SETTING, "nodes")
     assert node_provider() is NodeProvider.EXISTING_NODES
     assert node_provider("karpenter") is NodeProvider.KARPENTER
-    with pytest.raises(UserError, match="FINELINE_COMPUTE is 'slurm'; known are karpenter, compute-class, nodes"):
+    with pytest.raises(UserError, match="FINELINE_COMPUTE is 'slurm'; choose one of karpenter, compute-class, nodes"):
         node_provider("slurm")

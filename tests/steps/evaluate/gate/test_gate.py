@@ -68,7 +68,7 @@ def test_an_equal_one_does_not_replace_the_champion() -> None:
 def test_a_gain_that_another_seed_may_bring_does_not_replace_the_champion() -> None:
     champion = Champion(3, score(1.0))
     judged = verdict(score(2.0), score(0.985), champion)
-    assert "not better enough than version 3" in judged.in_words()
+    assert "not sufficiently better than version 3" in judged.in_words()
     assert "the gate requires 2.0%" in judged.in_words()
     assert verdict(score(2.0), score(0.985), champion, better_than_champion=0.01).passed
 
