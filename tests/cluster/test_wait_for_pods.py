@@ -43,7 +43,7 @@ def space() -> Iterator[str]:
 def image() -> str:
     """An image that is on a node already: which one does not matter."""
     nodes = json.loads(kubectl("get", "nodes", "-o", "json").stdout)["items"]
-    names = [name for node in nodes for one in node["status"].get("images", []) for name in one["names"]]
+    names = [name for node in nodes for one in node["status"].get("images", []) for name in one.get("names") or []]
     return str(next(name for name in names if "@" not in name))
 
 
