@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
 from steps.common.storage import volumes
 from steps.rollout.places.cluster_place import ClusterPlace
+from steps.rollout.pods import version_objects
+from steps.rollout.pods.version_objects import VersionSpec
 from steps.rollout.vllm import base_objects, base_server
 from steps.rollout.vllm.base_objects import BaseServer
 from tests.steps.rollout.vllm.test_vllm_pods import base_server as a_base_server
@@ -23,6 +26,7 @@ from tests.support.kubectl import kubectl
 
 SPACE = "fineline-waits"
 LONG = 600.0
+NO_IMAGE = "localhost:1/no-such-image:1"  # without a registry that could answer that it does not exist
 MISSING_KEY = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "no-such-secret", "key": "token"}}}
 MISSING_VOLUME = {"name": "data", "secret": {"secretName": "no-such-secret"}}
 
@@ -39,7 +43,7 @@ def space() -> Iterator[str]:
 def image() -> str:
     """An image that is on a node already: which one does not matter."""
     nodes = json.loads(kubectl("get", "nodes", "-o", "json").stdout)["items"]
-    names = [name for node in nodes for one in node["status"].get("images", []) for name in one["names"]]
+    names = [name for node in nodes for one in node["status"].get("images", []) for name in one.get("names") or []]
     return str(next(name for name in names if "@" not in name))
 
 
@@ -75,12 +79,22 @@ def refused(name: str, body: dict[str, Any], seconds: float) -> tuple[str, float
 
 
 def test_an_image_that_does_not_exist_ends_the_wait(space: str, capsys: pytest.CaptureFixture[str]) -> None:
-    text, seconds = refused("no-image", deployment("no-image", {"image": "localhost:1/no-such-image:1"}), LONG)
-    assert "container server: cannot pull the image localhost:1/no-such-image:1" in text
+    container = {"image": NO_IMAGE, "imagePullPolicy": "Never"}
+    text, seconds = refused("no-image", deployment("no-image", container), LONG)
+    assert f"container server: cannot pull the image {NO_IMAGE}" in text
     assert seconds < 60
     lines = capsys.readouterr().err.splitlines()
     assert any("cannot pull the image" in line for line in lines)
     assert len(lines) < 10
+
+
+def test_for_a_registry_that_does_not_answer_it_waits_and_says_so(
+    space: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, seconds = refused("no-registry", deployment("no-registry", {"image": NO_IMAGE}), 15)
+    assert seconds > 14
+    assert f"container server: cannot pull the image {NO_IMAGE}: " in text
+    assert "cannot pull the image" in capsys.readouterr().err
 
 
 def test_a_rollout_whose_image_does_not_exist_is_refused_in_seconds_with_the_reason(
@@ -93,7 +107,17 @@ def test_a_rollout_whose_image_does_not_exist_is_refused_in_seconds_with_the_rea
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
     }
     kubectl("apply", "-f", "-", document=claim)
-    monkeypatch.setenv(cluster_settings.SERVE_IMAGE_SETTING, "localhost:1/no-such-image:1")
+
+    def never_pulled(spec: VersionSpec) -> dict[str, Any]:
+        body = version_deployment(spec)
+        spec_of_pods = body["spec"]["template"]["spec"]
+        for container in [*spec_of_pods.get("initContainers", []), *spec_of_pods["containers"]]:
+            container["imagePullPolicy"] = "Never"
+        return body
+
+    version_deployment = version_objects.deployment
+    monkeypatch.setattr(version_objects, "deployment", never_pulled)
+    monkeypatch.setenv(cluster_settings.SERVE_IMAGE_SETTING, NO_IMAGE)
     monkeypatch.setattr(cluster_settings, "namespace", lambda: space)
     model = volumes.runs() / "merged" / "version-1"
     model.mkdir(parents=True)
@@ -101,7 +125,7 @@ def test_a_rollout_whose_image_does_not_exist_is_refused_in_seconds_with_the_rea
     place = ClusterPlace(planned, 1, model, 1 << 20, "digest", model, model)
     assert place.why_not_both() == ""
     began = time.monotonic()
-    with pytest.raises(RefusedError, match="cannot pull the image localhost:1/no-such-image:1"):
+    with pytest.raises(RefusedError, match=f"cannot pull the image {NO_IMAGE}"):
         place.start()
     assert time.monotonic() - began < 60
     place.retain_refused("it cannot start")
@@ -118,6 +142,28 @@ def test_a_container_that_ends_at_once_ends_the_wait(space: str, image: str) -> 
     assert "no-such-program" in text
     assert "kubectl logs crashes-" in text
     assert seconds < 60
+
+
+def test_a_container_that_ends_at_once_does_not_refuse_its_repair(space: str, image: str) -> None:
+    """The old pod goes on until a new one is ready, which waits for a node."""
+    crashes = deployment("repaired", {"image": image, "imagePullPolicy": "Never", "command": ["/no-such-program"]})
+    kubectl("apply", "-f", "-", document=crashes)
+    with pytest.raises(RefusedError, match="CrashLoopBackOff"):
+        wait_until_available("repaired", SPACE, "app=repaired", LONG)
+    text, seconds = refused("repaired", deployment("repaired", {"image": image}, nodeSelector={"no-such": "label"}), 6)
+    assert seconds > 5
+    assert "no node can run the pod: 0/" in text
+
+
+def test_a_deployment_that_is_deleted_ends_the_wait(space: str, image: str) -> None:
+    kubectl("apply", "-f", "-", document=deployment("gone", {"image": image}, nodeSelector={"no-such": "label"}))
+    deletion = Timer(2, kubectl, ("delete", "deployment", "gone", "-n", SPACE, "--wait=false"))
+    deletion.start()
+    began = time.monotonic()
+    with pytest.raises(RefusedError, match=r"^gone was deleted before it was ready"):
+        wait_until_available("gone", SPACE, "app=gone", LONG)
+    deletion.join()
+    assert time.monotonic() - began < 30
 
 
 def test_a_base_server_that_ends_at_once_is_refused_and_deleted(

@@ -1,5 +1,6 @@
 """Objects of any kind that belongs to an API group, as dictionaries: read, list, create, apply, patch, delete."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,9 +61,10 @@ class Resource:
         place, scope = self._place(namespace)
         name, patch = body["metadata"]["name"], getattr(client.custom(), f"patch_{scope}_custom_object")
         with api_errors():
-            found = patch(*place, name, body, **_apply_options())
-        # The client drops the body of the answer if the object was created: it expects 200, and gets 201.
-        return dict(found or self.read(name, namespace) or {})
+            # The client discards the body of a 201, with which the API server answers if it created the object. An account
+            # that may create an object may not be able to read it.
+            answer = patch(*place, name, body, **_apply_options(), _preload_content=False)
+            return dict(json.loads(answer.data))
 
     def patch(self, name: str, body: dict[str, Any], namespace: str = "") -> dict[str, Any] | None:
         """Merge fields into an object, if it exists; a field of None is removed."""

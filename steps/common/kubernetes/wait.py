@@ -18,10 +18,24 @@ from steps.common.runtime.waiting import WaitingLine
 # What kubelet reports of an image that it cannot pull:
 # https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/kubelet/images/types.go
 PULL_REASONS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable")
+# What container runtimes and registries write of an image that does not exist or may not be pulled. After other errors, such
+# as a timeout, a pull may succeed: kubelet reports the last error while it pulls again, which takes minutes for 10 GB.
+NO_IMAGE_MESSAGES = (
+    "not found",
+    "does not exist",
+    "manifest unknown",
+    "name unknown",
+    "denied",
+    "unauthorized",
+    "forbidden",
+    "authorization failed",
+)
 CONFIGURATION_REASONS = ("CreateContainerConfigError", "CreateContainerError")
 STARTING_REASONS = ("", "PodInitializing", "ContainerCreating")
 # Events of a pod that has a node but no containers yet.
 STARTING_EVENTS = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
+# Events of a pod that has its volumes and its sandbox. Events of solved problems are kept for an hour.
+STARTED_EVENTS = ("Pulling", "Pulled", "Created", "Started")
 # How long a problem may disappear and still count as the same one: while a pod is replaced, or an image pulled again.
 SAME_PROBLEM_SECONDS = 15.0
 LONGEST_MESSAGE = 500
@@ -36,6 +50,8 @@ class Problem(StrEnum):
     IMAGE = "image"
     CONFIGURATION = "configuration"
     NOT_CREATED = "not created"
+    CONTAINER = "container"
+    IMAGE_PULL = "image pull"
     QUOTA = "quota"
     VOLUME = "volume"
     NO_NODE = "no node"
@@ -46,9 +62,11 @@ PATIENCE_SECONDS = {
     Problem.ENDED: 0.0,
     Problem.CRASH_LOOP: 0.0,
     Problem.IMAGE_NAME: 0.0,
-    Problem.IMAGE: 60.0,  # a registry may be unreachable for a moment; kubelet tries again after 10, 20 and 40 s
+    Problem.IMAGE: 60.0,  # it may be about to be pushed; kubelet tries again after 10, 20 and 40 s
     Problem.CONFIGURATION: 60.0,  # an operator may be about to create the Secret
     Problem.NOT_CREATED: 60.0,  # an admission webhook may be restarting
+    Problem.CONTAINER: 180.0,  # a busy container runtime may time out a few times
+    Problem.IMAGE_PULL: inf,  # the registry may be unreachable for a while, or a large image is being pulled again
     Problem.QUOTA: inf,  # other pods end
     Problem.VOLUME: inf,  # a volume is detached from another node within about six minutes
     Problem.NO_NODE: inf,  # a node may be on its way
@@ -93,6 +111,10 @@ class StartWatch:
             if now - self._last.get(problem, -inf) > SAME_PROBLEM_SECONDS:
                 self._first[problem] = now
             self._last[problem] = now
+        # Older kubelets report the error of a pull for a moment only, and then a back-off without it.
+        lasts = now - self._last.get(Problem.IMAGE, -inf) <= SAME_PROBLEM_SECONDS
+        if lasts and any(one.problem is Problem.IMAGE_PULL for one in found):
+            self._last[Problem.IMAGE] = now
         return next((one.text for one in found if now - self._first[one.problem] >= PATIENCE_SECONDS[one.problem]), "")
 
     def report(self, state: str) -> None:
@@ -167,7 +189,7 @@ def pod_events(core: Any, namespace: str, pods: Iterable[Any]) -> list[Any]:
         selector = f"involvedObject.kind=Pod,involvedObject.uid={pod.metadata.uid}"
         with suppress(ForbiddenError), api_errors():
             found += core.list_namespaced_event(namespace, field_selector=selector).items
-    return sorted(found, key=lambda event: str(event.last_timestamp or event.event_time or ""))
+    return sorted(found, key=_time)
 
 
 def _of_pod(pod: Any) -> list[StartProblem]:
@@ -193,7 +215,8 @@ def _of_pod(pod: Any) -> list[StartProblem]:
 def _of_container(pod: Any, container: Any) -> StartProblem | None:
     waiting = container.state and container.state.waiting
     reason = (waiting.reason if waiting else "") or ""
-    message = _one_line((waiting.message if waiting else "") or "")
+    whole_message = (waiting.message if waiting else "") or ""
+    message = _one_line(whole_message)
     subject = f"container {container.name}"
     if reason == "InvalidImageName":
         return StartProblem(
@@ -201,12 +224,13 @@ def _of_container(pod: Any, container: Any) -> StartProblem | None:
         )
     if reason in PULL_REASONS:
         hint = "check its name, and that the nodes can reach its registry and may pull from it (imagePullSecrets)"
-        return StartProblem(
-            Problem.IMAGE, f"{subject}: cannot pull the image {container.image}: {reason}: {message}; {hint}"
-        )
+        kind = Problem.IMAGE if _has_no_image(reason, whole_message) else Problem.IMAGE_PULL
+        return StartProblem(kind, f"{subject}: cannot pull the image {container.image}: {reason}: {message}; {hint}")
     if reason in CONFIGURATION_REASONS:
-        hint = f"; create it in namespace {pod.metadata.namespace}" if _names_missing_object(message) else ""
-        return StartProblem(Problem.CONFIGURATION, f"{subject}: {reason}: {message}{hint}")
+        if not _names_missing_object(whole_message):
+            return StartProblem(Problem.CONTAINER, f"{subject}: {reason}: {message}")
+        hint = f"create it in namespace {pod.metadata.namespace}"
+        return StartProblem(Problem.CONFIGURATION, f"{subject}: {reason}: {message}; {hint}")
     # kubelet restarts a container that has ended once immediately, and backs off only when it ends again soon: the count of
     # restarts is no sign of it: it grows over a pod's life.
     if reason == "CrashLoopBackOff":
@@ -229,12 +253,33 @@ def _ended(container: Any) -> str:
 
 
 def _of_events(events: Iterable[Any]) -> list[StartProblem]:
-    found = [event for event in events if event.reason in STARTING_EVENTS]
+    events = list(events)
+    started: dict[str, str] = {}  # when each pod last passed this stage
+    for event in events:
+        if event.reason in STARTED_EVENTS:
+            pod = event.involved_object.uid
+            started[pod] = max(started.get(pod, ""), _time(event))
+    found = [
+        event
+        for event in events
+        if event.reason in STARTING_EVENTS
+        and (event.involved_object.uid not in started or _time(event) > started[event.involved_object.uid])
+    ]
     if not found:
         return []
     message = _one_line(found[-1].message or "")
     kind = Problem.CONFIGURATION if _names_missing_object(message) else Problem.VOLUME
     return [StartProblem(kind, f"{found[-1].reason}: {message}")]
+
+
+def _time(event: Any) -> str:
+    """Return when an Event last occurred, as text that sorts by time."""
+    return str(event.last_timestamp or event.event_time or "")
+
+
+def _has_no_image(reason: str, message: str) -> bool:
+    """Return whether an image does not exist or may not be pulled, so that pulling it again cannot help."""
+    return reason == "ErrImageNeverPull" or any(text in message.lower() for text in NO_IMAGE_MESSAGES)
 
 
 def _names_missing_object(message: str) -> bool:

@@ -25,6 +25,7 @@ from steps.rollout.gateway.gateway import SOCKET, command, write_all
 from steps.rollout.gateway.upstream import Rules, Upstream
 
 GATEWAY_SECONDS = 30
+POLL_SECONDS = 0.2
 COMMAND = "command.txt"
 
 
@@ -126,6 +127,7 @@ def _wait(process: servers.Process, ready: Callable[[], bool], seconds: int, log
         if ready():
             return
         line.report(f"the {who}", f"up to {seconds} s")
+        time.sleep(POLL_SECONDS)
     process.stop()
     raise RefusedError(f"the {who} was not ready in {seconds} s: {_last_line(log)} (log: {log})")
 

@@ -162,7 +162,7 @@ def _apply_companions(server: BaseServer, uid: str) -> None:
 
 def _wait(server: BaseServer) -> None:
     selector = f"{SERVER_LABEL}={server.name}"
-    wait_until_available(server.name, cluster_settings.namespace(), selector, server.ready_seconds)
+    wait_until_available(server.name, cluster_settings.namespace(), selector, server.ready_seconds, shared=True)
 
 
 def _replicas(server: BaseServer) -> dict[str, str]:

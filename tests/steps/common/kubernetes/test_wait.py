@@ -29,8 +29,14 @@ def waiting(reason: str, message: str = "", **more: Any) -> Any:
     return pod(state={"waiting": {"reason": reason, "message": message}}, **more)
 
 
-def event(reason: str, message: str) -> Any:
-    body = {"metadata": {"name": "e"}, "involvedObject": {}, "reason": reason, "message": message}
+def event(reason: str, message: str, second: int = 0, pod: str = "1") -> Any:
+    body = {
+        "metadata": {"name": "e"},
+        "involvedObject": {"uid": pod},
+        "reason": reason,
+        "message": message,
+        "lastTimestamp": f"2026-01-02T03:04:{second:02}Z",
+    }
     return parsed(body, "CoreV1Event")
 
 
@@ -42,7 +48,11 @@ UNSCHEDULABLE = {
 }
 CRASHED = {"terminated": {"reason": "Error", "exitCode": 1, "message": "no such\nmodel"}}
 LOOPING = waiting("CrashLoopBackOff", "back-off 20s", restartCount=2, lastState=CRASHED)
-MISSING_IMAGE = waiting("ImagePullBackOff", 'Back-off pulling image "server:2"')
+# As kubelet 1.34 with containerd 1.6 reports them.
+NOT_FOUND = 'rpc error: code = NotFound desc = failed to pull and unpack image "server:2": server:2: not found'
+MISSING_IMAGE = waiting("ImagePullBackOff", f'Back-off pulling image "server:2": ErrImagePull: {NOT_FOUND}')
+BACK_OFF = waiting("ImagePullBackOff", 'Back-off pulling image "server:2"')
+CREATION_TIMEOUT = waiting("CreateContainerError", "context deadline exceeded")
 MISSING_SECRET = waiting("CreateContainerConfigError", 'secret "fineline-hub" not found')
 MISSING_KEY = waiting("CreateContainerConfigError", "couldn't find key token in Secret shop/fineline-hub")
 BAD_NAME = waiting("InvalidImageName", "couldn't parse image name")
@@ -128,15 +138,67 @@ def gave_up_after(found: list[Any], seconds: int = 3600, **more: Any) -> int | N
         ([BAD_NAME], 0),
         ([ENDED], 0),
         # kubelet alternates between the two, and reports nothing while it tries again.
-        ([MISSING_IMAGE, waiting("ErrImagePull"), waiting("ContainerCreating")], 60),
+        ([MISSING_IMAGE, waiting("ErrImagePull", NOT_FOUND), waiting("ContainerCreating")], 60),
+        ([waiting("ErrImagePull", NOT_FOUND), *[BACK_OFF] * 29], 60),
         ([MISSING_SECRET], 60),
+        ([MISSING_KEY], 60),
+        ([CREATION_TIMEOUT], 180),
+        ([BACK_OFF], None),
         ([NO_NODE], None),
         ([waiting("ContainerCreating")], None),
     ],
-    ids=["crash-loop", "image-name", "ended", "image", "secret", "no-node", "starting"],
+    ids=[
+        "crash-loop",
+        "image-name",
+        "ended",
+        "image",
+        "image-older-kubelet",
+        "secret",
+        "key",
+        "creation-timeout",
+        "back-off-without-error",
+        "no-node",
+        "starting",
+    ],
 )
 def test_it_gives_up_where_waiting_is_pointless(found: list[Any], seconds: int | None) -> None:
     assert gave_up_after(found) == seconds
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        ("server:2: not found", 60),
+        ("reading manifest 2 in server: manifest unknown", 60),
+        ("pull access denied, repository does not exist or may require authorization", 60),
+        ("pulling from host ghcr.io failed with status code [manifests 2]: 401 Unauthorized", 60),
+        ("pulling from host ghcr.io failed with status code [manifests 2]: 403 Forbidden", 60),
+        (f"{'failed to resolve reference ' * 30}: not found", 60),
+        ("dial tcp 127.0.0.1:443: connect: connection refused", None),
+        ("dial tcp: lookup ghcr.io on 10.96.0.10:53: no such host", None),
+        ("pulling from host ghcr.io failed with status code [manifests 2]: 503 Service Unavailable", None),
+        ("429 Too Many Requests - Server message: toomanyrequests", None),
+        ("context deadline exceeded", None),
+    ],
+)
+def test_it_gives_up_on_an_image_only_if_pulling_again_cannot_help(error: str, seconds: int | None) -> None:
+    """Kubelet reports the back-off of the last pull while the next one runs."""
+    back_off = waiting("ImagePullBackOff", f'Back-off pulling image "server:2": ErrImagePull: {error}')
+    assert gave_up_after([waiting("ErrImagePull", error), *[back_off] * 9]) == seconds
+    assert "cannot pull the image server:2: ImagePullBackOff" in why_not_started([back_off])
+
+
+def test_an_image_that_may_never_be_pulled_is_given_up() -> None:
+    absent = waiting("ErrImageNeverPull", 'Container image "server:2" is not present with pull policy of Never')
+    assert gave_up_after([absent]) == 60
+
+
+def test_events_of_a_problem_that_is_solved_do_not_count() -> None:
+    missing = event("FailedMount", 'secret "a" not found', 10)
+    starting = [waiting("ContainerCreating")]
+    assert gave_up_after(starting, events=[missing, event("Pulling", "pulling", 20)]) is None
+    assert gave_up_after(starting, events=[event("Pulling", "pulling", 5), missing]) == 60
+    assert gave_up_after(starting, events=[missing, event("Pulling", "pulling", 20, pod="2")]) == 60
 
 
 def test_it_waits_for_a_volume_and_a_quota_but_not_for_a_policy() -> None:
