@@ -110,13 +110,18 @@ def hand_over(resolved: Resolved, run: str) -> None:
 
 
 def _handed_over(input: PlanInput) -> Resolved | None:
-    """Return the plan that the command made for this run; None if there is none, or if it is for other inputs."""
+    """Take the plan that the command made for this run; None if there is none, or if it is for other inputs.
+
+    It is taken once: when the step is run again, settings and data may have been corrected meanwhile.
+    """
     if not input.run:
         return None
+    file = volumes.run_folder(input.run) / RESOLVED_FILE
     try:
-        found = Resolved.model_validate_json((volumes.run_folder(input.run) / RESOLVED_FILE).read_text())
+        found = Resolved.model_validate_json(file.read_text())
     except (FileNotFoundError, ValueError):
         return None
+    file.unlink()
     return found if found.recipe == _recipe(input) and found.code_version == code_version() else None
 
 

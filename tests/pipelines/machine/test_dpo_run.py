@@ -130,7 +130,7 @@ def test_a_training_that_is_stopped_ends_at_the_same_adapter(
 def test_cut_up_or_shared_out_the_training_is_the_same(
     resolved: Resolved, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Hungry(dpo.DirectPreference):
+    class Hungry(dpo.DpoObjective):
         """Takes a petabyte where more than two pairs are computed at once."""
 
         def loss(self, model: torch.nn.Module, pack: list[TokenPair], device: torch.device) -> torch.Tensor:
@@ -148,7 +148,7 @@ def test_cut_up_or_shared_out_the_training_is_the_same(
     given = wanted(resolved, tiny_model)
     whole, alone = tuned("whole", micro_batch_tokens=256), tuned("alone", micro_batch_tokens=64)
     shared = tuned("shared", micro_batch_tokens=64, processes=2, sharded=True)
-    monkeypatch.setattr(dpo, "DirectPreference", Hungry)
+    monkeypatch.setattr(dpo, "DpoObjective", Hungry)
     cut = tuned("cut", micro_batch_tokens=256)
     assert cut[1]["tokens_at_once"] < 256
     assert shared[1]["processes"] == 2

@@ -165,6 +165,16 @@ def test_the_plan_step_takes_over_what_the_command_has_planned(model: Path, monk
     assert output.resolved == resolved.model_copy(update={"run": "shop-1", "tracking": Tracking(uri="", run_id="7")})
 
 
+def test_a_plan_step_that_is_run_again_plans_anew(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = recipe_text({"model": model.as_uri(), "data.max_tokens": 64})
+    step.hand_over(step.resolve(PlanInput(recipe=text)), "shop-1")
+    monkeypatch.setattr(step, "_open", lambda resolved, _: resolved.tracking)
+    step.plan(PlanInput(recipe=text, run="shop-1"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://corrected:5000")
+    again = step.plan(PlanInput(recipe=text, run="shop-1"))
+    assert again.resolved.tracking.uri == "http://corrected:5000"
+
+
 @pytest.mark.parametrize("changes", [{"epochs": "2"}, {"run": "shop-2"}])
 def test_what_was_planned_for_other_inputs_is_planned_again(
     model: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]
