@@ -10,9 +10,9 @@ import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from steps.common.model.layers import decoder_layers
 from steps.common.model.packs import LENGTH_MULTIPLE, Packable
 from steps.common.runtime.errors import UserError
+from steps.tune.distributed.decoder_layers import decoder_layers
 
 
 def check_compiler() -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from steps.common.model.layers import decoder_layers
 from steps.tune.distributed import sharded_base
+from steps.tune.distributed.decoder_layers import decoder_layers
 from steps.tune.objective import sft
 from steps.tune.objective.objective import Pack
 from steps.tune.train_process import TuningJob, run_train_process

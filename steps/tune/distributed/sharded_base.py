@@ -17,8 +17,8 @@ import torch
 import torch.distributed as dist
 
 from steps.common.model.base_model import load_base_model
-from steps.common.model.layers import decoder_layers_and_rest
 from steps.common.runtime.errors import UserError
+from steps.tune.distributed.decoder_layers import decoder_layers_and_rest
 from steps.tune.distributed.flat_layer import FlatLayer, flatten_layer
 from steps.tune.distributed.process_group import ProcessGroup
 
