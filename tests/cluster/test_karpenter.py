@@ -293,7 +293,7 @@ def test_a_node_class_that_is_not_ready_ends_it_at_once(account: Account, planne
 def test_a_node_class_that_is_not_there_is_named_with_those_that_are(account: Account, planned: Resolved) -> None:
     done = account.run(PROVISION, to_buy(planned, "nowhere", rungs("g5.xlarge"), node_class="gpus"))
     assert done.code == 2
-    assert done.error.startswith("compute.node_class: 'gpus' is no KWOKNodeClass: there are default; ")
+    assert done.error.startswith("compute.node_class: no KWOKNodeClass named 'gpus': the cluster has default; ")
     assert pool_of("nowhere") is None
 
 
