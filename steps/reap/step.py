@@ -9,7 +9,6 @@ from typing import Any
 from hera.workflows.io import Input, Output
 
 from steps.common.kubernetes import client, workflow_objects
-from steps.common.kubernetes.api_errors import api_errors
 from steps.common.kubernetes.cluster_objects import created_at
 from steps.common.kubernetes.resource import Resource
 from steps.common.nodes import node_request
@@ -113,8 +112,7 @@ def _over_limits(kind: Resource, name: str, now: float) -> str:
 
 def _delete_unneeded_holders(space: str, now: float) -> list[str]:
     """Delete the holder pods of runs that are gone: on existing nodes nothing else of a run remains."""
-    with api_errors():
-        pods = client.core().list_namespaced_pod(space, label_selector=f"{COMPONENT_LABEL}={HOLDER}").items
+    pods = client.pods(space, f"{COMPONENT_LABEL}={HOLDER}")
     created = {pod.metadata.labels[RUN_LABEL]: pod.metadata.creation_timestamp.timestamp() for pod in pods}
     actions = []
     for run, since in created.items():

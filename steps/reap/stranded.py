@@ -5,7 +5,6 @@ no longer exists. Nothing would ever start those pods.
 """
 
 from steps.common.kubernetes import client
-from steps.common.kubernetes.api_errors import api_errors
 from steps.common.kubernetes.cluster_objects import (
     COMPUTE_CLASS_LABEL,
     COMPUTE_CLASSES,
@@ -29,12 +28,8 @@ def stranded(space: str, kinds: list[Resource], before: float) -> dict[str, str]
         kinds: of the objects with which its runs request nodes.
         before: in seconds since 1970; pods created later are ignored.
     """
-    with api_errors():
-        pods = client.core().list_namespaced_pod(
-            space, label_selector=WORKFLOW_LABEL, field_selector="status.phase=Pending"
-        )
     found = {}
-    for pod in pods.items:
+    for pod in client.pods(space, WORKFLOW_LABEL, fields="status.phase=Pending"):
         if pod.metadata.creation_timestamp.timestamp() > before:
             continue
         wanted = pod.spec.node_selector or {}

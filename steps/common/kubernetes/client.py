@@ -115,6 +115,16 @@ def core() -> Any:
     return client.CoreV1Api(connection())
 
 
+def pods(namespace: str, labels: str, fields: str = "") -> list[Any]:
+    """Return the pods of a namespace that a label selector, and a field selector if there is one, selects.
+
+    Raises:
+        UserError: as `api_errors`.
+    """
+    with api_errors():
+        return list(core().list_namespaced_pod(namespace, label_selector=labels, field_selector=fields or None).items)
+
+
 def apps() -> Any:
     """Return the client of Deployments."""
     from kubernetes import client

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from steps.common.kubernetes import client
-from steps.common.kubernetes.api_errors import api_errors, none_if_absent
+from steps.common.kubernetes.api_errors import none_if_absent
 from steps.common.kubernetes.wait import StartWatch, pod_events, why_not_created, why_not_ready
 from steps.common.runtime.errors import RefusedError
 
@@ -32,8 +32,7 @@ def wait_until_available(name: str, namespace: str, selector: str, seconds: floa
         if found is None and seen:
             raise RefusedError(f"{name} was deleted before it was ready; run it again")
         seen = found is not None
-        with api_errors():
-            pods = client.core().list_namespaced_pod(namespace, label_selector=selector).items
+        pods = client.pods(namespace, selector)
         # Before, its status and its pods are those of an earlier template.
         current = seen and (found.status.observed_generation or 0) >= found.metadata.generation
         if current and _is_available(found):

@@ -154,6 +154,14 @@ def why_not_created(deployment: Any) -> str:
     return ""
 
 
+def why_unschedulable(pod: Any) -> str | None:
+    """Return why no node can run a pod, in the scheduler's words; None if the scheduler has not said so."""
+    for condition in pod.status.conditions or []:
+        if condition.type == "PodScheduled" and condition.status == "False" and condition.reason == "Unschedulable":
+            return str(condition.message or "")
+    return None
+
+
 def why_not_ready(pods: list[Any], events: Iterable[Any] = (), not_created: str = "") -> str:
     """Return in one line why pods are not ready; never empty."""
     if why := why_not_started(pods, events, not_created):
@@ -204,11 +212,8 @@ def _of_pod(pod: Any) -> list[StartProblem]:
         text = (ended or [_one_line(status.message or status.reason or "it has failed")])[0]
         return [StartProblem(Problem.ENDED, text)]
     found = [problem for container in _statuses(pod) if (problem := _of_container(pod, container))]
-    for condition in status.conditions or []:
-        if condition.type == "PodScheduled" and condition.status == "False" and condition.reason == "Unschedulable":
-            found.append(
-                StartProblem(Problem.NO_NODE, f"no node can run the pod: {_one_line(condition.message or '')}")
-            )
+    if (why := why_unschedulable(pod)) is not None:
+        found.append(StartProblem(Problem.NO_NODE, f"no node can run the pod: {_one_line(why)}"))
     return found
 
 

@@ -4,7 +4,7 @@ import time
 from functools import partial
 
 from steps.common.kubernetes import client
-from steps.common.kubernetes.api_errors import api_errors, none_if_absent
+from steps.common.kubernetes.api_errors import none_if_absent
 from steps.common.kubernetes.cluster_objects import NODE_CLAIMS, NODE_POOL_LABEL, NODE_POOLS
 from steps.common.kubernetes.resource import Resource
 from steps.common.nodes import node_request
@@ -39,8 +39,6 @@ def wait_until_terminated(kind: Resource, name: str) -> None:
 def delete_holders(run: str, namespace: str, but: str = "") -> None:
     """Delete the run's holder pods, except the one that `but` names."""
     core, selector = client.core(), f"{node_request.RUN_LABEL}={run},{COMPONENT_LABEL}={HOLDER}"
-    with api_errors():
-        names = [pod.metadata.name for pod in core.list_namespaced_pod(namespace, label_selector=selector).items]
-    for name in names:
+    for name in [pod.metadata.name for pod in client.pods(namespace, selector)]:
         if name != but:
             none_if_absent(partial(core.delete_namespaced_pod, name, namespace, grace_period_seconds=0))

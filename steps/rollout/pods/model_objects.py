@@ -5,7 +5,7 @@ from typing import Any
 from steps.common.kubernetes import client
 from steps.common.kubernetes.api_errors import api_errors, none_if_absent
 from steps.common.kubernetes.resource import DEPLOYMENTS, apply
-from steps.common.kubernetes.wait import why_not_created
+from steps.common.kubernetes.wait import why_not_created, why_unschedulable
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
 from steps.rollout.pods import version_objects
@@ -96,15 +96,11 @@ class ModelObjects:
 
     def _all_pods(self, version: int) -> list[Any]:
         selector = f"{version_objects.MODEL_LABEL}={self._model},{version_objects.VERSION_LABEL}={version}"
-        with api_errors():
-            return list(client.core().list_namespaced_pod(self._namespace, label_selector=selector).items)
+        return client.pods(self._namespace, selector)
 
 
 def why_no_room(deployment: Any, pods: list[Any]) -> str:
     """Return that a quota is used up, or why no node can run a pod; empty if neither is reported."""
     if "exceeded quota" in (refused := why_not_created(deployment)):
         return refused
-    for condition in (condition for pod in pods for condition in pod.status.conditions or []):
-        if condition.type == "PodScheduled" and condition.status == "False" and condition.reason == "Unschedulable":
-            return str(condition.message)
-    return ""
+    return next((why for pod in pods if (why := why_unschedulable(pod)) is not None), "")

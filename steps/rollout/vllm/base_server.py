@@ -6,7 +6,7 @@ from typing import Any
 
 from steps.common.handover.resolved import Resolved
 from steps.common.kubernetes import client
-from steps.common.kubernetes.api_errors import api_errors, none_if_absent
+from steps.common.kubernetes.api_errors import none_if_absent
 from steps.common.kubernetes.deployment_wait import wait_until_available
 from steps.common.kubernetes.resource import DEPLOYMENTS, apply
 from steps.common.runtime import cluster_settings
@@ -177,9 +177,7 @@ def _replicas(server: BaseServer) -> dict[str, str]:
 
 
 def _pods(server: BaseServer, space: str) -> list[Any]:
-    with api_errors():
-        selector = f"{SERVER_LABEL}={server.name}"
-        return list(client.core().list_namespaced_pod(space, label_selector=selector).items)
+    return client.pods(space, f"{SERVER_LABEL}={server.name}")
 
 
 def _deployments(selector: str) -> list[dict[str, Any]]:

@@ -12,14 +12,7 @@ from rich.console import Console
 from pipelines.cluster.follow import RunWatch
 from pipelines.shown.display import Display
 from steps.common.runtime.errors import UserError
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 def pod(name: str, **waiting: str) -> Any:

@@ -7,14 +7,7 @@ from rich.console import Console
 
 from pipelines.shown.display import Display
 from pipelines.shown.task_state import REUSED, Phase, TaskState
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture

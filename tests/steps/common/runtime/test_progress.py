@@ -6,14 +6,7 @@ import pytest
 
 from steps.common.runtime.progress import ARGO_SETTING, LINE_SETTING, PREFIX, Progress, say
 from steps.common.runtime.waiting import WaitingLine
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture
