@@ -171,6 +171,7 @@ class ClusterPlace:
             self._api.delete_service(self._name)
         else:
             self._api.apply(version_objects.service(self._name, self._name, self._old, self._old_annotations))
+            time.sleep(SETTLE_SECONDS)
 
     def traffic(self, *, new: bool) -> Traffic | None:
         """Return the request counts of a version's gateways, summed over its pods; None if one cannot be read."""
