@@ -2,7 +2,8 @@
 
 USER_ERROR = 2
 GATE_REFUSED = 3
-INTERRUPTED = 75  # EX_TEMPFAIL: ended by a signal, with its work saved; running the step again resumes it
+# EX_TEMPFAIL: ended by a signal, or something outside did not answer. Work is saved; running the step again resumes it.
+INTERRUPTED = 75
 
 
 class UserError(Exception):
@@ -15,6 +16,13 @@ class RefusedError(Exception):
 
 class InterruptedStepError(Exception):
     """The step was asked to stop and did, with its work saved. Its text is one line."""
+
+
+class UnreachableError(Exception):
+    """Something outside, such as a registry or a hub, did not answer, even when asked again. Its text is one line.
+
+    It is nobody's mistake: a workflow runs the step again, as it does when a pod is lost.
+    """
 
 
 class InterruptedReadError(Exception):

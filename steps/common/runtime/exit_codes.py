@@ -21,6 +21,7 @@ from steps.common.runtime.errors import (
     USER_ERROR,
     InterruptedStepError,
     RefusedError,
+    UnreachableError,
     UserError,
 )
 
@@ -35,8 +36,8 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
     """Mark `function` as a step.
 
     A direct call raises errors unchanged. Under Hera's runner, in a container or a local process, a `UserError` becomes one
-    `error: ...` line on standard error and exit code 2, a `RefusedError` exit code 3, an `InterruptedStepError` exit code
-    75; any other error keeps its traceback.
+    `error: ...` line on standard error and exit code 2, a `RefusedError` exit code 3, an `InterruptedStepError` or
+    an `UnreachableError` exit code 75; any other error keeps its traceback.
     """
 
     @functools.wraps(function)
@@ -75,7 +76,7 @@ def _ending(error: Exception) -> tuple[int, str]:
         return USER_ERROR, str(error)
     if isinstance(error, RefusedError):
         return GATE_REFUSED, str(error)
-    if isinstance(error, InterruptedStepError):
+    if isinstance(error, InterruptedStepError | UnreachableError):
         return INTERRUPTED, str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" while writing {error.filename}" if error.filename else ""
