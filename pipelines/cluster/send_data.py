@@ -1,7 +1,6 @@
 """Sends a recipe's local data to where the steps can read it: the object store that is set, else the runs volume."""
 
 from pathlib import Path
-from typing import Any
 
 from pipelines.cluster.argo_server import ClusterConnection
 from pipelines.cluster.config_map import setting
@@ -29,13 +28,12 @@ def check_scope(connection: ClusterConnection) -> CheckScope:
     return CheckScope(readable=is_local, serving=serving if image else None)
 
 
-def with_data_in_reach(connection: ClusterConnection, recipe: Recipe, template: dict[str, Any]) -> Recipe:
+def with_data_in_reach(connection: ClusterConnection, recipe: Recipe) -> Recipe:
     """Check the recipe, upload its local files under their digests, and return it with the files' new places.
 
     Args:
         connection: the cluster.
         recipe: a recipe whose data may be files of this machine.
-        template: the installed WorkflowTemplate.
 
     Raises:
         UserError: a run of the recipe would fail, or a file could not be sent.
@@ -55,7 +53,7 @@ def with_data_in_reach(connection: ClusterConnection, recipe: Recipe, template: 
     if store and not store.startswith("s3://"):
         raise UserError(f"the setting {STORE_SETTING} is {store!r}; write it as s3://BUCKET/PREFIX")
     placed = {
-        key: put(file, f"{store}/{sha256_of(file)[:16]}/{file.name}") if store else upload(connection, file, template)
+        key: put(file, f"{store}/{sha256_of(file)[:16]}/{file.name}") if store else upload(connection, file)
         for key, file in local.items()
     }
     tasks = [task.model_copy(update={"data": placed.pop(f"tasks.{i}", task.data)}) for i, task in enumerate(tasks)]

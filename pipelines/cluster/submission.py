@@ -36,7 +36,7 @@ def installed(connection: ClusterConnection, name: str = finetune.NAME) -> dict[
     if template is None:
         raise UserError(
             f"no WorkflowTemplate {name!r} in namespace {connection.namespace!r} of {connection.context!r}; "
-            f"install it: kubectl apply --server-side -n {connection.namespace} -k argo/overlays/kind"
+            f"install it: kubectl apply --server-side -k argo/overlays/kind"
         )
     return template
 

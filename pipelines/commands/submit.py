@@ -39,8 +39,8 @@ def execute(parsed: argparse.Namespace) -> int:
 
     connection = connect(parsed.namespace, parsed.context)
     recipe = load_recipe(parsed)
-    template = installed(connection)
-    sent = with_data_in_reach(connection, recipe, template)
+    installed(connection)
+    sent = with_data_in_reach(connection, recipe)
     parameters = {"recipe": as_text(sent), "name": recipe.name, "secrets": recipe.secrets}
     if parsed.approval:
         parameters["approval"] = "true"

@@ -15,7 +15,6 @@ import pytest
 import pipelines.machine.execute
 from pipelines.cluster.connection import Connection
 from pipelines.cluster.send_data import with_data_in_reach
-from pipelines.cluster.submission import installed
 from pipelines.machine.execute import Execution
 from pipelines.machine.local_workflow import read
 from pipelines.machine.run_record import Run, new_run
@@ -36,7 +35,7 @@ NAME = "podded-store"
 def sent(namespace: str, recipe: Recipe) -> str:
     """Send the recipe's data to the cluster, as `fineline submit` does, and return it as the run's parameter."""
     connection = Connection(namespace, "")
-    return as_text(with_data_in_reach(connection, recipe, installed(connection)))
+    return as_text(with_data_in_reach(connection, recipe))
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,18 @@
 import ast
 import importlib
 import json
+import re
+import shutil
+from pathlib import Path
 
 import pytest
+import yaml
 
 from pipelines.workflows.finetune import build
 from recipes.reader import load
 from steps.common.rows.forms import to_row
-from tests.docs.documents import Block, blocks, name_of
+from tests.docs.documents import ROOT, Block, blocks, name_of
+from tests.support.kubectl import BUILT, kubectl
 
 LANGUAGES = ("sh", "yaml", "json", "python")
 
@@ -21,9 +26,36 @@ def test_every_block_is_of_a_language_that_is_checked() -> None:
     assert all(blocks(language) for language in LANGUAGES)
 
 
-@pytest.mark.parametrize("block", blocks("yaml"), ids=name_of)
+KUSTOMIZATIONS = [block for block in blocks("yaml") if "kind: Kustomization" in block.text]
+
+
+@pytest.mark.parametrize("block", [one for one in blocks("yaml") if one not in KUSTOMIZATIONS], ids=name_of)
 def test_a_yaml_block_is_a_recipe(block: Block) -> None:
     load(block.text)
+
+
+@pytest.mark.parametrize("block", KUSTOMIZATIONS, ids=name_of)
+def test_an_overlay_for_a_second_namespace_names_nothing_of_the_first(block: Block, tmp_path: Path) -> None:
+    if not shutil.which("kubectl") and not BUILT.exists():
+        pytest.skip("there is no kubectl")
+    first = re.match(r"# (\S+/kustomization.yaml)\n", block.text)
+    assert first, block
+    file = tmp_path / first[1]
+    file.parent.mkdir(parents=True)
+    file.write_text(block.text)
+    (tmp_path / "argo").symlink_to(ROOT / "argo")
+    space = yaml.safe_load(block.text)["namespace"]
+    text = kubectl("kustomize", str(file.parent)).stdout
+    found = list(yaml.safe_load_all(text))
+    assert {"Namespace", "ClusterRoleBinding", "ValidatingAdmissionPolicyBinding"} <= {one["kind"] for one in found}
+    for one in found:
+        metadata = one["metadata"]
+        kept = metadata.get("labels", {}).get("fineline.dev/within", space)
+        outside = one["kind"].startswith(("Cluster", "ValidatingAdmission")) or kept != space
+        assert metadata["name"].endswith(f".{space}") is outside or one["kind"] == "Namespace", metadata
+        assert metadata.get("namespace", kept) == kept, metadata
+    assert "namespace: fineline\n" not in text
+    assert "serviceaccount:fineline:" not in text
 
 
 @pytest.mark.parametrize("block", blocks("json"), ids=name_of)

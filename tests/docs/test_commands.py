@@ -11,9 +11,10 @@ import yaml
 
 from pipelines.cluster.doctor.secret_settings import SECRETS
 from pipelines.command import main, parser
-from pipelines.workflows.containers import CONTROL_IMAGE, PART_OF, VERSION
+from pipelines.workflows.containers import CONTROL_IMAGE, VERSION
 from pipelines.workflows.rendered import BUILDERS
 from recipes.reader import load, override_of, shipped
+from steps.common.nodes.node_request import NAMESPACE_LABEL
 from steps.common.runtime import certificates
 from tests.docs.documents import (
     DOCUMENTS,
@@ -49,6 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     for block in blocks("yaml"):
         if named := re.match(r"# (\S+\.yaml)\n", block.text):
+            (tmp_path / named[1]).parent.mkdir(exist_ok=True)
             (tmp_path / named[1]).write_text(block.text)
     shutil.copy(ROOT / "examples" / "own-data" / "train.jsonl", tmp_path / "chats.jsonl")
     monkeypatch.chdir(tmp_path)
@@ -171,11 +173,13 @@ def test_each_template_and_parameter_of_the_argo_command_exists() -> None:
 def test_each_kubectl_command_names_what_there_is() -> None:
     for command in of("kubectl"):
         match command.words[1:]:
-            case ["create", "namespace", name]:
-                assert name in ("argo", "fineline"), command
+            case ["create", "namespace", "argo"]:
+                pass
             case ["apply", "--server-side", "-n", "argo", "-f", url]:
                 assert url.startswith("https://github.com/argoproj/argo-workflows/releases/download/v4."), command
-            case ["apply", "--server-side", "-n", "fineline", "-k", overlay]:
+            case ["apply", "--server-side", "-k", "team-b"]:
+                assert any("# team-b/kustomization.yaml" in block.text for block in blocks("yaml")), command
+            case ["apply", "--server-side", "-k", overlay] | ["delete", "--ignore-not-found", "-k", overlay]:
                 assert (ROOT / overlay / "kustomization.yaml").is_file(), command
             case ["create", "secret", "generic", name, "-n", "fineline", *_]:
                 _check_secret(command, name)
@@ -185,8 +189,8 @@ def test_each_kubectl_command_names_what_there_is() -> None:
                 assert role.removeprefix("--role=") in _names("Role"), command
             case ["delete", "namespace", "fineline"]:
                 pass
-            case ["delete", "clusterrole,clusterrolebinding", "-l", label]:
-                assert label == f"{PART_OF}=fineline", command
+            case ["delete", _, "-l", label] | ["delete", _, "-n", "default", "-l", label]:
+                assert label == f"{NAMESPACE_LABEL}=fineline", command
             case ["port-forward", "-n", "fineline", service, "8360:80"]:
                 assert service.removeprefix("service/") == load("pet-store").name
             case ["exec", "-n", "fineline", pods, "-c", "gateway", "--", "python", "-c", script]:

@@ -5,14 +5,14 @@ from typing import Any
 
 from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor import questions
-from pipelines.cluster.doctor.finding import Finding, State, unknown
+from pipelines.cluster.doctor.finding import INSTALL, Finding, State, unknown
 from pipelines.workflows.rendered import BUILDERS, FOLDERS
 from steps.common.kubernetes import client
 from steps.common.kubernetes.workflow_objects import ARGO_GROUP, ARGO_VERSION
 
 KINDS = ("workflows", "workflowtemplates", "cronworkflows", "workflowtaskresults")
-OLDEST = (1, 29)  # the first with native sidecars on by default (KEP-753)
-INSTALL = "https://argo-workflows.readthedocs.io/en/latest/quick-start/"
+OLDEST = (1, 30)  # the first with ValidatingAdmissionPolicies on by default (KEP-3488)
+ARGO_DOCS = "https://argo-workflows.readthedocs.io/en/latest/quick-start/"
 
 
 def cluster(connection: Connection) -> list[Finding]:
@@ -20,7 +20,7 @@ def cluster(connection: Connection) -> list[Finding]:
     found = [kubernetes(client.server_version(), connection.context)]
     if not questions.has_namespace(connection):
         name = connection.namespace
-        found.append(Finding("namespace", State.MISSING, f"no namespace {name!r}", f"kubectl create namespace {name}"))
+        found.append(Finding("namespace", State.MISSING, f"no namespace {name!r}", INSTALL))
     return found
 
 
@@ -29,7 +29,7 @@ def kubernetes(version: str, context: str) -> Finding:
     text = f"Kubernetes {version} at {context}"
     numbers = re.match(r"v?(\d+)\.(\d+)", version)
     if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST:
-        why = "it does not support native sidecars, which the pods of served models use"
+        why = "it has no ValidatingAdmissionPolicies, which limit what users and steps may start"
         return Finding("cluster", State.MISSING, f"{text}: {why}", f"upgrade it to 1.{OLDEST[1]} or later")
     return Finding("cluster", State.OK, text)
 
@@ -39,7 +39,7 @@ def definitions(_connection: Connection) -> list[Finding]:
     served = client.resources(ARGO_GROUP, ARGO_VERSION)
     if missing := [kind for kind in KINDS if kind not in served]:
         text = f"the cluster has no {', '.join(missing)}"
-        return [Finding("Argo", State.MISSING, text, f"install Argo Workflows: {INSTALL}")]
+        return [Finding("Argo", State.MISSING, text, f"install Argo Workflows: {ARGO_DOCS}")]
     return [Finding("Argo", State.OK, "its kinds are installed")]
 
 
@@ -59,7 +59,9 @@ def controller(connection: Connection) -> list[Finding]:
         ]
         if not found:
             text = "no Deployment *workflow-controller in any namespace, and no run has been picked up yet"
-            return [Finding("Argo's controller", State.NOTE, text, f"unless it runs elsewhere, install it: {INSTALL}")]
+            return [
+                Finding("Argo's controller", State.NOTE, text, f"unless it runs elsewhere, install it: {ARGO_DOCS}")
+            ]
         if not any(deployment.status.available_replicas for deployment in found):
             where = found[0].metadata
             remedy = f"kubectl -n {where.namespace} describe deployment {where.name}"
@@ -71,13 +73,12 @@ def controller(connection: Connection) -> list[Finding]:
 
 def templates(connection: Connection) -> list[Finding]:
     """Check that the templates are installed, as this version renders them."""
-    apply = f"kubectl apply --server-side -n {connection.namespace} -k argo/overlays/kind  # or aks, eks, gke"
     with questions.if_allowed():
-        return [_templates(connection, apply)]
+        return [_templates(connection)]
     return [unknown("templates", "WorkflowTemplates")]
 
 
-def _templates(connection: Connection, apply: str) -> Finding:
+def _templates(connection: Connection) -> Finding:
     missing, other = [], []
     for name, build in BUILDERS.items():
         body = build().to_dict()
@@ -91,9 +92,9 @@ def _templates(connection: Connection, apply: str) -> Finding:
         elif not _contains(installed["spec"], body["spec"]):
             other.append(name)
     if missing:
-        return Finding("templates", State.MISSING, f"no WorkflowTemplate {', '.join(missing)}", apply)
+        return Finding("templates", State.MISSING, f"no WorkflowTemplate {', '.join(missing)}", INSTALL)
     if other:
-        return Finding("templates", State.NOTE, f"not as this version renders them: {', '.join(other)}", apply)
+        return Finding("templates", State.NOTE, f"not as this version renders them: {', '.join(other)}", INSTALL)
     return Finding("templates", State.OK, "installed, of this version")
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+INSTALL = "kubectl apply --server-side -k argo/overlays/kind  # or aks, eks, gke, or your own overlay"
+
 
 class State(StrEnum):
     """The state of what was checked."""

@@ -39,11 +39,15 @@ def provider(connection: Connection) -> list[Finding]:
         return [Finding(SUBJECT, State.MISSING, text, remedy)]
     if chosen is NodeProvider.EXISTING_NODES:
         found = [Finding(SUBJECT, State.OK, "the cluster's own; runs wait until one is free")]
-        found += _permissions(connection, STEP_ACCOUNT, ["list"], Resource("", "nodes"), traits.cluster_role)
+        found += _permissions(
+            connection, STEP_ACCOUNT, ["list"], Resource("", "nodes"), traits.cluster_role_of(connection.namespace)
+        )
         return [*found, *_reaper(connection)]
     found = _karpenter(connection) if chosen is NodeProvider.KARPENTER else [_compute_class()]
     kind = NODE_POOLS if chosen is NodeProvider.KARPENTER else COMPUTE_CLASSES
-    found += _permissions(connection, PROVISION_ACCOUNT, ["create", "delete"], kind, traits.cluster_role)
+    found += _permissions(
+        connection, PROVISION_ACCOUNT, ["create", "delete"], kind, traits.cluster_role_of(connection.namespace)
+    )
     return [*found, *_reaper(connection)]
 
 
@@ -85,9 +89,9 @@ def _may_list(connection: Connection, known: node_classes.NodeClassKind) -> list
     """Check that provision may list the NodeClass; a kind that a user has named is in none of Fineline's roles."""
     kind = Resource(known.group, known.plural)
     if known in node_classes.KNOWN_KINDS:
-        role = PROVIDERS[NodeProvider.KARPENTER].cluster_role
+        role = PROVIDERS[NodeProvider.KARPENTER].cluster_role_of(connection.namespace)
         return _permissions(connection, PROVISION_ACCOUNT, ["list"], kind, role)
-    role = f"fineline-{known.plural}"
+    role = f"fineline-{known.plural}.{connection.namespace}"
     create = f"kubectl create clusterrole {role} --verb=list --resource={known.plural}.{known.group} && "
     return _permissions(connection, PROVISION_ACCOUNT, ["list"], kind, role, create)
 
@@ -124,7 +128,7 @@ def _permissions(
         ]
         if lacking:
             space = connection.namespace
-            bind = f"kubectl create clusterrolebinding {role}-{space} --clusterrole={role} --serviceaccount={space}:{account}"
+            bind = f"kubectl create clusterrolebinding {role} --clusterrole={role} --serviceaccount={space}:{account}"
             text = f"{account} may not {', '.join(lacking)} {kind.plural}"
             return [Finding(SUBJECT, State.MISSING, text, before + bind)]
         return []

@@ -2,25 +2,22 @@
 
 from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor import questions
-from pipelines.cluster.doctor.finding import Finding, State, unknown
+from pipelines.cluster.doctor.finding import INSTALL, Finding, State, unknown
 from steps.common.kubernetes.workflow_objects import ARGO_GROUP
 
 OF_USERS = [
     ("create", "workflows", ARGO_GROUP, "submit"),
     ("get", "workflows", ARGO_GROUP, "follow a run"),
     ("patch", "workflows", ARGO_GROUP, "stop a run"),
-    ("create", "pods", "", "send local data"),
     # A websocket starts with a GET; newer versions of Kubernetes require `create` too.
-    ("get", "pods/exec", "", "send local data"),
-    ("create", "pods/exec", "", "send local data"),
+    ("get", "pods/portforward", "", "send local data"),
+    ("create", "pods/portforward", "", "send local data"),
     ("get", "pods/log", "", "read logs"),
 ]
 OF_ACCOUNTS = [
-    ("fineline-step", "create", "workflowtaskresults", ARGO_GROUP),
-    ("fineline-provision", "create", "workflowtaskresults", ARGO_GROUP),
-    ("fineline-pull", "create", "workflowtaskresults", ARGO_GROUP),
+    ("fineline-executor", "create", "workflowtaskresults", ARGO_GROUP),
     ("fineline-pull", "update", "leases", "coordination.k8s.io"),
-    ("fineline-rollout", "create", "workflowtaskresults", ARGO_GROUP),
+    ("fineline-rollout", "update", "leases", "coordination.k8s.io"),
     ("fineline-rollout", "patch", "deployments", "apps"),
     ("fineline-rollout", "patch", "services", ""),
 ]
@@ -50,7 +47,6 @@ def accounts(connection: Connection) -> list[Finding]:
             }
         )
         if lacking:
-            apply = f"kubectl apply --server-side -n {connection.namespace} -k argo/overlays/kind  # or aks, eks, gke"
-            return [Finding("steps' permissions", State.MISSING, "; ".join(lacking), apply)]
+            return [Finding("steps' permissions", State.MISSING, "; ".join(lacking), INSTALL)]
         return [Finding("steps' permissions", State.OK, "every service account has what its steps need")]
     return [unknown("steps' permissions", "the permissions of service accounts")]

@@ -10,6 +10,7 @@ from pipelines.workflows.containers import POD_SECURITY, SECURITY
 from steps.common.kubernetes import client
 from steps.common.kubernetes.api_errors import ForbiddenError, api_errors, none_if_absent
 from steps.common.kubernetes.wait import Problem, start_problems
+from steps.common.kubernetes.workflow_objects import ARGO_GROUP, ARGO_VERSION
 from steps.common.runtime.errors import UserError
 
 PULL_SECONDS = 120
@@ -60,6 +61,27 @@ def account_may(
     body = {"spec": {"user": f"system:serviceaccount:{space}:{account}", "resourceAttributes": attributes}}
     with api_errors():
         return bool(client.authorization().create_subject_access_review(body).status.allowed)
+
+
+def would_create_run(connection: Connection, spec: dict[str, Any]) -> bool:
+    """Return whether a Workflow of the spec would be admitted; it is not created.
+
+    Raises:
+        ForbiddenError: the user may not create Workflows at all.
+    """
+    from kubernetes.client import ApiException
+
+    body = {"apiVersion": f"{ARGO_GROUP}/{ARGO_VERSION}", "kind": "Workflow", "spec": spec}
+    body["metadata"] = {"generateName": "fineline-doctor-"}
+    place = (ARGO_GROUP, ARGO_VERSION, connection.namespace, "workflows")
+    try:
+        client.custom().create_namespaced_custom_object(*place, body, dry_run="All")
+    except ApiException as error:
+        if error.status != 422:
+            with api_errors():
+                raise
+        return False
+    return True
 
 
 def secret_keys(connection: Connection, name: str) -> set[str] | None:

@@ -5,7 +5,7 @@ from typing import Any
 from pipelines.cluster.config_map import setting
 from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor import questions
-from pipelines.cluster.doctor.finding import Finding, State, unknown
+from pipelines.cluster.doctor.finding import INSTALL, Finding, State, unknown
 from steps.common.kubernetes import client
 
 CLAIMS = ("fineline-weights", "fineline-runs")
@@ -23,8 +23,7 @@ def claims(connection: Connection) -> list[Finding]:
 
 def _claim(connection: Connection, name: str, claim: Any) -> Finding:
     if claim is None:
-        apply = f"kubectl apply --server-side -n {connection.namespace} -k argo/overlays/kind  # or aks, eks, gke"
-        return Finding("volumes", State.MISSING, f"no PersistentVolumeClaim {name!r}", apply)
+        return Finding("volumes", State.MISSING, f"no PersistentVolumeClaim {name!r}", INSTALL)
     if claim.status.phase != "Bound":
         return _pending(connection, name, claim)
     modes = claim.spec.access_modes or []

@@ -25,6 +25,10 @@ class ProviderTraits:
     cluster_role: str  # what a service account needs beyond the namespace
     requested_with: Resource | None  # the kind of object that requests a run's node; None: nothing is bought
 
+    def cluster_role_of(self, namespace: str) -> str:
+        """Return the name of the ClusterRole, and of its binding, that a namespace's installation has."""
+        return f"{self.cluster_role}.{namespace}"
+
     @property
     def buys(self) -> bool:
         """Whether nodes are bought for a run, and given back after it."""

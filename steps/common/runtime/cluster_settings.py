@@ -5,6 +5,8 @@ from pathlib import Path
 
 # Image of the Deployments that serve. Set in the namespace's ConfigMap; a run on one machine, even in a pod, does not have it.
 SERVE_IMAGE_SETTING = "FINELINE_SERVE_IMAGE"
+# Image of the idle pod that holds a new node for its run. Installations of 0.1.0 do not set it.
+PAUSE_IMAGE_SETTING, PAUSE_IMAGE = "FINELINE_PAUSE_IMAGE", "registry.k8s.io/pause:3.10"
 VLLM_IMAGE_SETTING = "FINELINE_VLLM_IMAGE"  # vLLM's image; unset: the namespace has no GPUs to serve on
 SERVE_INSTANCE_TYPE_SETTING = "FINELINE_SERVE_INSTANCE_TYPE"  # of the nodes that vLLM runs on; unset: any with GPUs
 AUTOSCALE_SETTING = "FINELINE_AUTOSCALE"  # what scales vLLM's replicas: "hpa" or "keda"; unset: nothing
@@ -33,6 +35,11 @@ def serve_image() -> str:
 def vllm_image() -> str:
     """Return vLLM's image; an empty string if there is none."""
     return os.environ.get(VLLM_IMAGE_SETTING, "")
+
+
+def pause_image() -> str:
+    """Return the image of the idle pod that holds a new node for its run."""
+    return os.environ.get(PAUSE_IMAGE_SETTING) or PAUSE_IMAGE
 
 
 def serve_instance_type() -> str:

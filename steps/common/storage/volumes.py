@@ -35,6 +35,11 @@ def published_tokenizer(digest: str) -> Path:
     return weights() / "tokenizers" / digest[:16]
 
 
+def sent_data(digest: str) -> Path:
+    """Return the folder of a data file that was sent from another machine."""
+    return runs() / "data" / digest[:16]
+
+
 def prepared_rows(digest: str) -> Path:
     """Return the folder of rows that `prepare` tokenises."""
     return runs() / "prepared" / digest[:16]

@@ -17,7 +17,6 @@ from steps.common.runtime import cluster_settings
 from steps.provision.attempt.attempts import Attempt, Stage
 
 POLL_SECONDS = 1.0
-IMAGE = "registry.k8s.io/pause:3.10"
 # GKE's autoscaler does not remove a node that runs a pod with this annotation.
 NOT_EVICTABLE = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
 
@@ -122,7 +121,7 @@ class Holder:
                 "containers": [
                     {
                         "name": "main",
-                        "image": IMAGE,
+                        "image": cluster_settings.pause_image(),
                         "resources": {"requests": requests, "limits": gpus},
                         "securityContext": {
                             "allowPrivilegeEscalation": False,

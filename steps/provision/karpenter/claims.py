@@ -17,6 +17,8 @@ from steps.common.kubernetes.resource import condition
 from steps.common.nodes.gpu_nodes import TYPE_LABEL
 from steps.common.nodes.node_request import CAPACITY_LABEL
 
+# Kubernetes keeps Events about objects of the whole cluster here, and no role of ours reads those of other namespaces.
+OF_THE_WHOLE_CLUSTER = "default"
 WATCH_SECONDS = 60
 RETRY_SECONDS = 1.0
 # Reasons of a condition while nothing is wrong yet.
@@ -135,7 +137,7 @@ def _is_for(claim: dict[str, Any], rung: Rung) -> bool:
 def _events(pool: str) -> list[tuple[tuple[str, int], str, str]]:
     """Return Karpenter's Events about the pool and its NodeClaims: identity and count, the NodeClaim's name, and the text."""
     with api_errors():
-        found = client.core().list_event_for_all_namespaces(field_selector="type=Warning").items
+        found = client.core().list_namespaced_event(OF_THE_WHOLE_CLUSTER, field_selector="type=Warning").items
     events = []
     for event in found:
         about = event.involved_object

@@ -22,10 +22,11 @@ def node_pool(run: str, reference: dict[str, str], rungs: list[Rung]) -> dict[st
         reference: to the NodeClass.
         rungs: what may be bought: one at a time until there is a node, then everything that may replace it.
     """
+    metadata = node_request.metadata(run, cluster_settings.namespace())
     return {
         "apiVersion": f"{NODE_POOLS.group}/{NODE_POOLS.version}",
         "kind": "NodePool",
-        "metadata": node_request.metadata(run, cluster_settings.namespace()),
+        "metadata": metadata,
         "spec": {
             # The limit counts the GPUs of whole nodes: room for one node at a time.
             "limits": {GPU: str(max(rung.node_gpus for rung in rungs))},
@@ -35,7 +36,8 @@ def node_pool(run: str, reference: dict[str, str], rungs: list[Rung]) -> dict[st
                 "budgets": [{"nodes": "0"}],  # no disruption while the run lasts; the pool is deleted when it ends
             },
             "template": {
-                "metadata": {"labels": {"app.kubernetes.io/part-of": "fineline", node_request.RUN_LABEL: run}},
+                # Karpenter copies these labels to the pool's NodeClaims: admission lets a namespace delete only its own.
+                "metadata": {"labels": metadata["labels"]},
                 "spec": {
                     "nodeClassRef": reference,
                     "expireAfter": "Never",

@@ -166,7 +166,7 @@ def test_the_command_does_not_wait_minutes_for_a_dead_cluster(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("version", "state"),
-    [("v1.28.15", "missing"), ("v1.29.0", "ok"), ("v1.31.2-gke.100", "ok"), ("v2.0.1", "ok"), ("unknown", "ok")],
+    [("v1.29.15", "missing"), ("v1.30.0", "ok"), ("v1.31.2-gke.100", "ok"), ("v2.0.1", "ok"), ("unknown", "ok")],
 )
 def test_a_kubernetes_that_is_too_old_for_sidecars_is_told(version: str, state: str) -> None:
     found = kubernetes(version, "kind")

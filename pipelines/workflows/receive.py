@@ -1,0 +1,35 @@
+"""The receive workflow: takes a local data file that `fineline submit` sends, and keeps it on the runs volume."""
+
+from hera.workflows import DAG, Parameter, WorkflowTemplate
+from hera.workflows import models as m
+
+from pipelines.workflows.containers import CONTROL_IMAGE, container
+from pipelines.workflows.parameters import RUN, reference
+from pipelines.workflows.templates import DAY, MAIN, shared_settings
+from steps.receive.step import receive
+
+NAME = "receive"
+TITLE = "Receive a data file"
+DESCRIPTION = (
+    "Receive a data file of another machine. 'fineline submit' starts it, and sends the file through a port-forward."
+)
+PARAMETERS = [
+    Parameter(name="file", value="", description="Name of the file, without a folder"),
+    Parameter(name="sha256", value="", description="SHA-256 of the file, in hex"),
+    Parameter(name="size", value="0", description="Size of the file in bytes"),
+    Parameter(name="token_sha256", value="", description="SHA-256 of the token that the sender shows, in hex"),
+    *(parameter for parameter in RUN if parameter.name == "secrets"),
+]
+
+
+def build() -> WorkflowTemplate:
+    """Return the template. Deterministic, without heavy imports."""
+    soon = m.TTLStrategy(seconds_after_success=600, seconds_after_failure=DAY)
+    settings = {**shared_settings(TITLE, DESCRIPTION), "ttl_strategy": soon}
+    with WorkflowTemplate(name=NAME, arguments=PARAMETERS, **settings) as template:
+        # Not tried again: the sender has lost its connection too.
+        do_receive = container(receive, CONTROL_IMAGE, hours=6, memory="128Mi", losses=0)
+        with DAG(name=MAIN):
+            given = {name: reference(name) for name in ("file", "sha256", "size", "token_sha256")}
+            do_receive(name="receive", arguments=given)
+    return template

@@ -1,0 +1,1 @@
+"""Takes a file of local data from the command that sends it."""
