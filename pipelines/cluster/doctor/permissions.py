@@ -16,11 +16,9 @@ OF_USERS = [
     ("get", "pods/log", "", "read logs"),
 ]
 OF_ACCOUNTS = [
-    ("fineline-step", "create", "workflowtaskresults", ARGO_GROUP),
-    ("fineline-provision", "create", "workflowtaskresults", ARGO_GROUP),
-    ("fineline-pull", "create", "workflowtaskresults", ARGO_GROUP),
+    ("fineline-executor", "create", "workflowtaskresults", ARGO_GROUP),
+    ("fineline-executor", "patch", "workflowtaskresults", ARGO_GROUP),
     ("fineline-pull", "update", "leases", "coordination.k8s.io"),
-    ("fineline-rollout", "create", "workflowtaskresults", ARGO_GROUP),
     ("fineline-rollout", "patch", "deployments", "apps"),
     ("fineline-rollout", "patch", "services", ""),
 ]
