@@ -8,6 +8,7 @@ from hera.workflows import DAG, Parameter, WorkflowTemplate
 from pipelines.workflows.containers import (
     API_KEY,
     CONTROL_IMAGE,
+    MEDIUM,
     ROLLOUT_ACCOUNT,
     TUNE_IMAGE,
     container,
@@ -36,10 +37,18 @@ def build() -> WorkflowTemplate:
         synchronization=one_at_a_time(reference("name")),
         **shared_settings(TITLE, DESCRIPTION),
     ) as template:
-        do_restore = container(restore, CONTROL_IMAGE, hours=1, memory="256Mi")
+        do_restore = container(restore, CONTROL_IMAGE, hours=1, memory=MEDIUM)
         do_pull = pull_container()
         # The image with torch, since the merged model may have to be built again.
-        do_rollout = container(rollout, TUNE_IMAGE, hours=2, memory="1Gi", account=ROLLOUT_ACCOUNT, environment=API_KEY)
+        do_rollout = container(
+            rollout,
+            TUNE_IMAGE,
+            hours=2,
+            memory=("1Gi", "16Gi"),
+            account=ROLLOUT_ACCOUNT,
+            calls_kubernetes=True,
+            environment=API_KEY,
+        )
         with DAG(name=MAIN):
             found = do_restore(name="restore", arguments={"name": reference("name"), "version": reference("version")})
             # No exit handler releases the hold on the model: it lapses after the rollout has ended.

@@ -7,6 +7,8 @@ from hera.workflows import models as m
 
 from pipelines.workflows.containers import (
     CONTROL_IMAGE,
+    EXECUTOR_ACCOUNT,
+    MEDIUM,
     POD_SECURITY,
     RELEASE_ACCOUNT,
     STEP_ACCOUNT,
@@ -14,6 +16,7 @@ from pipelines.workflows.containers import (
     container,
 )
 from pipelines.workflows.parameters import reference
+from pipelines.workflows.pod_patch import EXECUTOR
 from steps.release.step import release
 
 DAY = 24 * 3600
@@ -35,6 +38,8 @@ def shared_settings(title: str, description: str) -> dict[str, Any]:
         "labels": labels,
         "workflow_metadata": m.WorkflowMetadata(labels=labels, annotations=shown),
         "service_account_name": STEP_ACCOUNT,
+        "executor": m.ExecutorConfig(service_account_name=EXECUTOR_ACCOUNT),
+        "pod_spec_patch": EXECUTOR,
         "security_context": POD_SECURITY,
         # The pod of a failed step stays as long as its run, for inspection.
         "pod_gc": m.PodGC(strategy="OnPodSuccess", delete_delay_duration="3600s"),
@@ -50,7 +55,13 @@ def one_at_a_time(name: str) -> m.Synchronization:
 def add_exit_handler(parameters: list[Parameter]) -> None:
     """Add the template that runs at the end of every workflow, however it ends."""
     do_release = container(
-        release, CONTROL_IMAGE, hours=1, memory="256Mi", account=RELEASE_ACCOUNT, environment=WEBHOOK
+        release,
+        CONTROL_IMAGE,
+        hours=1,
+        memory=MEDIUM,
+        account=RELEASE_ACCOUNT,
+        calls_kubernetes=True,
+        environment=WEBHOOK,
     )
     given = {p.name: reference(p.name) for p in parameters if p.name in ("recipe", "name")}
     ended = {

@@ -142,10 +142,11 @@ STEP, ROLLOUT, PROVISION = "fineline-step", "fineline-rollout", "fineline-provis
 ARGO = "argoproj.io"
 
 
-@pytest.mark.parametrize("account", [STEP, ROLLOUT, PROVISION])
-def test_every_step_may_report_its_outputs_and_read_no_secret(account: str, namespace: str) -> None:
-    assert may(account, namespace, "create", "workflowtaskresults", ARGO)
-    assert may(account, namespace, "patch", "workflowtaskresults", ARGO)
+@pytest.mark.parametrize("account", [STEP, ROLLOUT, PROVISION, "fineline-pull", "fineline-executor"])
+def test_only_argos_executor_may_report_outputs_and_nobody_reads_a_secret(account: str, namespace: str) -> None:
+    executor = account == "fineline-executor"
+    assert may(account, namespace, "create", "workflowtaskresults", ARGO) is executor
+    assert may(account, namespace, "patch", "workflowtaskresults", ARGO) is executor
     assert not may(account, namespace, "get", "secrets")
     assert not may(account, namespace, "create", "pods")
     assert not may(account, namespace, "delete", "persistentvolumeclaims")

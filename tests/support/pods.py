@@ -63,6 +63,7 @@ class TaskPod:
             "spec": {
                 "restartPolicy": "Never",
                 "serviceAccountName": template["serviceAccountName"],
+                **{key: template[key] for key in ("automountServiceAccountToken",) if key in template},
                 "securityContext": workflow["securityContext"],
                 "containers": [main, keeper],
                 "volumes": [*template["volumes"], {"name": "inputs", "configMap": {"name": self.name}}],
