@@ -23,7 +23,7 @@ from pipelines.workflows.containers import (
     pull_container,
 )
 from pipelines.workflows.parameters import RUN, reference, references
-from pipelines.workflows.templates import MAIN, ON_EXIT, add_exit_handler, one_at_a_time, shared_settings
+from pipelines.workflows.templates import MAIN, ON_EXIT, add_exit_handler, shared_settings
 from steps.evaluate.report.page import PAGE
 from steps.evaluate.step import evaluate
 from steps.export.step import export
@@ -55,7 +55,6 @@ def build() -> WorkflowTemplate:
         name=NAME,
         on_exit=ON_EXIT,
         arguments=RUN,
-        synchronization=one_at_a_time(reference("name")),
         **shared_settings(TITLE, DESCRIPTION),
     ) as template:
         add_main()

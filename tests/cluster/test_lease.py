@@ -23,7 +23,7 @@ SPACE = "fineline-leases"
 MB = 1_000_000
 LEASE_SECONDS = 4
 PULL = f"""
-import steps.pull.lease as lease
+import steps.common.kubernetes.lease as lease
 lease.SECONDS, lease.RENEW_SECONDS, lease.POLL_SECONDS = {LEASE_SECONDS}, 1.0, 0.2
 from steps.plan.model import resolve_model
 from steps.pull.publish import publish_model

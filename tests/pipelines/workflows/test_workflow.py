@@ -48,7 +48,7 @@ def test_every_cron_starts_a_template_of_ours_with_parameters_that_it_knows() ->
         known = {p["name"] for p in parameters_of(dict(BUILDERS[template]().to_dict()))}
         assert {p["name"] for p in spec.get("arguments", {}).get("parameters", [])} <= known, name
         started.add(template)
-    assert started == {"reaper", "retrain"}
+    assert started == {"reaper", "recover", "retrain"}
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
