@@ -143,7 +143,6 @@ def test_a_candidate_that_was_judged_against_another_champion_is_refused(served:
     name = NAMES[0]
     served.reset(name)
     served.run("rollout", name, 2)
-    served.store.set_model_version_tag(name, "1", versions.WITHDRAWN, "")
     told = served.run("rollout", name, 1, code=3)
     assert "the candidate was judged against no champion, and the champion is now version 2" in told
     assert served.live(name) == 2

@@ -14,8 +14,8 @@ from steps.common.runtime import cluster_settings
 from steps.common.runtime.exit_codes import step
 from steps.common.storage import volumes
 from steps.restore.step import RestoreInput, restore
-from steps.rollout.pods import pod_spec, version_objects
 from steps.rollout.places.cluster_place import ClusterPlace
+from steps.rollout.pods import pod_spec, version_objects
 from steps.rollout.recover import RecoverInput, recover
 from steps.rollout.step import RolloutInput, rollout
 from tests.support.kubectl import get
