@@ -65,8 +65,10 @@ def build() -> WorkflowTemplate:
 def add_main() -> None:
     """Add the DAG of a run, and the templates of its tasks."""
     do_plan = container(plan, CONTROL_IMAGE, hours=1, memory="512Mi", reaches_out=True)
-    # As long as pull, which it waits for, plus a wait for each rung of the ladder.
-    do_provision = container(provision, CONTROL_IMAGE, hours=12 + 16, memory="128Mi", account=PROVISION_ACCOUNT)
+    # As long as an equal run, and then pull, which it waits for, plus a wait for each rung of the ladder.
+    do_provision = container(
+        provision, CONTROL_IMAGE, hours=72 + 12 + 12 + 16, memory="128Mi", account=PROVISION_ACCOUNT
+    )
     do_pull = pull_container()
     do_prepare = container(prepare, TUNE_IMAGE, hours=6, memory="512Mi")
     # In days of training, many spot nodes may be reclaimed. Each time, the training resumes from its checkpoint.
