@@ -56,6 +56,10 @@ class Connection:
         """Delete one of Argo's objects, if it exists."""
         _argo(plural).delete(name, self.namespace)
 
+    def user(self) -> str:
+        """Return the name by which the cluster knows the person of the kubeconfig."""
+        return client.user_name()
+
     def stop(self, run: str) -> None:
         """Let a run end, its exit handler included.
 

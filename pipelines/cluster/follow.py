@@ -111,7 +111,7 @@ class RunWatch:
         status = workflow.get("status", {})
         phase = status.get("phase", "")
         if phase == "Pending":
-            # For example another run of the same model, which holds the mutex.
+            # For example the controller's limit of parallel workflows.
             return str(status.get("message", ""))
         waited = self._clock() - self._began
         if phase or waited < CONTROLLER_SECONDS:

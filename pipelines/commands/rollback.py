@@ -7,7 +7,7 @@ from pipelines.shown.arguments import add_cluster, add_json
 HELP = "serve an earlier version of a model again, here or on a cluster"
 DESCRIPTION = (
     "Serve an earlier version of a model again and make it the champion. Without -n and --context, the model is the one "
-    "served on this machine."
+    "served on this machine. The version that served is withdrawn: no retraining serves it again by itself."
 )
 
 
@@ -15,8 +15,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("name", help="name of the model")
     parser.add_argument(
-        "--to", metavar="VERSION", default="", help="version to serve (default: the champion before the current one)"
+        "--version",
+        "--to",
+        dest="version",
+        metavar="VERSION",
+        default="",
+        help="version to serve (default: the champion before the current one)",
     )
+    parser.add_argument("--why", metavar="TEXT", default="", help="why; it stands with the version that is withdrawn")
+    parser.add_argument("--force", action="store_true", help="serve the version even if it has been withdrawn")
     add_cluster(parser)
     add_json(parser)
 
@@ -31,12 +38,14 @@ def execute(parsed: argparse.Namespace) -> int:
     from steps.common.machine import servers
     from steps.common.runtime.errors import UserError
 
-    if parsed.to and not parsed.to.isdigit():
-        raise UserError(f"--to: {parsed.to!r} is not a version number; give one such as 3")
+    if parsed.version and not parsed.version.isdigit():
+        raise UserError(f"--version: {parsed.version!r} is not a version number; give one such as 3")
+    if parsed.force and not parsed.version:
+        raise UserError("--force: name the version that is to be served although it was withdrawn, with --version")
     if parsed.namespace or parsed.context:
         return _on_a_cluster(parsed)
     if parsed.name in servers.names():
-        return _here(parsed.name, parsed.to, as_json=parsed.json)
+        return _here(parsed)
     served = ", ".join(servers.names()) or "none"
     raise UserError(
         f"model {parsed.name!r} is not served on this machine (served models: {served}); for a cluster, give its "
@@ -44,7 +53,13 @@ def execute(parsed: argparse.Namespace) -> int:
     )
 
 
-def _here(name: str, to: str, *, as_json: bool) -> int:
+def _parameters(parsed: argparse.Namespace, by: str) -> dict[str, str]:
+    given = {"name": parsed.name, "version": parsed.version, "why": parsed.why, "by": by}
+    return {**given, "force": "true" if parsed.force else "false"}
+
+
+def _here(parsed: argparse.Namespace) -> int:
+    import getpass
     import json
     import time
 
@@ -58,13 +73,14 @@ def _here(name: str, to: str, *, as_json: bool) -> int:
     from steps.common.runtime.errors import GATE_REFUSED
     from steps.common.runtime.progress import duration
 
-    workflow = read(build().to_dict())
-    run = new_run(f"{name}-back", workflow.name, {**workflow.parameters, "name": name, "version": to})
+    workflow, name = read(build().to_dict()), parsed.name
+    wanted = {**workflow.parameters, **_parameters(parsed, getpass.getuser())}
+    run = new_run(f"{name}-back", workflow.name, wanted)
     started = time.monotonic()
     ended = run_here(workflow, run)
     took = time.monotonic() - started
     version, url = ended.outputs("restore").get("version", ""), ended.outputs("rollout").get("url", "")
-    if as_json:
+    if parsed.json:
         result = {"run": ended.name, "phase": ended.phase.value, "exit_code": ended.exit_code, "message": ended.message}
         found = {"model": name, "version": int(version) if version else None, "url": url, "seconds": round(took, 1)}
         print(json.dumps(result | {key: value for key, value in found.items() if value}, indent=2))
@@ -90,5 +106,5 @@ def _on_a_cluster(parsed: argparse.Namespace) -> int:
 
     connection = connect(parsed.namespace, parsed.context)
     installed(connection, NAME)
-    run = submit(connection, build(parsed.name, {"name": parsed.name, "version": parsed.to}, NAME))
+    run = submit(connection, build(parsed.name, _parameters(parsed, connection.user()), NAME))
     return print_result(connection, follow(connection, run), as_json=parsed.json)

@@ -27,7 +27,7 @@ from pipelines.workflows.containers import (
     pull_container,
 )
 from pipelines.workflows.parameters import RUN, reference, references
-from pipelines.workflows.templates import MAIN, ON_EXIT, add_exit_handler, one_at_a_time, shared_settings
+from pipelines.workflows.templates import MAIN, ON_EXIT, add_exit_handler, shared_settings
 from steps.evaluate.report.page import PAGE
 from steps.evaluate.step import evaluate
 from steps.export.step import export
@@ -59,7 +59,6 @@ def build() -> WorkflowTemplate:
         name=NAME,
         on_exit=ON_EXIT,
         arguments=RUN,
-        synchronization=one_at_a_time(reference("name")),
         **shared_settings(TITLE, DESCRIPTION),
     ) as template:
         add_main()
@@ -70,9 +69,14 @@ def build() -> WorkflowTemplate:
 def add_main() -> None:
     """Add the DAG of a run, and the templates of its tasks."""
     do_plan = container(plan, CONTROL_IMAGE, hours=1, memory=PLAN_MEMORY, calls_kubernetes=True, reaches_out=True)
-    # As long as pull, which it waits for, plus a wait for each rung of the ladder.
+    # As long as an equal run, and then pull, which it waits for, plus a wait for each rung of the ladder.
     do_provision = container(
-        provision, CONTROL_IMAGE, hours=12 + 16, memory=SMALL, account=PROVISION_ACCOUNT, calls_kubernetes=True
+        provision,
+        CONTROL_IMAGE,
+        hours=72 + 12 + 12 + 16,
+        memory=SMALL,
+        account=PROVISION_ACCOUNT,
+        calls_kubernetes=True,
     )
     do_pull = pull_container()
     do_prepare = container(prepare, TUNE_IMAGE, hours=6, memory=("512Mi", "8Gi"))

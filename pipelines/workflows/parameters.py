@@ -13,8 +13,7 @@ RUN = [
     Parameter(
         name="name",
         value="",
-        description="Name of the model that is registered and served; empty: the recipe's. Runs with the same name wait for "
-        "each other",
+        description="Name of the model that is registered and served; empty: the recipe's",
     ),
     Parameter(name="model", value="", description="Base model: a preset or a URI; empty: the recipe's"),
     Parameter(

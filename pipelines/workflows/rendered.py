@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hera.workflows import CronWorkflow, WorkflowTemplate
 
-from pipelines.workflows import cache, finetune, reaper, receive, retrain, rollback
+from pipelines.workflows import cache, finetune, reaper, receive, recover, retrain, rollback
 
 BASE, NODES = Path("base") / "workflows", Path("components") / "nodes" / "workflows"
 HEADER = "# Rendered by `fineline render` from {module}. Edit that file, not this one.\n"
@@ -15,6 +15,8 @@ BUILDERS: dict[str, Callable[[], WorkflowTemplate | CronWorkflow]] = {
     "reaper": reaper.build,
     "reaper-cron": reaper.cron,
     "receive": receive.build,
+    "recover": recover.build,
+    "recover-cron": recover.cron,
     "retrain": retrain.build,
     "retrain-cron": retrain.cron,
     "rollback": rollback.build,

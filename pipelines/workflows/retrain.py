@@ -9,7 +9,7 @@ from hera.workflows.models import TemplateRef, WorkflowTemplateRef
 from pipelines.workflows import finetune
 from pipelines.workflows.containers import CONTROL_IMAGE, PLAN_MEMORY, container
 from pipelines.workflows.parameters import RUN, YES_OR_NO, reference, references
-from pipelines.workflows.templates import MAIN, ON_EXIT, add_exit_handler, one_at_a_time, shared_settings
+from pipelines.workflows.templates import MAIN, ON_EXIT, add_exit_handler, shared_settings
 from steps.plan.check import check
 
 NAME = "retrain"
@@ -32,7 +32,6 @@ def build() -> WorkflowTemplate:
         name=NAME,
         on_exit=ON_EXIT,
         arguments=[*RUN, FORCE],
-        synchronization=one_at_a_time(reference("name")),
         **shared_settings(TITLE, DESCRIPTION),
     ) as template:
         do_check = container(check, CONTROL_IMAGE, hours=1, memory=PLAN_MEMORY, calls_kubernetes=True, reaches_out=True)

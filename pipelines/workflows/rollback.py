@@ -1,6 +1,8 @@
 """The rollback workflow: restores an earlier version from the registry, serves it, and makes it champion.
 
 restore ─ pull ─ rollout
+
+It waits for no run of the model, and takes over from a rollout that is under way.
 """
 
 from hera.workflows import DAG, Parameter, WorkflowTemplate
@@ -14,17 +16,25 @@ from pipelines.workflows.containers import (
     container,
     pull_container,
 )
-from pipelines.workflows.parameters import RUN, reference
-from pipelines.workflows.templates import MAIN, one_at_a_time, shared_settings
+from pipelines.workflows.parameters import RUN, YES_OR_NO, reference
+from pipelines.workflows.templates import MAIN, shared_settings
 from steps.restore.step import restore
 from steps.rollout.step import rollout
 
 NAME = "rollback"
 TITLE = "Roll back to an earlier version"
-DESCRIPTION = "Serve an earlier registered version and make it champion. The current version serves until then."
+DESCRIPTION = (
+    "Serve an earlier registered version and make it champion. The current version serves until then, and is withdrawn: it "
+    "is served again only by name, with force."
+)
 PARAMETERS = [
     Parameter(name="name", value="pet-store", description="Name of the model that is registered and served"),
     Parameter(name="version", value="", description="Version to serve; empty: the previous champion"),
+    Parameter(name="why", value="", description="Why; it stands with the version that is withdrawn"),
+    Parameter(name="by", value="", description="Who rolls back; it stands with the version that is withdrawn"),
+    Parameter(
+        name="force", value="false", enum=YES_OR_NO, description="Serve the version even if it has been withdrawn"
+    ),
     *(parameter for parameter in RUN if parameter.name == "secrets"),
 ]
 
@@ -34,7 +44,6 @@ def build() -> WorkflowTemplate:
     with WorkflowTemplate(
         name=NAME,
         arguments=PARAMETERS,
-        synchronization=one_at_a_time(reference("name")),
         **shared_settings(TITLE, DESCRIPTION),
     ) as template:
         do_restore = container(restore, CONTROL_IMAGE, hours=1, memory=MEDIUM)
@@ -50,7 +59,8 @@ def build() -> WorkflowTemplate:
             environment=API_KEY,
         )
         with DAG(name=MAIN):
-            found = do_restore(name="restore", arguments={"name": reference("name"), "version": reference("version")})
+            wanted = {name: reference(name) for name in ("name", "version", "force")}
+            found = do_restore(name="restore", arguments=wanted)
             # No exit handler releases the hold on the model: it lapses after the rollout has ended.
             wanted = {
                 "model": found.get_parameter("model"),
@@ -68,6 +78,8 @@ def build() -> WorkflowTemplate:
                     "version": found.get_parameter("version"),
                     "report": found.get_parameter("report"),
                     "back": "true",
+                    "by": reference("by"),
+                    "why": reference("why"),
                     "run": "{{workflow.name}}",
                 },
             )

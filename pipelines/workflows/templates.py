@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hera.workflows import DAG, Parameter
+from hera.workflows import DAG, CronWorkflow, Parameter
 from hera.workflows import models as m
 
 from pipelines.workflows.containers import (
@@ -21,6 +21,7 @@ from steps.release.step import release
 
 DAY = 24 * 3600
 MAIN, ON_EXIT = "main", "on-exit"
+AT_ONCE = m.PodGC(strategy="OnPodSuccess")  # of what runs every five minutes: its pods are not kept for their logs
 
 
 def shared_settings(title: str, description: str) -> dict[str, Any]:
@@ -47,9 +48,19 @@ def shared_settings(title: str, description: str) -> dict[str, Any]:
     }
 
 
-def one_at_a_time(name: str) -> m.Synchronization:
-    """Return the lock that serialises the runs of a model."""
-    return m.Synchronization(mutexes=[m.Mutex(name=f"fineline-{name}")])
+def every_five_minutes(name: str) -> CronWorkflow:
+    """Return the CronWorkflow that starts a template of that name, with its defaults, every five minutes."""
+    return CronWorkflow(
+        name=name,
+        labels={"app.kubernetes.io/part-of": "fineline"},
+        schedules=["*/5 * * * *"],
+        timezone="Etc/UTC",
+        concurrency_policy="Forbid",
+        starting_deadline_seconds=240,
+        successful_jobs_history_limit=1,
+        failed_jobs_history_limit=3,
+        workflow_template_ref=m.WorkflowTemplateRef(name=name),
+    )
 
 
 def add_exit_handler(parameters: list[Parameter]) -> None:

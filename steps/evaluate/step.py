@@ -162,14 +162,14 @@ def _champion(input: EvaluateInput, scored: Callable[[str, Path | None], Score])
     version = versions.version_at(store, resolved.recipe.name, versions.CHAMPION)
     if version is None:
         return None
-    number = int(version.version)
+    number, sha256 = int(version.version), version.tags.get(versions.ADAPTER_SHA256, "")
     if version.tags.get("fineline.base_digest") != resolved.model.digest:
         say(f"the champion, version {number}, has another base: losses per token cannot be compared across bases")
-        return Champion(number, None)
-    same = version.tags.get("fineline.adapter_sha256") == adapter_sha256(Path(input.adapter_folder))
+        return Champion(number, None, adapter_sha256=sha256)
+    same = sha256 == adapter_sha256(Path(input.adapter_folder))
     with tempfile.TemporaryDirectory() as folder:
         adapter = versions.download_adapter(store, version, Path(folder))
-        return Champion(number, scored("champion", adapter), same)
+        return Champion(number, scored("champion", adapter), same, sha256)
 
 
 def _masked_row(input: EvaluateInput) -> list[SamplePiece]:

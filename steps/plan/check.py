@@ -6,7 +6,7 @@ from hera.workflows import Parameter
 from hera.workflows.io import Output
 
 from steps.common.handover.resolved import Resolved, made_from
-from steps.common.registry import tracking, versions
+from steps.common.registry import tracking, versions, withdrawn
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
 from steps.plan.step import PlanInput, resolve
@@ -37,7 +37,10 @@ def check(input: CheckInput) -> CheckOutput:
     store = tracking.client(resolved.tracking.uri)
     champion = versions.version_at(store, name, versions.CHAMPION)
     refused = versions.refused_run(store, name, digest, int(champion.version) if champion else 0)
-    if refused:
+    withdrawal = withdrawn.withdrawn_with(store, name, digest)
+    if withdrawal:
+        changed, verdict = False, f"nothing new: {withdrawal}"
+    elif refused:
         changed, verdict = False, f"nothing new: run {refused} with the same data, base and recipe was refused"
     elif champion is None:
         changed, verdict = True, f"{name} has no champion yet"
@@ -48,7 +51,8 @@ def check(input: CheckInput) -> CheckOutput:
         )
     else:
         changed, verdict = True, f"changed since version {champion.version}: {_changes(champion.tags, resolved)}"
-    if not changed and input.force == "true":
+    # What was withdrawn would be trained only to be refused.
+    if not changed and not withdrawal and input.force == "true":
         changed, verdict = True, f"{verdict}; training anyway because force is set"
     say(verdict)
     return CheckOutput(changed=changed, verdict=verdict)

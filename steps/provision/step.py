@@ -16,6 +16,7 @@ from steps.common.nodes.pod_placement import Placement
 from steps.common.runtime.exit_codes import step
 from steps.provision import compute_class, free_node, local_machine
 from steps.provision.attempt.attempts import Attempt
+from steps.provision.equal_run import wait_for_equal_run
 from steps.provision.karpenter import buy
 from steps.provision.wait_for_weights import wait_until_nearly_fetched
 
@@ -49,6 +50,7 @@ def provision(input: ProvisionInput) -> ProvisionOutput:
     """
     resolved, run = input.resolved, input.resolved.run or "unnamed"
     if resolved.quote.provider:
+        wait_for_equal_run(resolved, run)
         wait_until_nearly_fetched(resolved.model)
         got = GET_NODE[NodeProvider(resolved.quote.provider)](resolved, run)
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from presets.model_preset import ModelSource, model_presets
 from steps.common.handover.resolved import ResolvedModel
+from steps.common.kubernetes.lease import process_name
 from steps.common.runtime.code_version import code_version
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress, say
@@ -21,7 +22,7 @@ from steps.common.weights.store import MANIFEST
 from steps.pull import fetch
 from steps.pull.space import check_room
 from steps.pull.transfer.bottleneck import Clock, verdict
-from steps.pull.writer import Writer, only_writer, process_name
+from steps.pull.writer import Writer, only_writer
 
 MB = 1_000_000
 

@@ -3,8 +3,6 @@
 The kernel releases a lock file when its process ends. On a volume that several nodes mount, lock files are not reliable.
 """
 
-import os
-import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,14 +39,9 @@ def only_writer(folder: Path, waiting: Callable[[], None]) -> Iterator[Writer]:
         with exclusive_lock(folder, waiting):
             yield _Lock()
         return
-    from steps.pull.lease import Lease
+    from steps.common.kubernetes.lease import Lease, process_name
 
     with Lease(f"fineline-pull-{folder.parent.name}-{folder.name}", process_name(), cluster_settings.namespace()).held(
         waiting
     ) as lease:
         yield lease
-
-
-def process_name() -> str:
-    """Return a unique name of this process: the pod or machine, and its pid."""
-    return f"{platform.node()}-{os.getpid()}"

@@ -8,7 +8,9 @@ from hera.workflows.io import Input, Output
 
 from steps.common.handover.report import read_report
 from steps.common.handover.resolved import Resolved, made_from
-from steps.common.registry import tracking, versions
+from steps.common.registry import tracking, versions, withdrawn
+from steps.common.registry.verdict import check_verdict
+from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
 from steps.register.package import package
@@ -38,11 +40,16 @@ def register(input: RegisterInput) -> RegisterOutput:
     """Register the adapter as `candidate`, or find the version that has it already.
 
     If the recipe serves nothing, the version also becomes `champion`.
+
+    Raises:
+        RefusedError: the version that has the adapter was withdrawn, or the candidate was judged against another champion.
     """
     resolved = input.resolved
     name = resolved.recipe.name
     store = tracking.client(resolved.tracking.uri)
     known = versions.version_of(store, name, input.adapter_sha256, resolved.model.digest)
+    if known:
+        _check_not_withdrawn(store, resolved, known)
     version = known or _register(store, input)
     number = int(version.version)
     if known:
@@ -52,6 +59,7 @@ def register(input: RegisterInput) -> RegisterOutput:
         store.set_tag(resolved.tracking.run_id, "fineline.version", number)
     store.set_registered_model_alias(name, versions.CANDIDATE, number)
     if not resolved.recipe.serve.enabled:
+        check_verdict(versions.version_at(store, name, versions.CHAMPION), number, read_report(Path(input.report)))
         versions.make_champion(store, name, number)
     say(f"{name} version {number}: {'this adapter is already registered' if known else 'registered'}")
     return RegisterOutput(version=number, new=known is None, model_uri=f"models:/{name}/{number}")
@@ -68,10 +76,22 @@ def lineage(input: RegisterInput) -> dict[str, str]:
         "fineline.data_sha256": resolved.data.train.sha256,
         versions.MADE_FROM: made_from(resolved),
         "fineline.rows_digest": input.rows_digest,
-        "fineline.adapter_sha256": input.adapter_sha256,
+        versions.ADAPTER_SHA256: input.adapter_sha256,
         "fineline.method": resolved.recipe.tune.method,
         "fineline.code_version": resolved.code_version,
     }
+
+
+def _check_not_withdrawn(store: Any, resolved: Resolved, known: Any) -> None:
+    try:
+        withdrawn.check_not_withdrawn(known)
+    except RefusedError:
+        # The next retraining need not train the same again to find this out.
+        champion = versions.version_at(store, resolved.recipe.name, versions.CHAMPION)
+        if resolved.tracking.run_id:
+            against = int(champion.version) if champion else 0
+            store.set_tag(resolved.tracking.run_id, versions.REFUSED_AGAINST, against)
+        raise
 
 
 def _register(store: Any, input: RegisterInput) -> Any:

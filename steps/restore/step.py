@@ -1,12 +1,12 @@
 """The restore step, the first of a rollback: downloads a version with everything that rollout needs. Imports no torch."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
 from steps.common.handover.resolved import Resolved, ResolvedModel
-from steps.common.registry import tracking, versions
+from steps.common.registry import tracking, versions, withdrawn
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
@@ -19,6 +19,9 @@ class RestoreInput(Input):
 
     name: Annotated[str, Parameter(description="Name of the registered model")]
     version: Annotated[str, Parameter(description="Version; empty: the previous champion")] = ""
+    force: Annotated[Literal["true", "false"], Parameter(description="Even if the version has been withdrawn")] = (
+        "false"
+    )
 
 
 class RestoreOutput(Output):
@@ -36,11 +39,13 @@ def restore(input: RestoreInput) -> RestoreOutput:
     """Download a version's adapter, recipe and report from the registry to the runs volume.
 
     Raises:
-        UserError: there is no such model or version, or no previous champion.
+        UserError: there is no such model or version, no previous champion, or the version was withdrawn.
     """
     uri = tracking.default_uri()
     store = tracking.client(uri)
     version = _version(store, input)
+    if input.force != "true" and (line := withdrawn.in_words(version)):
+        raise UserError(line)
     number = int(version.version)
     folder = volumes.restored_version(input.name, number)
     if not folder.exists():

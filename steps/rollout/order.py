@@ -1,17 +1,20 @@
 """The order of a rollout, the same on one machine and in a cluster.
 
-Start, wait until ready, smoke test, live gate, traffic, watch window. If any of these fails, the old version gets the
-traffic back, and the log of the new one is kept for inspection.
+Start, wait until ready, smoke test, live gate, traffic, watch window, champion. If any of these fails, the old version gets
+the traffic back, and the log of the new one is kept for inspection. Until it is champion, the version is on trial: if this
+process is killed, whoever comes next gives the traffic to the champion.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from pydantic import BaseModel
 
 from steps.common.handover.resolved import Resolved
-from steps.common.runtime.errors import RefusedError
+from steps.common.runtime.errors import InterruptedStepError, RefusedError, UnreachableError
 from steps.common.runtime.progress import say
 from steps.rollout.gateway.traffic import Traffic
+from steps.rollout.lease.serving_lease import TakenOverError
 from steps.rollout.trial.live_gate import LiveGate, LiveQuestion, live_gate, smoke
 from steps.rollout.trial.watch import WatchResult, watch
 
@@ -84,10 +87,21 @@ class RolloutRecord(BaseModel):
     gate: LiveGate | None = None
     watched: WatchResult | None = None
     refused: str = ""  # the reason; empty: the version serves
+    failed_in_watch: bool = False  # it was refused with the users' traffic
+
+
+class UndecidedError(UnreachableError):
+    """The registry did not say whether the version has become champion, so it stays on trial."""
 
 
 def roll_out(
-    place: ServingPlace, resolved: Resolved, record: RolloutRecord, asked: list[LiveQuestion], *, back: bool
+    place: ServingPlace,
+    resolved: Resolved,
+    record: RolloutRecord,
+    asked: list[LiveQuestion],
+    *,
+    back: bool,
+    make_champion: Callable[[], None],
 ) -> None:
     """Serve the new version, or leave everything as it was.
 
@@ -97,16 +111,19 @@ def roll_out(
         record: filled in on the way.
         asked: the questions of the evaluation.
         back: this is a rollback: the new version is not compared with the old one, and there is no watch window.
+        make_champion: makes the new version the champion, or raises if it certainly is not; UndecidedError if that is unknown.
 
     Raises:
         RefusedError: the new version failed; the text is the reason.
+        TakenOverError: a rollback has taken the right to change what serves; nothing is touched any more.
+        UndecidedError: as `make_champion`.
     """
     recipe, serve = resolved.recipe, resolved.recipe.serve
     name, tokens, longest = recipe.name, recipe.evaluate.answer_tokens, recipe.serve.answer_seconds
     record.old_version = place.old_version
     _choose(place, record, serve.strategy)
     in_place = record.strategy == "in-place"
-    switched = False
+    switched = watching = False
     try:
         if in_place:
             place.stop_old()
@@ -120,27 +137,50 @@ def roll_out(
         place.switch_traffic()
         smoke(place.url, name, asked, tokens, longest)
         if record.old_version is not None and not back and serve.watch_seconds:
-            record.watched = watch(
-                place.url,
-                name,
-                [question.messages for question in asked] or [[{"role": "user", "content": "Hello"}]],
-                serve,
-                tokens,
-                lambda: place.traffic(new=True),
-                before,
-                record.gate.old_seconds,
-            )
+            watching = True
+            record.watched = _watch(place, resolved, record.gate, asked, before)
+    except (TakenOverError, InterruptedStepError):
+        raise
     except BaseException as error:
-        record.refused = str(error) if isinstance(error, Exception) else "the rollout was stopped"
-        try:
-            _restore_old(place, switched=switched)
-        except RefusedError as again:
-            record.refused += f"; and {again}"
-            raise RefusedError(record.refused) from error
-        finally:
-            place.retain_refused(record.refused)
+        record.failed_in_watch = watching and isinstance(error, RefusedError)
+        _undo(place, record, error, switched=switched)
+        raise
+    try:
+        make_champion()
+    except (TakenOverError, InterruptedStepError, UndecidedError):
+        raise
+    except Exception as error:
+        _undo(place, record, error, switched=switched)
         raise
     place.finish()
+
+
+def _watch(
+    place: ServingPlace, resolved: Resolved, gate: LiveGate, asked: list[LiveQuestion], before: Traffic | None
+) -> WatchResult:
+    recipe = resolved.recipe
+    return watch(
+        place.url,
+        recipe.name,
+        [question.messages for question in asked] or [[{"role": "user", "content": "Hello"}]],
+        recipe.serve,
+        recipe.evaluate.answer_tokens,
+        lambda: place.traffic(new=True),
+        before,
+        gate.old_seconds,
+    )
+
+
+def _undo(place: ServingPlace, record: RolloutRecord, error: BaseException, *, switched: bool) -> None:
+    """Give the old version its traffic back, and keep what is needed to inspect the new one."""
+    record.refused = str(error) if isinstance(error, Exception) else "the rollout was stopped"
+    try:
+        _restore_old(place, switched=switched)
+    except RefusedError as again:
+        record.refused += f"; and {again}"
+        raise RefusedError(record.refused) from error
+    finally:
+        place.retain_refused(record.refused)
 
 
 def _choose(place: ServingPlace, record: RolloutRecord, wanted: str) -> None:

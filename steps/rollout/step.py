@@ -1,7 +1,7 @@
 """The rollout step: start the new version beside the old one, test it, switch the traffic, then make it champion."""
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,17 +10,19 @@ from hera.workflows.io import Input, Output
 
 from steps.common.adapter.adapter_files import adapter_sha256
 from steps.common.adapter.merge import merge_into_base
+from steps.common.handover.report import read_report
 from steps.common.handover.resolved import Resolved
-from steps.common.registry import tracking, versions
+from steps.common.registry import tracking, versions, withdrawn
+from steps.common.registry.verdict import check_verdict
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
-from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
-from steps.common.storage.files import exclusive_lock, write_text
+from steps.common.storage.files import write_text
 from steps.rollout.checks.before_start import check_adapter, check_model
-from steps.rollout.order import RolloutRecord, ServingPlace, roll_out
+from steps.rollout.lease.serving_lease import Purpose, ServingLease, serving_lease
+from steps.rollout.order import RolloutRecord, ServingPlace, UndecidedError, roll_out
 from steps.rollout.trial.live_gate import questions
 
 ROLLOUT_TAG = "fineline.rollout"  # tag of a version: how its last rollout ended
@@ -38,6 +40,8 @@ class RolloutInput(Input):
     back: Annotated[bool, Parameter(description="Roll back: do not compare it with the version that serves now")] = (
         False
     )
+    by: Annotated[str, Parameter(description="Who rolls back")] = ""
+    why: Annotated[str, Parameter(description="Why, for the version that is withdrawn")] = ""
     run: Annotated[str, Parameter(description="Name of this run; empty: the run that made the version")] = ""
 
 
@@ -52,65 +56,97 @@ class RolloutOutput(Output):
 def rollout(input: RolloutInput) -> RolloutOutput:
     """Serve the version, as Deployments in a cluster or as processes on one machine, and make it champion.
 
+    A rollback withdraws the version that it takes the traffic from: no retraining serves that again by itself.
+
     Raises:
-        RefusedError: the new server failed. The previous version still has the traffic and the champion alias.
+        RefusedError: the new server failed, the champion has changed since the evaluation, or a rollback took over. The
+            previous version still has the traffic and the champion alias.
+        UndecidedError: MLflow did not say whether the version has become champion.
     """
     resolved, name = input.resolved, input.resolved.recipe.name
     record = RolloutRecord(version=input.version, old_version=None)
     store = tracking.client(resolved.tracking.uri)
     try:
-        url = _serve(input, record)
+        url = _serve(input, record, store)
     except RefusedError as error:
         record.refused = str(error)
+        if record.failed_in_watch:
+            withdrawn.withdraw(store, name, input.version, "the watch window of its rollout", record.refused)
         _save(store, input, record)
         raise
-    versions.make_champion(store, name, input.version)
     if resolved.tracking.run_id:
         store.set_tag(resolved.tracking.run_id, "fineline.url", url)
     _save(store, input, record)
     return RolloutOutput(url=url, model=name)
 
 
-def _serve(input: RolloutInput, record: RolloutRecord) -> str:
+def _serve(input: RolloutInput, record: RolloutRecord, store: Any) -> str:
     base, adapter = Path(input.base_folder), Path(input.adapter_folder)
     check_adapter(input.resolved, adapter, base)
     # An adapter beside its base: the server reads the base's weights.
     model = base if input.resolved.serving_plan.form == "adapter" else merge_into_base(base, adapter)
     # Refuse here, before anything is started, what cannot be served.
     model_bytes = check_model(model)
-    with _one_at_a_time(input.resolved.recipe.name):
-        return _roll_out(input, record, model, model_bytes)
+    name, purpose = input.resolved.recipe.name, Purpose.ROLLBACK if input.back else Purpose.ROLLOUT
+    with serving_lease(name, purpose, input.version, lambda: _highest_fence(name)) as lease:
+        champion = versions.version_at(store, name, versions.CHAMPION)
+        if not input.back:
+            withdrawn.check_not_withdrawn(store.get_model_version(name, str(input.version)))
+            check_verdict(champion, input.version, read_report(Path(input.report)))
+        place = _place(input, model, model_bytes, int(champion.version) if champion else 0, lease)
+        make_champion = partial(_make_champion, store, input, champion, lease)
+        if place.serves_already():
+            say(f"{name}: version {place.old_version} is already being served")
+            make_champion()
+        else:
+            asked = questions(Path(input.report))
+            roll_out(place, input.resolved, record, asked, back=input.back, make_champion=make_champion)
+        return place.url
 
 
-def _one_at_a_time(name: str) -> AbstractContextManager[None]:
-    """Return the lock of a model's rollouts. In a cluster the workflow's mutex does this."""
-    if cluster_settings.in_cluster():
-        return nullcontext()
-    line = WaitingLine()
-    return exclusive_lock(
-        volumes.serving(name) / "rollout", on_wait=lambda: line.report(f"another rollout of {name} to end")
-    )
+def _highest_fence(name: str) -> int:
+    from steps.rollout.pods.model_objects import highest_fence
+
+    return highest_fence(name)
 
 
-def _roll_out(input: RolloutInput, record: RolloutRecord, model: Path, model_bytes: int) -> str:
-    adapter = Path(input.adapter_folder)
-    place = _place(input, model, model_bytes, adapter_sha256(adapter))
-    if place.serves_already():
-        say(f"{input.resolved.recipe.name}: version {place.old_version} is already being served")
-    else:
-        roll_out(place, input.resolved, record, questions(Path(input.report)), back=input.back)
-    return place.url
+def _make_champion(store: Any, input: RolloutInput, champion: Any | None, lease: ServingLease) -> None:
+    """Make the version the champion; a rollback first withdraws the versions whose place it takes.
+
+    Raises:
+        UndecidedError: MLflow did not answer, and cannot be asked what it has done.
+    """
+    name, version = input.resolved.recipe.name, input.version
+    lease.check()
+    if input.back:
+        for other in {int(champion.version) if champion else 0, lease.taken_from} - {0, version}:
+            withdrawn.withdraw(store, name, other, input.by, input.why or f"rolled back to version {version}")
+        withdrawn.readmit(store, name, version)
+        lease.check()
+    try:
+        versions.make_champion(store, name, version)
+    except Exception as error:
+        try:
+            now = versions.version_at(store, name, versions.CHAMPION)
+        except Exception:
+            raise UndecidedError(
+                f"MLflow did not say whether {name} version {version} has become the champion; it stays on trial"
+            ) from error
+        if now is None or int(now.version) != version:
+            raise
 
 
-def _place(input: RolloutInput, model: Path, model_bytes: int, digest: str) -> ServingPlace:
+def _place(input: RolloutInput, model: Path, model_bytes: int, champion: int, lease: ServingLease) -> ServingPlace:
     resolved, version, adapter = input.resolved, input.version, Path(input.adapter_folder)
+    digest = adapter_sha256(adapter)
     if cluster_settings.in_cluster():
         from steps.rollout.places.cluster_place import ClusterPlace
 
-        return ClusterPlace(resolved, version, model, model_bytes, digest, Path(input.base_folder), adapter)
+        base = Path(input.base_folder)
+        return ClusterPlace(resolved, version, model, model_bytes, digest, base, adapter, champion, lease)
     from steps.rollout.places.machine_place import MachinePlace
 
-    return MachinePlace(resolved, version, model, model_bytes, digest)
+    return MachinePlace(resolved, version, model, model_bytes, digest, champion, lease)
 
 
 def _save(store: Any, input: RolloutInput, record: RolloutRecord) -> None:

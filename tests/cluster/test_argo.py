@@ -215,31 +215,64 @@ def test_changed_data_are_seen_by_a_retraining_and_rollback_goes_to_the_version_
     assert outputs(workflow, "check")["verdict"] == "changed since version 2: data"
     assert outputs(workflow, "register") == outputs(workflow, "register") | {"version": "1", "new": "false"}
     assert served_version(argo) == 1
-    back = fineline("rollback", "store", "-n", argo, "--json")
+    back = fineline("rollback", "store", "-n", argo, "--json", "--why", "closed on Wednesdays")
     assert back.returncode == 0, back.stderr
     told = json.loads(back.stdout)
     assert (told["phase"], told["version"], told["url"]) == ("Succeeded", "2", first["url"])
+    assert served_version(argo) == 2
+    # The next retraining leaves it at that, and so does a second rollback.
+    workflow = ended_run(argo, "retrain", **parameters_of(first["run"], argo))
+    verdict = outputs(workflow, "check")["verdict"]
+    assert verdict.startswith("nothing new: store version 1 was withdrawn by ")
+    assert "closed on Wednesdays" in verdict
+    again = fineline("rollback", "store", "-n", argo, "--json")
+    assert again.returncode == 2
+    assert "there is no previous champion" in json.loads(again.stdout)["message"]
     assert served_version(argo) == 2
 
 
 def test_in_place_the_old_version_ends_first_and_comes_back_where_the_new_one_fails(
     first: dict[str, Any], argo: str, rows: Callable[[str], Path]
 ) -> None:
-    """Version 1 replaces version 2: first with a server that gets no time to start, then properly."""
-    in_place = ["submit", str(rows("Wednesday")), "-n", argo, "--watch", "--json", "-o", "serve.strategy=in-place"]
+    """Version 3 replaces version 2: first with a server that gets no time to start, then properly."""
+    in_place = ["submit", str(rows("Friday")), "-n", argo, "--watch", "--json", "-o", "serve.strategy=in-place"]
     refused = fineline(*in_place, "-o", "serve.ready_seconds=1")
     assert refused.returncode == 3
     told = json.loads(refused.stdout)
-    assert re.fullmatch(r"rollout: store-v1 was not ready in \d\d s: .+", told["message"])
+    assert re.fullmatch(r"rollout: store-v3 was not ready in \d\d s: .+", told["message"])
     assert told["message"] in fineline("status", told["run"], "-n", argo).stdout
     assert served_version(argo) == 2
     with load(f"http://{get('service', 'store', argo)['spec']['clusterIP']}/v1", "store", 2, 0.5, max_tokens=4) as met:
         done = fineline(*in_place)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["version"] == "1"
-    assert served_version(argo) == 1
+    assert json.loads(done.stdout)["version"] == "3"
+    assert served_version(argo) == 3
     assert met.broken_off == []
-    assert met.answers.keys() == {"1", "2"}
+    assert met.answers.keys() == {"2", "3"}
+
+
+def test_a_rollback_does_not_wait_for_a_training(first: dict[str, Any], argo: str, rows: Callable[[str], Path]) -> None:
+    """Version 3 is the champion, and another one is being trained."""
+    options = ["-n", argo, "--json", "-o", "tune.epochs=100"]
+    run = json.loads(fineline("submit", str(rows("Saturday")), *options).stdout)["run"]
+
+    def tunes() -> bool:
+        nodes = (get("workflow", run, argo).get("status", {}).get("nodes") or {}).values()
+        return any(task_of(n["displayName"]) == "tune" and n["phase"] == "Running" for n in nodes)
+
+    try:
+        wait_for(tunes, RUN_SECONDS)
+        begun = time.monotonic()
+        back = fineline("rollback", "store", "-n", argo, "--json")
+        seconds = time.monotonic() - begun
+        assert back.returncode == 0, back.stderr
+        assert json.loads(back.stdout)["version"] == "2"
+        assert served_version(argo) == 2
+        assert tunes()
+        print(f"back after {seconds:.0f} s")
+        assert seconds < 60
+    finally:
+        fineline("stop", run, "-n", argo)
 
 
 def served_version(namespace: str) -> int:

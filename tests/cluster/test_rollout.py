@@ -9,6 +9,8 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,11 @@ from steps.common.storage import volumes
 from steps.evaluate.scores.score import EvaluationSet, score
 from steps.plan.step import PlanInput, resolve
 from steps.rollout.checks.before_start import check_model
+from steps.rollout.lease.serving_lease import Purpose, serving_lease
 from steps.rollout.order import RolloutRecord, roll_out
 from steps.rollout.places import cluster_place
 from steps.rollout.places.cluster_place import ClusterPlace
+from steps.rollout.pods.model_objects import highest_fence
 from steps.rollout.trial.live_gate import LiveQuestion
 from tests.conftest import write_chats
 from tests.pipelines.machine.test_versions import shuffle
@@ -45,7 +49,7 @@ class Rollouts:
     def __init__(self, namespace: str, folder: Path, planned: Resolved, model: Path) -> None:
         self.namespace, self.folder, self.planned, self.base = namespace, folder, planned, model
         self.told = RolloutRecord(version=0, old_version=None)
-        self.seconds = 0.0
+        self.seconds, self.champion = 0.0, 0
 
     def model(self, version: int, seed: int) -> Path:
         """Make a model of the same shape with slightly different weights."""
@@ -85,10 +89,24 @@ class Rollouts:
         resolved = self.planned.model_copy(update={"recipe": changed, "run": f"run-{version}"})
         self.told = RolloutRecord(version=version, old_version=None)
         begun = time.monotonic()
-        place = ClusterPlace(resolved, version, model, check_model(model), f"digest-{version}", self.base, self.base)
-        if not place.serves_already():
-            roll_out(place, resolved, self.told, asked, back=back)
+        with self.place(resolved, version, model, back=back) as place:
+            if not place.serves_already():
+                decide = partial(self.make_champion, version)
+                roll_out(place, resolved, self.told, asked, back=back, make_champion=decide)
         self.seconds = time.monotonic() - begun
+
+    @contextmanager
+    def place(
+        self, resolved: Resolved, version: int, model: Path, *, size: int = 0, back: bool = False
+    ) -> Iterator[ClusterPlace]:
+        """Hold the model's Lease, as the rollout step does."""
+        purpose, digest = Purpose.ROLLBACK if back else Purpose.ROLLOUT, f"digest-{version}"
+        with serving_lease(NAME, purpose, version, lambda: highest_fence(NAME)) as lease:
+            given = (size or check_model(model), digest, self.base, self.base, self.champion, lease)
+            yield ClusterPlace(resolved, version, model, *given)
+
+    def make_champion(self, version: int) -> None:
+        self.champion = version
 
     @property
     def url(self) -> str:
@@ -319,8 +337,8 @@ def test_a_rollout_that_was_lost_after_the_switch_begins_with_the_old_version(ro
     kubectl("apply", *as_a_rollout, "-f", "-", document=lost)
     assert rollouts.live() == other
     model = rollouts.folder / "merged" / "version-1"
-    place = ClusterPlace(rollouts.planned, 9, model, 1, "digest-9", rollouts.base, rollouts.base)
-    assert str(place.old_version) == before
+    with rollouts.place(rollouts.planned, 9, model, size=1) as place:
+        assert str(place.old_version) == before
     assert rollouts.live() == before
     annotations = get("service", NAME, rollouts.namespace)["metadata"]["annotations"]
     assert annotations["fineline.dev/adapter-sha256"] == f"digest-{before}"
@@ -337,7 +355,8 @@ def test_a_rollout_in_place_that_was_lost_and_then_fails_brings_the_old_version_
     with load(rollouts.url, NAME, clients=2, pause=0.5, max_tokens=4) as met:
         wait_for(lambda: met.answers[before], 60)
         # As far as an interrupted attempt got.
-        ClusterPlace(rollouts.planned, 6, model, 1, "digest-6", rollouts.base, rollouts.base).stop_old()
+        with rollouts.place(rollouts.planned, 6, model, size=1) as place:
+            place.stop_old()
         with pytest.raises(RefusedError, match=r"v6 was not ready in \d+ s: container server") as caught:
             rollouts.roll_out(6, model, [])
         answers = met.answers[before]

@@ -43,6 +43,7 @@ class EvaluationReport(ReportPart):
     passed: bool
     reasons: list[str]
     champion_version: int  # 0: there was no champion
+    champion_sha256: str = ""  # of its adapter's weights; empty: no champion, or the report of an earlier release
     evaluated: str  # "as served", or in what else the models were loaded
     cost: CostSoFar | None
     quote: QuotedRun

@@ -153,6 +153,15 @@ def authorization() -> Any:
     return client.AuthorizationV1Api(connection())
 
 
+def user_name() -> str:
+    """Return the name by which the API server knows this connection's user."""
+    from kubernetes import client
+
+    with api_errors():
+        review = client.AuthenticationV1Api(connection()).create_self_subject_review({})
+    return str(review.status.user_info.username)
+
+
 def custom() -> Any:
     """Return the client of any kind that belongs to an API group, with objects as dictionaries."""
     from kubernetes import client

@@ -32,6 +32,13 @@ def main_ended_at(workflow: dict[str, Any]) -> float | None:
     return datetime.fromisoformat(top["finishedAt"]).timestamp() if top.get("finishedAt") else None
 
 
+def task_ended(workflow: dict[str, Any], task: str) -> bool:
+    """Return whether a task of the run has ended, with its retries."""
+    nodes = (workflow.get("status", {}).get("nodes") or {}).values()
+    over = ENDED | {"Skipped", "Omitted"}
+    return any(node.get("displayName") == task and node.get("phase") in over for node in nodes)
+
+
 def stop(run: str, namespace: str, why: str = "") -> None:
     """Let a run end, its exit handler included, if it exists, and write down why."""
     annotations = {"metadata": {"annotations": {STOPPED: why}}} if why else {}

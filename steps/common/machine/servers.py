@@ -12,6 +12,7 @@ from steps.common.storage import volumes
 from steps.common.storage.files import write_text
 
 GATEWAY, SERVER, PREVIOUS, REFUSED = "gateway.json", "server.json", "previous.json", "refused.json"
+TRIAL = "trial.json"  # the server that a rollout has given the traffic, until its version is champion
 STARTED = "process.json"  # in the folder of a version's server
 PORT = "port"  # the gateway's last one, which outlives the gateway
 EVERY_ADDRESS = "0.0.0.0"
@@ -165,6 +166,31 @@ def remember_previous(state: Server) -> None:
     _write(state, PREVIOUS)
 
 
+def remember_trial(state: Server) -> None:
+    """Save the state of a server that has the traffic, and whose version is not champion yet."""
+    _write(state, TRIAL)
+
+
+def forget_trial(name: str) -> None:
+    """Delete the state of the server on trial."""
+    (volumes.serving(name) / TRIAL).unlink(missing_ok=True)
+
+
+def end_trial(name: str, champion: int) -> None:
+    """Decide about the server on trial of an interrupted rollout: if its version is champion, it is what serves now."""
+    tried = _running(name, TRIAL)
+    if tried and tried.version == champion:
+        remember(tried)
+    forget_trial(name)
+
+
+def started(name: str, but: Path) -> list[Process]:
+    """Return the running model servers of the model `name`, except the one whose folder is `but`."""
+    files = [file for file in volumes.serving(name).glob(f"*/{STARTED}") if file.parent != but]
+    found = [Process.model_validate_json(file.read_text()) for file in files]
+    return [process for process in found if process.alive()]
+
+
 def remember_refused(state: RefusedVersion) -> None:
     """Save the state of a refused version."""
     _write(state, REFUSED)
@@ -198,13 +224,13 @@ def forget_refused(name: str) -> bool:
 def stop(name: str) -> bool:
     """Stop the gateway and the servers of the model `name`; return whether any was running."""
     folder = volumes.serving(name)
-    # Including servers whose rollout was killed.
-    started = [Process.model_validate_json(file.read_text()) for file in folder.glob(f"*/{STARTED}")]
     running = [state.process for state in (gateway(name), server(name), previous(name)) if state]
-    running += [process for process in started if process.alive() and process not in running]
+    # Including servers whose rollout was killed.
+    running += [process for process in started(name, but=folder) if process not in running]
     for process in running:
         process.stop()
     (folder / SERVER).unlink(missing_ok=True)
+    forget_trial(name)
     forget_previous(name)
     forget_gateway(name)
     return bool(running)

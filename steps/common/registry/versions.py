@@ -9,6 +9,8 @@ CANDIDATE = "candidate"
 CHAMPION_SINCE = "fineline.champion_since"  # tag of a version: seconds since 1970
 ADAPTER_FOLDER = "peft"
 RESOLVED_FILE, EVALUATION_FILE = "resolved.json", "report.json"  # files of a version, beside its adapter
+WITHDRAWN = "fineline.withdrawn"  # tag of a version: see `withdrawn`
+ADAPTER_SHA256 = "fineline.adapter_sha256"  # tag of a version
 MADE_FROM = "fineline.made_from"  # tag of a version, and of an evaluated run: see `resolved.made_from`
 REFUSED_AGAINST = "fineline.refused_against"  # tag of a run: the champion at that time; 0: there was none
 
@@ -24,18 +26,21 @@ def version_at(store: Any, name: str, alias: str) -> Any | None:
 
 
 def make_champion(store: Any, name: str, version: int) -> None:
-    """Point the alias to the version, and tag the version with the time: an alias has no history."""
-    store.set_registered_model_alias(name, CHAMPION, version)
+    """Point the alias to the version, after tagging the version with the time: an alias has no history.
+
+    Whoever is killed in between has not made it the champion.
+    """
     store.set_model_version_tag(name, str(version), CHAMPION_SINCE, f"{time.time():.0f}")
+    store.set_registered_model_alias(name, CHAMPION, version)
 
 
 def champion_before(store: Any, name: str) -> Any | None:
-    """Return the previous champion, or None if there was none."""
+    """Return the previous champion that has not been withdrawn, or None if there was none."""
     current = version_at(store, name, CHAMPION)
     former = [
         v
         for v in store.search_model_versions(f"name = '{name}'")
-        if CHAMPION_SINCE in v.tags and (current is None or v.version != current.version)
+        if CHAMPION_SINCE in v.tags and WITHDRAWN not in v.tags and (current is None or v.version != current.version)
     ]
     return max(former, key=lambda v: float(v.tags[CHAMPION_SINCE]), default=None)
 
@@ -59,7 +64,7 @@ def version_of(store: Any, name: str, adapter_sha256: str, base_digest: str) -> 
         versions = store.search_model_versions(f"name = '{name}'")
     except MlflowException:
         return None
-    same = {"fineline.adapter_sha256": adapter_sha256, "fineline.base_digest": base_digest}
+    same = {ADAPTER_SHA256: adapter_sha256, "fineline.base_digest": base_digest}
     return next((v for v in versions if same.items() <= v.tags.items()), None)
 
 

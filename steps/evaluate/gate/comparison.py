@@ -22,6 +22,7 @@ class Champion:
     version: int
     score: Score | None  # None if it has another base: the losses per token of two tokenizers cannot be compared
     same: bool = False  # its adapter is the candidate's own
+    adapter_sha256: str = ""
 
 
 class Comparison(BaseModel):

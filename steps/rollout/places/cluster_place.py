@@ -16,13 +16,13 @@ from steps.rollout.checks import server_needs
 from steps.rollout.checks.read_speed import read_speed
 from steps.rollout.gateway.traffic import Traffic, read
 from steps.rollout.gateway.upstream import Upstream
+from steps.rollout.lease.serving_lease import ServingLease
 from steps.rollout.pods import version_objects
+from steps.rollout.pods.live_version import SETTLE_SECONDS, LiveVersion, live_version, point, unfinished
 from steps.rollout.pods.model_objects import ModelObjects, why_no_room
 from steps.rollout.vllm import base_server
 from steps.rollout.vllm.with_vllm import with_vllm
 
-# kube-proxy takes a moment to follow a Service; the first request after the switch may still reach the old version.
-SETTLE_SECONDS = 3.0
 # If no node can run the new pod for this long, it does not fit beside the old one.
 UNPLACED_SECONDS = 120
 
@@ -39,8 +39,10 @@ class ClusterPlace:
         digest: str,
         base: Path,
         adapter: Path,
+        champion: int,
+        lease: ServingLease,
     ) -> None:
-        """Find the version that serves now.
+        """Find the version that serves now, and put right what an interrupted rollout has left.
 
         Args:
             resolved: the recipe, and what it was resolved to.
@@ -50,13 +52,15 @@ class ClusterPlace:
             digest: hash of the adapter's weights.
             base: folder of the base model.
             adapter: folder of the adapter.
+            champion: the version that is champion; 0: none.
+            lease: the model's serving lease, held.
 
         Raises:
             UserError: vLLM cannot serve the adapter.
             RefusedError: the Service of that name does not belong to the model, or the base server does not load the adapter.
         """
         self._serve, self._name = resolved.recipe.serve, resolved.recipe.name
-        self._api, self._space = ModelObjects(self._name), cluster_settings.namespace()
+        self._api, self._space, self._lease = ModelObjects(self._name, lease), cluster_settings.namespace(), lease
         computes_in = compute_dtype("cpu")  # this pod's node stands for those that serve
         beside = resolved.serving_plan.form == "adapter"
         speed = read_speed(model)
@@ -83,10 +87,14 @@ class ClusterPlace:
                 adapter_sha256=digest,
             ),
         )
-        self._old: int | None = None
-        self._old_annotations: dict[str, str] = {}
-        self._find_live_version()
+        self._api.claim()
+        self._live = live_version(self._api, self._name, champion)
+        kept = {self._spec.full_name} | ({self._full(self._live.version)} if self._live else set())
+        for name in unfinished(self._api, but=kept):
+            self._api.delete_version(name)
+            say(f"{name} has been deleted: its rollout was interrupted")
         if resolved.serving_plan.runtime == "vllm":
+            lease.check()
             self._spec = with_vllm(self._spec, resolved, base, adapter, speed)
 
     @property
@@ -102,20 +110,25 @@ class ClusterPlace:
     @property
     def old_url(self) -> str | None:
         """The same for the old version; None if there is none."""
-        return None if self._old is None else self._url(self._full(self._old))
+        return None if self._live is None else self._url(self._full(self._live.version))
 
     @property
     def old_version(self) -> int | None:
         """The version that serves now; None if none does."""
-        return self._old
+        return self._live.version if self._live else None
+
+    @property
+    def _old(self) -> int | None:
+        return self.old_version
 
     def serves_already(self) -> bool:
         """Return whether the version already serves; if so, apply the recipe's settings to its Deployment."""
         upstream = self._spec.upstream
         wanted = {version_objects.ADAPTER: upstream.adapter_sha256, version_objects.BASE: upstream.base}
-        if self._old != self._spec.version or self._old_annotations != wanted:
+        if self._live != LiveVersion(self._spec.version, wanted):
             return False
         self._apply()
+        self._api.mark(self._spec.full_name, version_objects.LIVE)
         self._wait_until_new_available()
         return True
 
@@ -167,11 +180,10 @@ class ClusterPlace:
 
     def switch_back(self) -> None:
         """Point the live Service at the old version; if there was none, delete the Service."""
-        if self._old is None:
+        if self._live is None:
             self._api.delete_service(self._name)
         else:
-            self._api.apply(version_objects.service(self._name, self._name, self._old, self._old_annotations))
-            time.sleep(SETTLE_SECONDS)
+            point(self._api, self._name, self._live)
 
     def traffic(self, *, new: bool) -> Traffic | None:
         """Return the request counts of a version's gateways, summed over its pods; None if one cannot be read."""
@@ -212,29 +224,8 @@ class ClusterPlace:
                 self._api.delete_version(found.metadata.name)
                 say(f"{found.metadata.name} has been deleted")
         if cluster_settings.vllm_image():
+            self._lease.check()
             base_server.stop_unused()
-
-    def _find_live_version(self) -> None:
-        """Find the version that serves now, and undo the trial of an interrupted rollout."""
-        live = self._api.service(self._name)
-        if live is None:
-            return
-        given = live.metadata.annotations or {}
-        on_trial = given.get(version_objects.TRIAL)
-        if on_trial is None:
-            self._old = int(live.spec.selector[version_objects.VERSION_LABEL])
-        elif on_trial:
-            self._old = int(on_trial)
-            before = self._api.deployment(self._full(self._old))
-            given = before.metadata.annotations if before else {}
-        self._old_annotations = {
-            key: given[key] for key in (version_objects.ADAPTER, version_objects.BASE) if key in given
-        }
-        if on_trial is not None:
-            say(
-                "an earlier rollout was interrupted: its traffic goes back to the old version, and this rollout starts over"
-            )
-            self.switch_back()
 
     def _apply(self) -> None:
         self._api.apply(version_objects.deployment(self._spec))

@@ -19,6 +19,7 @@ from steps.rollout.gateway.admin import EnvoyAdmin
 from steps.rollout.gateway.envoy import CLUSTERS, LISTENERS, ROUTES
 from steps.rollout.gateway.traffic import Traffic, read
 from steps.rollout.gateway.upstream import Rules, Upstream
+from steps.rollout.lease.serving_lease import ServingLease
 from steps.rollout.places.gateway_port import gateway_port
 from steps.rollout.places.processes import start_gateway, start_server
 
@@ -28,8 +29,17 @@ LONGEST_END_SECONDS = 30
 class MachinePlace:
     """This machine as the place of a rollout."""
 
-    def __init__(self, resolved: Resolved, version: int, model: Path, model_bytes: int, digest: str) -> None:
-        """Find what serves now.
+    def __init__(
+        self,
+        resolved: Resolved,
+        version: int,
+        model: Path,
+        model_bytes: int,
+        digest: str,
+        champion: int,
+        lease: ServingLease,
+    ) -> None:
+        """Find what serves now, and put right what an interrupted rollout has left.
 
         Args:
             resolved: the resolved recipe.
@@ -37,12 +47,17 @@ class MachinePlace:
             model: folder of the merged model.
             model_bytes: size of the model's files.
             digest: hash of the adapter's weights.
+            champion: the version that is champion; 0: none.
+            lease: the model's serving lease, held.
         """
+        self._lease = lease
         self._resolved, self._serve = resolved, resolved.recipe.serve
         self._name, self._version, self._model, self._digest = resolved.recipe.name, version, model, digest
         self._ready_seconds = server_needs.ready_seconds(
             model_bytes, read_speed(model), wanted=self._serve.ready_seconds
         )
+        lease.check()
+        servers.end_trial(self._name, champion)
         running = servers.gateway(self._name)
         # A server that has ended while its gateway runs was stopped by a rollout in place that was killed. It is started again
         # if this rollout fails.
@@ -53,6 +68,7 @@ class MachinePlace:
         self._listeners_before: Any = None
         if running and self._old:
             self._point(running, [self._old], self._old)  # a rollout that was killed may have switched the traffic
+        self._stop_orphans()
 
     @property
     def url(self) -> str:
@@ -86,6 +102,7 @@ class MachinePlace:
             return False
         self._new = old
         self.switch_traffic()
+        servers.forget_trial(self._name)
         self._stop_replaced_gateway()
         return True
 
@@ -101,6 +118,7 @@ class MachinePlace:
 
     def stop_old(self) -> None:
         """Stop the old server."""
+        self._lease.check()
         if self._old:
             self._old.process.stop(LONGEST_END_SECONDS)
 
@@ -108,6 +126,7 @@ class MachinePlace:
         """Start the old server again if it has ended; return whether it had."""
         if self._old is None or self._old.process.alive():
             return False
+        self._lease.check()
         self._stop_new()
         folder = self._folder(self._old.version)
         process = start_server(self._name, Path(self._old.folder), folder, self._ready_seconds)
@@ -117,6 +136,7 @@ class MachinePlace:
 
     def start(self) -> None:
         """Start the new server and wait until it is ready; use it again if it still runs."""
+        self._lease.check()
         servers.forget_refused(self._name)
         previous = servers.previous(self._name)
         if previous and (previous.adapter_sha256, previous.base) == (self._digest, self._resolved.model.uri):
@@ -139,6 +159,8 @@ class MachinePlace:
     def switch_traffic(self) -> None:
         """Point the gateway at the new server; start a gateway if none listens at the recipe's address."""
         new, known = self._started, [server for server in (self._old, self._new) if server]
+        self._lease.check()
+        servers.remember_trial(new)
         running = servers.gateway(self._name)
         if running and self._is_at_its_address(running):
             self._listeners_before = json.loads((Path(running.folder) / LISTENERS).read_text())
@@ -154,6 +176,7 @@ class MachinePlace:
 
     def switch_back(self) -> None:
         """Point the gateway at the old server; if there was none, stop the gateway."""
+        self._lease.check()
         if self._started_gateway:
             self._started_gateway.process.stop()
             self._started_gateway = None
@@ -166,6 +189,7 @@ class MachinePlace:
             self._point(running, known, self._old)
             if self._listeners_before:
                 write_private_json(Path(running.folder) / LISTENERS, self._listeners_before)
+        servers.forget_trial(self._name)
 
     def traffic(self, *, new: bool) -> Traffic | None:
         """Return the gateway's request counts of a server; None if there is no gateway or no server."""
@@ -176,6 +200,7 @@ class MachinePlace:
 
     def retain_refused(self, reason: str) -> None:
         """Stop the new server, and keep its log and its command with the reason."""
+        self._lease.check()
         self._stop_new()
         folder = self._folder(self._version)
         if folder.is_dir():
@@ -186,7 +211,9 @@ class MachinePlace:
     def finish(self) -> None:
         """Save what serves now, and stop the old server once it has answered its last request."""
         new, running = self._started, servers.gateway(self._name)
+        self._lease.check()
         servers.remember(new)
+        servers.forget_trial(self._name)
         servers.forget_previous(self._name)
         self._stop_replaced_gateway()
         if self._old and running:
@@ -240,6 +267,15 @@ class MachinePlace:
             self._replaced_gateway.process.stop()
             self._replaced_gateway.remove_files()
             self._replaced_gateway = None
+
+    def _stop_orphans(self) -> None:
+        """Stop the servers that an interrupted rollout of another version has left."""
+        previous = servers.previous(self._name)
+        known = [one.process for one in (self._old, previous) if one]
+        for process in servers.started(self._name, but=self._folder(self._version)):
+            if process not in known:
+                self._lease.check()
+                process.stop(LONGEST_END_SECONDS)
 
     def _stop_new(self) -> None:
         if self._new:

@@ -1,5 +1,6 @@
 """What a retraining's first step says of a champion, and going back to an earlier one. Two-layer model."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,8 @@ import pytest
 
 from recipes.reader import load
 from steps.common.adapter.adapter_files import adapter_sha256
-from steps.common.registry import tracking, versions
-from steps.common.runtime.errors import UserError
+from steps.common.registry import tracking, versions, withdrawn
+from steps.common.runtime.errors import RefusedError, UserError
 from steps.common.storage import volumes
 from steps.plan.check import CheckInput, CheckOutput, check
 from steps.restore.step import RestoreInput, RestoreOutput, restore
@@ -25,6 +26,7 @@ class Trained:
 
     folder: Path
     recipe: str
+    changed: str  # the recipe of the second version
     chats: Path
     store: Any
     before: CheckOutput
@@ -44,7 +46,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Itera
         after_one = check(CheckInput(recipe=recipe))
         changed = load(recipe, {"tune.epochs": "3", "gate.worse_than_champion": "9"}).model_dump_json()
         assert make_version(changed, "second") == 2
-        yield Trained(folder, recipe, chats, tracking.client(tracking.default_uri()), before, after_one)
+        yield Trained(folder, recipe, changed, chats, tracking.client(tracking.default_uri()), before, after_one)
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +103,51 @@ def test_back_is_to_the_champion_before(trained: Trained) -> None:
     versions.make_champion(trained.store, "tiny", 1)
     assert restore(RestoreInput(name="tiny")).version == 2
     versions.make_champion(trained.store, "tiny", 2)
+
+
+@pytest.fixture
+def taken_back(trained: Trained) -> Iterator[str]:
+    """Version 2, withdrawn; its line."""
+    withdrawn.withdraw(trained.store, "tiny", 2, "ada", "invents\nopening hours")
+    versions.make_champion(trained.store, "tiny", 1)
+    yield withdrawn.in_words(trained.store.get_model_version("tiny", "2"))
+    withdrawn.readmit(trained.store, "tiny", 2)
+    versions.make_champion(trained.store, "tiny", 2)
+
+
+def test_a_withdrawn_version_says_by_whom_when_and_why(taken_back: str) -> None:
+    again = "`fineline rollback tiny --version 2 --force` serves it again"
+    told = rf"tiny version 2 was withdrawn by ada on \d{{4}}-\d\d-\d\d \d\d:\d\d UTC: invents opening hours; {again}"
+    assert re.fullmatch(told, taken_back)
+
+
+def test_a_retraining_that_would_make_a_withdrawn_version_again_finds_nothing_new(
+    trained: Trained, taken_back: str
+) -> None:
+    for force in ("false", "true"):
+        told = check(CheckInput(recipe=trained.changed, force=force))
+        assert (told.changed, told.verdict) == (False, f"nothing new: {taken_back}")
+
+
+def test_a_run_that_makes_a_withdrawn_adapter_is_refused_and_moves_no_alias(trained: Trained, taken_back: str) -> None:
+    before = versions.version_at(trained.store, "tiny", versions.CANDIDATE)
+    with pytest.raises(RefusedError, match="was withdrawn by ada"):
+        make_version(trained.changed, "again")
+    after = versions.version_at(trained.store, "tiny", versions.CANDIDATE)
+    assert (before.version, after.version) == ("2", "2") if before and after else before is after
+    champion = versions.version_at(trained.store, "tiny", versions.CHAMPION)
+    assert champion is not None
+    assert champion.version == 1
+
+
+def test_nothing_goes_back_to_a_withdrawn_version_unless_it_is_named_and_forced(
+    trained: Trained, taken_back: str
+) -> None:
+    with pytest.raises(UserError, match="there is no previous champion"):
+        restore(RestoreInput(name="tiny"))
+    with pytest.raises(UserError, match=re.escape(taken_back)):
+        restore(RestoreInput(name="tiny", version="2"))
+    assert restore(RestoreInput(name="tiny", version="2", force="true")).version == 2
 
 
 @pytest.mark.parametrize(

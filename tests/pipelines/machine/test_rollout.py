@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,14 @@ from steps.common.runtime.errors import RefusedError
 from steps.common.storage import volumes
 from steps.plan.step import PlanInput, resolve
 from steps.rollout import order
+from steps.rollout.lease import machine_lease
+from steps.rollout.lease.serving_lease import Purpose, serving_lease
 from steps.rollout.order import RolloutRecord, roll_out
 from steps.rollout.places import gateway_port, machine_place, processes
 from steps.rollout.places.machine_place import MachinePlace
 from steps.rollout.trial.live_gate import LiveQuestion
 from tests.conftest import write_chats
-from tests.support.commands import free_port
+from tests.support.commands import free_port, wait_for
 from tests.support.load import Load, load
 from tests.support.model_server import BEHAVIOUR
 
@@ -41,6 +45,7 @@ class Store:
     def __init__(self, folder: Path, planned: Resolved) -> None:
         self.folder, self.planned = folder, planned
         self.record = RolloutRecord(version=0, old_version=None)
+        self.champion = 0
 
     @property
     def name(self) -> str:
@@ -73,9 +78,15 @@ class Store:
         changed = recipe.model_copy(update={"serve": recipe.serve.model_copy(update=serve or {})})
         resolved = self.planned.model_copy(update={"recipe": changed, "run": f"run-{version}"})
         self.record = RolloutRecord(version=version, old_version=None)
-        place = MachinePlace(resolved, version, model, 1000, f"digest-{version}")
-        if not place.serves_already():
-            roll_out(place, resolved, self.record, ASKED, back=back)
+        purpose = Purpose.ROLLBACK if back else Purpose.ROLLOUT
+        with serving_lease(self.name, purpose, version, lambda: 0) as lease:
+            place = MachinePlace(resolved, version, model, 1000, f"digest-{version}", self.champion, lease)
+            if not place.serves_already():
+                decide = partial(self.make_champion, version)
+                roll_out(place, resolved, self.record, ASKED, back=back, make_champion=decide)
+
+    def make_champion(self, version: int) -> None:
+        self.champion = version
 
     def serves(self) -> int:
         """Return the version that answers at the users' address."""
@@ -372,3 +383,95 @@ def test_two_rollouts_at_once_do_not_choose_the_same_port(store: Store, monkeypa
         gateway.close()
     assert ports.keys() == set(names)
     assert len(set(ports.values())) == len(names)
+
+
+def in_another_process(rollout: Callable[[], None]) -> int:
+    """Start a rollout in a process of its own, which ends with 3 if it is refused; return its pid."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            rollout()
+            code = 0
+        except RefusedError as error:
+            print(error, file=sys.stderr, flush=True)
+            code = 3
+        finally:
+            os._exit(code)
+    return child
+
+
+def exit_code(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def model_servers(store: Store) -> set[int]:
+    """Return the processes of this model's servers."""
+    return {process.pid for process in servers.started(store.name, but=Path())}
+
+
+def test_two_rollouts_at_once_take_turns_and_one_of_them_serves(store: Store) -> None:
+    store.roll_out(1)
+    with load(store.url, "tiny") as met:
+        children = [in_another_process(lambda v=version: store.roll_out(v)) for version in (2, 3)]  # type: ignore[misc]
+        assert [exit_code(child) for child in children] == [0, 0]
+        time.sleep(0.2)
+    assert met.failures == []
+    live = servers.server("tiny")
+    assert live is not None
+    assert store.serves() == live.version
+    assert model_servers(store) == {live.process.pid}
+
+
+def on_trial(store: Store) -> bool:
+    return (volumes.serving(store.name) / servers.TRIAL).exists()
+
+
+def test_a_rollback_takes_over_from_a_rollout_which_ends_without_touching_anything_more(
+    store: Store, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store.roll_out(1)
+    store.champion = 1
+    watched = {"watch_seconds": 600}
+    with load(store.url, "tiny") as met:
+        rollout = in_another_process(lambda: store.roll_out(2, serve=watched))
+        wait_for(lambda: on_trial(store), 60)
+        time.sleep(1)
+        began = time.monotonic()
+        store.roll_out(1, back=True)
+        seconds = time.monotonic() - began
+        assert exit_code(rollout) == 3
+        time.sleep(0.2)
+    assert "a rollback of tiny to version 1 took over" in capfd.readouterr().err
+    assert seconds < 15
+    assert met.failures == []
+    live = servers.server("tiny")
+    assert live is not None
+    assert (live.version, store.serves()) == (1, 1)
+    assert model_servers(store) == {live.process.pid}
+    assert not on_trial(store)
+
+
+def test_a_rollout_that_hangs_does_not_keep_a_rollback_waiting(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_lease, "STOP_SECONDS", 1.0)
+    store.roll_out(1)
+    store.champion = 1
+    rollout = in_another_process(lambda: store.roll_out(2, serve={"watch_seconds": 600}))
+    wait_for(lambda: on_trial(store), 60)
+    os.kill(rollout, signal.SIGSTOP)
+    store.roll_out(1, back=True)
+    assert exit_code(rollout) == -signal.SIGKILL
+    assert store.serves() == 1
+
+
+def test_a_rollout_that_was_killed_after_its_version_became_champion_keeps_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.roll_out(1)
+    killed_in(MachinePlace, "finish", monkeypatch, lambda: store.roll_out(2))
+    store.champion = 2  # as the registry has it by then
+    refused(store, 3, fails=True)
+    assert store.serves() == 2
+    live = servers.server("tiny")
+    assert live is not None
+    assert model_servers(store) == {live.process.pid}

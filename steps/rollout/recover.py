@@ -1,0 +1,129 @@
+"""The recover step: gives the traffic of a rollout that died back to the champion.
+
+A rollout that is killed, and not started again by its workflow, leaves its version on trial, or the old one stopped. Nobody
+else would notice until the next rollout.
+"""
+
+from typing import Any
+
+from hera.workflows.io import Input, Output
+
+from steps.common.kubernetes import client
+from steps.common.kubernetes.api_errors import api_errors
+from steps.common.kubernetes.deployment_wait import wait_until_available
+from steps.common.registry import tracking, versions, withdrawn
+from steps.common.runtime import cluster_settings
+from steps.common.runtime.errors import RefusedError
+from steps.common.runtime.exit_codes import step
+from steps.common.runtime.progress import say
+from steps.rollout.lease.serving_lease import BusyError, Purpose, TakenOverError, serving_lease
+from steps.rollout.pods import version_objects
+from steps.rollout.pods.live_version import LiveVersion, live_version, unfinished
+from steps.rollout.pods.model_objects import ModelObjects, deployments, highest_fence, live_service
+from steps.rollout.vllm import base_server
+
+SERVED = "app.kubernetes.io/part-of=fineline,app.kubernetes.io/component=server"
+
+
+class RecoverInput(Input):
+    """Nothing."""
+
+
+class RecoverOutput(Output):
+    """What was done."""
+
+    recovered: str
+
+
+@step
+def recover(input: RecoverInput) -> RecoverOutput:
+    """Look at every model that this namespace serves, and put right what a rollout that died has left.
+
+    Raises:
+        RefusedError: a model's champion does not become ready; all other models have been looked at.
+    """
+    actions, problems = [], []
+    for model in _models():
+        try:
+            actions += _recover(model)
+        except RefusedError as error:
+            problems.append(f"{model}: {error}")
+    if problems:
+        raise RefusedError("; ".join(problems))
+    return RecoverOutput(recovered="; ".join(actions) or "nothing")
+
+
+def _models() -> list[str]:
+    with api_errors():
+        found = client.apps().list_namespaced_deployment(cluster_settings.namespace(), label_selector=SERVED).items
+    return sorted({one.metadata.labels[version_objects.MODEL_LABEL] for one in found})
+
+
+def _recover(model: str) -> list[str]:
+    store = tracking.client(tracking.default_uri())
+    if not _needs(store, model):
+        return []
+    try:
+        with serving_lease(model, Purpose.RECOVERY, 0, lambda: highest_fence(model)) as lease:
+            api = ModelObjects(model, lease)
+            api.claim()
+            return _put_right(store, api, model)
+    except (BusyError, TakenOverError):
+        say(f"{model}: a rollout is under way")
+        return []
+
+
+def _needs(store: Any, model: str) -> bool:
+    """Return whether something was left behind, or is being changed by a rollout that is under way."""
+    live = live_service(model, cluster_settings.namespace())
+    number = int(live.spec.selector[version_objects.VERSION_LABEL]) if live else 0
+    if live and version_objects.TRIAL in (live.metadata.annotations or {}):
+        return True
+    for found in deployments(model, cluster_settings.namespace()):
+        is_live = found.metadata.labels[version_objects.VERSION_LABEL] == str(number)
+        stopped = version_objects.REPLICAS in (found.metadata.annotations or {}) and not found.spec.replicas
+        if (is_live and stopped) or (not is_live and version_objects.STATE not in found.metadata.labels):
+            return True
+    return _alias_is_late(store, model, number)
+
+
+def _alias_is_late(store: Any, model: str, live: int) -> bool:
+    """Return whether the alias names a withdrawn version that does not serve.
+
+    A rollout wrote it that stood still between its last look at the lease and the write.
+    """
+    champion = versions.version_at(store, model, versions.CHAMPION)
+    if champion is None or not live or int(champion.version) == live:
+        return False
+    return withdrawn.withdrawal(champion) is not None
+
+
+def _put_right(store: Any, api: ModelObjects, model: str) -> list[str]:
+    champion = versions.version_at(store, model, versions.CHAMPION)
+    live = live_version(api, model, int(champion.version) if champion else 0)
+    actions = []
+    kept = version_objects.full_name(model, live.version) if live else ""
+    for name in unfinished(api, but={kept}):
+        api.delete_version(name)
+        actions.append(f"{name} has been deleted: its rollout was interrupted")
+    if live and api.restart(kept):
+        _wait(api, model, live)
+        actions.append(f"{kept} has been started again")
+    if live and _alias_is_late(store, model, live.version):
+        versions.make_champion(store, model, live.version)
+        actions.append(f"{model} version {live.version} is the champion again")
+    if live:
+        actions.append(f"{model} version {live.version} has the traffic")
+    if cluster_settings.vllm_image():
+        base_server.stop_unused()
+    for line in actions:
+        say(line)
+    return actions
+
+
+def _wait(api: ModelObjects, model: str, live: LiveVersion) -> None:
+    name = version_objects.full_name(model, live.version)
+    selector = f"{version_objects.MODEL_LABEL}={model},{version_objects.VERSION_LABEL}={live.version}"
+    found = api.deployment(name)
+    seconds = found.spec.progress_deadline_seconds if found else 0
+    wait_until_available(name, cluster_settings.namespace(), selector, seconds)
