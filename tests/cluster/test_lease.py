@@ -172,6 +172,6 @@ def test_whoever_has_lost_the_right_stops_and_keeps_what_it_has(
     kubectl("delete", "lease", name, "-n", SPACE)
 
 
-def test_only_pull_may_write_leases(space: str) -> None:
-    for account, allowed in (("fineline-pull", True), ("fineline-step", False), ("fineline-rollout", False)):
+def test_only_pull_and_rollout_may_write_leases(space: str) -> None:
+    for account, allowed in (("fineline-pull", True), ("fineline-step", False), ("fineline-rollout", True)):
         assert may(account, space, "update", "leases", "coordination.k8s.io") is allowed
