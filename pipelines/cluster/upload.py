@@ -143,7 +143,7 @@ class _Forward:
         """
         try:
             self._socket.sendall(data)
-            answer = self._answers.readline().strip()
+            answer: str = self._answers.readline().strip()
         except OSError:
             return ""
         if answer.startswith(REFUSED):

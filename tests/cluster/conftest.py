@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.cluster.doctor.admission import ENFORCE, RESTRICTED
 from recipes.reader import load
 from steps.common.handover.resolved import Resolved
 from steps.common.storage import volumes
 from steps.common.weights.store import MANIFEST
 from steps.plan.step import PlanInput, resolve
+from tests.support import argo_controller
 from tests.support.commands import wait_for
 from tests.support.images import build_images
-from tests.support.kubectl import CLUSTER_TOOLS, ROOT, kubectl
+from tests.support.kubectl import CLUSTER_TOOLS, kubectl
+from tests.support.overlay import install, uninstall
 
 NAMESPACE = "fineline-tests"
 
@@ -51,11 +54,11 @@ def crds() -> None:
 
 
 @pytest.fixture(scope="session")
-def namespace(images: None, crds: None) -> Iterator[str]:
+def namespace(images: None, crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Fineline installed as the README says, with MLflow ready and writable volumes."""
     kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
-    kubectl("create", "namespace", NAMESPACE)
-    kubectl("apply", "-n", NAMESPACE, "--server-side", "--validate=strict", "-k", str(ROOT / "argo/overlays/kind"))
+    place = install(tmp_path_factory.mktemp("overlay"), NAMESPACE)
+    argo_controller.admit(NAMESPACE)
     bundle = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
     if Path(bundle).is_file():
         # A step's pod needs the same certificates as this machine to reach the package index.
@@ -66,7 +69,7 @@ def namespace(images: None, crds: None) -> Iterator[str]:
     kubectl(*wait)
     yield NAMESPACE
     if not os.environ.get("FINELINE_KEEP_NAMESPACE"):
-        kubectl("delete", "namespace", NAMESPACE, "--timeout=180s")
+        uninstall(place)
         # Deleting the namespace also releases the storage of its volumes.
         wait_for(
             lambda: NAMESPACE not in kubectl("get", "pv", "-o", "jsonpath={.items[*].spec.claimRef.namespace}").stdout
@@ -96,7 +99,9 @@ def _open_volumes() -> None:
             "volumes": volumes,
         },
     }
+    kubectl("label", "namespace", NAMESPACE, f"{ENFORCE}=privileged", "--overwrite")
     kubectl("apply", "-f", "-", document=pod)
+    kubectl("label", "namespace", NAMESPACE, f"{ENFORCE}={RESTRICTED}", "--overwrite")
     phase = ["get", "pod", "open-volumes", "-n", NAMESPACE, "-o", "jsonpath={.status.phase}"]
     wait_for(lambda: kubectl(*phase).stdout == "Succeeded", 120)
     kubectl("delete", "pod", "open-volumes", "-n", NAMESPACE)

@@ -1,7 +1,6 @@
 """The doctor's findings on a real cluster, in a complete namespace and in ones that lack something."""
 
 import json
-import os
 import secrets
 import shutil
 import subprocess
@@ -12,8 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
+from pipelines.cluster.doctor.finding import INSTALL
+from steps.common.nodes.node_request import NAMESPACE_LABEL
 from tests.support.commands import fineline
-from tests.support.kubectl import BUILT, ROOT, get, kubectl
+from tests.support.kubectl import BUILT, get, kubectl
+from tests.support.overlay import OUTSIDE, install
 
 KUBECTL = shutil.which("kubectl") or str(BUILT)
 
@@ -36,14 +38,7 @@ def space(crds: None) -> Iterator[str]:
     kubectl("create", "namespace", name)
     yield name
     kubectl("delete", "namespace", name, "--wait=false")
-
-
-def overlaid(tmp_path: Path, **more: Any) -> str:
-    """Write an overlay on top of the one for kind, and return its folder."""
-    upon = os.path.relpath((ROOT / "argo" / "overlays" / "kind").resolve(), tmp_path.resolve())
-    body = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": [upon], **more}
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(body))
-    return str(tmp_path)
+    kubectl("delete", OUTSIDE, "-l", f"{NAMESPACE_LABEL}={name}")
 
 
 def test_where_all_is_installed_nothing_is_missing(namespace: str) -> None:
@@ -56,7 +51,7 @@ def test_where_all_is_installed_nothing_is_missing(namespace: str) -> None:
 
 def test_in_an_empty_namespace_each_thing_is_named_with_its_remedy(space: str) -> None:
     told = found(space)
-    for subject in ("templates", "steps' permissions", "volumes", "MLflow"):
+    for subject in ("templates", "steps' permissions", "admission", "volumes", "MLflow"):
         assert told[subject][0]["state"] == "missing", subject
         assert told[subject][0]["remedy"], subject
     (hub, *_) = told["secrets"]
@@ -65,7 +60,7 @@ def test_in_an_empty_namespace_each_thing_is_named_with_its_remedy(space: str) -
 
 def test_a_namespace_that_is_not_there_is_all_that_is_told() -> None:
     told = found("no-such-namespace")
-    assert told["namespace"][0]["remedy"] == "kubectl create namespace no-such-namespace"
+    assert told["namespace"][0]["remedy"] == INSTALL
     assert set(told) == {"cluster", "namespace"}
 
 
@@ -81,7 +76,7 @@ def test_a_secret_without_its_key_is_missing_and_no_value_is_shown(space: str) -
 def test_a_class_of_storage_that_is_not_there_is_named(space: str, tmp_path: Path) -> None:
     wanted = yaml.safe_dump([{"op": "add", "path": "/spec/storageClassName", "value": "fast"}])
     patch = {"target": {"kind": "PersistentVolumeClaim", "name": "fineline-runs"}, "patch": wanted}
-    kubectl("apply", "-n", space, "--server-side", "-k", overlaid(tmp_path, patches=[patch]))
+    install(tmp_path, space, patches=[patch])
     told = {finding["text"].split()[0].rstrip(":"): finding for finding in found(space)["volumes"]}
     assert told["fineline-runs"]["state"] == "missing"
     assert "requests the StorageClass 'fast', which does not exist" in told["fineline-runs"]["text"]
@@ -104,8 +99,7 @@ def test_a_quota_on_requests_is_in_the_way_too(space: str) -> None:
 
 
 def test_a_quota_that_refuses_the_pod_that_tries_an_image_ends_nothing(space: str, tmp_path: Path) -> None:
-    component = os.path.relpath((ROOT / "argo" / "components" / "registry").resolve(), tmp_path.resolve())
-    kubectl("apply", "-n", space, "--server-side", "-k", overlaid(tmp_path, components=[component]))
+    install(tmp_path, space, "registry")
     kubectl("create", "quota", "tight", "-n", space, "--hard=limits.cpu=4,limits.memory=8Gi")
     told = found(space)
     assert "the test pod cannot be created: " in told["images"][0]["text"]
@@ -113,8 +107,8 @@ def test_a_quota_that_refuses_the_pod_that_tries_an_image_ends_nothing(space: st
     assert any(finding["state"] == "missing" for finding in told["quotas"])
 
 
-def test_templates_that_differ_in_anything_are_of_another_version(space: str) -> None:
-    kubectl("apply", "-n", space, "--server-side", "-k", str(ROOT / "argo" / "overlays" / "kind"))
+def test_templates_that_differ_in_anything_are_of_another_version(space: str, tmp_path: Path) -> None:
+    install(tmp_path, space)
     assert found(space)["templates"][0]["state"] == "ok"
     change = [{"op": "replace", "path": "/spec/templates/0/retryStrategy/limit", "value": 0}]
     kubectl("patch", "workflowtemplate", "finetune", "-n", space, "--type=json", "-p", json.dumps(change))
@@ -123,8 +117,8 @@ def test_templates_that_differ_in_anything_are_of_another_version(space: str) ->
     assert templates["text"].endswith(": finetune")
 
 
-def test_an_mlflow_that_is_ready_and_refuses_the_name_of_its_service_is_told(space: str) -> None:
-    kubectl("apply", "-n", space, "--server-side", "-k", str(ROOT / "argo" / "overlays" / "kind"))
+def test_an_mlflow_that_is_ready_and_refuses_the_name_of_its_service_is_told(space: str, tmp_path: Path) -> None:
+    install(tmp_path, space)
     pod = "/spec/template/spec"
     probe = {"httpGet": {"path": "/health", "port": 5000}}
     args = get("deployment", "fineline-mlflow", space)["spec"]["template"]["spec"]["containers"][0]["args"]
@@ -144,8 +138,7 @@ def test_an_mlflow_that_is_ready_and_refuses_the_name_of_its_service_is_told(spa
 
 
 def test_an_image_that_cannot_be_pulled_is_named_and_no_pod_stays(space: str, tmp_path: Path) -> None:
-    component = os.path.relpath((ROOT / "argo" / "components" / "registry").resolve(), tmp_path.resolve())
-    kubectl("apply", "-n", space, "--server-side", "-k", overlaid(tmp_path, components=[component]))
+    install(tmp_path, space, "registry")
     (image,) = found(space)["images"]
     assert image["state"] == "missing"
     assert image["text"].startswith("registry.example.com/fineline-control:0.1.0: ")
@@ -156,7 +149,7 @@ def test_an_image_that_cannot_be_pulled_is_named_and_no_pod_stays(space: str, tm
 @pytest.fixture
 def stranger(space: str, tmp_path: Path) -> dict[str, str]:
     """The environment of a user without permissions, with MLflow installed and stopped."""
-    kubectl("apply", "-n", space, "--server-side", "-k", str(ROOT / "argo" / "overlays" / "kind"))
+    install(tmp_path, space)
     kubectl("scale", "deployment/fineline-mlflow", "-n", space, "--replicas=0")
     kubectl("create", "serviceaccount", "stranger", "-n", space)
     token = kubectl("create", "token", "stranger", "-n", space).stdout.strip()
@@ -174,6 +167,7 @@ def test_who_may_nothing_is_told_so_of_each_thing(space: str, stranger: dict[str
         "Argo's controller",
         "templates",
         "steps' permissions",
+        "admission",
         "volumes",
         "GPUs",
         "images",
@@ -204,8 +198,8 @@ def test_a_cluster_out_of_reach_is_one_line(tmp_path: Path) -> None:
 
 
 def test_who_looks_for_gpu_nodes_has_to_be_allowed_to(space: str, tmp_path: Path) -> None:
-    component = os.path.relpath((ROOT / "argo" / "components" / "gpu-nodes").resolve(), tmp_path.resolve())
-    kubectl("apply", "-n", space, "--server-side", "-k", overlaid(tmp_path, components=[component]))
+    install(tmp_path, space, "gpu-nodes")
+    kubectl("delete", "clusterrolebinding", f"fineline-nodes.{space}")
     try:
         there, lacking = found(space)["GPU nodes for runs"]
         assert there["state"] == "ok"
@@ -213,5 +207,4 @@ def test_who_looks_for_gpu_nodes_has_to_be_allowed_to(space: str, tmp_path: Path
         subprocess.run(lacking["remedy"].replace("kubectl", KUBECTL), shell=True, check=True)
         assert [one["state"] for one in found(space)["GPU nodes for runs"]] == ["ok"]
     finally:
-        kubectl("delete", "clusterrolebinding", f"fineline-nodes-{space}", "--ignore-not-found")
-        kubectl("delete", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/part-of=fineline")
+        kubectl("delete", "clusterrolebinding", f"fineline-nodes.{space}", "--ignore-not-found")

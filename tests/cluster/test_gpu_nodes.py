@@ -21,7 +21,8 @@ from steps.common.runtime.settings import COMPUTE_SETTING
 from steps.common.storage import volumes
 from tests.support.argo_patch import filled_in
 from tests.support.commands import wait_for
-from tests.support.kubectl import ROOT, get, kubectl
+from tests.support.kubectl import get, kubectl
+from tests.support.overlay import install, uninstall
 from tests.support.steps import Account, ended, objects, rungs, to_buy
 
 SPACE = "fineline-nodes"
@@ -59,40 +60,20 @@ def space(crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call
     """Returns a namespace with a component installed."""
     folder = tmp_path_factory.mktemp("overlay")
     made: dict[str, str] = {}
+    places: list[Path] = []
 
-    def install(component: str) -> str:
+    def with_component(component: str) -> str:
         if component not in made:
             name = f"{SPACE}-{component}"
             kubectl("delete", "namespace", name, "--ignore-not-found")
-            kubectl("create", "namespace", name)
-            # Kustomize reads no folder twice, and no folder inside one that it reads.
-            parts = [f"{up(folder)}/{part}" for part in ("components/one-node", f"components/{component}")]
-            text = f"resources: [{up(folder)}/base]\ncomponents: [{', '.join(parts)}]\n"
-            (folder / "kustomization.yaml").write_text(text)
-            kubectl("apply", "-n", name, "--server-side", "--validate=strict", "-k", str(folder))
+            places.append(install(folder, name, "one-node", component, upon="base"))
             kubectl("patch", "cronworkflow", "reaper", "-n", name, "--type=merge", "-p", '{"spec":{"suspend":true}}')
-            role, account = (
-                ("fineline-nodes", "fineline-step")
-                if component == "gpu-nodes"
-                else ("fineline-compute-class", "fineline-provision")
-            )
-            kubectl("delete", "clusterrolebinding", name, "--ignore-not-found")
-            allow = f"--serviceaccount={name}:{account}"
-            kubectl("create", "clusterrolebinding", name, f"--clusterrole={role}", allow)
             made[component] = name
         return made[component]
 
-    yield install
-    for name in made.values():
-        kubectl("delete", "namespace", name, "--timeout=180s")
-        kubectl("delete", "clusterrolebinding", name)
-    kubectl("delete", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/part-of=fineline")
-
-
-def up(folder: Path) -> str:
-    import os
-
-    return os.path.relpath(ROOT / "argo", folder.resolve())
+    yield with_component
+    for place in places:
+        uninstall(place)
 
 
 @pytest.fixture

@@ -28,7 +28,8 @@ from steps.common.storage import volumes
 from steps.reap.stranded import WORKFLOW_LABEL
 from tests.support.argo_patch import filled_in
 from tests.support.commands import fineline, wait_for
-from tests.support.kubectl import BUILT, CLUSTER_TOOLS, ROOT, get, kubectl
+from tests.support.kubectl import BUILT, CLUSTER_TOOLS, get, kubectl
+from tests.support.overlay import install, uninstall
 from tests.support.steps import Account, Ended, ended, objects, rungs, to_buy
 
 SPACE = "fineline-karpenter"
@@ -70,18 +71,9 @@ def space(karpenter: None, crds: None, tmp_path_factory: pytest.TempPathFactory)
     kubectl("delete", "namespace", SPACE, "--ignore-not-found")
     # KWOK creates a node for a claim that was deleted meanwhile, and nothing deletes that node.
     kubectl("delete", "nodes", "-l", "karpenter.sh/nodepool")
-    kubectl("create", "namespace", SPACE)
-    folder = tmp_path_factory.mktemp("overlay")
-    upon = {name: os.path.relpath(ROOT / "argo" / name, folder.resolve()) for name in ("base", "components")}
-    (folder / "kustomization.yaml").write_text(
-        f"resources: [{upon['base']}]\ncomponents: [{upon['components']}/one-node, {upon['components']}/karpenter]\n"
-    )
-    kubectl("apply", "-n", SPACE, "--server-side", "--validate=strict", "-k", str(folder))
+    place = install(tmp_path_factory.mktemp("overlay"), SPACE, "one-node", "karpenter", upon="base")
     # These tests call the reaper themselves.
     kubectl("patch", "cronworkflow", "reaper", "-n", SPACE, "--type=merge", "-p", '{"spec":{"suspend":true}}')
-    bind = ["create", "clusterrolebinding", f"fineline-provision-{SPACE}", "--clusterrole=fineline-provision"]
-    kubectl("delete", "clusterrolebinding", bind[2], "--ignore-not-found")
-    kubectl(*bind, f"--serviceaccount={SPACE}:fineline-provision")
     kwok = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",
@@ -95,12 +87,10 @@ def space(karpenter: None, crds: None, tmp_path_factory: pytest.TempPathFactory)
         f"--serviceaccount={SPACE}:fineline-provision",
     )  # fmt: skip
     yield SPACE
-    kubectl("delete", "namespace", SPACE, "--timeout=180s")
-    for name in (bind[2], "fineline-kwok"):
-        kubectl("delete", "clusterrolebinding", name, "--ignore-not-found")
+    uninstall(place)
+    kubectl("delete", "clusterrolebinding", "fineline-kwok", "--ignore-not-found")
     # The namespace owned what was bought.
     assert wait_for(lambda: not objects("nodepools", f"{node_request.NAMESPACE_LABEL}={SPACE}"), 120)
-    kubectl("delete", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/part-of=fineline")
 
 
 @pytest.fixture

@@ -14,10 +14,12 @@ from steps.rollout.gateway.upstream import Upstream
 from steps.rollout.pods import version_objects
 from steps.rollout.pods.version_objects import VersionSpec, deployment
 from tests.support.kubectl import ROOT, kubectl, may
+from tests.support.overlay import overlay as write_overlay
 
 OVERLAYS = ("kind", "aks", "eks", "gke")
 CLUSTER_ROLES = {"ClusterRole", "ClusterRoleBinding"}
-CLUSTER_SCOPED = {*CLUSTER_ROLES, "Namespace", "PersistentVolume", "StorageClass", "NodePool"}
+POLICIES = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+CLUSTER_SCOPED = {*CLUSTER_ROLES, *POLICIES, "Namespace", "PersistentVolume", "StorageClass", "NodePool"}
 SPACE = "fineline-manifests"
 
 
@@ -34,9 +36,9 @@ def space(crds: None) -> Any:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_api_server_takes_every_overlay_field_by_field(overlay: str, space: str) -> None:
-    folder = str(ROOT / "argo" / "overlays" / overlay)
-    kubectl("apply", "-n", space, "--server-side", "--dry-run=server", "--validate=strict", "-k", folder)
+def test_the_api_server_takes_every_overlay_field_by_field(overlay: str, space: str, tmp_path: Path) -> None:
+    place = str(write_overlay(tmp_path, space, upon=f"overlays/{overlay}"))
+    kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-k", place)
 
 
 def test_a_field_that_argo_does_not_know_is_refused(space: str, tmp_path: Path) -> None:
@@ -57,24 +59,30 @@ def test_argos_own_lint_finds_nothing() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_on_one_machine_nothing_lies_outside_the_namespace() -> None:
-    kinds = {document["kind"] for document in built("kind")}
+def test_on_one_machine_only_policies_lie_outside_the_namespace() -> None:
+    documents = built("kind")
+    kinds = {document["kind"] for document in documents}
     assert {"WorkflowTemplate", "CronWorkflow", "ServiceAccount", "NetworkPolicy", "ResourceQuota"} <= kinds
-    assert not kinds & CLUSTER_SCOPED
+    assert kinds & CLUSTER_SCOPED == {"Namespace", *POLICIES}
+    assert {one["metadata"]["namespace"] for one in documents if one["kind"] not in CLUSTER_SCOPED} == {"fineline"}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS[1:])
 def test_in_a_cloud_nothing_lies_outside_the_namespace_but_the_right_of_provision_to_ask_for_nodes(
     overlay: str,
 ) -> None:
-    outside = [document for document in built(overlay) if document["kind"] in CLUSTER_SCOPED]
-    assert {document["kind"] for document in outside} == CLUSTER_ROLES
-    assert all(d["metadata"]["labels"]["app.kubernetes.io/part-of"] == "fineline" for d in outside)
+    documents = built(overlay)
+    outside = [document for document in documents if document["kind"] in CLUSTER_SCOPED - {"Namespace"}]
+    assert {document["kind"] for document in outside} == CLUSTER_ROLES | POLICIES
+    outside += [one for one in documents if one["metadata"].get("namespace") == "default"]
+    assert all(d["metadata"]["labels"]["fineline.dev/namespace"] == "fineline" for d in outside)
+    assert all(d["metadata"]["name"].endswith(".fineline") for d in outside)
     held_by = [d["subjects"] for d in outside if d["kind"] == "ClusterRoleBinding"]
     assert [[one["name"] for one in subjects] for subjects in held_by] == [[PROVISION]]
     changed = {
         resource
         for role in outside
+        if role["kind"] == "ClusterRole"
         for rule in role.get("rules", [])
         if not {"get", "list", "watch"}.issuperset(rule["verbs"])
         for resource in rule["resources"]
@@ -181,18 +189,16 @@ def test_policies_let_out_what_fetches_and_nothing_else() -> None:
     policies = [d for d in built("kind") if d["kind"] == "NetworkPolicy"]
     pods = {
         template["name"]: template["metadata"]["labels"]
-        for name in ("finetune", "retrain", "cache", "rollback", "reaper")
+        for name in ("finetune", "receive", "retrain", "cache", "rollback", "reaper")
         for template in BUILDERS[name]().to_dict()["spec"]["templates"]
         if "script" in template
     }
-    pods["upload"] = {"app.kubernetes.io/part-of": "fineline", "app.kubernetes.io/component": "upload"}
     pods["mlflow"] = {"app.kubernetes.io/part-of": "fineline", "app.kubernetes.io/component": "mlflow"}
     pods["server"] = deployment(serving(one_node=False))["spec"]["template"]["metadata"]["labels"]
     reaching = {name for name, labels in pods.items() if anywhere(rules(policies, labels, "egress"))}
     assert reaching == {"plan", "pull", "check", "pin"}
     assert rules(policies, pods["server"], "egress") == []
-    assert rules(policies, pods["upload"], "ingress") == []
-    assert all(rules(policies, pods[name], "ingress") == [] for name in ("plan", "tune", "release"))
+    assert all(rules(policies, pods[name], "ingress") == [] for name in ("plan", "tune", "release", "receive"))
     to_users, to_steps = rules(policies, pods["server"], "ingress")
     assert to_users["ports"] == [{"protocol": "TCP", "port": 8080}]
     assert to_steps["ports"] == [{"protocol": "TCP", "port": 8081}]
@@ -200,7 +206,6 @@ def test_policies_let_out_what_fetches_and_nothing_else() -> None:
     assert {name for name, labels in pods.items() if selects(allowed["podSelector"], labels)} == {*pods} - {
         "server",
         "mlflow",
-        "upload",
     }
     (to_mlflow,) = rules(policies, pods["mlflow"], "ingress")
     assert to_mlflow["from"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/part-of": "fineline"}}}]

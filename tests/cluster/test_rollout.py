@@ -37,6 +37,7 @@ from tests.pipelines.machine.test_versions import shuffle
 from tests.support.commands import wait_for
 from tests.support.kubectl import get, kubectl
 from tests.support.load import Load, load
+from tests.support.pods import restricted
 from tests.support.steps import Account
 
 NAME, TOKENS = "rolled", 8
@@ -159,7 +160,7 @@ def rollouts(namespace: str, tmp_path_factory: pytest.TempPathFactory, tiny_mode
                 "terminationGracePeriodSeconds": 0,
             },
         }
-        kubectl("apply", "-f", "-", document=copier)
+        kubectl("apply", "-f", "-", document=restricted(copier))
         kubectl("wait", "pod/copier", "-n", namespace, "--for=condition=Ready", "--timeout=120s")
         kubectl("exec", "copier", "-n", namespace, "--", "mkdir", "-p", "/runs/merged")
         patch.setattr(ClusterPlace, "_url", lambda _, service: address(namespace, service))

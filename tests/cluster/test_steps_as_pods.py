@@ -25,6 +25,7 @@ from recipes.reader import load
 from recipes.recipe import Recipe
 from steps.common.storage import volumes
 from steps.common.storage.files import sha256_of
+from tests.support.argo_controller import taking_up_receivers
 from tests.support.kubectl import get, kubectl
 from tests.support.pods import TaskPod
 
@@ -35,7 +36,8 @@ NAME = "podded-store"
 def sent(namespace: str, recipe: Recipe) -> str:
     """Send the recipe's data to the cluster, as `fineline submit` does, and return it as the run's parameter."""
     connection = Connection(namespace, "")
-    return as_text(with_data_in_reach(connection, recipe))
+    with taking_up_receivers(namespace):
+        return as_text(with_data_in_reach(connection, recipe))
 
 
 @pytest.fixture(scope="module")

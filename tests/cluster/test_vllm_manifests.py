@@ -57,7 +57,9 @@ def overlay(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     content = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
+        "namespace": SPACE,
         "resources": ["../overlays/kind"],
+        "transformers": ["../per-namespace"],
         "components": sorted({"../components/vllm", f"../components/{request.param}"}),
     }
     try:
@@ -70,7 +72,7 @@ def overlay(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def test_the_api_server_takes_every_component(overlay: tuple[str, Path], space: str) -> None:
     component, folder = overlay
-    kubectl("apply", "-n", space, "--server-side", "--dry-run=server", "--validate=strict", "-k", str(folder))
+    kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-k", str(folder))
     documents = [one for one in yaml.safe_load_all(kubectl("kustomize", str(folder)).stdout) if one]
     settings = next(one["data"] for one in documents if one["kind"] == "ConfigMap")
     assert settings["FINELINE_VLLM_IMAGE"].startswith("vllm/vllm-openai:v")

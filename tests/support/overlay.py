@@ -9,6 +9,8 @@ import yaml
 from tests.support.kubectl import ROOT, kubectl
 
 ARGO = ROOT / "argo"
+# What an installation has outside its namespace, besides a role in `default`.
+OUTSIDE = "clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding"
 
 
 def overlay(folder: Path, namespace: str, *components: str, upon: str = "overlays/kind", **more: Any) -> Path:

@@ -12,12 +12,19 @@ from typing import Any
 from pipelines.machine.local_workflow import Script
 from pipelines.machine.run_record import INPUTS, OUTPUTS, Run
 from pipelines.shown.task_state import Phase, TaskState
-from pipelines.workflows.finetune import build
+from pipelines.workflows.containers import POD_SECURITY, SECURITY
+from pipelines.workflows.finetune import NAME, build
 from steps.common.kubernetes.step_failure import reason
+from tests.support.argo_controller import create_run, start_step
 from tests.support.kubectl import get, kubectl
 
-STAGING = "/argo/staging"
-SECRETS = "{{workflow.parameters.secrets}}"
+
+def restricted(pod: dict[str, Any]) -> dict[str, Any]:
+    """Return a helper pod as the namespace's Pod Security Standard admits it: it runs as the steps' user."""
+    security = SECURITY.model_dump(by_alias=True, exclude_none=True)
+    containers = [{**one, "securityContext": security} for one in pod["spec"]["containers"]]
+    whole = POD_SECURITY.model_dump(by_alias=True, exclude_none=True)
+    return {**pod, "spec": {**pod["spec"], "securityContext": whole, "containers": containers}}
 
 
 class TaskPod:
@@ -34,42 +41,16 @@ class TaskPod:
         self.started = time.monotonic()
         self.name = f"{run.name}-{task}"
         workflow = build().to_dict()["spec"]
-        template = next(t for t in workflow["templates"] if t["name"] == script.name)
-        kubectl("apply", "-f", "-", document=self._inputs(parameters))
-        kubectl("apply", "-f", "-", document=self._pod(workflow, template))
-
-    def _inputs(self, parameters: str) -> dict[str, Any]:
-        metadata = {"name": self.name, "namespace": self.namespace}
-        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"script": parameters}}
-
-    def _pod(self, workflow: dict[str, Any], template: dict[str, Any]) -> dict[str, Any]:
-        main = json.loads(json.dumps(template["script"]).replace(SECRETS, "fineline"))
-        source = main.pop("source")
-        assert source == "{{inputs.parameters}}"
-        main |= {"name": "main", "args": [*main["args"], f"{STAGING}/script"]}
-        main["volumeMounts"] = [*main["volumeMounts"], {"name": "inputs", "mountPath": STAGING}]
+        create_run(run.name, self.namespace, NAME)
         # This container keeps /tmp alive until the outputs have been read.
         keeper = {
             "name": "keeper",
             "image": "fineline-control:0.1.0",
             "command": ["sleep", "3600"],
             "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
-            "securityContext": main["securityContext"],
+            "securityContext": SECURITY.model_dump(by_alias=True, exclude_none=True),
         }
-        return {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": self.name, "namespace": self.namespace, "labels": template["metadata"]["labels"]},
-            "spec": {
-                "restartPolicy": "Never",
-                "serviceAccountName": template["serviceAccountName"],
-                **{key: template[key] for key in ("automountServiceAccountToken",) if key in template},
-                "securityContext": workflow["securityContext"],
-                "containers": [main, keeper],
-                "volumes": [*template["volumes"], {"name": "inputs", "configMap": {"name": self.name}}],
-                "terminationGracePeriodSeconds": 1,
-            },
-        }
+        start_step(self.name, self.namespace, run.name, workflow, script.name, inputs, keeper)
 
     def final_state(self) -> TaskState | None:
         status = get("pod", self.name, self.namespace)["status"]

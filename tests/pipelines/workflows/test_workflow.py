@@ -1,5 +1,6 @@
 """The Hera workflows: valid for Argo, and understood in full by the run on one machine."""
 
+import ast
 import importlib
 import json
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pipelines.machine.local_workflow import UnsupportedError, read
 from pipelines.machine.references import UnknownReferenceError, fill
@@ -146,6 +148,13 @@ def test_every_step_is_locked_in_and_tried_again_only_when_its_pod_was_lost(rend
         limits = template["script"]["resources"]
         assert limits["requests"].keys() == limits["limits"].keys() == {"cpu", "memory"}
     assert rendered["spec"]["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+
+
+def test_admission_knows_each_of_our_templates_and_no_other() -> None:
+    file = Path(__file__).parents[3] / "argo" / "base" / "admission" / "workflows.yaml"
+    policy = next(yaml.safe_load_all(file.read_text()))
+    (known,) = [one["expression"] for one in policy["spec"]["variables"] if one["name"] == "templates"]
+    assert ast.literal_eval(known) == sorted(BUILDERS.keys() - CRONS)
 
 
 def test_only_the_steps_that_need_it_have_an_account_that_may_more(rendered: dict[str, Any]) -> None:

@@ -1,0 +1,93 @@
+"""`fineline submit` with a user's rights: the data reach the runs volume, by a run that receives them and a port-forward."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from steps.receive.incoming_file import PART
+from tests.support.argo_controller import taking_up_receivers
+from tests.support.commands import fineline, tiny_recipe
+from tests.support.kubectl import get, kubectl
+from tests.support.pods import restricted
+
+
+@pytest.fixture
+def user(namespace: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of somebody who is bound to fineline-user, and to nothing else."""
+    kubectl("create", "serviceaccount", "pat", "-n", namespace)
+    kubectl(
+        "create", "rolebinding", "pat", "-n", namespace, "--role=fineline-user", f"--serviceaccount={namespace}:pat"
+    )
+    token = kubectl("create", "token", "pat", "-n", namespace).stdout.strip()
+    config = yaml.safe_load(kubectl("config", "view", "--raw", "--minify").stdout)
+    config["users"][0]["user"] = {"token": token}
+    file = tmp_path / "kubeconfig"
+    file.write_text(yaml.safe_dump(config))
+    yield {"KUBECONFIG": str(file)}
+    kubectl("delete", "rolebinding,serviceaccount", "pat", "-n", namespace)
+
+
+@pytest.fixture
+def reader(namespace: str) -> Iterator[str]:
+    """A pod that mounts the runs volume."""
+    mounts = [{"name": "runs", "mountPath": "/runs"}]
+    main = {"name": "main", "image": "fineline-control:0.1.0", "command": ["sleep", "3600"], "volumeMounts": mounts}
+    volumes = [{"name": "runs", "persistentVolumeClaim": {"claimName": "fineline-runs"}}]
+    spec = {"containers": [main], "volumes": volumes, "terminationGracePeriodSeconds": 0}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "reader", "namespace": namespace}, "spec": spec}
+    kubectl("apply", "-f", "-", document=restricted(pod))
+    kubectl("wait", "pod/reader", "-n", namespace, "--for=condition=Ready", "--timeout=120s")
+    yield "reader"
+    kubectl("delete", "pod", "reader", "-n", namespace)
+
+
+def test_the_data_of_a_user_arrive_whole_and_only_once(
+    namespace: str, user: dict[str, str], reader: str, tmp_path: Path, tiny_model: Path, chats: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    lines = chats.read_text().splitlines(keepends=True)
+    rows.write_text("".join(lines * (3 * PART // len("".join(lines)) + 1)))  # several parts
+    recipe = tiny_recipe(tmp_path, tiny_model, rows)
+    with taking_up_receivers(namespace) as receivers:
+        done = fineline("submit", recipe, "-n", namespace, "--json", environment=user)
+        assert done.returncode == 0, done.stderr
+        run = json.loads(done.stdout)["run"]
+        again = fineline("submit", recipe, "-n", namespace, "--json", environment=user)
+        assert again.returncode == 0, again.stderr
+    parameters = get("workflow", run, namespace)["spec"]["arguments"]["parameters"]
+    path = yaml.safe_load(next(one["value"] for one in parameters if one["name"] == "recipe"))["data"]["train"]
+    digest = hashlib.sha256(rows.read_bytes()).hexdigest()
+    assert path == f"/runs/data/{digest[:16]}/rows.jsonl"
+    found = kubectl("exec", reader, "-n", namespace, "--", "sha256sum", path).stdout
+    assert found.split()[0] == digest
+    beside = kubectl("exec", reader, "-n", namespace, "--", "ls", "-A", str(Path(path).parent)).stdout
+    assert beside.split() == ["rows.jsonl"]
+    first, second = receivers
+    assert "is complete" in kubectl("logs", first, "-n", namespace).stdout
+    assert "is there already" in kubectl("logs", second, "-n", namespace).stdout
+
+
+def test_who_may_not_forward_ports_is_told_so_in_one_line(
+    namespace: str, user: dict[str, str], tmp_path: Path, tiny_model: Path, chats: Path
+) -> None:
+    rows = tmp_path / "others.jsonl"
+    rows.write_text(chats.read_text() + chats.read_text())
+    change = '[{"op": "remove", "path": "/rules/4"}]'
+    assert get("role", "fineline-user", namespace)["rules"][4]["resources"] == ["pods/portforward"]
+    kubectl("patch", "role", "fineline-user", "-n", namespace, "--type=json", "-p", change)
+    try:
+        with taking_up_receivers(namespace) as receivers:
+            done = fineline("submit", tiny_recipe(tmp_path, tiny_model, rows), "-n", namespace, environment=user)
+        assert done.returncode == 2
+        (line,) = done.stderr.strip().splitlines()[-1:]
+        assert "pods/portforward" in line
+        (run,) = receivers
+        assert get("workflow", run, namespace)["spec"]["shutdown"] == "Stop"
+    finally:
+        rule = '{"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]}'
+        change = f'[{{"op": "add", "path": "/rules/4", "value": {rule}}}]'
+        kubectl("patch", "role", "fineline-user", "-n", namespace, "--type=json", "-p", change)

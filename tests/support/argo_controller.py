@@ -1,0 +1,104 @@
+"""What Argo's controller does, in its name: creates the pods of a run's steps, with what its executor does around them."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pipelines.cluster.follow import RUN_LABEL
+from pipelines.workflows import receive
+from tests.support.kubectl import get, kubectl
+
+USER = "system:serviceaccount:argo:argo"
+AS_ARGO = f"--as={USER}"
+STAGING = "/argo/staging"
+SECRETS = "{{workflow.parameters.secrets}}"
+
+
+def admit(namespace: str) -> None:
+    """Let the controller work in a namespace."""
+    resources = "pods,configmaps,workflows.argoproj.io"
+    kubectl("create", "role", "argo", "-n", namespace, "--verb=*", f"--resource={resources}")
+    kubectl("create", "rolebinding", "argo", "-n", namespace, "--role=argo", "--serviceaccount=argo:argo")
+
+
+def create_run(name: str, namespace: str, template: str) -> None:
+    """Create the Workflow that owns the pods of a run."""
+    metadata = {"name": name, "namespace": namespace}
+    spec = {"workflowTemplateRef": {"name": template}}
+    kubectl(
+        "apply", "-f", "-",
+        document={"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": metadata, "spec": spec},
+    )  # fmt: skip
+
+
+def start_step(
+    name: str,
+    namespace: str,
+    run: str,
+    workflow: dict[str, Any],
+    step: str,
+    inputs: dict[str, str],
+    *beside: dict[str, Any],
+) -> None:
+    """Start a step's pod.
+
+    Args:
+        name: of the pod.
+        namespace: of the run.
+        run: its name.
+        workflow: the spec of its template.
+        step: the template's name in that spec.
+        inputs: the step's parameters.
+        beside: further containers.
+    """
+    template = next(one for one in workflow["templates"] if one["name"] == step)
+    metadata = {"name": name, "namespace": namespace}
+    data = {"script": json.dumps([{"name": key, "value": value} for key, value in inputs.items()])}
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+    kubectl("apply", "-f", "-", AS_ARGO, document=config)
+    main = json.loads(json.dumps(template["script"]).replace(SECRETS, "fineline"))
+    source = main.pop("source")
+    assert source == "{{inputs.parameters}}"
+    main |= {"name": "main", "args": [*main["args"], f"{STAGING}/script"]}
+    main["volumeMounts"] = [*main["volumeMounts"], {"name": "inputs", "mountPath": STAGING}]
+    uid = get("workflow", run, namespace)["metadata"]["uid"]
+    owner = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": run, "uid": uid, "controller": True}
+    labels = {**template["metadata"]["labels"], RUN_LABEL: run}
+    spec = {
+        "restartPolicy": "Never",
+        "serviceAccountName": template["serviceAccountName"],
+        **{key: template[key] for key in ("automountServiceAccountToken",) if key in template},
+        "securityContext": workflow["securityContext"],
+        "containers": [main, *beside],
+        "volumes": [*template["volumes"], {"name": "inputs", "configMap": {"name": name}}],
+        "terminationGracePeriodSeconds": 1,
+    }
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {**metadata, "labels": labels, "ownerReferences": [owner]}}
+    kubectl("apply", "-f", "-", AS_ARGO, document={**pod, "spec": spec})
+
+
+@contextmanager
+def taking_up_receivers(namespace: str) -> Iterator[list[str]]:
+    """Start the pod of each run of the template `receive`, and yield the names of those runs."""
+    stop, seen = threading.Event(), list[str]()
+
+    def work() -> None:
+        while not stop.wait(0.5):
+            listed = json.loads(kubectl("get", "workflows", "-n", namespace, "-o", "json").stdout)["items"]
+            for run in listed:
+                name, spec = run["metadata"]["name"], run["spec"]
+                if spec.get("workflowTemplateRef", {}).get("name") != receive.NAME or name in seen:
+                    continue
+                seen.append(name)
+                inputs = {one["name"]: one["value"] for one in spec["arguments"]["parameters"]}
+                start_step(name, namespace, name, receive.build().to_dict()["spec"], "receive", inputs)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
