@@ -63,12 +63,12 @@ def lineage(input: RegisterInput) -> dict[str, str]:
     return {
         "fineline.run": resolved.run,
         "fineline.base_uri": resolved.model.uri,
-        "fineline.base_digest": resolved.model.digest,
+        versions.BASE_DIGEST: resolved.model.digest,
         "fineline.base_licence": resolved.model.licence,
         "fineline.data_sha256": resolved.data.train.sha256,
         versions.MADE_FROM: made_from(resolved),
         "fineline.rows_digest": input.rows_digest,
-        "fineline.adapter_sha256": input.adapter_sha256,
+        versions.ADAPTER_SHA256: input.adapter_sha256,
         "fineline.method": resolved.recipe.tune.method,
         "fineline.code_version": resolved.code_version,
     }

@@ -16,8 +16,9 @@ from steps.rollout.checks import server_needs
 from steps.rollout.checks.read_speed import read_speed
 from steps.rollout.gateway.traffic import Traffic, read
 from steps.rollout.gateway.upstream import Upstream
-from steps.rollout.pods import version_objects
+from steps.rollout.pods import object_names, version_objects
 from steps.rollout.pods.model_objects import ModelObjects, why_no_room
+from steps.rollout.pods.served_version import ServedVersion
 from steps.rollout.vllm import base_server
 from steps.rollout.vllm.with_vllm import with_vllm
 
@@ -52,8 +53,8 @@ class ClusterPlace:
             adapter: folder of the adapter.
 
         Raises:
-            UserError: vLLM cannot serve the adapter.
-            RefusedError: the Service of that name does not belong to the model, or the base server does not load the adapter.
+            UserError: vLLM cannot serve the adapter, or an object of a needed name belongs to somebody else.
+            RefusedError: the base server does not load the adapter.
         """
         self._serve, self._name = resolved.recipe.serve, resolved.recipe.name
         self._api, self._space = ModelObjects(self._name), cluster_settings.namespace()
@@ -62,6 +63,7 @@ class ClusterPlace:
         speed = read_speed(model)
         self._spec = version_objects.VersionSpec(
             name=self._name,
+            digest=object_names.version_digest(self._name, version, digest, resolved.model.digest),
             image=cluster_settings.serve_image(),
             sub_path="" if beside else model.relative_to(volumes.runs()).as_posix(),
             memory_bytes=server_needs.memory_bytes(resolved.model.architecture.parameters, computes_in),
@@ -75,6 +77,7 @@ class ClusterPlace:
             compute_type=computes_in,
             api_key_secret=cluster_settings.api_key_secret(),
             one_node=cluster_settings.one_node(),
+            replicas=resolved.serving_plan.replicas,
             upstream=Upstream(
                 port=version_objects.SERVER_PORT,
                 version=version,
@@ -83,9 +86,9 @@ class ClusterPlace:
                 adapter_sha256=digest,
             ),
         )
-        self._old: int | None = None
-        self._old_annotations: dict[str, str] = {}
-        self._find_live_version()
+        self._api.check_names(self._spec)
+        self._old: ServedVersion | None = None
+        self._old = self._live_version()
         if resolved.serving_plan.runtime == "vllm":
             self._spec = with_vllm(self._spec, resolved, base, adapter, speed)
 
@@ -102,32 +105,30 @@ class ClusterPlace:
     @property
     def old_url(self) -> str | None:
         """The same for the old version; None if there is none."""
-        return None if self._old is None else self._url(self._full(self._old))
+        return None if self._old is None else self._url(self._old.name)
 
     @property
     def old_version(self) -> int | None:
         """The version that serves now; None if none does."""
-        return self._old
+        return None if self._old is None else self._old.version
 
     def serves_already(self) -> bool:
         """Return whether the version already serves; if so, apply the recipe's settings to its Deployment."""
-        upstream = self._spec.upstream
-        wanted = {version_objects.ADAPTER: upstream.adapter_sha256, version_objects.BASE: upstream.base}
-        if self._old != self._spec.version or self._old_annotations != wanted:
+        if self._old is None or self._old.selector != self._spec.served.selector:
             return False
-        self._apply()
+        self._api.apply_version(self._spec)
         self._wait_until_new_available()
         return True
 
     def why_not_both(self) -> str:
         """Create the new pods; return why a quota or the lack of a node prevents that, empty if nothing does."""
-        if self._old is not None and self._api.stopped_replicas(self._full(self._old)):
-            return f"an earlier rollout stopped version {self._old} and was interrupted"
+        if self._old is not None and self._api.stopped_replicas(self._old.name):
+            return f"an earlier rollout stopped version {self._old.version} and was interrupted"
         self._remove_refused()
-        self._apply()
+        self._api.apply_version(self._spec)
         started, reason, line = time.monotonic(), "", WaitingLine()
         while time.monotonic() - started < UNPLACED_SECONDS:
-            pods = self._api.pods(self._spec.version)
+            pods = self._api.pods(self._spec.served)
             if len([pod for pod in pods if pod.spec.node_name]) >= self._spec.replicas:
                 return ""
             found = self._api.deployment(self._spec.full_name)
@@ -147,131 +148,119 @@ class ClusterPlace:
 
     def start_old(self) -> bool:
         """Restart the old version if it was stopped, and wait until it is ready; return whether it was stopped."""
-        if self._old is None or not self._api.restart(self._full(self._old)):
+        if self._old is None or not self._api.restart(self._old.name):
             return False
         self._api.stop(self._spec.full_name)
         self.switch_back()  # before the wait, so that it serves even if this process is killed
-        self._wait_until_available(self._full(self._old), self._old)
+        self._wait_until_available(self._old)
         return True
 
     def start(self) -> None:
         """Start the version's pods and wait until they are ready."""
         self._remove_refused()
-        self._apply()
+        self._api.apply_version(self._spec)
         self._wait_until_new_available()
 
     def switch_traffic(self) -> None:
         """Point the live Service at the version, on trial."""
-        self._api.apply(version_objects.live_service(self._spec, "" if self._old is None else str(self._old)))
+        self._api.point_traffic(self._spec.served, on_trial_after="" if self._old is None else self._old.name)
         time.sleep(SETTLE_SECONDS)
 
     def switch_back(self) -> None:
         """Point the live Service at the old version; if there was none, delete the Service."""
         if self._old is None:
-            self._api.delete_service(self._name)
+            self._api.delete_traffic()
         else:
-            self._api.apply(version_objects.service(self._name, self._name, self._old, self._old_annotations))
+            self._api.point_traffic(self._old)
             time.sleep(SETTLE_SECONDS)
 
     def traffic(self, *, new: bool) -> Traffic | None:
         """Return the request counts of a version's gateways, summed over its pods; None if one cannot be read."""
-        version = self._spec.version if new else self._old
-        if version is None:
+        served = self._spec.served if new else self._old
+        if served is None:
             return None
-        upstream = self._spec.upstream.model_copy(update={"version": version})
+        upstream = self._spec.upstream.model_copy(update={"version": served.version})
         found = []
         try:
-            for pod in self._api.pods(version):
+            for pod in self._api.pods(served):
                 answer = httpx2.get(f"http://{pod.status.pod_ip}:{version_objects.STATS_PORT}/metrics", timeout=5)
                 answer.raise_for_status()
                 found.append(read(answer.text, upstream.cluster))
         except httpx2.HTTPError as error:
-            say(f"cannot read the statistics of version {version}: {error}")
+            say(f"cannot read the statistics of version {served.version}: {error}")
             return None
         return sum(found, Traffic())
 
     def retain_refused(self, reason: str) -> None:
         """Keep the refused Deployment outside every Service, with the reason, until the next rollout."""
-        self._api.delete_service(self._spec.full_name)
+        self._api.close(self._spec.full_name)
         self._api.mark(self._spec.full_name, version_objects.REFUSED, " ".join(reason.split()))
         say(f"{self._spec.full_name} is kept without traffic until the next rollout, so that you can inspect it")
 
     def finish(self) -> None:
         """End the trial, keep the old version for a rollback, and delete older ones."""
-        self._api.apply(version_objects.live_service(self._spec, None))
+        self._api.point_traffic(self._spec.served)
         self._api.mark(self._spec.full_name, version_objects.LIVE)
         kept = {self._spec.full_name}
-        if self._old is not None and self._old != self._spec.version:
-            before = self._full(self._old)
+        if self._old is not None and self._old.name != self._spec.full_name:
+            before = self._old.name
             kept.add(before)
             stopped = self._serve.keep_previous == "stopped" or bool(self._api.stopped_replicas(before))
             self._api.mark(before, version_objects.BEFORE, replicas=0 if stopped else None)
             say(f"{before} is kept for a rollback, {'stopped' if stopped else 'running'}")
         for found in self._api.deployments():
-            if found.metadata.name not in kept:
-                self._api.delete_version(found.metadata.name)
-                say(f"{found.metadata.name} has been deleted")
+            if (name := found["metadata"]["name"]) not in kept:
+                self._api.delete_version(name)
+                say(f"{name} has been deleted")
         if cluster_settings.vllm_image():
             base_server.stop_unused()
 
-    def _find_live_version(self) -> None:
-        """Find the version that serves now, and undo the trial of an interrupted rollout."""
-        live = self._api.service(self._name)
+    def _live_version(self) -> ServedVersion | None:
+        """Return the version that serves now, None if none does; undo the trial of an interrupted rollout."""
+        live = self._api.live_service()
         if live is None:
-            return
-        given = live.metadata.annotations or {}
-        on_trial = given.get(version_objects.TRIAL)
+            return None
+        on_trial = (live["metadata"].get("annotations") or {}).get(version_objects.TRIAL)
         if on_trial is None:
-            self._old = int(live.spec.selector[version_objects.VERSION_LABEL])
-        elif on_trial:
-            self._old = int(on_trial)
-            before = self._api.deployment(self._full(self._old))
-            given = before.metadata.annotations if before else {}
-        self._old_annotations = {
-            key: given[key] for key in (version_objects.ADAPTER, version_objects.BASE) if key in given
-        }
-        if on_trial is not None:
-            say(
-                "an earlier rollout was interrupted: its traffic goes back to the old version, and this rollout starts over"
-            )
-            self.switch_back()
-
-    def _apply(self) -> None:
-        self._api.apply(version_objects.deployment(self._spec))
-        self._api.apply(version_objects.version_service(self._spec))
-        self._api.mark(self._spec.full_name, None)
+            return self._api.with_traffic(live)
+        before = self._api.before_trial(live) if on_trial else None
+        if on_trial and before is None:
+            say(f"an earlier rollout was interrupted, and {on_trial} is gone: the version that was on trial serves on")
+            return self._api.with_traffic(live)
+        say(
+            "an earlier rollout was interrupted: its traffic goes back to the old version, and this rollout starts over"
+        )
+        self._old = before
+        self.switch_back()
+        return before
 
     def _remove_refused(self) -> None:
         for found in self._api.deployments():
-            if found.metadata.labels.get(version_objects.STATE) != version_objects.REFUSED:
+            if found["metadata"]["labels"].get(version_objects.STATE) != version_objects.REFUSED:
                 continue
-            if found.metadata.name != self._spec.full_name:
-                self._api.delete_version(found.metadata.name)
+            if (name := found["metadata"]["name"]) != self._spec.full_name:
+                self._api.delete_version(name)
             else:
                 # The cause may have been fixed since; start with a new pod.
-                self._end(self._spec.version)
+                self._end(self._spec.served)
 
-    def _end(self, version: int) -> None:
-        self._api.stop(self._full(version))
+    def _end(self, served: ServedVersion) -> None:
+        self._api.stop(served.name)
         end = time.monotonic() + server_needs.grace_seconds(self._serve.answer_seconds)
-        while self._api.has_pods(version) and time.monotonic() < end:
+        while self._api.has_pods(served) and time.monotonic() < end:
             time.sleep(1)
 
     def _wait_until_new_available(self) -> None:
-        self._wait_until_available(self._spec.full_name, self._spec.version)
+        self._wait_until_available(self._spec.served)
 
-    def _wait_until_available(self, full_name: str, version: int) -> None:
+    def _wait_until_available(self, served: ServedVersion) -> None:
         """Wait until a version's Deployment is available.
 
         Raises:
             RefusedError: it was not available in time, or its pods cannot start.
         """
-        selector = f"{version_objects.MODEL_LABEL}={self._name},{version_objects.VERSION_LABEL}={version}"
         seconds = server_needs.progress_deadline_seconds(self._spec.ready_seconds)
-        wait_until_available(full_name, self._space, selector, seconds)
-
-    def _full(self, version: int) -> str:
-        return version_objects.full_name(self._name, version)
+        wait_until_available(served.name, self._space, served.selects, seconds)
 
     def _url(self, service: str) -> str:
         return f"http://{service}.{self._space}.svc/v1"
