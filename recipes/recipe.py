@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from recipes.compute import Compute
 from recipes.data import Data
 from recipes.evaluation import Evaluate, Gate
-from recipes.recipe_part import Name, RecipePart
+from recipes.recipe_part import ModelName, Name, RecipePart
 from recipes.serving import Export, Registry, Serve
 from recipes.tuning import Tune
 
@@ -16,9 +16,9 @@ from recipes.tuning import Tune
 class Recipe(RecipePart):
     """What a run should do: model, data, tuning, evaluation, registry, serving, and the compute that it may use."""
 
-    name: Name = Field(
+    name: ModelName = Field(
         description="Name of the model that the run registers and serves: lower-case letters, digits and dashes, starting "
-        "with a letter."
+        "with a letter. In a cluster it is the name of the Service."
     )
     model: str = Field(
         default="smollm2-135m-instruct:pypi",

@@ -104,7 +104,13 @@ class Serve(RecipePart):
         le=16,
         description="GPUs of each vLLM replica; the model is split across them. 0: serve on CPUs.",
     )
-    replicas: int = Field(default=1, ge=1, le=64, description="Number of vLLM servers.")
+    replicas: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Number of servers of a version, on different nodes if possible; a drained node takes one at a time. In a "
+        "cluster only: one machine runs one.",
+    )
     max_adapters: int = Field(
         default=4,
         ge=2,

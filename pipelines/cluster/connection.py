@@ -4,6 +4,7 @@ from typing import Any
 
 from steps.common.kubernetes import client
 from steps.common.kubernetes.api_errors import NotFoundError
+from steps.common.kubernetes.owner import PART_OF
 from steps.common.kubernetes.resource import Resource
 from steps.common.kubernetes.workflow_objects import ARGO_GROUP, ARGO_VERSION, WORKFLOWS
 
@@ -48,13 +49,14 @@ class Connection:
         """Create or change one of Argo's objects by server-side apply.
 
         Raises:
+            ForeignObjectError: one of its name exists, and is not Fineline's.
             UserError: it is refused.
         """
-        _argo(plural).apply(body, self.namespace)
+        _argo(plural).apply(body, self.namespace, owner=PART_OF)
 
     def delete(self, plural: str, name: str) -> None:
         """Delete one of Argo's objects, if it exists."""
-        _argo(plural).delete(name, self.namespace)
+        _argo(plural).delete(name, self.namespace, owner=PART_OF)
 
     def user(self) -> str:
         """Return the name by which the cluster knows the person of the kubeconfig."""

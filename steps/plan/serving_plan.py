@@ -12,6 +12,7 @@ from steps.common.handover.resolved import KnownModel, ServingPlan
 from steps.common.nodes import instance_types
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import UserError
+from steps.common.runtime.progress import say
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ def plan_serving(recipe: Recipe, model: KnownModel, settings: ServingSettings) -
         return ServingPlan()
     if serve.runtime == "transformers" or (serve.runtime == "auto" and not settings.vllm):
         _refuse_what_needs_vllm(recipe, settings)
-        return ServingPlan()
+        if serve.replicas > 1 and not settings.in_cluster:
+            say(f"serve.replicas: {serve.replicas} applies to a cluster; this machine runs one server")
+        return ServingPlan(replicas=serve.replicas if settings.in_cluster else 1)
     if not settings.vllm:
         raise UserError(
             f"serve.runtime: vLLM serves in a cluster only, and the setting {cluster_settings.VLLM_IMAGE_SETTING} names no "
@@ -79,12 +82,12 @@ def plan_serving(recipe: Recipe, model: KnownModel, settings: ServingSettings) -
 
 def in_words(plan: ServingPlan) -> str:
     """Return the plan as one line."""
+    replicas = f"{plan.replicas} replicas of " if plan.replicas > 1 else ""
     if plan.runtime == "transformers":
-        return "transformers on CPUs, merged into the base"
+        return f"{replicas}transformers on CPUs, merged into the base"
     form = f"adapter of rank {plan.rank} or lower beside its base" if plan.form == "adapter" else "merged into its base"
     hardware = f"{plan.gpus} x {plan.gpu or 'GPU'}" if plan.gpus else "CPUs"
     hardware += f" of {plan.instance_type}" if plan.instance_type else ""
-    replicas = f"{plan.replicas} replicas of " if plan.replicas > 1 else ""
     if not plan.gpu_bytes:
         return f"{replicas}vLLM on {hardware}, {form}"
     memory = f"{plan.needs_bytes / GIB:.1f} of {SHARE * plan.gpu_bytes / GIB:.1f} GiB"
@@ -101,12 +104,10 @@ def _refuse_what_needs_vllm(recipe: Recipe, settings: ServingSettings) -> None:
     Raises:
         UserError: naming the key.
     """
-    needs_vllm = {"form=adapter": recipe.serve.form == "adapter", "replicas": recipe.serve.replicas > 1}
-    missing = f"and the setting {cluster_settings.VLLM_IMAGE_SETTING} names no image"
-    remedy = "set serve.runtime=auto" if settings.vllm else missing
-    for key, needed in needs_vllm.items():
-        if needed:
-            raise UserError(f"serve.{key}: only vLLM supports this{';' if settings.vllm else ','} {remedy}")
+    if recipe.serve.form == "adapter":
+        missing = f"and the setting {cluster_settings.VLLM_IMAGE_SETTING} names no image"
+        remedy = "set serve.runtime=auto" if settings.vllm else missing
+        raise UserError(f"serve.form=adapter: only vLLM supports this{';' if settings.vllm else ','} {remedy}")
 
 
 def _adapter_rank(recipe: Recipe, model: KnownModel, vllm: Vllm) -> int:

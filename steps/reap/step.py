@@ -55,7 +55,7 @@ def reap(input: ReapInput) -> ReapOutput:
             if why := why_unneeded(created_at(item), workflow_objects.find(run, space), now):
                 delete_holders(run, space)
                 deleted.append((kind, name))
-                kind.delete(name)
+                kind.delete_item(item)
                 actions.append(f"{run}: {why}")
             elif over := _over_limits(kind, name, now):
                 workflow_objects.stop(run, space, over)

@@ -71,7 +71,7 @@ def lineage(input: RegisterInput) -> dict[str, str]:
     return {
         "fineline.run": resolved.run,
         "fineline.base_uri": resolved.model.uri,
-        "fineline.base_digest": resolved.model.digest,
+        versions.BASE_DIGEST: resolved.model.digest,
         "fineline.base_licence": resolved.model.licence,
         "fineline.data_sha256": resolved.data.train.sha256,
         versions.MADE_FROM: made_from(resolved),

@@ -35,7 +35,7 @@ def give_back(run: str) -> GivenBack:
             given.requests.append((kind, name))
             if purchase := node_request.record_nodes(kind, name, now):
                 given.cost = ledger_file.save(run, purchase, now)
-            kind.delete(name)
+            kind.delete(name, owner=node_request.owner_of(run, space))
     except ForbiddenError as error:
         # A namespace that has no provider buys nothing, and its account needs no permission to.
         given.problem = str(error) if settings.compute_provider() else ""

@@ -1,17 +1,20 @@
 """The restore step, the first of a rollback: downloads a version with everything that rollout needs. Imports no torch."""
 
+import shutil
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
+from steps.common.adapter.adapter_files import adapter_sha256
 from steps.common.handover.resolved import Resolved, ResolvedModel
 from steps.common.registry import tracking, versions, withdrawn
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
 from steps.common.storage import volumes
-from steps.common.storage.files import build_folder
+from steps.common.storage.files import build_folder, digest_of
 
 
 class RestoreInput(Input):
@@ -39,7 +42,8 @@ def restore(input: RestoreInput) -> RestoreOutput:
     """Download a version's adapter, recipe and report from the registry to the runs volume.
 
     Raises:
-        UserError: there is no such model or version, no previous champion, or the version was withdrawn.
+        UserError: there is no such model or version, no previous champion, the version was withdrawn, or the registry holds
+            another adapter than the one that was registered.
     """
     uri = tracking.default_uri()
     store = tracking.client(uri)
@@ -47,11 +51,7 @@ def restore(input: RestoreInput) -> RestoreOutput:
     if input.force != "true" and (line := withdrawn.in_words(version)):
         raise UserError(line)
     number = int(version.version)
-    folder = volumes.restored_version(input.name, number)
-    if not folder.exists():
-        with build_folder(folder) as partial:
-            for part in (versions.RESOLVED_FILE, versions.EVALUATION_FILE, versions.ADAPTER_FOLDER):
-                versions.download(store, version, part, partial)
+    folder = _downloaded(store, version)
     resolved = Resolved.model_validate_json((folder / versions.RESOLVED_FILE).read_text())
     say(f"{input.name} version {number}, made by run {resolved.run}")
     return RestoreOutput(
@@ -61,6 +61,31 @@ def restore(input: RestoreInput) -> RestoreOutput:
         version=number,
         report=str(folder / versions.EVALUATION_FILE),
     )
+
+
+def _downloaded(store: Any, version: Any) -> Path:
+    """Return the folder with a version's files, downloaded unless they are there already.
+
+    Raises:
+        UserError: the adapter is not the one that was registered.
+    """
+    registered = version.tags.get(versions.ADAPTER_SHA256, "")
+    # Where the files come from is unique in every registry; the number and the adapter may come again, with another report.
+    origin = [registered, version.tags.get(versions.BASE_DIGEST, ""), str(version.source), str(version.run_id)]
+    folder = volumes.restored_version(version.name, int(version.version), digest_of(origin))
+    if folder.exists() and adapter_sha256(folder / versions.ADAPTER_FOLDER) != registered:
+        shutil.rmtree(folder)  # damaged since it was downloaded
+    if not folder.exists():
+        with build_folder(folder) as partial:
+            for part in (versions.RESOLVED_FILE, versions.EVALUATION_FILE, versions.ADAPTER_FOLDER):
+                versions.download(store, version, part, partial)
+            if (found := adapter_sha256(partial / versions.ADAPTER_FOLDER)) != registered:
+                raise UserError(
+                    f"{version.name} version {version.version}: the registry's adapter has the SHA-256 {found[:12]}, and "
+                    f"{registered[:12] or 'none'} was registered; restore the artifacts from a backup, or choose another "
+                    "version"
+                )
+    return folder
 
 
 def _version(store: Any, input: RestoreInput) -> Any:

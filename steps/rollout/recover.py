@@ -8,9 +8,8 @@ from typing import Any
 
 from hera.workflows.io import Input, Output
 
-from steps.common.kubernetes import client
-from steps.common.kubernetes.api_errors import api_errors
 from steps.common.kubernetes.deployment_wait import wait_until_available
+from steps.common.kubernetes.resource import DEPLOYMENTS
 from steps.common.registry import tracking, versions, withdrawn
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
@@ -18,8 +17,10 @@ from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
 from steps.rollout.lease.serving_lease import BusyError, Purpose, TakenOverError, serving_lease
 from steps.rollout.pods import version_objects
-from steps.rollout.pods.live_version import LiveVersion, live_version, unfinished
-from steps.rollout.pods.model_objects import ModelObjects, deployments, highest_fence, live_service
+from steps.rollout.pods.live_version import live_version, unfinished
+from steps.rollout.pods.model_objects import ModelObjects, deployments, highest_fence, is_selected, live_service
+from steps.rollout.pods.object_names import MODEL_LABEL, VERSION_LABEL
+from steps.rollout.pods.served_version import ServedVersion
 from steps.rollout.vllm import base_server
 
 SERVED = "app.kubernetes.io/part-of=fineline,app.kubernetes.io/component=server"
@@ -54,9 +55,8 @@ def recover(input: RecoverInput) -> RecoverOutput:
 
 
 def _models() -> list[str]:
-    with api_errors():
-        found = client.apps().list_namespaced_deployment(cluster_settings.namespace(), label_selector=SERVED).items
-    return sorted({one.metadata.labels[version_objects.MODEL_LABEL] for one in found})
+    found = DEPLOYMENTS.list(SERVED, cluster_settings.namespace())
+    return sorted({one["metadata"]["labels"][MODEL_LABEL] for one in found})
 
 
 def _recover(model: str) -> list[str]:
@@ -75,14 +75,15 @@ def _recover(model: str) -> list[str]:
 
 def _needs(store: Any, model: str) -> bool:
     """Return whether something was left behind, or is being changed by a rollout that is under way."""
-    live = live_service(model, cluster_settings.namespace())
-    number = int(live.spec.selector[version_objects.VERSION_LABEL]) if live else 0
-    if live and version_objects.TRIAL in (live.metadata.annotations or {}):
+    live = live_service(model)
+    number = int(live["spec"]["selector"][VERSION_LABEL]) if live else 0
+    if live and version_objects.TRIAL in (live["metadata"].get("annotations") or {}):
         return True
-    for found in deployments(model, cluster_settings.namespace()):
-        is_live = found.metadata.labels[version_objects.VERSION_LABEL] == str(number)
-        stopped = version_objects.REPLICAS in (found.metadata.annotations or {}) and not found.spec.replicas
-        if (is_live and stopped) or (not is_live and version_objects.STATE not in found.metadata.labels):
+    for found in deployments(model):
+        metadata = found["metadata"]
+        is_live = live is not None and is_selected(found, live)
+        stopped = version_objects.REPLICAS in (metadata.get("annotations") or {}) and not found["spec"].get("replicas")
+        if (is_live and stopped) or (not is_live and version_objects.STATE not in metadata["labels"]):
             return True
     return _alias_is_late(store, model, number)
 
@@ -100,14 +101,14 @@ def _alias_is_late(store: Any, model: str, live: int) -> bool:
 
 def _put_right(store: Any, api: ModelObjects, model: str) -> list[str]:
     champion = versions.version_at(store, model, versions.CHAMPION)
-    live = live_version(api, model, int(champion.version) if champion else 0)
+    live = live_version(api, int(champion.version) if champion else 0)
     actions = []
-    kept = version_objects.full_name(model, live.version) if live else ""
+    kept = live.name if live else ""
     for name in unfinished(api, but={kept}):
         api.delete_version(name)
         actions.append(f"{name} has been deleted: its rollout was interrupted")
     if live and api.restart(kept):
-        _wait(api, model, live)
+        _wait(api, live)
         actions.append(f"{kept} has been started again")
     if live and _alias_is_late(store, model, live.version):
         versions.make_champion(store, model, live.version)
@@ -121,9 +122,7 @@ def _put_right(store: Any, api: ModelObjects, model: str) -> list[str]:
     return actions
 
 
-def _wait(api: ModelObjects, model: str, live: LiveVersion) -> None:
-    name = version_objects.full_name(model, live.version)
-    selector = f"{version_objects.MODEL_LABEL}={model},{version_objects.VERSION_LABEL}={live.version}"
-    found = api.deployment(name)
+def _wait(api: ModelObjects, live: ServedVersion) -> None:
+    found = api.deployment(live.name)
     seconds = found.spec.progress_deadline_seconds if found else 0
-    wait_until_available(name, cluster_settings.namespace(), selector, seconds)
+    wait_until_available(live.name, cluster_settings.namespace(), live.selects, seconds)

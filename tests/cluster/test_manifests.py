@@ -134,6 +134,7 @@ def serving(*, one_node: bool) -> VersionSpec:
     upstream = Upstream(port=8000, version=1, run="r", base="b", adapter_sha256="a")
     return VersionSpec(
         name="store",
+        digest="0123456789abcdef",
         image="fineline-serve:0.1.0",
         sub_path="merged/x",
         memory_bytes=1 << 30,

@@ -6,6 +6,7 @@ outside of it here asks their addresses.
 
 import json
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import pytest
 from recipes.reader import load as load_recipe
 from steps.common.handover.resolved import Resolved
 from steps.common.kubernetes import client
+from steps.common.kubernetes.owner import ForeignObjectError
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
 from steps.common.storage import volumes
@@ -31,6 +33,8 @@ from steps.rollout.order import RolloutRecord, roll_out
 from steps.rollout.places import cluster_place
 from steps.rollout.places.cluster_place import ClusterPlace
 from steps.rollout.pods.model_objects import highest_fence
+from steps.rollout.pods.object_names import of_version, version_digest
+from steps.rollout.pods.version_objects import VersionSpec, deployment, service
 from steps.rollout.trial.live_gate import LiveQuestion
 from tests.conftest import write_chats
 from tests.pipelines.machine.test_versions import shuffle
@@ -83,14 +87,26 @@ class Rollouts:
         return [LiveQuestion(chat, answer) for chat, answer in zip(chats, answers, strict=True)]
 
     def roll_out(
-        self, version: int, model: Path, asked: list[LiveQuestion], *, back: bool = False, **serve: Any
+        self,
+        version: int,
+        model: Path,
+        asked: list[LiveQuestion],
+        *,
+        back: bool = False,
+        name: str = NAME,
+        adapter: str = "",
+        replicas: int = 1,
+        **serve: Any,
     ) -> None:
-        recipe = self.planned.recipe
-        changed = recipe.model_copy(update={"serve": recipe.serve.model_copy(update=serve)})
-        resolved = self.planned.model_copy(update={"recipe": changed, "run": f"run-{version}"})
+        changed = self.planned.recipe.serve.model_copy(update=serve)
+        recipe = self.planned.recipe.model_copy(update={"serve": changed, "name": name})
+        plan = self.planned.serving_plan.model_copy(update={"replicas": replicas})
+        updates = {"recipe": recipe, "run": f"run-{version}", "serving_plan": plan}
+        resolved = self.planned.model_copy(update=updates)
         self.told = RolloutRecord(version=version, old_version=None)
         begun = time.monotonic()
-        with self.place(resolved, version, model, back=back) as place:
+        digest = adapter or f"digest-{version}"
+        with self.place(resolved, version, model, back=back, digest=digest) as place:
             if not place.serves_already():
                 decide = partial(self.make_champion, version)
                 roll_out(place, resolved, self.told, asked, back=back, make_champion=decide)
@@ -98,12 +114,26 @@ class Rollouts:
 
     @contextmanager
     def place(
-        self, resolved: Resolved, version: int, model: Path, *, size: int = 0, back: bool = False
+        self,
+        resolved: Resolved,
+        version: int,
+        model: Path,
+        *,
+        size: int = 0,
+        back: bool = False,
+        digest: str = "",
     ) -> Iterator[ClusterPlace]:
         """Hold the model's Lease, as the rollout step does."""
-        purpose, digest = Purpose.ROLLBACK if back else Purpose.ROLLOUT, f"digest-{version}"
-        with serving_lease(NAME, purpose, version, lambda: highest_fence(NAME)) as lease:
-            given = (size or check_model(model), digest, self.base, self.base, self.champion, lease)
+        purpose, name = Purpose.ROLLBACK if back else Purpose.ROLLOUT, resolved.recipe.name
+        with serving_lease(name, purpose, version, lambda: highest_fence(name)) as lease:
+            given = (
+                size or check_model(model),
+                digest or f"digest-{version}",
+                self.base,
+                self.base,
+                self.champion,
+                lease,
+            )
             yield ClusterPlace(resolved, version, model, *given)
 
     def make_champion(self, version: int) -> None:
@@ -114,11 +144,26 @@ class Rollouts:
         return address(self.namespace, NAME)
 
     def live(self) -> str:
-        version: str = get("service", NAME, self.namespace)["spec"]["selector"]["fineline.dev/version"]
+        version: str = get("service", NAME, self.namespace)["metadata"]["labels"]["fineline.dev/version"]
         return version
 
     def deployment(self, version: int) -> dict[str, Any]:
-        return get("deployment", f"{NAME}-v{version}", self.namespace)
+        (found,) = self.find("deployments", version)
+        return found
+
+    def find(self, kind: str, version: int, name: str = NAME) -> list[dict[str, Any]]:
+        """Return a version's objects of a kind; the live Service is not one of them."""
+        labels = f"fineline.dev/model={name},fineline.dev/version={version}"
+        found = json.loads(kubectl("get", kind, "-n", self.namespace, "-l", labels, "-o", "json").stdout)["items"]
+        return [one for one in found if one["metadata"]["name"] != name]
+
+    def has_traffic(self, deployment: dict[str, Any], name: str = NAME) -> bool:
+        selector: dict[str, str] = get("service", name, self.namespace)["spec"]["selector"]
+        return bool(selector == deployment["spec"]["selector"]["matchLabels"])
+
+
+def name_of(deployment: dict[str, Any]) -> str:
+    return f"deployment.apps/{deployment['metadata']['name']}"
 
 
 def address(namespace: str, service: str) -> str:
@@ -170,10 +215,10 @@ def rollouts(namespace: str, tmp_path_factory: pytest.TempPathFactory, tiny_mode
         patch.setattr(client, "connection", lambda: made)
         yield Rollouts(namespace, folder, planned, tiny_model)
         kubectl("delete", "pod", "copier", "-n", namespace)
-    model = ["-n", namespace, "-l", f"fineline.dev/model={NAME}"]
-    kubectl("delete", "deployments,services", *model)
+    models = ["-n", namespace, "-l", f"fineline.dev/model in ({NAME},{NAME}-v2,upgraded)"]
+    kubectl("delete", "deployments,services", *models)
     # Each pod would wait for its last answers, and the namespace for each pod.
-    kubectl("delete", "pods", *model, "--grace-period=1")
+    kubectl("delete", "pods", *models, "--grace-period=1")
 
 
 @pytest.fixture(autouse=True)
@@ -195,7 +240,38 @@ def first(rollouts: Rollouts) -> tuple[Path, list[LiveQuestion]]:
 
 
 @pytest.fixture(scope="module")
-def second(rollouts: Rollouts, first: Any) -> tuple[Load, RolloutRecord]:
+def neighbour(rollouts: Rollouts) -> list[dict[str, Any]]:
+    """What serves another model, called as 0.1.0 called the objects of this one's second version."""
+    name = f"{NAME}-v2"
+    labels = {"app.kubernetes.io/part-of": "fineline", "fineline.dev/model": name, "fineline.dev/version": "1"}
+    selector = {"fineline.dev/model": name, "fineline.dev/version": "1"}
+    pods = {"containers": [{"name": "main", "image": "none"}]}
+    metadata = {"name": name, "namespace": rollouts.namespace, "labels": labels}
+    made = [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata,
+            "spec": {"selector": selector, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": metadata,
+            "spec": {
+                "replicas": 0,
+                "selector": {"matchLabels": selector},
+                "template": {"metadata": {"labels": labels}, "spec": pods},
+            },
+        },
+    ]
+    for one in made:
+        kubectl("apply", "-f", "-", document=one)
+    return [get(kind, name, rollouts.namespace) for kind in ("service", "deployment")]
+
+
+@pytest.fixture(scope="module")
+def second(rollouts: Rollouts, first: Any, neighbour: Any) -> tuple[Load, RolloutRecord]:
     """The rollout of a good second version, under load."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(volumes.RUNS_SETTING, str(rollouts.folder))
@@ -207,7 +283,7 @@ def second(rollouts: Rollouts, first: Any) -> tuple[Load, RolloutRecord]:
             rollouts.roll_out(2, model, asked)
             # The old pod has to leave its Service, finish its answers and end.
             pods = ["get", "pods", "-n", rollouts.namespace, "-o", "name", "-l"]
-            old = f"fineline.dev/model={NAME},fineline.dev/version=1"
+            old = f"fineline.dev/model={NAME},app.kubernetes.io/version=1"
             wait_for(lambda: not kubectl(*pods, old).stdout, 120)
             time.sleep(2)
         return met, rollouts.told
@@ -255,7 +331,7 @@ def test_a_version_that_is_fine_offline_and_broken_when_served_gets_no_traffic_a
     reason = kept["metadata"]["annotations"]["fineline.dev/refused-because"]
     assert "answers match the evaluation's with a similarity of" in reason
     assert kept["status"]["readyReplicas"] == 1
-    assert kubectl("get", "service", f"{NAME}-v3", "-n", rollouts.namespace, check=False).returncode == 1
+    assert rollouts.find("services", 3) == []
 
 
 def test_a_version_that_cannot_start_is_refused_with_what_its_pod_says_and_the_one_kept_before_goes(
@@ -266,7 +342,7 @@ def test_a_version_that_cannot_start_is_refused_with_what_its_pod_says_and_the_o
     (model / "config.json").write_text('{"model_type": "no-such-type"}')
     rollouts.send(model)
     with load(rollouts.url, NAME, clients=2, max_tokens=4) as met:
-        with pytest.raises(RefusedError, match=r"v4 was not ready in \d+ s: container server"):
+        with pytest.raises(RefusedError, match=r"v4-\w+ was not ready in \d+ s: container server"):
             rollouts.roll_out(4, model, [])
         # Fixed and rolled out again, it starts with a new pod, whatever happened before.
         (model / "config.json").write_text(config)
@@ -276,7 +352,7 @@ def test_a_version_that_cannot_start_is_refused_with_what_its_pod_says_and_the_o
             rollouts.roll_out(4, model, other)
     assert met.failures == []
     assert met.answers.keys() == {"2"}
-    assert kubectl("get", "deployment", f"{NAME}-v3", "-n", rollouts.namespace, check=False).returncode == 1
+    assert rollouts.find("deployments", 3) == []
 
 
 def test_a_version_that_dies_once_it_has_the_traffic_loses_it(rollouts: Rollouts, second: Any) -> None:
@@ -288,7 +364,7 @@ def test_a_version_that_dies_once_it_has_the_traffic_loses_it(rollouts: Rollouts
         wait_for(lambda: rollouts.live() == "5", 300)
         time.sleep(4)  # once the first question has been answered
         end = "import os, signal; os.kill(1, signal.SIGTERM)"
-        pod = ["exec", f"deployment/{NAME}-v5", "-n", rollouts.namespace, "-c", "server"]
+        pod = ["exec", name_of(rollouts.deployment(5)), "-n", rollouts.namespace, "-c", "server"]
         kubectl(*pod, "--", "python3", "-c", end)
 
     killing = threading.Thread(target=kill_it)
@@ -317,22 +393,25 @@ def test_a_person_goes_back_to_the_version_before_and_not_one_request_fails(
     assert rollouts.live() == "1"
     assert rollouts.deployment(2)["spec"]["replicas"] == 0
     names = kubectl("get", "deployments", "-n", rollouts.namespace, "-l", f"fineline.dev/model={NAME}", "-o", "name")
-    assert sorted(names.stdout.split()) == [f"deployment.apps/{NAME}-v{number}" for number in (1, 2)]
+    assert sorted(names.stdout.split()) == [name_of(rollouts.deployment(number)) for number in (1, 2)]
 
 
 def test_a_rollout_that_was_lost_after_the_switch_begins_with_the_old_version(rollouts: Rollouts, second: Any) -> None:
     before = rollouts.live()
     service = get("service", NAME, rollouts.namespace)
     other = {"1": "2", "2": "1"}[before]
-    kept = {key: service["metadata"][key] for key in ("name", "namespace", "labels")}
+    old, new = rollouts.deployment(int(before)), rollouts.deployment(int(other))
+    kept = {key: service["metadata"][key] for key in ("name", "namespace")}
+    labels = {**service["metadata"]["labels"], **new["spec"]["selector"]["matchLabels"], "fineline.dev/version": other}
     lost = {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {**kept, "annotations": {"fineline.dev/on-trial-after": before}},
-        "spec": {
-            "selector": {**service["spec"]["selector"], "fineline.dev/version": other},
-            "ports": service["spec"]["ports"],
+        "metadata": {
+            **kept,
+            "labels": labels,
+            "annotations": {"fineline.dev/on-trial-after": old["metadata"]["name"]},
         },
+        "spec": {"selector": new["spec"]["selector"]["matchLabels"], "ports": service["spec"]["ports"]},
     }
     as_a_rollout = ["--server-side", "--field-manager=fineline", "--force-conflicts"]
     kubectl("apply", *as_a_rollout, "-f", "-", document=lost)
@@ -358,7 +437,7 @@ def test_a_rollout_in_place_that_was_lost_and_then_fails_brings_the_old_version_
         # As far as an interrupted attempt got.
         with rollouts.place(rollouts.planned, 6, model, size=1) as place:
             place.stop_old()
-        with pytest.raises(RefusedError, match=r"v6 was not ready in \d+ s: container server") as caught:
+        with pytest.raises(RefusedError, match=r"v6-\w+ was not ready in \d+ s: container server") as caught:
             rollouts.roll_out(6, model, [])
         answers = met.answers[before]
         wait_for(lambda: met.answers[before] > answers + 5, 60)
@@ -418,9 +497,146 @@ def test_where_there_is_no_room_for_both_the_new_version_takes_the_old_ones_plac
     assert (kept["spec"]["replicas"], kept["metadata"]["labels"]["fineline.dev/state"]) == (0, "previous")
 
 
+def test_a_model_that_is_called_like_a_version_of_this_one_is_left_alone(
+    rollouts: Rollouts, second: Any, neighbour: list[dict[str, Any]]
+) -> None:
+    for before in neighbour:
+        now = get(before["kind"].lower(), before["metadata"]["name"], rollouts.namespace)
+        assert (now["metadata"]["uid"], now["metadata"]["labels"]) == (
+            before["metadata"]["uid"],
+            before["metadata"]["labels"],
+        )
+        assert now["spec"] == before["spec"]
+
+
+@pytest.mark.parametrize("kind", ["service", "deployment"])
+def test_an_object_of_a_needed_name_that_belongs_to_nobody_of_ours_is_refused_and_left_as_it_is(
+    rollouts: Rollouts, second: Any, kind: str
+) -> None:
+    model, space = rollouts.folder / "merged" / "version-1", rollouts.namespace
+    digest = version_digest("alien", 1, "digest-1", rollouts.planned.model.digest)
+    name = {"service": "alien", "deployment": of_version("alien", 1, digest)}[kind]
+    create = {"service": ["service", "clusterip", name, "--tcp=80"], "deployment": ["deployment", name, "--image=none"]}
+    kubectl("create", *create[kind], "-n", space)
+    try:
+        before = get(kind, name, space)
+        with pytest.raises(ForeignObjectError, match=f"^{kind.capitalize()} {name} in namespace {space} belongs to"):
+            rollouts.roll_out(1, model, [], name="alien")
+        now = get(kind, name, space)
+        assert (now["metadata"]["uid"], now["spec"]) == (before["metadata"]["uid"], before["spec"])
+        assert rollouts.find("deployments,services,poddisruptionbudgets", 1, "alien") == []
+    finally:
+        kubectl("delete", kind, name, "-n", space)
+
+
+def test_the_same_number_from_a_registry_that_begins_anew_passes_every_check_beside_the_live_version(
+    rollouts: Rollouts, second: Any
+) -> None:
+    number = int(rollouts.live())
+    live, model = rollouts.deployment(number), rollouts.model(8, seed=8)
+    asked = rollouts.asked(model)
+    broken = rollouts.folder / "merged" / "version-9"
+    shutil.copytree(model, broken)
+    shuffle(broken / "model.safetensors")
+    rollouts.send(model)
+    rollouts.send(broken)
+    with load(rollouts.url, NAME, clients=2, pause=0.2, max_tokens=4) as met:
+        with pytest.raises(RefusedError, match="answers match the evaluation's with a similarity of"):
+            rollouts.roll_out(number, broken, asked, adapter="anew-and-broken")
+        assert rollouts.has_traffic(live)
+        now = get("deployment", live["metadata"]["name"], rollouts.namespace)
+        assert (now["metadata"]["uid"], now["metadata"]["generation"], now["status"]["readyReplicas"]) == (
+            live["metadata"]["uid"],
+            live["metadata"]["generation"],
+            1,
+        )
+        rollouts.roll_out(number, model, asked, adapter="anew", replicas=2)
+        wait_for(lambda: not rollouts.has_traffic(live), 10)
+    assert met.failures == []
+    assert rollouts.told.gate is not None
+    assert rollouts.told.old_version == number
+    states = {one["metadata"]["labels"]["fineline.dev/state"] for one in rollouts.find("deployments", number)}
+    assert states == {"live", "previous"}
+
+
+def test_a_drained_node_takes_one_replica_at_a_time(rollouts: Rollouts, second: Any) -> None:
+    """The replicas are those of the test before."""
+    number = int(rollouts.live())
+    (live,) = [one for one in rollouts.find("deployments", number) if rollouts.has_traffic(one)]
+    (budget,) = [
+        one
+        for one in rollouts.find("poddisruptionbudgets", number)
+        if one["metadata"]["name"] == live["metadata"]["name"]
+    ]
+    assert budget["metadata"]["ownerReferences"][0]["uid"] == live["metadata"]["uid"]
+    assert live["status"]["readyReplicas"] == 2
+    selector = ",".join(f"{key}={value}" for key, value in live["spec"]["selector"]["matchLabels"].items())
+    command = ["get", "pods", "-n", rollouts.namespace, "-l", selector, "-o", "jsonpath={.items[*].metadata.name}"]
+    first, other = kubectl(*command).stdout.split()
+    with load(rollouts.url, NAME, clients=2, pause=0.2, max_tokens=4) as met:
+        assert evicted(rollouts.namespace, first).returncode == 0
+        refused = evicted(rollouts.namespace, other)
+        assert "Cannot evict pod as it would violate the pod's disruption budget" in refused.stderr
+        time.sleep(2)
+    assert met.failures == []
+
+
+def evicted(namespace: str, pod: str) -> subprocess.CompletedProcess[str]:
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
+    return kubectl("create", "--raw", path, "-f", "-", document=eviction, check=False)
+
+
+def test_what_0_1_0_serves_is_found_replaced_and_kept_to_go_back_to(
+    rollouts: Rollouts, first: tuple[Path, list[LiveQuestion]], second: Any
+) -> None:
+    name, space, (model, asked) = "upgraded", rollouts.namespace, first
+    recipe = rollouts.planned.recipe.model_copy(update={"name": name})
+    resolved = rollouts.planned.model_copy(update={"recipe": recipe, "run": "run-1"})
+    with rollouts.place(resolved, 1, model) as place:
+        spec = place._spec
+    for document in as_0_1_0_made(spec):
+        kubectl("apply", "-n", space, "-f", "-", document=document)
+    kubectl("rollout", "status", f"deployment/{name}-v1", "-n", space, "--timeout=180s")
+    url = address(space, name)
+    with load(url, name, clients=2, pause=0.2, max_tokens=4) as met:
+        # Version 1 of a registry that began anew with the upgrade.
+        other = rollouts.folder / "merged" / "version-2"
+        rollouts.roll_out(1, other, rollouts.asked(other), name=name, adapter="digest-2")
+        time.sleep(4)
+    assert met.failures == []
+    assert rollouts.told.old_version == 1
+    assert rollouts.told.gate is not None
+    kept, live = sorted(rollouts.find("deployments", 1, name), key=lambda one: rollouts.has_traffic(one, name))
+    assert (kept["metadata"]["name"], kept["spec"]["replicas"]) == (f"{name}-v1", 0)
+    assert kept["metadata"]["labels"]["fineline.dev/state"] == "previous"
+    assert live["metadata"]["name"].startswith(f"{name}--v1-")
+    rollouts.roll_out(1, model, asked, name=name, adapter="digest-1", back=True)
+    names = {one["metadata"]["name"] for one in rollouts.find("deployments,services", 1, name)}
+    assert f"{name}-v1" not in names
+    assert live["metadata"]["name"] in names
+
+
+def as_0_1_0_made(spec: VersionSpec) -> list[dict[str, Any]]:
+    """Return the objects of a version as 0.1.0 named, labelled and selected them."""
+    selector = {"fineline.dev/model": spec.name, "fineline.dev/version": str(spec.version)}
+    labels = {"app.kubernetes.io/part-of": "fineline", "app.kubernetes.io/component": "server", **selector}
+    made = deployment(spec)
+    made["metadata"].update(name=f"{spec.name}-v{spec.version}", labels=labels)
+    made["spec"]["selector"] = {"matchLabels": selector}
+    made["spec"]["template"]["metadata"]["labels"] = {**labels, "fineline.dev/mounts": "volumes"}
+    services = []
+    for name in (spec.name, made["metadata"]["name"]):
+        body = service(name, spec.name, spec.served)
+        body["metadata"]["labels"], body["spec"]["selector"] = labels, selector
+        services.append(body)
+    return [made, *services]
+
+
 def test_the_served_pod_is_locked_in(rollouts: Rollouts, second: Any) -> None:
     version = rollouts.live()
-    pod = ["exec", f"deployment/{NAME}-v{version}", "-n", rollouts.namespace, "-c", "gateway", "--"]
+    (live,) = [one for one in rollouts.find("deployments", int(version)) if rollouts.has_traffic(one)]
+    pod = ["exec", name_of(live), "-n", rollouts.namespace, "-c", "gateway", "--"]
     assert kubectl(*pod, "id", "-u").stdout.strip() == "1000"
     assert kubectl(*pod, "touch", "/usr/here", check=False).returncode == 1
     ip = json.loads(
@@ -432,7 +648,7 @@ def test_the_served_pod_is_locked_in(rollouts: Rollouts, second: Any) -> None:
             "-o",
             "json",
             "-l",
-            f"fineline.dev/model={NAME},fineline.dev/version={version}",
+            f"fineline.dev/model={NAME},app.kubernetes.io/version={version}",
         ).stdout
     )["items"][0]["status"]["podIP"]
     with pytest.raises(httpx2.TransportError):

@@ -16,6 +16,7 @@ from steps.common.kubernetes.wait import Problem
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
 from steps.common.storage import volumes
+from steps.rollout.lease.serving_lease import Purpose, serving_lease
 from steps.rollout.places.cluster_place import ClusterPlace
 from steps.rollout.pods import version_objects
 from steps.rollout.pods.version_objects import VersionSpec
@@ -122,13 +123,14 @@ def test_a_rollout_whose_image_does_not_exist_is_refused_in_seconds_with_the_rea
     model = volumes.runs() / "merged" / "version-1"
     model.mkdir(parents=True)
     (model / "model.safetensors").write_bytes(bytes(1 << 20))
-    place = ClusterPlace(planned, 1, model, 1 << 20, "digest", model, model)
-    assert place.why_not_both() == ""
-    began = time.monotonic()
-    with pytest.raises(RefusedError, match=f"cannot pull the image {NO_IMAGE}"):
-        place.start()
-    assert time.monotonic() - began < 60
-    place.retain_refused("it cannot start")
+    with serving_lease(planned.recipe.name, Purpose.ROLLOUT, 1, lambda: 0) as lease:
+        place = ClusterPlace(planned, 1, model, 1 << 20, "digest", model, model, 0, lease)
+        assert place.why_not_both() == ""
+        began = time.monotonic()
+        with pytest.raises(RefusedError, match=f"cannot pull the image {NO_IMAGE}"):
+            place.start()
+        assert time.monotonic() - began < 60
+        place.retain_refused("it cannot start")
     assert place.old_version is None
     (kept,) = DEPLOYMENTS.list(f"fineline.dev/model={planned.recipe.name}", space)
     assert kept["metadata"]["labels"]["fineline.dev/state"] == "refused"

@@ -1,19 +1,33 @@
-"""Objects of any kind that belongs to an API group, as dictionaries: read, list, create, apply, patch, delete."""
+"""Objects of any kind, as dictionaries: read, list, create, apply, patch, delete.
+
+Whoever applies or deletes says whose the object is: an object of that name that belongs to somebody else stays as it is.
+"""
 
 import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from steps.common.kubernetes import client
-from steps.common.kubernetes.api_errors import api_errors, none_if_absent
+from steps.common.kubernetes.api_errors import ConflictError, NotFoundError, api_errors, none_if_absent
+from steps.common.kubernetes.owner import refuse_foreign
 
+T = TypeVar("T")
+Check = Callable[[dict[str, Any] | None], None]
 FIELD_MANAGER = "fineline"
 APPLY_PATCH, MERGE_PATCH = "application/apply-patch+yaml", "application/merge-patch+json"
+# An object that is written to has been read before; a busy one, such as a Deployment that starts, may change in between.
+TRIES, PAUSE_SECONDS = 20, 0.2
 
 
 @dataclass(frozen=True)
 class Resource:
-    """A kind, by its API group and its plural name. An empty namespace means an object of the whole cluster."""
+    """A kind, by its API group, empty for the core, and its plural name.
+
+    An empty namespace means an object of the whole cluster.
+    """
 
     group: str
     plural: str
@@ -31,16 +45,12 @@ class Resource:
 
     def read(self, name: str, namespace: str = "") -> dict[str, Any] | None:
         """Return an object, or None."""
-        api, (place, scope) = client.custom(), self._place(namespace)
-        read = getattr(api, f"get_{scope}_custom_object")
-        return none_if_absent(lambda: dict(read(*place, name)))
+        return none_if_absent(lambda: self._request("get", namespace, name=name))
 
     def list(self, selector: str = "", namespace: str = "") -> list[dict[str, Any]]:
         """Return the objects that have the labels."""
-        place, scope = self._place(namespace)
         with api_errors():
-            found = getattr(client.custom(), f"list_{scope}_custom_object")(*place, label_selector=selector)
-        return list(found["items"])
+            return list(self._request("list", namespace, label_selector=selector)["items"])
 
     def create(self, body: dict[str, Any], namespace: str = "") -> dict[str, Any]:
         """Create an object.
@@ -48,65 +58,165 @@ class Resource:
         Raises:
             UserError: it is refused.
         """
-        place, scope = self._place(namespace)
         with api_errors():
-            return dict(getattr(client.custom(), f"create_{scope}_custom_object")(*place, body))
+            return self._request("create", namespace, body=body)
 
-    def apply(self, body: dict[str, Any], namespace: str = "") -> dict[str, Any]:
+    def apply(
+        self, body: dict[str, Any], namespace: str = "", *, owner: Mapping[str, str], check: Check | None = None
+    ) -> dict[str, Any]:
         """Create or change an object by server-side apply; fields that others own, such as a number of replicas, stay.
 
+        Args:
+            body: the object, with the owner's labels.
+            namespace: of the object.
+            owner: labels that an existing object of that name must have.
+            check: called with the object as it was read, None if there is none, before each write.
+
         Raises:
+            ForeignObjectError: it exists without those labels; it is left as it is.
             UserError: it is refused.
         """
-        place, scope = self._place(namespace)
-        name, patch = body["metadata"]["name"], getattr(client.custom(), f"patch_{scope}_custom_object")
-        with api_errors():
-            # The client discards the body of a 201, with which the API server answers if it created the object. An account
-            # that may create an object may not be able to read it.
-            answer = patch(*place, name, body, **_apply_options(), _preload_content=False)
-            return dict(json.loads(answer.data))
+        name = body["metadata"]["name"]
 
-    def patch(self, name: str, body: dict[str, Any], namespace: str = "") -> dict[str, Any] | None:
-        """Merge fields into an object, if it exists; a field of None is removed."""
-        place, scope = self._place(namespace)
-        patch = getattr(client.custom(), f"patch_{scope}_custom_object")
+        def write(found: dict[str, Any] | None) -> dict[str, Any]:
+            sent = {**body, "metadata": {**body["metadata"], **_seen(found)}}
+            # Not forced if there was no such object: if another one has been created since then, its fields belong to its
+            # creator, and the API server answers with a conflict.
+            options = {"field_manager": FIELD_MANAGER, "force": found is not None, "_content_type": APPLY_PATCH}
+            return self._request("patch", namespace, name=name, body=sent, **options)
+
+        return self._write_as_seen(name, namespace, owner, check, write)
+
+    def patch(
+        self,
+        name: str,
+        body: dict[str, Any],
+        namespace: str = "",
+        *,
+        owner: Mapping[str, str] | None = None,
+        check: Check | None = None,
+    ) -> dict[str, Any] | None:
+        """Merge fields into an object, if it exists; a field of None is removed.
+
+        Raises:
+            ForeignObjectError: it lacks a label of the owner, if one is given; it is left as it is.
+            UserError: it is refused.
+        """
         options = {"field_manager": FIELD_MANAGER, "_content_type": MERGE_PATCH}
-        return none_if_absent(lambda: dict(patch(*place, name, body, **options)))
+        if owner is None:
+            return none_if_absent(lambda: self._request("patch", namespace, name=name, body=body, **options))
+
+        def write(found: dict[str, Any] | None) -> dict[str, Any] | None:
+            if found is None:
+                return None
+            sent = {**body, "metadata": {**body.get("metadata", {}), **_seen(found)}}
+            return self._request("patch", namespace, name=name, body=sent, **options)
+
+        return self._write_as_seen(name, namespace, owner, check, write)
 
     def annotate(self, name: str, annotations: dict[str, str], namespace: str = "") -> None:
         """Add annotations to an object, if it exists."""
         self.patch(name, {"metadata": {"annotations": annotations}}, namespace)
 
-    def delete(self, name: str, namespace: str = "") -> bool:
-        """Delete an object; return whether it existed."""
-        place, scope = self._place(namespace)
-        delete = getattr(client.custom(), f"delete_{scope}_custom_object")
-        # The client returns nothing if the deletion was only accepted (202).
-        return none_if_absent(lambda: (delete(*place, name),)) is not None
+    def delete(self, name: str, namespace: str = "", *, owner: Mapping[str, str], check: Check | None = None) -> bool:
+        """Delete an object; return whether it existed.
 
-    def _place(self, namespace: str) -> tuple[tuple[str, ...], str]:
-        if namespace:
-            return (self.group, self.version, namespace, self.plural), "namespaced"
-        return (self.group, self.version, self.plural), "cluster"
+        Raises:
+            ForeignObjectError: it lacks a label of the owner; it is left as it is.
+            UserError: it is refused.
+        """
+
+        def write(found: dict[str, Any] | None) -> bool:
+            if found is None:
+                return False
+            self._delete(found, namespace, **_seen(found))
+            return True
+
+        return self._write_as_seen(name, namespace, owner, check, write)
+
+    def delete_item(self, item: dict[str, Any], namespace: str = "") -> None:
+        """Delete an object that has been read or listed, and no later one of its name.
+
+        Raises:
+            UserError: it is refused.
+        """
+        with suppress(ConflictError):  # it is gone, and another one has its name
+            none_if_absent(lambda: self._delete(item, namespace, uid=item["metadata"]["uid"]))
+
+    def _delete(self, item: dict[str, Any], namespace: str, **seen: str) -> None:
+        from kubernetes.client import V1DeleteOptions, V1Preconditions
+
+        conditions = V1Preconditions(uid=seen["uid"], resource_version=seen.get("resourceVersion"))
+        options = V1DeleteOptions(preconditions=conditions)
+        self._request("delete", namespace, name=item["metadata"]["name"], body=options)
+
+    def _write_as_seen(
+        self,
+        name: str,
+        namespace: str,
+        owner: Mapping[str, str],
+        check: Check | None,
+        write: Callable[[dict[str, Any] | None], T],
+    ) -> T:
+        """Read an object, check its owner, and write it as it was read; if it has changed in between, do so again.
+
+        Raises:
+            ForeignObjectError: it lacks a label of the owner.
+            ConflictError: it changes all the time.
+            UserError: the write is refused.
+        """
+        tries = TRIES
+        while True:
+            found, tries = self.read(name, namespace), tries - 1
+            if found is not None:
+                refuse_foreign(found, owner)
+            if check is not None:
+                check(found)
+            try:
+                with api_errors():
+                    return write(found)
+            except (ConflictError, NotFoundError) as error:
+                # Not found: it was deleted after it had been read, or its namespace does not exist.
+                if not tries or (found is None and isinstance(error, NotFoundError)):
+                    raise
+            time.sleep(PAUSE_SECONDS)
+
+    def _request(self, verb: str, namespace: str, **arguments: Any) -> dict[str, Any]:
+        """Send a request, and return the API server's answer.
+
+        The client's own methods discard the body of a 201 and a 202, with which the API server answers if it created the
+        object, or has only accepted its deletion.
+        """
+        place = {"namespace": namespace} if namespace else {}
+        if self.group:
+            scope = "namespaced" if namespace else "cluster"
+            send = getattr(client.custom(), f"{verb}_{scope}_custom_object")
+            place |= {"group": self.group, "version": self.version, "plural": self.plural}
+        else:
+            # The client of any kind knows no kind of the core.
+            word = {"get": "read"}.get(verb, verb)
+            send = getattr(client.core(), f"{word}_namespaced_{self.plural.removesuffix('s')}")
+        return dict(json.loads(send(**place, **arguments, _preload_content=False).data))
 
 
 DEPLOYMENTS = Resource("apps", "deployments", "v1")
+SERVICES = Resource("", "services", "v1")
 
 
-def apply(body: dict[str, Any], namespace: str) -> dict[str, Any]:
+def apply(body: dict[str, Any], namespace: str, *, owner: Mapping[str, str]) -> dict[str, Any]:
     """Create or change an object of a namespace by server-side apply: a Service, or any kind of an API group.
 
     Raises:
+        ForeignObjectError: it exists without the owner's labels; it is left as it is.
         UserError: it is refused.
     """
-    if body["apiVersion"] == "v1":
-        with api_errors():
-            found = client.core().patch_namespaced_service(
-                body["metadata"]["name"], namespace, body, **_apply_options()
-            )
-        return client.as_dict(found)
-    group, _, version = body["apiVersion"].partition("/")
-    return Resource(group, plural_of(body["kind"]), version).apply(body, namespace)
+    return kind_of(body).apply(body, namespace, owner=owner)
+
+
+def kind_of(body: dict[str, Any]) -> Resource:
+    """Return the kind of an object."""
+    group, _, version = body["apiVersion"].rpartition("/")
+    return Resource(group, plural_of(body["kind"]), version)
 
 
 def plural_of(kind: str) -> str:
@@ -121,5 +231,6 @@ def condition(item: dict[str, Any], kind: str) -> dict[str, Any]:
     return next((one for one in found if one["type"] == kind), {})
 
 
-def _apply_options() -> dict[str, Any]:
-    return {"field_manager": FIELD_MANAGER, "force": True, "_content_type": APPLY_PATCH}
+def _seen(found: dict[str, Any] | None) -> dict[str, str]:
+    """Return what ties a write to an object as it was read."""
+    return {key: found["metadata"][key] for key in ("uid", "resourceVersion")} if found else {}

@@ -86,9 +86,15 @@ class Server(BaseModel):
     version: int
     run: str
     base: str
+    base_digest: str = ""  # empty: written by 0.1.0
     adapter_sha256: str
     folder: str
     process: Process
+
+    def has(self, adapter_sha256: str, base: str, base_digest: str) -> bool:
+        """Return whether it serves this adapter on this base. Numbers do not tell: they start over with a new registry."""
+        same_base = self.base_digest == base_digest if self.base_digest else self.base == base
+        return same_base and self.adapter_sha256 == adapter_sha256
 
 
 class RefusedVersion(BaseModel):
@@ -98,6 +104,11 @@ class RefusedVersion(BaseModel):
     version: int
     reason: str
     folder: str  # holds its log and its command
+
+
+def server_folder(name: str, version: int, adapter_sha256: str) -> Path:
+    """Return the folder of a model server: its working directory with its log and its command."""
+    return volumes.serving(name) / f"version-{version}-{adapter_sha256[:8]}"
 
 
 def base_url(host: str, port: int) -> str:
@@ -215,7 +226,7 @@ def forget_refused(name: str) -> bool:
     if kept is None:
         return False
     live = server(name)
-    if live is None or live.version != kept.version:
+    if live is None or Path(kept.folder) != server_folder(name, live.version, live.adapter_sha256):
         shutil.rmtree(kept.folder, ignore_errors=True)
     (volumes.serving(name) / REFUSED).unlink(missing_ok=True)
     return True

@@ -16,6 +16,7 @@ from steps.common.kubernetes.cluster_objects import (
     NODE_POOLS,
     created_at,
 )
+from steps.common.kubernetes.owner import PART_OF
 from steps.common.kubernetes.resource import Resource, condition
 from steps.common.nodes import gpu_nodes
 from steps.common.nodes.ledger import Purchase, RunningNode
@@ -34,20 +35,26 @@ def name_of(run: str, namespace: str) -> str:
     return f"fineline-{run[:LONGEST_RUN_NAME].rstrip('-.')}-{digest}"
 
 
+def owner_of(run: str, namespace: str) -> dict[str, str]:
+    """Return the labels of the objects that request a run's nodes."""
+    return {**PART_OF, RUN_LABEL: run, NAMESPACE_LABEL: namespace}
+
+
 def metadata(run: str, namespace: str) -> dict[str, Any]:
     """Return the metadata of a run's request."""
     with api_errors():
         owner = client.core().read_namespace(namespace)
     return {
         "name": name_of(run, namespace),
-        "labels": {"app.kubernetes.io/part-of": "fineline", RUN_LABEL: run, NAMESPACE_LABEL: namespace},
+        "labels": owner_of(run, namespace),
         "ownerReferences": [{"apiVersion": "v1", "kind": "Namespace", "name": namespace, "uid": owner.metadata.uid}],
     }
 
 
 def request(kind: Resource, body: dict[str, Any], purchase: Purchase) -> None:
     """Create or change a run's request. The purchase is written on it once, when it is created."""
-    kind.apply(body)
+    labels = body["metadata"]["labels"]
+    kind.apply(body, owner=owner_of(labels[RUN_LABEL], labels[NAMESPACE_LABEL]))
     name = body["metadata"]["name"]
     item = kind.read(name)
     if item and _read_purchase(item) is None:

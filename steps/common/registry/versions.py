@@ -10,7 +10,8 @@ CHAMPION_SINCE = "fineline.champion_since"  # tag of a version: seconds since 19
 ADAPTER_FOLDER = "peft"
 RESOLVED_FILE, EVALUATION_FILE = "resolved.json", "report.json"  # files of a version, beside its adapter
 WITHDRAWN = "fineline.withdrawn"  # tag of a version: see `withdrawn`
-ADAPTER_SHA256 = "fineline.adapter_sha256"  # tag of a version
+# Tags of a version: hashes of its adapter's weights and of its base.
+ADAPTER_SHA256, BASE_DIGEST = "fineline.adapter_sha256", "fineline.base_digest"
 MADE_FROM = "fineline.made_from"  # tag of a version, and of an evaluated run: see `resolved.made_from`
 REFUSED_AGAINST = "fineline.refused_against"  # tag of a run: the champion at that time; 0: there was none
 
@@ -64,7 +65,7 @@ def version_of(store: Any, name: str, adapter_sha256: str, base_digest: str) -> 
         versions = store.search_model_versions(f"name = '{name}'")
     except MlflowException:
         return None
-    same = {ADAPTER_SHA256: adapter_sha256, "fineline.base_digest": base_digest}
+    same = {ADAPTER_SHA256: adapter_sha256, BASE_DIGEST: base_digest}
     return next((v for v in versions if same.items() <= v.tags.items()), None)
 
 

@@ -50,9 +50,15 @@ def tuning(key: str) -> Path:
     return runs() / "tunings" / key[:16]
 
 
-def restored_version(name: str, version: int) -> Path:
-    """Return the folder of a version that `restore` downloads from the registry."""
-    return runs() / "restored" / name / str(version)
+def restored_version(name: str, version: int, digest: str) -> Path:
+    """Return the folder of a version that `restore` downloads from the registry.
+
+    Args:
+        name: of the model.
+        version: the registered version.
+        digest: of its content and origin: with a new registry, version numbers start over.
+    """
+    return runs() / "restored" / name / f"{version}-{digest[:16]}"
 
 
 def merged_model(key: str) -> Path:

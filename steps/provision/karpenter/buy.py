@@ -229,7 +229,7 @@ def _delete_claims(claims: Claims, leaving: list[dict[str, Any]]) -> None:
         # A launched node is paid for, whether it joins the cluster or not.
         node_request.record_nodes(NODE_POOLS, claims.pool, time.time())
     for claim in leaving:
-        NODE_CLAIMS.delete(claim["metadata"]["name"])
+        NODE_CLAIMS.delete_item(claim)
 
 
 def _why_none(made: list[Attempt], ladder: list[Rung], cloud: str, region: str) -> str:

@@ -17,9 +17,10 @@ from steps.rollout.checks.read_speed import read_speed
 from steps.rollout.gateway.traffic import Traffic, read
 from steps.rollout.gateway.upstream import Upstream
 from steps.rollout.lease.serving_lease import ServingLease
-from steps.rollout.pods import version_objects
-from steps.rollout.pods.live_version import SETTLE_SECONDS, LiveVersion, live_version, point, unfinished
+from steps.rollout.pods import object_names, version_objects
+from steps.rollout.pods.live_version import SETTLE_SECONDS, live_version, point, unfinished
 from steps.rollout.pods.model_objects import ModelObjects, why_no_room
+from steps.rollout.pods.served_version import ServedVersion
 from steps.rollout.vllm import base_server
 from steps.rollout.vllm.with_vllm import with_vllm
 
@@ -56,8 +57,8 @@ class ClusterPlace:
             lease: the model's serving lease, held.
 
         Raises:
-            UserError: vLLM cannot serve the adapter.
-            RefusedError: the Service of that name does not belong to the model, or the base server does not load the adapter.
+            UserError: vLLM cannot serve the adapter, or an object of a needed name belongs to somebody else.
+            RefusedError: the base server does not load the adapter.
         """
         self._serve, self._name = resolved.recipe.serve, resolved.recipe.name
         self._api, self._space, self._lease = ModelObjects(self._name, lease), cluster_settings.namespace(), lease
@@ -66,6 +67,7 @@ class ClusterPlace:
         speed = read_speed(model)
         self._spec = version_objects.VersionSpec(
             name=self._name,
+            digest=object_names.version_digest(self._name, version, digest, resolved.model.digest),
             image=cluster_settings.serve_image(),
             sub_path="" if beside else model.relative_to(volumes.runs()).as_posix(),
             memory_bytes=server_needs.memory_bytes(resolved.model.architecture.parameters, computes_in),
@@ -79,6 +81,7 @@ class ClusterPlace:
             compute_type=computes_in,
             api_key_secret=cluster_settings.api_key_secret(),
             one_node=cluster_settings.one_node(),
+            replicas=resolved.serving_plan.replicas,
             upstream=Upstream(
                 port=version_objects.SERVER_PORT,
                 version=version,
@@ -87,10 +90,10 @@ class ClusterPlace:
                 adapter_sha256=digest,
             ),
         )
+        self._api.check_names(self._spec)
         self._api.claim()
-        self._live = live_version(self._api, self._name, champion)
-        kept = {self._spec.full_name} | ({self._full(self._live.version)} if self._live else set())
-        for name in unfinished(self._api, but=kept):
+        self._old = live_version(self._api, champion)
+        for name in unfinished(self._api, but={self._spec.full_name, self._old.name if self._old else ""}):
             self._api.delete_version(name)
             say(f"{name} has been deleted: its rollout was interrupted")
         if resolved.serving_plan.runtime == "vllm":
@@ -110,37 +113,31 @@ class ClusterPlace:
     @property
     def old_url(self) -> str | None:
         """The same for the old version; None if there is none."""
-        return None if self._live is None else self._url(self._full(self._live.version))
+        return None if self._old is None else self._url(self._old.name)
 
     @property
     def old_version(self) -> int | None:
         """The version that serves now; None if none does."""
-        return self._live.version if self._live else None
-
-    @property
-    def _old(self) -> int | None:
-        return self.old_version
+        return None if self._old is None else self._old.version
 
     def serves_already(self) -> bool:
         """Return whether the version already serves; if so, apply the recipe's settings to its Deployment."""
-        upstream = self._spec.upstream
-        wanted = {version_objects.ADAPTER: upstream.adapter_sha256, version_objects.BASE: upstream.base}
-        if self._live != LiveVersion(self._spec.version, wanted):
+        if self._old is None or self._old.selector != self._spec.served.selector:
             return False
-        self._apply()
+        self._api.apply_version(self._spec)
         self._api.mark(self._spec.full_name, version_objects.LIVE)
         self._wait_until_new_available()
         return True
 
     def why_not_both(self) -> str:
         """Create the new pods; return why a quota or the lack of a node prevents that, empty if nothing does."""
-        if self._old is not None and self._api.stopped_replicas(self._full(self._old)):
-            return f"an earlier rollout stopped version {self._old} and was interrupted"
+        if self._old is not None and self._api.stopped_replicas(self._old.name):
+            return f"an earlier rollout stopped version {self._old.version} and was interrupted"
         self._remove_refused()
-        self._apply()
+        self._api.apply_version(self._spec)
         started, reason, line = time.monotonic(), "", WaitingLine()
         while time.monotonic() - started < UNPLACED_SECONDS:
-            pods = self._api.pods(self._spec.version)
+            pods = self._api.pods(self._spec.served)
             if len([pod for pod in pods if pod.spec.node_name]) >= self._spec.replicas:
                 return ""
             found = self._api.deployment(self._spec.full_name)
@@ -160,109 +157,100 @@ class ClusterPlace:
 
     def start_old(self) -> bool:
         """Restart the old version if it was stopped, and wait until it is ready; return whether it was stopped."""
-        if self._old is None or not self._api.restart(self._full(self._old)):
+        if self._old is None or not self._api.restart(self._old.name):
             return False
         self._api.stop(self._spec.full_name)
         self.switch_back()  # before the wait, so that it serves even if this process is killed
-        self._wait_until_available(self._full(self._old), self._old)
+        self._wait_until_available(self._old)
         return True
 
     def start(self) -> None:
         """Start the version's pods and wait until they are ready."""
         self._remove_refused()
-        self._apply()
+        self._api.apply_version(self._spec)
         self._wait_until_new_available()
 
     def switch_traffic(self) -> None:
         """Point the live Service at the version, on trial."""
-        self._api.apply(version_objects.live_service(self._spec, "" if self._old is None else str(self._old)))
+        self._api.point_traffic(self._spec.served, on_trial_after="" if self._old is None else self._old.name)
         time.sleep(SETTLE_SECONDS)
 
     def switch_back(self) -> None:
         """Point the live Service at the old version; if there was none, delete the Service."""
-        if self._live is None:
-            self._api.delete_service(self._name)
+        if self._old is None:
+            self._api.delete_traffic()
         else:
-            point(self._api, self._name, self._live)
+            point(self._api, self._old)
 
     def traffic(self, *, new: bool) -> Traffic | None:
         """Return the request counts of a version's gateways, summed over its pods; None if one cannot be read."""
-        version = self._spec.version if new else self._old
-        if version is None:
+        served = self._spec.served if new else self._old
+        if served is None:
             return None
-        upstream = self._spec.upstream.model_copy(update={"version": version})
+        upstream = self._spec.upstream.model_copy(update={"version": served.version})
         found = []
         try:
-            for pod in self._api.pods(version):
+            for pod in self._api.pods(served):
                 answer = httpx2.get(f"http://{pod.status.pod_ip}:{version_objects.STATS_PORT}/metrics", timeout=5)
                 answer.raise_for_status()
                 found.append(read(answer.text, upstream.cluster))
         except httpx2.HTTPError as error:
-            say(f"cannot read the statistics of version {version}: {error}")
+            say(f"cannot read the statistics of version {served.version}: {error}")
             return None
         return sum(found, Traffic())
 
     def retain_refused(self, reason: str) -> None:
         """Keep the refused Deployment outside every Service, with the reason, until the next rollout."""
-        self._api.delete_service(self._spec.full_name)
+        self._api.close(self._spec.full_name)
         self._api.mark(self._spec.full_name, version_objects.REFUSED, " ".join(reason.split()))
         say(f"{self._spec.full_name} is kept without traffic until the next rollout, so that you can inspect it")
 
     def finish(self) -> None:
         """End the trial, keep the old version for a rollback, and delete older ones."""
-        self._api.apply(version_objects.live_service(self._spec, None))
+        self._api.point_traffic(self._spec.served)
         self._api.mark(self._spec.full_name, version_objects.LIVE)
         kept = {self._spec.full_name}
-        if self._old is not None and self._old != self._spec.version:
-            before = self._full(self._old)
+        if self._old is not None and self._old.name != self._spec.full_name:
+            before = self._old.name
             kept.add(before)
             stopped = self._serve.keep_previous == "stopped" or bool(self._api.stopped_replicas(before))
             self._api.mark(before, version_objects.BEFORE, replicas=0 if stopped else None)
             say(f"{before} is kept for a rollback, {'stopped' if stopped else 'running'}")
         for found in self._api.deployments():
-            if found.metadata.name not in kept:
-                self._api.delete_version(found.metadata.name)
-                say(f"{found.metadata.name} has been deleted")
+            if (name := found["metadata"]["name"]) not in kept:
+                self._api.delete_version(name)
+                say(f"{name} has been deleted")
         if cluster_settings.vllm_image():
             self._lease.check()
             base_server.stop_unused()
 
-    def _apply(self) -> None:
-        self._api.apply(version_objects.deployment(self._spec))
-        self._api.apply(version_objects.version_service(self._spec))
-        self._api.mark(self._spec.full_name, None)
-
     def _remove_refused(self) -> None:
         for found in self._api.deployments():
-            if found.metadata.labels.get(version_objects.STATE) != version_objects.REFUSED:
+            if found["metadata"]["labels"].get(version_objects.STATE) != version_objects.REFUSED:
                 continue
-            if found.metadata.name != self._spec.full_name:
-                self._api.delete_version(found.metadata.name)
+            if (name := found["metadata"]["name"]) != self._spec.full_name:
+                self._api.delete_version(name)
             else:
                 # The cause may have been fixed since; start with a new pod.
-                self._end(self._spec.version)
+                self._end(self._spec.served)
 
-    def _end(self, version: int) -> None:
-        self._api.stop(self._full(version))
+    def _end(self, served: ServedVersion) -> None:
+        self._api.stop(served.name)
         end = time.monotonic() + server_needs.grace_seconds(self._serve.answer_seconds)
-        while self._api.has_pods(version) and time.monotonic() < end:
+        while self._api.has_pods(served) and time.monotonic() < end:
             time.sleep(1)
 
     def _wait_until_new_available(self) -> None:
-        self._wait_until_available(self._spec.full_name, self._spec.version)
+        self._wait_until_available(self._spec.served)
 
-    def _wait_until_available(self, full_name: str, version: int) -> None:
+    def _wait_until_available(self, served: ServedVersion) -> None:
         """Wait until a version's Deployment is available.
 
         Raises:
             RefusedError: it was not available in time, or its pods cannot start.
         """
-        selector = f"{version_objects.MODEL_LABEL}={self._name},{version_objects.VERSION_LABEL}={version}"
         seconds = server_needs.progress_deadline_seconds(self._spec.ready_seconds)
-        wait_until_available(full_name, self._space, selector, seconds)
-
-    def _full(self, version: int) -> str:
-        return version_objects.full_name(self._name, version)
+        wait_until_available(served.name, self._space, served.selects, seconds)
 
     def _url(self, service: str) -> str:
         return f"http://{service}.{self._space}.svc/v1"

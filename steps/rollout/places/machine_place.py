@@ -10,7 +10,6 @@ from steps.common.machine import servers
 from steps.common.machine.devices import compute_dtype, local_device, memory_available
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.progress import say
-from steps.common.storage import volumes
 from steps.common.storage.files import write_private_json
 from steps.rollout.checks import server_needs
 from steps.rollout.checks.read_speed import read_speed
@@ -98,10 +97,12 @@ class MachinePlace:
         old = self._old
         if old is None or not old.process.alive():
             return False
-        if (old.adapter_sha256, old.base) != (self._digest, self._resolved.model.uri):
+        if not self._is_candidate(old):
             return False
-        self._new = old
+        # With a new registry, the same adapter may have another number.
+        self._new = old.model_copy(update={"version": self._version, "run": self._resolved.run})
         self.switch_traffic()
+        servers.remember(self._new)
         servers.forget_trial(self._name)
         self._stop_replaced_gateway()
         return True
@@ -128,7 +129,7 @@ class MachinePlace:
             return False
         self._lease.check()
         self._stop_new()
-        folder = self._folder(self._old.version)
+        folder = servers.server_folder(self._name, self._old.version, self._old.adapter_sha256)
         process = start_server(self._name, Path(self._old.folder), folder, self._ready_seconds)
         self._old = self._old.model_copy(update={"process": process})
         servers.remember(self._old)
@@ -139,18 +140,19 @@ class MachinePlace:
         self._lease.check()
         servers.forget_refused(self._name)
         previous = servers.previous(self._name)
-        if previous and (previous.adapter_sha256, previous.base) == (self._digest, self._resolved.model.uri):
-            say(f"version {previous.version} is still running")
-            self._new = previous
+        if previous and self._is_candidate(previous):
+            say(f"version {self._version} is still running")
+            self._new = previous.model_copy(update={"version": self._version, "run": self._resolved.run})
             return
         if previous:
             previous.process.stop(LONGEST_END_SECONDS)
-        process = start_server(self._name, self._model, self._folder(self._version), self._ready_seconds)
+        process = start_server(self._name, self._model, self._folder, self._ready_seconds)
         self._new = servers.Server(
             name=self._name,
             version=self._version,
             run=self._resolved.run,
             base=self._resolved.model.uri,
+            base_digest=self._resolved.model.digest,
             adapter_sha256=self._digest,
             folder=str(self._model),
             process=process,
@@ -202,11 +204,12 @@ class MachinePlace:
         """Stop the new server, and keep its log and its command with the reason."""
         self._lease.check()
         self._stop_new()
-        folder = self._folder(self._version)
-        if folder.is_dir():
-            kept = servers.RefusedVersion(name=self._name, version=self._version, reason=reason, folder=str(folder))
+        if self._folder.is_dir():
+            kept = servers.RefusedVersion(
+                name=self._name, version=self._version, reason=reason, folder=str(self._folder)
+            )
             servers.remember_refused(kept)
-            say(f"log and command of the refused server: {folder}")
+            say(f"log and command of the refused server: {self._folder}")
 
     def finish(self) -> None:
         """Save what serves now, and stop the old server once it has answered its last request."""
@@ -281,8 +284,13 @@ class MachinePlace:
         if self._new:
             self._new.process.stop(LONGEST_END_SECONDS)
 
-    def _folder(self, version: int) -> Path:
-        return volumes.serving(self._name) / f"version-{version}"
+    def _is_candidate(self, server: servers.Server) -> bool:
+        model = self._resolved.model
+        return server.has(self._digest, model.uri, model.digest)
+
+    @property
+    def _folder(self) -> Path:
+        return servers.server_folder(self._name, self._version, self._digest)
 
 
 def _own_url(server: servers.Server) -> str:

@@ -1,26 +1,18 @@
 """The version that serves in a cluster, once whatever an interrupted rollout has left is put right."""
 
 import time
-from dataclasses import dataclass
-from typing import Any
 
 from steps.common.runtime.progress import say
 from steps.rollout.pods import version_objects
 from steps.rollout.pods.model_objects import ModelObjects
+from steps.rollout.pods.object_names import VERSION_LABEL
+from steps.rollout.pods.served_version import ServedVersion
 
 # kube-proxy takes a moment to follow a Service; the first request after the switch may still reach the other version.
 SETTLE_SECONDS = 3.0
 
 
-@dataclass(frozen=True)
-class LiveVersion:
-    """A version that has the traffic."""
-
-    version: int
-    annotations: dict[str, str]  # the hash of its adapter, and its base
-
-
-def live_version(api: ModelObjects, model: str, champion: int) -> LiveVersion | None:
+def live_version(api: ModelObjects, champion: int) -> ServedVersion | None:
     """Return the version that serves; None if none does. The trial of an interrupted rollout is ended first.
 
     The champion decides: if the version on trial already is, the rollout was interrupted after its decision, and the version
@@ -28,50 +20,46 @@ def live_version(api: ModelObjects, model: str, champion: int) -> LiveVersion | 
 
     Args:
         api: the model's objects.
-        model: name of the model.
         champion: the version that is champion; 0: none.
     """
-    live = api.service(model)
+    live = api.live_service()
     if live is None:
         return None
-    number, given = int(live.spec.selector[version_objects.VERSION_LABEL]), live.metadata.annotations or {}
-    before = given.get(version_objects.TRIAL)
-    if before is None:
-        return LiveVersion(number, _identity(given))
+    now, on_trial_after = api.with_traffic(live), (live["metadata"].get("annotations") or {}).get(version_objects.TRIAL)
+    if on_trial_after is None:
+        return now
     say("an earlier rollout was interrupted after it had switched the traffic")
-    if number == champion:
-        return _keep(api, model, LiveVersion(number, _identity(given)), int(before or 0))
-    if not before:
-        api.delete_service(model)
+    before = api.before_trial(live) if on_trial_after else None
+    if now is not None and int(live["spec"]["selector"][VERSION_LABEL]) == champion:
+        return _keep(api, now, before)
+    if not on_trial_after:
+        api.delete_traffic()
         return None
-    deployed = api.deployment(version_objects.full_name(model, int(before)))
-    found = LiveVersion(int(before), _identity((deployed.metadata.annotations if deployed else None) or {}))
-    point(api, model, found)
-    say(f"the traffic goes back to version {found.version}")
-    return found
+    if before is None:
+        say(f"{on_trial_after} is gone: the version that was on trial serves on")
+        return now
+    point(api, before)
+    say(f"the traffic goes back to version {before.version}")
+    return before
 
 
-def point(api: ModelObjects, model: str, live: LiveVersion) -> None:
+def point(api: ModelObjects, served: ServedVersion) -> None:
     """Point the live Service at a version, which is not on trial, and wait until the traffic has followed."""
-    api.apply(version_objects.service(model, model, live.version, live.annotations))
+    api.point_traffic(served)
     time.sleep(SETTLE_SECONDS)
 
 
 def unfinished(api: ModelObjects, but: set[str]) -> list[str]:
     """Return the Deployments that an interrupted rollout has left, except those named: they have no state."""
-    names = [(one.metadata.name, one.metadata.labels or {}) for one in api.deployments()]
+    names = [(one["metadata"]["name"], one["metadata"]["labels"]) for one in api.deployments()]
     return [name for name, labels in names if version_objects.STATE not in labels and name not in but]
 
 
-def _keep(api: ModelObjects, model: str, live: LiveVersion, before: int) -> LiveVersion:
+def _keep(api: ModelObjects, now: ServedVersion, before: ServedVersion | None) -> ServedVersion:
     """End the trial of a version that has become champion."""
-    say(f"version {live.version} has become champion and keeps the traffic")
-    api.apply(version_objects.service(model, model, live.version, live.annotations))
-    api.mark(version_objects.full_name(model, live.version), version_objects.LIVE)
-    if before and before != live.version:
-        api.mark(version_objects.full_name(model, before), version_objects.BEFORE, replicas=0)
-    return live
-
-
-def _identity(annotations: dict[str, Any]) -> dict[str, str]:
-    return {key: annotations[key] for key in (version_objects.ADAPTER, version_objects.BASE) if key in annotations}
+    say(f"version {now.version} has become champion and keeps the traffic")
+    api.point_traffic(now)
+    api.mark(now.name, version_objects.LIVE)
+    if before is not None and before.name != now.name:
+        api.mark(before.name, version_objects.BEFORE, replicas=0)
+    return now

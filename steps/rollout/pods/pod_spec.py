@@ -58,6 +58,13 @@ def claim(name: str) -> dict[str, Any]:
     }
 
 
+def on_different_nodes(labels: dict[str, str]) -> dict[str, Any]:
+    """Return the affinity that keeps the pods with these labels on different nodes, where there are several."""
+    apart = {"labelSelector": {"matchLabels": labels}, "topologyKey": "kubernetes.io/hostname"}
+    preferred = {"weight": 100, "podAffinityTerm": apart}
+    return {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}}
+
+
 def on_the_volumes_node() -> dict[str, Any]:
     """Return the affinity to the node of the pods that mount the volumes, for volumes that one node can mount."""
     together = {"labelSelector": {"matchLabels": MOUNTS}, "topologyKey": "kubernetes.io/hostname"}

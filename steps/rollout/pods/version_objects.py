@@ -1,4 +1,4 @@
-"""The Kubernetes objects that serve a model: a Deployment and a Service per version, and one Service with a fixed name."""
+"""The Kubernetes objects that serve a model: a Service with its name; per version a Deployment, a Service, and a budget."""
 
 from typing import Any
 
@@ -9,13 +9,15 @@ from steps.rollout.checks import server_needs
 from steps.rollout.gateway.envoy import HEALTH
 from steps.rollout.gateway.gateway import SOCKET
 from steps.rollout.gateway.upstream import Rules, Upstream
-from steps.rollout.pods import pod_spec
+from steps.rollout.pods import object_names, pod_spec
+from steps.rollout.pods.object_names import DIGEST_LABEL, MODEL_LABEL
 from steps.rollout.pods.pod_spec import MOUNTS
+from steps.rollout.pods.served_version import ADAPTER, BASE, ServedVersion
 
-MODEL_LABEL, VERSION_LABEL = "fineline.dev/model", "fineline.dev/version"
-ADAPTER, BASE = "fineline.dev/adapter-sha256", "fineline.dev/base"
+# Not the label of a Deployment or Service: a Service of 0.1.0 selects by that, and must not select pods of this release.
+POD_VERSION_LABEL = "app.kubernetes.io/version"
 UPSTREAM_LABEL = "fineline.dev/upstream"  # the base server that a gateway forwards requests to
-# The version to go back to if a rollout is killed after it has switched the traffic.
+# The Deployment to go back to if a rollout is killed after it has switched the traffic; empty: none. 0.1.0 wrote its version.
 TRIAL = "fineline.dev/on-trial-after"
 # The replicas of a Deployment before a rollout stopped it, to make room or to restart it.
 REPLICAS = "fineline.dev/replicas"
@@ -34,15 +36,11 @@ sys.exit(main())
 MODELS = "/models"
 
 
-def full_name(model: str, version: int) -> str:
-    """Return the name of a version's Deployment and Service."""
-    return f"{model}-v{version}"
-
-
 class VersionSpec(BaseModel):
     """The specification of a version to serve."""
 
     name: str  # name of the model
+    digest: str  # tells this version apart from every other one: see `object_names.version_digest`
     image: str
     sub_path: str  # of the merged model, on the runs volume
     memory_bytes: int  # memory request of its pod
@@ -65,8 +63,15 @@ class VersionSpec(BaseModel):
 
     @property
     def full_name(self) -> str:
-        """Name of the version's Deployment and Service."""
-        return full_name(self.name, self.version)
+        """Name of the version's Deployment, Service, and disruption budget."""
+        return object_names.of_version(self.name, self.version, self.digest)
+
+    @property
+    def served(self) -> ServedVersion:
+        """The version, as its Deployment will describe it."""
+        selector = {MODEL_LABEL: self.name, DIGEST_LABEL: self.digest}
+        content = {ADAPTER: self.upstream.adapter_sha256, BASE: self.upstream.base}
+        return ServedVersion(self.full_name, self.version, selector, content)
 
 
 def rules(name: str, answer_seconds: int, request_bytes: int, requests_per_minute: int) -> Rules:
@@ -87,18 +92,22 @@ def deployment(spec: VersionSpec) -> dict[str, Any]:
 
     The model server listens on SERVER_PORT of 127.0.0.1 and answers `/health`.
     """
-    labels = _labels(spec.name, spec.version)
-    # Pods that mount the volumes must not be drawn to the node of one that does not.
-    within = {**labels, **({UPSTREAM_LABEL: spec.base_server} if spec.base_server else MOUNTS)}
-    if spec.base_server:
-        labels = within
+    served, upstream = spec.served, {UPSTREAM_LABEL: spec.base_server} if spec.base_server else {}
+    within = {
+        **_labels(spec.name),
+        **served.selector,
+        POD_VERSION_LABEL: str(spec.version),
+        # Pods that mount the volumes must not be drawn to the node of one that does not.
+        **(upstream or MOUNTS),
+    }
+    labels = {**_labels(spec.name), **served.labels, **upstream}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": spec.full_name, "labels": labels, "annotations": _annotations(spec)},
+        "metadata": {"name": spec.full_name, "labels": labels, "annotations": served.content},
         "spec": {
             "replicas": spec.replicas,
-            "selector": {"matchLabels": _selector(spec.name, spec.version)},
+            "selector": {"matchLabels": served.selector},
             "progressDeadlineSeconds": server_needs.progress_deadline_seconds(spec.ready_seconds),
             # If a version is served again with other limits, no pod ends before its successor is ready.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
@@ -107,49 +116,52 @@ def deployment(spec: VersionSpec) -> dict[str, Any]:
     }
 
 
-def service(name: str, model: str, version: int, annotations: dict[str, str]) -> dict[str, Any]:
-    """Return a Service for the pods of one version."""
+def service(name: str, model: str, served: ServedVersion, on_trial_after: str | None = None) -> dict[str, Any]:
+    """Return a Service for the pods of one version.
+
+    Args:
+        name: of the Service: the model's, with which users talk to it, or the version's own, to test it beside the traffic.
+        model: whose version it is.
+        served: the version.
+        on_trial_after: during a trial, the Deployment to go back to, empty if there is none; None: no trial.
+    """
+    trial = {} if on_trial_after is None else {TRIAL: on_trial_after}
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": name, "labels": _labels(model, version), "annotations": annotations},
+        "metadata": {
+            "name": name,
+            "labels": {**_labels(model), **served.labels},
+            "annotations": {**served.content, **trial},
+        },
         "spec": {
-            "selector": _selector(model, version),
+            "selector": served.selector,
             "ports": [{"name": "http", "port": 80, "targetPort": GATEWAY_PORT}],
         },
     }
 
 
-def version_service(spec: VersionSpec) -> dict[str, Any]:
-    """Return the Service for testing a version before, and beside, the traffic."""
-    return service(spec.full_name, spec.name, spec.version, _annotations(spec))
+def disruption_budget(spec: VersionSpec, uid: str) -> dict[str, Any]:
+    """Return the budget that lets a drained node take only one of the version's pods at a time.
 
-
-def live_service(spec: VersionSpec, after: str | None) -> dict[str, Any]:
-    """Return the Service that users talk to, for the pods of this version.
+    A version with a single pod can still be drained: a budget that forbids this would hold up the upgrade of a node for ever.
 
     Args:
         spec: the version.
-        after: during the trial, the version to go back to, empty if there is none; None: the trial is over.
+        uid: uid of its Deployment, which owns the budget.
     """
-    trial = {} if after is None else {TRIAL: after}
-    return service(spec.name, spec.name, spec.version, _annotations(spec) | trial)
-
-
-def _selector(model: str, version: int) -> dict[str, str]:
-    return {MODEL_LABEL: model, VERSION_LABEL: str(version)}
-
-
-def _labels(model: str, version: int) -> dict[str, str]:
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": spec.full_name, "uid": uid}
+    labels = {**_labels(spec.name), **spec.served.labels}
     return {
-        "app.kubernetes.io/part-of": "fineline",
-        "app.kubernetes.io/component": "server",
-        **_selector(model, version),
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": spec.full_name, "labels": labels, "ownerReferences": [owner]},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": spec.served.selector}},
     }
 
 
-def _annotations(spec: VersionSpec) -> dict[str, str]:
-    return {ADAPTER: spec.upstream.adapter_sha256, BASE: spec.upstream.base}
+def _labels(model: str) -> dict[str, str]:
+    return {**object_names.owner_of_model(model), "app.kubernetes.io/component": "server"}
 
 
 def transformers(spec: VersionSpec) -> dict[str, Any]:
@@ -200,7 +212,10 @@ def gateway(spec: VersionSpec) -> dict[str, Any]:
 def _pod(spec: VersionSpec) -> dict[str, Any]:
     own = not spec.base_server
     return {
-        **({"affinity": pod_spec.on_the_volumes_node()} if spec.one_node and own else {}),
+        "affinity": {
+            **pod_spec.on_different_nodes(spec.served.selector),
+            **(pod_spec.on_the_volumes_node() if spec.one_node and own else {}),
+        },
         **spec.additions,
         **pod_spec.pod(server_needs.grace_seconds(spec.rules.answer_seconds)),
         **({"initContainers": [_model_server(spec)]} if own else {}),

@@ -1,4 +1,4 @@
-"""The folders from which vLLM loads adapters: one per version, never changed, with the weights' hash in its name.
+"""The folders from which vLLM loads adapters: one per version, never changed, with the version's digest in its name.
 
 For an unknown model's name, vLLM's filesystem resolver looks in VLLM_LORA_RESOLVER_CACHE_DIR. It accepts the folder of
 that name if base_model_name_or_path equals the path that the server was started with (vllm/plugins/lora_resolvers).
@@ -29,14 +29,6 @@ def folder_of_adapters() -> Path:
 def base_path(digest: str) -> str:
     """Return the path of a base model in a vLLM pod."""
     return f"{BASES}/{digest[:16]}"
-
-
-def adapter_name(model: str, version: int, digest: str) -> str:
-    """Return vLLM's name of a version.
-
-    It contains the weights' hash: version numbers start over with a new registry, and vLLM caches adapters by name.
-    """
-    return f"{model}-v{version}-{digest[:8]}"
 
 
 def config_of(adapter: Path) -> dict[str, Any]:

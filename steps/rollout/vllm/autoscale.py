@@ -3,7 +3,8 @@
 from typing import Any
 
 from steps.common.runtime.errors import UserError
-from steps.rollout.vllm.base_objects import SERVER_LABEL, BaseServer, owner
+from steps.rollout.pods.object_names import owner_of_base_server
+from steps.rollout.vllm.base_objects import BaseServer, owner
 
 HPA, KEDA = "hpa", "keda"
 METRIC = "vllm:num_requests_waiting"  # a gauge of vLLM's
@@ -29,7 +30,7 @@ def autoscaler(kind: str, server: BaseServer, uid: str, most: int, prometheus: s
     least = server.served.replicas
     metadata = {
         "name": server.name,
-        "labels": {"app.kubernetes.io/part-of": "fineline", SERVER_LABEL: server.name},
+        "labels": owner_of_base_server(server.name),
         "ownerReferences": [owner(server, uid)],
     }
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": server.name}

@@ -1,7 +1,7 @@
 """The Kubernetes objects of a base server: one vLLM, with one or more replicas, for all adapters of a base.
 
 gateway of store v1 ─┐
-gateway of store v2 ─┼─▶ base-a5dffc7d-… (vLLM, the base in 16 bits; adapters are loaded by name)
+gateway of store v2 ─┼─▶ base--a5dffc7d-… (vLLM, the base in 16 bits; adapters are loaded by name)
 gateway of desk v7  ─┘
 """
 
@@ -10,14 +10,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from steps.common.handover.resolved import ServingPlan
-from steps.common.storage.files import digest_of
 from steps.rollout.checks import server_needs
-from steps.rollout.pods import pod_spec
+from steps.rollout.pods import object_names, pod_spec
+from steps.rollout.pods.object_names import SERVER_LABEL
 from steps.rollout.pods.pod_spec import MOUNTS, RUNS_CLAIM, WEIGHTS_CLAIM
 from steps.rollout.vllm import vllm_container
 from steps.rollout.vllm.adapter_folder import ADAPTERS, base_path
 
-SERVER_LABEL, BASE_LABEL = "fineline.dev/base-server", "fineline.dev/base-digest"
+BASE_LABEL = "fineline.dev/base-digest"
 SERVED = "fineline.dev/served"  # annotation: the BaseServer as JSON
 COMPONENT = "base"
 # The annotations by which a common setup of Prometheus finds its targets.
@@ -39,14 +39,17 @@ class BaseServer(BaseModel):
     answer_seconds: int  # time limit of an answer
     one_node: bool  # schedule its pods on the node of the pods that mount the volumes
     autoscaled: bool  # an autoscaler sets the number of replicas
+    found_as: str = ""  # name of its Deployment, if it has one: another release may have named it
 
     @property
     def name(self) -> str:
         """Name of its Deployment and Service; differs between servers that cannot take over each other's adapters."""
+        if self.found_as:
+            return self.found_as
         fixed = self.served.model_dump(
             exclude={"replicas", "gpu", "gpu_bytes", "needs_bytes", "cache_tokens", "request_tokens"}
         )
-        return f"base-{self.digest[:8]}-{digest_of([self.image, self.answer_seconds, fixed])[:6]}"
+        return object_names.of_base_server(self.digest, [self.image, self.answer_seconds, fixed])
 
     @property
     def ready_seconds(self) -> int:
@@ -77,6 +80,11 @@ def differs(there: BaseServer, wanted: BaseServer) -> str:
     return ""
 
 
+def served(server: BaseServer) -> str:
+    """Return the annotation that describes a server to later rollouts."""
+    return server.model_dump_json(exclude={"found_as"})
+
+
 def deployment(server: BaseServer) -> dict[str, Any]:
     """Return the Deployment of a base server."""
     labels = {**_labels(server), **MOUNTS}
@@ -86,7 +94,7 @@ def deployment(server: BaseServer) -> dict[str, Any]:
         "metadata": {
             "name": server.name,
             "labels": _labels(server),
-            "annotations": {SERVED: server.model_dump_json()},
+            "annotations": {SERVED: served(server)},
         },
         "spec": {
             "selector": {"matchLabels": {SERVER_LABEL: server.name}},
@@ -115,15 +123,13 @@ def service(server: BaseServer) -> dict[str, Any]:
     }
 
 
-def disruption_budget(server: BaseServer, uid: str) -> dict[str, Any] | None:
-    """Return the budget that lets a drained node take only one replica at a time; None for a single replica.
+def disruption_budget(server: BaseServer, uid: str) -> dict[str, Any]:
+    """Return the budget that lets a drained node take only one replica at a time.
 
     Args:
         server: the base server.
         uid: uid of its Deployment, which owns the budget.
     """
-    if server.served.replicas < 2 and not server.autoscaled:
-        return None
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
@@ -139,9 +145,8 @@ def owner(server: BaseServer, uid: str) -> dict[str, Any]:
 
 def _labels(server: BaseServer) -> dict[str, str]:
     return {
-        "app.kubernetes.io/part-of": "fineline",
+        **object_names.owner_of_base_server(server.name),
         "app.kubernetes.io/component": COMPONENT,
-        SERVER_LABEL: server.name,
         BASE_LABEL: server.digest[:16],
     }
 
@@ -175,12 +180,7 @@ def _pod(server: BaseServer) -> dict[str, Any]:
 
 def _affinity(server: BaseServer) -> dict[str, Any]:
     """Return the affinity: replicas on different nodes if possible; if one node holds the volumes, all on that."""
-    apart = {"labelSelector": {"matchLabels": {SERVER_LABEL: server.name}}, "topologyKey": "kubernetes.io/hostname"}
-    found: dict[str, Any] = {
-        "podAntiAffinity": {
-            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": apart}]
-        }
+    return {
+        **pod_spec.on_different_nodes({SERVER_LABEL: server.name}),
+        **(pod_spec.on_the_volumes_node() if server.one_node else {}),
     }
-    if server.one_node:
-        found |= pod_spec.on_the_volumes_node()
-    return found

@@ -1,29 +1,33 @@
 """Loads a version's adapter on a base server: on the running one without a restart, or on a new one if that cannot take it."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from steps.common.handover.resolved import Resolved
 from steps.common.kubernetes import client
-from steps.common.kubernetes.api_errors import none_if_absent
 from steps.common.kubernetes.deployment_wait import wait_until_available
-from steps.common.kubernetes.resource import DEPLOYMENTS, apply
+from steps.common.kubernetes.owned_objects import OwnedObjects
+from steps.common.kubernetes.owner import ForeignObjectError
+from steps.common.kubernetes.resource import DEPLOYMENTS, SERVICES
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.progress import say
-from steps.rollout.pods.version_objects import UPSTREAM_LABEL
+from steps.rollout.pods import object_names
+from steps.rollout.pods.object_names import SERVER_LABEL
+from steps.rollout.pods.version_objects import UPSTREAM_LABEL, VersionSpec
 from steps.rollout.vllm import vllm_container
-from steps.rollout.vllm.adapter_folder import adapter_name, check, published_adapter
+from steps.rollout.vllm.adapter_folder import check, published_adapter
 from steps.rollout.vllm.autoscale import autoscaler
 from steps.rollout.vllm.base_objects import (
     BASE_LABEL,
     SERVED,
-    SERVER_LABEL,
     BaseServer,
     deployment,
     differs,
     disruption_budget,
+    served,
     service,
 )
 from steps.rollout.vllm.load_adapter import load_on_replicas
@@ -34,16 +38,15 @@ ROLLOUT_SECONDS = 2 * 3600  # the longest rollout
 
 
 def load_version(
-    resolved: Resolved, version: int, base: Path, adapter: Path, digest: str, read_bytes_a_second: float
+    resolved: Resolved, spec: VersionSpec, base: Path, adapter: Path, read_bytes_a_second: float
 ) -> tuple[str, str]:
     """Load the version on every replica of a base server.
 
     Args:
         resolved: the recipe, and what it was resolved to.
-        version: the registered version.
+        spec: the version.
         base: folder of the base model.
         adapter: folder of the adapter.
-        digest: hash of the adapter's weights.
         read_bytes_a_second: of the volume that holds the base, as measured.
 
     Returns:
@@ -64,7 +67,7 @@ def load_version(
         one_node=cluster_settings.one_node(),
         autoscaled=bool(autoscale),
     )
-    name = adapter_name(resolved.recipe.name, version, digest)
+    name = spec.full_name  # vLLM caches adapters by name: it contains the version's digest
     check(adapter, name, wanted.served.rank)
     published_adapter(adapter, name, wanted.path)
     existing = running(wanted.digest)
@@ -96,7 +99,12 @@ def chosen(existing: list[BaseServer], wanted: BaseServer) -> BaseServer:
 def running(digest: str) -> list[BaseServer]:
     """Return the base servers of a base model."""
     found = _deployments(f"{BASE_LABEL}={digest[:16]}")
-    return [BaseServer.model_validate_json(one["metadata"]["annotations"][SERVED]) for one in found]
+    return [
+        BaseServer.model_validate_json(one["metadata"]["annotations"][SERVED]).model_copy(
+            update={"found_as": one["metadata"]["name"]}
+        )
+        for one in found
+    ]
 
 
 def stop_unused() -> None:
@@ -117,9 +125,10 @@ def _start(server: BaseServer) -> None:
     """
     body = deployment(server)
     body["metadata"]["annotations"][WANTED_UNTIL] = _until()
-    space = cluster_settings.namespace()
+    objects = _objects(server.name)
+    found = objects.apply(body)
     try:
-        _apply_companions(server, apply(body, space)["metadata"]["uid"])
+        _apply_companions(server, found["metadata"]["uid"])
         _wait(server)
     except BaseException:
         _delete(server.name)
@@ -132,11 +141,11 @@ def _reserve(server: BaseServer) -> None:
     Raises:
         RefusedError: they were not ready in time, or cannot start. The server is not deleted: others may use it.
     """
-    annotations = {SERVED: server.model_dump_json(), WANTED_UNTIL: _until()}
+    annotations = {SERVED: served(server), WANTED_UNTIL: _until()}
     body: dict[str, Any] = {"metadata": {"annotations": annotations}}
     if not server.autoscaled:
         body["spec"] = {"replicas": server.served.replicas}
-    found = DEPLOYMENTS.patch(server.name, body, cluster_settings.namespace())
+    found = _objects(server.name).patch(DEPLOYMENTS, server.name, body)
     if found is None:
         raise RefusedError(
             f"{server.name} was deleted by another rollout before it could load the adapter; run it again"
@@ -151,13 +160,12 @@ def _until() -> str:
 
 def _apply_companions(server: BaseServer, uid: str) -> None:
     """Apply the Service, disruption budget and autoscaler of the server's Deployment."""
-    space = cluster_settings.namespace()
-    apply(service(server), space)
-    if budget := disruption_budget(server, uid):
-        apply(budget, space)
+    objects = _objects(server.name)
+    objects.apply(service(server))
+    objects.apply(disruption_budget(server, uid))
     kind, most, prometheus = cluster_settings.autoscaler()
     if kind:
-        apply(autoscaler(kind, server, uid, most, prometheus), space)
+        objects.apply(autoscaler(kind, server, uid, most, prometheus))
 
 
 def _wait(server: BaseServer) -> None:
@@ -185,7 +193,12 @@ def _deployments(selector: str) -> list[dict[str, Any]]:
 
 
 def _delete(name: str) -> None:
-    space = cluster_settings.namespace()
-    none_if_absent(lambda: client.core().delete_namespaced_service(name, space))
+    objects = _objects(name)
     # Kubernetes deletes its pods, disruption budget and autoscaler with it.
-    DEPLOYMENTS.delete(name, space)
+    objects.delete(DEPLOYMENTS, name)
+    with suppress(ForeignObjectError):
+        objects.delete(SERVICES, name)
+
+
+def _objects(name: str) -> OwnedObjects:
+    return OwnedObjects(cluster_settings.namespace(), object_names.owner_of_base_server(name))

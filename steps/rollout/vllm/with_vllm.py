@@ -27,9 +27,7 @@ def with_vllm(
     """
     served, upstream = resolved.serving_plan, spec.upstream
     if served.form == "adapter":
-        host, model = base_server.load_version(
-            resolved, spec.version, base, adapter, upstream.adapter_sha256, read_bytes_a_second
-        )
+        host, model = base_server.load_version(resolved, spec, base, adapter, read_bytes_a_second)
         at_base = upstream.model_copy(update={"host": host, "port": vllm_container.PORT, "model": model})
         return spec.model_copy(update={"base_server": host, "upstream": at_base})
     weights = 2 * resolved.model.architecture.parameters
@@ -42,7 +40,6 @@ def with_vllm(
             "server": vllm_container.container(served, cluster_settings.vllm_image(), start, mounts, weights),
             "additions": vllm_container.pod_additions(served),
             "volumes": [vllm_container.shared_memory()],
-            "replicas": served.replicas,
             "ready_seconds": max(spec.ready_seconds, ready),
         }
     )

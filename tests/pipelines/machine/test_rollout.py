@@ -68,10 +68,16 @@ class Store:
         return Store(folder, self.planned.model_copy(update={"recipe": recipe}))
 
     def roll_out(
-        self, version: int, *, back: bool = False, serve: dict[str, Any] | None = None, **behaviour: Any
+        self,
+        version: int,
+        *,
+        back: bool = False,
+        serve: dict[str, Any] | None = None,
+        registry: str = "digest",
+        **behaviour: Any,
     ) -> None:
         """Roll out a version with that behaviour, which by default answers as the evaluation did."""
-        model = self.folder / f"model-{version}"
+        model = self.folder / f"{registry}-model-{version}"
         model.mkdir(exist_ok=True)
         (model / BEHAVIOUR).write_text(json.dumps({"says": GOOD, **behaviour}))
         recipe = self.planned.recipe
@@ -80,7 +86,7 @@ class Store:
         self.record = RolloutRecord(version=version, old_version=None)
         purpose = Purpose.ROLLBACK if back else Purpose.ROLLOUT
         with serving_lease(self.name, purpose, version, lambda: 0) as lease:
-            place = MachinePlace(resolved, version, model, 1000, f"digest-{version}", self.champion, lease)
+            place = MachinePlace(resolved, version, model, 1000, f"{registry}-{version}", self.champion, lease)
             if not place.serves_already():
                 decide = partial(self.make_champion, version)
                 roll_out(place, resolved, self.record, ASKED, back=back, make_champion=decide)
@@ -296,6 +302,41 @@ def test_a_rollback_to_a_version_that_still_runs_needs_no_start(store: Store) ->
     store.roll_out(3)
     assert not first.process.alive()
     assert servers.previous("tiny") is None
+
+
+def test_version_1_of_a_registry_that_begins_anew_passes_every_check_beside_the_live_version_1(store: Store) -> None:
+    store.roll_out(1)
+    live = servers.server("tiny")
+    assert live is not None
+    with load(store.url, "tiny") as met:
+        refused(store, 1, registry="anew", says="nothing of what was evaluated")
+    checked(met, {"1"})
+    assert live.process.alive()
+    assert servers.server("tiny") == live
+    kept = servers.refused("tiny")
+    assert kept is not None
+    assert Path(kept.folder).is_dir()
+    with load(store.url, "tiny") as met:
+        store.roll_out(1, registry="again")
+    checked(met, {"1"})
+    now = servers.server("tiny")
+    assert now is not None
+    assert (now.version, now.adapter_sha256) == (1, "again-1")
+    assert store.record.gate is not None
+    assert not live.process.alive()
+    assert not Path(kept.folder).exists()
+
+
+def test_the_same_adapter_under_another_number_is_served_without_a_restart(store: Store) -> None:
+    store.roll_out(7)
+    before = servers.server("tiny")
+    assert before is not None
+    servers.remember(before.model_copy(update={"adapter_sha256": "digest-1"}))
+    store.roll_out(1)
+    now = servers.server("tiny")
+    assert now is not None
+    assert (now.version, now.process) == (1, before.process)
+    assert store.serves() == 1
 
 
 def test_after_a_rollout_was_killed_past_the_switch_the_next_starts_from_the_old_version(

@@ -13,7 +13,8 @@ from steps.common.handover.resolved import KnownModel
 from steps.common.runtime.errors import RefusedError, UserError
 from steps.plan.model import known_model
 from steps.plan.serving_plan import ServingSettings, in_words, plan_serving
-from steps.rollout.vllm.adapter_folder import adapter_name, published_adapter
+from steps.rollout.pods.object_names import of_version
+from steps.rollout.vllm.adapter_folder import published_adapter
 
 LLAMA = "llama-3.1-8b-instruct"
 
@@ -37,6 +38,17 @@ def found(model: str = LLAMA, **keys: Any) -> Any:
 def test_without_an_image_of_vllm_transformers_serves_a_merged_model() -> None:
     assert (found().runtime, found().form) == ("transformers", "merged")
     assert in_words(found()) == "transformers on CPUs, merged into the base"
+
+
+def test_transformers_too_serves_several_replicas_in_a_cluster_and_one_machine_says_that_it_runs_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert found(serve__replicas=3).replicas == 1
+    assert "serve.replicas: 3 applies to a cluster; this machine runs one server" in capsys.readouterr().err
+    monkeypatch.setenv("FINELINE_SERVE_IMAGE", "fineline-serve:0.1.0")
+    assert found(serve__replicas=3).replicas == 3
+    assert in_words(found(serve__replicas=3)) == "3 replicas of transformers on CPUs, merged into the base"
+    assert capsys.readouterr().err == ""
 
 
 def test_vllm_that_is_wanted_and_not_there_is_refused_with_the_setting() -> None:
@@ -124,8 +136,8 @@ def adapter(tmp_path: Path) -> Path:
 
 
 def test_a_published_adapter_names_the_servers_base_and_anybody_can_read_it(adapter: Path) -> None:
-    name = adapter_name("store", 3, "0123456789abcdef")
-    assert name == "store-v3-01234567"
+    name = of_version("store", 3, "0123456789abcdef")
+    assert name == "store--v3-01234567"
     folder = published_adapter(adapter, name, "/models/x")
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
     assert json.loads((folder / CONFIG_FILE).read_text()) == {

@@ -55,6 +55,7 @@ def test_the_read_speed_is_measured_on_the_largest_file(tmp_path: Path, monkeypa
 def served(ready_seconds: int, answer_seconds: int) -> dict[str, Any]:
     serving = VersionSpec(
         name="store",
+        digest="0123456789abcdef",
         image="serve",
         sub_path="merged/x",
         memory_bytes=GIB,
@@ -104,6 +105,7 @@ def test_the_model_server_listens_only_inside_its_pod() -> None:
 def test_another_model_server_has_the_same_gateway() -> None:
     serving = VersionSpec(
         name="store",
+        digest="0123456789abcdef",
         image="serve",
         sub_path="",
         memory_bytes=GIB,

@@ -22,8 +22,9 @@ import pytest
 from steps.common.adapter.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from steps.common.handover.resolved import ServingPlan
 from steps.common.runtime.errors import RefusedError, UserError
+from steps.rollout.pods.object_names import of_version
 from steps.rollout.vllm import vllm_container
-from steps.rollout.vllm.adapter_folder import adapter_name, check, published_adapter
+from steps.rollout.vllm.adapter_folder import check, published_adapter
 from steps.rollout.vllm.load_adapter import load_on_replicas
 from tests.support.commands import free_port
 
@@ -152,7 +153,7 @@ def written(answer: httpx2.Response) -> list[int]:
 
 def test_a_new_version_replaces_the_old_one_without_a_restart(server: Running, tmp_path: Path) -> None:
     first, second = (learnt(server.base, tmp_path / str(seed), seed) for seed in (1, 2))
-    names = [adapter_name("store", number, digest * 8) for number, digest in ((1, "a"), (2, "b"))]
+    names = [of_version("store", number, digest * 8) for number, digest in ((1, "a"), (2, "b"))]
     before = server.process.pid
     for adapter, name in zip((first, second), names, strict=True):
         assert completed(server, name).status_code == 404

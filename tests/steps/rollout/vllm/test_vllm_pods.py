@@ -13,6 +13,7 @@ from steps.rollout.checks.server_needs import failure_threshold, grace_seconds
 from steps.rollout.gateway.envoy import clusters, routes
 from steps.rollout.gateway.rewrite import of_route
 from steps.rollout.gateway.upstream import Upstream
+from steps.rollout.pods import version_objects
 from steps.rollout.pods.version_objects import VersionSpec, rules
 from steps.rollout.pods.version_objects import deployment as version_deployment
 from steps.rollout.vllm import vllm_container
@@ -121,7 +122,7 @@ def test_probes_and_deadlines_follow_from_bytes_and_speed() -> None:
     assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > stopped + 600
 
 
-def test_gateways_find_every_replica_and_are_not_replicas_themselves() -> None:
+def test_gateways_find_every_replica_and_are_not_base_servers_themselves() -> None:
     server = base_server()
     found = service(server)["spec"]
     assert found["clusterIP"] == "None"
@@ -133,7 +134,7 @@ def test_gateways_find_every_replica_and_are_not_replicas_themselves() -> None:
     assert gateway["metadata"]["labels"]["fineline.dev/upstream"] == server.name
     # It mounts no volumes, so nothing ties it to their node.
     assert "fineline.dev/mounts" not in gateway["metadata"]["labels"]
-    assert "affinity" not in gateway["spec"]
+    assert list(gateway["spec"]["affinity"]) == ["podAntiAffinity"]
     assert "initContainers" not in gateway["spec"]
     assert [one["name"] for one in gateway["spec"]["volumes"]] == ["tmp"]
 
@@ -156,7 +157,9 @@ def test_a_merged_model_has_vllm_in_its_own_pod_behind_the_gateway(
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     served = ServingPlan(runtime="vllm", gpus=1, replicas=2, instance_type="g6.xlarge", longest=4096)
     plain = version_at(base_server()).model_copy(update={"base_server": "", "sub_path": "merged/x"})
-    plain = plain.model_copy(update={"upstream": Upstream(port=8000, version=1, run="r", base="b", adapter_sha256="a")})
+    plain = plain.model_copy(
+        update={"replicas": 2, "upstream": Upstream(port=8000, version=1, run="r", base="b", adapter_sha256="a")}
+    )
     shape = find("llama-3.2-1b-instruct")[0].architecture
     model = ResolvedModel(name="m", uri="u", digest="d", bytes=1, licence="l", architecture=shape)
     resolved = Resolved.model_construct(serving_plan=served, model=model)
@@ -180,6 +183,7 @@ def version_at(server: BaseServer) -> VersionSpec:
     )
     return VersionSpec(
         name="store",
+        digest="0123456789abcdef",
         image="fineline-serve:0.1.0",
         sub_path="",
         memory_bytes=1 << 30,
@@ -193,12 +197,20 @@ def version_at(server: BaseServer) -> VersionSpec:
     )
 
 
-def test_only_several_replicas_have_a_disruption_budget() -> None:
-    assert disruption_budget(base_server(replicas=1), "uid") is None
-    found = disruption_budget(base_server(), "uid")
-    assert found
-    assert found["spec"]["maxUnavailable"] == 1
-    assert found["metadata"]["ownerReferences"][0]["uid"] == "uid"
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_a_drained_node_takes_one_replica_at_a_time_and_is_never_held_up_by_the_only_one(replicas: int) -> None:
+    server = base_server(replicas=replicas)
+    version = version_at(server).model_copy(update={"replicas": replicas})
+    pairs = [
+        (disruption_budget(server, "uid"), deployment(server)),
+        (version_objects.disruption_budget(version, "uid"), version_deployment(version)),
+    ]
+    for budget, served in pairs:
+        assert budget["spec"]["maxUnavailable"] == 1
+        assert budget["spec"]["selector"] == served["spec"]["selector"]
+        (owner,) = budget["metadata"]["ownerReferences"]
+        assert (owner["name"], owner["uid"]) == (served["metadata"]["name"], "uid")
+        assert served["spec"]["replicas"] == replicas
 
 
 @pytest.mark.parametrize(
@@ -228,7 +240,15 @@ def test_a_running_base_server_is_used_again_unless_it_would_have_to_restart(cha
 def test_a_base_server_has_another_name_only_if_it_would_have_to_restart() -> None:
     assert base_server().name == base_server(replicas=1, gpu="L4").name
     assert base_server().name != base_server(rank=32).name
-    assert base_server().name.startswith("base-01234567-")
+    assert base_server().name.startswith("base--01234567-")
+
+
+def test_a_base_server_that_another_release_has_named_keeps_its_name() -> None:
+    there = base_server().model_copy(update={"found_as": "base-01234567-a1b2c3"})
+    assert chosen([there], base_server()).name == "base-01234567-a1b2c3"
+    labels = deployment(there)["metadata"]["labels"]
+    assert labels["fineline.dev/base-server"] == "base-01234567-a1b2c3"
+    assert "found_as" not in deployment(there)["metadata"]["annotations"]["fineline.dev/served"]
 
 
 def test_the_deployment_leaves_the_number_of_replicas_to_its_autoscaler() -> None:
