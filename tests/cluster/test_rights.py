@@ -5,7 +5,6 @@ sent in their names.
 """
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from steps.common.nodes.node_request import NAMESPACE_LABEL, RUN_LABEL
 from steps.rollout.pods.version_objects import deployment
 from tests.cluster.test_manifests import serving
 from tests.support.impersonation import Person
-from tests.support.kubectl import ROOT, get, kubectl
+from tests.support.kubectl import get, kubectl
 from tests.support.overlay import OUTSIDE, install, uninstall
+from tests.support.rights_page import CLUSTER, DEFAULT, ITS_NAMESPACE, grants
 
 FIRST, SECOND, THIRD = "fineline-rights-a", "fineline-rights-b", "fineline-rights-c"
 COMPONENTS = {
@@ -29,7 +29,6 @@ COMPONENTS = {
     SECOND: ("mlflow-postgres", "compute-class", "autoscale-keda"),
     THIRD: ("gpu-nodes",),
 }
-RIGHTS = (ROOT / "docs" / "rights.md").read_text()
 CLUSTER_KINDS = {
     "nodepools.karpenter.sh": "NodePool",
     "nodeclaims.karpenter.sh": "NodeClaim",
@@ -114,39 +113,27 @@ def schedule_of(**spec: Any) -> dict[str, Any]:
 # The tables of docs/rights.md
 
 
-def rows(heading: str) -> list[list[str]]:
-    section = RIGHTS.partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("| `")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-
-
 def granted(who: str, where: str, components: tuple[str, ...]) -> set[tuple[str, str]]:
     """Return what the table of accounts grants in a place, with some components installed."""
-    found = set()
-    for name, verbs, resources, place in rows("Accounts"):
-        of, _, condition = resources.partition(";")
-        wanted = re.findall("`([a-z-]+)`", condition)
-        buys = {"karpenter", "compute-class", "gpu-nodes"} & set(components)
-        present = bool(set(wanted) & set(components)) if wanted else (bool(buys) or who != "fineline-provision")
-        if name == f"`{who}`" and place == where and present:
-            found |= {(verb, resource) for verb in verbs.split(", ") for resource in of.split(", ")}
-    return found
+    return {
+        right
+        for grant in grants("Accounts")
+        if (grant.who, grant.where) == (who, where) and (not grant.components or grant.components & set(components))
+        for right in grant.rights
+    }
 
 
 @pytest.mark.parametrize("namespace", COMPONENTS)
 def test_each_account_may_what_the_table_says_and_nothing_else(namespace: str, installed: dict[str, Path]) -> None:
-    listed = {row[0].strip("`") for row in rows("Accounts")}
+    listed = {grant.who for grant in grants("Accounts")}
     manifests = kubectl("get", "serviceaccounts", "-n", namespace, "-o", "jsonpath={.items[*].metadata.name}").stdout
     assert set(manifests.split()) - {"default"} <= listed
     for name in sorted(listed):
         who, nobody = account(name, namespace), account("nobody", namespace)
-        expected = {
-            "kube-public": granted(name, "the cluster", COMPONENTS[namespace]),
-            "default": granted(name, "the cluster", COMPONENTS[namespace])
-            | granted(name, "`default`", COMPONENTS[namespace]),
-            namespace: granted(name, "the cluster", COMPONENTS[namespace])
-            | granted(name, "its namespace", COMPONENTS[namespace]),
-        }
+        outside, within, shared = (
+            granted(name, where, COMPONENTS[namespace]) for where in (CLUSTER, ITS_NAMESPACE, DEFAULT)
+        )
+        expected = {"kube-public": outside, "default": outside | shared, namespace: outside | within}
         for where, rights in expected.items():
             assert who.may(where) - nobody.may(where) == rights, (name, where)
 
@@ -155,18 +142,8 @@ def test_each_account_may_what_the_table_says_and_nothing_else(namespace: str, i
 def test_people_may_what_their_roles_say_and_nothing_else(
     person: Person, roles: set[str], installed: dict[str, Path]
 ) -> None:
-    expected = {
-        (verb, resource)
-        for role, verbs, resources in rows("People")
-        if role.strip("`") in roles
-        for verb in verbs.split(", ")
-        for resource in resources.split(", ")
-    }
+    expected = {right for grant in grants("People") if grant.who in roles for right in grant.rights}
     assert person.may(FIRST) - Person("nobody").may(FIRST) == expected
-    for verb in ("get", "list", "create", "*"):
-        for resource in ("secrets", "pods/exec", "serviceaccounts/token"):
-            assert (verb, resource) not in expected
-    assert ("create", "pods") not in expected
     assert person.may("default") == Person("nobody").may("default")
 
 
