@@ -57,7 +57,15 @@ def examine(connection: "Connection", secrets: str) -> "list[Finding]":
         connection: the cluster.
         secrets: prefix of the Secrets' names.
     """
-    from pipelines.cluster.doctor import argo, gpu_provider, hardware, permissions, secret_settings, volume_claims
+    from pipelines.cluster.doctor import (
+        api_server,
+        argo,
+        gpu_provider,
+        hardware,
+        permissions,
+        secret_settings,
+        volume_claims,
+    )
     from pipelines.cluster.doctor.finding import State
 
     found = argo.cluster(connection)
@@ -71,6 +79,7 @@ def examine(connection: "Connection", secrets: str) -> "list[Finding]":
         argo.templates,
         permissions.user,
         permissions.accounts,
+        api_server.api_server,
         volume_claims.claims,
         hardware.gpus,
         gpu_provider.provider,

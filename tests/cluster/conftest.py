@@ -13,6 +13,7 @@ from steps.common.handover.resolved import Resolved
 from steps.common.storage import volumes
 from steps.common.weights.store import MANIFEST
 from steps.plan.step import PlanInput, resolve
+from tests.support.api_server_policy import open_the_api_server
 from tests.support.commands import wait_for
 from tests.support.images import build_images
 from tests.support.kubectl import CLUSTER_TOOLS, ROOT, kubectl
@@ -56,6 +57,7 @@ def namespace(images: None, crds: None) -> Iterator[str]:
     kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
     kubectl("create", "namespace", NAMESPACE)
     kubectl("apply", "-n", NAMESPACE, "--server-side", "--validate=strict", "-k", str(ROOT / "argo/overlays/kind"))
+    open_the_api_server(NAMESPACE)
     bundle = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
     if Path(bundle).is_file():
         # A step's pod needs the same certificates as this machine to reach the package index.
