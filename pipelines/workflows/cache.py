@@ -5,7 +5,7 @@ pin ─ pull
 
 from hera.workflows import DAG, Parameter, WorkflowTemplate
 
-from pipelines.workflows.containers import CONTROL_IMAGE, MEDIUM, container, pull_container
+from pipelines.workflows.containers import CONTROL_IMAGE, container, pull_container
 from pipelines.workflows.parameters import RUN, YES_OR_NO, reference
 from pipelines.workflows.templates import MAIN, shared_settings
 from steps.plan.pin import pin
@@ -32,7 +32,7 @@ PARAMETERS = [
 def build() -> WorkflowTemplate:
     """Return the template. Deterministic, without heavy imports."""
     with WorkflowTemplate(name=NAME, arguments=PARAMETERS, **shared_settings(TITLE, DESCRIPTION)) as template:
-        do_pin = container(pin, CONTROL_IMAGE, hours=1, memory=MEDIUM, reaches_out=True)
+        do_pin = container(pin, CONTROL_IMAGE, hours=1, memory="256Mi", reaches_out=True)
         do_pull = pull_container()
         with DAG(name=MAIN):
             pinned = do_pin(name="pin", arguments={"model": reference("model")})

@@ -95,10 +95,7 @@ LOST = (
 BACKOFF = m.Backoff(duration="10s", factor=m.IntOrString(root=2), cap="5m")
 
 CPU_REQUEST, CPU_LIMIT = "100m", "8"
-SMALL = ("128Mi", "1Gi")  # request and limit of memory
-MEDIUM = ("256Mi", "2Gi")
-PLAN_MEMORY = ("512Mi", "4Gi")  # it reads samples of the data
-COMPUTE_MEMORY = ("2Gi", "4Gi")  # unless the placement says otherwise, which it does in every run
+MEMORY_LIMIT = "2Gi"
 
 SECURITY = m.SecurityContext(
     run_as_non_root=True,
@@ -129,9 +126,10 @@ def container(
     image: str,
     *,
     hours: int,
-    memory: tuple[str, str],
+    memory: str,
+    memory_limit: str = MEMORY_LIMIT,
     account: str = STEP_ACCOUNT,
-    calls_kubernetes: bool = False,
+    reads_nodes: bool = False,
     losses: int = 10,
     of_a_run: bool = True,
     writes_weights: bool = False,
@@ -146,9 +144,10 @@ def container(
         function: the step.
         image: image of the container.
         hours: time limit of one attempt.
-        memory: request and limit of memory, as Kubernetes quantities; of a placed step, its placement says.
-        account: service account of the pod.
-        calls_kubernetes: whether it calls the Kubernetes API. If not, it has no token; if so, the account says.
+        memory: memory request of the pod, as a Kubernetes quantity; that of a placed step comes with its placement.
+        memory_limit: likewise.
+        account: service account of the pod. Its token is for steps with an account of their own: the others may do nothing.
+        reads_nodes: whether it reads the cluster's nodes, where the component gpu-nodes lets it.
         losses: how many pods may be lost before the run fails.
         of_a_run: whether it mounts the volumes and gets the MLflow Secret.
         writes_weights: whether it mounts the weights volume for writing, which only pull needs.
@@ -179,13 +178,13 @@ def container(
         image=image,
         image_pull_policy="IfNotPresent",
         service_account_name=account,
-        automount_service_account_token=None if calls_kubernetes else False,
+        automount_service_account_token=False if account == STEP_ACCOUNT and not reads_nodes else None,
         volumes=volumes,
         env=[*settings, *environment],
         outputs=list(artifacts),
         env_from=[ConfigMapEnvFrom(name=SETTINGS, optional=True)],
         resources=Resources(
-            cpu_request=CPU_REQUEST, cpu_limit=CPU_LIMIT, memory_request=memory[0], memory_limit=memory[1]
+            cpu_request=CPU_REQUEST, cpu_limit=CPU_LIMIT, memory_request=memory, memory_limit=memory_limit
         ),
         active_deadline_seconds=hours * 3600,
         retry_strategy=RetryStrategy(limit=losses, retry_policy=RetryPolicy.always, expression=LOST, backoff=BACKOFF),
@@ -199,9 +198,9 @@ def pull_container() -> Any:
         pull,
         TUNE_IMAGE,
         hours=12,
-        memory=("512Mi", "4Gi"),
+        memory="512Mi",
+        memory_limit="4Gi",
         account=PULL_ACCOUNT,
-        calls_kubernetes=True,
         writes_weights=True,
         reaches_out=True,
     )

@@ -2,7 +2,7 @@
 
 from hera.workflows import DAG, CronWorkflow, WorkflowTemplate
 
-from pipelines.workflows.containers import CONTROL_IMAGE, RELEASE_ACCOUNT, SMALL, container
+from pipelines.workflows.containers import CONTROL_IMAGE, RELEASE_ACCOUNT, container
 from pipelines.workflows.templates import AT_ONCE, MAIN, every_five_minutes, shared_settings
 from steps.reap.step import reap
 
@@ -17,15 +17,7 @@ DESCRIPTION = (
 def build() -> WorkflowTemplate:
     """Return the template. Deterministic, without heavy imports."""
     with WorkflowTemplate(name=NAME, **{**shared_settings(TITLE, DESCRIPTION), "pod_gc": AT_ONCE}) as template:
-        do_reap = container(
-            reap,
-            CONTROL_IMAGE,
-            hours=1,
-            memory=SMALL,
-            account=RELEASE_ACCOUNT,
-            calls_kubernetes=True,
-            of_a_run=False,
-        )
+        do_reap = container(reap, CONTROL_IMAGE, hours=1, memory="128Mi", account=RELEASE_ACCOUNT, of_a_run=False)
         with DAG(name=MAIN):
             do_reap(name="reap")
     return template

@@ -3,7 +3,7 @@
 from hera.workflows import DAG, Parameter, WorkflowTemplate
 from hera.workflows import models as m
 
-from pipelines.workflows.containers import CONTROL_IMAGE, SMALL, container
+from pipelines.workflows.containers import CONTROL_IMAGE, container
 from pipelines.workflows.parameters import RUN, reference
 from pipelines.workflows.templates import DAY, MAIN, shared_settings
 from steps.receive.step import receive
@@ -28,7 +28,7 @@ def build() -> WorkflowTemplate:
     settings = {**shared_settings(TITLE, DESCRIPTION), "ttl_strategy": soon}
     with WorkflowTemplate(name=NAME, arguments=PARAMETERS, **settings) as template:
         # Not tried again: the sender has lost its connection too.
-        do_receive = container(receive, CONTROL_IMAGE, hours=6, memory=SMALL, losses=0)
+        do_receive = container(receive, CONTROL_IMAGE, hours=6, memory="128Mi", losses=0)
         with DAG(name=MAIN):
             given = {name: reference(name) for name in ("file", "sha256", "size", "token_sha256")}
             do_receive(name="receive", arguments=given)

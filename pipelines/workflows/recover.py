@@ -2,7 +2,7 @@
 
 from hera.workflows import DAG, CronWorkflow, WorkflowTemplate
 
-from pipelines.workflows.containers import CONTROL_IMAGE, MEDIUM, MLFLOW, ROLLOUT_ACCOUNT, container
+from pipelines.workflows.containers import CONTROL_IMAGE, MLFLOW, ROLLOUT_ACCOUNT, container
 from pipelines.workflows.parameters import RUN
 from pipelines.workflows.templates import AT_ONCE, MAIN, every_five_minutes, shared_settings
 from steps.rollout.recover import recover
@@ -24,9 +24,8 @@ def build() -> WorkflowTemplate:
             recover,
             CONTROL_IMAGE,
             hours=1,
-            memory=MEDIUM,
+            memory="256Mi",
             account=ROLLOUT_ACCOUNT,
-            calls_kubernetes=True,
             of_a_run=False,
             environment=MLFLOW,
         )

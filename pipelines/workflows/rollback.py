@@ -10,7 +10,6 @@ from hera.workflows import DAG, Parameter, WorkflowTemplate
 from pipelines.workflows.containers import (
     API_KEY,
     CONTROL_IMAGE,
-    MEDIUM,
     ROLLOUT_ACCOUNT,
     TUNE_IMAGE,
     container,
@@ -46,16 +45,16 @@ def build() -> WorkflowTemplate:
         arguments=PARAMETERS,
         **shared_settings(TITLE, DESCRIPTION),
     ) as template:
-        do_restore = container(restore, CONTROL_IMAGE, hours=1, memory=MEDIUM)
+        do_restore = container(restore, CONTROL_IMAGE, hours=1, memory="256Mi")
         do_pull = pull_container()
         # The image with torch, since the merged model may have to be built again.
         do_rollout = container(
             rollout,
             TUNE_IMAGE,
             hours=2,
-            memory=("1Gi", "16Gi"),
+            memory="1Gi",
+            memory_limit="16Gi",
             account=ROLLOUT_ACCOUNT,
-            calls_kubernetes=True,
             environment=API_KEY,
         )
         with DAG(name=MAIN):

@@ -8,7 +8,6 @@ from hera.workflows import models as m
 from pipelines.workflows.containers import (
     CONTROL_IMAGE,
     EXECUTOR_ACCOUNT,
-    MEDIUM,
     POD_SECURITY,
     RELEASE_ACCOUNT,
     STEP_ACCOUNT,
@@ -66,13 +65,7 @@ def every_five_minutes(name: str) -> CronWorkflow:
 def add_exit_handler(parameters: list[Parameter]) -> None:
     """Add the template that runs at the end of every workflow, however it ends."""
     do_release = container(
-        release,
-        CONTROL_IMAGE,
-        hours=1,
-        memory=MEDIUM,
-        account=RELEASE_ACCOUNT,
-        calls_kubernetes=True,
-        environment=WEBHOOK,
+        release, CONTROL_IMAGE, hours=1, memory="256Mi", account=RELEASE_ACCOUNT, environment=WEBHOOK
     )
     given = {p.name: reference(p.name) for p in parameters if p.name in ("recipe", "name")}
     ended = {
