@@ -15,6 +15,7 @@ from pipelines.workflows.containers import (
 )
 from pipelines.workflows.parameters import RUN, reference
 from pipelines.workflows.templates import MAIN, one_at_a_time, shared_settings
+from steps.plan.quote.deadlines import ROLLOUT_HOURS
 from steps.restore.step import restore
 from steps.rollout.step import rollout
 
@@ -39,7 +40,9 @@ def build() -> WorkflowTemplate:
         do_restore = container(restore, CONTROL_IMAGE, hours=1, memory="256Mi")
         do_pull = pull_container()
         # The image with torch, since the merged model may have to be built again.
-        do_rollout = container(rollout, TUNE_IMAGE, hours=2, memory="1Gi", account=ROLLOUT_ACCOUNT, environment=API_KEY)
+        do_rollout = container(
+            rollout, TUNE_IMAGE, hours=ROLLOUT_HOURS, memory="1Gi", account=ROLLOUT_ACCOUNT, environment=API_KEY
+        )
         with DAG(name=MAIN):
             found = do_restore(name="restore", arguments={"name": reference("name"), "version": reference("version")})
             # No exit handler releases the hold on the model: it lapses after the rollout has ended.
