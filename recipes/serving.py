@@ -75,7 +75,7 @@ class Serve(RecipePart):
         ge=0,
         le=1,
         description="Largest accepted share of failed answers while the version is watched. Above it, the traffic goes back "
-        "to the previous version.",
+        "to the previous version. A request that the server refuses with 4xx does not count.",
     )
     watch_latency_factor: float = Field(
         default=3,

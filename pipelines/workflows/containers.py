@@ -85,12 +85,15 @@ CERTIFICATES = ConfigMapVolume(
 )
 
 # Retry if the pod was lost: deleted, evicted, preempted, its node shut down, terminated with an orderly exit (75), or killed
-# (137) for a reason other than memory. Do not retry after a user's mistake (2), a refusal (3) or a fault (1). `cap` limits
-# the wait; `max_duration` would count from the start of the first attempt and rule out retries of long steps.
+# (137) for a reason other than memory. Do not retry after a user's mistake (2), a refusal (3) or a fault (1), nor once the
+# step's deadline has passed: then the kubelet ends the pod as if it were lost, with the same exit codes, and only the
+# message tells. `cap` limits the wait; `max_duration` would count from the start of the first attempt and rule out retries
+# of long steps.
 LOST = (
+    "!(lastRetry.message contains 'longer than the specified deadline') && ("
     "lastRetry.status == 'Error' || asInt(lastRetry.exitCode) in [75, 143] || "
     "(asInt(lastRetry.exitCode) == 137 && !(lastRetry.message contains 'OOMKilled')) || "
-    "lastRetry.message matches 'imminent node shutdown|pod deleted|[Ee]vict|[Pp]reempt'"
+    "lastRetry.message matches 'imminent node shutdown|pod deleted|[Ee]vict|[Pp]reempt')"
 )
 BACKOFF = m.Backoff(duration="10s", factor=m.IntOrString(root=2), cap="5m")
 

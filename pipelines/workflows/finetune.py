@@ -27,6 +27,7 @@ from pipelines.workflows.templates import MAIN, ON_EXIT, add_exit_handler, share
 from steps.evaluate.report.page import PAGE
 from steps.evaluate.step import evaluate
 from steps.export.step import export
+from steps.plan.quote.deadlines import EVALUATE_HOURS, ROLLOUT_HOURS, TUNE_HOURS
 from steps.plan.step import plan
 from steps.prepare.step import prepare
 from steps.provision.step import provision
@@ -74,14 +75,16 @@ def add_main() -> None:
     do_pull = pull_container()
     do_prepare = container(prepare, TUNE_IMAGE, hours=6, memory="512Mi", memory_limit="8Gi")
     # In days of training, many spot nodes may be reclaimed. Each time, the training resumes from its checkpoint.
-    do_tune = container(tune, TUNE_IMAGE, hours=72, memory="2Gi", losses=100, placed=True, environment=TUNE_ENVIRONMENT)
-    do_evaluate = container(evaluate, TUNE_IMAGE, hours=12, memory="1Gi", placed=True, artifacts=[REPORT])
+    do_tune = container(
+        tune, TUNE_IMAGE, hours=TUNE_HOURS, memory="2Gi", losses=100, placed=True, environment=TUNE_ENVIRONMENT
+    )
+    do_evaluate = container(evaluate, TUNE_IMAGE, hours=EVALUATE_HOURS, memory="1Gi", placed=True, artifacts=[REPORT])
     do_release_node = container(release_node, CONTROL_IMAGE, hours=1, memory="128Mi", account=RELEASE_ACCOUNT)
     do_register = container(register, CONTROL_IMAGE, hours=1, memory="256Mi")
     # Not placed: it needs no GPU, and the run's node is released meanwhile.
     do_export = container(export, TUNE_IMAGE, hours=12, memory="2Gi", memory_limit="16Gi")
     do_rollout = container(
-        rollout, CONTROL_IMAGE, hours=2, memory="256Mi", account=ROLLOUT_ACCOUNT, environment=API_KEY
+        rollout, CONTROL_IMAGE, hours=ROLLOUT_HOURS, memory="256Mi", account=ROLLOUT_ACCOUNT, environment=API_KEY
     )
     approve = _approval()
     with DAG(name=MAIN):

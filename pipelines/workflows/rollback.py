@@ -17,6 +17,7 @@ from pipelines.workflows.containers import (
 )
 from pipelines.workflows.parameters import RUN, YES_OR_NO, reference
 from pipelines.workflows.templates import MAIN, shared_settings
+from steps.plan.quote.deadlines import ROLLOUT_HOURS
 from steps.restore.step import restore
 from steps.rollout.step import rollout
 
@@ -51,7 +52,7 @@ def build() -> WorkflowTemplate:
         do_rollout = container(
             rollout,
             TUNE_IMAGE,
-            hours=2,
+            hours=ROLLOUT_HOURS,
             memory="1Gi",
             memory_limit="16Gi",
             account=ROLLOUT_ACCOUNT,

@@ -11,6 +11,7 @@ from steps.plan.data.task_files import inspect_tasks
 from steps.plan.exportable import check_exportable
 from steps.plan.lm_eval.recipe_tasks import asked_too, packed_file
 from steps.plan.model import check_context, check_tunable, known_model
+from steps.plan.quote.deadlines import check_rollout
 from steps.plan.serving_plan import ServingSettings, plan_serving
 
 
@@ -73,6 +74,8 @@ def check_recipe(recipe: Recipe, scope: CheckScope) -> CheckedRecipe:
         UserError: the first mistake, in one line.
     """
     check_tunable(recipe.model, recipe.tune.method)
+    if not scope.serves_here:
+        check_rollout(recipe)
     data = inspect_data(recipe.data, recipe.tune.objective, scope.readable)
     tasks = inspect_tasks(recipe, scope.readable)
     model = serving = None

@@ -75,13 +75,13 @@ def _recover(model: str) -> list[str]:
 
 def _needs(store: Any, model: str) -> bool:
     """Return whether something was left behind, or is being changed by a rollout that is under way."""
-    live = live_service(model)
-    number = int(live["spec"]["selector"][VERSION_LABEL]) if live else 0
+    live, number = live_service(model), 0
     if live and version_objects.TRIAL in (live["metadata"].get("annotations") or {}):
         return True
     for found in deployments(model):
         metadata = found["metadata"]
         is_live = live is not None and is_selected(found, live)
+        number = int(metadata["labels"][VERSION_LABEL]) if is_live else number
         stopped = version_objects.REPLICAS in (metadata.get("annotations") or {}) and not found["spec"].get("replicas")
         if (is_live and stopped) or (not is_live and version_objects.STATE not in metadata["labels"]):
             return True

@@ -182,6 +182,18 @@ def test_a_run_over_its_limits_is_refused_with_the_numbers(limits: dict[str, str
         offered("llama-3.1-8b-instruct", **limits)
 
 
+def test_a_tuning_that_would_outlast_its_step_is_refused_with_the_numbers() -> None:
+    shape, weights = find("llama-3.1-8b-instruct")[0].architecture, find("llama-3.1-8b-instruct")[1].bytes
+    recipe = load(
+        "pet-store", {"model": "llama-3.1-8b-instruct", "data.max_tokens": "1024", "tune.batch_tokens": "8192"}
+    )
+    much = replace(TRAIN, tokens=TRAIN.tokens * 3000)
+    with pytest.raises(UserError, match=r"tune may take 72 h in a cluster, and would take \d+\.\d h on g6\.xlarge"):
+        offer(recipe, shape, much, HELD_OUT, weights, [kind("g6.xlarge")])
+    # What a faster type can do in time is offered.
+    assert offer(recipe, shape, replace(TRAIN, tokens=TRAIN.tokens * 100), HELD_OUT, weights, gpu_presets("aws")).chosen
+
+
 def test_a_limit_of_time_rules_the_slow_ones_out() -> None:
     slow = max(one.total_minutes for one in offered("llama-3.1-8b-instruct").chosen)
     chosen = offered("llama-3.1-8b-instruct", max_hours="0.4").chosen

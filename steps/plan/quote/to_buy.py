@@ -11,6 +11,7 @@ from steps.common.handover.resolved import Device, Rung
 from steps.common.runtime.errors import UserError
 from steps.plan.data.data_file import DataSize
 from steps.plan.data.task_files import GENERAL_TOKENS
+from steps.plan.quote.deadlines import outlasted
 from steps.plan.quote.pair_tokens import longest_row, reference_tokens
 
 LONGEST_LADDER = 8
@@ -85,7 +86,7 @@ def offer(
 
 
 def over_limit(recipe: Recipe, one: Candidate) -> str:
-    """Return which of the recipe's limits a candidate exceeds, and by how much; empty if none."""
+    """Return which of the recipe's limits, or a step's deadline, a candidate exceeds, and by how much; empty if none."""
     limits, cost, hours = recipe.compute, one.cost_at_most, one.total_minutes / 60
     where = f"{one.preset.instance_type} ({one.capacity})"
     if limits.max_cost and cost is None:
@@ -101,6 +102,8 @@ def over_limit(recipe: Recipe, one: Candidate) -> str:
             f"compute.max_hours: the limit is {limits.max_hours:g} h, and {where} would take {hours:.1f} h; "
             "raise the limit, allow faster types, or train on less"
         )
+    if late := outlasted(one.minutes):
+        return f"{late} on {where}; allow faster types, or train and evaluate on less"
     return ""
 
 

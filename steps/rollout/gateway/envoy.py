@@ -21,9 +21,11 @@ LISTENERS, CLUSTERS, ROUTES, BOOTSTRAP = "listeners.json", "clusters.json", "rou
 ADMIN = "admin"  # name of the cluster that is Envoy's own admin interface
 # Metadata namespace in which Envoy keeps the `model` of a request's body.
 FROM_BODY = "fineline.request"
-# uvicorn, in front of both transformers and vLLM, closes idle connections after 5 s
-# (https://www.uvicorn.org/settings/#timeouts). A request that is sent at that moment would be lost.
-IDLE_SECONDS = 2
+# uvicorn, in front of both transformers and vLLM, closes a connection without notice: when it is idle for 5 s
+# (https://www.uvicorn.org/settings/#timeouts), and after an answer whose handler raised an exception. A request that is
+# sent at that moment is lost, since a model is not asked twice. So none is sent on a connection that was used. A new one
+# takes less than a millisecond.
+REQUESTS_PER_CONNECTION = 1
 CONNECT_SECONDS = 5
 HEALTH_SECONDS = 10
 MOST_CONNECTIONS = 4096
@@ -168,7 +170,7 @@ def _filters(rules: Rules, api_key: str) -> list[Json]:
     if rules.requests_per_minute:
         found.append(_filter("rate", "local_ratelimit.v3.LocalRateLimit", _rate(rules.requests_per_minute)))
     found.append(_filter("size", "buffer.v3.Buffer", {"max_request_bytes": rules.request_bytes}))
-    # `transformers serve` is pinned to its model; a server of several adapters must not be asked for another one.
+    # transformers' server has one model; a server of several adapters must not be asked for another one.
     on_present = {"metadata_namespace": FROM_BODY, "key": "model"}
     model = {"selectors": [{"key": "model"}], "on_present": on_present}
     found.append(_filter("model", "json_to_metadata.v3.JsonToMetadata", {"request_rules": {"rules": [model]}}))
@@ -226,7 +228,7 @@ def _cluster(name: str, address: Json, *, by_name: bool = False) -> Json:
     endpoint = {"lb_endpoints": [{"endpoint": {"address": address}}]}
     options = {
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-        "common_http_protocol_options": {"idle_timeout": f"{IDLE_SECONDS}s"},
+        "common_http_protocol_options": {"max_requests_per_connection": REQUESTS_PER_CONNECTION},
         "explicit_http_config": {"http_protocol_options": {}},
     }
     return {

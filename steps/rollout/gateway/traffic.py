@@ -1,4 +1,7 @@
-"""A gateway's request counts of one server: answers, failures, latencies."""
+"""A gateway's request counts of one server: answers, failures, latencies.
+
+A status from 400 to 499 is the client's fault, and counts as neither: many of them must not hide that the server fails.
+"""
 
 from dataclasses import dataclass, field
 
@@ -47,7 +50,8 @@ def read(text: str, cluster: str) -> Traffic:
             if sample.labels.get("envoy_cluster_name") != cluster:
                 continue
             if family.name == ANSWERS:
-                answers += int(sample.value)
+                at_fault = sample.labels["envoy_response_code_class"] == "4"
+                answers += 0 if at_fault else int(sample.value)
                 failures += int(sample.value) if sample.labels["envoy_response_code_class"] == "5" else 0
             elif sample.name == f"{SECONDS}_bucket":
                 buckets[float(sample.labels["le"]) / 1000] = sample.value

@@ -23,6 +23,7 @@ from steps.common.storage.files import write_text
 from steps.rollout.gateway.envoy import VERSION_HEADER
 from steps.rollout.gateway.gateway import SOCKET, command, write_all
 from steps.rollout.gateway.upstream import Rules, Upstream
+from steps.rollout.server import serve_model
 
 GATEWAY_SECONDS = 30
 POLL_SECONDS = 0.2
@@ -30,13 +31,8 @@ COMMAND = "command.txt"
 
 
 def server_command(name: str, port: int) -> list[str]:
-    """Return the command of a model server that answers only to `name`, which is a folder in its working directory.
-
-    `transformers serve` is pinned to the model that it is started with: it refuses requests for any other.
-    """
-    program = str(Path(sys.executable).with_name("transformers"))
-    address = ["--host", "127.0.0.1", "--port", str(port)]
-    return [program, "serve", name, *address, "--dtype", compute_dtype(local_device().kind)]
+    """Return the command of a model server that answers only to `name`, which is a folder in its working directory."""
+    return [sys.executable, *serve_model.arguments(name, port, compute_dtype(local_device().kind))]
 
 
 def start_server(name: str, merged: Path, folder: Path, ready_seconds: int) -> servers.Process:

@@ -5,7 +5,6 @@ import time
 from steps.common.runtime.progress import say
 from steps.rollout.pods import version_objects
 from steps.rollout.pods.model_objects import ModelObjects
-from steps.rollout.pods.object_names import VERSION_LABEL
 from steps.rollout.pods.served_version import ServedVersion
 
 # kube-proxy takes a moment to follow a Service; the first request after the switch may still reach the other version.
@@ -30,7 +29,7 @@ def live_version(api: ModelObjects, champion: int) -> ServedVersion | None:
         return now
     say("an earlier rollout was interrupted after it had switched the traffic")
     before = api.before_trial(live) if on_trial_after else None
-    if now is not None and int(live["spec"]["selector"][VERSION_LABEL]) == champion:
+    if now is not None and now.version == champion:
         return _keep(api, now, before)
     if not on_trial_after:
         api.delete_traffic()

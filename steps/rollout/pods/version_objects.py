@@ -13,6 +13,7 @@ from steps.rollout.pods import object_names, pod_spec
 from steps.rollout.pods.object_names import DIGEST_LABEL, MODEL_LABEL
 from steps.rollout.pods.pod_spec import MOUNTS
 from steps.rollout.pods.served_version import ADAPTER, BASE, ServedVersion
+from steps.rollout.server import serve_model
 
 # Not the label of a Deployment or Service: a Service of 0.1.0 selects by that, and must not select pods of this release.
 POD_VERSION_LABEL = "app.kubernetes.io/version"
@@ -25,14 +26,6 @@ STATE, REASON = "fineline.dev/state", "fineline.dev/refused-because"
 LIVE, BEFORE, REFUSED = "live", "previous", "refused"  # states of a version's Deployment
 GATEWAY_PORT, STATS_PORT, SERVER_PORT = 8080, 8081, 8000
 GATEWAY_FOLDER = "/tmp/gateway"
-# Linux does not deliver SIGTERM to a container's first process unless that has a handler. Until transformers installs its
-# own, the pod would keep its room for as long as the longest answer may take.
-TRANSFORMERS = """\
-import signal, sys
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-from transformers.cli.transformers import main
-sys.exit(main())
-"""
 MODELS = "/models"
 
 
@@ -51,7 +44,7 @@ class VersionSpec(BaseModel):
     one_node: bool  # schedule the pod on the node of the pods that mount the volumes
     upstream: Upstream
     base_server: str = ""  # the vLLM base server that has the adapter; empty: the pod has its own model server
-    server: dict[str, Any] | None = None  # container of the pod's own model server; None: `transformers serve`
+    server: dict[str, Any] | None = None  # container of the pod's own model server; None: transformers'
     additions: dict[str, Any] = {}  # to the pod's specification, for that container
     volumes: list[dict[str, Any]] = []  # of the pod, for that container
     replicas: int = 1
@@ -165,9 +158,8 @@ def _labels(model: str) -> dict[str, str]:
 
 
 def transformers(spec: VersionSpec) -> dict[str, Any]:
-    """Return the container of `transformers serve`, pinned to the model."""
-    address = ["--host", "127.0.0.1", "--port", str(SERVER_PORT)]
-    command = ["python3", "-c", TRANSFORMERS, "serve", spec.name, *address, "--dtype", spec.compute_type]
+    """Return the container of transformers' model server, which answers to the model's name only."""
+    command = ["python3", *serve_model.arguments(spec.name, SERVER_PORT, spec.compute_type)]
     return {
         **pod_spec.container("server", spec.image, command, [model_mount(spec.name, spec.sub_path)]),
         "workingDir": MODELS,

@@ -58,8 +58,19 @@ class Behind:
                 behind.headers.append({key.lower(): value for key, value in self.headers.items()})
                 if body.get("stream"):
                     return self._stream()
+                if body.get("breaks"):
+                    return self._break()
                 time.sleep(behind.pause)
                 return self._answer({"said_by": behind.version})
+
+            def _break(self) -> None:
+                """Do as uvicorn does after an exception: answer, and close the connection without having said so."""
+                self.send_response(500)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                self.wfile.flush()
+                time.sleep(0.05)
+                self.close_connection = True
 
             def _stream(self) -> None:
                 self.send_response(200)
@@ -342,6 +353,13 @@ def test_a_server_that_has_ended_is_reported_in_openais_form(unkeyed: Gate) -> N
     assert answer.status_code == 503
     assert "does not answer" in answer.json()["error"]["message"]
     assert counted.failures == 1
+
+
+def test_no_request_is_lost_on_a_connection_that_the_server_closes_after_a_broken_answer(unkeyed: Gate) -> None:
+    with httpx2.Client(base_url=unkeyed.url, timeout=30) as client:
+        for _ in range(20):
+            assert client.post(CHAT, json={**BODY, "breaks": True}).status_code == 500
+            assert [client.post(CHAT, json=BODY).status_code for _ in range(2)] == [200, 200]
 
 
 @pytest.fixture
