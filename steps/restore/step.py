@@ -1,5 +1,6 @@
 """The restore step, the first of a rollback: downloads a version with everything that rollout needs. Imports no torch."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from hera.workflows import Parameter
@@ -12,6 +13,7 @@ from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
 from steps.common.storage import volumes
 from steps.common.storage.files import build_folder
+from steps.common.storage.record import first_fault
 
 
 class RestoreInput(Input):
@@ -47,7 +49,7 @@ def restore(input: RestoreInput) -> RestoreOutput:
         with build_folder(folder) as partial:
             for part in (versions.RESOLVED_FILE, versions.EVALUATION_FILE, versions.ADAPTER_FOLDER):
                 versions.download(store, version, part, partial)
-    resolved = Resolved.model_validate_json((folder / versions.RESOLVED_FILE).read_text())
+    resolved = _read(folder / versions.RESOLVED_FILE)
     say(f"{input.name} version {number}, made by run {resolved.run}")
     return RestoreOutput(
         resolved=resolved,
@@ -56,6 +58,13 @@ def restore(input: RestoreInput) -> RestoreOutput:
         version=number,
         report=str(folder / versions.EVALUATION_FILE),
     )
+
+
+def _read(file: Path) -> Resolved:
+    try:
+        return Resolved.read(file.read_text(), file)
+    except ValueError as error:
+        raise UserError(f"{file}: not a resolved recipe: {first_fault(error)}; roll back to another version") from None
 
 
 def _version(store: Any, input: RestoreInput) -> Any:

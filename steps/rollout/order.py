@@ -6,11 +6,10 @@ traffic back, and the log of the new one is kept for inspection.
 
 from typing import Protocol
 
-from pydantic import BaseModel
-
 from steps.common.handover.resolved import Resolved
 from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.progress import say
+from steps.common.storage.record import Record
 from steps.rollout.gateway.traffic import Traffic
 from steps.rollout.trial.live_gate import LiveGate, LiveQuestion, live_gate, smoke
 from steps.rollout.trial.watch import WatchResult, watch
@@ -74,8 +73,8 @@ class ServingPlace(Protocol):
         """Keep the old version for a rollback, stopped or running as the recipe says, and delete older ones."""
 
 
-class RolloutRecord(BaseModel):
-    """What happened in a rollout."""
+class RolloutRecord(Record):
+    """What happened in a rollout; stored as rollout.json, for people."""
 
     version: int
     old_version: int | None

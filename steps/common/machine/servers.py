@@ -1,23 +1,24 @@
 """The state of the models that this machine serves: gateways, model servers, refused versions."""
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
-from pydantic import BaseModel
 
 from steps.common.storage import volumes
 from steps.common.storage.files import write_text
+from steps.common.storage.record import Record
 
 GATEWAY, SERVER, PREVIOUS, REFUSED = "gateway.json", "server.json", "previous.json", "refused.json"
 STARTED = "process.json"  # in the folder of a version's server
 PORT = "port"  # the gateway's last one, which outlives the gateway
 EVERY_ADDRESS = "0.0.0.0"
 
+State = TypeVar("State", bound=Record)
 
-class Process(BaseModel):
+
+class Process(Record):
     """A process that outlives the run. Its start time tells it from a later process with the same pid."""
 
     pid: int
@@ -58,7 +59,7 @@ def _quietly(action: Any) -> None:
         return
 
 
-class Gateway(BaseModel):
+class Gateway(Record):
     """The process that listens at the model's address and forwards requests to the model server."""
 
     name: str
@@ -78,7 +79,7 @@ class Gateway(BaseModel):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-class Server(BaseModel):
+class Server(Record):
     """The model server that the gateway forwards requests to."""
 
     name: str
@@ -90,7 +91,7 @@ class Server(BaseModel):
     process: Process
 
 
-class RefusedVersion(BaseModel):
+class RefusedVersion(Record):
     """A version that a rollout has refused."""
 
     name: str
@@ -106,8 +107,7 @@ def base_url(host: str, port: int) -> str:
 
 def gateway(name: str) -> Gateway | None:
     """Return the running gateway of the model `name`."""
-    state = _read(volumes.serving(name) / GATEWAY)
-    found = Gateway.model_validate(state) if state else None
+    found = _read(Gateway, volumes.serving(name) / GATEWAY)
     return found if found and found.process.alive() else None
 
 
@@ -126,8 +126,7 @@ def server(name: str) -> Server | None:
 
 def last_server(name: str) -> Server | None:
     """Return the server behind the gateway of the model `name`, running or not."""
-    state = _read(volumes.serving(name) / SERVER)
-    return Server.model_validate(state) if state else None
+    return _read(Server, volumes.serving(name) / SERVER)
 
 
 def previous(name: str) -> Server | None:
@@ -136,15 +135,13 @@ def previous(name: str) -> Server | None:
 
 
 def _running(name: str, file: str) -> Server | None:
-    state = _read(volumes.serving(name) / file)
-    found = Server.model_validate(state) if state else None
+    found = _read(Server, volumes.serving(name) / file)
     return found if found and found.process.alive() else None
 
 
 def refused(name: str) -> RefusedVersion | None:
     """Return the state of the version that was refused last."""
-    state = _read(volumes.serving(name) / REFUSED)
-    return RefusedVersion.model_validate(state) if state else None
+    return _read(RefusedVersion, volumes.serving(name) / REFUSED)
 
 
 def names() -> list[str]:
@@ -172,9 +169,8 @@ def remember_refused(state: RefusedVersion) -> None:
 
 def forget_gateway(name: str) -> None:
     """Delete the state and the files of a gateway that has ended."""
-    state = _read(volumes.serving(name) / GATEWAY)
-    if state:
-        Gateway.model_validate(state).remove_files()
+    if state := _read(Gateway, volumes.serving(name) / GATEWAY):
+        state.remove_files()
     (volumes.serving(name) / GATEWAY).unlink(missing_ok=True)
 
 
@@ -199,7 +195,7 @@ def stop(name: str) -> bool:
     """Stop the gateway and the servers of the model `name`; return whether any was running."""
     folder = volumes.serving(name)
     # Including servers whose rollout was killed.
-    started = [Process.model_validate_json(file.read_text()) for file in folder.glob(f"*/{STARTED}")]
+    started = [Process.read(file.read_text(), file) for file in folder.glob(f"*/{STARTED}")]
     running = [state.process for state in (gateway(name), server(name), previous(name)) if state]
     running += [process for process in started if process.alive() and process not in running]
     for process in running:
@@ -214,9 +210,8 @@ def _write(state: Gateway | Server | RefusedVersion, file: str) -> None:
     write_text(volumes.serving(state.name) / file, state.model_dump_json(indent=2) + "\n")
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(kind: type[State], path: Path) -> State | None:
     try:
-        state: dict[str, Any] = json.loads(path.read_text())
+        return kind.read(path.read_text(), path)
     except FileNotFoundError:
         return None
-    return state

@@ -9,7 +9,7 @@ CANDIDATE = "candidate"
 CHAMPION_SINCE = "fineline.champion_since"  # tag of a version: seconds since 1970
 ADAPTER_FOLDER = "peft"
 RESOLVED_FILE, EVALUATION_FILE = "resolved.json", "report.json"  # files of a version, beside its adapter
-MADE_FROM = "fineline.made_from"  # tag of a version, and of an evaluated run: see `resolved.made_from`
+MADE_FROM = "fineline.made_from"  # tag of a version, and of an evaluated run: see `handover.made_from`
 REFUSED_AGAINST = "fineline.refused_against"  # tag of a run: the champion at that time; 0: there was none
 
 

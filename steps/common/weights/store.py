@@ -17,12 +17,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from steps.common.storage import volumes
 from steps.common.storage.files import sha256_of
+from steps.common.storage.record import Record
 from steps.common.weights.sources.listing import SourceFile
 
 MANIFEST = "manifest.json"
 BLOB_BYTES = 1 << 20  # smaller files are not shared: fetching them takes no time
+
+
+class StoredFile(BaseModel):
+    """A file of a published model."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Manifest(Record):
+    """The content of a published model's manifest.json."""
+
+    uri: str
+    digest: str  # of the source's files, see `Listing.digest`
+    licence: str
+    source_files: list[SourceFile]
+    files: list[StoredFile]
+    seconds: float  # that fetching took
+    code_version: str
 
 
 @dataclass(frozen=True)
@@ -46,9 +69,13 @@ def intact(folder: Path) -> bool:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a published folder; empty if there is none, or it cannot be read."""
+    """Return the manifest of a published folder as `Manifest` has it; empty if there is none, or it cannot be read.
+
+    Raises:
+        NewerRecordError: a later release wrote it.
+    """
     try:
-        found: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        found = Manifest.upgraded(json.loads((folder / MANIFEST).read_text()), folder / MANIFEST)
         return found if isinstance(found.get("files"), list) else {}
     except (OSError, ValueError, AttributeError):
         return {}

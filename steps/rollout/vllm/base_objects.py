@@ -7,10 +7,9 @@ gateway of desk v7  ─┘
 
 from typing import Any
 
-from pydantic import BaseModel
-
 from steps.common.handover.resolved import ServingPlan
 from steps.common.storage.files import digest_of
+from steps.common.storage.record import Record
 from steps.rollout.checks import server_needs
 from steps.rollout.pods import pod_spec
 from steps.rollout.pods.pod_spec import MOUNTS, RUNS_CLAIM, WEIGHTS_CLAIM
@@ -28,7 +27,7 @@ SCRAPED = {
 }
 
 
-class BaseServer(BaseModel):
+class BaseServer(Record):
     """A base model whose adapters are served together."""
 
     digest: str  # digest of the base model
@@ -43,8 +42,9 @@ class BaseServer(BaseModel):
     @property
     def name(self) -> str:
         """Name of its Deployment and Service; differs between servers that cannot take over each other's adapters."""
+        # By name: a field that a later release adds must not start a second server beside one that serves well.
         fixed = self.served.model_dump(
-            exclude={"replicas", "gpu", "gpu_bytes", "needs_bytes", "cache_tokens", "request_tokens"}
+            include={"runtime", "form", "gpus", "instance_type", "longest", "rank", "max_adapters", "arguments"}
         )
         return f"base-{self.digest[:8]}-{digest_of([self.image, self.answer_seconds, fixed])[:6]}"
 

@@ -96,7 +96,7 @@ def chosen(existing: list[BaseServer], wanted: BaseServer) -> BaseServer:
 def running(digest: str) -> list[BaseServer]:
     """Return the base servers of a base model."""
     found = _deployments(f"{BASE_LABEL}={digest[:16]}")
-    return [BaseServer.model_validate_json(one["metadata"]["annotations"][SERVED]) for one in found]
+    return [BaseServer.read(one["metadata"]["annotations"][SERVED], one["metadata"]["name"]) for one in found]
 
 
 def stop_unused() -> None:
