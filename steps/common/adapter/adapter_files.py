@@ -35,10 +35,10 @@ def adapter_sha256(adapter: Path) -> str:
 
 def merged_key(adapter: Path) -> str:
     """Return the key under which the merged model of this adapter and its base is stored."""
-    return digest_of(
-        [
-            read_adapter_base(adapter).model_dump(include={"uri", "digest", "method", "quantised"}),
-            sha256_of(adapter / CONFIG_FILE),
-            adapter_sha256(adapter),
-        ]
-    )
+    return merged_key_of(read_adapter_base(adapter), sha256_of(adapter / CONFIG_FILE), adapter_sha256(adapter))
+
+
+def merged_key_of(base: AdapterBase, config_sha256: str, weights_sha256: str) -> str:
+    """Return the same of an adapter whose files have these hashes."""
+    trained_on = base.model_dump(include={"uri", "digest", "method", "quantised"})
+    return digest_of([trained_on, config_sha256, weights_sha256])

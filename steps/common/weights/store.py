@@ -3,7 +3,7 @@
 models/DIGEST/          a published model, with its manifest
 models/DIGEST.used      its modification time is the time of the last use
 blobs/SHA256            the content of a large file, hard-linked to each model that has it
-RUNS/holds/DIGEST/RUN   the run needs the model
+RUNS/holds/DIGEST/RUN   the run needs the model; `vllm-server` in place of a run: vLLM reads it
 """
 
 import contextlib
@@ -25,6 +25,7 @@ from steps.common.storage.record import Record
 from steps.common.weights.sources.listing import SourceFile
 
 MANIFEST = "manifest.json"
+SERVED, SERVED_HOURS = "vllm-server", 8 * 24.0  # the holder of a model that vLLM reads
 BLOB_BYTES = 1 << 20  # smaller files are not shared: fetching them takes no time
 
 
@@ -138,6 +139,16 @@ def hold(folder: Path, run: str, hours: float) -> None:
     (place / run).touch()
     until = time.time() + hours * 3600
     os.utime(place / run, (until, until))
+
+
+def hold_served(folder: Path) -> None:
+    """Record that a server reads a model. It is recorded anew each day, and lapses after some days without."""
+    hold(folder, SERVED, SERVED_HOURS)
+
+
+def release_served(folder: Path) -> None:
+    """Record that no server reads a model."""
+    (_holds() / folder.name / SERVED).unlink(missing_ok=True)
 
 
 def release_holds(run: str) -> None:

@@ -12,6 +12,8 @@ from steps.common.kubernetes.resource import DEPLOYMENTS, apply
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.progress import say
+from steps.common.storage import volumes
+from steps.common.weights import store
 from steps.rollout.pods.version_objects import UPSTREAM_LABEL
 from steps.rollout.vllm import vllm_container
 from steps.rollout.vllm.adapter_folder import adapter_name, check, published_adapter
@@ -73,6 +75,7 @@ def load_version(
         _reserve(server)
     else:
         _start(server)
+    store.hold_served(volumes.published_model(server.digest))
     load_on_replicas(_replicas(server), name, server.name)
     return server.name, name
 

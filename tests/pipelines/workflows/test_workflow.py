@@ -48,7 +48,7 @@ def test_every_cron_starts_a_template_of_ours_with_parameters_that_it_knows() ->
         known = {p["name"] for p in parameters_of(dict(BUILDERS[template]().to_dict()))}
         assert {p["name"] for p in spec.get("arguments", {}).get("parameters", [])} <= known, name
         started.add(template)
-    assert started == {"reaper", "retrain"}
+    assert started == {"prune", "reaper", "retrain"}
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
@@ -152,7 +152,12 @@ def test_every_step_is_locked_in_and_tried_again_only_when_its_pod_was_lost(rend
 def test_only_the_steps_that_need_it_have_an_account_that_may_more(rendered: dict[str, Any]) -> None:
     accounts = {t["name"]: t["serviceAccountName"] for t in templates_of(rendered) if "script" in t}
     more = {"rollout": "fineline-rollout", "provision": "fineline-provision", "release": "fineline-provision"}
-    more |= {"release-node": "fineline-provision", "reap": "fineline-provision", "pull": "fineline-pull"}
+    more |= {
+        "release-node": "fineline-provision",
+        "reap": "fineline-provision",
+        "pull": "fineline-pull",
+        "prune": "fineline-prune",
+    }
     assert accounts == {name: more.get(name, "fineline-step") for name in accounts}
 
 
