@@ -29,6 +29,7 @@ def result_of(workflow: dict[str, Any]) -> dict[str, Any]:
         "version": outputs(workflow, "register").get("version") or outputs(workflow, "restore").get("version"),
         "url": outputs(workflow, "rollout").get("url"),
         "model": outputs(workflow, "rollout").get("model"),
+        "pruned": outputs(workflow, "prune").get("freed"),
     }
     return result | {key: value for key, value in optional.items() if value}
 
@@ -52,6 +53,8 @@ def _lines(connection: ClusterConnection, workflow: dict[str, Any], result: dict
         lines.append(f"version {result['version']} is registered")
     elif "version" in result and succeeded:
         lines.append(f"version {result['version']} is the champion and is served again")
+    if "pruned" in result:
+        lines += result["pruned"].splitlines()
     if "url" in result:
         forward = f"kubectl port-forward -n {connection.namespace} service/{result['model']} 8360:80"
         lines += [f"served in the cluster at {result['url']}", f"to try it from this machine: {forward}"]

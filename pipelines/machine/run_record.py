@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel
 
 from pipelines.shown.task_state import Phase, TaskState
 from steps.common.storage import volumes
 from steps.common.storage.files import write_text
+from steps.common.storage.record import Record
 
 RUN, STATE, INPUTS, LOG, PROGRESS, OUTPUTS = (
     "run.json",
@@ -21,7 +21,7 @@ RUN, STATE, INPUTS, LOG, PROGRESS, OUTPUTS = (
 )
 
 
-class Run(BaseModel):
+class Run(Record):
     """A run, as `run.json` stores it."""
 
     name: str
@@ -48,7 +48,8 @@ class Run(BaseModel):
     def task_state(self, task: str) -> TaskState | None:
         """Return how a task ended, or None if it has not."""
         try:
-            return TaskState.model_validate_json((self.task_folder(task) / STATE).read_text())
+            file = self.task_folder(task) / STATE
+            return TaskState.read(file.read_text(), file)
         except FileNotFoundError:
             return None
 
@@ -109,7 +110,8 @@ def new_run(prefix: str, workflow: str, parameters: dict[str, str]) -> Run:
 def load_run(name: str) -> Run | None:
     """Return a run by its name, or None if there is none."""
     try:
-        return Run.model_validate_json((volumes.run_folder(name) / RUN).read_text())
+        file = volumes.run_folder(name) / RUN
+        return Run.read(file.read_text(), file)
     except FileNotFoundError:
         return None
 

@@ -54,7 +54,7 @@ def result_of(run: Run) -> RunResult:
     """
     result = RunResult(run=run.name, phase=run.phase.value, exit_code=run.exit_code, message=run.message)
     if plan := run.outputs("plan").get("resolved"):
-        resolved = Resolved.model_validate_json(plan)
+        resolved = Resolved.read(plan, f"run {run.name}: its plan")
         result.model, result.base = resolved.recipe.name, resolved.model.uri
         result.tracking_uri = resolved.tracking.uri
     result.adapter_folder = run.outputs("tune").get("adapter_folder", "")

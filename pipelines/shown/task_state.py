@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from pydantic import BaseModel
+from steps.common.storage.record import Record
 
 REUSED = "already done"  # the message of a task whose result an earlier execution left
 
@@ -19,7 +19,7 @@ class Phase(StrEnum):
     INTERRUPTED = "Interrupted"
 
 
-class TaskState(BaseModel):
+class TaskState(Record):
     """The state of a task; how it ended, once it has."""
 
     phase: Phase

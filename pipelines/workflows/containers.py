@@ -36,6 +36,7 @@ EXECUTOR_ACCOUNT = "fineline-executor"
 STEP_ACCOUNT, ROLLOUT_ACCOUNT = "fineline-step", "fineline-rollout"
 PROVISION_ACCOUNT = RELEASE_ACCOUNT = "fineline-provision"
 PULL_ACCOUNT = "fineline-pull"  # may write Leases, so that one pod at a time downloads a model
+PRUNE_ACCOUNT = "fineline-prune"  # may list Deployments and Workflows, so that it deletes nothing that they name
 SETTINGS = "fineline"  # ConfigMap with the settings of a namespace
 USER = 1000
 PART_OF, STEP_LABEL, REACHES_LABEL = "app.kubernetes.io/part-of", "fineline.dev/step", "fineline.dev/reaches"

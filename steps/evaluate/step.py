@@ -140,7 +140,7 @@ def _scorer(input: EvaluateInput, evaluation: EvaluationSet) -> Callable[[str, P
                 gpus=rung.device.count if rung.sharded else 1,
             )
             write_text(cached, found.model_dump_json())
-        return Score.model_validate_json(cached.read_text())
+        return Score.read(cached.read_text(), cached)
 
     return scored
 

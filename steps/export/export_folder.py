@@ -10,9 +10,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from steps.common.storage.files import folder_digest, sha256_of, write_text
+from steps.common.storage.record import Record
 
 RECORD = "export.json"
 FORMAT = 1  # of the exports; raise it when the same model would be written differently
@@ -34,7 +35,7 @@ class ExportSource(BaseModel):
     format: int = FORMAT
 
 
-class ExportRecord(BaseModel):
+class ExportRecord(Record):
     """The content of export.json."""
 
     source: ExportSource
@@ -44,8 +45,8 @@ class ExportRecord(BaseModel):
 def open_export_folder(folder: Path, source: ExportSource) -> ExportRecord:
     """Return which of a source's exports are complete; exports of another source, from a lost registry, are deleted."""
     try:
-        record = ExportRecord.model_validate_json((folder / RECORD).read_text())
-    except (FileNotFoundError, ValidationError):
+        record = ExportRecord.read((folder / RECORD).read_text(), folder / RECORD)
+    except (FileNotFoundError, ValueError):
         record = None
     if record is None or record.source != source:
         shutil.rmtree(folder, ignore_errors=True)

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from hera.workflows import Parameter
 from hera.workflows.io import Output
 
-from steps.common.handover.resolved import Resolved, made_from
+from steps.common.handover.made_from import made_from
+from steps.common.handover.resolved import Resolved
 from steps.common.registry import tracking, versions, withdrawn
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say

@@ -12,6 +12,7 @@ from steps.common.storage import volumes
 from steps.common.weights.sources.listing import Listing, SourceFile
 from steps.common.weights.sources.revision import pin
 from steps.common.weights.sources.small_file import read_small
+from steps.common.weights.store import read_manifest
 
 
 def resolve_model(reference: str) -> ResolvedModel:
@@ -116,8 +117,8 @@ def _resolved(name: str, files: Listing, architecture: Architecture, licence: st
 def _published(source: ModelSource) -> Listing | None:
     """Return the listing of a pinned source that is on the volume already: its manifest, which needs no network."""
     for file in volumes.weights().glob("models/*/manifest.json"):
-        manifest = json.loads(file.read_text())
-        if manifest["uri"] == source.uri:
+        manifest = read_manifest(file.parent)
+        if manifest.get("uri") == source.uri:
             return Listing(uri=source.uri, files=[SourceFile(**f) for f in manifest["source_files"]])
     return None
 

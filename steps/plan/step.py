@@ -118,7 +118,7 @@ def _handed_over(input: PlanInput) -> Resolved | None:
         return None
     file = volumes.run_folder(input.run) / RESOLVED_FILE
     try:
-        found = Resolved.model_validate_json(file.read_text())
+        found = Resolved.read(file.read_text(), file)
     except (FileNotFoundError, ValueError):
         return None
     file.unlink()

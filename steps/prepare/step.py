@@ -10,6 +10,7 @@ from hera.workflows.io import Input, Output
 from recipes.data import Data
 from recipes.recipe import Recipe
 from steps.common.gguf.tokenizers import read_gguf_tokenizer
+from steps.common.handover.covered_settings import covered_settings
 from steps.common.handover.resolved import DataFile, Resolved, as_planned
 from steps.common.lm_eval.library import check_installed
 from steps.common.rows.read_rows import read_rows
@@ -25,7 +26,7 @@ from steps.prepare.label_pairs import labelled_example
 from steps.prepare.labels import Example, LabelError
 from steps.prepare.split import split
 
-FORMAT = 1  # of the files written here
+FORMAT = 1  # of the files written here; raise it when the same settings, or a changed default, result in others
 SHOWN = 20
 
 
@@ -58,12 +59,13 @@ def prepare(input: PrepareInput) -> PrepareOutput:
     if resolved.lm_eval:
         check_installed("evaluate.lm_eval")  # likewise: the same image evaluates
         _check_chat_template(resolved.recipe, tokenizer_folder)
+    covered = covered_settings(resolved.recipe)
     digest = digest_of(
         {
             "format": FORMAT,
-            "data": resolved.data.model_dump(exclude={"train": {"path", "source"}, "validation": {"path", "source"}}),
-            "wanted": resolved.recipe.data.model_dump(include={"validation_share", "on_bad_row", "max_tokens"}),
-            "seed": resolved.recipe.tune.seed,
+            "data": resolved.data.model_dump(include={"train": {"sha256", "bytes"}, "validation": {"sha256", "bytes"}}),
+            "wanted": covered["data"],
+            "seed": covered["tune"]["seed"],
             "model": resolved.model.digest,
             **objective_key(resolved.recipe.tune.objective),
         }

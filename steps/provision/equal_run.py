@@ -7,7 +7,8 @@ A Lease for each set of inputs names the run that makes the version. Its Workflo
 import time
 from typing import Any
 
-from steps.common.handover.resolved import Resolved, made_from
+from steps.common.handover.made_from import made_from
+from steps.common.handover.resolved import Resolved
 from steps.common.kubernetes import client, workflow_objects
 from steps.common.kubernetes.api_errors import ConflictError, NotFoundError, api_errors, none_if_absent
 from steps.common.runtime import cluster_settings

@@ -1,7 +1,6 @@
 """Publishes a model, or only its tokenizer, on the weights volume: complete, verified, at the address of its content."""
 
 import errno
-import json
 import shutil
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from steps.common.weights import fetch_progress, store
 from steps.common.weights.fetch_progress import FetchProgress
 from steps.common.weights.sources.listing import Listing, SourceFile, is_tokenizer_file
 from steps.common.weights.sources.revision import pin
-from steps.common.weights.store import MANIFEST
+from steps.common.weights.store import MANIFEST, Manifest, StoredFile
 from steps.pull import fetch
 from steps.pull.space import check_room
 from steps.pull.transfer.bottleneck import Clock, verdict
@@ -115,9 +114,9 @@ def _build(model: ResolvedModel, files: Listing, wanted: list[SourceFile], folde
             progress.resume_from(round(there / MB))
         rate = (there - began_with[0]) / MB / clock.seconds
         if progress.update(round(there / MB), f"{rate:.0f} MB/s"):
-            fetch_progress.save(folder, FetchProgress(there, total, owner))
+            fetch_progress.save(folder, FetchProgress(done=there, total=total, owner=owner))
 
-    fetch_progress.save(folder, FetchProgress(0, total, owner))
+    fetch_progress.save(folder, FetchProgress(done=0, total=total, owner=owner))
     with build_folder(folder, resume=True) as partial:
         try:
             done = fetch.fetch(wanted, partial, on_progress)
@@ -142,16 +141,16 @@ def _build(model: ResolvedModel, files: Listing, wanted: list[SourceFile], folde
 
 def _write_manifest(files: Listing, partial: Path, sha256: dict[str, str], seconds: float) -> None:
     held = [
-        {"name": p.name, "bytes": p.stat().st_size, "sha256": sha256.get(p.name) or sha256_of(p)}
+        StoredFile(name=p.name, bytes=p.stat().st_size, sha256=sha256.get(p.name) or sha256_of(p))
         for p in sorted(partial.iterdir())
     ]
-    manifest = {
-        "uri": files.uri,
-        "digest": files.digest,
-        "licence": files.licence,
-        "source_files": [file.model_dump() for file in files.files],
-        "files": held,
-        "seconds": round(seconds, 1),
-        "code_version": code_version(),
-    }
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    manifest = Manifest(
+        uri=files.uri,
+        digest=files.digest,
+        licence=files.licence,
+        source_files=files.files,
+        files=held,
+        seconds=round(seconds, 1),
+        code_version=code_version(),
+    )
+    (partial / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")

@@ -81,7 +81,7 @@ def free_until(most: int, why: str) -> list[Published]:
         raise UserError(
             f"{why} leaves {max(0, most) / MB:.0f} MB for the other models"
             + (
-                f", and {size / MB:.0f} MB are held by {runs}; wait for these runs to end"
+                f", and {size / MB:.0f} MB are held by {runs}; wait for these runs to end, or raise the limit"
                 if held
                 else "; raise the limit"
             )

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
+from steps.common.handover.made_from import made_from
 from steps.common.handover.report import read_report
-from steps.common.handover.resolved import Resolved, made_from
+from steps.common.handover.resolved import Resolved
 from steps.common.registry import tracking, versions, withdrawn
 from steps.common.registry.verdict import check_verdict
 from steps.common.runtime.errors import RefusedError

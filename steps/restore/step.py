@@ -13,8 +13,10 @@ from steps.common.registry import tracking, versions, withdrawn
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
+from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
-from steps.common.storage.files import build_folder, digest_of
+from steps.common.storage.files import build_folder, digest_of, exclusive_lock
+from steps.common.storage.record import first_fault
 
 
 class RestoreInput(Input):
@@ -52,7 +54,7 @@ def restore(input: RestoreInput) -> RestoreOutput:
         raise UserError(line)
     number = int(version.version)
     folder = _downloaded(store, version)
-    resolved = Resolved.model_validate_json((folder / versions.RESOLVED_FILE).read_text())
+    resolved = _read(folder / versions.RESOLVED_FILE)
     say(f"{input.name} version {number}, made by run {resolved.run}")
     return RestoreOutput(
         resolved=resolved,
@@ -73,19 +75,31 @@ def _downloaded(store: Any, version: Any) -> Path:
     # Where the files come from is unique in every registry; the number and the adapter may come again, with another report.
     origin = [registered, version.tags.get(versions.BASE_DIGEST, ""), str(version.source), str(version.run_id)]
     folder = volumes.restored_version(version.name, int(version.version), digest_of(origin))
-    if folder.exists() and adapter_sha256(folder / versions.ADAPTER_FOLDER) != registered:
-        shutil.rmtree(folder)  # damaged since it was downloaded
-    if not folder.exists():
-        with build_folder(folder) as partial:
-            for part in (versions.RESOLVED_FILE, versions.EVALUATION_FILE, versions.ADAPTER_FOLDER):
-                versions.download(store, version, part, partial)
-            if (found := adapter_sha256(partial / versions.ADAPTER_FOLDER)) != registered:
-                raise UserError(
-                    f"{version.name} version {version.version}: the registry's adapter has the SHA-256 {found[:12]}, and "
-                    f"{registered[:12] or 'none'} was registered; restore the artifacts from a backup, or choose another "
-                    "version"
-                )
+    line = WaitingLine()
+    with exclusive_lock(folder, on_wait=lambda: line.report("another process that restores the same version")):
+        if folder.exists() and adapter_sha256(folder / versions.ADAPTER_FOLDER) != registered:
+            shutil.rmtree(folder)  # damaged since it was downloaded
+        if not folder.exists():
+            _download(store, version, folder, registered)
     return folder
+
+
+def _download(store: Any, version: Any, folder: Path, registered: str) -> None:
+    with build_folder(folder) as partial:
+        for part in (versions.RESOLVED_FILE, versions.EVALUATION_FILE, versions.ADAPTER_FOLDER):
+            versions.download(store, version, part, partial)
+        if (found := adapter_sha256(partial / versions.ADAPTER_FOLDER)) != registered:
+            raise UserError(
+                f"{version.name} version {version.version}: the registry's adapter has the SHA-256 {found[:12]}, and "
+                f"{registered[:12] or 'none'} was registered; restore the artifacts from a backup, or choose another version"
+            )
+
+
+def _read(file: Path) -> Resolved:
+    try:
+        return Resolved.read(file.read_text(), file)
+    except ValueError as error:
+        raise UserError(f"{file}: not a resolved recipe: {first_fault(error)}; roll back to another version") from None
 
 
 def _version(store: Any, input: RestoreInput) -> Any:

@@ -8,11 +8,10 @@ process is killed, whoever comes next gives the traffic to the champion.
 from collections.abc import Callable
 from typing import Protocol
 
-from pydantic import BaseModel
-
 from steps.common.handover.resolved import Resolved
 from steps.common.runtime.errors import InterruptedStepError, RefusedError, UnreachableError
 from steps.common.runtime.progress import say
+from steps.common.storage.record import Record
 from steps.rollout.gateway.traffic import Traffic
 from steps.rollout.lease.serving_lease import TakenOverError
 from steps.rollout.trial.live_gate import LiveGate, LiveQuestion, live_gate, smoke
@@ -77,8 +76,8 @@ class ServingPlace(Protocol):
         """Keep the old version for a rollback, stopped or running as the recipe says, and delete older ones."""
 
 
-class RolloutRecord(BaseModel):
-    """What happened in a rollout."""
+class RolloutRecord(Record):
+    """What happened in a rollout; stored as rollout.json, for people."""
 
     version: int
     old_version: int | None

@@ -10,6 +10,7 @@ from hera.workflows.io import Input, Output
 
 from recipes.tuning import DPO_ALONE
 from steps.common.adapter.adapter_files import adapter_sha256
+from steps.common.handover.covered_settings import covered_settings
 from steps.common.handover.resolved import Hardware, Resolved
 from steps.common.nodes.pod_placement import Placement
 from steps.common.runtime.exit_codes import step
@@ -20,7 +21,7 @@ from steps.common.storage.files import build_folder, digest_of, exclusive_lock
 from steps.tune.report.tuning_report import summary_line
 from steps.tune.train_process import TuningJob, run_train_process
 
-FORMAT = 1  # part of a tuning's key; raised when a change to the training changes what the same settings result in
+FORMAT = 1  # part of a tuning's key; raise it when the same settings, or a changed default, train something else
 
 
 class TuneInput(Input):
@@ -55,7 +56,8 @@ def tune(input: TuneInput) -> TuneOutput:
     without_effect = {"checkpoint_every"} if wanted.patience else {"checkpoint_every", "evaluations", "patience"}
     if wanted.objective == "sft":
         without_effect |= {"objective", *DPO_ALONE}
-    settings = wanted.model_dump(exclude=without_effect)
+    covered = covered_settings(resolved.recipe)["tune"]
+    settings = {name: value for name, value in covered.items() if name not in without_effect}
     key = digest_of([FORMAT, resolved.model.digest, input.rows_digest, settings])
     folder = volumes.tuning(key)
     line = WaitingLine()

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from steps.common.storage.files import digest_of, sha256_of
+from steps.common.storage.record import Record
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -14,7 +13,7 @@ PEFT_PREFIX = "base_model.model."
 LORA_A, LORA_B, LORA_MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
 
 
-class AdapterBase(BaseModel):
+class AdapterBase(Record):
     """The base model that an adapter was trained on."""
 
     uri: str
@@ -26,7 +25,7 @@ class AdapterBase(BaseModel):
 
 def read_adapter_base(adapter: Path) -> AdapterBase:
     """Return the description of the base model that an adapter was trained on."""
-    return AdapterBase.model_validate_json((adapter / BASE_FILE).read_text())
+    return AdapterBase.read((adapter / BASE_FILE).read_text(), adapter / BASE_FILE)
 
 
 def adapter_sha256(adapter: Path) -> str:
@@ -36,10 +35,10 @@ def adapter_sha256(adapter: Path) -> str:
 
 def merged_key(adapter: Path) -> str:
     """Return the key under which the merged model of this adapter and its base is stored."""
-    return digest_of(
-        [
-            read_adapter_base(adapter).model_dump(exclude={"packages"}),
-            sha256_of(adapter / CONFIG_FILE),
-            adapter_sha256(adapter),
-        ]
-    )
+    return merged_key_of(read_adapter_base(adapter), sha256_of(adapter / CONFIG_FILE), adapter_sha256(adapter))
+
+
+def merged_key_of(base: AdapterBase, config_sha256: str, weights_sha256: str) -> str:
+    """Return the same of an adapter whose files have these hashes."""
+    trained_on = base.model_dump(include={"uri", "digest", "method", "quantised"})
+    return digest_of([trained_on, config_sha256, weights_sha256])

@@ -1,14 +1,12 @@
 """The evaluation's report: `evaluate` writes it once as report.json; register, rollout and the command read it.
 
-Its JSON outlives the code: it lies beside each registered version. Keep the names of its keys, give each new key a default,
-and raise SCHEMA_VERSION when the meaning of a key changes.
+Its JSON outlives the code: it lies beside each registered version. `Record` says how to change it.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ValidationError
+from pydantic import BeforeValidator
 
 from steps.common.handover.report_parts import (
     CostSoFar,
@@ -27,18 +25,16 @@ from steps.common.handover.report_parts import (
 )
 from steps.common.runtime.errors import UserError
 from steps.common.storage.files import write_text
-
-SCHEMA_VERSION = 1
+from steps.common.storage.record import Record, first_fault
 
 
 def _none_from_empty(value: Any) -> Any:
     return value or None
 
 
-class EvaluationReport(ReportPart):
+class EvaluationReport(ReportPart, Record):
     """What went into a run, how it was tuned, and how the candidate compares with base and champion."""
 
-    schema_version: int = SCHEMA_VERSION
     run: str
     passed: bool
     reasons: list[str]
@@ -75,22 +71,8 @@ def read_report(path: Path) -> EvaluationReport:
         UserError: the file is missing, is not a report, or was written by a later release.
     """
     try:
-        content = json.loads(path.read_bytes())
+        return EvaluationReport.read(path.read_bytes(), path)
     except FileNotFoundError:
         raise UserError(f"{path}: the evaluation's report is missing; start a new run") from None
     except ValueError as error:
-        raise UserError(f"{path}: the evaluation's report is not valid JSON: {error}; start a new run") from None
-    version = content.get("schema_version", 0) if isinstance(content, dict) else 0
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise UserError(
-            f"{path}: a later release wrote this report: it has schema version {version}, and this release reads up to "
-            f"{SCHEMA_VERSION}; upgrade Fineline"
-        )
-    if version == 0 and isinstance(content, dict):  # from before the number: the same keys
-        content = {**content, "schema_version": SCHEMA_VERSION}
-    try:
-        return EvaluationReport.model_validate(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "content"
-        raise UserError(f"{path}: not an evaluation report: {where}: {first['msg']}; start a new run") from None
+        raise UserError(f"{path}: not an evaluation report: {first_fault(error)}; start a new run") from None

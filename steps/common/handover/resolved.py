@@ -1,15 +1,16 @@
 """The output of `plan`: the recipe with every default filled in, every revision a commit, every data file a digest."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from presets.architecture import Architecture
 from presets.memory import Activations
 from recipes.recipe import Recipe
 from steps.common.runtime.errors import UserError
-from steps.common.storage.files import digest_of, sha256_of
+from steps.common.storage.files import sha256_of
+from steps.common.storage.record import Record, Upgrade
 
 
 class Fixed(BaseModel):
@@ -144,24 +145,6 @@ class Tracking(Fixed):
     run_id: str
 
 
-def made_from(resolved: "Resolved") -> str:
-    """Return a digest of all that a version depends on: base commit, data and recipe, but no paths or destinations.
-
-    Two runs with the same digest train the same version.
-    """
-    places: dict[str, Any] = {
-        "data": {"train", "validation"},
-        "registry": True,
-        "evaluate": {"tasks": {"__all__": {"data"}}, "lm_eval": {"__all__": {"include"}}},
-    }
-    recipe = resolved.recipe.model_dump(mode="json", exclude=places)
-    for place in ("serve", "model", "secrets", "compute", "export"):
-        recipe.pop(place, None)
-    held_out = resolved.data.validation.sha256 if resolved.data.validation else ""
-    tasks = [file.sha256 if file else "" for file in [*resolved.tasks, *resolved.lm_eval]]
-    return digest_of([resolved.model.digest, resolved.data.train.sha256, held_out, tasks, recipe])
-
-
 class ServingPlan(Fixed):
     """How a version is served, and therefore evaluated."""
 
@@ -181,8 +164,23 @@ class ServingPlan(Fixed):
     arguments: list[str] = []  # of `vllm serve`, from the model preset
 
 
-class Resolved(Fixed):
-    """Everything that the later steps need to know about the run."""
+PORT_OF_0_1_0 = 8360  # the fixed default of `serve.port`, which every resolved recipe of 0.1.0 has
+
+
+def _from_0_1_0(content: dict[str, Any]) -> dict[str, Any]:
+    """Rename `served`, and drop the port that 0.1.0 filled in: as of schema 1, a port is what the user has set."""
+    renamed = {"serving_plan" if key == "served" else key: value for key, value in content.items()}
+    recipe = content.get("recipe", {})
+    serve = recipe.get("serve", {})
+    if serve.get("port") == PORT_OF_0_1_0:
+        renamed["recipe"] = {**recipe, "serve": {key: value for key, value in serve.items() if key != "port"}}
+    return renamed
+
+
+class Resolved(Fixed, Record):
+    """Everything that the later steps need to know about the run. The registry stores it with every version."""
+
+    upgrades: ClassVar[dict[int, Upgrade]] = {0: _from_0_1_0}
 
     run: str
     recipe: Recipe
@@ -193,5 +191,11 @@ class Resolved(Fixed):
     quote: Quote
     tracking: Tracking
     code_version: str
-    # `served` in the records of earlier releases.
-    serving_plan: ServingPlan = Field(default=ServingPlan(), validation_alias=AliasChoices("serving_plan", "served"))
+    serving_plan: ServingPlan = ServingPlan()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stored(cls, content: Any) -> Any:
+        # As a step's parameter too: a run that is resumed on one machine may have been planned by an earlier release.
+        is_stored = isinstance(content, dict) and isinstance(content.get("recipe"), dict)
+        return cls.upgraded(content, "the resolved recipe") if is_stored else content

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from presets.memory import GIB
 from recipes.evaluation import LmEvalTask
 from steps.common.runtime.errors import UserError
+from steps.common.storage.record import Record
 
 SUFFIX = ".zip"
 NOTE, DEFINITIONS, ROWS = "asked.json", "definitions", "rows"
@@ -26,11 +27,17 @@ ENCRYPTED = 1  # bit of a file's flags
 LARGEST = 2 * GIB
 
 
-class PackedRequest(BaseModel):
-    """What a packed task asks of a model, and which of lm-eval's metrics counts. Stored in the file; keep its JSON keys."""
+def _is_first(number: int) -> bool:
+    return number == 1
+
+
+class PackedRequest(Record):
+    """What a packed task asks of a model, and which of lm-eval's metrics counts. Stored in the file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
+    # Not written while it is 1: the file's hash decides whether a model is trained again.
+    schema_version: int = Field(default=1, exclude_if=_is_first)
     packed_by: dict[str, Any] = Field(alias="wanted")  # the recipe's keys that decided what was packed
     rows: dict[str, list[int]]  # for each of lm-eval's tasks: row numbers in its data set
     num_fewshot: int | None
@@ -51,9 +58,18 @@ class PackedRequest(BaseModel):
         return self.metric if self.filter == "none" else f"{self.metric},{self.filter}"
 
 
+PACKING_KEYS = {"task", "metric", "num_fewshot", "rows", "chat_template"}
+
+
 def packing_keys(task: LmEvalTask) -> dict[str, Any]:
     """Return the keys of a recipe's task that decide what is packed."""
-    return task.model_dump(include={"task", "metric", "num_fewshot", "rows", "chat_template"})
+    return task.model_dump(include=PACKING_KEYS)
+
+
+def with_defaults(packed_by: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys that decided what was packed, with the defaults of those that the packing release did not have."""
+    known = LmEvalTask.model_fields
+    return {name: packed_by.get(name, known[name].default) for name in PACKING_KEYS}
 
 
 def write(folder: Path, request: PackedRequest, file: Path) -> None:
@@ -84,7 +100,7 @@ def read(file: Path, key: str) -> PackedRequest:
     try:
         with zipfile.ZipFile(file) as packed:
             _check_members(packed.infolist(), f"{key}: {file}")
-            request = PackedRequest.model_validate_json(packed.read(NOTE))
+            request = PackedRequest.read(packed.read(NOTE), f"{key}: {file}")
     except FileNotFoundError:
         raise UserError(f"{key}: {file}: no such file") from None
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, OSError, RuntimeError):

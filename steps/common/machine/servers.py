@@ -1,15 +1,14 @@
 """The state of the models that this machine serves: gateways, model servers, refused versions."""
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
-from pydantic import BaseModel
 
 from steps.common.storage import volumes
 from steps.common.storage.files import write_text
+from steps.common.storage.record import Record
 
 GATEWAY, SERVER, PREVIOUS, REFUSED = "gateway.json", "server.json", "previous.json", "refused.json"
 TRIAL = "trial.json"  # the server that a rollout has given the traffic, until its version is champion
@@ -17,8 +16,10 @@ STARTED = "process.json"  # in the folder of a version's server
 PORT = "port"  # the gateway's last one, which outlives the gateway
 EVERY_ADDRESS = "0.0.0.0"
 
+State = TypeVar("State", bound=Record)
 
-class Process(BaseModel):
+
+class Process(Record):
     """A process that outlives the run. Its start time tells it from a later process with the same pid."""
 
     pid: int
@@ -59,7 +60,7 @@ def _quietly(action: Any) -> None:
         return
 
 
-class Gateway(BaseModel):
+class Gateway(Record):
     """The process that listens at the model's address and forwards requests to the model server."""
 
     name: str
@@ -79,7 +80,7 @@ class Gateway(BaseModel):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-class Server(BaseModel):
+class Server(Record):
     """The model server that the gateway forwards requests to."""
 
     name: str
@@ -97,7 +98,7 @@ class Server(BaseModel):
         return same_base and self.adapter_sha256 == adapter_sha256
 
 
-class RefusedVersion(BaseModel):
+class RefusedVersion(Record):
     """A version that a rollout has refused."""
 
     name: str
@@ -118,8 +119,7 @@ def base_url(host: str, port: int) -> str:
 
 def gateway(name: str) -> Gateway | None:
     """Return the running gateway of the model `name`."""
-    state = _read(volumes.serving(name) / GATEWAY)
-    found = Gateway.model_validate(state) if state else None
+    found = _read(Gateway, volumes.serving(name) / GATEWAY)
     return found if found and found.process.alive() else None
 
 
@@ -138,8 +138,7 @@ def server(name: str) -> Server | None:
 
 def last_server(name: str) -> Server | None:
     """Return the server behind the gateway of the model `name`, running or not."""
-    state = _read(volumes.serving(name) / SERVER)
-    return Server.model_validate(state) if state else None
+    return _read(Server, volumes.serving(name) / SERVER)
 
 
 def previous(name: str) -> Server | None:
@@ -148,15 +147,13 @@ def previous(name: str) -> Server | None:
 
 
 def _running(name: str, file: str) -> Server | None:
-    state = _read(volumes.serving(name) / file)
-    found = Server.model_validate(state) if state else None
+    found = _read(Server, volumes.serving(name) / file)
     return found if found and found.process.alive() else None
 
 
 def refused(name: str) -> RefusedVersion | None:
     """Return the state of the version that was refused last."""
-    state = _read(volumes.serving(name) / REFUSED)
-    return RefusedVersion.model_validate(state) if state else None
+    return _read(RefusedVersion, volumes.serving(name) / REFUSED)
 
 
 def names() -> list[str]:
@@ -209,9 +206,8 @@ def remember_refused(state: RefusedVersion) -> None:
 
 def forget_gateway(name: str) -> None:
     """Delete the state and the files of a gateway that has ended."""
-    state = _read(volumes.serving(name) / GATEWAY)
-    if state:
-        Gateway.model_validate(state).remove_files()
+    if state := _read(Gateway, volumes.serving(name) / GATEWAY):
+        state.remove_files()
     (volumes.serving(name) / GATEWAY).unlink(missing_ok=True)
 
 
@@ -251,9 +247,8 @@ def _write(state: Gateway | Server | RefusedVersion, file: str) -> None:
     write_text(volumes.serving(state.name) / file, state.model_dump_json(indent=2) + "\n")
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(kind: type[State], path: Path) -> State | None:
     try:
-        state: dict[str, Any] = json.loads(path.read_text())
+        return kind.read(path.read_text(), path)
     except FileNotFoundError:
         return None
-    return state

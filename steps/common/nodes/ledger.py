@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from recipes.compute import Compute
 from steps.common.handover.resolved import Rung
 from steps.common.runtime.progress import duration
+from steps.common.storage.record import Record
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,11 @@ class RunningNode:
     since: float  # seconds since 1970
 
 
-class _Record(BaseModel):
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class NodeOffer(_Record):
+class NodeOffer(_Frozen):
     """An instance type that may be bought."""
 
     instance_type: str
@@ -55,7 +56,7 @@ class BoughtNode(NodeOffer):
         return max(0.0, (now if self.until is None else self.until) - self.since) / 3600
 
 
-class NodeCost(_Record):
+class NodeCost(_Frozen):
     """What a run's nodes have cost."""
 
     instance_types: list[str]
@@ -69,8 +70,8 @@ class NodeCost(_Record):
         return f"{', '.join(self.instance_types)} after {duration(self.hours * 3600)}, {cost}"
 
 
-class Purchase(_Record):
-    """What a run may buy, its limits, and what it has bought. Its field names are stored: annotations and files have them."""
+class Purchase(_Frozen, Record):
+    """What a run may buy, its limits, and what it has bought; stored as an annotation and as a file."""
 
     offers: list[NodeOffer]
     max_cost: float = 0  # US dollars; 0: no limit

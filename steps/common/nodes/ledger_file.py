@@ -41,6 +41,7 @@ def hardware(purchase: Purchase | None, rung: Rung, node: str, since: float, now
 
 def _load(run: str) -> Purchase | None:
     try:
-        return Purchase.model_validate_json((volumes.run_folder(run) / FILE).read_text())
+        file = volumes.run_folder(run) / FILE
+        return Purchase.read(file.read_text(), file)
     except (OSError, ValueError):
         return None

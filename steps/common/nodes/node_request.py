@@ -92,7 +92,7 @@ def _running_node(item: dict[str, Any], capacity: str) -> RunningNode:
 
 def _read_purchase(item: dict[str, Any]) -> Purchase | None:
     text = (item["metadata"].get("annotations") or {}).get(PURCHASE_ANNOTATION)
-    return Purchase.model_validate_json(text) if text else None
+    return Purchase.read(text, f"{item['metadata']['name']}: {PURCHASE_ANNOTATION}") if text else None
 
 
 def request_kinds() -> list[Resource]:

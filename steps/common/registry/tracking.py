@@ -16,6 +16,7 @@ def client(uri: str) -> Any:
     """Return an `MlflowClient` of the store at `uri`."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_DISABLE_AGENT_NUDGE", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     if uri.startswith("sqlite:///"):
         volumes.runs().mkdir(parents=True, exist_ok=True)
     import mlflow

@@ -10,6 +10,8 @@ CLOUD_SETTING = "FINELINE_CLOUD"  # the cloud whose GPU presets apply
 GPU_PRESETS_SETTING = "FINELINE_GPU_PRESETS"  # a file of instance types in addition to those included
 KARPENTER_METRICS_SETTING = "FINELINE_KARPENTER_METRICS"  # URL of Karpenter's metrics, which contain live prices
 WEIGHTS_BUDGET_SETTING = "FINELINE_WEIGHTS_BUDGET"  # how much of the weights volume base models may use, e.g. 500GB
+PRUNE_KEEP_SETTING = "FINELINE_PRUNE_KEEP"  # how many of each model's latest versions `prune` keeps on the runs volume
+PRUNE_DAYS_SETTING = "FINELINE_PRUNE_DAYS"  # for how many days `prune` keeps what was used
 SIZE = re.compile(r"(?P<number>\d+(\.\d+)?) ?((?P<prefix>[kKMGT])(?P<binary>i)?)?B?")
 
 
@@ -32,6 +34,30 @@ def weights_budget() -> int:
     """
     text = os.environ.get(WEIGHTS_BUDGET_SETTING, "")
     return size_in_bytes(text) if text else 0
+
+
+def prune_keep() -> int:
+    """Return how many of each model's latest versions `prune` keeps.
+
+    Raises:
+        ValueError: the setting is not a whole number.
+    """
+    return _whole_number(os.environ.get(PRUNE_KEEP_SETTING) or "3")
+
+
+def prune_days() -> int:
+    """Return for how many days `prune` keeps what was used.
+
+    Raises:
+        ValueError: the setting is not a whole number.
+    """
+    return _whole_number(os.environ.get(PRUNE_DAYS_SETTING) or "7")
+
+
+def _whole_number(text: str) -> int:
+    if not text.isdigit():
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
 
 
 def size_in_bytes(text: str) -> int:

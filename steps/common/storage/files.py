@@ -103,6 +103,7 @@ def exclusive_lock(final: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     while True:
         try:
             lock.acquire(timeout=1)
+            os.utime(lock.lock_file)  # the time of the last use, see `retention`
             break
         except Timeout:
             on_wait()

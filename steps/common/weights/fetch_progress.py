@@ -1,15 +1,13 @@
 """The progress of a fetch, in a file beside the folder that it fills, for processes that wait for the model."""
 
-import json
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from steps.common.storage.files import write_text
+from steps.common.storage.record import NewerRecordError, Record
 
 
-@dataclass(frozen=True)
-class FetchProgress:
+class FetchProgress(Record):
     """The bytes that have been fetched, the total, and the process that fetches."""
 
     done: int
@@ -19,14 +17,14 @@ class FetchProgress:
 
 def save(folder: Path, pulling: FetchProgress) -> None:
     """Save the progress of the fetch into what will be `folder`."""
-    write_text(_beside(folder), json.dumps(asdict(pulling)) + "\n")
+    write_text(_beside(folder), pulling.model_dump_json() + "\n")
 
 
 def read(folder: Path) -> FetchProgress | None:
     """Return the progress that was saved last; None if there is none."""
     try:
-        return FetchProgress(**json.loads(_beside(folder).read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+        return FetchProgress.read(_beside(folder).read_text(), folder)
+    except (FileNotFoundError, ValueError, NewerRecordError):
         return None
 
 

@@ -3,7 +3,7 @@
 models/DIGEST/          a published model, with its manifest
 models/DIGEST.used      its modification time is the time of the last use
 blobs/SHA256            the content of a large file, hard-linked to each model that has it
-RUNS/holds/DIGEST/RUN   the run needs the model
+RUNS/holds/DIGEST/RUN   the run needs the model; `vllm-server` in place of a run: vLLM reads it
 """
 
 import contextlib
@@ -17,12 +17,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from steps.common.storage import volumes
 from steps.common.storage.files import sha256_of
+from steps.common.storage.record import Record
 from steps.common.weights.sources.listing import SourceFile
 
 MANIFEST = "manifest.json"
+SERVED, SERVED_HOURS = "vllm-server", 8 * 24.0  # the holder of a model that vLLM reads
 BLOB_BYTES = 1 << 20  # smaller files are not shared: fetching them takes no time
+
+
+class StoredFile(BaseModel):
+    """A file of a published model."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Manifest(Record):
+    """The content of a published model's manifest.json."""
+
+    uri: str
+    digest: str  # of the source's files, see `Listing.digest`
+    licence: str
+    source_files: list[SourceFile]
+    files: list[StoredFile]
+    seconds: float  # that fetching took
+    code_version: str
 
 
 @dataclass(frozen=True)
@@ -46,9 +70,13 @@ def intact(folder: Path) -> bool:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a published folder; empty if there is none, or it cannot be read."""
+    """Return the manifest of a published folder as `Manifest` has it; empty if there is none, or it cannot be read.
+
+    Raises:
+        NewerRecordError: a later release wrote it.
+    """
     try:
-        found: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        found = Manifest.upgraded(json.loads((folder / MANIFEST).read_text()), folder / MANIFEST)
         return found if isinstance(found.get("files"), list) else {}
     except (OSError, ValueError, AttributeError):
         return {}
@@ -111,6 +139,16 @@ def hold(folder: Path, run: str, hours: float) -> None:
     (place / run).touch()
     until = time.time() + hours * 3600
     os.utime(place / run, (until, until))
+
+
+def hold_served(folder: Path) -> None:
+    """Record that a server reads a model. It is recorded anew each day, and lapses after some days without."""
+    hold(folder, SERVED, SERVED_HOURS)
+
+
+def release_served(folder: Path) -> None:
+    """Record that no server reads a model."""
+    (_holds() / folder.name / SERVED).unlink(missing_ok=True)
 
 
 def release_holds(run: str) -> None:

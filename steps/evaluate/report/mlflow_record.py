@@ -4,8 +4,9 @@ import math
 import re
 from pathlib import Path
 
+from steps.common.handover.made_from import made_from
 from steps.common.handover.report import EvaluationReport
-from steps.common.handover.resolved import Resolved, made_from
+from steps.common.handover.resolved import Resolved
 from steps.common.registry import tracking, versions
 from steps.evaluate.gate.gate import Verdict
 

@@ -5,17 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from steps.common.model import base_model
 from steps.common.model.packs import TokenRow, isolates_rows
+from steps.common.storage.record import Record
 from steps.evaluate.scores import general
 from steps.evaluate.scores.answers import Turns, answer_chats
 from steps.evaluate.scores.lm_eval_rows import LmEvalRows, score_lm_eval
 from steps.evaluate.scores.row_losses import RowLosses, row_losses
 
 
-class Score(BaseModel):
+class Score(Record):
     """One model on the held-out rows, in their order, and on the questions and tasks."""
 
     nats: list[float]  # cross-entropy of each row, summed over its labelled tokens

@@ -1,12 +1,10 @@
 """Downloads a remote file to the runs volume, under its digest, unless its source reports that it has not changed."""
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress, say
 from steps.common.storage import volumes
 from steps.common.storage.files import digest_of, write_text
+from steps.common.storage.record import NewerRecordError, Record
 from steps.plan.data.remote_file import RemoteFile
 from steps.plan.data.retry import with_retries
 
@@ -26,8 +25,7 @@ SCHEMES = {
 }
 
 
-@dataclass(frozen=True)
-class LocalCopy:
+class LocalCopy(Record):
     """A downloaded copy on the volume."""
 
     pinned: str
@@ -63,14 +61,14 @@ def fetch(url: str, kinds: Iterable[str] = KINDS) -> LocalCopy:
         say(f"{remote.pinned}: unchanged since the last download")
         return last
     fetched = with_retries(remote.pinned, lambda: _copy(remote))
-    write_text(record, json.dumps(asdict(fetched), indent=2) + "\n")
+    write_text(record, fetched.model_dump_json(indent=2) + "\n")
     return fetched
 
 
 def _read(record: Path) -> LocalCopy | None:
     try:
-        return LocalCopy(**json.loads(record.read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+        return LocalCopy.read(record.read_text(), record)
+    except (FileNotFoundError, ValueError, NewerRecordError):
         return None
 
 
@@ -97,4 +95,4 @@ def _copy(remote: RemoteFile) -> LocalCopy:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     say(f"{remote.pinned}: {done} bytes, sha256 {sha256[:12]}")
-    return LocalCopy(remote.pinned, remote.tag, str(final), sha256, done)
+    return LocalCopy(pinned=remote.pinned, tag=remote.tag, path=str(final), sha256=sha256, bytes=done)

@@ -52,8 +52,8 @@ def packed_file(key: str, task: LmEvalTask) -> DataFile:
 
         return pin_file(pack_task(key, task), None)
     path, fetched = locate(task.include, (pack.SUFFIX,))
-    packed_by = pack.read(path, key).packed_by
-    if different := [name for name, value in pack.packing_keys(task).items() if packed_by.get(name) != value]:
-        settings = ", ".join(f"{name} {packed_by.get(name)!r}" for name in different)
+    packed_by = pack.with_defaults(pack.read(path, key).packed_by)
+    if different := [name for name, value in pack.packing_keys(task).items() if packed_by[name] != value]:
+        settings = ", ".join(f"{name} {packed_by[name]!r}" for name in different)
         raise UserError(f"{key}: {path} was packed with {settings}; set the same here, or pack the task again")
     return pin_file(path, fetched)

@@ -1,8 +1,8 @@
 """The attempts to get a node, saved in the run's folder, so that a step that was killed continues where it stopped."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
+from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
@@ -10,6 +10,7 @@ from steps.common.handover.resolved import Rung
 from steps.common.runtime.progress import duration
 from steps.common.storage import volumes
 from steps.common.storage.files import write_text
+from steps.common.storage.record import Record, Upgrade
 from steps.provision.attempt.causes import FINAL, Cause
 
 FILE = "attempts.json"
@@ -52,6 +53,18 @@ class Attempt(BaseModel):
         return f"{self.instance_type} {self.capacity}{zone}{price}: {self.stage} after {duration(self.seconds)}{why}"
 
 
+def _from_0_1_0(content: Any) -> dict[str, Any]:
+    return {"attempts": content}  # the file was a list
+
+
+class Attempts(Record):
+    """The content of the file."""
+
+    upgrades: ClassVar[dict[int, Upgrade]] = {0: _from_0_1_0}
+
+    attempts: list[Attempt]
+
+
 def begin(rung: Rung) -> Attempt:
     """Return a new attempt at a rung."""
     return Attempt(instance_type=rung.instance_type, capacity=rung.capacity, price=rung.price)
@@ -64,7 +77,7 @@ def load(run: str, ladder: list[Rung]) -> list[Attempt]:
     what was sold out may be available now.
     """
     try:
-        made = [Attempt.model_validate(one) for one in json.loads(_file(run).read_text())]
+        made = Attempts.read(_file(run).read_text(), _file(run)).attempts
     except FileNotFoundError:
         return []
     failed = [one for one in made if one.cause]
@@ -76,7 +89,7 @@ def load(run: str, ladder: list[Rung]) -> list[Attempt]:
 
 def save(run: str, attempts: list[Attempt]) -> None:
     """Save the attempts."""
-    write_text(_file(run), json.dumps([one.model_dump() for one in attempts], indent=2) + "\n")
+    write_text(_file(run), Attempts(attempts=attempts).model_dump_json(indent=2) + "\n")
 
 
 def _file(run: str) -> Path:

@@ -13,6 +13,7 @@ from steps.common.storage.files import write_text
 from steps.pull.transfer.spans import Spans
 
 DONE = "done "
+SCHEMA = 1  # of the lines; a journal of a later one is not believed, and its file is fetched again
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -69,7 +70,7 @@ class Journal:
         os.close(self._file)
 
     def _begin(self) -> None:
-        header = json.dumps({"identity": self._identity, "boot": boot_id()})
+        header = json.dumps({"schema_version": SCHEMA, "identity": self._identity, "boot": boot_id()})
         lines = [header, *(f"{start} {end}" for start, end in self.spans)]
         write_text(self._path, "\n".join(lines) + "\n")
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
@@ -83,7 +84,7 @@ class Journal:
         whole = text[: text.rfind(b"\n") + 1]  # the last line may be incomplete
         try:
             header = json.loads(whole.partition(b"\n")[0])
-            if header["identity"] != self._identity:
+            if header["identity"] != self._identity or header.get("schema_version", 0) > SCHEMA:
                 return Spans()
             if not header["boot"] or header["boot"] != boot_id():
                 whole = whole[: _synced(whole)]
@@ -96,7 +97,9 @@ def done(path: Path, identity: str) -> str:
     """Return the hash with which the journal of a finished file ends; empty if there is no such journal."""
     try:
         header, *lines = path.read_text().splitlines()
-        finished = json.loads(header)["identity"] == identity and lines and lines[-1].startswith(DONE)
+        first = json.loads(header)
+        known = first["identity"] == identity and first.get("schema_version", 0) <= SCHEMA
+        finished = known and lines and lines[-1].startswith(DONE)
         return lines[-1].removeprefix(DONE) if finished else ""
     except (OSError, ValueError, KeyError, TypeError):
         return ""

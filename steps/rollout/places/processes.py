@@ -93,7 +93,7 @@ def start_gateway(rules: Rules, upstreams: list[Upstream], live: Upstream) -> se
 def _stop_orphan(folder: Path) -> None:
     """Stop the server that a killed attempt has left running."""
     if (folder / servers.STARTED).exists():
-        servers.Process.model_validate_json((folder / servers.STARTED).read_text()).stop()
+        servers.Process.read((folder / servers.STARTED).read_text(), folder / servers.STARTED).stop()
 
 
 def _start(command: list[str], log: Path, folder: Path, port: int, without: str = "") -> servers.Process:

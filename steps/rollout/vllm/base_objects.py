@@ -7,9 +7,8 @@ gateway of desk v7  ─┘
 
 from typing import Any
 
-from pydantic import BaseModel
-
 from steps.common.handover.resolved import ServingPlan
+from steps.common.storage.record import Record
 from steps.rollout.checks import server_needs
 from steps.rollout.pods import object_names, pod_spec
 from steps.rollout.pods.object_names import SERVER_LABEL
@@ -28,7 +27,7 @@ SCRAPED = {
 }
 
 
-class BaseServer(BaseModel):
+class BaseServer(Record):
     """A base model whose adapters are served together."""
 
     digest: str  # digest of the base model
@@ -46,8 +45,9 @@ class BaseServer(BaseModel):
         """Name of its Deployment and Service; differs between servers that cannot take over each other's adapters."""
         if self.found_as:
             return self.found_as
+        # By name: a field that a later release adds must not start a second server beside one that serves well.
         fixed = self.served.model_dump(
-            exclude={"replicas", "gpu", "gpu_bytes", "needs_bytes", "cache_tokens", "request_tokens"}
+            include={"runtime", "form", "gpus", "instance_type", "longest", "rank", "max_adapters", "arguments"}
         )
         return object_names.of_base_server(self.digest, [self.image, self.answer_seconds, fixed])
 

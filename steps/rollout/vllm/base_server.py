@@ -14,6 +14,8 @@ from steps.common.kubernetes.resource import DEPLOYMENTS, SERVICES
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.progress import say
+from steps.common.storage import volumes
+from steps.common.weights import store
 from steps.rollout.pods import object_names
 from steps.rollout.pods.object_names import SERVER_LABEL
 from steps.rollout.pods.version_objects import UPSTREAM_LABEL, VersionSpec
@@ -76,6 +78,7 @@ def load_version(
         _reserve(server)
     else:
         _start(server)
+    store.hold_served(volumes.published_model(server.digest))
     load_on_replicas(_replicas(server), name, server.name)
     return server.name, name
 
@@ -100,7 +103,7 @@ def running(digest: str) -> list[BaseServer]:
     """Return the base servers of a base model."""
     found = _deployments(f"{BASE_LABEL}={digest[:16]}")
     return [
-        BaseServer.model_validate_json(one["metadata"]["annotations"][SERVED]).model_copy(
+        BaseServer.read(one["metadata"]["annotations"][SERVED], one["metadata"]["name"]).model_copy(
             update={"found_as": one["metadata"]["name"]}
         )
         for one in found

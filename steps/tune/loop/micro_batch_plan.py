@@ -5,15 +5,14 @@ Every attempt at a training uses the first attempt's plan, so that step N is the
 
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from steps.common.handover.resolved import Rung
 from steps.common.storage.files import write_text
+from steps.common.storage.record import Record
 
 PLAN_FILE = "cut.json"  # in the tuning's folder, next to its checkpoints
 
 
-class MicroBatchPlan(BaseModel):
+class MicroBatchPlan(Record):
     """The size of a micro-batch, and the number of micro-batches accumulated in an optimizer step."""
 
     micro_batch_tokens: int
@@ -37,7 +36,7 @@ def plan_micro_batches(
     """
     file = folder / PLAN_FILE
     if file.exists():
-        saved = MicroBatchPlan.model_validate_json(file.read_text())
+        saved = MicroBatchPlan.read(file.read_text(), file)
         return saved.model_copy(update={"at_once": min(saved.at_once, rung.micro_batch_tokens)})
     tokens = rung.micro_batch_tokens if packed else mean_row_tokens
     plan = MicroBatchPlan(

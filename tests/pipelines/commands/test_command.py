@@ -10,7 +10,7 @@ import pytest
 from pipelines.command import main, parser
 from tests.support.commands import fineline
 
-ON_THIS_MACHINE = ["plan", "presets", "pull", "run", "runs", "schema", "serving", "weights"]
+ON_THIS_MACHINE = ["plan", "prune", "presets", "pull", "run", "runs", "schema", "serving", "weights"]
 ON_A_CLUSTER = ["doctor", "logs", "render", "rollback", "schedule", "status", "stop", "submit"]
 
 

@@ -49,7 +49,7 @@ def test_every_cron_starts_a_template_of_ours_with_parameters_that_it_knows() ->
         known = {p["name"] for p in parameters_of(dict(BUILDERS[template]().to_dict()))}
         assert {p["name"] for p in spec.get("arguments", {}).get("parameters", [])} <= known, name
         started.add(template)
-    assert started == {"reaper", "recover", "retrain"}
+    assert started == {"prune", "reaper", "recover", "retrain"}
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
@@ -165,7 +165,12 @@ def test_only_the_steps_that_need_it_have_an_account_that_may_more(rendered: dic
         "provision": "fineline-provision",
         "release": "fineline-provision",
     }
-    more |= {"release-node": "fineline-provision", "reap": "fineline-provision", "pull": "fineline-pull"}
+    more |= {
+        "release-node": "fineline-provision",
+        "reap": "fineline-provision",
+        "pull": "fineline-pull",
+        "prune": "fineline-prune",
+    }
     assert accounts == {name: more.get(name, "fineline-step") for name in accounts}
 
 

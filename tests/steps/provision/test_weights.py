@@ -44,7 +44,7 @@ def download(folder: Path, seconds: float, size: int, after: float = 0.0) -> Cal
     def work() -> None:
         time.sleep(after)
         for number in range(1, 51):
-            fetch_progress.save(folder, FetchProgress(size * number // 50, MODEL.bytes, "pull"))
+            fetch_progress.save(folder, FetchProgress(done=size * number // 50, total=MODEL.bytes, owner="pull"))
             time.sleep(seconds / 50)
 
     return work
@@ -78,7 +78,7 @@ def test_a_download_may_begin_late_and_not_stand_still(folder: Path) -> None:
 
 @pytest.mark.parametrize(("size", "at_least"), [(500, 0.5), (0, 1.5)])
 def test_weights_that_do_not_come_buy_nothing(folder: Path, size: int, at_least: float) -> None:
-    fetch_progress.save(folder, FetchProgress(size, MODEL.bytes, "pull"))
+    fetch_progress.save(folder, FetchProgress(done=size, total=MODEL.bytes, owner="pull"))
     began = time.monotonic()
     with pytest.raises(
         UserError, match=r"has made no progress for .* so no node is requested; see the log of the step pull"
@@ -90,7 +90,7 @@ def test_weights_that_do_not_come_buy_nothing(folder: Path, size: int, at_least:
 def test_whoever_has_fetched_and_is_gone_is_waited_for_longer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As while the pod that continues it waits for a node."""
     monkeypatch.setattr(wait_for_weights, "SILENT_SECONDS", 0.2)
-    fetch_progress.save(folder, FetchProgress(500, MODEL.bytes, "lost"))
+    fetch_progress.save(folder, FetchProgress(done=500, total=MODEL.bytes, owner="lost"))
     began = time.monotonic()
     with pytest.raises(UserError, match="has made no progress"):
         wait_for_weights.wait_until_nearly_fetched(MODEL)

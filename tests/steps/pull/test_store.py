@@ -130,6 +130,23 @@ def test_a_budget_deletes_the_least_recently_used_models_but_none_that_a_run_hol
     assert all(blob.stat().st_nlink > 1 for blob in blobs)
 
 
+def test_a_model_that_a_server_reads_stays(made: Callable[..., ResolvedModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = made("one"), made("two")
+    first = Path(pull(PullInput(model=one, files="all")).folder)
+    second = Path(pull(PullInput(model=two, files="all")).folder)
+    used(first, 2000)
+    used(second, 1000)
+    store.hold_served(first)
+    monkeypatch.setenv("FINELINE_WEIGHTS_BUDGET", "9MB")
+    third = Path(pull(PullInput(model=made("three"), files="all")).folder)
+    assert store.intact(first)
+    assert not second.exists()
+    store.release_served(first)
+    publish_model(made("four"))
+    assert not first.exists()
+    assert store.intact(third)
+
+
 def test_a_lost_run_does_not_hold_a_model_for_ever(made: Callable[..., ResolvedModel]) -> None:
     folder = Path(pull(PullInput(model=made("one"), files="all", run="lost", hold_hours=0.0)).folder)
     (found,) = store.published()

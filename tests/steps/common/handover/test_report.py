@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from steps.common.handover.report import SCHEMA_VERSION, read_report, write_report
+from steps.common.handover.report import EvaluationReport, read_report, write_report
 from steps.common.runtime.errors import UserError
 from tests.support.evaluation_reports import EARLIER, write_changed_report
 
+SCHEMA_VERSION = EvaluationReport.model_fields["schema_version"].default
 WRITTEN_BEFORE = sorted(EARLIER.glob("schema_*.json"))
 CHAMPION, LM_EVAL, PREFERENCES = WRITTEN_BEFORE
 
@@ -73,11 +74,11 @@ def test_what_is_not_a_number_is_null_in_the_json_and_read_back(tmp_path: Path) 
     ("text", "reason"),
     [
         (None, "the evaluation's report is missing; start a new run"),
-        ("{", "the evaluation's report is not valid JSON: "),
+        ("{", "not an evaluation report: not valid JSON: "),
         ("[]", "not an evaluation report: content: "),
         (
             '{"schema_version": 99}',
-            "a later release wrote this report: it has schema version 99, and this release reads",
+            "written by a later release: it has schema version 99, and this release reads",
         ),
         ('{"schema_version": "one"}', "not an evaluation report: schema_version: "),
         ('{"scores": {}}', "not an evaluation report: run: Field required"),

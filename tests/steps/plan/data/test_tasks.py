@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from steps.common.handover.resolved import Resolved, made_from
+from steps.common.handover.made_from import made_from
+from steps.common.handover.resolved import Resolved
 from steps.common.model.packs import TokenRow
 from steps.common.runtime.errors import UserError
 from steps.evaluate.scores.task_rows import read_task_rows, spread

@@ -22,7 +22,8 @@ from presets.ladder import Workload
 from presets.model_preset import find
 from recipes.evaluation import LmEvalTask
 from recipes.reader import RecipeError, load
-from steps.common.handover.resolved import Resolved, made_from
+from steps.common.handover.made_from import made_from
+from steps.common.handover.resolved import Resolved
 from steps.common.lm_eval import pack
 from steps.common.runtime.errors import UserError
 from steps.plan.data.data_file import DataSize

@@ -1,0 +1,16 @@
+"""What a version was made from, as one digest: a retraining compares it with the champion's, and trains if it differs."""
+
+from steps.common.handover.covered_settings import covered_settings
+from steps.common.handover.resolved import Resolved
+from steps.common.storage.files import digest_of
+
+
+def made_from(resolved: Resolved) -> str:
+    """Return a digest of all that a version depends on: base commit, data and recipe, but no paths or destinations.
+
+    Two runs with the same digest train the same version.
+    """
+    held_out = resolved.data.validation.sha256 if resolved.data.validation else ""
+    tasks = [file.sha256 if file else "" for file in [*resolved.tasks, *resolved.lm_eval]]
+    settings = covered_settings(resolved.recipe)
+    return digest_of([resolved.model.digest, resolved.data.train.sha256, held_out, tasks, settings])

@@ -1,0 +1,107 @@
+"""A digest of settings: what a later release adds or changes by default makes no version anew; what is set does."""
+
+import json
+
+import pytest
+
+from recipes.recipe import Recipe
+from recipes.tuning import Tune
+from steps.common.handover.covered_settings import covered_settings
+from steps.common.handover.made_from import made_from
+from steps.common.handover.resolved import Resolved
+from tests.support.golden import golden
+
+
+@pytest.fixture
+def stored() -> Resolved:
+    return Resolved.read(golden("version/resolved.json").read_text(), "resolved.json")
+
+
+def with_recipe(resolved: Resolved, recipe: Recipe) -> Resolved:
+    return resolved.model_copy(update={"recipe": recipe})
+
+
+class LaterTune(Tune):
+    """The settings of a later release: two keys more, and another default."""
+
+    warmth: float = 32
+    layers: list[str] = []
+    epochs: float = 3.0
+
+
+class LaterRecipe(Recipe):
+    """A later release's recipe."""
+
+    tune: LaterTune = LaterTune()
+
+
+def test_a_version_of_0_1_0_counts_as_made_from_the_same(stored: Resolved) -> None:
+    tags = json.loads(golden("version_tags.json").read_text())
+    assert made_from(stored) == tags["fineline.made_from"]
+
+
+def test_a_key_that_a_later_release_adds_trains_nothing_again(stored: Resolved) -> None:
+    given = stored.recipe.model_dump(mode="json", exclude_unset=True)
+    later = LaterRecipe.model_validate(given)
+    assert later.tune.warmth == 32
+    assert made_from(with_recipe(stored, later)) == made_from(stored)
+    for key, value in (("warmth", 31), ("layers", ["q"])):
+        changed = LaterRecipe.model_validate({**given, "tune": {**given["tune"], key: value}})
+        assert made_from(with_recipe(stored, changed)) != made_from(stored)
+
+
+def test_a_default_that_a_later_release_changes_trains_nothing_again(stored: Resolved) -> None:
+    given = {"name": "tiny", "data": {"train": "/rows.jsonl"}}
+    now, later = Recipe.model_validate(given), LaterRecipe.model_validate(given)
+    assert (now.tune.epochs, later.tune.epochs) == (1, 3)
+    assert made_from(with_recipe(stored, later)) == made_from(with_recipe(stored, now))
+
+
+def test_equal_numbers_make_equal_digests() -> None:
+    def covered(**tune: object) -> object:
+        recipe = LaterRecipe.model_validate({"name": "tiny", "data": {"train": "/r"}, "tune": tune})
+        return json.dumps(covered_settings(recipe), sort_keys=True)
+
+    assert covered(alpha=8, warmth=5) == covered(alpha=8.0, warmth=5.0)
+    assert covered(alpha=32) == covered()
+    read_back = LaterRecipe.model_validate_json(LaterRecipe(name="tiny", data={"train": "/r"}).model_dump_json())
+    assert json.dumps(covered_settings(read_back), sort_keys=True) == covered()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tune": {"rank": 3}},
+        {"tune": {"objective": "dpo"}},
+        {"data": {"train": "/r", "max_tokens": 65}},
+        {"gate": {"general_drop": 0.2}},
+        {"evaluate": {"questions": [{"ask": "open?"}]}},
+        {"evaluate": {"tasks": [{"metric": "exact", "at_least": 1}]}},
+    ],
+)
+def test_what_a_recipe_sets_counts(stored: Resolved, change: dict[str, object]) -> None:
+    plain = {"name": "tiny", "data": {"train": "/r"}}
+    before = made_from(with_recipe(stored, Recipe.model_validate(plain)))
+    assert made_from(with_recipe(stored, Recipe.model_validate({**plain, **change}))) != before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"serve": {"watch_seconds": 5}},
+        {"compute": {"max_cost": 5}},
+        {"export": {"gguf": "q8_0"}},
+        {"secrets": "other"},
+        {"data": {"train": "/elsewhere"}},
+    ],
+)
+def test_where_it_goes_does_not_count(stored: Resolved, change: dict[str, object]) -> None:
+    plain = {"name": "tiny", "data": {"train": "/r"}}
+    before = made_from(with_recipe(stored, Recipe.model_validate(plain)))
+    assert made_from(with_recipe(stored, Recipe.model_validate({**plain, **change}))) == before
+
+
+def test_the_port_that_0_1_0_filled_in_is_not_one_that_the_user_has_set(stored: Resolved) -> None:
+    assert json.loads(golden("version/resolved.json").read_text())["recipe"]["serve"]["port"] == 8360
+    assert stored.recipe.serve.port is None
+    assert Resolved.read(stored.model_dump_json(), "again") == stored
