@@ -34,6 +34,11 @@ def of_0_1_0(name: str = "tiny", **replaced: str) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(text))
 
 
+def found(name: str) -> dict[str, Any]:
+    kind, _, own = name.partition("/")
+    return get(kind, own, SPACE)
+
+
 @pytest.fixture(scope="module")
 def upgraded(crds: None) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """What is there before and after the upgrade, by name."""
@@ -67,9 +72,9 @@ def upgraded(crds: None) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     }
     for document in (version, *services, cron, run):
         kubectl("apply", "-n", SPACE, "-f", "-", document=document)
-    before = {name: get(*name.split("/"), SPACE) for name in STAYS}
+    before = {name: found(name) for name in STAYS}
     kubectl("apply", "-n", SPACE, "--server-side", "--validate=strict", "-k", str(ROOT / "argo" / "overlays" / "kind"))
-    yield before, {name: get(*name.split("/"), SPACE) for name in STAYS}
+    yield before, {name: found(name) for name in STAYS}
     kubectl("delete", "namespace", SPACE, "--wait=false")
 
 
@@ -119,6 +124,6 @@ def test_a_version_that_0_1_0_serves_is_found_and_replaced_without_a_failed_requ
     assert met.failures == []
     assert met.answers.keys() == {"1", "2"}
     stopped = ["get", "deployments", "-n", space, "-l", f"fineline.dev/model={NAME}", "-o", "json"]
-    found = {one["spec"]["replicas"] for one in json.loads(kubectl(*stopped).stdout)["items"]}
-    assert found == {0, 1}
+    replicas = {one["spec"]["replicas"] for one in json.loads(kubectl(*stopped).stdout)["items"]}
+    assert replicas == {0, 1}
     wait_for(lambda: kubectl("get", "service", NAME, "-n", space).returncode == 0, 10)
