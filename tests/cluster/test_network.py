@@ -17,7 +17,7 @@ from tests.support.commands import wait_for
 from tests.support.kubectl import ROOT, kubectl
 
 SPACE, OUTSIDE = "fineline-network", "fineline-network-outside"
-IMAGE = "python:3.11-slim-bookworm"
+IMAGE = "fineline-control:0.1.0"
 PART, COMPONENT, STEP = "app.kubernetes.io/part-of", "app.kubernetes.io/component", "fineline.dev/step"
 OURS = {PART: "fineline"}
 PODS = {
@@ -123,7 +123,7 @@ def pod(name: str, labels: dict[str, str]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def addresses(crds: None) -> Iterator[dict[str, str]]:
+def addresses(images: None, crds: None) -> Iterator[dict[str, str]]:
     """The addresses of the pods and the others, once the policies hold."""
     for space in (SPACE, OUTSIDE):
         kubectl("delete", "namespace", space, "--ignore-not-found")
