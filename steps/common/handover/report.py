@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from steps.common.handover.report_parts import (
     CostSoFar,
@@ -31,6 +31,10 @@ from steps.common.storage.files import write_text
 SCHEMA_VERSION = 1
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 def _none_from_empty(value: Any) -> Any:
     return value or None
 
@@ -43,7 +47,8 @@ class EvaluationReport(ReportPart):
     passed: bool
     reasons: list[str]
     champion_version: int  # 0: there was no champion
-    champion_sha256: str = ""  # of its adapter's weights; empty: no champion, or the report of an earlier release
+    # Of its adapter's weights; None: there was no champion, or an earlier release wrote the report.
+    champion_sha256: str | None = Field(default=None, exclude_if=_is_none)
     evaluated: str  # "as served", or in what else the models were loaded
     cost: CostSoFar | None
     quote: QuotedRun

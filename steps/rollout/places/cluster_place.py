@@ -18,7 +18,7 @@ from steps.rollout.gateway.traffic import Traffic, read
 from steps.rollout.gateway.upstream import Upstream
 from steps.rollout.lease.serving_lease import ServingLease
 from steps.rollout.pods import version_objects
-from steps.rollout.pods.live_version import SETTLE_SECONDS, LiveVersion, live_version, point, unfinished
+from steps.rollout.pods.live_version import SETTLE_SECONDS, LiveVersion, keep, live_version, point, unfinished
 from steps.rollout.pods.model_objects import ModelObjects, why_no_room
 from steps.rollout.vllm import base_server
 from steps.rollout.vllm.with_vllm import with_vllm
@@ -209,20 +209,13 @@ class ClusterPlace:
         say(f"{self._spec.full_name} is kept without traffic until the next rollout, so that you can inspect it")
 
     def finish(self) -> None:
-        """End the trial, keep the old version for a rollback, and delete older ones."""
+        """Keep the old version for a rollback, delete older ones, and end the trial: last, so that `recover` can finish it."""
+        old = self._old if self._old != self._spec.version else None
+        stopped = old is not None and (
+            self._serve.keep_previous == "stopped" or bool(self._api.stopped_replicas(self._full(old)))
+        )
+        keep(self._api, self._name, self._spec.version, old, stopped=stopped)
         self._api.apply(version_objects.live_service(self._spec, None))
-        self._api.mark(self._spec.full_name, version_objects.LIVE)
-        kept = {self._spec.full_name}
-        if self._old is not None and self._old != self._spec.version:
-            before = self._full(self._old)
-            kept.add(before)
-            stopped = self._serve.keep_previous == "stopped" or bool(self._api.stopped_replicas(before))
-            self._api.mark(before, version_objects.BEFORE, replicas=0 if stopped else None)
-            say(f"{before} is kept for a rollback, {'stopped' if stopped else 'running'}")
-        for found in self._api.deployments():
-            if found.metadata.name not in kept:
-                self._api.delete_version(found.metadata.name)
-                say(f"{found.metadata.name} has been deleted")
         if cluster_settings.vllm_image():
             self._lease.check()
             base_server.stop_unused()

@@ -40,7 +40,11 @@ def live_version(api: ModelObjects, model: str, champion: int) -> LiveVersion | 
         return LiveVersion(number, _identity(given))
     say("an earlier rollout was interrupted after it had switched the traffic")
     if number == champion:
-        return _keep(api, model, LiveVersion(number, _identity(given)), int(before or 0))
+        say(f"version {number} has become champion and keeps the traffic")
+        keep(api, model, number, int(before) if before and int(before) != number else None, stopped=True)
+        found = LiveVersion(number, _identity(given))
+        api.apply(version_objects.service(model, model, number, found.annotations))
+        return found
     if not before:
         api.delete_service(model)
         return None
@@ -63,14 +67,27 @@ def unfinished(api: ModelObjects, but: set[str]) -> list[str]:
     return [name for name, labels in names if version_objects.STATE not in labels and name not in but]
 
 
-def _keep(api: ModelObjects, model: str, live: LiveVersion, before: int) -> LiveVersion:
-    """End the trial of a version that has become champion."""
-    say(f"version {live.version} has become champion and keeps the traffic")
-    api.apply(version_objects.service(model, model, live.version, live.annotations))
-    api.mark(version_objects.full_name(model, live.version), version_objects.LIVE)
-    if before and before != live.version:
-        api.mark(version_objects.full_name(model, before), version_objects.BEFORE, replicas=0)
-    return live
+def keep(api: ModelObjects, model: str, version: int, before: int | None, *, stopped: bool) -> None:
+    """Mark the Deployment of the version that is champion, keep the one before it for a rollback, and delete all others.
+
+    Args:
+        api: the model's objects.
+        model: name of the model.
+        version: the version that is champion.
+        before: the version before it; None: there is none.
+        stopped: whether the version before is kept without a pod.
+    """
+    kept = {version_objects.full_name(model, version)}
+    api.mark(version_objects.full_name(model, version), version_objects.LIVE)
+    if before is not None:
+        name = version_objects.full_name(model, before)
+        kept.add(name)
+        api.mark(name, version_objects.BEFORE, replicas=0 if stopped else None)
+        say(f"{name} is kept for a rollback, {'stopped' if stopped else 'running'}")
+    for found in api.deployments():
+        if found.metadata.name not in kept:
+            api.delete_version(found.metadata.name)
+            say(f"{found.metadata.name} has been deleted")
 
 
 def _identity(annotations: dict[str, Any]) -> dict[str, str]:
