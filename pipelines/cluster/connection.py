@@ -1,5 +1,6 @@
 """Argo's objects in a namespace of the cluster that the kubeconfig names."""
 
+import getpass
 from typing import Any
 
 from steps.common.kubernetes import client
@@ -7,6 +8,7 @@ from steps.common.kubernetes.api_errors import NotFoundError
 from steps.common.kubernetes.owner import PART_OF
 from steps.common.kubernetes.resource import Resource
 from steps.common.kubernetes.workflow_objects import ARGO_GROUP, ARGO_VERSION, WORKFLOWS
+from steps.common.runtime.errors import UserError
 
 LABEL = "app.kubernetes.io/part-of=fineline"
 
@@ -59,8 +61,11 @@ class Connection:
         _argo(plural).delete(name, self.namespace, owner=PART_OF)
 
     def user(self) -> str:
-        """Return the name by which the cluster knows the person of the kubeconfig."""
-        return client.user_name()
+        """Return the name by which the cluster knows the person of the kubeconfig, or else this machine does."""
+        try:
+            return client.user_name()
+        except UserError:  # before Kubernetes 1.28
+            return getpass.getuser()
 
     def stop(self, run: str) -> None:
         """Let a run end, its exit handler included.

@@ -106,6 +106,11 @@ def _version(store: Any, input: RestoreInput) -> Any:
     from mlflow.exceptions import MlflowException
 
     if not input.version:
+        champion = versions.version_at(store, input.name, versions.CHAMPION)
+        others = set(versions.rolled_out_now(store, input.name)) - {int(champion.version) if champion else 0}
+        if champion and others:
+            say(f"version {max(others)} is being rolled out: back to the champion, version {champion.version}")
+            return champion
         before = versions.champion_before(store, input.name)
         if before is None:
             raise UserError(f"{input.name}: there is no previous champion; name the version to roll back to")

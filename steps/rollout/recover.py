@@ -85,7 +85,7 @@ def _needs(store: Any, model: str) -> bool:
         stopped = version_objects.REPLICAS in (metadata.get("annotations") or {}) and not found["spec"].get("replicas")
         if (is_live and stopped) or (not is_live and version_objects.STATE not in metadata["labels"]):
             return True
-    return _alias_is_late(store, model, number)
+    return bool(versions.rolled_out_now(store, model)) or _alias_is_late(store, model, number)
 
 
 def _alias_is_late(store: Any, model: str, live: int) -> bool:
@@ -113,6 +113,8 @@ def _put_right(store: Any, api: ModelObjects, model: str) -> list[str]:
     if live and _alias_is_late(store, model, live.version):
         versions.make_champion(store, model, live.version)
         actions.append(f"{model} version {live.version} is the champion again")
+    for version in versions.rolled_out_now(store, model):
+        store.set_model_version_tag(model, str(version), versions.ROLLOUT, versions.INTERRUPTED)
     if live:
         actions.append(f"{model} version {live.version} has the traffic")
     if cluster_settings.vllm_image():

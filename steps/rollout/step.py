@@ -1,5 +1,6 @@
 """The rollout step: start the new version beside the old one, test it, switch the traffic, then make it champion."""
 
+import contextlib
 import time
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,6 @@ from steps.rollout.lease.serving_lease import Purpose, ServingLease, serving_lea
 from steps.rollout.order import RolloutRecord, ServingPlace, UndecidedError, roll_out
 from steps.rollout.trial.live_gate import questions
 
-ROLLOUT_TAG = "fineline.rollout"  # tag of a version: how its last rollout ended
 LONGEST_TAG = 1000
 
 
@@ -74,6 +74,10 @@ def rollout(input: RolloutInput) -> RolloutOutput:
             withdrawn.withdraw(store, name, input.version, "the watch window of its rollout", record.refused)
         _save(store, input, record)
         raise
+    except BaseException:
+        with contextlib.suppress(Exception):  # otherwise `recover` does
+            store.set_model_version_tag(name, str(input.version), versions.ROLLOUT, versions.INTERRUPTED)
+        raise
     if resolved.tracking.run_id:
         store.set_tag(resolved.tracking.run_id, "fineline.url", url)
     _save(store, input, record)
@@ -100,6 +104,7 @@ def _serve(input: RolloutInput, record: RolloutRecord, store: Any) -> str:
             make_champion()
         else:
             asked = questions(Path(input.report))
+            store.set_model_version_tag(name, str(input.version), versions.ROLLOUT, versions.UNDER_WAY)
             roll_out(place, input.resolved, record, asked, back=input.back, make_champion=make_champion)
         return place.url
 
@@ -159,7 +164,7 @@ def _save(store: Any, input: RolloutInput, record: RolloutRecord) -> None:
         if record.refused
         else f"served since {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}"
     )
-    store.set_model_version_tag(input.resolved.recipe.name, str(input.version), ROLLOUT_TAG, ending[:LONGEST_TAG])
+    store.set_model_version_tag(input.resolved.recipe.name, str(input.version), versions.ROLLOUT, ending[:LONGEST_TAG])
     run_id = input.resolved.tracking.run_id
     if not run_id:
         return

@@ -155,7 +155,8 @@ def test_a_rollback_takes_over_within_seconds_and_the_version_is_withdrawn(serve
         rollout = served.begin("rollout", name, 2)
         wait_for(lambda: served.live(name) == 2, 120)
         begun = time.monotonic()
-        served.run("rollback", name, 1)
+        told = served.run("rollback", name)
+        assert "version 2 is being rolled out: back to the champion, version 1" in told
         print(f"back after {time.monotonic() - begun:.1f} s")
         _, err = rollout.communicate(timeout=60)
     assert rollout.returncode == 3, err

@@ -6,7 +6,7 @@ Its JSON outlives the code: it lies beside each registered version. `Record` say
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from steps.common.handover.report_parts import (
     CostSoFar,
@@ -28,6 +28,10 @@ from steps.common.storage.files import write_text
 from steps.common.storage.record import Record, first_fault
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 def _none_from_empty(value: Any) -> Any:
     return value or None
 
@@ -39,7 +43,8 @@ class EvaluationReport(ReportPart, Record):
     passed: bool
     reasons: list[str]
     champion_version: int  # 0: there was no champion
-    champion_sha256: str = ""  # of its adapter's weights; empty: no champion, or the report of an earlier release
+    # Of its adapter's weights; None: there was no champion, or an earlier release wrote the report.
+    champion_sha256: str | None = Field(default=None, exclude_if=_is_none)
     evaluated: str  # "as served", or in what else the models were loaded
     cost: CostSoFar | None
     quote: QuotedRun

@@ -7,6 +7,8 @@ from typing import Any
 CHAMPION = "champion"
 CANDIDATE = "candidate"
 CHAMPION_SINCE = "fineline.champion_since"  # tag of a version: seconds since 1970
+ROLLOUT = "fineline.rollout"  # tag of a version: how its last rollout ended, or UNDER_WAY, or INTERRUPTED
+UNDER_WAY, INTERRUPTED = "under way", "interrupted"
 ADAPTER_FOLDER = "peft"
 RESOLVED_FILE, EVALUATION_FILE = "resolved.json", "report.json"  # files of a version, beside its adapter
 WITHDRAWN = "fineline.withdrawn"  # tag of a version: see `withdrawn`
@@ -33,6 +35,12 @@ def make_champion(store: Any, name: str, version: int) -> None:
     """
     store.set_model_version_tag(name, str(version), CHAMPION_SINCE, f"{time.time():.0f}")
     store.set_registered_model_alias(name, CHAMPION, version)
+
+
+def rolled_out_now(store: Any, name: str) -> list[int]:
+    """Return the versions whose rollout is under way, or died and has not been put right."""
+    found = store.search_model_versions(f"name = '{name}'")
+    return [int(version.version) for version in found if version.tags.get(ROLLOUT) == UNDER_WAY]
 
 
 def champion_before(store: Any, name: str) -> Any | None:

@@ -64,7 +64,7 @@ def make_report(
         passed=verdict.passed,
         reasons=verdict.reasons,
         champion_version=champion.version if champion else 0,
-        champion_sha256=champion.adapter_sha256 if champion else "",
+        champion_sha256=(champion.adapter_sha256 or None) if champion else None,
         evaluated="in 4 bits, as tuned" if rung.evaluated_in_4_bits else "as served",
         cost=_cost(resolved, hardware),
         quote=QuotedRun(tokens=quote.tokens, steps=quote.steps, minutes=quote.first.minutes, on=rung.name),

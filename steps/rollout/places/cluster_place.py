@@ -18,7 +18,7 @@ from steps.rollout.gateway.traffic import Traffic, read
 from steps.rollout.gateway.upstream import Upstream
 from steps.rollout.lease.serving_lease import ServingLease
 from steps.rollout.pods import object_names, version_objects
-from steps.rollout.pods.live_version import SETTLE_SECONDS, live_version, point, unfinished
+from steps.rollout.pods.live_version import SETTLE_SECONDS, keep, live_version, point, unfinished
 from steps.rollout.pods.model_objects import ModelObjects, why_no_room
 from steps.rollout.pods.served_version import ServedVersion
 from steps.rollout.vllm import base_server
@@ -206,20 +206,13 @@ class ClusterPlace:
         say(f"{self._spec.full_name} is kept without traffic until the next rollout, so that you can inspect it")
 
     def finish(self) -> None:
-        """End the trial, keep the old version for a rollback, and delete older ones."""
+        """Keep the old version for a rollback, delete older ones, and end the trial: last, so that `recover` can finish it."""
+        old = self._old if self._old is not None and self._old.name != self._spec.full_name else None
+        stopped = old is not None and (
+            self._serve.keep_previous == "stopped" or bool(self._api.stopped_replicas(old.name))
+        )
+        keep(self._api, self._spec.full_name, old.name if old else None, stopped=stopped)
         self._api.point_traffic(self._spec.served)
-        self._api.mark(self._spec.full_name, version_objects.LIVE)
-        kept = {self._spec.full_name}
-        if self._old is not None and self._old.name != self._spec.full_name:
-            before = self._old.name
-            kept.add(before)
-            stopped = self._serve.keep_previous == "stopped" or bool(self._api.stopped_replicas(before))
-            self._api.mark(before, version_objects.BEFORE, replicas=0 if stopped else None)
-            say(f"{before} is kept for a rollback, {'stopped' if stopped else 'running'}")
-        for found in self._api.deployments():
-            if (name := found["metadata"]["name"]) not in kept:
-                self._api.delete_version(name)
-                say(f"{name} has been deleted")
         if cluster_settings.vllm_image():
             self._lease.check()
             base_server.stop_unused()

@@ -30,7 +30,10 @@ def live_version(api: ModelObjects, champion: int) -> ServedVersion | None:
     say("an earlier rollout was interrupted after it had switched the traffic")
     before = api.before_trial(live) if on_trial_after else None
     if now is not None and now.version == champion:
-        return _keep(api, now, before)
+        say(f"version {now.version} has become champion and keeps the traffic")
+        keep(api, now.name, before.name if before and before.name != now.name else None, stopped=True)
+        api.point_traffic(now)
+        return now
     if not on_trial_after:
         api.delete_traffic()
         return None
@@ -54,11 +57,20 @@ def unfinished(api: ModelObjects, but: set[str]) -> list[str]:
     return [name for name, labels in names if version_objects.STATE not in labels and name not in but]
 
 
-def _keep(api: ModelObjects, now: ServedVersion, before: ServedVersion | None) -> ServedVersion:
-    """End the trial of a version that has become champion."""
-    say(f"version {now.version} has become champion and keeps the traffic")
-    api.point_traffic(now)
-    api.mark(now.name, version_objects.LIVE)
-    if before is not None and before.name != now.name:
-        api.mark(before.name, version_objects.BEFORE, replicas=0)
-    return now
+def keep(api: ModelObjects, live: str, before: str | None, *, stopped: bool) -> None:
+    """Mark the Deployment of the version that is champion, keep the one before it for a rollback, and delete all others.
+
+    Args:
+        api: the model's objects.
+        live: name of the champion's Deployment.
+        before: name of the Deployment before it; None: there is none.
+        stopped: whether the version before is kept without a pod.
+    """
+    api.mark(live, version_objects.LIVE)
+    if before is not None:
+        api.mark(before, version_objects.BEFORE, replicas=0 if stopped else None)
+        say(f"{before} is kept for a rollback, {'stopped' if stopped else 'running'}")
+    for found in api.deployments():
+        if (name := found["metadata"]["name"]) not in (live, before):
+            api.delete_version(name)
+            say(f"{name} has been deleted")
