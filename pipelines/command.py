@@ -1,7 +1,8 @@
 """The `fineline` command. Its commands are the modules of `pipelines.commands`.
 
 Exit codes: 0 success, 1 a bug or an unexpected failure, 2 a user mistake (one line says which), 3 a new version was
-refused, 130 interrupted by Ctrl-C. With FINELINE_DEBUG=1 the traceback of a user mistake is printed too.
+refused, 75 something outside did not answer (one line says what), 130 interrupted by Ctrl-C. With FINELINE_DEBUG=1 the
+traceback behind such a line is printed too.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from typing import Any, NoReturn, Protocol, cast
 from pipelines import commands
 from steps.common.runtime.debug import print_cause
 
-USER_MISTAKE, INTERRUPTED = 2, 130
+USER_MISTAKE, STOPPED = 2, 130
 OPTIONS = ("-h", "--help", "--version")  # of the command itself
 
 
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{command}: unknown argument {unknown[0]!r}; see '{command} --help'", file=sys.stderr)
         return USER_MISTAKE
     from recipes.reader import RecipeError
-    from steps.common.runtime.errors import UserError
+    from steps.common.runtime.errors import INTERRUPTED, UnreachableError, UserError
 
     try:
         return known[parsed.command].execute(parsed)
@@ -78,11 +79,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_cause(error)
         print(f"fineline: {error}", file=sys.stderr)
         return USER_MISTAKE
+    except UnreachableError as error:
+        print_cause(error)
+        print(f"fineline: {error}", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         return 0
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return STOPPED
 
 
 def parser() -> argparse.ArgumentParser:

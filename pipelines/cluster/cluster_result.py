@@ -10,7 +10,7 @@ from pipelines.cluster.argo_server import ClusterConnection
 from pipelines.cluster.follow import all_tasks
 from pipelines.shown.shell_command import shell_command
 from pipelines.shown.task_state import Phase
-from steps.common.runtime.errors import GATE_REFUSED, USER_ERROR
+from steps.common.runtime.errors import GATE_REFUSED, INTERRUPTED, USER_ERROR
 
 
 def result_of(workflow: dict[str, Any]) -> dict[str, Any]:
@@ -72,8 +72,8 @@ def _message(workflow: dict[str, Any]) -> str:
 
 
 def _exit_code(workflow: dict[str, Any]) -> int:
-    """Return 0 for success, the failed step's exit code for a user mistake or a refused version, else 1."""
+    """Return 0 for success, the failed step's exit code for a user mistake, a refused version or an interruption, else 1."""
     if workflow["status"]["phase"] == "Succeeded":
         return 0
     codes = {state.exit_code for state, _ in all_tasks(workflow).values() if state.exit_code}
-    return min(codes & {USER_ERROR, GATE_REFUSED}, default=1)
+    return min(codes & {USER_ERROR, GATE_REFUSED, INTERRUPTED}, default=1)

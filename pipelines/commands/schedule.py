@@ -16,7 +16,6 @@ DESCRIPTION = (
     "Create a CronWorkflow that checks a recipe's data and base model regularly and runs the workflow when something has "
     "changed. A recipe of the same name replaces an earlier schedule."
 )
-SHORT = {"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@weekly": "0 0 * * 0", "@monthly": "0 0 1 * *"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,14 +99,13 @@ def _first(at: str, time_zone: str) -> "datetime":
     """Return the schedule's first time; Argo accepts a schedule that has none, and reports nothing.
 
     Raises:
-        UserError: it is not a schedule, or the time zone is unknown.
+        UserError: Argo would refuse the schedule, it never comes, or the time zone is unknown.
     """
     import difflib
     from datetime import datetime
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-    from cronsim import CronSim, CronSimError
-
+    from pipelines.cluster.cron_schedule import parse
     from steps.common.runtime.errors import UserError
 
     try:
@@ -116,12 +114,10 @@ def _first(at: str, time_zone: str) -> "datetime":
         nearest = difflib.get_close_matches(time_zone, available_timezones(), 1)
         hint = f"did you mean {nearest[0]}?" if nearest else "use a name such as Europe/Berlin"
         raise UserError(f"--time-zone: unknown time zone {time_zone!r}; {hint}") from None
-    try:
-        return next(CronSim(SHORT.get(at, at), now))
-    except (CronSimError, StopIteration):
-        raise UserError(
-            f"--at: {at!r} is not a cron schedule; give minute, hour, day, month and weekday, for example '0 3 * * 1-5'"
-        ) from None
+    first = parse(at).first_after(now)
+    if first is None:
+        raise UserError(f"--at: {at!r} names a date that no year has")
+    return first
 
 
 def _remove(connection: "Connection", name: str) -> int:

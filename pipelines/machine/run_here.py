@@ -9,7 +9,7 @@ from steps.common.runtime.errors import GATE_REFUSED, INTERRUPTED, USER_ERROR
 from steps.common.storage import volumes
 
 STOPPED = 130  # as a shell reports a program that Ctrl-C ended
-KNOWN_CODES = {0, USER_ERROR, GATE_REFUSED}
+KNOWN_CODES = {0, USER_ERROR, GATE_REFUSED, INTERRUPTED}
 
 
 def run_here(workflow: LocalWorkflow, run: Run) -> Run:

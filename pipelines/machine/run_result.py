@@ -14,7 +14,7 @@ from pipelines.shown.task_state import Phase
 from steps.common.handover.report import EvaluationReport, read_report
 from steps.common.handover.resolved import Resolved
 from steps.common.machine import servers
-from steps.common.runtime.errors import GATE_REFUSED
+from steps.common.runtime.errors import GATE_REFUSED, INTERRUPTED
 from steps.common.runtime.progress import duration
 
 WIDEST = 60  # characters of a column
@@ -124,7 +124,9 @@ def _unfinished(console: Console, run: Run) -> None:
     step = run.message.partition(":")[0]
     say(f"{'refused' if refused else 'failed'}: {run.message}")
     say(f"log: {run.task_folder(step) / LOG}")
-    if not refused:
+    if run.exit_code == INTERRUPTED:
+        say(f"what is done is kept; try it again with: {resume}")
+    elif not refused:
         say(f"once it is fixed, continue with: {resume}")
 
 

@@ -21,6 +21,7 @@ def resolve_model(reference: str) -> ResolvedModel:
     Raises:
         UserError: the preset or the scheme is unknown, the repository does not exist or access is denied, or the config lacks
             a constant.
+        UnreachableError: the source did not answer, even when asked again.
     """
     if "://" in reference:
         files = pin(ModelSource(uri=reference))
@@ -90,7 +91,8 @@ def published_config(reference: str) -> dict[str, Any]:
     """Return the config.json of the model that a URI names; empty if it has none.
 
     Raises:
-        UserError: the source cannot be reached.
+        UserError: the source has no such model, or denies access.
+        UnreachableError: the source did not answer, even when asked again.
     """
     return _read_config(pin(ModelSource(uri=reference))) or {}
 

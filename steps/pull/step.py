@@ -41,7 +41,8 @@ def pull(input: PullInput) -> PullOutput:
     """Fetch and publish a model; return at once if it is published.
 
     Raises:
-        UserError: the source cannot be reached or sends wrong bytes, or the volume is too small.
+        UserError: the source refuses or sends wrong bytes, or the volume is too small.
+        UnreachableError: the source did not answer, even when asked again.
         InterruptedStepError: another process has taken over the writing; if run again, the step waits for it.
     """
     model = input.model

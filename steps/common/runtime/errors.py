@@ -27,3 +27,12 @@ class UnreachableError(Exception):
 
 class InterruptedReadError(Exception):
     """A source stopped sending, or never began to; its text gives the reason. The read may be retried."""
+
+    def __init__(self, reason: str, wait_seconds: float = 0.0) -> None:
+        """Store the reason, and after how many seconds the source wants to be asked again; 0: it does not say."""
+        super().__init__(reason)
+        self.wait_seconds = wait_seconds
+
+
+class UnknownHostError(InterruptedReadError):
+    """No DNS server knows the source's host: a mistyped address, unless it is known when asked again."""

@@ -105,7 +105,8 @@ def locate(name: str, kinds: Iterable[str] = KINDS) -> tuple[Path, LocalCopy | N
         kinds: the suffixes that a remote file may have; by default those of files of rows.
 
     Raises:
-        UserError: the file cannot be downloaded.
+        UserError: there is no such file, or access is denied.
+        UnreachableError: the source did not answer, even when asked again.
     """
     fetched = fetch(name, kinds) if "://" in name else None
     return Path(fetched.path if fetched else name), fetched

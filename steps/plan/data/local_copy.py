@@ -14,8 +14,8 @@ from steps.common.runtime.progress import Progress, say
 from steps.common.storage import volumes
 from steps.common.storage.files import digest_of, write_text
 from steps.common.storage.record import NewerRecordError, Record
+from steps.common.storage.retry import with_retries
 from steps.plan.data.remote_file import RemoteFile
-from steps.plan.data.retry import with_retries
 
 SCHEMES = {
     "https": "steps.plan.data.web_file",
@@ -43,8 +43,8 @@ def fetch(url: str, kinds: Iterable[str] = KINDS) -> LocalCopy:
         kinds: the suffixes that the file may have.
 
     Raises:
-        UserError: the scheme or the suffix is unknown, there is no such file, access is denied, or the source cannot be
-            reached. A partial download is deleted.
+        UserError: the scheme or the suffix is unknown, there is no such file, or access is denied.
+        UnreachableError: the source did not answer, even when asked again. A partial download is deleted.
     """
     scheme, _, rest = url.partition("://")
     if scheme not in SCHEMES:

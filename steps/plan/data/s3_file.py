@@ -9,15 +9,16 @@ from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress
 from steps.common.storage.files import BLOCK
 from steps.common.storage.object_store import open_store, translate_errors
+from steps.common.storage.retry import with_retries
 from steps.plan.data.remote_file import RemoteFile
-from steps.plan.data.retry import with_retries
 
 
 def find_remote(url: str) -> RemoteFile:
     """Find the object at the key.
 
     Raises:
-        UserError: there is no object, access is denied, or the store cannot be reached.
+        UserError: there is no object, or access is denied.
+        UnreachableError: the store did not answer, even when asked again.
     """
     path = url.removeprefix("s3://")
     bucket, _, key = path.partition("/")
@@ -50,7 +51,8 @@ def put(file: Path, url: str) -> str:
         url: s3://BUCKET/KEY, which contains the digest of the content.
 
     Raises:
-        UserError: writing is denied, or the store cannot be reached.
+        UserError: writing is denied.
+        UnreachableError: the store did not answer, even when asked again.
     """
     path = url.removeprefix("s3://")
 

@@ -5,8 +5,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from steps.common.runtime.errors import InterruptedReadError, UserError
+from steps.common.storage.retry import with_retries
+from steps.common.storage.web_errors import check_status, web_errors
 from steps.plan.data.remote_file import RemoteFile
-from steps.plan.data.retry import with_retries
 
 STALL_SECONDS = 30.0
 
@@ -15,7 +16,8 @@ def find_remote(url: str) -> RemoteFile:
     """Find the file at the address.
 
     Raises:
-        UserError: there is no file, access is denied, or the host cannot be reached.
+        UserError: there is no file, access is denied, or no DNS server knows the host.
+        UnreachableError: the host did not answer, even when asked again.
     """
     parts = urlsplit(url)
     shown = urlunsplit((parts.scheme, parts.hostname or "", parts.path, "", ""))
@@ -33,7 +35,8 @@ def find_with_headers(url: str, shown: str, headers: dict[str, str], on_refusal:
         tag: tag of the content, if known already.
 
     Raises:
-        UserError: there is no file, access is denied, or the host cannot be reached.
+        UserError: there is no file, access is denied, or no DNS server knows the host.
+        UnreachableError: the host did not answer, even when asked again.
     """
 
     def ask() -> RemoteFile:
@@ -45,17 +48,13 @@ def find_with_headers(url: str, shown: str, headers: dict[str, str], on_refusal:
         return RemoteFile(name, shown, tag or (f"{version} {size}" if version else ""), size, blocks)
 
     def blocks() -> Iterator[bytes]:
-        import httpx2
-
         with _opened(url, shown, headers, on_refusal) as response:
             left = int(response.headers.get("content-length") or 0)
             known = bool(left)
-            try:
+            with web_errors(shown):
                 for block in response.iter_raw():
                     left -= len(block)
                     yield block
-            except httpx2.HTTPError as error:
-                raise InterruptedReadError(str(error) or type(error).__name__) from None
             if known and left:
                 raise InterruptedReadError("the connection ended early")
 
@@ -75,28 +74,21 @@ class _opened:  # noqa: N801 - used as `with _opened(...)`
         self._request = self._client.build_request("GET", url, headers=sent)
 
     def __enter__(self) -> Any:
-        import httpx2
-
         try:
-            response = self._client.send(self._request, stream=True)
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            with web_errors(self._shown):
+                response = self._client.send(self._request, stream=True)
+            check_status(response)
+        except (InterruptedReadError, UserError):
             self._client.close()
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise UserError(
-                    f"{self._shown}: this machine does not trust the authority that signed its certificate"
-                ) from None
-            raise InterruptedReadError(str(error) or type(error).__name__) from None
+            raise
         if response.is_success:
             return response
         status = response.status_code
-        wait = response.headers.get("retry-after", "")
         self._client.close()
         if status in (401, 403):
             raise UserError(f"{self._shown}: access denied (status {status}); {self._on_refusal}")
         if status in (404, 410):
             raise UserError(f"{self._shown}: no such file (status {status})")
-        if status == 429 or status >= 500:
-            raise InterruptedReadError(f"status {status}{f', retry after {wait}' if wait.isdigit() else ''}")
         raise UserError(f"{self._shown}: the host answered with status {status}")
 
     def __exit__(self, *_: object) -> None:

@@ -3,12 +3,11 @@
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 from steps.common.runtime.errors import InterruptedReadError, UserError
+from steps.common.storage.web_errors import interruption, seconds_to_wait
 from steps.common.weights.sources.hub import hub_headers
 from steps.common.weights.sources.listing import SourceFile
 from steps.pull.reading.read_errors import NoRangesError, ThrottledError
@@ -105,7 +104,7 @@ class Web:
                 )
             except urllib3.exceptions.HTTPError as error:
                 self._forget(file)
-                raise InterruptedReadError(_reason(error)) from None
+                raise interruption(file.url, getattr(error, "reason", None) or error) from None
             if response.status in REDIRECT and "location" in response.headers:
                 url = urljoin(url, response.headers["location"])
                 response.drain_conn()
@@ -141,7 +140,9 @@ class Web:
 
     def _check(self, file: SourceFile, response: Any, start: int, end: int, *, whole: bool) -> None:
         if response.status in THROTTLED:
-            raise ThrottledError(f"the source answers {response.status}", _seconds(response.headers.get("Retry-After")))
+            raise ThrottledError(
+                f"the source answers {response.status}", seconds_to_wait(response.headers.get("Retry-After"))
+            )
         if response.status in REFUSED:
             raise UserError(f"{file.url}: the source answers {response.status}; check access and HF_TOKEN")
         if response.status == 412:
@@ -201,17 +202,3 @@ def _proxy(address: str, options: dict[str, Any]) -> Any:
 def _reason(error: BaseException) -> str:
     text = str(getattr(error, "reason", None) or error) or type(error).__name__
     return " ".join(text.split())[:200]
-
-
-def _seconds(retry_after: str | None) -> float:
-    """Return the seconds of a Retry-After header, which may be a date; 0 if there is none."""
-    if not retry_after:
-        return 0.0
-    try:
-        return max(0.0, float(retry_after))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return 0.0

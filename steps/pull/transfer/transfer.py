@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from steps.common.machine.devices import cores
-from steps.common.runtime.errors import InterruptedReadError, UserError
+from steps.common.runtime.errors import InterruptedReadError, UnreachableError, UserError
 from steps.common.runtime.progress import say
 from steps.common.weights.sources.listing import SourceFile
 from steps.pull.reading.read_errors import NoRangesError, ThrottledError
@@ -66,7 +66,8 @@ class Transfer:
         """Fetch everything.
 
         Raises:
-            UserError: the source cannot be reached, or its content twice did not match its hash; what was fetched is kept.
+            UserError: the source refuses, or its content twice did not match its hash; what was fetched is kept.
+            UnreachableError: the source did not answer, even when asked again; what was fetched is kept.
         """
         others = [threading.Thread(target=self._hash, args=(number,), daemon=True) for number in range(_hashers())]
         others.append(threading.Thread(target=self._sync, daemon=True))
@@ -155,7 +156,7 @@ class Transfer:
             span.start = 0
         span.tries = 0 if gained else span.tries + 1
         if span.tries >= ATTEMPTS:
-            raise UserError(
+            raise UnreachableError(
                 f"{span.part.file.url}: failed in {ATTEMPTS} attempts: {reason}; what was fetched is kept, run it again"
             )
         wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (span.tries - 1)) if span.tries else 0.0
@@ -165,7 +166,7 @@ class Transfer:
 
     def _wait_for_source(self, span: QueuedSpan, error: ThrottledError) -> None:
         if time.monotonic() - self._last_byte > LONGEST_THROTTLING_SECONDS:
-            raise UserError(
+            raise UnreachableError(
                 f"{span.part.file.url}: {error} for {LONGEST_THROTTLING_SECONDS / 60:.0f} min; what was fetched is kept, "
                 "run it later"
             )

@@ -64,7 +64,10 @@ def test_an_unknown_model(recipe: str) -> None:
 
 def test_a_hub_out_of_reach(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
-    assert "cannot reach http://127.0.0.1:" in refused(recipe, "-o", "model=hf://org/tiny")
+    ended = fineline("run", recipe, "-o", "model=hf://org/tiny")
+    assert ended.returncode == 75
+    assert "model hf://org/tiny at http://127.0.0.1:" in ended.stderr.splitlines()[-1]
+    assert "could not be read in 5 attempts" in ended.stderr.splitlines()[-1]
 
 
 def test_a_port_in_use(recipe: str) -> None:

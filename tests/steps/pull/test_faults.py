@@ -15,7 +15,7 @@ import pytest
 import steps.pull.reading.http_reader
 import steps.pull.transfer.transfer
 from steps.common.handover.resolved import ResolvedModel
-from steps.common.runtime.errors import UserError
+from steps.common.runtime.errors import UnreachableError, UserError
 from steps.common.storage import volumes
 from steps.common.storage.files import sha256_of
 from steps.common.weights import store
@@ -171,7 +171,7 @@ def test_a_source_that_reports_another_size_is_not_trusted(source: Source, model
     source.behave = of_shards(lambda asked: Behaviour(says_size=SHARD + 1 if always or asked.number < 3 else None))
     if always:
         with pytest.raises(
-            UserError, match=f"the source reports {SHARD + 1} bytes, but lists {SHARD}; what was fetched is kept"
+            UnreachableError, match=f"the source reports {SHARD + 1} bytes, but lists {SHARD}; what was fetched is kept"
         ):
             publish_model(model)
         assert nothing_published(model)

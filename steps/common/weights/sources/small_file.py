@@ -3,8 +3,10 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from steps.common.runtime.errors import InterruptedReadError, UserError
+from steps.common.runtime.errors import UserError
 from steps.common.storage.object_store import open_store, translate_errors
+from steps.common.storage.retry import with_retries
+from steps.common.storage.web_errors import check_status, web_errors
 from steps.common.weights.sources.hub import hub_headers
 from steps.common.weights.sources.listing import SourceFile
 
@@ -15,30 +17,33 @@ def read_small(file: SourceFile) -> str:
     """Return the text of a file.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it does not exist, or access is denied.
+        UnreachableError: its source did not answer, even when asked again.
         UnicodeDecodeError: it is not text.
     """
     scheme = file.url.partition("://")[0] if "://" in file.url else ""
     if scheme in ("http", "https"):
-        return _over_http(file.url)
+        return with_retries(file.url, lambda: _over_http(file.url))
     if scheme:
-        store, path = open_store(file.url)
-        try:
-            with translate_errors(file.url, lambda: store.open_input_stream(path)) as source:
-                return bytes(translate_errors(file.url, source.read)).decode()
-        except InterruptedReadError as error:
-            raise UserError(f"{file.url}: cannot be read: {error}") from None
+        return with_retries(file.url, lambda: _from_store(file.url))
     return Path(file.url).read_text()
+
+
+def _from_store(url: str) -> str:
+    store, path = open_store(url)
+    with translate_errors(url, lambda: store.open_input_stream(path)) as source:
+        return bytes(translate_errors(url, source.read)).decode()
 
 
 def _over_http(url: str) -> str:
     import httpx2
 
     host, headers = hub_headers()
-    try:
+    with web_errors(url):
         response = httpx2.get(
             url, headers=headers if urlsplit(url).netloc == host else {}, follow_redirects=True, timeout=SECONDS
         )
-        return response.raise_for_status().text
-    except httpx2.HTTPError as error:
-        raise UserError(f"{url}: cannot be read: {error}") from None
+    check_status(response)
+    if not response.is_success:
+        raise UserError(f"{url}: cannot be read: the host answers with status {response.status_code}")
+    return str(response.text)

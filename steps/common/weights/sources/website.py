@@ -5,10 +5,13 @@ from typing import Any
 from urllib.parse import quote
 
 from steps.common.runtime.errors import UserError
+from steps.common.storage.retry import with_retries
+from steps.common.storage.web_errors import check_status, web_errors
 from steps.common.weights.sources.listing import Listing, SourceFile, checked, is_wanted
 from steps.common.weights.sources.sums import SUMS, read_sums
 
 SECONDS = 30.0
+ABSENT = (403, 404, 410)  # object stores that serve websites answer 403 for what does not exist
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 USUAL = (
     "config.json",
@@ -29,32 +32,48 @@ def list_website(uri: str) -> Listing:
     """List the folder's files with their sizes and, without a SHA256SUMS, their ETags to detect changes.
 
     Raises:
-        UserError: it is not a model's folder, or the server cannot be reached.
+        UserError: it is not a model's folder, or no DNS server knows the host.
+        UnreachableError: the server did not answer, even when asked again.
     """
     import httpx2
 
     base = uri.rstrip("/") + "/"
     headers = {"Accept-Encoding": "identity"}
     with httpx2.Client(follow_redirects=True, timeout=SECONDS, headers=headers) as client:
-        try:
-            sums = client.get(base + SUMS)
-            if sums.is_success:
-                hashes = read_sums(uri, sums.content)
-                names = [name for name in hashes if is_wanted(name)]
-            else:
-                hashes, names = {}, [*USUAL, *_weights(client, base)]
-            found = [_head(client, base, name, hashes.get(name, "")) for name in dict.fromkeys(names)]
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise UserError(f"model {uri}: cannot be reached: {str(error) or type(error).__name__}") from None
+        sums = _ask(client, "GET", base, SUMS)
+        if sums:
+            hashes = read_sums(uri, sums.content)
+            names = [name for name in hashes if is_wanted(name)]
+        else:
+            hashes, names = {}, [*USUAL, *_weights(client, base)]
+        found = [_head(client, base, name, hashes.get(name, "")) for name in dict.fromkeys(names)]
     files = [file for file in found if file]
     if missing := set(hashes) & set(names) - {file.name for file in files}:
         raise UserError(f"model {uri}: {SUMS} names {sorted(missing)[0]!r}, which does not exist")
     return Listing(uri=uri, files=checked(uri, files))
 
 
+def _ask(client: Any, method: str, base: str, name: str) -> Any | None:
+    """Return the server's answer about a file, or None if it has no such file."""
+    url = base + quote(name)
+
+    def attempt() -> Any:
+        with web_errors(f"model {base}"):
+            response = client.request(method, url)
+        check_status(response)
+        return response
+
+    response = with_retries(url, attempt)
+    if response.status_code in ABSENT:
+        return None
+    if not response.is_success:
+        raise UserError(f"model {base}: {name}: the server answers {response.status_code}")
+    return response
+
+
 def _weights(client: Any, base: str) -> list[str]:
-    index = client.get(base + INDEX)
-    if not index.is_success:
+    index = _ask(client, "GET", base, INDEX)
+    if not index:
         return [SINGLE]
     try:
         named = set(json.loads(index.content)["weight_map"].values())
@@ -64,12 +83,11 @@ def _weights(client: Any, base: str) -> list[str]:
 
 
 def _head(client: Any, base: str, name: str, sha256: str) -> SourceFile | None:
-    url = base + quote(name)
-    response = client.head(url)
-    if response.status_code in (404, 410):
+    response = _ask(client, "HEAD", base, name)
+    if not response:
         return None
-    if not response.is_success:
-        raise UserError(f"model {base}: {name}: the server answers {response.status_code}")
     size, tag = response.headers.get("content-length", "0"), response.headers.get("etag", "")
     strong = tag if tag and not tag.startswith("W/") else ""
-    return SourceFile(name=name, bytes=int(size) if size.isdigit() else 0, sha256=sha256, url=url, tag=strong)
+    return SourceFile(
+        name=name, bytes=int(size) if size.isdigit() else 0, sha256=sha256, url=base + quote(name), tag=strong
+    )
