@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from recipes.recipe import Recipe
 from steps.common.handover.resolved import DataFile, KnownModel, ServingPlan
+from steps.plan.addresses import check_addresses
 from steps.plan.data.data_file import DataSize, InspectedData, inspect_data
 from steps.plan.data.task_files import inspect_tasks
 from steps.plan.exportable import check_exportable
@@ -20,7 +21,7 @@ class CheckScope:
 
     readable: Callable[[str], bool] = lambda _: True  # whether a file or a model can be read from here
     serving: ServingSettings | None = field(default_factory=ServingSettings.of_environment)  # None: not known here
-    serves_here: bool = False  # the model will listen on this machine
+    serves_here: bool = False  # the run takes place on this machine
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def check_recipe(recipe: Recipe, scope: CheckScope) -> CheckedRecipe:
     Raises:
         UserError: the first mistake, in one line.
     """
+    check_addresses(recipe, on_this_machine=scope.serves_here)
     check_tunable(recipe.model, recipe.tune.method)
     data = inspect_data(recipe.data, recipe.tune.objective, scope.readable)
     tasks = inspect_tasks(recipe, scope.readable)

@@ -17,6 +17,7 @@ from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
 from steps.common.storage import volumes
 from steps.common.storage.files import write_text
+from steps.plan.addresses import kept
 from steps.plan.check_recipe import CheckScope, check_recipe
 from steps.plan.model import pinned_model
 from steps.plan.quote.quote import quote
@@ -92,13 +93,13 @@ def resolve(input: PlanInput) -> Resolved:
     model = pinned_model(recipe.model, checked.model)
     return Resolved(
         run=input.run,
-        recipe=recipe,
+        recipe=kept(recipe),
         model=model,
         data=checked.data.files,
         tasks=checked.tasks,
         lm_eval=checked.packed_tasks,
         quote=quote(recipe, model, checked.data.train, checked.held_out),
-        tracking=Tracking(uri=recipe.registry.tracking_uri or tracking.default_uri(), run_id=""),
+        tracking=Tracking(uri=tracking.kept_uri(recipe.registry.tracking_uri or tracking.default_uri()), run_id=""),
         code_version=code_version(),
         serving_plan=checked.serving_plan,
     )
@@ -122,7 +123,7 @@ def _handed_over(input: PlanInput) -> Resolved | None:
     except (FileNotFoundError, ValueError):
         return None
     file.unlink()
-    return found if found.recipe == _recipe(input) and found.code_version == code_version() else None
+    return found if found.recipe == kept(_recipe(input)) and found.code_version == code_version() else None
 
 
 def _recipe(input: PlanInput) -> Recipe:

@@ -3,6 +3,7 @@
 import time
 
 from steps.common.runtime.progress import say
+from steps.common.runtime.redaction import redact_all
 from steps.release.outcome import Outcome
 
 TRIES, WAIT_SECONDS, LONGEST_SECONDS = 3, 2.0, 10.0
@@ -15,7 +16,7 @@ def notify(url: str, outcome: Outcome) -> bool:
     """
     import httpx2
 
-    body = {"text": outcome.in_words(), **outcome.model_dump()}
+    body = redact_all({"text": outcome.in_words(), **outcome.model_dump()})
     why = ""
     for attempt in range(TRIES):
         time.sleep(WAIT_SECONDS * attempt)

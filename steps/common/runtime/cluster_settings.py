@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from steps.common.runtime.secret import read_secret
+
 # Image of the Deployments that serve. Set in the namespace's ConfigMap; a run on one machine, even in a pod, does not have it.
 SERVE_IMAGE_SETTING = "FINELINE_SERVE_IMAGE"
 VLLM_IMAGE_SETTING = "FINELINE_VLLM_IMAGE"  # vLLM's image; unset: the namespace has no GPUs to serve on
@@ -47,8 +49,12 @@ def autoscaler() -> tuple[str, int, str]:
 
 
 def api_key() -> str:
-    """Return the API key that clients of a served model must send; an empty string if none is required."""
-    return os.environ.get(API_KEY_SETTING, "")
+    """Return the API key that clients of a served model must send; an empty string if none is set.
+
+    Raises:
+        UserError: it has a control character inside.
+    """
+    return read_secret(API_KEY_SETTING)
 
 
 def api_key_header() -> dict[str, str]:

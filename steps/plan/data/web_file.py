@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import InterruptedReadError, UserError
 from steps.plan.data.remote_file import RemoteFile
 from steps.plan.data.retry import with_retries
@@ -19,7 +20,12 @@ def find_remote(url: str) -> RemoteFile:
     """
     parts = urlsplit(url)
     shown = urlunsplit((parts.scheme, parts.hostname or "", parts.path, "", ""))
-    return find_with_headers(url, shown, {}, "if it needs a key, use an address that contains one")
+    remedy = (
+        "if it needs a key, put it at s3:// or hf://, whose keys come from Secrets"
+        if cluster_settings.in_cluster()
+        else "if it needs a key, start a new run with an address that contains one; it is not kept"
+    )
+    return find_with_headers(url, shown, {}, remedy)
 
 
 def find_with_headers(url: str, shown: str, headers: dict[str, str], on_refusal: str, tag: str = "") -> RemoteFile:
