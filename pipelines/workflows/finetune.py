@@ -65,7 +65,8 @@ def build() -> WorkflowTemplate:
 
 def add_main() -> None:
     """Add the DAG of a run, and the templates of its tasks."""
-    do_plan = container(plan, CONTROL_IMAGE, hours=1, memory="512Mi", reaches_out=True)
+    # It gets the API key to refuse, before anything is bought, a run that could not be served.
+    do_plan = container(plan, CONTROL_IMAGE, hours=1, memory="512Mi", reaches_out=True, environment=API_KEY)
     # As long as pull, which it waits for, plus a wait for each rung of the ladder.
     do_provision = container(provision, CONTROL_IMAGE, hours=12 + 16, memory="128Mi", account=PROVISION_ACCOUNT)
     do_pull = pull_container()
@@ -128,7 +129,7 @@ def add_main() -> None:
         )
         served = do_rollout(
             name="rollout",
-            arguments={**to_serve, **version},
+            arguments={**to_serve, **version, "secrets": planned.get_parameter("secrets")},
             when=f"{to_be_served} && {approved.get_parameter('decision').value} == {APPROVE}",
         )
         exported = do_export(

@@ -59,6 +59,7 @@ def build() -> WorkflowTemplate:
                     "version": found.get_parameter("version"),
                     "report": found.get_parameter("report"),
                     "back": "true",
+                    "secrets": found.get_parameter("secrets"),
                     "run": "{{workflow.name}}",
                 },
             )

@@ -8,9 +8,11 @@ from hera.workflows.io import Input, Output
 from presets.memory import GIB
 from recipes.reader import RecipeError, load
 from recipes.recipe import Recipe
+from steps.common.handover.installation import check_secrets, needs_api_key
 from steps.common.handover.resolved import Quote, Resolved, ResolvedModel, Tracking
 from steps.common.nodes import node_provider
 from steps.common.registry import tracking
+from steps.common.registry.allowed_registries import check_allowed
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.code_version import code_version
 from steps.common.runtime.errors import UserError
@@ -56,6 +58,7 @@ class PlanOutput(Output):
     buys: bool
     serve: bool
     export: bool
+    secrets: str  # prefix of the Secrets that rollout reads
 
 
 @step
@@ -75,6 +78,7 @@ def plan(input: PlanInput) -> PlanOutput:
         buys=node_provider.buys(resolved.quote.provider),
         serve=resolved.recipe.serve.enabled,
         export=resolved.recipe.export.enabled,
+        secrets=resolved.recipe.secrets,
     )
 
 
@@ -89,6 +93,11 @@ def resolve(input: PlanInput) -> Resolved:
         UserError: anything that would fail later, in one line.
     """
     recipe = _recipe(input)
+    check_secrets(recipe)
+    uri = recipe.registry.tracking_uri or tracking.default_uri()
+    check_allowed(uri, tracking.default_uri())
+    if recipe.serve.enabled:
+        needs_api_key(recipe)
     checked = check_recipe(recipe, CheckScope(serves_here=not cluster_settings.in_cluster()))
     model = pinned_model(recipe.model, checked.model)
     return Resolved(
@@ -99,7 +108,7 @@ def resolve(input: PlanInput) -> Resolved:
         tasks=checked.tasks,
         lm_eval=checked.packed_tasks,
         quote=quote(recipe, model, checked.data.train, checked.held_out),
-        tracking=Tracking(uri=tracking.kept_uri(recipe.registry.tracking_uri or tracking.default_uri()), run_id=""),
+        tracking=Tracking(uri=tracking.kept_uri(uri), run_id=""),
         code_version=code_version(),
         serving_plan=checked.serving_plan,
     )

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
+from steps.common.handover.installation import check_secrets
 from steps.common.handover.resolved import Resolved, ResolvedModel
 from steps.common.registry import tracking, versions
 from steps.common.runtime.errors import UserError
@@ -29,6 +30,7 @@ class RestoreOutput(Output):
     adapter_folder: str
     version: int
     report: str
+    secrets: str  # prefix of the Secrets that rollout reads
 
 
 @step
@@ -36,7 +38,7 @@ def restore(input: RestoreInput) -> RestoreOutput:
     """Download a version's adapter, recipe and report from the registry to the runs volume.
 
     Raises:
-        UserError: there is no such model or version, or no previous champion.
+        UserError: there is no such model or version, no previous champion, or the version names Secrets that are not allowed.
     """
     uri = tracking.default_uri()
     store = tracking.client(uri)
@@ -48,6 +50,7 @@ def restore(input: RestoreInput) -> RestoreOutput:
             for part in (versions.RESOLVED_FILE, versions.EVALUATION_FILE, versions.ADAPTER_FOLDER):
                 versions.download(store, version, part, partial)
     resolved = Resolved.model_validate_json((folder / versions.RESOLVED_FILE).read_text())
+    check_secrets(resolved.recipe)
     say(f"{input.name} version {number}, made by run {resolved.run}")
     return RestoreOutput(
         resolved=resolved,
@@ -55,6 +58,7 @@ def restore(input: RestoreInput) -> RestoreOutput:
         adapter_folder=str(folder / versions.ADAPTER_FOLDER),
         version=number,
         report=str(folder / versions.EVALUATION_FILE),
+        secrets=resolved.recipe.secrets,
     )
 
 

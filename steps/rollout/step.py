@@ -39,6 +39,7 @@ class RolloutInput(Input):
         False
     )
     run: Annotated[str, Parameter(description="Name of this run; empty: the run that made the version")] = ""
+    secrets: Annotated[str, Parameter(description="Prefix of the Secret with the API key, as the recipe names it")] = ""
 
 
 class RolloutOutput(Output):

@@ -18,6 +18,7 @@ from tests.support.kubectl import get, kubectl
 
 STAGING = "/argo/staging"
 SECRETS = "{{workflow.parameters.secrets}}"
+OF_THE_RECIPE = "{{inputs.parameters.secrets}}"
 
 
 class TaskPod:
@@ -43,7 +44,9 @@ class TaskPod:
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"script": parameters}}
 
     def _pod(self, workflow: dict[str, Any], template: dict[str, Any]) -> dict[str, Any]:
-        main = json.loads(json.dumps(template["script"]).replace(SECRETS, "fineline"))
+        main = json.loads(
+            json.dumps(template["script"]).replace(SECRETS, "fineline").replace(OF_THE_RECIPE, "fineline")
+        )
         source = main.pop("source")
         assert source == "{{inputs.parameters}}"
         main |= {"name": "main", "args": [*main["args"], f"{STAGING}/script"]}

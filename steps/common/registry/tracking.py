@@ -4,6 +4,7 @@ import logging
 import os
 from typing import Any
 
+from steps.common.registry.allowed_registries import check_allowed, withhold_credentials
 from steps.common.registry.redacted_store import RedactedStore
 from steps.common.runtime.redaction import without_credentials
 from steps.common.storage import volumes
@@ -26,8 +27,14 @@ def uri_to_connect(uri: str) -> str:
 
 
 def client(uri: str) -> Any:
-    """Return an `MlflowClient` of the store at `uri`, which may be a kept one. What it sends is redacted."""
-    uri = uri_to_connect(uri)
+    """Return an `MlflowClient` of the store at `uri`, which may be a kept one. What it sends is redacted.
+
+    Raises:
+        UserError: in a cluster, the installation does not allow this registry.
+    """
+    uri, own = uri_to_connect(uri), default_uri()
+    check_allowed(uri, own)
+    withhold_credentials(uri, own)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_DISABLE_AGENT_NUDGE", "true")
     if uri.startswith("sqlite:///"):

@@ -9,8 +9,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO, TypeVar, cast
 
-from pydantic import BaseModel
-
 from steps.common.runtime.secret import held
 
 REDACTED = "[redacted]"
@@ -59,6 +57,8 @@ def redact_all(value: Any) -> Any:
 
 def redact_output(output: Result) -> Result:
     """Return a step's output with `redact` applied to each text in it; anything but a pydantic model is returned as it is."""
+    from pydantic import BaseModel
+
     if not isinstance(output, BaseModel):
         return output
     plain = output.model_dump(mode="json")

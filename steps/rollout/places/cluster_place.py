@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx2
 
+from steps.common.handover.installation import api_key_secret, needs_api_key
 from steps.common.handover.resolved import Resolved
 from steps.common.kubernetes.deployment_wait import wait_until_available
 from steps.common.machine.devices import compute_dtype
@@ -52,7 +53,7 @@ class ClusterPlace:
             adapter: folder of the adapter.
 
         Raises:
-            UserError: vLLM cannot serve the adapter.
+            UserError: vLLM cannot serve the adapter, or an API key is required and none is set.
             RefusedError: the Service of that name does not belong to the model, or the base server does not load the adapter.
         """
         self._serve, self._name = resolved.recipe.serve, resolved.recipe.name
@@ -73,7 +74,7 @@ class ClusterPlace:
                 self._serve.requests_per_minute,
             ),
             compute_type=computes_in,
-            api_key_secret=cluster_settings.api_key_secret(),
+            api_key_secret="",
             one_node=cluster_settings.one_node(),
             upstream=Upstream(
                 port=version_objects.SERVER_PORT,
@@ -86,6 +87,10 @@ class ClusterPlace:
         self._old: int | None = None
         self._old_annotations: dict[str, str] = {}
         self._find_live_version()
+        if needs_api_key(
+            resolved.recipe, had_one=self._old is not None and self._api.requires_key(self._full(self._old))
+        ):
+            self._spec.api_key_secret = api_key_secret(resolved.recipe)
         if resolved.serving_plan.runtime == "vllm":
             self._spec = with_vllm(self._spec, resolved, base, adapter, speed)
 

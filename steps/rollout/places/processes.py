@@ -68,11 +68,12 @@ def start_server(name: str, merged: Path, folder: Path, ready_seconds: int) -> s
     return process
 
 
-def start_gateway(rules: Rules, upstreams: list[Upstream], live: Upstream) -> servers.Gateway:
+def start_gateway(rules: Rules, api_key: str, upstreams: list[Upstream], live: Upstream) -> servers.Gateway:
     """Start a model's gateway, wait until it serves, and save its state.
 
     Args:
         rules: where it listens and what it lets through.
+        api_key: what requests have to send as a bearer token; empty: nothing.
         upstreams: all servers that it knows.
         live: the server that gets the requests.
 
@@ -83,7 +84,7 @@ def start_gateway(rules: Rules, upstreams: list[Upstream], live: Upstream) -> se
     folder = volumes.serving(rules.name) / f"gateway-{rules.port}"
     # In a temporary folder, since the path of a Unix socket is limited to 107 bytes.
     admin = Path(tempfile.mkdtemp(prefix="fineline-")) / SOCKET
-    write_all(folder, admin, rules, cluster_settings.api_key(), upstreams, live)
+    write_all(folder, admin, rules, api_key, upstreams, live)
     log = folder / "gateway.log"
     log.unlink(missing_ok=True)
     process = _start(command(folder), log, folder, rules.port, without=cluster_settings.API_KEY_SETTING)

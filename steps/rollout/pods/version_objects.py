@@ -49,7 +49,7 @@ class VersionSpec(BaseModel):
     ready_seconds: int  # time limit of the model server's start
     rules: Rules
     compute_type: str  # torch's name of the type that it computes in
-    api_key_secret: str  # Secret that may hold the API key under "key"
+    api_key_secret: str  # Secret that holds the API key under "key"; empty: none is required
     one_node: bool  # schedule the pod on the node of the pods that mount the volumes
     upstream: Upstream
     base_server: str = ""  # the vLLM base server that has the adapter; empty: the pod has its own model server
@@ -235,5 +235,5 @@ def _model_server(spec: VersionSpec) -> dict[str, Any]:
 def _api_key(secret: str) -> dict[str, Any]:
     return {
         "name": cluster_settings.API_KEY_SETTING,
-        "valueFrom": {"secretKeyRef": {"name": secret, "key": "key", "optional": True}},
+        "valueFrom": {"secretKeyRef": {"name": secret, "key": "key", "optional": False}},
     }
