@@ -78,8 +78,10 @@ def _execute(words: list[str], known: dict[str, Command]) -> int:
         return USER_MISTAKE
     from recipes.reader import RecipeError
     from steps.common.runtime.errors import UserError
+    from steps.common.runtime.proxies import bypass_proxies
     from steps.common.runtime.secret import strip_secrets
 
+    bypass_proxies()
     try:
         strip_secrets()
         return known[parsed.command].execute(parsed)

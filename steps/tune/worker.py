@@ -4,8 +4,8 @@ import signal
 import sys
 from pathlib import Path
 
+from steps.common.machine.parent_death import signal_on_parent_death
 from steps.common.runtime.errors import USER_ERROR, InterruptedStepError, UserError
-from steps.common.runtime.parent_death import signal_on_parent_death
 from steps.common.runtime.redaction import redact_streams
 from steps.common.storage.files import write_text
 from steps.tune.launch import OUTCOME_FILE

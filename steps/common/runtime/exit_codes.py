@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from steps.common.runtime import certificates
+from steps.common.runtime import certificates, proxies
 from steps.common.runtime.debug import print_cause
 from steps.common.runtime.errors import (
     GATE_REFUSED,
@@ -52,6 +52,7 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
         redact_streams()
         certificates.trust_bundle()
+        proxies.bypass_proxies()
         try:
             strip_secrets()
             output = redact_output(function(*args, **kwargs))

@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 from steps.common.runtime.errors import UserError
+from steps.common.weights.sources.hub import HubHeaders, hub_api
 from steps.plan.data.remote_file import RemoteFile
 from steps.plan.data.web_file import find_with_headers
 
@@ -17,19 +18,16 @@ def find_remote(url: str) -> RemoteFile:
     Raises:
         UserError: the dataset, revision or file does not exist, access is denied, or the hub cannot be reached.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.utils._headers import build_hf_headers
-
     match = FORM.fullmatch(url)
     if not match:
         raise UserError(f"{url}: write it as hf://datasets/ORG/NAME/PATH or hf://datasets/ORG/NAME@REVISION/PATH")
     name, path = match["name"], match["path"]
-    api = HfApi()
+    api = hub_api()
     commit, file = _ask(api, url, name, match["revision"] or "main", path)
     address = f"{api.endpoint}/datasets/{name}/resolve/{commit}/{quote(path)}"
     pinned = f"hf://datasets/{name}@{commit}/{path}"
     tag = file.lfs.sha256 if file.lfs else file.blob_id
-    return find_with_headers(address, pinned, build_hf_headers(), "set HF_TOKEN", tag)
+    return find_with_headers(address, pinned, HubHeaders().for_url(address), "set HF_TOKEN", tag)
 
 
 def _ask(api: Any, url: str, name: str, revision: str, path: str) -> tuple[str, Any]:

@@ -6,6 +6,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import InterruptedReadError, UserError
+from steps.common.web.web_client import web_client
 from steps.plan.data.remote_file import RemoteFile
 from steps.plan.data.retry import with_retries
 
@@ -72,12 +73,10 @@ class _opened:  # noqa: N801 - used as `with _opened(...)`
     """A streamed response, or an error in one line."""
 
     def __init__(self, url: str, shown: str, headers: dict[str, str], on_refusal: str) -> None:
-        import httpx2
-
         self._shown, self._on_refusal = shown, on_refusal
         # With compression, the length and the hash would be those of the compressed bytes.
         sent = {**headers, "Accept-Encoding": "identity"}
-        self._client = httpx2.Client(follow_redirects=True, timeout=STALL_SECONDS)
+        self._client = web_client(timeout=STALL_SECONDS)
         self._request = self._client.build_request("GET", url, headers=sent)
 
     def __enter__(self) -> Any:
@@ -85,6 +84,9 @@ class _opened:  # noqa: N801 - used as `with _opened(...)`
 
         try:
             response = self._client.send(self._request, stream=True)
+        except UserError as error:
+            self._client.close()
+            raise UserError(f"{self._shown}: {error}") from None
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             self._client.close()
             if "CERTIFICATE_VERIFY_FAILED" in str(error):

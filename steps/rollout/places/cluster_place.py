@@ -13,6 +13,7 @@ from steps.common.runtime import cluster_settings
 from steps.common.runtime.progress import say
 from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
+from steps.common.web.web_client import local_client
 from steps.rollout.checks import server_needs
 from steps.rollout.checks.read_speed import read_speed
 from steps.rollout.gateway.traffic import Traffic, read
@@ -187,7 +188,8 @@ class ClusterPlace:
         found = []
         try:
             for pod in self._api.pods(version):
-                answer = httpx2.get(f"http://{pod.status.pod_ip}:{version_objects.STATS_PORT}/metrics", timeout=5)
+                with local_client(timeout=5) as client:
+                    answer = client.get(f"http://{pod.status.pod_ip}:{version_objects.STATS_PORT}/metrics")
                 answer.raise_for_status()
                 found.append(read(answer.text, upstream.cluster))
         except httpx2.HTTPError as error:

@@ -20,6 +20,7 @@ from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import write_text
+from steps.common.web.web_client import local_client
 from steps.rollout.gateway.envoy import VERSION_HEADER
 from steps.rollout.gateway.gateway import SOCKET, command, write_all
 from steps.rollout.gateway.upstream import Rules, Upstream
@@ -135,7 +136,8 @@ def _wait(process: servers.Process, ready: Callable[[], bool], seconds: int, log
 
 def _answers(url: str) -> bool:
     try:
-        return httpx2.get(url, timeout=5).status_code == 200
+        with local_client(timeout=5) as client:
+            return bool(client.get(url).status_code == 200)
     except httpx2.HTTPError:
         return False
 
@@ -143,7 +145,8 @@ def _answers(url: str) -> bool:
 def _version(url: str) -> str:
     """Return the version that the gateway reports; empty if none listens."""
     try:
-        return httpx2.get(url, headers=cluster_settings.api_key_header(), timeout=5).headers.get(VERSION_HEADER, "")
+        with local_client(headers=cluster_settings.api_key_header(), timeout=5) as client:
+            return str(client.get(url).headers.get(VERSION_HEADER, ""))
     except httpx2.HTTPError:
         return ""
 

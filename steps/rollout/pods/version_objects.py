@@ -215,7 +215,9 @@ def _pod(spec: VersionSpec) -> dict[str, Any]:
 
 def _model_server(spec: VersionSpec) -> dict[str, Any]:
     # The kubelet cannot reach a server that listens only inside its pod, so the image's Python sends the request.
-    asks = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{SERVER_PORT}{HEALTH}', timeout=8)"
+    # A proxy that the pod's environment names is not asked.
+    url = f"http://127.0.0.1:{SERVER_PORT}{HEALTH}"
+    asks = f"import urllib.request as u; u.build_opener(u.ProxyHandler({{}})).open('{url}', timeout=8)"
     probe = {"exec": {"command": ["python3", "-c", asks]}, "timeoutSeconds": 10}
     # A sidecar (Kubernetes 1.29): ready before the gateway starts, and ended after it, whichever server it is.
     return {

@@ -4,15 +4,46 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from steps.common.runtime.errors import UserError
+from steps.common.web.trusted_hosts import check_token
+from steps.common.web.web_client import web_client
 from steps.common.weights.sources.listing import Listing, SourceFile, checked, is_wanted
 
 
-def hub_headers() -> tuple[str, dict[str, str]]:
-    """Return the hub's host, and the headers for it, which include the user's token: send them to no other host."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils._headers import build_hf_headers
+class HubHeaders:
+    """The headers for the hub, which include the user's token, and for no other host."""
 
-    return urlsplit(constants.ENDPOINT).netloc, build_hf_headers()
+    def __init__(self) -> None:
+        from huggingface_hub import constants
+        from huggingface_hub.utils._headers import build_hf_headers
+
+        self._host, self._headers = urlsplit(constants.ENDPOINT).netloc, build_hf_headers()
+
+    def for_url(self, url: str) -> dict[str, str]:
+        """Return the headers for a URL; none if it is not the hub's.
+
+        Raises:
+            UserError: the token would be sent in the clear.
+        """
+        if urlsplit(url).netloc != self._host:
+            return {}
+        if any(name.lower() == "authorization" for name in self._headers):
+            check_token(url, "HF_TOKEN")
+        return self._headers
+
+
+def hub_api() -> Any:
+    """Return the hub's `HfApi`, which follows redirects only to where `trusted_hosts` allows them.
+
+    Raises:
+        UserError: the token would be sent in the clear.
+    """
+    from huggingface_hub import HfApi, set_client_factory
+    from huggingface_hub.utils._http import hf_request_event_hook
+
+    api = HfApi()
+    HubHeaders().for_url(api.endpoint)
+    set_client_factory(lambda: web_client(event_hooks={"request": [hf_request_event_hook]}, timeout=None))
+    return api
 
 
 def list_hub(uri: str) -> Listing:
@@ -22,10 +53,8 @@ def list_hub(uri: str) -> Listing:
         UserError: the repository or the revision does not exist, access is denied, it has no safetensors, or the hub cannot
             be reached.
     """
-    from huggingface_hub import HfApi
-
     repository, _, revision = uri.removeprefix("hf://").partition("@")
-    api = HfApi()
+    api = hub_api()
     info = _ask(api, repository, revision or "main")
     files = [
         SourceFile(

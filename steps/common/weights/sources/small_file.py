@@ -1,11 +1,11 @@
 """Reads small text files, such as config.json, at their source."""
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from steps.common.runtime.errors import InterruptedReadError, UserError
 from steps.common.storage.object_store import open_store, translate_errors
-from steps.common.weights.sources.hub import hub_headers
+from steps.common.web.web_client import web_client
+from steps.common.weights.sources.hub import HubHeaders
 from steps.common.weights.sources.listing import SourceFile
 
 SECONDS = 30.0
@@ -34,11 +34,10 @@ def read_small(file: SourceFile) -> str:
 def _over_http(url: str) -> str:
     import httpx2
 
-    host, headers = hub_headers()
+    headers = HubHeaders().for_url(url)
     try:
-        response = httpx2.get(
-            url, headers=headers if urlsplit(url).netloc == host else {}, follow_redirects=True, timeout=SECONDS
-        )
-        return response.raise_for_status().text
+        with web_client(timeout=SECONDS) as client:
+            response = client.get(url, headers=headers)
+        return str(response.raise_for_status().text)
     except httpx2.HTTPError as error:
         raise UserError(f"{url}: cannot be read: {error}") from None

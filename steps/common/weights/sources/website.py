@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 from steps.common.runtime.errors import UserError
+from steps.common.web.web_client import web_client
 from steps.common.weights.sources.listing import Listing, SourceFile, checked, is_wanted
 from steps.common.weights.sources.sums import SUMS, read_sums
 
@@ -35,7 +36,7 @@ def list_website(uri: str) -> Listing:
 
     base = uri.rstrip("/") + "/"
     headers = {"Accept-Encoding": "identity"}
-    with httpx2.Client(follow_redirects=True, timeout=SECONDS, headers=headers) as client:
+    with web_client(timeout=SECONDS, headers=headers) as client:
         try:
             sums = client.get(base + SUMS)
             if sums.is_success:
