@@ -65,6 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0].startswith("-") and words[0] not in OPTIONS:
         print(f"fineline: unknown option {words[0]!r}; see 'fineline --help'", file=sys.stderr)
         return USER_MISTAKE
+    from steps.common.runtime.redaction import redacted_streams
+
+    with redacted_streams():
+        return _execute(words, known)
+
+
+def _execute(words: list[str], known: dict[str, Command]) -> int:
     parsed, unknown = parser().parse_known_args(words)
     if unknown:
         command = f"fineline {parsed.command}"
@@ -72,8 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USER_MISTAKE
     from recipes.reader import RecipeError
     from steps.common.runtime.errors import INTERRUPTED, UnreachableError, UserError
+    from steps.common.runtime.proxies import bypass_proxies
+    from steps.common.runtime.secret import strip_secrets
 
+    bypass_proxies()
     try:
+        strip_secrets()
         return known[parsed.command].execute(parsed)
     except (UserError, RecipeError) as error:
         print_cause(error)

@@ -30,6 +30,12 @@ class Serve(RecipePart):
         description="Port that the server listens on. One machine only. Not set: the port that the model had "
         "last, if it is free, else the first free port from 8360 on.",
     )
+    api_key: Literal["auto", "required", "none"] = Field(
+        default="auto",
+        description="Whether clients must send an API key, which comes from FINELINE_API_KEY, in a cluster from the Secret "
+        "NAME-api-key. required: the run is refused if no key is set. none: no key. auto: required if a key is set or the "
+        "version that serves has one; in a cluster also otherwise, unless the setting FINELINE_API_KEY_DEFAULT is none.",
+    )
     ready_seconds: int = Field(
         default=0,
         ge=0,

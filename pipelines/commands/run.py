@@ -60,7 +60,7 @@ def _planned(parsed: argparse.Namespace, workflow: "LocalWorkflow") -> "Run":
     # Planned before there is a run, so that a mistake leaves none behind.
     resolved = resolve(PlanInput(recipe=as_text(recipe)))
     Console(stderr=True, highlight=False).print(quote_table(resolved))
-    run = new_run(recipe.name, workflow.name, {**workflow.parameters, "recipe": as_text(recipe)})
+    run = new_run(recipe.name, workflow.name, {**workflow.parameters, "recipe": as_text(resolved.recipe)})
     hand_over(resolved, run.name)
     return run
 

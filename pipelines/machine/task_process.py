@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from pipelines.machine.local_workflow import Script
 from pipelines.machine.run_record import INPUTS, LOG, OUTPUTS, PROGRESS, Run
 from pipelines.shown.task_state import Phase, TaskState
-from steps.common.runtime.parent_death import signal_on_parent_death
+from steps.common.machine.parent_death import signal_on_parent_death
 from steps.common.runtime.progress import ARGO_SETTING, LINE_SETTING, PREFIX
 
 HERA_OUTPUTS = "hera__outputs_directory"

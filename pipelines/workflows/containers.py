@@ -22,7 +22,7 @@ from hera.workflows.retry_strategy import RetryPolicy
 from pipelines.workflows.parameters import reference
 from pipelines.workflows.pod_patch import PLACED
 from steps.common.runtime import certificates
-from steps.common.runtime.cluster_settings import API_KEY_SECRET_SETTING, API_KEY_SETTING
+from steps.common.runtime.cluster_settings import API_KEY_SETTING
 from steps.common.storage.volumes import RUNS_SETTING, WEIGHTS_SETTING
 from steps.pull.step import pull
 
@@ -70,10 +70,11 @@ MLFLOW: list[Setting] = [
     secret("MLFLOW_TRACKING_USERNAME", "mlflow", "username"),
     secret("MLFLOW_TRACKING_PASSWORD", "mlflow", "password"),
 ]
+# Of the resolved recipe's Secrets, which the input `secrets` names: a rollback serves with the key of the version's recipe.
 API_KEY: list[Setting] = [
-    secret(API_KEY_SETTING, "api-key", "key"),
-    # With the name of the Secret, rollout passes the key on to the pods that serve.
-    Env(name=API_KEY_SECRET_SETTING, value=f"{reference('secrets')}-api-key"),
+    SecretEnv(
+        name=API_KEY_SETTING, secret_name="{{inputs.parameters.secrets}}-api-key", secret_key="key", optional=True
+    ),
 ]
 NODE = FieldEnv(name="FINELINE_NODE", field_path="spec.nodeName")
 WEBHOOK: list[Setting] = [secret("FINELINE_WEBHOOK", "webhook", "url")]

@@ -65,8 +65,16 @@ def build() -> WorkflowTemplate:
 
 def add_main() -> None:
     """Add the DAG of a run, and the templates of its tasks."""
+    # It gets the API key to refuse, before anything is bought, a run that could not be served.
     do_plan = container(
-        plan, CONTROL_IMAGE, hours=1, memory="512Mi", memory_limit="4Gi", reads_nodes=True, reaches_out=True
+        plan,
+        CONTROL_IMAGE,
+        hours=1,
+        memory="512Mi",
+        memory_limit="4Gi",
+        reads_nodes=True,
+        reaches_out=True,
+        environment=API_KEY,
     )
     # As long as an equal run, and then pull, which it waits for, plus a wait for each rung of the ladder.
     do_provision = container(
@@ -134,7 +142,7 @@ def add_main() -> None:
         )
         served = do_rollout(
             name="rollout",
-            arguments={**to_serve, **version},
+            arguments={**to_serve, **version, "secrets": planned.get_parameter("secrets")},
             when=f"{to_be_served} && {approved.get_parameter('decision').value} == {APPROVE}",
         )
         exported = do_export(

@@ -80,6 +80,7 @@ def build() -> WorkflowTemplate:
                     "back": "true",
                     "by": reference("by"),
                     "why": reference("why"),
+                    "secrets": found.get_parameter("secrets"),
                     "run": "{{workflow.name}}",
                 },
             )

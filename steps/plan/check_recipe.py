@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from recipes.recipe import Recipe
 from steps.common.handover.resolved import DataFile, KnownModel, ServingPlan
+from steps.plan.addresses import check_addresses
 from steps.plan.data.data_file import DataSize, InspectedData, inspect_data
 from steps.plan.data.task_files import inspect_tasks
 from steps.plan.exportable import check_exportable
@@ -21,7 +22,7 @@ class CheckScope:
 
     readable: Callable[[str], bool] = lambda _: True  # whether a file or a model can be read from here
     serving: ServingSettings | None = field(default_factory=ServingSettings.of_environment)  # None: not known here
-    serves_here: bool = False  # the model will listen on this machine
+    serves_here: bool = False  # the run takes place on this machine
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def check_recipe(recipe: Recipe, scope: CheckScope) -> CheckedRecipe:
     Raises:
         UserError: the first mistake, in one line.
     """
+    check_addresses(recipe, on_this_machine=scope.serves_here)
     check_tunable(recipe.model, recipe.tune.method)
     if not scope.serves_here:
         check_rollout(recipe)

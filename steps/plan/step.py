@@ -8,15 +8,18 @@ from hera.workflows.io import Input, Output
 from presets.memory import GIB
 from recipes.reader import RecipeError, load
 from recipes.recipe import Recipe
+from steps.common.handover.installation import check_secrets, needs_api_key
 from steps.common.handover.resolved import Quote, Resolved, ResolvedModel, Tracking
 from steps.common.nodes import node_provider
 from steps.common.registry import tracking
+from steps.common.registry.allowed_registries import check_allowed
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.code_version import code_version
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
 from steps.common.storage import volumes
 from steps.common.storage.files import write_text
+from steps.plan.addresses import kept
 from steps.plan.check_recipe import CheckScope, check_recipe
 from steps.plan.model import pinned_model
 from steps.plan.quote.quote import quote
@@ -55,6 +58,7 @@ class PlanOutput(Output):
     buys: bool
     serve: bool
     export: bool
+    secrets: str  # prefix of the Secrets that rollout reads
 
 
 @step
@@ -74,6 +78,7 @@ def plan(input: PlanInput) -> PlanOutput:
         buys=node_provider.buys(resolved.quote.provider),
         serve=resolved.recipe.serve.enabled,
         export=resolved.recipe.export.enabled,
+        secrets=resolved.recipe.secrets,
     )
 
 
@@ -88,17 +93,22 @@ def resolve(input: PlanInput) -> Resolved:
         UserError: anything that would fail later, in one line.
     """
     recipe = _recipe(input)
+    check_secrets(recipe)
+    uri = recipe.registry.tracking_uri or tracking.default_uri()
+    check_allowed(uri, tracking.default_uri())
+    if recipe.serve.enabled:
+        needs_api_key(recipe)
     checked = check_recipe(recipe, CheckScope(serves_here=not cluster_settings.in_cluster()))
     model = pinned_model(recipe.model, checked.model)
     return Resolved(
         run=input.run,
-        recipe=recipe,
+        recipe=kept(recipe),
         model=model,
         data=checked.data.files,
         tasks=checked.tasks,
         lm_eval=checked.packed_tasks,
         quote=quote(recipe, model, checked.data.train, checked.held_out),
-        tracking=Tracking(uri=recipe.registry.tracking_uri or tracking.default_uri(), run_id=""),
+        tracking=Tracking(uri=tracking.kept_uri(uri), run_id=""),
         code_version=code_version(),
         serving_plan=checked.serving_plan,
     )
@@ -122,7 +132,7 @@ def _handed_over(input: PlanInput) -> Resolved | None:
     except (FileNotFoundError, ValueError):
         return None
     file.unlink()
-    return found if found.recipe == _recipe(input) and found.code_version == code_version() else None
+    return found if found.recipe == kept(_recipe(input)) and found.code_version == code_version() else None
 
 
 def _recipe(input: PlanInput) -> Recipe:

@@ -14,6 +14,7 @@ from steps.common.registry.verdict import check_verdict
 from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
+from steps.common.runtime.redaction import redact_all
 from steps.register.package import package
 
 
@@ -101,10 +102,10 @@ def _register(store: Any, input: RegisterInput) -> Any:
     import mlflow
 
     resolved, name = input.resolved, input.resolved.recipe.name
-    mlflow.set_tracking_uri(resolved.tracking.uri)
+    mlflow.set_tracking_uri(tracking.uri_to_connect(resolved.tracking.uri))
     mlflow.set_experiment(experiment_id=tracking.experiment(store, name))
     report = read_report(Path(input.report))
-    tags = lineage(input)
+    tags = redact_all(lineage(input))
     model = mlflow.initialize_logged_model(
         name=name, source_run_id=resolved.tracking.run_id or None, tags=tags, model_type="adapter"
     )

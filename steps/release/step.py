@@ -18,6 +18,7 @@ from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
+from steps.common.runtime.secret import read_secret
 from steps.common.weights import store
 from steps.release.give_back import give_back, wait
 from steps.release.outcome import Outcome, failure
@@ -72,7 +73,7 @@ def release(input: ReleaseInput) -> ReleaseOutput:
     )
     released = cost.in_words() if cost else _nothing(problem, bought=bought)
     say(f"{outcome.in_words()}; given back: {released}")
-    if webhook := os.environ.get(WEBHOOK_SETTING):
+    if webhook := read_secret(WEBHOOK_SETTING):
         notify(webhook, outcome)
     if problem:
         raise UserError(problem)

@@ -2,7 +2,11 @@
 
 import time
 
+from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
+from steps.common.runtime.redaction import redact_all
+from steps.common.web.trusted_hosts import TRUSTED_SETTING, may_be_sent_a_token
+from steps.common.web.web_client import web_client
 from steps.release.outcome import Outcome
 
 TRIES, WAIT_SECONDS, LONGEST_SECONDS = 3, 2.0, 10.0
@@ -15,15 +19,22 @@ def notify(url: str, outcome: Outcome) -> bool:
     """
     import httpx2
 
-    body = {"text": outcome.in_words(), **outcome.model_dump()}
+    if not may_be_sent_a_token(url):
+        say(f"the webhook could not be notified: its URL is not https; use https, or add its host to {TRUSTED_SETTING}")
+        return False
+    body = redact_all({"text": outcome.in_words(), **outcome.model_dump()})
     why = ""
     for attempt in range(TRIES):
         time.sleep(WAIT_SECONDS * attempt)
         try:
-            answer = httpx2.post(url, json=body, timeout=LONGEST_SECONDS)
+            with web_client(timeout=LONGEST_SECONDS, follow_redirects=False) as client:
+                answer = client.post(url, json=body)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             why = type(error).__name__
             continue
+        except UserError as error:
+            why = str(error)
+            break
         if answer.is_success:
             return True
         why = f"status {answer.status_code}"

@@ -8,6 +8,7 @@ from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
 from steps.common.adapter.adapter_files import adapter_sha256
+from steps.common.handover.installation import check_secrets
 from steps.common.handover.resolved import Resolved, ResolvedModel
 from steps.common.registry import tracking, versions, withdrawn
 from steps.common.runtime.errors import UserError
@@ -37,6 +38,7 @@ class RestoreOutput(Output):
     adapter_folder: str
     version: int
     report: str
+    secrets: str  # prefix of the Secrets that rollout reads
 
 
 @step
@@ -44,8 +46,8 @@ def restore(input: RestoreInput) -> RestoreOutput:
     """Download a version's adapter, recipe and report from the registry to the runs volume.
 
     Raises:
-        UserError: there is no such model or version, no previous champion, the version was withdrawn, or the registry holds
-            another adapter than the one that was registered.
+        UserError: there is no such model or version, no previous champion, the version was withdrawn or names Secrets that are
+            not allowed, or the registry holds another adapter than the one that was registered.
     """
     uri = tracking.default_uri()
     store = tracking.client(uri)
@@ -55,6 +57,7 @@ def restore(input: RestoreInput) -> RestoreOutput:
     number = int(version.version)
     folder = _downloaded(store, version)
     resolved = _read(folder / versions.RESOLVED_FILE)
+    check_secrets(resolved.recipe)
     say(f"{input.name} version {number}, made by run {resolved.run}")
     return RestoreOutput(
         resolved=resolved,
@@ -62,6 +65,7 @@ def restore(input: RestoreInput) -> RestoreOutput:
         adapter_folder=str(folder / versions.ADAPTER_FOLDER),
         version=number,
         report=str(folder / versions.EVALUATION_FILE),
+        secrets=resolved.recipe.secrets,
     )
 
 

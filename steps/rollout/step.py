@@ -43,6 +43,7 @@ class RolloutInput(Input):
     by: Annotated[str, Parameter(description="Who rolls back")] = ""
     why: Annotated[str, Parameter(description="Why, for the version that is withdrawn")] = ""
     run: Annotated[str, Parameter(description="Name of this run; empty: the run that made the version")] = ""
+    secrets: Annotated[str, Parameter(description="Prefix of the Secret with the API key, as the recipe names it")] = ""
 
 
 class RolloutOutput(Output):

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from steps.common.machine.parent_death import signal_on_parent_death
 from steps.common.runtime.errors import InterruptedStepError, UserError
-from steps.common.runtime.parent_death import signal_on_parent_death
 from steps.common.storage.files import write_text
 from steps.tune.train_process import TuningJob
 

@@ -4,13 +4,15 @@ import signal
 import sys
 from pathlib import Path
 
+from steps.common.machine.parent_death import signal_on_parent_death
 from steps.common.runtime.errors import USER_ERROR, InterruptedStepError, UserError
-from steps.common.runtime.parent_death import signal_on_parent_death
+from steps.common.runtime.redaction import redact_streams
 from steps.common.storage.files import write_text
 from steps.tune.launch import OUTCOME_FILE
 from steps.tune.train_process import TuningJob, run_train_process
 
 signal_on_parent_death(signal.SIGKILL)
+redact_streams()
 job = TuningJob.model_validate_json(Path(sys.argv[1]).read_text())
 try:
     run_train_process(job)

@@ -210,6 +210,7 @@ def rollouts(namespace: str, tmp_path_factory: pytest.TempPathFactory, tiny_mode
         kubectl("exec", "copier", "-n", namespace, "--", "mkdir", "-p", "/runs/merged")
         patch.setattr(ClusterPlace, "_url", lambda _, service: address(namespace, service))
         patch.setenv(cluster_settings.SERVE_IMAGE_SETTING, "fineline-serve:0.1.0")
+        patch.setenv("FINELINE_API_KEY_DEFAULT", "none")
         patch.setattr(cluster_settings, "namespace", lambda: namespace)
         made = config.new_client_from_config(config_file=str(account.kubeconfig))
         patch.setattr(client, "connection", lambda: made)

@@ -14,6 +14,7 @@ USER = "system:serviceaccount:argo:argo"
 AS_ARGO = f"--as={USER}"
 STAGING = "/argo/staging"
 SECRETS = "{{workflow.parameters.secrets}}"
+OF_THE_RECIPE = "{{inputs.parameters.secrets}}"
 
 
 def admit(namespace: str) -> None:
@@ -58,7 +59,7 @@ def start_step(
     data = {"script": json.dumps([{"name": key, "value": value} for key, value in inputs.items()])}
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
     kubectl("apply", "-f", "-", AS_ARGO, document=config)
-    main = json.loads(json.dumps(template["script"]).replace(SECRETS, "fineline"))
+    main = json.loads(json.dumps(template["script"]).replace(SECRETS, "fineline").replace(OF_THE_RECIPE, "fineline"))
     source = main.pop("source")
     assert source == "{{inputs.parameters}}"
     main |= {"name": "main", "args": [*main["args"], f"{STAGING}/script"]}

@@ -6,6 +6,8 @@ from pipelines.cluster.config_map import setting
 from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor import questions
 from pipelines.cluster.doctor.finding import Finding, State, unknown
+from steps.common.handover.installation import API_KEY_DEFAULT_SETTING, NONE
+from steps.common.runtime.redaction import without_credentials
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,22 @@ SECRETS = (
 
 
 def secrets(connection: Connection, prefix: str) -> list[Finding]:
-    """Check which Secrets exist, and that each key has a value."""
-    return [_secret(connection, f"{prefix}-{known.suffix}", known) for known in SECRETS]
+    """Check which Secrets exist, that each key has a value, and that the API key is there where it is required."""
+    closed = setting(connection, API_KEY_DEFAULT_SETTING) != NONE
+    return [
+        _secret(connection, f"{prefix}-{known.suffix}", known, required=closed and known.suffix == "api-key")
+        for known in SECRETS
+    ]
 
 
-def _secret(connection: Connection, name: str, known: KnownSecret) -> Finding:
+def _secret(connection: Connection, name: str, known: KnownSecret, *, required: bool) -> Finding:
     literals = " ".join(f"--from-literal={key}=…" for key in known.keys)
     create = f"kubectl create secret generic {name} -n {connection.namespace} {literals}"
     with questions.if_allowed():
         held = questions.secret_keys(connection, name)
+        if held is None and required:
+            text = f"{name} is not set, and served models require an API key; a run that would serve one is refused"
+            return Finding("secrets", State.MISSING, text, create)
         if held is None:
             return Finding("secrets", State.NOTE, f"{name} is not set; it is for {known.purpose}", create)
         if lacking := [key for key in known.keys if key not in held]:
@@ -57,6 +66,7 @@ def tracking(connection: Connection) -> list[Finding]:
 
 
 def _tracking(connection: Connection, uri: str) -> Finding:
+    uri = without_credentials(uri)
     if not uri:
         text = "the ConfigMap fineline does not set MLFLOW_TRACKING_URI"
         return Finding("MLflow", State.MISSING, text, "set it, or install an overlay that includes MLflow")

@@ -89,6 +89,7 @@ def connect_as_step() -> None:
     configuration = client.Configuration()
     try:
         config.load_incluster_config(client_configuration=configuration)
+        configuration.proxy = None  # the API server is a Service, which no proxy is asked for
     except config.ConfigException:
         try:
             config.load_kube_config(client_configuration=configuration)

@@ -195,7 +195,7 @@ def end_trial(name: str, champion: int) -> None:
 def started(name: str, but: Path) -> list[Process]:
     """Return the running model servers of the model `name`, except the one whose folder is `but`."""
     files = [file for file in volumes.serving(name).glob(f"*/{STARTED}") if file.parent != but]
-    found = [Process.model_validate_json(file.read_text()) for file in files]
+    found = [Process.read(file.read_text(), file) for file in files]
     return [process for process in found if process.alive()]
 
 

@@ -4,6 +4,9 @@ import logging
 import os
 from typing import Any
 
+from steps.common.registry.allowed_registries import check_allowed, withhold_credentials
+from steps.common.registry.redacted_store import RedactedStore
+from steps.common.runtime.redaction import without_credentials
 from steps.common.storage import volumes
 
 
@@ -12,8 +15,26 @@ def default_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{volumes.runs() / 'mlflow.db'}"
 
 
+def kept_uri(uri: str) -> str:
+    """Return the address of a registry as it is kept and shown: without a user and a password."""
+    return without_credentials(uri)
+
+
+def uri_to_connect(uri: str) -> str:
+    """Return the address to connect to for a kept one: with the user and password that MLFLOW_TRACKING_URI has."""
+    own = default_uri()
+    return own if uri == kept_uri(own) else uri
+
+
 def client(uri: str) -> Any:
-    """Return an `MlflowClient` of the store at `uri`."""
+    """Return an `MlflowClient` of the store at `uri`, which may be a kept one. What it sends is redacted.
+
+    Raises:
+        UserError: in a cluster, the installation does not allow this registry.
+    """
+    uri, own = uri_to_connect(uri), default_uri()
+    check_allowed(uri, own)
+    withhold_credentials(uri, own)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_DISABLE_AGENT_NUDGE", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -23,7 +44,7 @@ def client(uri: str) -> Any:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    return mlflow.MlflowClient(uri)
+    return RedactedStore(mlflow.MlflowClient(uri))
 
 
 def experiment(client: Any, name: str) -> str:

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from steps.common.runtime.secret import read_secret
+
 # Image of the Deployments that serve. Set in the namespace's ConfigMap; a run on one machine, even in a pod, does not have it.
 SERVE_IMAGE_SETTING = "FINELINE_SERVE_IMAGE"
 # Image of the idle pod that holds a new node for its run. Installations of 0.1.0 do not set it.
@@ -13,7 +15,6 @@ AUTOSCALE_SETTING = "FINELINE_AUTOSCALE"  # what scales vLLM's replicas: "hpa" o
 MOST_REPLICAS_SETTING = "FINELINE_MOST_REPLICAS"  # the most replicas that it may scale to
 PROMETHEUS_SETTING = "FINELINE_PROMETHEUS"  # URL of the Prometheus that KEDA queries
 API_KEY_SETTING = "FINELINE_API_KEY"  # bearer token that clients of a served model must send; unset: none
-API_KEY_SECRET_SETTING = "FINELINE_API_KEY_SECRET"  # name of the Secret that holds the API key under "key"
 ONE_NODE_SETTING = "FINELINE_ONE_NODE"  # "true": the volumes can be mounted on one node only
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -54,18 +55,17 @@ def autoscaler() -> tuple[str, int, str]:
 
 
 def api_key() -> str:
-    """Return the API key that clients of a served model must send; an empty string if none is required."""
-    return os.environ.get(API_KEY_SETTING, "")
+    """Return the API key that clients of a served model must send; an empty string if none is set.
+
+    Raises:
+        UserError: it has a control character inside.
+    """
+    return read_secret(API_KEY_SETTING)
 
 
 def api_key_header() -> dict[str, str]:
     """Return the header with the API key; an empty dictionary if none is required."""
     return {"Authorization": f"Bearer {api_key()}"} if api_key() else {}
-
-
-def api_key_secret() -> str:
-    """Return the name of the Secret that may hold the API key."""
-    return os.environ.get(API_KEY_SECRET_SETTING, "")
 
 
 def one_node() -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from steps.common.runtime import certificates
+from steps.common.runtime import certificates, proxies
 from steps.common.runtime.debug import print_cause
 from steps.common.runtime.errors import (
     GATE_REFUSED,
@@ -24,6 +24,8 @@ from steps.common.runtime.errors import (
     UnreachableError,
     UserError,
 )
+from steps.common.runtime.redaction import redact, redact_output, redact_streams
+from steps.common.runtime.secret import strip_secrets
 
 TERMINATION_LOG = Path("/dev/termination-log")  # mounted into every container by Kubernetes
 LONGEST_MESSAGE = 1000  # characters
@@ -37,7 +39,8 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
 
     A direct call raises errors unchanged. Under Hera's runner, in a container or a local process, a `UserError` becomes one
     `error: ...` line on standard error and exit code 2, a `RefusedError` exit code 3, an `InterruptedStepError` or
-    an `UnreachableError` exit code 75; any other error keeps its traceback.
+    an `UnreachableError` exit code 75; any other error keeps its traceback. Secrets are stripped before `function` reads
+    them, and taken out of its output and of everything that it prints.
     """
 
     @functools.wraps(function)
@@ -47,9 +50,12 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         # By default SIGTERM ends a process at once; with a handler that exits, every `finally` still runs.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
+        redact_streams()
         certificates.trust_bundle()
+        proxies.bypass_proxies()
         try:
-            output = function(*args, **kwargs)
+            strip_secrets()
+            output = redact_output(function(*args, **kwargs))
         except Exception as error:
             code, line = _ending(error)
             write_termination_message(line or f"{type(error).__name__}: {error}")
@@ -68,7 +74,7 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
 def write_termination_message(text: str) -> None:
     """Write the container's termination message; do nothing outside a container."""
     if TERMINATION_LOG.is_file() and os.access(TERMINATION_LOG, os.W_OK):
-        TERMINATION_LOG.write_text(" ".join(text.split())[:LONGEST_MESSAGE])
+        TERMINATION_LOG.write_text(" ".join(redact(text).split())[:LONGEST_MESSAGE])
 
 
 def _ending(error: Exception) -> tuple[int, str]:

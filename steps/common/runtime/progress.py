@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from steps.common.runtime.redaction import redact
+
 PREFIX = "progress: "  # of the lines in the log
 ARGO_SETTING, LINE_SETTING = "ARGO_PROGRESS_FILE", "FINELINE_PROGRESS_FILE"
 FILE_SECONDS = 1.0
@@ -78,7 +80,7 @@ def _write_line(line: str) -> None:
     """Replace the file of the latest line, if there is one; the display never reads it half written."""
     if name := os.environ.get(LINE_SETTING):
         partial = Path(f"{name}.partial")
-        partial.write_text(line + "\n")
+        partial.write_text(redact(line) + "\n")
         partial.replace(name)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from steps.common.runtime.redaction import redact
+
 BLOCK = 1 << 20  # bytes
 
 
@@ -32,9 +34,9 @@ def folder_digest(folder: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file atomically: a reader sees either the old content or all of the new one."""
+    """Write a file atomically, without secrets: a reader sees either the old content or all of the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, text, 0o666)
+    _replace(path, redact(text), 0o666)
 
 
 def write_private_json(path: Path, value: Any) -> None:

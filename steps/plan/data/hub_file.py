@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 from steps.common.runtime.errors import UserError
-from steps.common.weights.sources.hub import ask_hub, hub_api
+from steps.common.weights.sources.hub import HubHeaders, ask_hub, hub_api
 from steps.plan.data.remote_file import RemoteFile
 from steps.plan.data.web_file import find_with_headers
 
@@ -19,8 +19,6 @@ def find_remote(url: str) -> RemoteFile:
         UserError: the dataset, revision or file does not exist, or access is denied.
         UnreachableError: the hub did not answer, even when asked again.
     """
-    from huggingface_hub.utils._headers import build_hf_headers
-
     match = FORM.fullmatch(url)
     if not match:
         raise UserError(f"{url}: write it as hf://datasets/ORG/NAME/PATH or hf://datasets/ORG/NAME@REVISION/PATH")
@@ -30,7 +28,7 @@ def find_remote(url: str) -> RemoteFile:
     address = f"{api.endpoint}/datasets/{name}/resolve/{commit}/{quote(path)}"
     pinned = f"hf://datasets/{name}@{commit}/{path}"
     tag = file.lfs.sha256 if file.lfs else file.blob_id
-    return find_with_headers(address, pinned, build_hf_headers(), "set HF_TOKEN", tag)
+    return find_with_headers(address, pinned, HubHeaders().for_url(address), "set HF_TOKEN", tag)
 
 
 def _ask(api: Any, url: str, name: str, revision: str, path: str) -> tuple[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from steps.common.rows.read_rows import KINDS
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress, say
+from steps.common.runtime.redaction import without_credentials
 from steps.common.storage import volumes
 from steps.common.storage.files import digest_of, write_text
 from steps.common.storage.record import NewerRecordError, Record
@@ -55,7 +56,7 @@ def fetch(url: str, kinds: Iterable[str] = KINDS) -> LocalCopy:
         raise UserError(f"{url.partition('?')[0]}: unknown kind of data file {suffix!r}; known are {', '.join(kinds)}")
     find_remote: Callable[[str], RemoteFile] = import_module(SCHEMES[scheme]).find_remote
     remote = find_remote(url)
-    record = volumes.runs() / "data" / "remote" / f"{digest_of(url)[:16]}.json"
+    record = volumes.runs() / "data" / "remote" / f"{digest_of(without_credentials(url))[:16]}.json"
     last = _read(record)
     if last and remote.tag and last.tag == remote.tag and Path(last.path).exists():
         say(f"{remote.pinned}: unchanged since the last download")

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import InterruptedReadError, UserError
 from steps.common.storage.retry import with_retries
 from steps.common.storage.web_errors import check_status, web_errors
+from steps.common.web.web_client import web_client
 from steps.plan.data.remote_file import RemoteFile
 
 STALL_SECONDS = 30.0
@@ -21,7 +23,12 @@ def find_remote(url: str) -> RemoteFile:
     """
     parts = urlsplit(url)
     shown = urlunsplit((parts.scheme, parts.hostname or "", parts.path, "", ""))
-    return find_with_headers(url, shown, {}, "if it needs a key, use an address that contains one")
+    remedy = (
+        "if it needs a key, put it at s3:// or hf://, whose keys come from Secrets"
+        if cluster_settings.in_cluster()
+        else "if it needs a key, start a new run with an address that contains one; it is not kept"
+    )
+    return find_with_headers(url, shown, {}, remedy)
 
 
 def find_with_headers(url: str, shown: str, headers: dict[str, str], on_refusal: str, tag: str = "") -> RemoteFile:
@@ -65,12 +72,10 @@ class _opened:  # noqa: N801 - used as `with _opened(...)`
     """A streamed response, or an error in one line."""
 
     def __init__(self, url: str, shown: str, headers: dict[str, str], on_refusal: str) -> None:
-        import httpx2
-
         self._shown, self._on_refusal = shown, on_refusal
         # With compression, the length and the hash would be those of the compressed bytes.
         sent = {**headers, "Accept-Encoding": "identity"}
-        self._client = httpx2.Client(follow_redirects=True, timeout=STALL_SECONDS)
+        self._client = web_client(timeout=STALL_SECONDS)
         self._request = self._client.build_request("GET", url, headers=sent)
 
     def __enter__(self) -> Any:
@@ -78,7 +83,10 @@ class _opened:  # noqa: N801 - used as `with _opened(...)`
             with web_errors(self._shown):
                 response = self._client.send(self._request, stream=True)
             check_status(response)
-        except (InterruptedReadError, UserError):
+        except UserError as error:
+            self._client.close()
+            raise UserError(str(error) if self._shown in str(error) else f"{self._shown}: {error}") from None
+        except InterruptedReadError:
             self._client.close()
             raise
         if response.is_success:

@@ -8,6 +8,7 @@ from typing import Any
 from presets.gpu_preset import GpuPreset
 from steps.common.runtime.progress import say
 from steps.common.runtime.settings import KARPENTER_METRICS_SETTING
+from steps.common.web.web_client import local_client
 
 PRICE = "karpenter_cloudprovider_instance_type_offering_price_estimate"
 AVAILABLE = "karpenter_cloudprovider_instance_type_offering_available"
@@ -40,7 +41,8 @@ def _read(address: str) -> str:
     import httpx2
 
     try:
-        return httpx2.get(address, timeout=LONGEST_SECONDS, follow_redirects=True).raise_for_status().text
+        with local_client(timeout=LONGEST_SECONDS) as client:
+            return str(client.get(address).raise_for_status().text)
     except httpx2.HTTPError as error:
         raise OSError(str(error) or type(error).__name__) from None
 

@@ -7,9 +7,12 @@ from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 from steps.common.runtime.errors import InterruptedReadError, UserError
+from steps.common.runtime.proxies import proxied
 from steps.common.storage.web_errors import interruption, seconds_to_wait
-from steps.common.weights.sources.hub import hub_headers
+from steps.common.web.trusted_hosts import check_scheme
+from steps.common.weights.sources.hub import HubHeaders
 from steps.common.weights.sources.listing import SourceFile
+from steps.pull.reading.guarded_pools import answered_in_public, check_name, guarded_pools
 from steps.pull.reading.read_errors import NoRangesError, ThrottledError
 
 BLOCK = 1 << 18
@@ -39,9 +42,11 @@ class Web:
             for scheme, address in urllib.request.getproxies().items()
             if scheme in ("http", "https")
         }
-        self._direct = urllib3.PoolManager(**options)
-        self._hub = hub_headers()
-        self._moved: dict[str, str] = {}  # URL after redirects, by listed URL
+        self._direct = guarded_pools(options, from_public=False)
+        self._redirected = guarded_pools(options, from_public=True)
+        self._hub = HubHeaders()
+        # URL after redirects, and whether a public address has redirected to it, by listed URL.
+        self._moved: dict[str, tuple[str, bool]] = {}
         self._first: dict[str, threading.Lock] = {}
         self._ranged: set[str] = set()  # URLs that have answered with ranges
         self._lock = threading.Lock()
@@ -83,18 +88,18 @@ class Web:
         with self._lock:
             known, first = self._moved.get(file.url), self._first.setdefault(file.url, threading.Lock())
         if known:
-            return self._follow(file, known, headers)
+            return self._follow(file, *known, headers)
         with first:  # the first connection to a file follows the redirects, and the others use what it has found
             with self._lock:
                 known = self._moved.get(file.url)
-            return self._follow(file, known or file.url, headers)
+            return self._follow(file, *(known or (file.url, False)), headers)
 
-    def _follow(self, file: SourceFile, url: str, headers: dict[str, str]) -> Any:
+    def _follow(self, file: SourceFile, url: str, from_public: bool, headers: dict[str, str]) -> Any:
         import urllib3
 
         for _ in range(REDIRECTS):
             try:
-                response = self._pool(url).request(
+                response = self._pool(url, from_public=from_public).request(
                     "GET",
                     url,
                     headers={**self._headers(file, url), **headers},
@@ -106,7 +111,10 @@ class Web:
                 self._forget(file)
                 raise interruption(file.url, getattr(error, "reason", None) or error) from None
             if response.status in REDIRECT and "location" in response.headers:
-                url = urljoin(url, response.headers["location"])
+                target = urljoin(url, response.headers["location"])
+                check_scheme(url, target)
+                from_public = from_public or proxied(url) or answered_in_public(response)
+                url = target
                 response.drain_conn()
                 continue
             if response.status >= 400 and response.status not in THROTTLED and url != file.url:
@@ -115,7 +123,7 @@ class Web:
                 self._forget(file)
                 raise InterruptedReadError(f"{urlsplit(url).hostname} answers {response.status}")
             with self._lock:
-                self._moved[file.url] = url
+                self._moved[file.url] = url, from_public
             return response
         raise UserError(f"{file.url}: is redirected more than {REDIRECTS} times")
 
@@ -123,20 +131,18 @@ class Web:
         with self._lock:
             self._moved.pop(file.url, None)
 
-    def _pool(self, url: str) -> Any:
-        import urllib.request
-
-        scheme, host = urlsplit(url).scheme, urlsplit(url).netloc
-        proxy = self._proxies.get(scheme)
-        return proxy if proxy and not urllib.request.proxy_bypass(host) else self._direct
+    def _pool(self, url: str, *, from_public: bool) -> Any:
+        if not proxied(url):
+            return self._redirected if from_public else self._direct
+        check_name(url, from_public=from_public)
+        return self._proxies[urlsplit(url).scheme]
 
     def _headers(self, file: SourceFile, url: str) -> dict[str, str]:
         """Return the headers of a request; the hub's token is sent only to the hub."""
         headers = {"Accept-Encoding": "identity", "User-Agent": "fineline"}
         if file.tag and not file.sha256:
             headers["If-Match"] = file.tag
-        host, hub_headers = self._hub
-        return {**headers, **hub_headers} if urlsplit(url).netloc == host else headers
+        return {**headers, **self._hub.for_url(url)}
 
     def _check(self, file: SourceFile, response: Any, start: int, end: int, *, whole: bool) -> None:
         if response.status in THROTTLED:

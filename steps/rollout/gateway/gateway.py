@@ -3,7 +3,7 @@
     python -m steps.rollout.gateway.gateway FOLDER RULES UPSTREAM       in a pod's container; the last two are JSON
 
 Model servers also have paths that load other models, pause and reset, without authentication. Only OpenAI's paths are
-forwarded. If FINELINE_API_KEY is set, all requests but the health check have to send it as a bearer token. The key is
+forwarded. If an API key is required, all requests but the health check have to send it as a bearer token. The key is
 written to a file that only Envoy's user can read, and to no command line.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from steps.common.runtime import cluster_settings
+from steps.common.runtime.cluster_settings import API_KEY_SETTING
 from steps.common.storage.files import digest_of, write_private_json
 from steps.rollout.gateway import envoy
 from steps.rollout.gateway.admin import EnvoyAdmin
@@ -100,9 +101,11 @@ def _write(path: Path, resources: list[dict[str, Any]]) -> str:
 
 def main(folder: Path, rules: Rules, upstream: Upstream) -> None:
     """Replace this process by Envoy, in front of the one server in its pod."""
+    if API_KEY_SETTING in os.environ and not cluster_settings.api_key():
+        sys.exit("error: the Secret with the API key is empty; requests without a key are not served")
     upstream.started = upstream.started or time.time()
     write_all(folder, folder / SOCKET, rules, cluster_settings.api_key(), [upstream], upstream)
-    kept = {name: value for name, value in os.environ.items() if name != cluster_settings.API_KEY_SETTING}
+    kept = {name: value for name, value in os.environ.items() if name != API_KEY_SETTING}
     start = command(folder)
     os.execve(start[0], start, kept)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx2
 
+from steps.common.handover.installation import api_key_secret, needs_api_key
 from steps.common.handover.resolved import Resolved
 from steps.common.kubernetes.deployment_wait import wait_until_available
 from steps.common.machine.devices import compute_dtype
@@ -12,6 +13,7 @@ from steps.common.runtime import cluster_settings
 from steps.common.runtime.progress import say
 from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
+from steps.common.web.web_client import local_client
 from steps.rollout.checks import server_needs
 from steps.rollout.checks.read_speed import read_speed
 from steps.rollout.gateway.traffic import Traffic, read
@@ -57,7 +59,8 @@ class ClusterPlace:
             lease: the model's serving lease, held.
 
         Raises:
-            UserError: vLLM cannot serve the adapter, or an object of a needed name belongs to somebody else.
+            UserError: vLLM cannot serve the adapter, an API key is required and none is set, or an object of a needed name
+                belongs to somebody else.
             RefusedError: the base server does not load the adapter.
         """
         self._serve, self._name = resolved.recipe.serve, resolved.recipe.name
@@ -79,7 +82,7 @@ class ClusterPlace:
                 self._serve.requests_per_minute,
             ),
             compute_type=computes_in,
-            api_key_secret=cluster_settings.api_key_secret(),
+            api_key_secret="",
             one_node=cluster_settings.one_node(),
             replicas=resolved.serving_plan.replicas,
             upstream=Upstream(
@@ -96,6 +99,9 @@ class ClusterPlace:
         for name in unfinished(self._api, but={self._spec.full_name, self._old.name if self._old else ""}):
             self._api.delete_version(name)
             say(f"{name} has been deleted: its rollout was interrupted")
+        had_one = self._old is not None and self._api.requires_key(self._old.name)
+        if needs_api_key(resolved.recipe, had_one=had_one):
+            self._spec.api_key_secret = api_key_secret(resolved.recipe)
         if resolved.serving_plan.runtime == "vllm":
             lease.check()
             self._spec = with_vllm(self._spec, resolved, base, adapter, speed)
@@ -191,7 +197,8 @@ class ClusterPlace:
         found = []
         try:
             for pod in self._api.pods(served):
-                answer = httpx2.get(f"http://{pod.status.pod_ip}:{version_objects.STATS_PORT}/metrics", timeout=5)
+                with local_client(timeout=5) as client:
+                    answer = client.get(f"http://{pod.status.pod_ip}:{version_objects.STATS_PORT}/metrics")
                 answer.raise_for_status()
                 found.append(read(answer.text, upstream.cluster))
         except httpx2.HTTPError as error:

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from steps.common.handover.installation import needs_api_key
 from steps.common.handover.resolved import Resolved
 from steps.common.machine import servers
 from steps.common.machine.devices import compute_dtype, local_device, memory_available
@@ -48,6 +49,9 @@ class MachinePlace:
             digest: hash of the adapter's weights.
             champion: the version that is champion; 0: none.
             lease: the model's serving lease, held.
+
+        Raises:
+            UserError: an API key is required and none is set.
         """
         self._lease = lease
         self._resolved, self._serve = resolved, resolved.recipe.serve
@@ -65,6 +69,8 @@ class MachinePlace:
         self._started_gateway: servers.Gateway | None = None
         self._replaced_gateway: servers.Gateway | None = None
         self._listeners_before: Any = None
+        had_one = bool(running and _requires_key(Path(running.folder)))
+        self._api_key = cluster_settings.api_key() if needs_api_key(resolved.recipe, had_one=had_one) else ""
         if running and self._old:
             self._point(running, [self._old], self._old)  # a rollout that was killed may have switched the traffic
         self._stop_orphans()
@@ -167,14 +173,14 @@ class MachinePlace:
         if running and self._is_at_its_address(running):
             self._listeners_before = json.loads((Path(running.folder) / LISTENERS).read_text())
             rules = self._rules(running.process.port)
-            wanted = gateways.write_listeners(Path(running.folder), rules, cluster_settings.api_key())
+            wanted = gateways.write_listeners(Path(running.folder), rules, self._api_key)
             gateways.wait_applied(EnvoyAdmin(Path(running.admin)), LISTENERS, wanted)
             self._point(running, known, new)
             return
         self._replaced_gateway = running
         upstreams = [_upstream(server) for server in known]
         with gateway_port(self._name, self._serve.host, self._serve.port) as port:
-            self._started_gateway = start_gateway(self._rules(port), upstreams, _upstream(new))
+            self._started_gateway = start_gateway(self._rules(port), self._api_key, upstreams, _upstream(new))
 
     def switch_back(self) -> None:
         """Point the gateway at the old server; if there was none, stop the gateway."""
@@ -275,7 +281,7 @@ class MachinePlace:
         """Stop the servers that an interrupted rollout of another version has left."""
         previous = servers.previous(self._name)
         known = [one.process for one in (self._old, previous) if one]
-        for process in servers.started(self._name, but=self._folder(self._version)):
+        for process in servers.started(self._name, but=self._folder):
             if process not in known:
                 self._lease.check()
                 process.stop(LONGEST_END_SECONDS)
@@ -291,6 +297,12 @@ class MachinePlace:
     @property
     def _folder(self) -> Path:
         return servers.server_folder(self._name, self._version, self._digest)
+
+
+def _requires_key(folder: Path) -> bool:
+    """Return whether the gateway with the configuration in a folder requires an API key."""
+    listeners = folder / LISTENERS
+    return listeners.exists() and "api_key_auth" in listeners.read_text()
 
 
 def _own_url(server: servers.Server) -> str:

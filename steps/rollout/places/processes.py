@@ -20,6 +20,7 @@ from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import write_text
+from steps.common.web.web_client import local_client
 from steps.rollout.gateway.envoy import VERSION_HEADER
 from steps.rollout.gateway.gateway import SOCKET, command, write_all
 from steps.rollout.gateway.upstream import Rules, Upstream
@@ -64,11 +65,12 @@ def start_server(name: str, merged: Path, folder: Path, ready_seconds: int) -> s
     return process
 
 
-def start_gateway(rules: Rules, upstreams: list[Upstream], live: Upstream) -> servers.Gateway:
+def start_gateway(rules: Rules, api_key: str, upstreams: list[Upstream], live: Upstream) -> servers.Gateway:
     """Start a model's gateway, wait until it serves, and save its state.
 
     Args:
         rules: where it listens and what it lets through.
+        api_key: what requests have to send as a bearer token; empty: nothing.
         upstreams: all servers that it knows.
         live: the server that gets the requests.
 
@@ -79,7 +81,7 @@ def start_gateway(rules: Rules, upstreams: list[Upstream], live: Upstream) -> se
     folder = volumes.serving(rules.name) / f"gateway-{rules.port}"
     # In a temporary folder, since the path of a Unix socket is limited to 107 bytes.
     admin = Path(tempfile.mkdtemp(prefix="fineline-")) / SOCKET
-    write_all(folder, admin, rules, cluster_settings.api_key(), upstreams, live)
+    write_all(folder, admin, rules, api_key, upstreams, live)
     log = folder / "gateway.log"
     log.unlink(missing_ok=True)
     process = _start(command(folder), log, folder, rules.port, without=cluster_settings.API_KEY_SETTING)
@@ -130,7 +132,8 @@ def _wait(process: servers.Process, ready: Callable[[], bool], seconds: int, log
 
 def _answers(url: str) -> bool:
     try:
-        return httpx2.get(url, timeout=5).status_code == 200
+        with local_client(timeout=5) as client:
+            return bool(client.get(url).status_code == 200)
     except httpx2.HTTPError:
         return False
 
@@ -138,7 +141,8 @@ def _answers(url: str) -> bool:
 def _version(url: str) -> str:
     """Return the version that the gateway reports; empty if none listens."""
     try:
-        return httpx2.get(url, headers=cluster_settings.api_key_header(), timeout=5).headers.get(VERSION_HEADER, "")
+        with local_client(headers=cluster_settings.api_key_header(), timeout=5) as client:
+            return str(client.get(url).headers.get(VERSION_HEADER, ""))
     except httpx2.HTTPError:
         return ""
 

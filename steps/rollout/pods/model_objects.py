@@ -68,6 +68,18 @@ class ModelObjects:
         """Return a Deployment, or None."""
         return none_if_absent(lambda: client.apps().read_namespaced_deployment(name, self._namespace))
 
+    def requires_key(self, name: str) -> bool:
+        """Return whether the pods of a Deployment do not start without their API key."""
+        found = self.deployment(name)
+        containers = found.spec.template.spec.containers if found else []
+        settings = [setting for container in containers for setting in container.env or []]
+        return any(
+            setting.name == cluster_settings.API_KEY_SETTING
+            and setting.value_from
+            and not setting.value_from.secret_key_ref.optional
+            for setting in settings
+        )
+
     def deployments(self) -> list[dict[str, Any]]:
         """Return the model's Deployments."""
         return deployments(self._model)

@@ -40,7 +40,7 @@ class VersionSpec(BaseModel):
     ready_seconds: int  # time limit of the model server's start
     rules: Rules
     compute_type: str  # torch's name of the type that it computes in
-    api_key_secret: str  # Secret that may hold the API key under "key"
+    api_key_secret: str  # Secret that holds the API key under "key"; empty: none is required
     one_node: bool  # schedule the pod on the node of the pods that mount the volumes
     upstream: Upstream
     base_server: str = ""  # the vLLM base server that has the adapter; empty: the pod has its own model server
@@ -222,7 +222,9 @@ def _pod(spec: VersionSpec) -> dict[str, Any]:
 
 def _model_server(spec: VersionSpec) -> dict[str, Any]:
     # The kubelet cannot reach a server that listens only inside its pod, so the image's Python sends the request.
-    asks = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{SERVER_PORT}{HEALTH}', timeout=8)"
+    # A proxy that the pod's environment names is not asked.
+    url = f"http://127.0.0.1:{SERVER_PORT}{HEALTH}"
+    asks = f"import urllib.request as u; u.build_opener(u.ProxyHandler({{}})).open('{url}', timeout=8)"
     probe = {"exec": {"command": ["python3", "-c", asks]}, "timeoutSeconds": 10}
     # A sidecar (Kubernetes 1.29): ready before the gateway starts, and ended after it, whichever server it is.
     return {
@@ -242,5 +244,5 @@ def _model_server(spec: VersionSpec) -> dict[str, Any]:
 def _api_key(secret: str) -> dict[str, Any]:
     return {
         "name": cluster_settings.API_KEY_SETTING,
-        "valueFrom": {"secretKeyRef": {"name": secret, "key": "key", "optional": True}},
+        "valueFrom": {"secretKeyRef": {"name": secret, "key": "key", "optional": False}},
     }

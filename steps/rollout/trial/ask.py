@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import httpx2
 
 from steps.common.runtime import cluster_settings
+from steps.common.web.web_client import local_client
 
 Messages = list[dict[str, str]]
 BUSY_PAUSE_SECONDS = 10.0
@@ -39,8 +40,7 @@ def ask(url: str, name: str, messages: Messages, answer_tokens: int, seconds: fl
     body = {"model": name, "messages": messages, "max_tokens": answer_tokens, "temperature": 0}
     end = time.monotonic() + seconds
     try:
-        # Loading this machine's certificates takes longer than a short answer, and there is no TLS to verify.
-        with httpx2.Client(verify=False, timeout=seconds, headers=cluster_settings.api_key_header()) as client:
+        with local_client(timeout=seconds, headers=cluster_settings.api_key_header()) as client:
             while True:
                 started = time.monotonic()
                 response = client.post(f"{url}/chat/completions", json=body)

@@ -6,6 +6,7 @@ import httpx2
 
 from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.progress import say
+from steps.common.web.web_client import local_client
 
 LOAD_SECONDS = 180.0  # for one replica to read the adapter, after the requests that it is answering
 # A volume that many nodes mount may show a new folder to each of them a little later.
@@ -41,7 +42,8 @@ def _load(replica: str, address: str, name: str, appear_seconds: float) -> None:
     started = time.monotonic()
     while True:
         try:
-            answer = httpx2.post(f"{address}/v1/completions", json=body, timeout=LOAD_SECONDS)
+            with local_client(timeout=LOAD_SECONDS) as client:
+                answer = client.post(f"{address}/v1/completions", json=body)
         except httpx2.HTTPError as error:
             if time.monotonic() - started > LOAD_SECONDS:
                 raise RefusedError(f"{replica} does not answer: {str(error) or type(error).__name__}") from None
@@ -57,7 +59,8 @@ def _load(replica: str, address: str, name: str, appear_seconds: float) -> None:
 def _parents(replica: str, address: str) -> dict[str, str]:
     """Return the base model of each model that a replica lists."""
     try:
-        answer = httpx2.get(f"{address}/v1/models", timeout=30)
+        with local_client(timeout=30) as client:
+            answer = client.get(f"{address}/v1/models")
         answer.raise_for_status()
         return {one["id"]: one.get("parent") or "" for one in answer.json()["data"]}
     except (httpx2.HTTPError, ValueError, KeyError) as error:

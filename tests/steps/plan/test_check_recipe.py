@@ -23,7 +23,11 @@ from tests.support.source import CONFIG
 
 ROOT = Path(__file__).parents[3]
 ROWS = '{"prompt": "when are you open?", "completion": "on monday"}\n'
-VLLM = {"FINELINE_SERVE_IMAGE": "fineline-serve:0.1.0", "FINELINE_VLLM_IMAGE": "vllm/vllm-openai:v0.32.0"}
+VLLM = {
+    "FINELINE_SERVE_IMAGE": "fineline-serve:0.1.0",
+    "FINELINE_VLLM_IMAGE": "vllm/vllm-openai:v0.32.0",
+    "FINELINE_API_KEY_DEFAULT": "none",
+}
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown model": ({"model": "smollm2-135m"}, "did you mean 'smollm2-135m-instruct'?"),
     "model that cannot be tuned": ({"model": "gpt-oss-20b"}, "model: gpt-oss-20b cannot be tuned"),

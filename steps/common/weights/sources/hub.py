@@ -7,6 +7,8 @@ from urllib.parse import quote, urlsplit
 from steps.common.runtime.errors import InterruptedReadError, UserError
 from steps.common.storage.retry import with_retries
 from steps.common.storage.web_errors import check_status, in_one_line, interruption
+from steps.common.web.trusted_hosts import check_token
+from steps.common.web.web_client import web_client
 from steps.common.weights.sources.listing import Listing, SourceFile, checked, is_wanted
 
 SECONDS = 30.0  # without a byte
@@ -14,12 +16,41 @@ SECONDS = 30.0  # without a byte
 T = TypeVar("T")
 
 
-def hub_headers() -> tuple[str, dict[str, str]]:
-    """Return the hub's host, and the headers for it, which include the user's token: send them to no other host."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils._headers import build_hf_headers
+class HubHeaders:
+    """The headers for the hub, which include the user's token, and for no other host."""
 
-    return urlsplit(constants.ENDPOINT).netloc, build_hf_headers()
+    def __init__(self) -> None:
+        from huggingface_hub import constants
+        from huggingface_hub.utils._headers import build_hf_headers
+
+        self._host, self._headers = urlsplit(constants.ENDPOINT).netloc, build_hf_headers()
+
+    def for_url(self, url: str) -> dict[str, str]:
+        """Return the headers for a URL; none if it is not the hub's.
+
+        Raises:
+            UserError: the token would be sent in the clear.
+        """
+        if urlsplit(url).netloc != self._host:
+            return {}
+        if any(name.lower() == "authorization" for name in self._headers):
+            check_token(url, "HF_TOKEN")
+        return self._headers
+
+
+def hub_api() -> Any:
+    """Return the hub's `HfApi`, which follows redirects only to where `trusted_hosts` allows them.
+
+    Raises:
+        UserError: the token would be sent in the clear.
+    """
+    from huggingface_hub import HfApi, set_client_factory
+    from huggingface_hub.utils._http import hf_request_event_hook
+
+    api = HfApi()
+    HubHeaders().for_url(api.endpoint)
+    set_client_factory(lambda: web_client(event_hooks={"request": [hf_request_event_hook]}, timeout=SECONDS))
+    return api
 
 
 def list_hub(uri: str) -> Listing:
@@ -50,15 +81,6 @@ def list_hub(uri: str) -> Listing:
         files=checked(uri, files),
         licence=(info.card_data or {}).get("license") or "",
     )
-
-
-def hub_api() -> Any:
-    """Return the hub's client, an `HfApi`. By itself it waits for an answer without end."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.utils._http import get_session
-
-    get_session().timeout = SECONDS
-    return HfApi()
 
 
 def ask_hub(where: str, api: Any, question: Callable[[], T]) -> T:

@@ -1,13 +1,13 @@
 """Reads small text files, such as config.json, at their source."""
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from steps.common.runtime.errors import UserError
 from steps.common.storage.object_store import open_store, translate_errors
 from steps.common.storage.retry import with_retries
 from steps.common.storage.web_errors import check_status, web_errors
-from steps.common.weights.sources.hub import hub_headers
+from steps.common.web.web_client import web_client
+from steps.common.weights.sources.hub import HubHeaders
 from steps.common.weights.sources.listing import SourceFile
 
 SECONDS = 30.0
@@ -36,13 +36,10 @@ def _from_store(url: str) -> str:
 
 
 def _over_http(url: str) -> str:
-    import httpx2
 
-    host, headers = hub_headers()
-    with web_errors(url):
-        response = httpx2.get(
-            url, headers=headers if urlsplit(url).netloc == host else {}, follow_redirects=True, timeout=SECONDS
-        )
+    headers = HubHeaders().for_url(url)
+    with web_errors(url), web_client(timeout=SECONDS) as client:
+        response = client.get(url, headers=headers)
     check_status(response)
     if not response.is_success:
         raise UserError(f"{url}: cannot be read: the host answers with status {response.status_code}")

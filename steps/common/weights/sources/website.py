@@ -7,6 +7,7 @@ from urllib.parse import quote
 from steps.common.runtime.errors import UserError
 from steps.common.storage.retry import with_retries
 from steps.common.storage.web_errors import check_status, web_errors
+from steps.common.web.web_client import web_client
 from steps.common.weights.sources.listing import Listing, SourceFile, checked, is_wanted
 from steps.common.weights.sources.sums import SUMS, read_sums
 
@@ -35,11 +36,10 @@ def list_website(uri: str) -> Listing:
         UserError: it is not a model's folder, or no DNS server knows the host.
         UnreachableError: the server did not answer, even when asked again.
     """
-    import httpx2
 
     base = uri.rstrip("/") + "/"
     headers = {"Accept-Encoding": "identity"}
-    with httpx2.Client(follow_redirects=True, timeout=SECONDS, headers=headers) as client:
+    with web_client(timeout=SECONDS, headers=headers) as client:
         sums = _ask(client, "GET", base, SUMS)
         if sums:
             hashes = read_sums(uri, sums.content)

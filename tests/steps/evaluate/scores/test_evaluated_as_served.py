@@ -42,6 +42,7 @@ def test_the_same_adapter_is_scored_in_the_form_in_which_it_is_served(
     tiny_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FINELINE_SERVE_IMAGE", "fineline-serve:0.1.0")
+    monkeypatch.setenv("FINELINE_API_KEY_DEFAULT", "none")
     monkeypatch.setenv("FINELINE_VLLM_IMAGE", "vllm/vllm-openai-cpu:v0.32.0")
     beside, merged = (planned(tiny_model, chats, form) for form in ("auto", "merged"))
     assert (beside.serving_plan.form, merged.serving_plan.form) == ("adapter", "merged")

@@ -298,6 +298,7 @@ def test_plan_and_prepare_refuse_a_task_if_lm_eval_is_not_installed(
     with pytest.raises(UserError, match="lm_eval: lm-eval is not installed"):
         prepare(PrepareInput(resolved=before, tokenizer_folder=str(tiny_model)))
     monkeypatch.setenv("FINELINE_SERVE_IMAGE", "fineline-serve:0.1.0")
+    monkeypatch.setenv("FINELINE_API_KEY_DEFAULT", "none")
     with pytest.raises(
         UserError, match=r"plan in a cluster has neither lm-eval .*; send the recipe with 'fineline submit'"
     ):

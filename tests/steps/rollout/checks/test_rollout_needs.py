@@ -91,7 +91,8 @@ def test_the_api_key_is_in_no_command_and_the_server_does_not_get_it() -> None:
     pod = served(60, 600)["spec"]["template"]["spec"]
     (server,), (gateway,) = pod["initContainers"], pod["containers"]
     assert [setting["name"] for setting in gateway["env"]] == ["FINELINE_API_KEY"]
-    assert gateway["env"][0]["valueFrom"]["secretKeyRef"]["name"] == "fineline-api-key"
+    secret = {"name": "fineline-api-key", "key": "key", "optional": False}
+    assert gateway["env"][0]["valueFrom"]["secretKeyRef"] == secret
     assert not any("KEY" in setting["name"] for setting in server["env"])
 
 

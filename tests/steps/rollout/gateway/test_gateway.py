@@ -130,7 +130,7 @@ def gates(folder: Path, key: str, **rules: Any) -> Iterator[Gate]:
         servers = [first.start(), second.start()]
         settings = {"answer_seconds": 60, "request_bytes": 2 << 20, **rules}
         given = Rules(name="store", host="127.0.0.1", port=free_port(), stats_port=free_port(), **settings)
-        started = start_gateway(given, [first.upstream], first.upstream)
+        started = start_gateway(given, key, [first.upstream], first.upstream)
         yield Gate(started, given, first, second, given.stats_port)
         started.process.stop()
         serving.forget_gateway("store")

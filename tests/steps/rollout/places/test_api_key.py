@@ -1,0 +1,61 @@
+"""A model that is served with an API key on this machine is not served without one by the next rollout."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from recipes.reader import load
+from steps.common.handover.resolved import Resolved
+from steps.common.runtime.errors import UserError
+from steps.plan.step import PlanInput, resolve
+from steps.rollout.gateway.upstream import Rules, Upstream
+from steps.rollout.places.machine_place import MachinePlace
+from tests.steps.rollout.gateway.test_gateway import Gate, gates
+
+RULES = Rules(name="store", host="127.0.0.1", port=1, answer_seconds=1, request_bytes=1)
+UPSTREAM = Upstream(port=2, version=1, run="r", base="b", adapter_sha256="a")
+
+
+@pytest.fixture
+def keyed(tmp_path: Path) -> Iterator[Gate]:
+    yield from gates(tmp_path / "runs", "right")
+
+
+@pytest.fixture
+def planned(tiny_model: Path, chats: Path) -> Resolved:
+    recipe = load("pet-store", {"model": tiny_model.as_uri(), "data.train": str(chats), "data.validation": ""})
+    return resolve(PlanInput(recipe=recipe.model_dump_json()))
+
+
+def place(planned: Resolved, folder: Path, **serve: str) -> MachinePlace:
+    (folder / "model.safetensors").write_bytes(b"weights")
+    recipe = load("pet-store", {"name": "store", **{f"serve.{key}": value for key, value in serve.items()}})
+    return MachinePlace(planned.model_copy(update={"recipe": recipe}), 2, folder, 7, "digest")
+
+
+def test_a_rollback_without_the_key_in_its_environment_is_refused(
+    keyed: Gate, planned: Resolved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINELINE_API_KEY", "")
+    with pytest.raises(
+        UserError, match=r"requires an API key \(the version that serves has one\), and FINELINE_API_KEY"
+    ):
+        place(planned, tmp_path)
+    place(planned, tmp_path, api_key="none")
+    monkeypatch.setenv("FINELINE_API_KEY", "other\n")
+    place(planned, tmp_path)
+    assert httpx2.get(f"{keyed.url}/v1/models").status_code == 401
+
+
+def test_a_gateway_whose_secret_is_empty_does_not_start(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "steps.rollout.gateway.gateway", str(tmp_path / "gateway")]
+    command += [RULES.model_dump_json(), UPSTREAM.model_dump_json()]
+    environment = {**os.environ, "FINELINE_API_KEY": "\n"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: the Secret with the API key is empty; requests without a key are not served\n"
