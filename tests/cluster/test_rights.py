@@ -71,6 +71,7 @@ def installed(kinds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     everything = ["--verb=*", "--resource=pods,workflows.argoproj.io,cronworkflows.argoproj.io"]
     kubectl("create", "role", "argo", "-n", FIRST, *everything)
     kubectl("create", "rolebinding", "argo", "-n", FIRST, "--role=argo", "--serviceaccount=argo:argo")
+    kubectl("create", "rolebinding", "ed", "-n", FIRST, "--role=argo", f"--user={EDITOR.name}")
     kubectl("create", "clusterrolebinding", f"alex-{FIRST}", "--clusterrole=cluster-admin", f"--user={ADMIN.name}")
     kubectl("create", "-n", FIRST, "-f", "-", document=run_of("finetune", name="waiting"))
     status = {
@@ -86,7 +87,7 @@ def installed(kinds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 RUNS, SCHEDULES = "workflows.argoproj.io", "cronworkflows.argoproj.io"
-PAT, ANN, ADMIN = Person("pat"), Person("ann"), Person("alex")
+PAT, ANN, ADMIN, EDITOR = Person("pat"), Person("ann"), Person("alex"), Person("ed")
 ARGO_CONTROLLER = Person("system:serviceaccount:argo:argo")
 REPLICA_SETS = Person("system:serviceaccount:kube-system:replicaset-controller")
 
@@ -308,7 +309,8 @@ def test_argo_alone_starts_pods_with_our_accounts_for_runs(name: str, installed:
     assert create(ARGO_CONTROLLER) != ""
     assert create(ARGO_CONTROLLER, owner="held") != ""
     assert create(ARGO_CONTROLLER, owner="other") != ""
-    assert ONLY_ARGO in create(ADMIN, owner="workflow")
+    assert ONLY_ARGO in create(EDITOR, owner="workflow")
+    assert ONLY_ARGO in create(ADMIN)
     assert ONLY_ARGO in create(REPLICA_SETS)
     assert "what a step creates has no account" in create(account("fineline-provision"), owner="workflow")
     assert "cannot create resource" in create(PAT, owner="workflow")

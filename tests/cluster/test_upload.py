@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipelines.cluster.follow import RUN_LABEL
 from steps.receive.incoming_file import PART
 from tests.support.argo_controller import taking_up_receivers
 from tests.support.commands import fineline, tiny_recipe
@@ -66,9 +67,12 @@ def test_the_data_of_a_user_arrive_whole_and_only_once(
     assert found.split()[0] == digest
     beside = kubectl("exec", reader, "-n", namespace, "--", "ls", "-A", str(Path(path).parent)).stdout
     assert beside.split() == ["rows.jsonl"]
-    first, second = receivers
-    assert "is complete" in kubectl("logs", first, "-n", namespace).stdout
-    assert "is there already" in kubectl("logs", second, "-n", namespace).stdout
+    first, second = (
+        kubectl("logs", "-n", namespace, "-l", f"{RUN_LABEL}={run}", "-c", "main", "--tail=-1").stdout
+        for run in receivers
+    )
+    assert "is complete" in first
+    assert "is there already" in second
 
 
 def test_who_may_not_forward_ports_is_told_so_in_one_line(
