@@ -33,9 +33,9 @@ def execute(parsed: argparse.Namespace) -> int:
     """Prune this machine, or the namespace if one or a context is given.
 
     Raises:
-        UserError: --keep or --days is not a number, or something cannot be deleted.
+        UserError: --keep or --days is not a number, the registry does not answer, or something cannot be deleted.
     """
-    from steps.common.runtime.errors import UserError
+    from steps.common.runtime.errors import UnreachableError, UserError
 
     for option in ("keep", "days"):
         value = getattr(parsed, option)
@@ -46,7 +46,10 @@ def execute(parsed: argparse.Namespace) -> int:
         return _on_a_cluster(parsed, given)
     from steps.prune.step import PruneInput, prune
 
-    prune(PruneInput.model_validate(given))
+    try:
+        prune(PruneInput.model_validate(given))
+    except UnreachableError as error:
+        raise UserError(str(error)) from None
     return 0
 
 

@@ -59,17 +59,7 @@ def prepare(input: PrepareInput) -> PrepareOutput:
     if resolved.lm_eval:
         check_installed("evaluate.lm_eval")  # likewise: the same image evaluates
         _check_chat_template(resolved.recipe, tokenizer_folder)
-    covered = covered_settings(resolved.recipe)
-    digest = digest_of(
-        {
-            "format": FORMAT,
-            "data": resolved.data.model_dump(include={"train": {"sha256", "bytes"}, "validation": {"sha256", "bytes"}}),
-            "wanted": covered["data"],
-            "seed": covered["tune"]["seed"],
-            "model": resolved.model.digest,
-            **objective_key(resolved.recipe.tune.objective),
-        }
-    )
+    digest = rows_digest(resolved)
     folder = volumes.prepared_rows(digest)
     line = WaitingLine()
     with exclusive_lock(folder, on_wait=lambda: line.report("the process that prepares the same rows")):
@@ -79,6 +69,21 @@ def prepare(input: PrepareInput) -> PrepareOutput:
             _prepare(resolved, tokenizer_folder, folder)
     report = json.loads((folder / "report.json").read_text())
     return PrepareOutput(folder=str(folder), digest=digest, summary=in_words(report))
+
+
+def rows_digest(resolved: Resolved) -> str:
+    """Return a digest of everything that the prepared rows depend on."""
+    covered = covered_settings(resolved.recipe)
+    return digest_of(
+        {
+            "format": FORMAT,
+            "data": resolved.data.model_dump(include={"train": {"sha256", "bytes"}, "validation": {"sha256", "bytes"}}),
+            "wanted": covered["data"],
+            "seed": covered["tune"]["seed"],
+            "model": resolved.model.digest,
+            **objective_key(resolved.recipe.tune.objective),
+        }
+    )
 
 
 def in_words(report: dict[str, Any]) -> str:

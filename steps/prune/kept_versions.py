@@ -7,10 +7,12 @@ from typing import Any
 
 from steps.common.adapter.adapter_files import BASE_FILE, CONFIG_FILE, AdapterBase, merged_key_of
 from steps.common.registry import tracking, versions
+from steps.common.runtime.errors import UnreachableError
 from steps.common.runtime.progress import say
 from steps.common.storage.files import sha256_of
 
 ADAPTER, ROWS = "fineline.adapter_sha256", "fineline.rows_digest"  # tags of a version
+LONGEST_REASON = 200  # characters
 
 
 @dataclass
@@ -28,7 +30,20 @@ def kept_versions(latest: int) -> KeptVersions:
 
     Args:
         latest: how many of each model's latest versions are kept.
+
+    Raises:
+        UnreachableError: it does not answer.
     """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _ask(latest)
+    except MlflowException as error:
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
+        raise UnreachableError(f"the registry does not answer, so nothing is deleted: {reason}") from None
+
+
+def _ask(latest: int) -> KeptVersions:
     store = tracking.client(tracking.default_uri())
     kept = KeptVersions()
     for name in _models(store):

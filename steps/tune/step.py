@@ -51,15 +51,7 @@ def tune(input: TuneInput) -> TuneOutput:
         UserError: the data or the settings do not suit the model, or a limit was reached.
         InterruptedStepError: SIGTERM was received; running the step again resumes from the checkpoint.
     """
-    resolved = input.resolved
-    wanted = resolved.recipe.tune
-    without_effect = {"checkpoint_every"} if wanted.patience else {"checkpoint_every", "evaluations", "patience"}
-    if wanted.objective == "sft":
-        without_effect |= {"objective", *DPO_ALONE}
-    covered = covered_settings(resolved.recipe)["tune"]
-    settings = {name: value for name, value in covered.items() if name not in without_effect}
-    key = digest_of([FORMAT, resolved.model.digest, input.rows_digest, settings])
-    folder = volumes.tuning(key)
+    folder = volumes.tuning(tuning_key(input.resolved, input.rows_digest))
     line = WaitingLine()
     with exclusive_lock(folder, on_wait=lambda: line.report("another process that runs the same tuning")):
         if folder.exists():
@@ -70,6 +62,17 @@ def tune(input: TuneInput) -> TuneOutput:
     adapter = folder / "adapter"
     report = json.loads((folder / "report.json").read_text())
     return TuneOutput(adapter_folder=str(adapter), adapter_sha256=adapter_sha256(adapter), summary=summary_line(report))
+
+
+def tuning_key(resolved: Resolved, rows_digest: str) -> str:
+    """Return the key of a tuning: a digest of base model, rows and the settings that have an effect."""
+    wanted = resolved.recipe.tune
+    without_effect = {"checkpoint_every"} if wanted.patience else {"checkpoint_every", "evaluations", "patience"}
+    if wanted.objective == "sft":
+        without_effect |= {"objective", *DPO_ALONE}
+    covered = covered_settings(resolved.recipe)["tune"]
+    settings = {name: value for name, value in covered.items() if name not in without_effect}
+    return digest_of([FORMAT, resolved.model.digest, rows_digest, settings])
 
 
 def _tune(input: TuneInput, folder: Path) -> None:

@@ -20,7 +20,7 @@ from pipelines.shown.task_state import Phase, TaskState
 from steps.common.adapter.adapter_files import merged_key
 from steps.common.machine import servers
 from steps.common.registry import tracking, versions
-from steps.common.runtime.errors import UserError
+from steps.common.runtime.errors import UnreachableError, UserError
 from steps.common.storage import volumes
 from steps.common.storage.files import build_folder, exclusive_lock
 from steps.common.storage.retention import lock_if_free
@@ -240,7 +240,7 @@ def test_without_the_registry_nothing_is_deleted(monkeypatch: pytest.MonkeyPatch
     folder = built(volumes.merged_model("a" * 64))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(Exception, match=r"127\.0\.0\.1"):
+    with pytest.raises(UnreachableError, match=r"the registry does not answer, so nothing is deleted: .*127\.0\.0\.1"):
         prune(PruneInput())
     assert folder.exists()
 

@@ -9,6 +9,8 @@ from recipes.tuning import Tune
 from steps.common.handover.covered_settings import covered_settings
 from steps.common.handover.made_from import made_from
 from steps.common.handover.resolved import Resolved
+from steps.prepare.step import rows_digest
+from steps.tune.step import tuning_key
 from tests.support.golden import golden
 
 
@@ -38,6 +40,15 @@ class LaterRecipe(Recipe):
 def test_a_version_of_0_1_0_counts_as_made_from_the_same(stored: Resolved) -> None:
     tags = json.loads(golden("version_tags.json").read_text())
     assert made_from(stored) == tags["fineline.made_from"]
+
+
+def test_results_that_0_1_0_has_left_are_found_by_their_keys(stored: Resolved) -> None:
+    tags = json.loads(golden("version_tags.json").read_text())
+    assert rows_digest(stored) == tags["fineline.rows_digest"]
+    assert tuning_key(stored, tags["fineline.rows_digest"]).startswith("2b8495f5c31317fd")  # as its folder was called
+    later = with_recipe(stored, LaterRecipe.model_validate(stored.recipe.model_dump(mode="json", exclude_unset=True)))
+    assert rows_digest(later) == rows_digest(stored)
+    assert tuning_key(later, "rows") == tuning_key(stored, "rows")
 
 
 def test_a_key_that_a_later_release_adds_trains_nothing_again(stored: Resolved) -> None:
