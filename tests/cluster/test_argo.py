@@ -378,13 +378,13 @@ def test_a_step_whose_deadline_has_passed_is_not_retried_and_one_that_was_lost_i
     container = {
         "image": CONTROL_IMAGE,
         "command": ["python", "-c", code, "600"],
-        "securityContext": SECURITY.dict(exclude_none=True, by_alias=True),
+        "securityContext": SECURITY.model_dump(exclude_none=True, by_alias=True),
     }
     main = {"name": "main", "activeDeadlineSeconds": deadline, "retryStrategy": retried, "container": container}
     spec = {
         "entrypoint": "main",
         "serviceAccountName": STEP_ACCOUNT,
-        "securityContext": POD_SECURITY.dict(exclude_none=True, by_alias=True),
+        "securityContext": POD_SECURITY.model_dump(exclude_none=True, by_alias=True),
         "templates": [main],
     }
     document = {**PROBE, "metadata": {"generateName": "deadline-", "namespace": argo}, "spec": spec}

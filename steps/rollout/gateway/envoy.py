@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from steps.rollout.gateway import rewrite
+from steps.rollout.gateway import gateway_memory, rewrite
 from steps.rollout.gateway.upstream import Rules, Upstream
 
 Json = dict[str, Any]
@@ -28,7 +28,6 @@ FROM_BODY = "fineline.request"
 REQUESTS_PER_CONNECTION = 1
 CONNECT_SECONDS = 5
 HEALTH_SECONDS = 10
-MOST_CONNECTIONS = 4096
 CONNECTION_SECONDS = 5  # age at which a connection is closed, after the answer in progress
 LONGEST_LISTING = 64 << 10
 SAID: dict[int, str] = {
@@ -40,24 +39,22 @@ SAID: dict[int, str] = {
     504: "the model server did not answer in time",
 }
 
+OVERLOADED = "too many requests are being received; try again later"
 
-def bootstrap(folder: Path, admin: Path) -> Json:
+
+def bootstrap(rules: Rules, folder: Path, admin: Path) -> Json:
     """Return Envoy's bootstrap configuration.
 
     Args:
+        rules: what to accept, which determines the memory.
         folder: folder of the listeners, clusters and routes.
         admin: Unix socket of the admin interface, which only this user may open.
     """
-    connections = {
-        "@type": _type("resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"),
-        "max_active_downstream_connections": MOST_CONNECTIONS,
-    }
-    monitor = {"name": "envoy.resource_monitors.global_downstream_max_connections", "typed_config": connections}
     return {
         "node": {"id": "gateway", "cluster": "fineline"},
         "admin": {"address": _pipe(admin) | {"pipe": {"path": str(admin), "mode": 0o600}}},
         "dynamic_resources": {"lds_config": _file(folder / LISTENERS), "cds_config": _file(folder / CLUSTERS)},
-        "overload_manager": {"resource_monitors": [monitor]},
+        "overload_manager": gateway_memory.overload_manager(rules),
         "stats_flush_interval": "1s",  # histograms are up to this old
     }
 
@@ -73,9 +70,12 @@ def listeners(rules: Rules, api_key: str, folder: Path) -> list[Json]:
     source = {"route_config_name": "routes", "config_source": _file(folder / ROUTES)}
     manager = {
         **_manager("gateway", rules.answer_seconds),
+        "request_timeout": f"{gateway_memory.receive_seconds(rules)}s",  # to receive the request, not to answer it
+        # One request at a time on each connection, whatever the protocol: each may hold a body.
+        "http2_protocol_options": {"max_concurrent_streams": 1},
         "rds": source,
         "early_header_mutation_extensions": rewrite.early_header_mutations(),
-        "local_reply_config": {"mappers": [_openai_error(status) for status in SAID]},
+        "local_reply_config": {"mappers": [_overloaded(), *(_openai_error(status) for status in SAID)]},
         "http_filters": [*_filters(rules, api_key)],
     }
     found = [_listener("gateway", rules.host, rules.port, manager, rules.request_bytes)]
@@ -204,7 +204,6 @@ def _manager(name: str, seconds: int) -> Json:
         "merge_slashes": True,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
         "request_headers_timeout": "10s",
-        "request_timeout": "60s",  # to receive the request, not to answer it
         "stream_idle_timeout": f"{seconds}s",
         # A client that keeps its connection keeps its pod, which is the old version's after a Service has been switched.
         "common_http_protocol_options": {"max_connection_duration": f"{CONNECTION_SECONDS}s"},
@@ -248,6 +247,17 @@ def _openai_error(status: int) -> Json:
     return {
         "filter": {"status_code_filter": {"comparison": comparison}},
         "body_format_override": {"json_format": _error(status, SAID[status])},
+    }
+
+
+def _overloaded() -> Json:
+    """Return the answer to a request that is refused because the gateway's memory is full."""
+    kind = _type("access_loggers.filters.cel.v3.ExpressionFilter")
+    expression = {"@type": kind, "expression": "response.code_details == 'overload'"}
+    return {
+        "filter": {"extension_filter": {"name": "cel", "typed_config": expression}},
+        "body_format_override": {"json_format": _error(503, OVERLOADED)},
+        "headers_to_add": [_header("retry-after", "1")],
     }
 
 

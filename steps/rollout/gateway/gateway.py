@@ -18,6 +18,7 @@ from steps.common.runtime.cluster_settings import API_KEY_SETTING
 from steps.common.storage.files import digest_of, write_private_json
 from steps.rollout.gateway import envoy
 from steps.rollout.gateway.admin import EnvoyAdmin
+from steps.rollout.gateway.gateway_memory import WORKERS
 from steps.rollout.gateway.upstream import Rules, Upstream
 
 SOCKET = "admin.sock"
@@ -40,7 +41,7 @@ def binary() -> Path:
 def command(folder: Path) -> list[str]:
     """Return the command that starts Envoy with the configuration in a folder."""
     # Envoys on one machine would share the memory of hot restarts, which we do not need: files are read again instead.
-    options = ["--disable-hot-restart", "--concurrency", "2", "--log-level", "warning"]
+    options = ["--disable-hot-restart", "--concurrency", str(WORKERS), "--log-level", "warning"]
     # Envoy warns at each start that its API key filter is new; we use only its basic function.
     options += ["--component-log-level", "misc:error"]
     return [str(binary()), "-c", str(folder / envoy.BOOTSTRAP), *options]
@@ -61,7 +62,7 @@ def write_all(folder: Path, admin: Path, rules: Rules, api_key: str, upstreams: 
     write_listeners(folder, rules, api_key)
     write_clusters(folder, admin, upstreams)
     write_routes(folder, rules, live)
-    write_private_json(folder / envoy.BOOTSTRAP, envoy.bootstrap(folder, admin))
+    write_private_json(folder / envoy.BOOTSTRAP, envoy.bootstrap(rules, folder, admin))
 
 
 def write_listeners(folder: Path, rules: Rules, api_key: str) -> str:

@@ -8,6 +8,7 @@ from steps.common.runtime import cluster_settings
 from steps.rollout.checks import server_needs
 from steps.rollout.gateway.envoy import HEALTH
 from steps.rollout.gateway.gateway import SOCKET
+from steps.rollout.gateway.gateway_memory import gateway_memory_bytes
 from steps.rollout.gateway.upstream import Rules, Upstream
 from steps.rollout.pods import object_names, pod_spec
 from steps.rollout.pods.object_names import DIGEST_LABEL, MODEL_LABEL
@@ -197,7 +198,10 @@ def gateway(spec: VersionSpec) -> dict[str, Any]:
             **pod_spec.PROBE_GRACE,
         },
         "lifecycle": {"preStop": {"exec": {"command": drain}}},
-        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
+        "resources": {
+            "requests": {"cpu": "50m", "memory": "128Mi"},
+            "limits": {"memory": str(gateway_memory_bytes(spec.rules))},
+        },
     }
 
 
