@@ -86,8 +86,7 @@ def test_a_class_of_storage_that_is_not_there_is_named(space: str, tmp_path: Pat
 def test_a_quota_on_cpu_and_memory_admits_what_runs_create(space: str, of: str, tmp_path: Path) -> None:
     """Every container has requests and limits, that of the pod with which the doctor tries an image too."""
     kubectl("create", "quota", "company", "-n", space, f"--hard={of}.cpu=64,{of}.memory=64Gi")
-    component = os.path.relpath((ROOT / "argo" / "components" / "registry").resolve(), tmp_path.resolve())
-    kubectl("apply", "-n", space, "--server-side", "-k", overlaid(tmp_path, components=[component]))
+    install(tmp_path, space, "registry")
     told = found(space)
     assert told["quotas"][0]["state"] == "ok"
     assert "failed quota" not in told["images"][0]["text"]
