@@ -28,6 +28,7 @@ from steps.reap.stranded import WORKFLOW_LABEL
 from tests.support.commands import fineline, wait_for
 from tests.support.kubectl import BUILT, CLUSTER_TOOLS, get, kubectl
 from tests.support.overlay import install, uninstall
+from tests.support.pods import restricted
 from tests.support.steps import Account, Ended, ended, objects, rungs, to_buy
 
 SPACE = "fineline-karpenter"
@@ -406,7 +407,7 @@ WORKFLOW: dict[str, Any] = {
     "apiVersion": "argoproj.io/v1alpha1",
     "kind": "Workflow",
     "metadata": {"namespace": SPACE},
-    "spec": {"suspend": True, "entrypoint": "main", "templates": [{"name": "main", "suspend": {}}]},
+    "spec": {"suspend": True, "workflowTemplateRef": {"name": "finetune"}},
 }
 
 
@@ -419,7 +420,8 @@ def test_the_reaper_takes_back_what_a_lost_run_has_left_and_nothing_else(
     """
     pods = {"ghost": holder_of("ghost"), "retried": waiting_pod_of("retried")}
     for name, pod in pods.items():
-        kubectl("apply", "-f", "-", document={**pod, "metadata": {**pod["metadata"], "name": name, "namespace": SPACE}})
+        named = {**pod, "metadata": {**pod["metadata"], "name": name, "namespace": SPACE}}
+        kubectl("apply", "-f", "-", document=restricted(named))
     retried = copy.deepcopy(WORKFLOW)
     retried["metadata"]["name"] = "retried"
     kubectl("apply", "-f", "-", document=retried)
