@@ -167,7 +167,7 @@ def test_a_pod_of_the_run_lands_there_and_keeps_its_node(account: Account, plann
         "metadata": {"name": "tune", "namespace": SPACE},
         "spec": {**patch, "containers": [{**main, "image": "x"}]},
     }
-    kubectl("apply", "-f", "-", document=pod)
+    kubectl("apply", "-f", "-", document=restricted(pod))
     where = ["get", "pod", "tune", "-n", SPACE, "-o", "jsonpath={.spec.nodeName}"]
     assert wait_for(lambda: kubectl(*where).stdout, 60) == json.loads(done.outputs["hardware"])["node"]
     kubectl("delete", "pod", "tune", "-n", SPACE, "--force")
@@ -380,7 +380,7 @@ def test_a_node_that_came_in_the_place_of_a_lost_one_is_reckoned_at_its_own_pric
     wait_for(lambda: claim not in claims_of("lost"), 120)
     spec = {**patch, "containers": [{**main, "image": "x"}]}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "again", "namespace": SPACE}, "spec": spec}
-    kubectl("apply", "-f", "-", document=pod)
+    kubectl("apply", "-f", "-", document=restricted(pod))
     (other,) = wait_for(lambda: claims_of("lost"), 60)
     assert other != claim
     wait_for(lambda: nodes_of("lost"), 60)
