@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from steps.common.registry import tracking
 from steps.common.storage import volumes
-from tests.cluster.golden_objects import GOLDEN_OBJECTS
+from tests.cluster.golden_objects import of_0_1_0
 from tests.steps.prune.test_prune import built
 from tests.support.kubectl import ROOT, kubectl, may
 from tests.support.steps import Account
@@ -48,7 +47,7 @@ def workflow(name: str, phase: str, path: Path) -> dict[str, Any]:
 
 
 def test_what_deployments_and_workflows_name_stays(account: Account) -> None:
-    deployment = yaml.safe_load(GOLDEN_OBJECTS.read_text().partition("\n---\n")[0])
+    deployment, *_ = of_0_1_0("tiny")
     deployment["spec"]["replicas"] = 0  # as a rollout leaves the version before: nothing runs, and a rollback needs it
     kubectl("apply", "-n", SPACE, "-f", "-", document=deployment)
     served = built(volumes.merged_model("7596375a6c9011bb"))
