@@ -152,7 +152,7 @@ def _passed_on(path: str, rules: Rules, live: Upstream) -> list[Json]:
     not_here = f"the model does not exist here; this server has {rules.name!r}"
     no_name = f"the body must be JSON with a field 'model', which is {rules.name!r} here"
     # A server of several adapters has a name of its own for each version.
-    own_name = {"typed_per_filter_config": rewrite.of_route(live.model)} if live.model else {}
+    own_name = {"typed_per_filter_config": rewrite.of_route(live.model, rules.name)} if live.model else {}
     return [
         {"match": right, "route": {**on, "retry_policy": retry}, **own_name},
         {"match": other, **_answer(404, _error(404, not_here))},

@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -33,9 +34,20 @@ class Echo(BaseHTTPRequestHandler):
                 self.rfile.readline()
             self.rfile.readline()
         self.send_response(200)
-        self.send_header("content-length", str(len(body)))
+        self.send_header("content-type", "application/json")
+        text = body.decode()
+        # What was received, as a text in JSON: its quotes are escaped, so that it is not rewritten.
+        self._answer(json.loads(text)["said"] if '"said":' in text else [json.dumps({"received": text})])
+
+    def _answer(self, pieces: list[str]) -> None:
+        """Send an answer piece by piece, as vLLM streams it."""
+        self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        self.wfile.write(body)
+        for piece in pieces:
+            self.wfile.write(f"{len(piece.encode()):x}\r\n{piece}\r\n".encode())
+            self.wfile.flush()
+            time.sleep(0.05)
+        self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -67,7 +79,7 @@ def configuration(port: int, upstream: int) -> dict[str, Any]:
 
     router = {"name": "router", "typed_config": {"@type": f"{EXTENSIONS}filters.http.router.v3.Router"}}
     route = {"match": {"prefix": "/"}, "route": {"cluster": "up"}}
-    routes = [{**route, "match": {"path": "/plain"}}, {**route, "typed_per_filter_config": of_route(NAME)}]
+    routes = [{**route, "match": {"path": "/plain"}}, {**route, "typed_per_filter_config": of_route(NAME, "store")}]
     manager = {
         "@type": f"{EXTENSIONS}filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "test",
@@ -97,7 +109,7 @@ def test_the_models_name_becomes_the_versions_and_all_else_is_unchanged(gateway:
         "stream": True,
         "tools": [{"type": "function", "function": {"name": "f", "parameters": {"model": {"type": "string"}}}}],
     }
-    assert ask(gateway, json.dumps(sent)).json() == {**sent, "model": NAME}
+    assert json.loads(ask(gateway, json.dumps(sent)).json()["received"]) == {**sent, "model": NAME}
 
 
 @pytest.mark.parametrize(
@@ -115,4 +127,26 @@ def test_a_body_that_is_not_declared_as_json_does_not_reach_the_server(gateway: 
 
 def test_a_route_without_a_vllm_version_is_unchanged(gateway: str) -> None:
     answer = ask(gateway, '{"model": "store", "model": "store"}', "/plain")
-    assert (answer.status_code, answer.text) == (200, '{"model": "store", "model": "store"}')
+    assert (answer.status_code, answer.json()["received"]) == (200, '{"model": "store", "model": "store"}')
+
+
+EVENT = 'data: {"id":"1","model":"%s","choices":[{"delta":{"content":"\\"model\\":\\"%s\\""}}]}\n\n'
+
+
+def test_an_answer_has_the_name_that_was_asked_for_and_its_texts_are_unchanged(gateway: str) -> None:
+    whole = EVENT % (NAME, NAME)
+    wanted = EVENT % ("store", NAME)
+    for cut in range(0, len(whole), 7):
+        said = [whole[:cut], whole[cut:], whole] if cut else [whole, whole]
+        answer = ask(gateway, json.dumps({"said": said, "model": "store"}))
+        assert answer.text == wanted * 2
+
+
+def test_a_streamed_answer_is_passed_on_piece_by_piece(gateway: str) -> None:
+    body = json.dumps({"said": [EVENT % (NAME, "x")] * 6, "model": "store"})
+    with httpx2.stream(
+        "POST", f"{gateway}/v1/completions", content=body, headers={"content-type": "application/json"}
+    ) as answer:
+        came = [time.monotonic() for line in answer.iter_lines() if line]
+    assert len(came) == 6
+    assert came[-1] - came[0] > 0.15

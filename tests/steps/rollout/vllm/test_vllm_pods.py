@@ -144,7 +144,7 @@ def test_a_gateway_asks_the_base_server_for_vllms_name_of_the_version() -> None:
     (cluster, _) = clusters([serving.upstream], Path("/tmp/admin"))
     assert (cluster["type"], cluster["lb_policy"]) == ("STRICT_DNS", "LEAST_REQUEST")
     found = json.dumps(routes(serving.rules, serving.upstream))
-    assert json.dumps(of_route("store-v1-0")) in found
+    assert json.dumps(of_route("store-v1-0", "store")) in found
     own = serving.upstream.model_copy(update={"host": "127.0.0.1", "model": ""})
     assert clusters([own], Path("/tmp/admin"))[0]["type"] == "STATIC"
     assert "transform" not in json.dumps(routes(serving.rules, own))
