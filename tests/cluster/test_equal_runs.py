@@ -72,7 +72,8 @@ def test_a_second_equal_run_waits_until_the_first_has_been_evaluated(
     time.sleep(15)
     assert second.poll() is None
     assert begin("first").wait(120) == 0  # another attempt of the same run
-    write_workflow("first", nodes={"first-1": {"displayName": "evaluate", "phase": "Succeeded"}})
+    node = {"id": "first-1", "name": "first.evaluate", "displayName": "evaluate", "type": "Retry", "phase": "Succeeded"}
+    write_workflow("first", nodes={"first-1": node})
     _, err = second.communicate(timeout=120)
     assert second.returncode == 0, err
     assert "waiting for run first, which makes the same version" in err

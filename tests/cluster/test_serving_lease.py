@@ -4,9 +4,8 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from tests.conftest import write_chats
 from tests.support.commands import tiny_recipe, wait_for
 from tests.support.kubectl import ROOT, get, kubectl
 from tests.support.load import load
+from tests.support.rollout_process import RolloutProcess
 from tests.support.steps import Account
 from tests.support.versions import make_version
 
@@ -31,6 +31,7 @@ SPACE = "fineline-chaos"
 # The second model's name is that of a version's Deployment of the first.
 NAMES = ("chaos", "chaos-v2")
 KILLS = int(os.environ.get("FINELINE_TEST_KILLS", "6"))
+LONGEST_SECONDS = 25.0  # a rollout or a rollback takes about as long
 TRIAL = "fineline.dev/on-trial-after"
 
 
@@ -41,18 +42,13 @@ class Served:
     folder: Path
     settings: dict[str, str]
 
-    def begin(self, what: str, name: str = "", version: int | str = "") -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tests.support.rollout_process", what]
-        command += [name, str(version)] if name else []
-        pipe = subprocess.PIPE
-        environment = {**os.environ, **self.settings}
-        return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
+    def begin(self, what: str, name: str = "", version: int | str = "") -> RolloutProcess:
+        return RolloutProcess(self.folder / f"{uuid.uuid4().hex[:8]}.log", self.settings, what, name, str(version))
 
     def run(self, what: str, name: str = "", version: int | str = "", code: int = 0) -> str:
         process = self.begin(what, name, version)
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == code, err
-        return out + err
+        assert process.wait(300) == code, process.log
+        return process.log
 
     @property
     def store(self) -> Any:
@@ -131,8 +127,9 @@ def test_two_rollouts_at_once_take_turns_and_leave_pods_behind_the_service(serve
     served.reset(name)
     with load(served.url(name), name, clients=2, pause=0.1, max_tokens=4) as met:
         both = [served.begin("rollout", name, version) for version in (2, 2)]
-        told = [one.communicate(timeout=300)[1] for one in both]
-    assert [one.returncode for one in both] == [0, 0], told
+        codes = [one.wait(300) for one in both]
+    told = [one.log for one in both]
+    assert codes == [0, 0], told
     assert any("waiting for another rollout" in one for one in told)
     assert met.broken_off == []
     assert served.champion(name) == 2
@@ -158,8 +155,9 @@ def test_a_rollback_takes_over_within_seconds_and_the_version_is_withdrawn(serve
         told = served.run("rollback", name)
         assert "version 2 is being rolled out: back to the champion, version 1" in told
         print(f"back after {time.monotonic() - begun:.1f} s")
-        _, err = rollout.communicate(timeout=60)
-    assert rollout.returncode == 3, err
+        code = rollout.wait(60)
+    err = rollout.log
+    assert code == 3, err
     assert f"error: a rollback of {name} to version 1 took over" in err
     assert met.broken_off == []
     served.settled(name)
@@ -176,12 +174,11 @@ def test_a_rollout_that_wakes_up_after_it_has_lost_its_right_changes_nothing(ser
     served.reset(name)
     rollout = served.begin("rollout", name, 2)
     wait_for(lambda: 2 in served.deployments(name), 120)
-    rollout.send_signal(signal.SIGSTOP)
+    rollout.signal(signal.SIGSTOP)
     served.run("rollback", name, 1)
     before = {version: one["metadata"]["resourceVersion"] for version, one in served.deployments(name).items()}
-    rollout.send_signal(signal.SIGCONT)
-    _, err = rollout.communicate(timeout=120)
-    assert rollout.returncode == 3, err
+    rollout.signal(signal.SIGCONT)
+    assert rollout.wait(120) == 3, rollout.log
     after = {version: one["metadata"]["resourceVersion"] for version, one in served.deployments(name).items()}
     assert before == after
     served.settled(name)
@@ -201,14 +198,12 @@ def test_whatever_dies_at_any_moment_alias_and_traffic_agree_in_the_end(served: 
     loads = [load(served.url(one), one, clients=2, pause=0.1, max_tokens=4) for one in NAMES]
     with loads[0] as first, loads[1] as second:
         process = served.begin(what, name, version)
-        moment = chance.uniform(4, 30)
-        try:
-            process.wait(moment)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        process.communicate()
+        moment = chance.uniform(0, LONGEST_SECONDS)
+        if process.wait(moment) is None:
+            process.signal(signal.SIGKILL)
+        code = process.wait(60)
         told = served.run("recovery").strip()
-    print(f"{what} of {name}, killed after {moment:.1f} s (code {process.returncode}): {told.splitlines()[-1]}")
+    print(f"{what} of {name}, killed after {moment:.1f} s (code {code}): {told.splitlines()[-1]}")
     assert first.broken_off == []
     assert second.broken_off == []
     for one in NAMES:

@@ -1,14 +1,17 @@
 """A rollout, a rollback or a recovery as a process outside of the cluster, so that it can be killed at any moment.
 
-    python -m tests.support.rollout_process rollout|rollback|recovery [NAME VERSION]
-
 The code is the steps' own, and so are gateways, Services and Deployments. Only the model servers answer without a model, so
-that they start at once.
+that they start at once. The processes are forked from one that has imported everything.
 """
 
+import multiprocessing
 import os
-import sys
+import signal
+from pathlib import Path
 from typing import Any
+
+import kubernetes  # noqa: F401
+import mlflow  # noqa: F401
 
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.exit_codes import step
@@ -62,8 +65,8 @@ def address(_: ClusterPlace, service: str) -> str:
 @step
 def main(what: str, name: str = "", version: str = "") -> None:
     """Do as the task of the workflow does."""
-    version_objects.transformers = light_server  # type: ignore[assignment]
-    ClusterPlace._url = address  # type: ignore[method-assign]
+    version_objects.transformers = light_server
+    ClusterPlace._url = address  # type: ignore[assignment]
     if what == "recovery":
         print(recover(RecoverInput()).recovered, flush=True)
         return
@@ -75,6 +78,44 @@ def main(what: str, name: str = "", version: str = "") -> None:
     rollout(RolloutInput(**given))
 
 
-if __name__ == "__main__":
-    os.environ.setdefault("hera__outputs_directory", os.environ[volumes.RUNS_SETTING])
-    main(*sys.argv[1:])
+def _run(log: str, settings: dict[str, str], what: str, name: str, version: str) -> None:
+    os.environ |= {**settings, "hera__outputs_directory": log}
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    main(what, name, version)
+
+
+class RolloutProcess:
+    """A process that changes what a model serves."""
+
+    def __init__(self, log: Path, settings: dict[str, str], what: str, name: str = "", version: str = "") -> None:
+        """Start it.
+
+        Args:
+            log: file for its output.
+            settings: environment variables.
+            what: rollout, rollback or recovery.
+            name: name of the model.
+            version: the version to serve.
+        """
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        self._log = log
+        self._process = context.Process(target=_run, args=(str(log), settings, what, name, version))
+        self._process.start()
+
+    def wait(self, seconds: float) -> int | None:
+        """Return its exit code once it has ended, or None after so many seconds."""
+        self._process.join(seconds)
+        return self._process.exitcode
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process.pid
+        os.kill(self._process.pid, number)
+
+    @property
+    def log(self) -> str:
+        """Its output."""
+        return self._log.read_text() if self._log.exists() else ""
