@@ -37,7 +37,8 @@ class Recipe(RecipePart):
     secrets: Name = Field(
         default="fineline",
         description="Prefix of the Secrets that the steps read in a cluster, as far as they exist: NAME-hub, "
-        "NAME-object-store, NAME-mlflow, NAME-api-key and NAME-webhook.",
+        "NAME-object-store, NAME-mlflow, NAME-api-key and NAME-webhook. The setting FINELINE_SECRETS names those that are "
+        "allowed.",
     )
 
     @model_validator(mode="after")

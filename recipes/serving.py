@@ -12,7 +12,8 @@ class Registry(RecipePart):
 
     tracking_uri: str = Field(
         default="",
-        description="MLflow tracking URI. Empty: the setting MLFLOW_TRACKING_URI, else an SQLite file beside the runs.",
+        description="MLflow tracking URI. Empty: the setting MLFLOW_TRACKING_URI, else an SQLite file beside the runs. In a "
+        "cluster, only that one and those that the setting FINELINE_REGISTRIES names are allowed.",
     )
 
 

@@ -56,6 +56,9 @@ def test_in_an_empty_namespace_each_thing_is_named_with_its_remedy(space: str) -
         assert told[subject][0]["remedy"], subject
     (hub, *_) = told["secrets"]
     assert hub["remedy"] == f"kubectl create secret generic fineline-hub -n {space} --from-literal=token=…"
+    (key,) = [finding for finding in told["secrets"] if finding["text"].startswith("fineline-api-key")]
+    assert key["state"] == "missing"  # required, unless the ConfigMap says otherwise
+    assert key["remedy"] == f"kubectl create secret generic fineline-api-key -n {space} --from-literal=key=…"
 
 
 def test_a_namespace_that_is_not_there_is_all_that_is_told() -> None:

@@ -17,6 +17,7 @@ from steps.common.machine import servers
 from steps.common.machine.devices import compute_dtype, local_device
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
+from steps.common.runtime.secret import SECRETS
 from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import write_text
@@ -84,7 +85,7 @@ def start_gateway(rules: Rules, api_key: str, upstreams: list[Upstream], live: U
     write_all(folder, admin, rules, api_key, upstreams, live)
     log = folder / "gateway.log"
     log.unlink(missing_ok=True)
-    process = _start(command(folder), log, folder, rules.port, without=cluster_settings.API_KEY_SETTING)
+    process = _start(command(folder), log, folder, rules.port)
     listens = f"{servers.base_url(rules.host, rules.port)}/models"
     _wait(process, lambda: _version(listens) == str(live.version), GATEWAY_SECONDS, log, "gateway")
     started = servers.Gateway(name=rules.name, host=rules.host, folder=str(folder), admin=str(admin), process=process)
@@ -98,11 +99,12 @@ def _stop_orphan(folder: Path) -> None:
         servers.Process.read((folder / servers.STARTED).read_text(), folder / servers.STARTED).stop()
 
 
-def _start(command: list[str], log: Path, folder: Path, port: int, without: str = "") -> servers.Process:
+def _start(command: list[str], log: Path, folder: Path, port: int) -> servers.Process:
     # PYTHONSAFEPATH: a folder of the user's that has the name of one of our packages must not be imported instead.
     settings = {"PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("hera__", "ARGO_"))}
-    kept.pop(without, None)
+    # Neither server needs a secret from its environment, and both outlive this process.
+    dropped = ("hera__", "ARGO_", *SECRETS)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
     with log.open("ab") as out:
         process = subprocess.Popen(
             command,
