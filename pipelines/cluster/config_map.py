@@ -1,7 +1,7 @@
 """The namespace's settings: the ConfigMap `fineline`, which every step reads."""
 
 from pipelines.cluster.argo_server import ClusterConnection
-from pipelines.workflows.containers import SETTINGS
+from pipelines.workflows.step_pods.containers import SETTINGS
 from steps.common.kubernetes.api_errors import ForbiddenError, none_if_absent
 
 

@@ -15,7 +15,7 @@ from pipelines.cluster.cluster_result import result_of
 from pipelines.cluster.follow import CONTROLLER_SECONDS, RUN_LABEL, find_run
 from pipelines.cluster.submission import build, installed, submit
 from pipelines.workflows import receive
-from pipelines.workflows.containers import RUNS_MOUNT
+from pipelines.workflows.step_pods.containers import RUNS_MOUNT
 from steps.common.kubernetes.api_errors import api_errors
 from steps.common.kubernetes.wait import StartWatch, pod_events, why_not_ready
 from steps.common.runtime.errors import UserError

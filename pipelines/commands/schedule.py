@@ -74,7 +74,7 @@ def _check_readable(recipe: "Recipe") -> None:
         UserError: it cannot.
     """
     from pipelines.cluster.send_data import is_local
-    from pipelines.workflows.containers import RUNS_MOUNT
+    from pipelines.workflows.step_pods.containers import RUNS_MOUNT
     from steps.common.runtime.errors import UserError
     from steps.plan.lm_eval.recipe_tasks import is_packed
 

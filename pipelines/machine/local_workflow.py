@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.workflows.pod_patch import EXECUTOR, PLACED
+from pipelines.workflows.step_pods.pod_patch import EXECUTOR, PLACED
 from steps.common.runtime.errors import UserError
 
 IGNORED_IN_WORKFLOW = {

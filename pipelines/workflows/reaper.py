@@ -2,7 +2,7 @@
 
 from hera.workflows import DAG, CronWorkflow, WorkflowTemplate
 
-from pipelines.workflows.containers import CONTROL_IMAGE, RELEASE_ACCOUNT, container
+from pipelines.workflows.step_pods.containers import CONTROL_IMAGE, RELEASE_ACCOUNT, container
 from pipelines.workflows.templates import AT_ONCE, MAIN, every_five_minutes, shared_settings
 from steps.reap.step import reap
 

@@ -2,8 +2,8 @@
 
 from hera.workflows import DAG, CronWorkflow, WorkflowTemplate
 
-from pipelines.workflows.containers import CONTROL_IMAGE, MLFLOW, ROLLOUT_ACCOUNT, container
 from pipelines.workflows.parameters import RUN
+from pipelines.workflows.step_pods.containers import CONTROL_IMAGE, MLFLOW, ROLLOUT_ACCOUNT, container
 from pipelines.workflows.templates import AT_ONCE, MAIN, every_five_minutes, shared_settings
 from steps.rollout.recover import recover
 

@@ -5,7 +5,8 @@ from typing import Any
 from hera.workflows import DAG, CronWorkflow, Parameter
 from hera.workflows import models as m
 
-from pipelines.workflows.containers import (
+from pipelines.workflows.parameters import reference
+from pipelines.workflows.step_pods.containers import (
     CONTROL_IMAGE,
     EXECUTOR_ACCOUNT,
     POD_SECURITY,
@@ -14,8 +15,7 @@ from pipelines.workflows.containers import (
     WEBHOOK,
     container,
 )
-from pipelines.workflows.parameters import reference
-from pipelines.workflows.pod_patch import EXECUTOR
+from pipelines.workflows.step_pods.pod_patch import EXECUTOR
 from steps.release.step import release
 
 DAY = 24 * 3600

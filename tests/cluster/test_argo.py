@@ -18,7 +18,7 @@ import yaml
 
 from pipelines.cluster.argo_nodes import ended, outputs
 from pipelines.cluster.argo_server import address
-from pipelines.workflows.containers import CONTROL_IMAGE, LOST, POD_SECURITY, SECURITY, STEP_ACCOUNT
+from pipelines.workflows.step_pods.containers import CONTROL_IMAGE, LOST, POD_SECURITY, SECURITY, STEP_ACCOUNT
 from steps.common.kubernetes.step_failure import task_of
 from tests.support.commands import fineline, wait_for
 from tests.support.kubectl import ROOT, get, kubectl

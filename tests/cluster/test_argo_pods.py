@@ -8,8 +8,14 @@ from typing import Any
 
 import pytest
 
-from pipelines.workflows.containers import EXECUTOR_ACCOUNT, POD_SECURITY, PULL_ACCOUNT, SECURITY, STEP_ACCOUNT
-from pipelines.workflows.pod_patch import EXECUTOR, EXECUTOR_RESOURCES, PLACED
+from pipelines.workflows.step_pods.containers import (
+    EXECUTOR_ACCOUNT,
+    POD_SECURITY,
+    PULL_ACCOUNT,
+    SECURITY,
+    STEP_ACCOUNT,
+)
+from pipelines.workflows.step_pods.pod_patch import EXECUTOR, EXECUTOR_RESOURCES, PLACED
 from steps.common.nodes.pod_placement import Placement
 from tests.support.commands import wait_for
 from tests.support.kubectl import ROOT, get, kubectl

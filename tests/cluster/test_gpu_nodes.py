@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.workflows.pod_patch import PLACED
+from pipelines.workflows.step_pods.pod_patch import PLACED
 from steps.common.handover.resolved import Resolved, Rung
 from steps.common.kubernetes.cluster_objects import COMPUTE_CLASS_LABEL
 from steps.common.nodes import node_request

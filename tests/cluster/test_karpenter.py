@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.workflows.pod_patch import PLACED
+from pipelines.workflows.step_pods.pod_patch import PLACED
 from steps.common.handover.resolved import Resolved
 from steps.common.kubernetes.workflow_objects import STOPPED, why_stopped
 from steps.common.nodes import node_request

@@ -11,7 +11,7 @@ import pytest
 from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor.api_server import api_server
 from pipelines.cluster.doctor.finding import State
-from pipelines.workflows.containers import POD_SECURITY, SECURITY
+from pipelines.workflows.step_pods.containers import POD_SECURITY, SECURITY
 from tests.support.api_server_policy import open_the_api_server
 from tests.support.commands import wait_for
 from tests.support.kubectl import ROOT, kubectl

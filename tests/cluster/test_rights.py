@@ -13,8 +13,8 @@ import pytest
 
 from pipelines.cluster.submission import build as build_run
 from pipelines.workflows import retrain
-from pipelines.workflows.containers import POD_SECURITY, SECURITY
 from pipelines.workflows.rendered import BUILDERS
+from pipelines.workflows.step_pods.containers import POD_SECURITY, SECURITY
 from steps.common.nodes.node_request import NAMESPACE_LABEL, RUN_LABEL
 from steps.rollout.pods.version_objects import deployment
 from tests.cluster.test_manifests import serving

@@ -11,8 +11,8 @@ import yaml
 
 from pipelines.cluster.doctor.secret_settings import SECRETS
 from pipelines.command import main, parser
-from pipelines.workflows.containers import CONTROL_IMAGE, VERSION
 from pipelines.workflows.rendered import BUILDERS
+from pipelines.workflows.step_pods.containers import CONTROL_IMAGE, VERSION
 from recipes.reader import load, override_of, shipped
 from steps.common.nodes.node_request import NAMESPACE_LABEL
 from steps.common.runtime import certificates

@@ -12,8 +12,8 @@ from typing import Any
 from pipelines.machine.local_workflow import Script
 from pipelines.machine.run_record import INPUTS, OUTPUTS, Run
 from pipelines.shown.task_state import Phase, TaskState
-from pipelines.workflows.containers import POD_SECURITY, SECURITY
 from pipelines.workflows.finetune import NAME, build
+from pipelines.workflows.step_pods.containers import POD_SECURITY, SECURITY
 from steps.common.kubernetes.step_failure import reason
 from tests.support.argo_controller import create_run, start_step
 from tests.support.kubectl import get, kubectl

@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor import questions
 from pipelines.cluster.doctor.finding import Finding, State, unknown
-from pipelines.workflows.containers import PART_OF, STEP_LABEL
+from pipelines.workflows.step_pods.containers import PART_OF, STEP_LABEL
 from steps.common.kubernetes import client
 from steps.common.kubernetes.resource import Resource
 

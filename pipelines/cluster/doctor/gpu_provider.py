@@ -7,7 +7,7 @@ from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor import questions
 from pipelines.cluster.doctor.finding import Finding, State, unknown
 from pipelines.workflows import reaper
-from pipelines.workflows.containers import PROVISION_ACCOUNT, STEP_ACCOUNT
+from pipelines.workflows.step_pods.containers import PROVISION_ACCOUNT, STEP_ACCOUNT
 from steps.common.kubernetes import client
 from steps.common.kubernetes.cluster_objects import COMPUTE_CLASSES, NODE_POOLS
 from steps.common.kubernetes.resource import Resource, condition

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipelines.cluster.connection import Connection
-from pipelines.workflows.containers import POD_SECURITY, SECURITY
+from pipelines.workflows.step_pods.containers import POD_SECURITY, SECURITY
 from steps.common.kubernetes import client
 from steps.common.kubernetes.api_errors import ForbiddenError, api_errors, none_if_absent
 from steps.common.kubernetes.wait import Problem, start_problems

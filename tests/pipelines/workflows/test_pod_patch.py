@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.workflows.pod_patch import EXECUTOR, PLACED
 from pipelines.workflows.rendered import BUILDERS
+from pipelines.workflows.step_pods.pod_patch import EXECUTOR, PLACED
 from steps.common.nodes.pod_placement import Placement, resources, scheduling
 from tests.support.argo_patch import filled_in
 
