@@ -1,7 +1,7 @@
 """Where the pods that compute a run go, and what they take of their node: typed values, which a step hands to the next ones.
 
-The workflow's one fixed patch (`pipelines/workflows/step_pods/pod_patch.py`) turns them into fields of a step's pod; `scheduling` and
-`resources` turn the same values into the fields of a pod that a step creates itself.
+The workflow's one fixed patch (`pipelines/workflows/step_pods/pod_patch.py`) turns them into fields of a step's pod;
+`scheduling` and `resources` turn the same values into the fields of a pod that a step creates itself.
 """
 
 from typing import Annotated, Any
