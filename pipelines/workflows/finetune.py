@@ -15,6 +15,7 @@ from hera.workflows import models as m
 from pipelines.workflows.containers import (
     API_KEY,
     CONTROL_IMAGE,
+    PLAN_ACCOUNT,
     PROVISION_ACCOUNT,
     RELEASE_ACCOUNT,
     ROLLOUT_ACCOUNT,
@@ -66,7 +67,7 @@ def build() -> WorkflowTemplate:
 def add_main() -> None:
     """Add the DAG of a run, and the templates of its tasks."""
     do_plan = container(
-        plan, CONTROL_IMAGE, hours=1, memory="512Mi", memory_limit="4Gi", reads_nodes=True, reaches_out=True
+        plan, CONTROL_IMAGE, hours=1, memory="512Mi", memory_limit="4Gi", account=PLAN_ACCOUNT, reaches_out=True
     )
     # As long as pull, which it waits for, plus a wait for each rung of the ladder.
     do_provision = container(provision, CONTROL_IMAGE, hours=12 + 16, memory="128Mi", account=PROVISION_ACCOUNT)

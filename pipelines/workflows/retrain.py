@@ -7,7 +7,7 @@ from hera.workflows import DAG, CronWorkflow, Parameter, Task, WorkflowTemplate
 from hera.workflows.models import TemplateRef, WorkflowTemplateRef
 
 from pipelines.workflows import finetune
-from pipelines.workflows.containers import CONTROL_IMAGE, container
+from pipelines.workflows.containers import CONTROL_IMAGE, PLAN_ACCOUNT, container
 from pipelines.workflows.parameters import RUN, YES_OR_NO, reference, references
 from pipelines.workflows.templates import MAIN, ON_EXIT, add_exit_handler, one_at_a_time, shared_settings
 from steps.plan.check import check
@@ -36,7 +36,7 @@ def build() -> WorkflowTemplate:
         **shared_settings(TITLE, DESCRIPTION),
     ) as template:
         do_check = container(
-            check, CONTROL_IMAGE, hours=1, memory="512Mi", memory_limit="4Gi", reads_nodes=True, reaches_out=True
+            check, CONTROL_IMAGE, hours=1, memory="512Mi", memory_limit="4Gi", account=PLAN_ACCOUNT, reaches_out=True
         )
         add_exit_handler(RUN)
         with DAG(name=MAIN):

@@ -72,7 +72,7 @@ def space(crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call
             kubectl("apply", "-n", name, "--server-side", "--validate=strict", "-k", str(folder))
             kubectl("patch", "cronworkflow", "reaper", "-n", name, "--type=merge", "-p", '{"spec":{"suspend":true}}')
             role, account = (
-                ("fineline-nodes", "fineline-step")
+                ("fineline-nodes", "fineline-plan")
                 if component == "gpu-nodes"
                 else ("fineline-compute-class", "fineline-provision")
             )
@@ -113,7 +113,7 @@ def of_this_node(planned: Resolved, **changes: Any) -> Rung:
 
 def test_the_plan_knows_the_nodes_that_are_there(account: Callable[..., Account], planned: Resolved, node: str) -> None:
     recipe = json.dumps(planned.recipe.model_dump(mode="json"))
-    done = account("gpu-nodes", "nodes", "fineline-step").run(PLAN, {**EMPTY, "run": "", "recipe": recipe})
+    done = account("gpu-nodes", "nodes", "fineline-plan").run(PLAN, {**EMPTY, "run": "", "recipe": recipe})
     assert done.code == 0, done.log
     quote = json.loads(done.outputs["resolved"])["quote"]
     (one,) = [rung for rung in quote["ladder"] if rung["instance_type"] == "NVIDIA-L4"]

@@ -7,7 +7,7 @@ from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor import questions
 from pipelines.cluster.doctor.finding import Finding, State, unknown
 from pipelines.workflows import reaper
-from pipelines.workflows.containers import PROVISION_ACCOUNT, STEP_ACCOUNT
+from pipelines.workflows.containers import PLAN_ACCOUNT, PROVISION_ACCOUNT
 from steps.common.kubernetes import client
 from steps.common.kubernetes.cluster_objects import COMPUTE_CLASSES, NODE_POOLS
 from steps.common.kubernetes.resource import Resource, condition
@@ -39,7 +39,7 @@ def provider(connection: Connection) -> list[Finding]:
         return [Finding(SUBJECT, State.MISSING, text, remedy)]
     if chosen is NodeProvider.EXISTING_NODES:
         found = [Finding(SUBJECT, State.OK, "the cluster's own; runs wait until one is free")]
-        found += _permissions(connection, STEP_ACCOUNT, ["list"], Resource("", "nodes"), traits.cluster_role)
+        found += _permissions(connection, PLAN_ACCOUNT, ["list"], Resource("", "nodes"), traits.cluster_role)
         return [*found, *_reaper(connection)]
     found = _karpenter(connection) if chosen is NodeProvider.KARPENTER else [_compute_class()]
     kind = NODE_POOLS if chosen is NodeProvider.KARPENTER else COMPUTE_CLASSES
