@@ -16,6 +16,7 @@ from pipelines.workflows.parameters import RUN, reference, references
 from pipelines.workflows.step_pods.containers import (
     API_KEY,
     CONTROL_IMAGE,
+    PLAN_ACCOUNT,
     PROVISION_ACCOUNT,
     RELEASE_ACCOUNT,
     ROLLOUT_ACCOUNT,
@@ -72,7 +73,7 @@ def add_main() -> None:
         hours=1,
         memory="512Mi",
         memory_limit="4Gi",
-        reads_nodes=True,
+        account=PLAN_ACCOUNT,
         reaches_out=True,
         environment=API_KEY,
     )

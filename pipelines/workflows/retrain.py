@@ -8,7 +8,7 @@ from hera.workflows.models import TemplateRef, WorkflowTemplateRef
 
 from pipelines.workflows import finetune
 from pipelines.workflows.parameters import RUN, YES_OR_NO, reference, references
-from pipelines.workflows.step_pods.containers import API_KEY, CONTROL_IMAGE, container
+from pipelines.workflows.step_pods.containers import API_KEY, CONTROL_IMAGE, PLAN_ACCOUNT, container
 from pipelines.workflows.templates import MAIN, ON_EXIT, add_exit_handler, shared_settings
 from steps.plan.check import check
 
@@ -40,7 +40,7 @@ def build() -> WorkflowTemplate:
             hours=1,
             memory="512Mi",
             memory_limit="4Gi",
-            reads_nodes=True,
+            account=PLAN_ACCOUNT,
             reaches_out=True,
             environment=API_KEY,
         )

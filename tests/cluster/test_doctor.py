@@ -202,7 +202,7 @@ def test_who_looks_for_gpu_nodes_has_to_be_allowed_to(space: str, tmp_path: Path
     try:
         there, lacking = found(space)["GPU nodes for runs"]
         assert there["state"] == "ok"
-        assert lacking["text"] == "fineline-step may not list nodes"
+        assert lacking["text"] == "fineline-plan may not list nodes"
         subprocess.run(lacking["remedy"].replace("kubectl", KUBECTL), shell=True, check=True)
         assert [one["state"] for one in found(space)["GPU nodes for runs"]] == ["ok"]
     finally:

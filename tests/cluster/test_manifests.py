@@ -205,7 +205,7 @@ STEP, ROLLOUT, PROVISION = "fineline-step", "fineline-rollout", "fineline-provis
 ARGO = "argoproj.io"
 
 
-@pytest.mark.parametrize("account", [STEP, ROLLOUT, PROVISION, "fineline-pull", "fineline-executor"])
+@pytest.mark.parametrize("account", [STEP, ROLLOUT, PROVISION, "fineline-plan", "fineline-pull", "fineline-executor"])
 def test_only_argos_executor_may_report_outputs_and_nobody_reads_a_secret(account: str, namespace: str) -> None:
     executor = account == "fineline-executor"
     assert may(account, namespace, "create", "workflowtaskresults", ARGO) is executor

@@ -7,7 +7,7 @@ from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor import questions
 from pipelines.cluster.doctor.finding import Finding, State, unknown
 from pipelines.workflows import reaper
-from pipelines.workflows.step_pods.containers import PROVISION_ACCOUNT, STEP_ACCOUNT
+from pipelines.workflows.step_pods.containers import PLAN_ACCOUNT, PROVISION_ACCOUNT
 from steps.common.kubernetes import client
 from steps.common.kubernetes.cluster_objects import COMPUTE_CLASSES, NODE_POOLS
 from steps.common.kubernetes.resource import Resource, condition
@@ -40,7 +40,7 @@ def provider(connection: Connection) -> list[Finding]:
     if chosen is NodeProvider.EXISTING_NODES:
         found = [Finding(SUBJECT, State.OK, "the cluster's own; runs wait until one is free")]
         found += _permissions(
-            connection, STEP_ACCOUNT, ["list"], Resource("", "nodes"), traits.cluster_role_of(connection.namespace)
+            connection, PLAN_ACCOUNT, ["list"], Resource("", "nodes"), traits.cluster_role_of(connection.namespace)
         )
         return [*found, *_reaper(connection)]
     found = _karpenter(connection) if chosen is NodeProvider.KARPENTER else [_compute_class()]

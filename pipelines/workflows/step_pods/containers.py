@@ -35,6 +35,7 @@ EXECUTOR_ACCOUNT = "fineline-executor"
 # to buy nodes.
 STEP_ACCOUNT, ROLLOUT_ACCOUNT = "fineline-step", "fineline-rollout"
 PROVISION_ACCOUNT = RELEASE_ACCOUNT = "fineline-provision"
+PLAN_ACCOUNT = "fineline-plan"  # may read the nodes, with the component gpu-nodes
 PULL_ACCOUNT = "fineline-pull"  # may write Leases, so that one pod at a time downloads a model
 PRUNE_ACCOUNT = "fineline-prune"  # may list Deployments and Workflows, so that it deletes nothing that they name
 SETTINGS = "fineline"  # ConfigMap with the settings of a namespace
@@ -134,7 +135,6 @@ def container(
     memory: str,
     memory_limit: str = MEMORY_LIMIT,
     account: str = STEP_ACCOUNT,
-    reads_nodes: bool = False,
     losses: int = 10,
     of_a_run: bool = True,
     writes_weights: bool = False,
@@ -152,7 +152,6 @@ def container(
         memory: memory request of the pod, as a Kubernetes quantity; that of a placed step comes with its placement.
         memory_limit: likewise.
         account: service account of the pod. Its token is for steps with an account of their own: the others may do nothing.
-        reads_nodes: whether it reads the cluster's nodes, where the component gpu-nodes lets it.
         losses: how many pods may be lost before the run fails.
         of_a_run: whether it mounts the volumes and gets the MLflow Secret.
         writes_weights: whether it mounts the weights volume for writing, which only pull needs.
@@ -183,7 +182,7 @@ def container(
         image=image,
         image_pull_policy="IfNotPresent",
         service_account_name=account,
-        automount_service_account_token=False if account == STEP_ACCOUNT and not reads_nodes else None,
+        automount_service_account_token=False if account == STEP_ACCOUNT else None,
         volumes=volumes,
         env=[*settings, *environment],
         outputs=list(artifacts),

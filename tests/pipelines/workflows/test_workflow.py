@@ -171,14 +171,13 @@ def test_only_the_steps_that_need_it_have_an_account_that_may_more(rendered: dic
         "pull": "fineline-pull",
         "prune": "fineline-prune",
     }
+    more |= {"plan": "fineline-plan", "check": "fineline-plan"}
     assert accounts == {name: more.get(name, "fineline-step") for name in accounts}
 
 
 def test_only_what_may_do_something_in_kubernetes_can_have_a_token(rendered: dict[str, Any]) -> None:
     steps = {t["name"]: t for t in templates_of(rendered) if "script" in t}
     calls = {name for name, step in steps.items() if step["serviceAccountName"] != "fineline-step"}
-    # Their account has a token only with the component gpu-nodes.
-    calls |= {"plan", "check"}
     have = {name for name, step in steps.items() if step.get("automountServiceAccountToken", True)}
     assert have == steps.keys() & calls
     assert rendered["spec"]["executor"] == {"serviceAccountName": "fineline-executor"}
