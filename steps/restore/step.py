@@ -10,8 +10,9 @@ from steps.common.registry import tracking, versions, withdrawn
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
+from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
-from steps.common.storage.files import build_folder
+from steps.common.storage.files import build_folder, exclusive_lock
 
 
 class RestoreInput(Input):
@@ -48,10 +49,12 @@ def restore(input: RestoreInput) -> RestoreOutput:
         raise UserError(line)
     number = int(version.version)
     folder = volumes.restored_version(input.name, number)
-    if not folder.exists():
-        with build_folder(folder) as partial:
-            for part in (versions.RESOLVED_FILE, versions.EVALUATION_FILE, versions.ADAPTER_FOLDER):
-                versions.download(store, version, part, partial)
+    line = WaitingLine()
+    with exclusive_lock(folder, on_wait=lambda: line.report("another rollback that downloads the version")):
+        if not folder.exists():
+            with build_folder(folder) as partial:
+                for part in (versions.RESOLVED_FILE, versions.EVALUATION_FILE, versions.ADAPTER_FOLDER):
+                    versions.download(store, version, part, partial)
     resolved = Resolved.model_validate_json((folder / versions.RESOLVED_FILE).read_text())
     say(f"{input.name} version {number}, made by run {resolved.run}")
     return RestoreOutput(
