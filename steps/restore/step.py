@@ -49,8 +49,8 @@ def restore(input: RestoreInput) -> RestoreOutput:
         raise UserError(line)
     number = int(version.version)
     folder = volumes.restored_version(input.name, number)
-    line = WaitingLine()
-    with exclusive_lock(folder, on_wait=lambda: line.report("another rollback that downloads the version")):
+    wait = WaitingLine()
+    with exclusive_lock(folder, on_wait=lambda: wait.report("another rollback that downloads the version")):
         if not folder.exists():
             with build_folder(folder) as partial:
                 for part in (versions.RESOLVED_FILE, versions.EVALUATION_FILE, versions.ADAPTER_FOLDER):
