@@ -244,7 +244,7 @@ def test_policies_let_out_what_fetches_and_nothing_else() -> None:
     policies = [d for d in built("kind") if d["kind"] == "NetworkPolicy"]
     pods = {
         template["name"]: template["metadata"]["labels"]
-        for name in ("finetune", "receive", "retrain", "cache", "rollback", "reaper", "prune")
+        for name in ("finetune", "receive", "retrain", "cache", "rollback", "recover", "reaper", "prune")
         for template in BUILDERS[name]().to_dict()["spec"]["templates"]
         if "script" in template
     }

@@ -1,7 +1,8 @@
 """A rollout, a rollback or a recovery as a process outside of the cluster, so that it can be killed at any moment.
 
 The code is the steps' own, and so are gateways, Services and Deployments. Only the model servers answer without a model, so
-that they start at once. The processes are forked from one that has imported everything.
+that they start at once. The processes are forked from one that has imported all but the Kubernetes client, which reads
+KUBECONFIG when it is imported.
 """
 
 import multiprocessing
@@ -10,7 +11,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import kubernetes  # noqa: F401
 import mlflow  # noqa: F401
 
 from steps.common.runtime import cluster_settings
