@@ -150,11 +150,11 @@ STEP, ROLLOUT, PROVISION = "fineline-step", "fineline-rollout", "fineline-provis
 ARGO = "argoproj.io"
 
 
-@pytest.mark.parametrize("account", [STEP, ROLLOUT, PROVISION])
-def test_no_step_reads_a_secret_and_argos_executor_alone_reports_outputs(account: str, namespace: str) -> None:
-    for verb in ("create", "patch"):
-        assert not may(account, namespace, verb, "workflowtaskresults", ARGO)
-        assert may("fineline-executor", namespace, verb, "workflowtaskresults", ARGO)
+@pytest.mark.parametrize("account", [STEP, ROLLOUT, PROVISION, "fineline-pull", "fineline-executor"])
+def test_only_argos_executor_may_report_outputs_and_nobody_reads_a_secret(account: str, namespace: str) -> None:
+    executor = account == "fineline-executor"
+    assert may(account, namespace, "create", "workflowtaskresults", ARGO) is executor
+    assert may(account, namespace, "patch", "workflowtaskresults", ARGO) is executor
     assert not may(account, namespace, "get", "secrets")
     assert not may(account, namespace, "create", "pods")
     assert not may(account, namespace, "delete", "persistentvolumeclaims")
