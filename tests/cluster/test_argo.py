@@ -29,7 +29,8 @@ PROBE = {
     "apiVersion": "argoproj.io/v1alpha1",
     "kind": "Workflow",
     "metadata": {"generateName": "probe-"},
-    "spec": {"entrypoint": "main", "templates": [{"name": "main", "suspend": {"duration": "1s"}}]},
+    # Suspended: the controller takes it up, and starts nothing.
+    "spec": {"workflowTemplateRef": {"name": "receive"}, "suspend": True},
 }
 
 

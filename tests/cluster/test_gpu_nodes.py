@@ -23,6 +23,7 @@ from tests.support.argo_patch import filled_in
 from tests.support.commands import wait_for
 from tests.support.kubectl import get, kubectl
 from tests.support.overlay import install, uninstall
+from tests.support.pods import restricted
 from tests.support.steps import Account, ended, objects, rungs, to_buy
 
 SPACE = "fineline-nodes"
@@ -145,7 +146,8 @@ def steps_space(steps: Account) -> str:
 
 
 def pod(name: str, space: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": space}, "spec": spec}
+    metadata = {"name": name, "namespace": space}
+    return restricted({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 
 
 def released(steps: Account, run: str, status: str = "Succeeded") -> str:

@@ -30,6 +30,7 @@ from tests.support.argo_patch import filled_in
 from tests.support.commands import fineline, wait_for
 from tests.support.kubectl import BUILT, CLUSTER_TOOLS, get, kubectl
 from tests.support.overlay import install, uninstall
+from tests.support.pods import restricted
 from tests.support.steps import Account, Ended, ended, objects, rungs, to_buy
 
 SPACE = "fineline-karpenter"
@@ -168,7 +169,7 @@ def test_a_pod_of_the_run_lands_there_and_keeps_its_node(account: Account, plann
         "metadata": {"name": "tune", "namespace": SPACE},
         "spec": {**patch, "containers": [{**main, "image": "x"}]},
     }
-    kubectl("apply", "-f", "-", document=pod)
+    kubectl("apply", "-f", "-", document=restricted(pod))
     where = ["get", "pod", "tune", "-n", SPACE, "-o", "jsonpath={.spec.nodeName}"]
     assert wait_for(lambda: kubectl(*where).stdout, 60) == json.loads(done.outputs["hardware"])["node"]
     kubectl("delete", "pod", "tune", "-n", SPACE, "--force")
@@ -381,7 +382,7 @@ def test_a_node_that_came_in_the_place_of_a_lost_one_is_reckoned_at_its_own_pric
     wait_for(lambda: claim not in claims_of("lost"), 120)
     spec = {**patch, "containers": [{**main, "image": "x"}]}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "again", "namespace": SPACE}, "spec": spec}
-    kubectl("apply", "-f", "-", document=pod)
+    kubectl("apply", "-f", "-", document=restricted(pod))
     (other,) = wait_for(lambda: claims_of("lost"), 60)
     assert other != claim
     wait_for(lambda: nodes_of("lost"), 60)
@@ -408,7 +409,7 @@ WORKFLOW: dict[str, Any] = {
     "apiVersion": "argoproj.io/v1alpha1",
     "kind": "Workflow",
     "metadata": {"namespace": SPACE},
-    "spec": {"suspend": True, "entrypoint": "main", "templates": [{"name": "main", "suspend": {}}]},
+    "spec": {"suspend": True, "workflowTemplateRef": {"name": "finetune"}},
 }
 
 
@@ -421,7 +422,8 @@ def test_the_reaper_takes_back_what_a_lost_run_has_left_and_nothing_else(
     """
     pods = {"ghost": holder_of("ghost"), "retried": waiting_pod_of("retried")}
     for name, pod in pods.items():
-        kubectl("apply", "-f", "-", document={**pod, "metadata": {**pod["metadata"], "name": name, "namespace": SPACE}})
+        named = {**pod, "metadata": {**pod["metadata"], "name": name, "namespace": SPACE}}
+        kubectl("apply", "-f", "-", document=restricted(named))
     retried = copy.deepcopy(WORKFLOW)
     retried["metadata"]["name"] = "retried"
     kubectl("apply", "-f", "-", document=retried)
