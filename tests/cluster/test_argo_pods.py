@@ -27,9 +27,10 @@ def decoding(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def space(crds: None, images: None) -> Iterator[str]:
-    """A namespace with the accounts, and with a controller that picks up its workflows."""
+    """A namespace that admits only restricted pods, with the accounts, and with a controller that picks up its workflows."""
     name = f"fineline-argo-pods-{secrets.token_hex(3)}"
     kubectl("create", "namespace", name)
+    kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     kubectl("apply", "-n", name, "--server-side", "-f", str(ROOT / "argo/base/accounts.yaml"))
     try:
         probe = begun(name, SMALL.model_dump_json())

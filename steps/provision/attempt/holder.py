@@ -101,6 +101,7 @@ class Holder:
                 "annotations": NOT_EVICTABLE,
             },
             "spec": {
+                **cluster_settings.of_every_pod(),
                 "restartPolicy": "Never",
                 "automountServiceAccountToken": False,
                 "enableServiceLinks": False,
