@@ -12,7 +12,7 @@ from pipelines.shown.task_state import Phase, TaskState
 from pipelines.workflows import finetune
 from pipelines.workflows.rendered import BUILDERS
 from steps.common.kubernetes.api_errors import api_errors
-from steps.common.kubernetes.wait import pod_events, why_not_started
+from steps.common.kubernetes.wait import ended_unreported, pod_events, why_not_started
 from steps.common.runtime.errors import UserError
 
 POLL_SECONDS = 1.0
@@ -20,6 +20,8 @@ POLL_SECONDS = 1.0
 CONTROLLER_SECONDS = 15.0
 # Between two reads of the pods that have not started.
 PODS_SECONDS = 5.0
+# Argo's executor reports the end of a step within seconds, and stores the evaluation's page.
+REPORT_SECONDS = 30.0
 RUN_LABEL = "workflows.argoproj.io/workflow"
 
 
@@ -98,13 +100,14 @@ class RunWatch:
         self._began = clock()
         self._read_pods_at = 0.0
         self._problems: dict[str, str] = {}
+        self._unreported_since: dict[str, float] = {}  # by pod
 
     def show(self, workflow: dict[str, Any]) -> None:
         """Show the run as it is now."""
         self._display.note(self._why_run_waits(workflow))
-        problems = self._start_problems(workflow)
+        problems = self._pod_problems(workflow)
         for task, (state, progress) in task_states(workflow, self._tasks).items():
-            why = problems.get(task, "") if state.phase is Phase.PENDING else ""
+            why = problems.get(task, "") if state.phase in (Phase.PENDING, Phase.RUNNING) else ""
             self._display.update(task, state.model_copy(update={"message": why}) if why else state, progress)
 
     def _why_run_waits(self, workflow: dict[str, Any]) -> str:
@@ -122,14 +125,18 @@ class RunWatch:
             f"workflow-controller is running: kubectl get pods -A -l app=workflow-controller; or run: {doctor}"
         )
 
-    def _start_problems(self, workflow: dict[str, Any]) -> dict[str, str]:
-        """Return, by task, why its pod does not start; where pods cannot be read, Argo's own message has to do."""
+    def _pod_problems(self, workflow: dict[str, Any]) -> dict[str, str]:
+        """Return, by task, why its pod does not start, or that its end is not reported.
+
+        Where pods cannot be read, Argo's own message has to do.
+        """
         pending = {pod: task for task, pod in step_pods(workflow, self._tasks, phase="Pending")}
+        running = {pod: task for task, pod in step_pods(workflow, self._tasks, phase="Running")}
         now = self._clock()
-        if pending and now - self._read_pods_at < PODS_SECONDS:
+        if (pending or running) and now - self._read_pods_at < PODS_SECONDS:
             return self._problems
         self._read_pods_at, self._problems = now, {}
-        if not pending:
+        if not pending and not running:
             return {}
         space = self._connection.namespace
         label = f"{RUN_LABEL}={workflow['metadata']['name']}"
@@ -138,8 +145,27 @@ class RunWatch:
             with api_errors():
                 pods = core.list_namespaced_pod(space, label_selector=label).items
             for pod in pods:
-                if pod.metadata.name in pending and (why := why_not_started([pod], pod_events(core, space, [pod]))):
-                    self._problems[pending[pod.metadata.name]] = why
+                name = pod.metadata.name
+                if name in pending and (why := why_not_started([pod], pod_events(core, space, [pod]))):
+                    self._problems[pending[name]] = why
+                if name in running and (why := self._why_unreported(pod, now)):
+                    self._problems[running[name]] = why
         except UserError:  # Argo Server's token without a kubeconfig, or an account that may not list pods
             return {}
         return self._problems
+
+    def _why_unreported(self, pod: Any, now: float) -> str:
+        """Return what to check if a step's end has not been reported for half a minute."""
+        name = pod.metadata.name
+        if not ended_unreported(pod):
+            self._unreported_since.pop(name, None)
+            return ""
+        waited = now - self._unreported_since.setdefault(name, now)
+        if waited < REPORT_SECONDS:
+            return ""
+        space = self._connection.namespace
+        doctor, logs = shell_command(f"fineline doctor -n {space}"), f"kubectl logs {name} -c wait -n {space}"
+        return (
+            f"the step has ended, but Argo's executor in its pod has not reported it for {REPORT_SECONDS:.0f} s; check that "
+            f"the network policies let it reach the Kubernetes API: {doctor}; what it says: {logs}"
+        )

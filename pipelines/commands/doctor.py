@@ -59,6 +59,7 @@ def examine(connection: "Connection", secrets: str) -> "list[Finding]":
     """
     from pipelines.cluster.doctor import (
         admission,
+        api_server,
         argo,
         gpu_provider,
         hardware,
@@ -80,6 +81,7 @@ def examine(connection: "Connection", secrets: str) -> "list[Finding]":
         permissions.user,
         permissions.accounts,
         admission.admission,
+        api_server.api_server,
         volume_claims.claims,
         hardware.gpus,
         gpu_provider.provider,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.workflows.parameters import PLACED
+from pipelines.workflows.pod_patch import EXECUTOR, PLACED
 from steps.common.runtime.errors import UserError
 
 IGNORED_IN_WORKFLOW = {
@@ -19,9 +19,16 @@ IGNORED_IN_WORKFLOW = {
     "podGC",
     "ttlStrategy",
     "workflowMetadata",
+    "executor",
     "synchronization",  # on one machine, each step locks what it writes
 }
-IGNORED_IN_TEMPLATE = {"metadata", "serviceAccountName", "activeDeadlineSeconds", "retryStrategy"}
+IGNORED_IN_TEMPLATE = {
+    "metadata",
+    "serviceAccountName",
+    "automountServiceAccountToken",
+    "activeDeadlineSeconds",
+    "retryStrategy",
+}
 IGNORED_IN_CONTAINER = {"image", "imagePullPolicy", "envFrom", "resources", "securityContext"}
 RUNNER = ["-m", "hera.workflows.runner", "-e"]
 EQUALS = re.compile(r"\s*(?P<left>\S+)\s*==\s*(?P<right>\S+)\s*")
@@ -89,7 +96,8 @@ def read(workflow: Mapping[str, Any]) -> LocalWorkflow:
     """
     where = f"workflow {workflow['metadata'].get('name', '')}"
     spec = workflow["spec"]
-    _allow_only(where, spec, {"entrypoint", "onExit", "templates", "arguments"} | IGNORED_IN_WORKFLOW)
+    executor = {"podSpecPatch"} if spec.get("podSpecPatch") == EXECUTOR else set()
+    _allow_only(where, spec, {"entrypoint", "onExit", "templates", "arguments"} | IGNORED_IN_WORKFLOW | executor)
     _allow_only(where, spec.get("arguments", {}), {"parameters"})
     templates = {template["name"]: template for template in spec["templates"]}
     parameters = {p["name"]: str(p["value"]) for p in spec.get("arguments", {}).get("parameters", [])}

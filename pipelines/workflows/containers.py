@@ -19,7 +19,8 @@ from hera.workflows import (
 from hera.workflows import models as m
 from hera.workflows.retry_strategy import RetryPolicy
 
-from pipelines.workflows.parameters import PLACED, reference
+from pipelines.workflows.parameters import reference
+from pipelines.workflows.pod_patch import PLACED
 from steps.common.runtime import certificates
 from steps.common.runtime.cluster_settings import API_KEY_SECRET_SETTING, API_KEY_SETTING
 from steps.common.storage.volumes import RUNS_SETTING, WEIGHTS_SETTING
@@ -28,8 +29,10 @@ from steps.pull.step import pull
 VERSION = "0.1.0"
 CONTROL_IMAGE, TUNE_IMAGE = f"fineline-control:{VERSION}", f"fineline-tune:{VERSION}"
 WEIGHTS_MOUNT, RUNS_MOUNT = "/weights", "/runs"
-# All accounts may report outputs to Argo; rollout may also manage Deployments and Services. provision and release have their
-# own account, so that only they can be allowed to buy nodes.
+# The account of Argo's containers beside a step, the only one that may report outputs. The step itself does not have its token.
+EXECUTOR_ACCOUNT = "fineline-executor"
+# rollout may manage Deployments and Services. provision and release have their own account, so that only they can be allowed
+# to buy nodes.
 STEP_ACCOUNT, ROLLOUT_ACCOUNT = "fineline-step", "fineline-rollout"
 PROVISION_ACCOUNT = RELEASE_ACCOUNT = "fineline-provision"
 PULL_ACCOUNT = "fineline-pull"  # may write Leases, so that one pod at a time downloads a model
@@ -91,6 +94,9 @@ LOST = (
 )
 BACKOFF = m.Backoff(duration="10s", factor=m.IntOrString(root=2), cap="5m")
 
+CPU_REQUEST, CPU_LIMIT = "100m", "8"
+MEMORY_LIMIT = "2Gi"
+
 SECURITY = m.SecurityContext(
     run_as_non_root=True,
     allow_privilege_escalation=False,
@@ -121,7 +127,9 @@ def container(
     *,
     hours: int,
     memory: str,
+    memory_limit: str = MEMORY_LIMIT,
     account: str = STEP_ACCOUNT,
+    reads_nodes: bool = False,
     losses: int = 10,
     of_a_run: bool = True,
     writes_weights: bool = False,
@@ -136,14 +144,16 @@ def container(
         function: the step.
         image: image of the container.
         hours: time limit of one attempt.
-        memory: memory request of the pod, as a Kubernetes quantity.
-        account: service account of the pod.
+        memory: memory request of the pod, as a Kubernetes quantity; that of a placed step comes with its placement.
+        memory_limit: likewise.
+        account: service account of the pod. Its token is for steps with an account of their own: the others may do nothing.
+        reads_nodes: whether it reads the cluster's nodes, where the component gpu-nodes lets it.
         losses: how many pods may be lost before the run fails.
         of_a_run: whether it mounts the volumes and gets the MLflow Secret.
         writes_weights: whether it mounts the weights volume for writing, which only pull needs.
         reaches_out: whether it downloads models or data: the network policies let its pod leave the cluster, and it gets the
             Secrets of the hub and the object store.
-        placed: whether its input `placement` places its pod on the run's node.
+        placed: whether its input `placement` places its pod on the run's node, and says what it takes of the node.
         environment: further settings.
         artifacts: files that Argo stores if it has an artifact repository.
     """
@@ -168,11 +178,14 @@ def container(
         image=image,
         image_pull_policy="IfNotPresent",
         service_account_name=account,
+        automount_service_account_token=False if account == STEP_ACCOUNT and not reads_nodes else None,
         volumes=volumes,
         env=[*settings, *environment],
         outputs=list(artifacts),
         env_from=[ConfigMapEnvFrom(name=SETTINGS, optional=True)],
-        resources=Resources(cpu_request="100m", memory_request=memory),
+        resources=Resources(
+            cpu_request=CPU_REQUEST, cpu_limit=CPU_LIMIT, memory_request=memory, memory_limit=memory_limit
+        ),
         active_deadline_seconds=hours * 3600,
         retry_strategy=RetryStrategy(limit=losses, retry_policy=RetryPolicy.always, expression=LOST, backoff=BACKOFF),
         security_context=SECURITY,
@@ -182,5 +195,12 @@ def container(
 def pull_container() -> Any:
     """Wrap the pull step, which several workflows share."""
     return container(
-        pull, TUNE_IMAGE, hours=12, memory="512Mi", account=PULL_ACCOUNT, writes_weights=True, reaches_out=True
+        pull,
+        TUNE_IMAGE,
+        hours=12,
+        memory="512Mi",
+        memory_limit="4Gi",
+        account=PULL_ACCOUNT,
+        writes_weights=True,
+        reaches_out=True,
     )

@@ -65,18 +65,20 @@ def build() -> WorkflowTemplate:
 
 def add_main() -> None:
     """Add the DAG of a run, and the templates of its tasks."""
-    do_plan = container(plan, CONTROL_IMAGE, hours=1, memory="512Mi", reaches_out=True)
+    do_plan = container(
+        plan, CONTROL_IMAGE, hours=1, memory="512Mi", memory_limit="4Gi", reads_nodes=True, reaches_out=True
+    )
     # As long as pull, which it waits for, plus a wait for each rung of the ladder.
     do_provision = container(provision, CONTROL_IMAGE, hours=12 + 16, memory="128Mi", account=PROVISION_ACCOUNT)
     do_pull = pull_container()
-    do_prepare = container(prepare, TUNE_IMAGE, hours=6, memory="512Mi")
+    do_prepare = container(prepare, TUNE_IMAGE, hours=6, memory="512Mi", memory_limit="8Gi")
     # In days of training, many spot nodes may be reclaimed. Each time, the training resumes from its checkpoint.
     do_tune = container(tune, TUNE_IMAGE, hours=72, memory="2Gi", losses=100, placed=True, environment=TUNE_ENVIRONMENT)
     do_evaluate = container(evaluate, TUNE_IMAGE, hours=12, memory="1Gi", placed=True, artifacts=[REPORT])
     do_release_node = container(release_node, CONTROL_IMAGE, hours=1, memory="128Mi", account=RELEASE_ACCOUNT)
     do_register = container(register, CONTROL_IMAGE, hours=1, memory="256Mi")
     # Not placed: it needs no GPU, and the run's node is released meanwhile.
-    do_export = container(export, TUNE_IMAGE, hours=12, memory="2Gi")
+    do_export = container(export, TUNE_IMAGE, hours=12, memory="2Gi", memory_limit="16Gi")
     do_rollout = container(
         rollout, CONTROL_IMAGE, hours=2, memory="256Mi", account=ROLLOUT_ACCOUNT, environment=API_KEY
     )

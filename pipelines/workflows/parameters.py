@@ -2,7 +2,6 @@
 
 from hera.workflows import Parameter
 
-PLACED = "{{inputs.parameters.placement}}"  # the only pod patch: it selects the node
 YES_OR_NO = ["false", "true"]
 
 RUN = [

@@ -35,7 +35,9 @@ def build() -> WorkflowTemplate:
         synchronization=one_at_a_time(reference("name")),
         **shared_settings(TITLE, DESCRIPTION),
     ) as template:
-        do_check = container(check, CONTROL_IMAGE, hours=1, memory="512Mi", reaches_out=True)
+        do_check = container(
+            check, CONTROL_IMAGE, hours=1, memory="512Mi", memory_limit="4Gi", reads_nodes=True, reaches_out=True
+        )
         add_exit_handler(RUN)
         with DAG(name=MAIN):
             wanted = {name: value for name, value in references().items() if name != "approval"}

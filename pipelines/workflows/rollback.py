@@ -39,7 +39,15 @@ def build() -> WorkflowTemplate:
         do_restore = container(restore, CONTROL_IMAGE, hours=1, memory="256Mi")
         do_pull = pull_container()
         # The image with torch, since the merged model may have to be built again.
-        do_rollout = container(rollout, TUNE_IMAGE, hours=2, memory="1Gi", account=ROLLOUT_ACCOUNT, environment=API_KEY)
+        do_rollout = container(
+            rollout,
+            TUNE_IMAGE,
+            hours=2,
+            memory="1Gi",
+            memory_limit="16Gi",
+            account=ROLLOUT_ACCOUNT,
+            environment=API_KEY,
+        )
         with DAG(name=MAIN):
             found = do_restore(name="restore", arguments={"name": reference("name"), "version": reference("version")})
             # No exit handler releases the hold on the model: it lapses after the rollout has ended.

@@ -7,6 +7,7 @@ from hera.workflows import models as m
 
 from pipelines.workflows.containers import (
     CONTROL_IMAGE,
+    EXECUTOR_ACCOUNT,
     POD_SECURITY,
     RELEASE_ACCOUNT,
     STEP_ACCOUNT,
@@ -14,6 +15,7 @@ from pipelines.workflows.containers import (
     container,
 )
 from pipelines.workflows.parameters import reference
+from pipelines.workflows.pod_patch import EXECUTOR
 from steps.release.step import release
 
 DAY = 24 * 3600
@@ -35,6 +37,8 @@ def shared_settings(title: str, description: str) -> dict[str, Any]:
         "labels": labels,
         "workflow_metadata": m.WorkflowMetadata(labels=labels, annotations=shown),
         "service_account_name": STEP_ACCOUNT,
+        "executor": m.ExecutorConfig(service_account_name=EXECUTOR_ACCOUNT),
+        "pod_spec_patch": EXECUTOR,
         "security_context": POD_SECURITY,
         # The pod of a failed step stays as long as its run, for inspection.
         "pod_gc": m.PodGC(strategy="OnPodSuccess", delete_delay_duration="3600s"),

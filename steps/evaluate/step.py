@@ -16,6 +16,7 @@ from steps.common.handover.report_parts import PreparedData, SamplePiece, Tuning
 from steps.common.handover.resolved import Hardware, Resolved
 from steps.common.model.packs import TokenRow, read_token_rows
 from steps.common.model.pair_packs import read_token_pairs
+from steps.common.nodes.pod_placement import Placement
 from steps.common.registry import tracking, versions
 from steps.common.rows.row_kinds import PAIRS
 from steps.common.runtime.errors import GATE_REFUSED
@@ -47,7 +48,7 @@ class EvaluateInput(Input):
     rows_digest: Annotated[str, Parameter(description="Digest of the prepared rows")]
     adapter_folder: Annotated[str, Parameter(description="Folder of the candidate's adapter")]
     hardware: Annotated[Hardware, Parameter(description="Hardware that the step computes on")]
-    placement: Annotated[str, Parameter(description="Patch of the pod's spec; read by Argo, not by the step")] = "{}"
+    placement: Annotated[Placement, Parameter(description="Read by Argo, not by the step")] = Placement()
 
 
 class EvaluateOutput(Output):

@@ -10,6 +10,7 @@ from steps.common.handover.resolved import Hardware, Resolved, Rung
 from steps.common.kubernetes.cluster_objects import COMPUTE_CLASS_LABEL, COMPUTE_CLASSES
 from steps.common.nodes import ledger_file, node_request
 from steps.common.nodes.ledger import RunningNode
+from steps.common.nodes.pod_placement import Placement
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import InterruptedStepError, UserError
 from steps.common.runtime.progress import say
@@ -17,18 +18,17 @@ from steps.provision.attempt import attempts
 from steps.provision.attempt.attempts import Attempt
 from steps.provision.attempt.causes import Cause, most_specific, next_step
 from steps.provision.attempt.holder import Holder
-from steps.provision.attempt.placement import placement, replacements, tolerations
+from steps.provision.attempt.placement import on_a_bought_node, replacements
 
 # Events in which the autoscaler says why it adds no node for a pod.
 AUTOSCALER_EVENTS = ("NotTriggerScaleUp", "FailedScaleUp")
-KEEPER_BYTES = 16 << 20
 
 
-def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
+def buy(resolved: Resolved, run: str) -> tuple[Hardware, Placement, list[Attempt]]:
     """Get a node for the run from GKE, which walks down the ladder itself.
 
     Returns:
-        The hardware, the patch that places pods on it, and the attempt.
+        The hardware, the placement of pods on it, and the attempt.
 
     Raises:
         UserError: the cluster has no ComputeClass, or no node came in time.
@@ -39,8 +39,9 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
     first, name = quote.first, node_request.name_of(run, cluster_settings.namespace())
     purchase = ledger_file.purchase_of(run, compute, quote.ladder)
     node_request.request(COMPUTE_CLASSES, compute_class(run, quote.ladder), purchase)
-    where = {"nodeSelector": {COMPUTE_CLASS_LABEL: name}, "tolerations": tolerations()}
-    attempt, holder = attempts.begin(first), Holder.of(name, run, first, where)
+    # GKE chooses any rung: the pod fits on each of them.
+    placement = on_a_bought_node(first, COMPUTE_CLASS_LABEL, name, others=quote.ladder)
+    attempt, holder = attempts.begin(first), Holder(name, run, placement)
     holder.create()
     # Kubernetes keeps an Event for an hour, and the last message is not the most specific one.
     messages: dict[str, None] = {}
@@ -65,12 +66,13 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
     attempts.save(run, [attempt])
     say(attempt.in_words())
     # From now on the class allows what may replace the node, and a pod keeps the node until the tuning starts on it.
-    node_request.request(COMPUTE_CLASSES, compute_class(run, replacements(rung, quote.ladder)), purchase)
-    Holder(f"{name}-keeps", run, 0, KEEPER_BYTES, where).create()
+    others = replacements(rung, quote.ladder)
+    node_request.request(COMPUTE_CLASSES, compute_class(run, others), purchase)
+    Holder(f"{name}-keeps", run, placement, idle=True).create()
     now = time.time()
     bought = node_request.record_nodes(COMPUTE_CLASSES, name, now)
     hardware = ledger_file.hardware(bought, rung, node, running.since, now)
-    return hardware, placement(rung, selector={COMPUTE_CLASS_LABEL: name}), [attempt]
+    return hardware, on_a_bought_node(rung, COMPUTE_CLASS_LABEL, name, others=others), [attempt]
 
 
 def compute_class(run: str, ladder: list[Rung]) -> dict[str, Any]:

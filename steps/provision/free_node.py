@@ -1,11 +1,11 @@
 """The cluster's existing GPU nodes: waits until one has enough free GPUs."""
 
 import time
-from typing import Any
 
 from presets.memory import GIB
-from steps.common.handover.resolved import Hardware, Resolved, Rung
-from steps.common.nodes import gpu_nodes, node_request
+from steps.common.handover.resolved import Hardware, Resolved
+from steps.common.nodes import node_request
+from steps.common.nodes.pod_placement import Placement
 from steps.common.nodes.termination import delete_holders
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import UserError
@@ -14,15 +14,15 @@ from steps.provision.attempt import attempts
 from steps.provision.attempt.attempts import Attempt
 from steps.provision.attempt.causes import Cause
 from steps.provision.attempt.holder import Holder
-from steps.provision.attempt.placement import placement, tolerations
+from steps.provision.attempt.placement import on_a_shared_node
 from steps.provision.deadline import until
 
 
-def wait_for_node(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
+def wait_for_node(resolved: Resolved, run: str) -> tuple[Hardware, Placement, list[Attempt]]:
     """Wait for a node of each of the ladder's types in turn, for as long as the recipe says.
 
     Returns:
-        The hardware, the patch that places pods on it, and every attempt.
+        The hardware, the placement of pods on it, and every attempt.
 
     Raises:
         UserError: none became free in time.
@@ -32,8 +32,8 @@ def wait_for_node(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Att
     for number, rung in enumerate(quote.ladder):
         attempt = attempts.begin(rung)
         made.append(attempt)
-        where = {"affinity": _affinity(rung), "tolerations": tolerations()}
-        holder = Holder.of(f"{node_request.name_of(run, cluster_settings.namespace())}-{number}", run, rung, where)
+        placement = on_a_shared_node(rung, rung.instance_type)
+        holder = Holder(f"{node_request.name_of(run, cluster_settings.namespace())}-{number}", run, placement)
         holder.create()
         node = holder.wait(attempt, f"a free {rung.instance_type}", compute.wait_minutes * 60)
         if not node:
@@ -46,17 +46,8 @@ def wait_for_node(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Att
         if node:
             since = time.time()
             hardware = Hardware(rung=rung, node=node, since=since, until=until(compute, since))
-            return hardware, placement(rung, affinity=_affinity(rung)), made
+            return hardware, placement, made
     tried = ", ".join(f"{one.instance_type}: {one.reason}" for one in made)
     raise UserError(
         f"no GPU node became free within {compute.wait_minutes:g} min each ({tried}); wait for other runs to end, or add nodes"
     )
-
-
-def _affinity(rung: Rung) -> dict[str, Any]:
-    """Return what keeps a pod on nodes of the rung's type; nodes without an instance-type label are matched by their GPU."""
-    terms = [
-        {"matchExpressions": [{"key": key, "operator": "In", "values": [rung.instance_type]}]}
-        for key in (gpu_nodes.TYPE_LABEL, gpu_nodes.PRODUCT_LABEL)
-    ]
-    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}

@@ -12,13 +12,14 @@ from hera.workflows.io import Input, Output
 
 from steps.common.handover.resolved import Hardware, Resolved
 from steps.common.nodes.node_provider import NodeProvider
+from steps.common.nodes.pod_placement import Placement
 from steps.common.runtime.exit_codes import step
 from steps.provision import compute_class, free_node, local_machine
 from steps.provision.attempt.attempts import Attempt
 from steps.provision.karpenter import buy
 from steps.provision.wait_for_weights import wait_until_nearly_fetched
 
-GET_NODE: dict[NodeProvider, Callable[[Resolved, str], tuple[Hardware, str, list[Attempt]]]] = {
+GET_NODE: dict[NodeProvider, Callable[[Resolved, str], tuple[Hardware, Placement, list[Attempt]]]] = {
     NodeProvider.KARPENTER: buy.buy,
     NodeProvider.COMPUTE_CLASS: compute_class.buy,
     NodeProvider.EXISTING_NODES: free_node.wait_for_node,
@@ -35,7 +36,7 @@ class ProvisionOutput(Output):
     """What the run got."""
 
     hardware: Hardware
-    placement: Annotated[str, Parameter(description="Pod spec patch that places a pod on the hardware")]
+    placement: Annotated[Placement, Parameter(description="Node and resources of the pods that compute")]
     attempts: Annotated[str, Parameter(description="What was tried, one line each")]
 
 

@@ -11,6 +11,7 @@ from hera.workflows.io import Input, Output
 from recipes.tuning import DPO_ALONE
 from steps.common.adapter.adapter_files import adapter_sha256
 from steps.common.handover.resolved import Hardware, Resolved
+from steps.common.nodes.pod_placement import Placement
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
 from steps.common.runtime.waiting import WaitingLine
@@ -30,7 +31,7 @@ class TuneInput(Input):
     rows_folder: Annotated[str, Parameter(description="Folder of the prepared rows")]
     rows_digest: Annotated[str, Parameter(description="Digest of the prepared rows")]
     hardware: Annotated[Hardware, Parameter(description="Hardware to train on")]
-    placement: Annotated[str, Parameter(description="Patch for the pod's spec, read by Argo, not by the step")] = "{}"
+    placement: Annotated[Placement, Parameter(description="Read by Argo, not by the step")] = Placement()
 
 
 class TuneOutput(Output):

@@ -15,6 +15,7 @@ from steps.common.storage import volumes
 from steps.common.weights.store import MANIFEST
 from steps.plan.step import PlanInput, resolve
 from tests.support import argo_controller
+from tests.support.api_server_policy import open_the_api_server
 from tests.support.commands import wait_for
 from tests.support.images import build_images
 from tests.support.kubectl import CLUSTER_TOOLS, kubectl
@@ -59,6 +60,7 @@ def namespace(images: None, crds: None, tmp_path_factory: pytest.TempPathFactory
     kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
     place = install(tmp_path_factory.mktemp("overlay"), NAMESPACE)
     argo_controller.admit(NAMESPACE)
+    open_the_api_server(NAMESPACE)
     bundle = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
     if Path(bundle).is_file():
         # A step's pod needs the same certificates as this machine to reach the package index.

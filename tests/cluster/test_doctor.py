@@ -82,28 +82,24 @@ def test_a_class_of_storage_that_is_not_there_is_named(space: str, tmp_path: Pat
     assert "requests the StorageClass 'fast', which does not exist" in told["fineline-runs"]["text"]
 
 
-def test_a_quota_under_which_no_step_would_start_is_named(space: str) -> None:
-    kubectl("create", "quota", "tight", "-n", space, "--hard=limits.cpu=4,limits.memory=8Gi")
-    (quota,) = found(space)["quotas"]
-    assert quota["state"] == "missing"
-    assert "tight requires limits.cpu and limits.memory of every container" in quota["text"]
-    subprocess.run(quota["remedy"].replace("kubectl", KUBECTL), shell=True, check=True)
-    assert found(space)["quotas"][0]["state"] == "ok"
-
-
-def test_a_quota_on_requests_is_in_the_way_too(space: str) -> None:
-    kubectl("create", "quota", "tight", "-n", space, "--hard=requests.cpu=4,requests.memory=8Gi")
-    (quota,) = found(space)["quotas"]
-    assert quota["state"] == "missing"
-    assert "tight requires requests.cpu and requests.memory" in quota["text"]
+@pytest.mark.parametrize("of", ["limits", "requests"])
+def test_a_quota_on_cpu_and_memory_admits_what_runs_create(space: str, of: str, tmp_path: Path) -> None:
+    """Every container has requests and limits, that of the pod with which the doctor tries an image too."""
+    kubectl("create", "quota", "company", "-n", space, f"--hard={of}.cpu=64,{of}.memory=64Gi")
+    install(tmp_path, space, "registry")
+    told = found(space)
+    assert told["quotas"][0]["state"] == "ok"
+    assert "failed quota" not in told["images"][0]["text"]
+    pods = kubectl("get", "pods", "-n", space, "-l", "app.kubernetes.io/component=mlflow", "-o", "name").stdout
+    assert pods.startswith("pod/fineline-mlflow-")
 
 
 def test_a_quota_that_refuses_the_pod_that_tries_an_image_ends_nothing(space: str, tmp_path: Path) -> None:
     install(tmp_path, space, "registry")
-    kubectl("create", "quota", "tight", "-n", space, "--hard=limits.cpu=4,limits.memory=8Gi")
+    kubectl("create", "quota", "tight", "-n", space, "--hard=pods=0")
     told = found(space)
     assert "the test pod cannot be created: " in told["images"][0]["text"]
-    assert "failed quota: tight" in told["images"][0]["text"]
+    assert "exceeded quota: tight" in told["images"][0]["text"]
     assert any(finding["state"] == "missing" for finding in told["quotas"])
 
 

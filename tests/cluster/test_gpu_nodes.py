@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
+from pipelines.workflows.pod_patch import PLACED
 from steps.common.handover.resolved import Resolved, Rung
 from steps.common.kubernetes.cluster_objects import COMPUTE_CLASS_LABEL
 from steps.common.nodes import node_request
 from steps.common.nodes.gpu_nodes import GPU
 from steps.common.runtime.settings import COMPUTE_SETTING
 from steps.common.storage import volumes
+from tests.support.argo_patch import filled_in
 from tests.support.commands import wait_for
 from tests.support.kubectl import get, kubectl
 from tests.support.overlay import install, uninstall
@@ -125,7 +127,7 @@ def test_a_node_with_its_gpu_free_is_taken_at_once(
     done = steps.run(PROVISION, to_buy(planned, "free", [of_this_node(planned)], "nodes"))
     assert done.code == 0, done.log
     assert json.loads(done.outputs["hardware"])["node"] == node
-    patch = json.loads(done.outputs["placement"])
+    patch = json.loads(filled_in(PLACED, done.outputs["placement"]))
     (main,) = patch["containers"]
     assert main["resources"]["limits"] == {GPU: "1"}
     spec = {**patch, "containers": [{**main, "image": "x"}]}
@@ -220,7 +222,7 @@ def test_gke_is_given_the_ladder_in_its_order_and_the_node_that_comes_is_the_run
         assert done.code == 0, done.log
         rung = json.loads(done.outputs["hardware"])["rung"]
         assert (rung["instance_type"], rung["price"]) == ("a2-highgpu-1g", ladder[1].price)
-        assert json.loads(done.outputs["placement"])["nodeSelector"] == {COMPUTE_CLASS_LABEL: name}
+        assert json.loads(filled_in(PLACED, done.outputs["placement"]))["nodeSelector"] == {COMPUTE_CLASS_LABEL: name}
         # Replacements have at least as much memory; and a pod without a GPU keeps the node until the tuning starts.
         (made,) = [one for one in objects("computeclasses") if one["metadata"]["name"] == name]
         assert [one["machineType"] for one in made["spec"]["priorities"]] == ["a2-highgpu-1g"]

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.workflows.pod_patch import PLACED
 from steps.common.handover.resolved import Resolved
 from steps.common.kubernetes.workflow_objects import STOPPED, why_stopped
 from steps.common.nodes import node_request
@@ -25,6 +26,7 @@ from steps.common.runtime.cluster_settings import ONE_NODE_SETTING
 from steps.common.runtime.settings import CLOUD_SETTING, COMPUTE_SETTING, NODE_CLASS_SETTING
 from steps.common.storage import volumes
 from steps.reap.stranded import WORKFLOW_LABEL
+from tests.support.argo_patch import filled_in
 from tests.support.commands import fineline, wait_for
 from tests.support.kubectl import BUILT, CLUSTER_TOOLS, get, kubectl
 from tests.support.overlay import install, uninstall
@@ -129,7 +131,7 @@ def nothing_left(run: str) -> bool:
 def test_the_first_rung_is_bought_and_given_back_with_its_cost(account: Account, planned: Resolved) -> None:
     done = account.run(PROVISION, to_buy(planned, "first", rungs("g5.xlarge", "g6e.xlarge"), max_hours=2.0))
     assert done.code == 0, done.log
-    hardware, patch = json.loads(done.outputs["hardware"]), json.loads(done.outputs["placement"])
+    hardware, patch = json.loads(done.outputs["hardware"]), json.loads(filled_in(PLACED, done.outputs["placement"]))
     assert hardware["rung"]["instance_type"] == "g5.xlarge"
     assert hardware["until"] == pytest.approx(hardware["since"] + 7200)
     assert done.outputs["attempts"].startswith("g5.xlarge on-demand in test-zone-")
@@ -159,7 +161,7 @@ def test_the_first_rung_is_bought_and_given_back_with_its_cost(account: Account,
 
 def test_a_pod_of_the_run_lands_there_and_keeps_its_node(account: Account, planned: Resolved) -> None:
     done = account.run(PROVISION, to_buy(planned, "lands", rungs("g5.xlarge")))
-    patch = json.loads(done.outputs["placement"])
+    patch = json.loads(filled_in(PLACED, done.outputs["placement"]))
     (main,) = patch.pop("containers")
     pod = {
         "apiVersion": "v1",
@@ -370,7 +372,7 @@ def test_a_node_that_came_in_the_place_of_a_lost_one_is_reckoned_at_its_own_pric
     ladder = [*rungs("g5.xlarge", capacity="spot"), *rungs("g5.xlarge")]
     ladder[0] = ladder[0].model_copy(update={"price": 0.25})
     done = account.run(PROVISION, to_buy(planned, "lost", ladder, max_cost=2.0))
-    patch = json.loads(done.outputs["placement"])
+    patch = json.loads(filled_in(PLACED, done.outputs["placement"]))
     (main,) = patch.pop("containers")
     kubectl(
         "patch", "nodepool", node_request.name_of("lost", SPACE), "--type=json", "-p", json.dumps([ON_DEMAND_ALONE])

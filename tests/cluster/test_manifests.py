@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,59 @@ def space(crds: None) -> Any:
 def test_the_api_server_takes_every_overlay_field_by_field(overlay: str, space: str, tmp_path: Path) -> None:
     place = str(write_overlay(tmp_path, space, upon=f"overlays/{overlay}"))
     kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-k", place)
+
+
+@pytest.fixture(scope="module")
+def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An overlay for a cluster that pulls from one registry, with a login, by digest, and that requires a PriorityClass."""
+    folder = tmp_path_factory.mktemp("argo") / "argo"
+    shutil.copytree(ROOT / "argo", folder)
+    registry = folder / "components/registry/kustomization.yaml"
+    registry.write_text(registry.read_text().replace("  # - {name", "  - {name").replace("newTag: 0.1.0", DIGEST))
+    overlay = folder / "overlays/kind/kustomization.yaml"
+    wanted = yaml.safe_load(overlay.read_text())
+    names = ("vllm", "pull-secret", "priority-class", "cloud-identity", "registry")
+    wanted["components"] += [f"../../components/{name}" for name in names]
+    overlay.write_text(yaml.safe_dump(wanted))
+    yield overlay.parent
+
+
+DIGEST = f'digest: "sha256:{"0" * 64}"'
+
+
+def test_every_image_is_set_in_one_place(company: Path) -> None:
+    found = list(yaml.safe_load_all(kubectl("kustomize", str(company)).stdout))
+    (settings,) = (one["data"] for one in found if one["kind"] == "ConfigMap" and one["metadata"]["name"] == "fineline")
+    images = {value for key, value in settings.items() if key.endswith("_IMAGE")}
+    for one in found:
+        if one["kind"] == "WorkflowTemplate":
+            images |= {template["script"]["image"] for template in one["spec"]["templates"] if "script" in template}
+            assert one["spec"]["imagePullSecrets"] == [{"name": settings["FINELINE_IMAGE_PULL_SECRETS"]}]
+            assert one["spec"]["podPriorityClassName"] == settings["FINELINE_PRIORITY_CLASS"]
+        if one["kind"] == "Deployment":
+            pod = one["spec"]["template"]["spec"]
+            images |= {container["image"] for container in pod["containers"]}
+            assert pod["imagePullSecrets"] == [{"name": settings["FINELINE_IMAGE_PULL_SECRETS"]}]
+            assert pod["priorityClassName"] == settings["FINELINE_PRIORITY_CLASS"]
+    assert len(images) == 5
+    assert {image.partition("/")[0] for image in images} == {"registry.example.com"}
+    assert sum("@sha256:" in image for image in images) == 3
+
+
+def test_the_api_server_takes_what_a_company_adds(company: Path, space: str) -> None:
+    kubectl("apply", "-n", space, "--server-side", "--dry-run=server", "--validate=strict", "-k", str(company))
+
+
+def test_every_container_of_the_manifests_has_requests_and_limits() -> None:
+    for overlay in OVERLAYS:
+        for one in built(overlay):
+            containers = one["spec"]["template"]["spec"]["containers"] if one["kind"] == "Deployment" else []
+            if one["kind"] == "WorkflowTemplate":
+                containers = [template["script"] for template in one["spec"]["templates"] if "script" in template]
+            for container in containers:
+                given = container["resources"]
+                assert given["requests"].keys() >= {"cpu", "memory"}, one["metadata"]["name"]
+                assert given["limits"].keys() >= {"cpu", "memory"}, one["metadata"]["name"]
 
 
 def test_a_field_that_argo_does_not_know_is_refused(space: str, tmp_path: Path) -> None:
@@ -150,11 +204,11 @@ STEP, ROLLOUT, PROVISION = "fineline-step", "fineline-rollout", "fineline-provis
 ARGO = "argoproj.io"
 
 
-@pytest.mark.parametrize("account", [STEP, ROLLOUT, PROVISION])
-def test_no_step_reads_a_secret_and_argos_executor_alone_reports_outputs(account: str, namespace: str) -> None:
-    for verb in ("create", "patch"):
-        assert not may(account, namespace, verb, "workflowtaskresults", ARGO)
-        assert may("fineline-executor", namespace, verb, "workflowtaskresults", ARGO)
+@pytest.mark.parametrize("account", [STEP, ROLLOUT, PROVISION, "fineline-pull", "fineline-executor"])
+def test_only_argos_executor_may_report_outputs_and_nobody_reads_a_secret(account: str, namespace: str) -> None:
+    executor = account == "fineline-executor"
+    assert may(account, namespace, "create", "workflowtaskresults", ARGO) is executor
+    assert may(account, namespace, "patch", "workflowtaskresults", ARGO) is executor
     assert not may(account, namespace, "get", "secrets")
     assert not may(account, namespace, "create", "pods")
     assert not may(account, namespace, "delete", "persistentvolumeclaims")

@@ -71,6 +71,7 @@ def start_step(
     spec = {
         "restartPolicy": "Never",
         "serviceAccountName": template["serviceAccountName"],
+        **{key: template[key] for key in ("automountServiceAccountToken",) if key in template},
         "securityContext": workflow["securityContext"],
         "containers": [main, *beside],
         "volumes": [*template["volumes"], {"name": "inputs", "configMap": {"name": name}}],

@@ -20,20 +20,6 @@ GPU_LABELS = (
     "kubernetes.azure.com/accelerator",
     "cloud.google.com/gke-accelerator",
 )
-# A quota on the first requires every container to set the second.
-REQUIRED_BY_QUOTA = {
-    "limits.cpu": "limits.cpu",
-    "limits.memory": "limits.memory",
-    "requests.cpu": "requests.cpu",
-    "requests.memory": "requests.memory",
-    "cpu": "requests.cpu",
-    "memory": "requests.memory",
-}
-LIMIT_RANGE = (
-    'echo \'{{"apiVersion":"v1","kind":"LimitRange","metadata":{{"name":"fineline"}},"spec":{{"limits":[{{"type":"Container",'
-    '"default":{{"cpu":"4","memory":"8Gi"}},"defaultRequest":{{"cpu":"10m","memory":"64Mi"}}}}]}}}}\' '
-    "| kubectl apply -n {namespace} -f -"
-)
 PLUGIN = "https://github.com/NVIDIA/k8s-device-plugin#quick-start"
 
 
@@ -61,11 +47,12 @@ def images(connection: Connection) -> list[Finding]:
     """Check that the images are on a node or can be pulled; the smallest one is tried with a short-lived pod."""
     with questions.if_allowed():
         template = connection.get("workflowtemplates", "finetune")
-        return [_images(connection, template["spec"]["templates"])] if template else []
+        return [_images(connection, template["spec"])] if template else []
     return [unknown("images", "WorkflowTemplates, or create a pod that tries an image")]
 
 
-def _images(connection: Connection, templates: list[dict[str, Any]]) -> Finding:
+def _images(connection: Connection, spec: dict[str, Any]) -> Finding:
+    templates = spec["templates"]
     wanted = sorted({t["script"]["image"] for t in templates if "script" in t})
     serve = setting(connection, "FINELINE_SERVE_IMAGE")
     wanted += [serve] if serve else []
@@ -80,7 +67,7 @@ def _images(connection: Connection, templates: list[dict[str, Any]]) -> Finding:
         if not missing:
             return Finding("images", State.OK, f"{', '.join(wanted)}: on a node")
     control = next(t["script"]["image"] for t in templates if t["name"] == "plan")
-    why = questions.cannot_pull(connection, control)
+    why = questions.cannot_pull(connection, control, spec.get("imagePullSecrets", []))
     if why:
         push = (
             "build and push images/, and set your registry in argo/components/registry (kind: kind load docker-image)"
@@ -94,31 +81,13 @@ def quotas(connection: Connection) -> list[Finding]:
     with questions.if_allowed():
         found: list[Finding] = []
         for quota in connection.core.list_namespaced_resource_quota(connection.namespace).items:
-            found += _quota(connection, quota)
+            found += _quota(quota)
         return found or [Finding("quotas", State.OK, "none prevents a run")]
     return [unknown("quotas", "ResourceQuotas")]
 
 
-def _quota(connection: Connection, quota: Any) -> list[Finding]:
+def _quota(quota: Any) -> list[Finding]:
     name, hard, used = quota.metadata.name, quota.spec.hard or {}, quota.status.used or {}
-    required = sorted(
-        {REQUIRED_BY_QUOTA[key] for key in hard if key in REQUIRED_BY_QUOTA} - _default_resources(connection)
-    )
-    if required:
-        text = f"{name} requires {' and '.join(required)} of every container, and Argo's set none"
-        return [Finding("quotas", State.MISSING, text, LIMIT_RANGE.format(namespace=connection.namespace))]
     if "pods" in hard and int(used.get("pods", 0)) >= int(hard["pods"]):
         return [Finding("quotas", State.MISSING, f"{name}: {used['pods']} of {hard['pods']} pods exist", "raise it")]
     return []
-
-
-def _default_resources(connection: Connection) -> set[str]:
-    """Return what the namespace's LimitRanges set on a container that sets nothing."""
-    given: set[str] = set()
-    for one in connection.core.list_namespaced_limit_range(connection.namespace).items:
-        for limit in one.spec.limits:
-            if limit.type == "Container":
-                given |= {f"limits.{key}" for key in limit.default or {}}
-                # Without a default, a request equals the limit.
-                given |= {f"requests.{key}" for key in {**(limit.default or {}), **(limit.default_request or {})}}
-    return given

@@ -16,6 +16,7 @@ OF_USERS = [
 ]
 OF_ACCOUNTS = [
     ("fineline-executor", "create", "workflowtaskresults", ARGO_GROUP),
+    ("fineline-executor", "patch", "workflowtaskresults", ARGO_GROUP),
     ("fineline-pull", "update", "leases", "coordination.k8s.io"),
     ("fineline-rollout", "update", "leases", "coordination.k8s.io"),
     ("fineline-rollout", "patch", "deployments", "apps"),

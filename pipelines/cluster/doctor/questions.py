@@ -15,6 +15,7 @@ from steps.common.runtime.errors import UserError
 
 PULL_SECONDS = 120
 PROXY_SECONDS = 10
+TRIAL_RESOURCES = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "100m", "memory": "64Mi"}}
 
 
 @contextlib.contextmanager
@@ -125,12 +126,19 @@ def refuses_name(connection: Connection, service: str, port: int) -> bool:
     return False
 
 
-def cannot_pull(connection: Connection, image: str) -> str:
-    """Return why a pod of the image does not start; empty if it does."""
+def cannot_pull(connection: Connection, image: str, pull_secrets: list[dict[str, str]]) -> str:
+    """Return why a pod of the image does not start; empty if it does.
+
+    Args:
+        connection: to the cluster.
+        image: of the pod.
+        pull_secrets: its imagePullSecrets.
+    """
     body: dict[str, Any] = {
         "metadata": {"generateName": "fineline-doctor-", "labels": {"app.kubernetes.io/part-of": "fineline"}},
         "spec": {
             "restartPolicy": "Never",
+            "imagePullSecrets": pull_secrets,
             "automountServiceAccountToken": False,
             "activeDeadlineSeconds": PULL_SECONDS,
             "securityContext": POD_SECURITY.model_dump(by_alias=True, exclude_none=True),
@@ -140,6 +148,7 @@ def cannot_pull(connection: Connection, image: str) -> str:
                     "image": image,
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["true"],
+                    "resources": TRIAL_RESOURCES,
                     "securityContext": SECURITY.model_dump(by_alias=True, exclude_none=True),
                 }
             ],

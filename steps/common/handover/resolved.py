@@ -81,7 +81,7 @@ class Rung(Fixed):
     memory_bytes: int  # predicted peak of the tuning, per GPU
     available_bytes: int
     evaluated_in_4_bits: bool = False  # as tuned, because bf16, as served, does not fit on the GPU
-    host_bytes: int = 0  # node memory that its pods request
+    host_bytes: int = 0  # node memory that its pods need
     minutes: dict[str, float]  # by leg
     instance_type: str = ""  # empty: existing machines
     capacity: str = ""  # on-demand, spot
@@ -90,6 +90,7 @@ class Rung(Fixed):
     sharded: bool = False  # the base is sharded across the processes because it fits on no single GPU
     node_gpus: int = 0  # of the whole node
     vcpus: int = 0  # of the instance type; quotas count them
+    node_bytes: int = 0  # memory of the whole node; 0: unknown
     accelerator: str = ""  # name of its GPU in GKE
     price: float | None = None  # US dollars per hour; None: unknown, or not bought
     price_at_most: float | None = None  # US dollars per hour: the on-demand price if the spot price is unknown

@@ -162,6 +162,13 @@ def why_unschedulable(pod: Any) -> str | None:
     return None
 
 
+def ended_unreported(pod: Any) -> bool:
+    """Return whether a step's own container has ended while Argo's container beside it, which reports that, still runs."""
+    states = {one.name: one.state for one in pod.status.container_statuses or []}
+    main, executor = states.get("main"), states.get("wait")
+    return bool(main and main.terminated and executor and executor.running)
+
+
 def why_not_ready(pods: list[Any], events: Iterable[Any] = (), not_created: str = "") -> str:
     """Return in one line why pods are not ready; never empty."""
     if why := why_not_started(pods, events, not_created):

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 # Image of the Deployments that serve. Set in the namespace's ConfigMap; a run on one machine, even in a pod, does not have it.
 SERVE_IMAGE_SETTING = "FINELINE_SERVE_IMAGE"
@@ -12,6 +13,9 @@ SERVE_INSTANCE_TYPE_SETTING = "FINELINE_SERVE_INSTANCE_TYPE"  # of the nodes tha
 AUTOSCALE_SETTING = "FINELINE_AUTOSCALE"  # what scales vLLM's replicas: "hpa" or "keda"; unset: nothing
 MOST_REPLICAS_SETTING = "FINELINE_MOST_REPLICAS"  # the most replicas that it may scale to
 PROMETHEUS_SETTING = "FINELINE_PROMETHEUS"  # URL of the Prometheus that KEDA queries
+# Names, separated by commas, of the Secrets with which the pods that steps create pull their images.
+PULL_SECRETS_SETTING = "FINELINE_IMAGE_PULL_SECRETS"
+PRIORITY_CLASS_SETTING = "FINELINE_PRIORITY_CLASS"  # of those pods; unset: the cluster's default
 API_KEY_SETTING = "FINELINE_API_KEY"  # bearer token that clients of a served model must send; unset: none
 API_KEY_SECRET_SETTING = "FINELINE_API_KEY_SECRET"  # name of the Secret that holds the API key under "key"
 ONE_NODE_SETTING = "FINELINE_ONE_NODE"  # "true": the volumes can be mounted on one node only
@@ -71,6 +75,15 @@ def api_key_secret() -> str:
 def one_node() -> bool:
     """Return whether all pods that mount the volumes have to run on one node."""
     return os.environ.get(ONE_NODE_SETTING) == "true"
+
+
+def of_every_pod() -> dict[str, Any]:
+    """Return the fields of a pod's specification that the installation sets on every pod that a step creates."""
+    names = [name.strip() for name in os.environ.get(PULL_SECRETS_SETTING, "").split(",") if name.strip()]
+    found: dict[str, Any] = {"imagePullSecrets": [{"name": name} for name in names]} if names else {}
+    if priority := os.environ.get(PRIORITY_CLASS_SETTING):
+        found["priorityClassName"] = priority
+    return found
 
 
 def namespace() -> str:

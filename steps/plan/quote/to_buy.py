@@ -158,6 +158,7 @@ def rung(one: Candidate, job: Workload) -> Rung:
         sharded=setup.layout == "sharded",
         node_gpus=preset.gpus,
         vcpus=preset.vcpus or 0,
+        node_bytes=int((preset.memory_gib or 0) * GIB),
         accelerator=preset.accelerator,
         price=one.price,
         price_at_most=one.price_at_most,

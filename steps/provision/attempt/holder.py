@@ -6,17 +6,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from steps.common.handover.resolved import Rung
 from steps.common.kubernetes import client
 from steps.common.kubernetes.api_errors import ConflictError, api_errors, none_if_absent
 from steps.common.kubernetes.wait import StartWatch
-from steps.common.nodes.gpu_nodes import GPU
 from steps.common.nodes.node_request import RUN_LABEL
+from steps.common.nodes.pod_placement import Placement, resources, scheduling
 from steps.common.nodes.termination import COMPONENT_LABEL, HOLDER, delete_holders
 from steps.common.runtime import cluster_settings
 from steps.provision.attempt.attempts import Attempt, Stage
 
 POLL_SECONDS = 1.0
+IDLE = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "10m", "memory": "16Mi"}}
 # GKE's autoscaler does not remove a node that runs a pod with this annotation.
 NOT_EVICTABLE = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
 
@@ -27,14 +27,8 @@ class Holder:
 
     name: str
     run: str
-    gpus: int
-    host_bytes: int
-    where: dict[str, Any]  # nodeSelector, affinity and tolerations
-
-    @classmethod
-    def of(cls, name: str, run: str, rung: Rung, where: dict[str, Any]) -> "Holder":
-        """Return a holder that requests what the run's pods request on a rung."""
-        return cls(name, run, rung.gpus, rung.host_bytes, where)
+    placement: Placement  # of the run's pods: it requests what they will
+    idle: bool = False  # it only keeps a node, and requests next to nothing
 
     def create(self) -> None:
         """Create the pod, unless an earlier process that was killed has created it.
@@ -100,8 +94,6 @@ class Holder:
         return none_if_absent(lambda: client.core().read_namespaced_pod(self.name, cluster_settings.namespace()))
 
     def _body(self) -> dict[str, Any]:
-        gpus = {GPU: str(self.gpus)} if self.gpus else {}
-        requests = {"memory": str(self.host_bytes), "cpu": "1" if gpus else "10m", **gpus}
         return {
             "metadata": {
                 "name": self.name,
@@ -109,6 +101,7 @@ class Holder:
                 "annotations": NOT_EVICTABLE,
             },
             "spec": {
+                **cluster_settings.of_every_pod(),
                 "restartPolicy": "Never",
                 "automountServiceAccountToken": False,
                 "enableServiceLinks": False,
@@ -122,7 +115,7 @@ class Holder:
                     {
                         "name": "main",
                         "image": cluster_settings.pause_image(),
-                        "resources": {"requests": requests, "limits": gpus},
+                        "resources": IDLE if self.idle else resources(self.placement),
                         "securityContext": {
                             "allowPrivilegeEscalation": False,
                             "readOnlyRootFilesystem": True,
@@ -130,6 +123,6 @@ class Holder:
                         },
                     }
                 ],
-                **self.where,
+                **scheduling(self.placement),
             },
         }

@@ -1,36 +1,55 @@
-"""Where the pods that compute run, and the resources that they request: a patch of their spec, which Argo applies."""
-
-import json
-from typing import Any
+"""Where the pods that compute a run go, and which share of their node they take."""
 
 from steps.common.handover.resolved import Rung
-from steps.common.nodes.gpu_nodes import GPU
+from steps.common.nodes.pod_placement import Placement
 
-GRACE_SECONDS = 120  # for a training to end its step and write a checkpoint when its node is taken away
+# Of a node that the run has bought. The rest is for the system, the kubelet, and DaemonSets: GKE reserves up to 17 % of 16 GiB,
+# and every cloud less of a larger node.
+SHARE = 0.75
+CPU_MILLIS_A_GPU = 1000  # on a node that others use too
+LIMIT = 2  # times the memory that is predicted, where the node's is not known
 
 
-def placement(
-    rung: Rung, *, selector: dict[str, str] | None = None, affinity: dict[str, Any] | None = None, own_taint: str = ""
-) -> str:
-    """Return the patch as JSON.
+def on_a_bought_node(
+    rung: Rung, label: str, value: str, taint: str = "", others: list[Rung] | None = None
+) -> Placement:
+    """Return the placement on a node that no other run uses: its pods take the node.
 
     Args:
-        rung: the hardware.
-        selector: labels of the nodes.
-        affinity: node affinity, in place of labels.
-        own_taint: key of the taint that keeps other pods away.
+        rung: the node's.
+        label: of the nodes of this run.
+        value: of that label.
+        taint: value of the run's taint; empty: there is none.
+        others: the rungs that may replace the node; a pod fits on each of them.
     """
-    memory = {"memory": str(rung.host_bytes)} if rung.host_bytes else {}
-    gpus = {GPU: str(rung.gpus)} if rung.gpus else {}
-    main = {"name": "main", "resources": {"requests": {**memory, **gpus}, **({"limits": gpus} if gpus else {})}}
-    patch: dict[str, Any] = {"containers": [main], "terminationGracePeriodSeconds": GRACE_SECONDS}
-    if selector:
-        patch["nodeSelector"] = selector
-    if affinity:
-        patch["affinity"] = affinity
-    if gpus:
-        patch["tolerations"] = tolerations(own_taint)
-    return json.dumps(patch)
+    rungs = [rung, *(others or [])]
+    wanted = Placement(node_label=label, node_value=value, run_taint=taint, gpus=rung.gpus)
+    found = {
+        "cpu_millis": max(CPU_MILLIS_A_GPU, int(SHARE * 1000 * min(one.vcpus for one in rungs))),
+        "memory_bytes": max(rung.host_bytes, int(SHARE * min(one.node_bytes for one in rungs))),
+    }
+    return wanted.model_copy(update=found | _limits(found["memory_bytes"], rungs))
+
+
+def on_a_shared_node(rung: Rung, instance_type: str = "") -> Placement:
+    """Return the placement on a node that exists already: its pods take what they need.
+
+    Args:
+        rung: the node's.
+        instance_type: of the nodes; empty: any node.
+    """
+    wanted = Placement(instance_type=instance_type, gpus=rung.gpus)
+    memory = rung.host_bytes or wanted.memory_bytes
+    cpus = {"cpu_millis": CPU_MILLIS_A_GPU * rung.gpus} if rung.gpus else {}
+    return wanted.model_copy(update={**cpus, "memory_bytes": memory} | _limits(memory, [rung]))
+
+
+def _limits(memory: int, rungs: list[Rung]) -> dict[str, int]:
+    largest = max(one.node_bytes for one in rungs)
+    found = {"memory_limit_bytes": max(memory, largest) if largest else LIMIT * memory}
+    if vcpus := max(one.vcpus for one in rungs):
+        found["cpu_limit_millis"] = 1000 * vcpus
+    return found
 
 
 def replacements(current: Rung, ladder: list[Rung]) -> list[Rung]:
@@ -46,9 +65,3 @@ def replacements(current: Rung, ladder: list[Rung]) -> list[Rung]:
     if capacities[current.instance_type] == set().union(*capacities.values()):
         return [rung for rung in fit if capacities[rung.instance_type] == capacities[current.instance_type]]
     return [rung for rung in fit if rung.capacity == current.capacity]
-
-
-def tolerations(own_taint: str = "") -> list[dict[str, str]]:
-    """Return tolerations for a GPU node's taints: the one that clouds and device plugins set, and our own."""
-    keys = [GPU, *([own_taint] if own_taint else [])]
-    return [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in keys]

@@ -11,6 +11,7 @@ from steps.common.kubernetes.api_errors import api_errors
 from steps.common.kubernetes.cluster_objects import NODE_CLAIMS, NODE_POOL_LABEL, NODE_POOLS, created_at
 from steps.common.kubernetes.resource import condition
 from steps.common.nodes import ledger_file, node_classes, node_request
+from steps.common.nodes.pod_placement import Placement
 from steps.common.nodes.termination import delete_holders
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import UserError
@@ -20,9 +21,9 @@ from steps.provision.attempt import attempts
 from steps.provision.attempt.attempts import Attempt, Stage
 from steps.provision.attempt.causes import FINAL, Cause, most_specific, next_step
 from steps.provision.attempt.holder import Holder
-from steps.provision.attempt.placement import placement, replacements, tolerations
+from steps.provision.attempt.placement import on_a_bought_node, replacements
 from steps.provision.karpenter.claims import Claims
-from steps.provision.karpenter.pool import TAINT, node_pool
+from steps.provision.karpenter.pool import node_pool
 
 POLL_SECONDS = 1.0
 DRIVER_SECONDS = 900.0  # enough to install a driver on the node, and for its device plugin to register the GPUs
@@ -44,11 +45,11 @@ class GotNode:
     since: float
 
 
-def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
+def buy(resolved: Resolved, run: str) -> tuple[Hardware, Placement, list[Attempt]]:
     """Get a node for the run from Karpenter.
 
     Returns:
-        The hardware, the patch that places pods on it, and every attempt.
+        The hardware, the placement of pods on it, and every attempt.
 
     Raises:
         UserError: no rung of the ladder led to a node; the text names the most useful reason, and what to do.
@@ -67,7 +68,8 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
                 continue  # an earlier process of this step tried it
             attempt = attempts.begin(rung)
             made = [one for one in made if not one.is_of(rung)] + [attempt]
-            holder = Holder.of(f"{pool}-{quote.ladder.index(rung)}", run, rung, _where(pool))
+            placement = on_a_bought_node(rung, NODE_POOL_LABEL, pool, run)
+            holder = Holder(f"{pool}-{quote.ladder.index(rung)}", run, placement)
             delete_holders(run, cluster_settings.namespace(), but=holder.name)  # those of a process that was killed
             claims.begin(rung)
             started = time.time()
@@ -84,12 +86,13 @@ def buy(resolved: Resolved, run: str) -> tuple[Hardware, str, list[Attempt]]:
                     break
     if not got:
         raise UserError(_why_none(made, quote.ladder, quote.cloud, region))
-    node_request.request(NODE_POOLS, node_pool(run, reference, replacements(got.rung, quote.ladder)), planned)
+    others = replacements(got.rung, quote.ladder)
+    node_request.request(NODE_POOLS, node_pool(run, reference, others), planned)
     now = time.time()
     purchase = node_request.record_nodes(NODE_POOLS, pool, now)
     delete_holders(run, cluster_settings.namespace())
-    patch = placement(got.rung, selector={NODE_POOL_LABEL: pool}, own_taint=TAINT)
-    return ledger_file.hardware(purchase, got.rung, got.node, got.since, now), patch, made
+    placement = on_a_bought_node(got.rung, NODE_POOL_LABEL, pool, run, others)
+    return ledger_file.hardware(purchase, got.rung, got.node, got.since, now), placement, made
 
 
 def _wait_until_observed(pool: str) -> None:
@@ -101,10 +104,6 @@ def _wait_until_observed(pool: str) -> None:
         if ready and ready.get("observedGeneration", 0) >= found["metadata"]["generation"]:
             return
         time.sleep(POLL_SECONDS / 4)
-
-
-def _where(pool: str) -> dict[str, Any]:
-    return {"nodeSelector": {NODE_POOL_LABEL: pool}, "tolerations": tolerations(TAINT)}
 
 
 def _existing_node(pool: str, ladder: list[Rung]) -> GotNode | None:

@@ -6,9 +6,9 @@ from steps.common.handover.resolved import Rung
 from steps.common.kubernetes.cluster_objects import NODE_POOLS
 from steps.common.nodes import node_request
 from steps.common.nodes.gpu_nodes import GPU, TYPE_LABEL
+from steps.common.nodes.pod_placement import RUN_TAINT
 from steps.common.runtime import cluster_settings
 
-TAINT = "fineline.dev/run"
 # Longer than a pod's grace period, in which a training ends its step and writes a checkpoint. Without a limit, a pod that hangs
 # could keep a node forever. With the reaper's interval of five minutes and its grace of two, nothing is left after ten.
 DRAIN = "3m"
@@ -44,7 +44,7 @@ def node_pool(run: str, reference: dict[str, str], rungs: list[Rung]) -> dict[st
                     "terminationGracePeriod": DRAIN,
                     "taints": [
                         {"key": GPU, "value": "present", "effect": "NoSchedule"},
-                        {"key": TAINT, "value": run, "effect": "NoSchedule"},
+                        {"key": RUN_TAINT, "value": run, "effect": "NoSchedule"},
                     ],
                     "requirements": [
                         _one_of(TYPE_LABEL, [rung.instance_type for rung in rungs]),

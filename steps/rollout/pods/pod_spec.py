@@ -2,11 +2,15 @@
 
 from typing import Any
 
+from steps.common.runtime import cluster_settings
 from steps.rollout.checks import server_needs
 
 MOUNTS = {"fineline.dev/mounts": "volumes"}  # label of pods that mount the volumes
 WEIGHTS_CLAIM, RUNS_CLAIM = "fineline-weights", "fineline-runs"
 TMP = {"name": "tmp", "mountPath": "/tmp"}
+# A server uses the processors that its node has; a cluster's policies may require that the limit is named.
+CPU_LIMIT = "32"
+MEMORY_LIMIT = 2  # times the memory that a server is expected to take: its cache grows with the requests in progress
 # Grace period after a failed probe: a server that hangs has no answer worth waiting for, so restart it soon.
 PROBE_GRACE = {"terminationGracePeriodSeconds": server_needs.END_SECONDS}
 LOCKED = {
@@ -36,6 +40,7 @@ def pod(grace_seconds: int, **security: Any) -> dict[str, Any]:
         security: fields of its security context besides the user and the seccomp profile.
     """
     return {
+        **cluster_settings.of_every_pod(),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": grace_seconds,
@@ -47,6 +52,20 @@ def pod(grace_seconds: int, **security: Any) -> dict[str, Any]:
             **security,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
+    }
+
+
+def resources(cpu: str, memory_bytes: int, devices: dict[str, str] | None = None) -> dict[str, Any]:
+    """Return the requests and limits of a model server's container.
+
+    Args:
+        cpu: its request, as a Kubernetes quantity.
+        memory_bytes: that it is expected to take.
+        devices: such as GPUs.
+    """
+    return {
+        "requests": {"cpu": cpu, "memory": str(memory_bytes)},
+        "limits": {"cpu": CPU_LIMIT, "memory": str(MEMORY_LIMIT * memory_bytes), **(devices or {})},
     }
 
 

@@ -160,7 +160,7 @@ def transformers(spec: VersionSpec) -> dict[str, Any]:
         **pod_spec.container("server", spec.image, command, [model_mount(spec.name, spec.sub_path)]),
         "workingDir": MODELS,
         "env": [{"name": "HF_HUB_OFFLINE", "value": "1"}, {"name": "TRANSFORMERS_VERBOSITY", "value": "error"}],
-        "resources": {"requests": {"cpu": "250m", "memory": str(spec.memory_bytes)}},
+        "resources": pod_spec.resources("250m", spec.memory_bytes),
     }
 
 
@@ -193,7 +193,7 @@ def gateway(spec: VersionSpec) -> dict[str, Any]:
             **pod_spec.PROBE_GRACE,
         },
         "lifecycle": {"preStop": {"exec": {"command": drain}}},
-        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
+        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "4", "memory": "1Gi"}},
     }
 
 

@@ -81,13 +81,11 @@ def container(
     if not served.gpus:
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(CPU_CACHE_GIB)
         memory += weight_bytes + CPU_CACHE_GIB * GIB
-    resources: dict[str, Any] = {"requests": {"cpu": "1", "memory": str(memory)}}
-    if served.gpus:
-        resources["limits"] = {GPU: str(served.gpus)}
+    gpus = {GPU: str(served.gpus)} if served.gpus else {}
     return {
         **pod_spec.container("server", image, start, [*mounts, {"name": "shm", "mountPath": "/dev/shm"}]),
         "env": [{"name": key, "value": value} for key, value in environment.items()],
-        "resources": resources,
+        "resources": pod_spec.resources("1", memory, gpus),
     }
 
 

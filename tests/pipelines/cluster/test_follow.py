@@ -91,6 +91,26 @@ def test_why_a_steps_pod_does_not_start_is_said_within_seconds() -> None:
     assert len(asked) == 1
 
 
+def test_a_step_that_has_ended_without_a_report_is_said_within_a_minute() -> None:
+    running = pod("a-tune-5")
+    ended = SimpleNamespace(waiting=None, running=None, terminated=SimpleNamespace(exit_code=0))
+    runs = SimpleNamespace(waiting=None, running=SimpleNamespace(), terminated=None)
+    main, executor = SimpleNamespace(name="main", state=ended), SimpleNamespace(name="wait", state=runs)
+    running.status.phase, running.status.container_statuses = "Running", [main, executor]
+    attempt = PENDING_ATTEMPT["attempt"] | {"phase": "Running"}
+    found = workflow("Running", tune=dict(PENDING_ATTEMPT["tune"]), attempt=attempt)
+
+    def list_pods(*_: Any, **__: Any) -> Any:
+        return SimpleNamespace(items=[running])
+
+    assert not any("has ended" in line for line in watched(list_pods, seconds=25, found=found))
+    line = next(one for one in watched(list_pods, seconds=60, found=found) if "has ended" in one)
+    assert "fineline doctor -n ml" in line
+    assert "kubectl logs a-tune-5 -c wait -n ml" in line
+    main.state = runs
+    assert not any("has ended" in line for line in watched(list_pods, seconds=60, found=found))
+
+
 @pytest.mark.parametrize("error", [ApiException(status=403), UserError("no kubeconfig")])
 def test_where_pods_cannot_be_read_argos_own_message_is_shown(error: Exception) -> None:
     nodes = {name: dict(node) for name, node in PENDING_ATTEMPT.items()}

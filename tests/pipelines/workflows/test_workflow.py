@@ -15,7 +15,6 @@ import yaml
 from pipelines.machine.local_workflow import UnsupportedError, read
 from pipelines.machine.references import UnknownReferenceError, fill
 from pipelines.workflows.finetune import build
-from pipelines.workflows.parameters import PLACED
 from pipelines.workflows.rendered import BUILDERS, differences, write
 
 
@@ -146,8 +145,8 @@ def test_every_step_is_locked_in_and_tried_again_only_when_its_pod_was_lost(rend
         retries = template["retryStrategy"]
         assert "maxDuration" not in retries["backoff"]
         assert "OOMKilled" in retries["expression"]
-        placed = template["name"] in ("tune", "evaluate")
-        assert template.get("podSpecPatch") == (PLACED if placed else None)
+        limits = template["script"]["resources"]
+        assert limits["requests"].keys() == limits["limits"].keys() == {"cpu", "memory"}
     assert rendered["spec"]["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
 
 
@@ -163,6 +162,16 @@ def test_only_the_steps_that_need_it_have_an_account_that_may_more(rendered: dic
     more = {"rollout": "fineline-rollout", "provision": "fineline-provision", "release": "fineline-provision"}
     more |= {"release-node": "fineline-provision", "reap": "fineline-provision", "pull": "fineline-pull"}
     assert accounts == {name: more.get(name, "fineline-step") for name in accounts}
+
+
+def test_only_what_may_do_something_in_kubernetes_can_have_a_token(rendered: dict[str, Any]) -> None:
+    steps = {t["name"]: t for t in templates_of(rendered) if "script" in t}
+    calls = {name for name, step in steps.items() if step["serviceAccountName"] != "fineline-step"}
+    # Their account has a token only with the component gpu-nodes.
+    calls |= {"plan", "check"}
+    have = {name for name, step in steps.items() if step.get("automountServiceAccountToken", True)}
+    assert have == steps.keys() & calls
+    assert rendered["spec"]["executor"] == {"serviceAccountName": "fineline-executor"}
 
 
 def test_only_what_fetches_models_or_data_leaves_the_cluster(rendered: dict[str, Any]) -> None:

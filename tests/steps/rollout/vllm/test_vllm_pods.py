@@ -81,7 +81,7 @@ def test_a_base_servers_pod_is_placed_on_its_gpus_and_mounts_read_only() -> None
     assert spec["replicas"] == 3
     assert pod["nodeSelector"] == {"node.kubernetes.io/instance-type": "g6.12xlarge"}
     assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
-    assert container["resources"]["limits"] == {"nvidia.com/gpu": "2"}
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "2"
     mounts = {
         one["mountPath"]: (one["name"], one.get("subPath"), one.get("readOnly")) for one in container["volumeMounts"]
     }
@@ -169,7 +169,7 @@ def test_a_merged_model_has_vllm_in_its_own_pod_behind_the_gateway(
         *("--host", "127.0.0.1", "--port", "8000"),
     ]
     assert server["restartPolicy"] == "Always"
-    assert server["resources"]["limits"] == {"nvidia.com/gpu": "1"}
+    assert server["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert pod["nodeSelector"] == {"node.kubernetes.io/instance-type": "g6.xlarge"}
     assert {one["name"] for one in pod["volumes"]} == {"runs", "tmp", "shm"}
 
