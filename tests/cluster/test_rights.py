@@ -355,20 +355,6 @@ def test_mlflows_account_is_for_its_own_pods(installed: dict[str, Path]) -> None
     assert ONLY_ARGO in ADMIN.tries("create", "pods", pod("fineline-mlflow", "workflow"), namespace=SECOND)
 
 
-EXECUTOR = {
-    "image": "argoexec",
-    # https://github.com/argoproj/argo-workflows/blob/v4.1.2/workflow/common/placeholder.go
-    "securityContext": {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-        "privileged": False,
-        "readOnlyRootFilesystem": True,
-        "runAsNonRoot": True,
-        "runAsUser": 8737,
-    },
-}
-
-
 def test_each_pod_of_ours_is_a_restricted_one(installed: dict[str, Path]) -> None:
     assert get("namespace", FIRST, "")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     root = pod(securityContext={})
@@ -380,8 +366,11 @@ def test_each_pod_of_ours_is_a_restricted_one(installed: dict[str, Path]) -> Non
             if "script" not in template:
                 continue
             main = {key: template["script"][key] for key in ("image", "securityContext")}
-            containers = [{"name": "main", **main}, {"name": "wait", **EXECUTOR}]
-            init = [{"name": "init", **EXECUTOR}]
+            # Argo's own containers have no security context but that of the patch.
+            patch = json.loads(spec["podSpecPatch"])
+            (wait,), (init,) = patch["containers"], patch["initContainers"]
+            containers = [{"name": "main", **main}, {"image": "argoexec", **wait}]
+            init = [{"image": "argoexec", **init}]
             given = {"securityContext": spec["securityContext"], "containers": containers, "initContainers": init}
             volumes = [one for one in template.get("volumes", []) if "emptyDir" in one]
             body = pod(template["serviceAccountName"], "workflow", volumes=volumes, **given)
