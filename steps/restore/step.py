@@ -7,6 +7,7 @@ from hera.workflows.io import Input, Output
 
 from steps.common.handover.resolved import Resolved, ResolvedModel
 from steps.common.registry import tracking, versions
+from steps.common.registry.registry_errors import NotInRegistryError
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
@@ -37,6 +38,7 @@ def restore(input: RestoreInput) -> RestoreOutput:
 
     Raises:
         UserError: there is no such model or version, or no previous champion.
+        UnreachableError: MLflow does not answer.
     """
     uri = tracking.default_uri()
     store = tracking.client(uri)
@@ -59,8 +61,6 @@ def restore(input: RestoreInput) -> RestoreOutput:
 
 
 def _version(store: Any, input: RestoreInput) -> Any:
-    from mlflow.exceptions import MlflowException
-
     if not input.version:
         before = versions.champion_before(store, input.name)
         if before is None:
@@ -70,7 +70,7 @@ def _version(store: Any, input: RestoreInput) -> Any:
         raise UserError(f"version: must be a number, not {input.version!r}")
     try:
         return store.get_model_version(input.name, input.version)
-    except MlflowException:
+    except NotInRegistryError:
         known = sorted(int(v.version) for v in store.search_model_versions(f"name = '{input.name}'"))
         hint = f"its versions are {', '.join(map(str, known))}" if known else "no model of that name is registered"
         raise UserError(f"{input.name} has no version {input.version}; {hint}") from None
