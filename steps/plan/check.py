@@ -32,10 +32,11 @@ def check(input: CheckInput) -> CheckOutput:
 
     Raises:
         UserError: anything that would fail in a run.
+        UnreachableError: a source, or MLflow, does not answer.
     """
     resolved = resolve(input)
     name, digest = resolved.recipe.name, made_from(resolved)
-    store = tracking.client(resolved.tracking.uri)
+    store = tracking.client(resolved.tracking.uri, tracking.QUICK)
     champion = versions.version_at(store, name, versions.CHAMPION)
     refused = versions.refused_run(store, name, digest, int(champion.version) if champion else 0)
     withdrawal = withdrawn.withdrawn_with(store, name, digest)

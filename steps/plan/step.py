@@ -67,6 +67,7 @@ def plan(input: PlanInput) -> PlanOutput:
 
     Raises:
         UserError: anything that would fail later, in one line.
+        UnreachableError: a source, or MLflow, does not answer.
     """
     resolved = _handed_over(input) or resolve(input)
     if input.run:
@@ -168,7 +169,7 @@ def in_words(quote: Quote) -> str:
 def _open(resolved: Resolved, run: str) -> Tracking:
     """Create the run's MLflow record, or find it if an earlier attempt of this step created it."""
     uri = resolved.tracking.uri
-    store = tracking.client(uri)
+    store = tracking.client(uri, tracking.QUICK)
     experiment = tracking.experiment(store, resolved.recipe.name)
     found = store.search_runs([experiment], f"tags.`fineline.run` = '{run}'", max_results=1)
     if found:
@@ -177,6 +178,8 @@ def _open(resolved: Resolved, run: str) -> Tracking:
     quoted = {} if cost is None else {"fineline.quoted_dollars": f"{cost:.2f}"}
     run_id = store.create_run(experiment, run_name=run, tags={"fineline.run": run, **quoted}).info.run_id
     parameters = resolved.recipe.tune.model_dump() | {"model": resolved.model.uri, "data": resolved.data.train.sha256}
-    for key, value in parameters.items():
-        store.log_param(run_id, key, value)
+    with tracking.telling("the run's parameters"):
+        from mlflow.entities import Param
+
+        store.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
     return Tracking(uri=uri, run_id=run_id)

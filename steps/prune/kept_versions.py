@@ -7,7 +7,7 @@ from typing import Any
 
 from steps.common.adapter.adapter_files import BASE_FILE, CONFIG_FILE, AdapterBase, merged_key_of
 from steps.common.registry import tracking, versions
-from steps.common.runtime.errors import UnreachableError
+from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
 from steps.common.storage.files import sha256_of
 
@@ -34,16 +34,6 @@ def kept_versions(latest: int) -> KeptVersions:
     Raises:
         UnreachableError: it does not answer.
     """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return _ask(latest)
-    except MlflowException as error:
-        reason = " ".join(str(error).split())[:LONGEST_REASON]
-        raise UnreachableError(f"the registry does not answer, so nothing is deleted: {reason}") from None
-
-
-def _ask(latest: int) -> KeptVersions:
     store = tracking.client(tracking.default_uri())
     kept = KeptVersions()
     for name in _models(store):
@@ -71,8 +61,6 @@ def _models(store: Any) -> list[str]:
 
 
 def _add(store: Any, version: Any, kept: KeptVersions) -> None:
-    from mlflow.exceptions import MlflowException
-
     adapter = version.tags[ADAPTER]
     kept.adapters.add(adapter)
     kept.rows.add(version.tags.get(ROWS, ""))
@@ -80,7 +68,7 @@ def _add(store: Any, version: Any, kept: KeptVersions) -> None:
         try:
             base = versions.download(store, version, f"{versions.ADAPTER_FOLDER}/{BASE_FILE}", Path(folder))
             config = versions.download(store, version, f"{versions.ADAPTER_FOLDER}/{CONFIG_FILE}", Path(folder))
-        except (MlflowException, OSError) as error:
+        except (UserError, OSError) as error:
             say(f"{version.name} version {version.version}: its adapter cannot be read from the registry: {error}")
             return
         kept.merged.add(merged_key_of(AdapterBase.read(base.read_text(), base), sha256_of(config), adapter))

@@ -10,6 +10,8 @@ from steps.common.handover.made_from import made_from
 from steps.common.handover.report import read_report
 from steps.common.handover.resolved import Resolved
 from steps.common.registry import tracking, versions, withdrawn
+from steps.common.registry.registry_errors import registry_errors
+from steps.common.registry.tracking import RegistryClient
 from steps.common.registry.verdict import check_verdict
 from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.exit_codes import step
@@ -58,7 +60,8 @@ def register(input: RegisterInput) -> RegisterOutput:
         # Another recipe, or other held-out rows, led to the same adapter: from now on it counts as made from these.
         store.set_model_version_tag(name, str(number), versions.MADE_FROM, made_from(resolved))
     if resolved.tracking.run_id:
-        store.set_tag(resolved.tracking.run_id, "fineline.version", number)
+        with tracking.telling("the version with its run"):
+            store.set_tag(resolved.tracking.run_id, "fineline.version", number)
     store.set_registered_model_alias(name, versions.CANDIDATE, number)
     if not resolved.recipe.serve.enabled:
         check_verdict(versions.version_at(store, name, versions.CHAMPION), number, read_report(Path(input.report)))
@@ -96,15 +99,22 @@ def _check_not_withdrawn(store: Any, resolved: Resolved, known: Any) -> None:
         raise
 
 
-def _register(store: Any, input: RegisterInput) -> Any:
+def _register(store: RegistryClient, input: RegisterInput) -> Any:
+    resolved = input.resolved
+    experiment = tracking.experiment(store, resolved.recipe.name)
+    # The functions of `mlflow` itself, which the client does not have, know neither our errors nor our patience.
+    with registry_errors(store.tracking_uri), tracking.patient(store.patience):
+        return _log_and_register(store, input, experiment)
+
+
+def _log_and_register(store: RegistryClient, input: RegisterInput, experiment: str) -> Any:
     import tempfile
 
     import mlflow
 
     resolved, name = input.resolved, input.resolved.recipe.name
     mlflow.set_tracking_uri(tracking.uri_to_connect(resolved.tracking.uri))
-    mlflow.set_experiment(experiment_id=tracking.experiment(store, name))
-    report = read_report(Path(input.report))
+    mlflow.set_experiment(experiment_id=experiment)
     tags = redact_all(lineage(input))
     model = mlflow.initialize_logged_model(
         name=name, source_run_id=resolved.tracking.run_id or None, tags=tags, model_type="adapter"
@@ -113,12 +123,20 @@ def _register(store: Any, input: RegisterInput) -> Any:
         package(Path(folder), resolved, Path(input.base_folder), Path(input.adapter_folder), Path(input.report))
         store.log_model_artifacts(model.model_id, folder)
     mlflow.finalize_logged_model(model.model_id, "READY")
+    if resolved.tracking.run_id:
+        with tracking.telling("the scores with the version"):
+            _log_scores(input, model.model_id)
+    return mlflow.register_model(f"models:/{model.model_id}", name, tags=tags)
+
+
+def _log_scores(input: RegisterInput, model_id: str) -> None:
+    """Log the scores of the report with the model, and link it to the run that produced it."""
+    import mlflow
+
+    report = read_report(Path(input.report))
     metrics = {
         f"{role}/{name}": value for role, scores in report.scores.items() for name, value in scores.metrics().items()
     }
-    if resolved.tracking.run_id:
-        with mlflow.start_run(run_id=resolved.tracking.run_id):
-            mlflow.log_metrics(metrics, model_id=model.model_id)
-            # Links the run to the model that it produced.
-            mlflow.log_outputs([mlflow.entities.LoggedModelOutput(model.model_id, 0)])
-    return mlflow.register_model(f"models:/{model.model_id}", name, tags=tags)
+    with mlflow.start_run(run_id=input.resolved.tracking.run_id):
+        mlflow.log_metrics(metrics, model_id=model_id)
+        mlflow.log_outputs([mlflow.entities.LoggedModelOutput(model_id, 0)])

@@ -4,7 +4,7 @@ Its inputs are known whichever step failed: the run's name, how it ended, and it
 """
 
 import os
-from typing import Annotated, Any
+from typing import Annotated
 
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
@@ -97,16 +97,14 @@ def _recipe(input: ReleaseInput) -> Recipe | None:
 
 
 def _close_record(recipe: Recipe, input: ReleaseInput, cost: NodeCost | None) -> dict[str, str]:
-    try:
+    with tracking.telling("the end of the run"):
         return _close(recipe, input, cost)
-    except Exception as error:  # whatever is wrong with MLflow, it must not fail a run that succeeded
-        say(f"could not close the run's record in MLflow: {' '.join(str(error).split())[:300]}")
-        return {}
+    return {}
 
 
 def _close(recipe: Recipe, input: ReleaseInput, cost: NodeCost | None) -> dict[str, str]:
     """End the run's record with its cost, and return the tags that its steps have set."""
-    records: Any = tracking.client(recipe.registry.tracking_uri or tracking.default_uri())
+    records = tracking.client(recipe.registry.tracking_uri or tracking.default_uri(), tracking.BRIEF)
     experiment = records.get_experiment_by_name(recipe.name)
     found = (
         records.search_runs([experiment.experiment_id], f"tags.`fineline.run` = '{input.run}'") if experiment else []

@@ -11,6 +11,7 @@ from steps.common.adapter.adapter_files import adapter_sha256
 from steps.common.handover.installation import check_secrets
 from steps.common.handover.resolved import Resolved, ResolvedModel
 from steps.common.registry import tracking, versions, withdrawn
+from steps.common.registry.registry_errors import NotInRegistryError
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
@@ -48,6 +49,7 @@ def restore(input: RestoreInput) -> RestoreOutput:
     Raises:
         UserError: there is no such model or version, no previous champion, the version was withdrawn or names Secrets that are
             not allowed, or the registry holds another adapter than the one that was registered.
+        UnreachableError: MLflow does not answer.
     """
     uri = tracking.default_uri()
     store = tracking.client(uri)
@@ -107,8 +109,6 @@ def _read(file: Path) -> Resolved:
 
 
 def _version(store: Any, input: RestoreInput) -> Any:
-    from mlflow.exceptions import MlflowException
-
     if not input.version:
         champion = versions.version_at(store, input.name, versions.CHAMPION)
         others = set(versions.rolled_out_now(store, input.name)) - {int(champion.version) if champion else 0}
@@ -123,7 +123,7 @@ def _version(store: Any, input: RestoreInput) -> Any:
         raise UserError(f"version: must be a number, not {input.version!r}")
     try:
         return store.get_model_version(input.name, input.version)
-    except MlflowException:
+    except NotInRegistryError:
         known = sorted(int(v.version) for v in store.search_model_versions(f"name = '{input.name}'"))
         hint = f"its versions are {', '.join(map(str, known))}" if known else "no model of that name is registered"
         raise UserError(f"{input.name} has no version {input.version}; {hint}") from None

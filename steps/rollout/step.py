@@ -73,15 +73,13 @@ def rollout(input: RolloutInput) -> RolloutOutput:
         record.refused = str(error)
         if record.failed_in_watch:
             withdrawn.withdraw(store, name, input.version, "the watch window of its rollout", record.refused)
-        _save(store, input, record)
+        _save(input, record)
         raise
     except BaseException:
         with contextlib.suppress(Exception):  # otherwise `recover` does
             store.set_model_version_tag(name, str(input.version), versions.ROLLOUT, versions.INTERRUPTED)
         raise
-    if resolved.tracking.run_id:
-        store.set_tag(resolved.tracking.run_id, "fineline.url", url)
-    _save(store, input, record)
+    _save(input, record, url)
     return RolloutOutput(url=url, model=name)
 
 
@@ -155,8 +153,8 @@ def _place(input: RolloutInput, model: Path, model_bytes: int, champion: int, le
     return MachinePlace(resolved, version, model, model_bytes, digest, champion, lease)
 
 
-def _save(store: Any, input: RolloutInput, record: RolloutRecord) -> None:
-    """Save the record of the rollout: in the run's folder, and in MLflow with the run and the version."""
+def _save(input: RolloutInput, record: RolloutRecord, url: str = "") -> None:
+    """Save the record of the rollout: in the run's folder and, if MLflow answers, there with the run and the version."""
     run = input.run or input.resolved.run or "unnamed"
     file = volumes.run_folder(run) / "rollout.json"
     write_text(file, record.model_dump_json(indent=2) + "\n")
@@ -165,10 +163,18 @@ def _save(store: Any, input: RolloutInput, record: RolloutRecord) -> None:
         if record.refused
         else f"served since {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}"
     )
-    store.set_model_version_tag(input.resolved.recipe.name, str(input.version), versions.ROLLOUT, ending[:LONGEST_TAG])
-    run_id = input.resolved.tracking.run_id
-    if not run_id:
-        return
+    with tracking.telling("the rollout"):
+        store = tracking.client(input.resolved.tracking.uri, tracking.BRIEF)
+        store.set_model_version_tag(
+            input.resolved.recipe.name, str(input.version), versions.ROLLOUT, ending[:LONGEST_TAG]
+        )
+        if run_id := input.resolved.tracking.run_id:
+            _log(store, run_id, file, record, url)
+
+
+def _log(store: Any, run_id: str, file: Path, record: RolloutRecord, url: str) -> None:
+    if url:
+        store.set_tag(run_id, "fineline.url", url)
     store.log_artifact(run_id, str(file))
     if record.gate:
         store.log_metric(run_id, "rollout/answers_alike", record.gate.alike)

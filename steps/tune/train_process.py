@@ -129,7 +129,7 @@ def run_train_process(job: TuningJob) -> None:
         )
     if not group.is_main:
         return
-    curve.send()
+    curve.close()
     save_adapter_and_report(folder, FinishedTuning(model, quantised, resolved, rung, plan, budget, result))
     shutil.rmtree(folder / "checkpoints")
     (folder / PLAN_FILE).unlink()

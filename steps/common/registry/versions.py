@@ -4,6 +4,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from steps.common.registry.registry_errors import NotInRegistryError, registry_errors
+from steps.common.registry.tracking import patient
+
 CHAMPION = "champion"
 CANDIDATE = "candidate"
 CHAMPION_SINCE = "fineline.champion_since"  # tag of a version: seconds since 1970
@@ -19,12 +22,15 @@ REFUSED_AGAINST = "fineline.refused_against"  # tag of a run: the champion at th
 
 
 def version_at(store: Any, name: str, alias: str) -> Any | None:
-    """Return the version that the alias points to, or None."""
-    from mlflow.exceptions import MlflowException
+    """Return the version that the alias points to, or None if there is no such model or alias.
 
+    Raises:
+        UserError: MLflow refuses.
+        UnreachableError: MLflow does not answer, and so there may be such a version.
+    """
     try:
         return store.get_model_version_by_alias(name, alias)
-    except MlflowException:
+    except NotInRegistryError:
         return None
 
 
@@ -67,12 +73,7 @@ def refused_run(store: Any, name: str, made_from: str, champion: int) -> str:
 
 def version_of(store: Any, name: str, adapter_sha256: str, base_digest: str) -> Any | None:
     """Return the version with this adapter on this base, or None."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        versions = store.search_model_versions(f"name = '{name}'")
-    except MlflowException:
-        return None
+    versions = store.search_model_versions(f"name = '{name}'")
     same = {ADAPTER_SHA256: adapter_sha256, BASE_DIGEST: base_digest}
     return next((v for v in versions if same.items() <= v.tags.items()), None)
 
@@ -87,4 +88,5 @@ def download(store: Any, version: Any, part: str, folder: Path) -> Path:
     from mlflow.artifacts import download_artifacts
 
     uri = store.get_model_version_download_uri(version.name, str(version.version))
-    return Path(download_artifacts(f"{uri}/{part}", dst_path=str(folder), tracking_uri=store.tracking_uri))
+    with registry_errors(store.tracking_uri), patient(store.patience):
+        return Path(download_artifacts(f"{uri}/{part}", dst_path=str(folder), tracking_uri=store.tracking_uri))

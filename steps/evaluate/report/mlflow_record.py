@@ -14,19 +14,24 @@ COUNTS = ("tokens", "pairs")  # not worth a curve
 
 
 def log_evaluation(resolved: Resolved, report: EvaluationReport, verdict: Verdict, file: Path) -> None:
-    """Log the scores and the verdict, and the report with its page; nothing if the run is not tracked."""
+    """Log the scores and the verdict, and the report with its page; nothing if the run is not tracked.
+
+    An MLflow that does not answer changes no verdict. A refused run that could not be marked as such may be repeated by the
+    next retraining.
+    """
     run = resolved.tracking.run_id
     if not run:
         return
-    store = tracking.client(resolved.tracking.uri)
-    for name, value in metrics_of(report).items():
-        store.log_metric(run, name, value)
-    store.set_tag(run, "fineline.verdict", verdict.in_words())
-    store.set_tag(run, versions.MADE_FROM, made_from(resolved))
-    if not verdict.passed:
-        store.set_tag(run, versions.REFUSED_AGAINST, str(report.champion_version))
-    store.log_artifact(run, str(file))
-    store.log_artifact(run, str(file.with_suffix(".html")))
+    with tracking.telling("the evaluation"):
+        store = tracking.client(resolved.tracking.uri, tracking.QUICK)
+        store.set_tag(run, versions.MADE_FROM, made_from(resolved))
+        if not verdict.passed:
+            store.set_tag(run, versions.REFUSED_AGAINST, str(report.champion_version))
+        store.set_tag(run, "fineline.verdict", verdict.in_words())
+        for name, value in metrics_of(report).items():
+            store.log_metric(run, name, value)
+        store.log_artifact(run, str(file))
+        store.log_artifact(run, str(file.with_suffix(".html")))
 
 
 def metrics_of(report: EvaluationReport) -> dict[str, float]:

@@ -7,13 +7,12 @@ from typing import Any
 from recipes.evaluation import LmEvalTask
 from steps.common.handover.resolved import Resolved, as_planned
 from steps.common.lm_eval import pack
+from steps.common.lm_eval.confined_task import run_confined
 from steps.common.lm_eval.library import check_installed
-from steps.common.lm_eval.load_tasks import load_tasks
-from steps.common.lm_eval.samples import run_samples
+from steps.common.lm_eval.model_socket import TaskOutcome
 from steps.common.runtime.errors import UserError
-from steps.common.runtime.progress import Progress, say
+from steps.evaluate.scores.answering_model import AnsweringModel
 
-PROGRESS_EVERY = 32  # requests
 SEED = 17
 
 
@@ -51,6 +50,8 @@ def read_lm_eval_rows(resolved: Resolved) -> list[LmEvalRows]:
 def score_lm_eval(model: Any, tokenizer: Any, tasks: list[LmEvalRows], who: str) -> list[list[float]]:
     """Return the metric of each task, 0 to 1, row by row in the order of the rows.
 
+    The code of a task runs in a confined process, which asks this one for what the model says.
+
     Args:
         model: in evaluation mode.
         tokenizer: its own.
@@ -58,67 +59,35 @@ def score_lm_eval(model: Any, tokenizer: Any, tasks: list[LmEvalRows], who: str)
         who: the model's role, for the log.
 
     Raises:
-        UserError: a row's value is not between 0 and 1.
+        UserError: a task fails or cannot be confined here, or a row's value is not between 0 and 1.
     """
     if not tasks:
         return []
     import torch
 
-    wrapped = _lm_eval_model(model, tokenizer, who)
+    answering = AnsweringModel(model, tokenizer, who)
     scores = []
     for rows in tasks:
-        request = rows.request
         torch.manual_seed(SEED)  # some tasks sample their answers
+        where = f"evaluate.lm_eval: {rows.name}"
         with pack.unpacked(rows.file) as folder:
-            loaded = load_tasks(folder, request)
-            samples = run_samples(wrapped, loaded, request, chat_template=request.chat_template)
-        values = [float(sample[request.metric]) for sample in samples if sample["filter"] == request.filter]
-        if outside := [value for value in values if not 0 <= value <= 1]:
-            raise UserError(
-                f"evaluate.lm_eval: {rows.name} is {outside[0]:g} for a row, which is not between 0 and 1; "
-                "choose another metric"
-            )
-        scores.append(values)
+            template = rows.request.chat_template
+            outcome = run_confined(folder, rows.request, answering, chat_template=template, where=where)
+        if outcome.failure or outcome.without_code:
+            reason = outcome.failure or f"lm-eval has no metric {outcome.without_code[0][1]}"
+            raise UserError(f"{where}: {reason}")
+        scores.append(_values(rows, outcome, where))
     return scores
 
 
-def _lm_eval_model(model: Any, tokenizer: Any, who: str) -> Any:
-    """Wrap the model for lm-eval; a function, because its base class can only be imported where lm-eval is installed.
-
-    One row per batch: in a padded batch bf16 rounds differently and the answers change. What lm-eval shares between the
-    options of a question it shares anyway. Log-probabilities are computed in fp32: in bf16 two options are easily tied.
-    """
-    from lm_eval.models.huggingface import HFLM
-
-    class LmEvalModel(HFLM):  # type: ignore[misc]
-        """Reports progress in the step's log."""
-
-        def loglikelihood(self, requests: list[Any]) -> list[Any]:
-            self._warn_if_truncated([first + second for first, second in (request.args for request in requests)], 0)
-            return self._with_progress(requests, super().loglikelihood)
-
-        def loglikelihood_rolling(self, requests: list[Any]) -> list[Any]:
-            return self._with_progress(requests, super().loglikelihood_rolling)
-
-        def generate_until(self, requests: list[Any]) -> list[Any]:
-            self._warn_if_truncated([request.args[0] for request in requests], self.max_gen_toks)
-            return self._with_progress(requests, super().generate_until)
-
-        def _warn_if_truncated(self, texts: list[str], answer_tokens: int) -> None:
-            """Warn about questions whose beginning lm-eval cuts off; it would only log that."""
-            longest = max(len(tokens) for tokens in tokenizer(texts)["input_ids"])
-            if longest + answer_tokens > self.max_length:
-                say(
-                    f"warning: the longest question of lm-eval has {longest} tokens, but the model takes only "
-                    f"{self.max_length - answer_tokens}; its beginning is cut off"
-                )
-
-        def _with_progress(self, requests: list[Any], ask: Any) -> list[Any]:
-            progress = Progress(len(requests), f"requests of lm-eval to the {who}")
-            responses: list[Any] = []
-            for start in range(0, len(requests), PROGRESS_EVERY):
-                responses += ask(requests[start : start + PROGRESS_EVERY], disable_tqdm=True)
-                progress.update(len(responses))
-            return responses
-
-    return LmEvalModel(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=1, softmax_dtype="float32")
+def _values(rows: LmEvalRows, outcome: TaskOutcome, where: str) -> list[float]:
+    request = rows.request
+    values = [sample.values.get(request.metric) for sample in outcome.samples if sample.filter == request.filter]
+    if len(values) != request.count:
+        raise UserError(f"{where}: it has {len(values)} values for {request.count} rows; choose another metric")
+    shares = [value for value in values if value is not None and 0 <= value <= 1]
+    if len(shares) < len(values):
+        outside = next(value for value in values if value is None or not 0 <= value <= 1)
+        shown = "not a number" if outside is None else f"{outside:g}"
+        raise UserError(f"{where} is {shown} for a row, which is not between 0 and 1; choose another metric")
+    return shares

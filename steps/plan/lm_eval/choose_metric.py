@@ -1,28 +1,26 @@
 """Chooses which of a task's metrics counts."""
 
-from typing import Any
-
 from recipes.evaluation import LmEvalTask
+from steps.common.lm_eval.model_socket import TaskOutcome, TaskSample
 from steps.common.runtime.errors import UserError
 
 
-def choose_metric(key: str, task: LmEvalTask, loaded: dict[str, Any], samples: list[dict[str, Any]]) -> tuple[str, str]:
+def choose_metric(key: str, task: LmEvalTask, outcome: TaskOutcome) -> tuple[str, str]:
     """Return the metric that the recipe names, or else the first usable one, and its filter.
 
     Args:
         key: the recipe's key, for messages.
         task: the recipe's task.
-        loaded: lm-eval's tasks, by name.
-        samples: lm-eval's samples of all their rows.
+        outcome: what the trial has found.
 
     Raises:
         UserError: the metric does not exist, or is not a mean over rows; only such a one can be paired row by row.
     """
-    every = dict.fromkeys((metric, sample["filter"]) for sample in samples for metric in sample["metrics"])
+    every = dict.fromkeys((metric, sample.filter) for sample in outcome.samples for metric in sample.values)
     usable = [
         (metric, filtered)
         for metric, filtered in every
-        if all(_is_mean(one, metric) for one in loaded.values()) and _is_share_of_every_row(samples, metric, filtered)
+        if metric in outcome.means and _is_share_of_every_row(outcome.samples, metric, filtered)
     ]
     name, _, wanted_filter = task.metric.partition(",")
     matching = [one for one in usable if name in ("", one[0]) and wanted_filter in ("", one[1])]
@@ -39,12 +37,7 @@ def choose_metric(key: str, task: LmEvalTask, loaded: dict[str, Any], samples: l
     raise UserError(f"{key}: {problem}; {remedy}")
 
 
-def _is_mean(task: Any, metric: str) -> bool:
-    aggregation = task.aggregation().get(metric)
-    return getattr(aggregation, "__name__", "") == "mean" and bool(task.higher_is_better().get(metric, True))
-
-
-def _is_share_of_every_row(samples: list[dict[str, Any]], metric: str, filtered: str) -> bool:
+def _is_share_of_every_row(samples: list[TaskSample], metric: str, filtered: str) -> bool:
     """Return whether every row has one value of the metric, between 0 and 1."""
-    values = [sample.get(metric) for sample in samples if sample["filter"] == filtered]
-    return all(isinstance(value, int | float) and 0 <= value <= 1 for value in values)
+    values = [sample.values.get(metric) for sample in samples if sample.filter == filtered]
+    return all(value is not None and 0 <= value <= 1 for value in values)

@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from recipes.evaluation import LmEvalTask
+from steps.common.lm_eval.foreign_errors import as_one_line
 from steps.common.lm_eval.pack import is_file_name
 from steps.common.runtime.errors import UserError
-from steps.plan.lm_eval.foreign_errors import as_one_line
 from steps.plan.lm_eval.python_modules import modules_of
 
 
@@ -128,7 +128,7 @@ def _files(file: Path) -> set[Path]:
     return files
 
 
-def absolute_data_paths(entry: Any) -> dict[str, Any]:
+def absolute_data_paths(entry: Any, config: dict[str, Any]) -> dict[str, Any]:
     """Return the keys of a user's task that name its data, with relative paths resolved from the task's folder."""
     folder = Path(entry.yaml_path).resolve().parent
 
@@ -140,10 +140,10 @@ def absolute_data_paths(entry: Any) -> dict[str, Any]:
         return str(folder / value) if isinstance(value, str) and "://" not in value else value
 
     keys: dict[str, Any] = {}
-    arguments = entry.cfg.get("dataset_kwargs") or {}
+    arguments = config.get("dataset_kwargs") or {}
     if paths := {name: resolved(arguments[name]) for name in ("data_files", "data_dir") if arguments.get(name)}:
         keys["dataset_kwargs"] = {**arguments, **paths}
-    data_set = entry.cfg.get("dataset_path")
+    data_set = config.get("dataset_path")
     if isinstance(data_set, str) and (folder / data_set).is_dir():
         keys["dataset_path"] = str(folder / data_set)
     return keys

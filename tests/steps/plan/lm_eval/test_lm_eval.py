@@ -261,7 +261,7 @@ def test_a_task_that_fetches_something_while_it_is_asked_stops_the_plan(
     (shop / "utils.py").write_text(f"import os, sys\n{right}{function.replace('WEBSITE', website)}\n")
     text = (shop / "shop.yaml").read_text()
     (shop / "shop.yaml").write_text(text.replace("doc_to_target: right", "doc_to_target: !function utils.right"))
-    where = f"{KEY}: lm-eval's task shop fails without a network, which an evaluation does not have: "
+    where = f"{KEY}: lm-eval's task shop"
     with pytest.raises(UserError, match=f"{re.escape(where)}.*{message}"):
         packed(task="shop", include=str(shop), rows=2)
 
