@@ -12,7 +12,6 @@ from steps.common.runtime.progress import say
 from steps.common.storage.files import sha256_of
 
 ADAPTER, ROWS = "fineline.adapter_sha256", "fineline.rows_digest"  # tags of a version
-LONGEST_REASON = 200  # characters
 
 
 @dataclass

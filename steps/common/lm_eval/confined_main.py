@@ -14,7 +14,7 @@ from steps.common.lm_eval.confinement import confine
 from steps.common.lm_eval.foreign_errors import as_one_line
 from steps.common.lm_eval.model_socket import TaskOutcome, TaskSample, TaskSplits, receive, send
 from steps.common.lm_eval.pack import PackedRequest
-from steps.common.runtime.parent_death import signal_on_parent_death
+from steps.common.machine.parent_death import signal_on_parent_death
 
 # What libraries read when they are loaded. Nothing of /proc/PID, of /etc as a whole, or of /var/run, which holds tokens.
 SYSTEM = (
