@@ -16,7 +16,7 @@ from pipelines.cluster.follow import CONTROLLER_SECONDS, RUN_LABEL, find_run
 from pipelines.cluster.submission import build, installed, submit
 from pipelines.workflows import receive
 from pipelines.workflows.step_pods.containers import RUNS_MOUNT
-from steps.common.kubernetes.api_errors import api_errors
+from steps.common.kubernetes.api_errors import ForbiddenError, api_errors
 from steps.common.kubernetes.wait import StartWatch, pod_events, why_not_ready
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress
@@ -98,15 +98,23 @@ def _send(connection: ClusterConnection, run: str, pod: str, file: Path, token: 
     """Connect as soon as the receiver listens, and send the file part by part."""
     end = time.monotonic() + LISTEN_SECONDS
     while True:
-        with _Forward(connection, pod) as forward:
-            if forward.ask(f"{token}\n".encode()) == SEND:
-                forward.send(file)
-                return
+        try:
+            forward = _Forward(connection, pod)
+        except ForbiddenError:
+            raise
+        except UserError as error:  # the pod has just ended: the file was there already
+            problem = str(error)
+        else:
+            with forward:
+                if forward.ask(f"{token}\n".encode()) == SEND:
+                    forward.send(file)
+                    return
+                problem = forward.problem()
         if _succeeded(connection, run):
             return
         if time.monotonic() > end:
             raise UserError(
-                f"{file}: cannot be sent: {forward.problem()}; check that pods/portforward reaches pod {pod}"
+                f"{file}: no connection to pod {pod} by pods/portforward in {LISTEN_SECONDS:.0f} s: {problem}"
             )
         time.sleep(POLL_SECONDS)
 
