@@ -18,6 +18,7 @@ from pipelines.workflows.step_pods.containers import POD_SECURITY, SECURITY
 from steps.common.nodes.node_request import NAMESPACE_LABEL, RUN_LABEL
 from steps.rollout.pods.version_objects import deployment
 from tests.cluster.test_manifests import serving
+from tests.support.commands import wait_for
 from tests.support.impersonation import Person
 from tests.support.kubectl import get, kubectl
 from tests.support.overlay import OUTSIDE, install, uninstall
@@ -180,6 +181,10 @@ REFUSED_RUNS: dict[str, tuple[dict[str, Any], str]] = {
         },
         "remove artifacts and valueFrom",
     ),
+    "the Secrets of others": (
+        {"arguments": {"parameters": [{"name": "secrets", "value": "theirs"}]}},
+        "the parameter secrets of a run is one of fineline;",
+    ),
 }
 
 
@@ -206,6 +211,17 @@ def test_nor_does_a_run_become_one(case: str, installed: dict[str, Path]) -> Non
     assert reason in told or "a run keeps its template" in told
     told = PAT.tries("patch", SCHEDULES, {"spec": {"workflowSpec": spec}}, namespace=FIRST, name="retrain")
     assert reason in told
+
+
+def test_the_installation_says_whose_secrets_a_run_may_name(installed: dict[str, Path]) -> None:
+    run = run_of("finetune", arguments={"parameters": [{"name": "secrets", "value": "research"}]})
+    assert "is one of fineline;" in PAT.tries("create", RUNS, run, namespace=FIRST)
+    setting = ["patch", "configmap", "fineline", "-n", FIRST, "--type=merge", "-p"]
+    kubectl(*setting, json.dumps({"data": {"FINELINE_SECRETS": "fineline, research"}}))
+    try:
+        wait_for(lambda: PAT.tries("create", RUNS, run, namespace=FIRST) == "", 30)
+    finally:
+        kubectl(*setting, json.dumps({"data": {"FINELINE_SECRETS": None}}))
 
 
 def test_each_template_of_ours_is_one_that_people_may_start(installed: dict[str, Path]) -> None:

@@ -3,15 +3,16 @@
 import time
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict
 
 from steps.common.registry import versions
 from steps.common.runtime.errors import RefusedError
+from steps.common.storage.record import NewerRecordError, Record
 
 LONGEST_REASON = 500
 
 
-class Withdrawal(BaseModel):
+class Withdrawal(Record):
     """By whom a version was taken back, when, and why."""
 
     model_config = ConfigDict(frozen=True)
@@ -45,8 +46,8 @@ def withdrawal(version: Any) -> Withdrawal | None:
     if not text:
         return None
     try:
-        return Withdrawal.model_validate_json(text)
-    except ValidationError:  # written by hand
+        return Withdrawal.read(text, f"{version.name} version {version.version}, tag {versions.WITHDRAWN}")
+    except (ValueError, NewerRecordError):  # written by hand, or by a later release
         return Withdrawal(by="", at=version.last_updated_timestamp / 1000, why=text)
 
 

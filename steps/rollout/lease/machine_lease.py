@@ -12,12 +12,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict
 
 from steps.common.runtime.progress import say
 from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import exclusive_lock, write_text
+from steps.common.storage.record import Record
 from steps.rollout.lease.interruption import interruption
 from steps.rollout.lease.serving_lease import PURPOSE, VERSION, Purpose, lost
 
@@ -26,7 +27,7 @@ LOOK_SECONDS = 0.5
 STOP_SECONDS = 30.0  # for the process that has lost the right
 
 
-class RightHolder(BaseModel):
+class RightHolder(Record):
     """Who holds the right, or is about to."""
 
     model_config = ConfigDict(frozen=True)
@@ -67,8 +68,9 @@ class MachineLease:
 def read_holder(model: str) -> RightHolder:
     """Return who holds the right to change what serves under a model's name."""
     try:
-        return RightHolder.model_validate_json((volumes.serving(model) / STATE).read_text())
-    except (FileNotFoundError, ValidationError):
+        file = volumes.serving(model) / STATE
+        return RightHolder.read(file.read_text(), file)
+    except (FileNotFoundError, ValueError):
         return RightHolder()
 
 
