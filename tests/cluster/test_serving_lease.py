@@ -31,7 +31,7 @@ SPACE = "fineline-chaos"
 # The second model's name is that of a version's Deployment of the first.
 NAMES = ("chaos", "chaos-v2")
 KILLS = int(os.environ.get("FINELINE_TEST_KILLS", "6"))
-LONGEST_SECONDS = 25.0  # a rollout or a rollback takes about as long
+LONGEST_SECONDS = 45.0  # a rollout or a rollback takes about as long
 TRIAL = "fineline.dev/on-trial-after"
 
 
@@ -108,7 +108,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
         chats = write_chats(folder / "chats.jsonl")
         for name in NAMES:
             recipe = tiny_recipe(folder, tiny_model, chats, epochs=2)
-            limits = {"serve.enabled": "true", "serve.answers_alike": "0", "serve.watch_seconds": "3"}
+            limits = {"serve.enabled": "true", "serve.answers_alike": "0", "serve.watch_seconds": "20"}
             limits |= {"name": name, "serve.answer_seconds": "20", "gate.worse_than_champion": "9"}
             assert make_version(load_recipe(recipe, limits).model_dump_json(), f"{name}-first") == 1
             versions.make_champion(tracking.client(settings["MLFLOW_TRACKING_URI"]), name, 1)
