@@ -163,7 +163,7 @@ def _champion(input: EvaluateInput, scored: Callable[[str, Path | None], Score])
     if version is None:
         return None
     number, sha256 = int(version.version), version.tags.get(versions.ADAPTER_SHA256, "")
-    if version.tags.get("fineline.base_digest") != resolved.model.digest:
+    if version.tags.get(versions.BASE_DIGEST) != resolved.model.digest:
         say(f"the champion, version {number}, has another base: losses per token cannot be compared across bases")
         return Champion(number, None, adapter_sha256=sha256)
     same = sha256 == adapter_sha256(Path(input.adapter_folder))

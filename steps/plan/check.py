@@ -64,7 +64,7 @@ def _changes(tags: dict[str, str], resolved: Resolved) -> str:
     new = [
         word
         for word, tag, value in (
-            ("base model", "fineline.base_digest", resolved.model.digest),
+            ("base model", versions.BASE_DIGEST, resolved.model.digest),
             ("data", "fineline.data_sha256", resolved.data.train.sha256),
         )
         if tags.get(tag) != value

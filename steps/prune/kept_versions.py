@@ -11,8 +11,6 @@ from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
 from steps.common.storage.files import sha256_of
 
-ADAPTER, ROWS = "fineline.adapter_sha256", "fineline.rows_digest"  # tags of a version
-
 
 @dataclass
 class KeptVersions:
@@ -37,7 +35,9 @@ def kept_versions(latest: int) -> KeptVersions:
     kept = KeptVersions()
     for name in _models(store):
         registered = {
-            int(one.version): one for one in store.search_model_versions(f"name = '{name}'") if ADAPTER in one.tags
+            int(one.version): one
+            for one in store.search_model_versions(f"name = '{name}'")
+            if versions.ADAPTER_SHA256 in one.tags
         }
         numbers = set(sorted(registered)[-latest:]) if latest else set()
         numbers |= {int(version) for version in store.get_registered_model(name).aliases.values()}
@@ -60,9 +60,9 @@ def _models(store: Any) -> list[str]:
 
 
 def _add(store: Any, version: Any, kept: KeptVersions) -> None:
-    adapter = version.tags[ADAPTER]
+    adapter = version.tags[versions.ADAPTER_SHA256]
     kept.adapters.add(adapter)
-    kept.rows.add(version.tags.get(ROWS, ""))
+    kept.rows.add(version.tags.get(versions.ROWS_DIGEST, ""))
     with tempfile.TemporaryDirectory() as folder:
         try:
             base = versions.download(store, version, f"{versions.ADAPTER_FOLDER}/{BASE_FILE}", Path(folder))

@@ -12,6 +12,7 @@ from steps.common.kubernetes.resource import DEPLOYMENTS
 from steps.common.kubernetes.workflow_objects import WORKFLOWS
 from steps.common.machine import servers
 from steps.common.runtime import cluster_settings
+from steps.common.runtime.errors import UnreachableError
 from steps.common.storage import volumes
 from steps.common.storage.retention import guarded
 from steps.prune.kept_versions import KeptVersions, kept_versions
@@ -67,8 +68,13 @@ def find_named(latest: int, newer_than: float) -> Named:
 
     Raises:
         UserError: the cluster refuses to tell. Nothing may be deleted then.
+        UnreachableError: the registry does not answer.
     """
-    versions, here = kept_versions(latest), of_this_machine(newer_than)
+    try:
+        versions = kept_versions(latest)
+    except UnreachableError as error:
+        raise UnreachableError(f"nothing was deleted: {error}") from None
+    here = of_this_machine(newer_than)
     if not cluster_settings.in_cluster():
         return Named(_servers(), here, versions)
     space = cluster_settings.namespace()

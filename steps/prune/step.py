@@ -65,6 +65,7 @@ def prune(input: PruneInput) -> PruneOutput:
     Raises:
         UserError: a parameter or a setting is no number, the cluster refuses to tell what is in use, in which case nothing is
             deleted, or a folder cannot be deleted.
+        UnreachableError: the registry does not answer; nothing is deleted.
     """
     latest = _number("keep", input.keep, settings.PRUNE_KEEP_SETTING, settings.prune_keep)
     days = _number("days", input.days, settings.PRUNE_DAYS_SETTING, settings.prune_days)

@@ -80,7 +80,7 @@ def lineage(input: RegisterInput) -> dict[str, str]:
         "fineline.base_licence": resolved.model.licence,
         "fineline.data_sha256": resolved.data.train.sha256,
         versions.MADE_FROM: made_from(resolved),
-        "fineline.rows_digest": input.rows_digest,
+        versions.ROWS_DIGEST: input.rows_digest,
         versions.ADAPTER_SHA256: input.adapter_sha256,
         "fineline.method": resolved.recipe.tune.method,
         "fineline.code_version": resolved.code_version,

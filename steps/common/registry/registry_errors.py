@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit, urlunsplit
 
 from steps.common.runtime.errors import UnreachableError, UserError
+from steps.common.runtime.redaction import without_credentials
 
 ABSENT = "RESOURCE_DOES_NOT_EXIST"
 ABSENT_ALIAS = re.compile(r"Registered model alias .* not found")  # which MLflow calls INVALID_PARAMETER_VALUE
@@ -49,7 +49,7 @@ def registry_errors(uri: str) -> Iterator[None]:
 
 
 def _judge(uri: str, code: str, status: int, text: str) -> Exception:
-    where = f"the registry {_shown(uri)}"
+    where = f"the registry {without_credentials(uri)}"
     cause = _cause(text)
     if code == ABSENT or ABSENT_ALIAS.search(text):
         return NotInRegistryError(f"{where}: {cause}")
@@ -74,8 +74,8 @@ def deleted_experiment(uri: str, experiment: str, name: str = "") -> UserError:
     """Return the error of a model whose experiment was deleted in MLflow, with the line that restores it."""
     what = f"the experiment {name!r}" if name else f"the experiment {experiment}"
     return UserError(
-        f"the registry {_shown(uri)}: {what} was deleted in MLflow; restore it with: "
-        f"MLFLOW_TRACKING_URI={_shown(uri)} mlflow experiments restore --experiment-id {experiment}"
+        f"the registry {without_credentials(uri)}: {what} was deleted in MLflow; restore it with: "
+        f"MLFLOW_TRACKING_URI={without_credentials(uri)} mlflow experiments restore --experiment-id {experiment}"
     )
 
 
@@ -85,8 +85,3 @@ def _cause(text: str) -> str:
         quoted = QUOTED.match(found["cause"])
         text = quoted["text"] if quoted else found["cause"]
     return " ".join(text.split())[:200]
-
-
-def _shown(uri: str) -> str:
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri

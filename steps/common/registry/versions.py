@@ -15,8 +15,8 @@ UNDER_WAY, INTERRUPTED = "under way", "interrupted"
 ADAPTER_FOLDER = "peft"
 RESOLVED_FILE, EVALUATION_FILE = "resolved.json", "report.json"  # files of a version, beside its adapter
 WITHDRAWN = "fineline.withdrawn"  # tag of a version: see `withdrawn`
-# Tags of a version: hashes of its adapter's weights and of its base.
-ADAPTER_SHA256, BASE_DIGEST = "fineline.adapter_sha256", "fineline.base_digest"
+# Tags of a version: hashes of its adapter's weights, of its base, and of the prepared rows that it was trained on.
+ADAPTER_SHA256, BASE_DIGEST, ROWS_DIGEST = "fineline.adapter_sha256", "fineline.base_digest", "fineline.rows_digest"
 MADE_FROM = "fineline.made_from"  # tag of a version, and of an evaluated run: see `handover.made_from`
 REFUSED_AGAINST = "fineline.refused_against"  # tag of a run: the champion at that time; 0: there was none
 

@@ -34,7 +34,10 @@ def last_used(folder: Path) -> float:
 def lock_if_free(folder: Path) -> Iterator[bool]:
     """Hold a folder's lock for the block if no process holds it, and yield whether it does. It does not count as a use."""
     lock = guarded(folder).with_name(guarded(folder).name + ".lock")
+    used, had_lock = last_used(folder), lock.exists()
     file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    if not had_lock:  # as beside a version that 0.1.0 restored
+        os.utime(file, (used, used))
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

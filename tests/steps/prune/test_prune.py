@@ -32,6 +32,7 @@ from tests.support.golden import golden, register_golden
 
 OLD = time.time() - 30 * 24 * 3600
 SIZE = 50_000  # bytes of each file
+DIGEST = "d" * 64
 
 
 def built(folder: Path, *, used: float = OLD, partial: bool = False) -> Path:
@@ -72,7 +73,7 @@ def _registry(empty_registry: Path, _volumes: None) -> None:
 @pytest.fixture
 def registered() -> list[int]:
     """Five versions of a model: the first is champion, the third is candidate."""
-    numbers = [register_golden("tiny", tags={"fineline.adapter_sha256": f"{number}" * 64}) for number in range(1, 6)]
+    numbers = [register_golden("tiny") for _ in range(5)]
     store = tracking.client(tracking.default_uri())
     for number in numbers:
         store.delete_model_version_tag("tiny", str(number), versions.CHAMPION_SINCE)
@@ -88,7 +89,7 @@ def test_what_nothing_names_goes_and_a_dry_run_says_the_same() -> None:
         built(volumes.tuning("c" * 64), partial=True),
         built(volumes.prepared_rows("d" * 64)),
         built(volumes.runs() / "adapters" / "gone-v1-12345678"),
-        built(volumes.restored_version("gone", 3)),
+        built(volumes.restored_version("gone", 3, DIGEST)),
     ]
     recent = built(volumes.merged_model("e" * 64), used=time.time() - 6 * 24 * 3600)
     kept = {
@@ -119,9 +120,17 @@ def test_what_this_machine_serves_and_what_a_process_uses_stays() -> None:
     assert deleted(prune(PruneInput()).freed) == {held.relative_to(volumes.runs()).as_posix()}
 
 
+def test_a_folder_without_a_lock_does_not_count_as_used_because_it_was_looked_at() -> None:
+    folder = built(volumes.restored_version("tiny", 7, DIGEST))
+    folder.with_name(f"{folder.name}.lock").unlink()
+    for dry_run in ("true", "false"):
+        assert deleted(prune(PruneInput(dry_run=dry_run)).freed) == {f"restored/tiny/{folder.name}"}
+    assert not folder.exists()
+
+
 def test_what_the_kept_versions_are_made_of_stays(registered: list[int]) -> None:
     # Champion 1, candidate 3, and the two latest: 4 and 5. So 2 may go.
-    restored = {number: built(volumes.restored_version("tiny", number)) for number in registered}
+    restored = {number: built(volumes.restored_version("tiny", number, DIGEST)) for number in registered}
     prune(PruneInput(keep="2"))
     assert [number for number, folder in restored.items() if folder.exists()] == [1, 3, 4, 5]
     prune(PruneInput(keep="0"))
@@ -140,9 +149,10 @@ def test_after_it_a_rollback_to_any_version_works(registered: list[int]) -> None
     assert not other.exists()
     for number in (2, 6):
         assert restore(RestoreInput(name="tiny", version=str(number))).version == number
-    set_used(volumes.restored_version("tiny", 2), OLD)
+    (restored,) = (volumes.runs() / "restored" / "tiny").glob("2-*[!k]")
+    set_used(restored, OLD)
     prune(PruneInput(keep="1"))
-    assert not volumes.restored_version("tiny", 2).exists()
+    assert not restored.exists()
     assert restore(RestoreInput(name="tiny", version="2")).version == 2
 
 
@@ -240,7 +250,9 @@ def test_without_the_registry_nothing_is_deleted(monkeypatch: pytest.MonkeyPatch
     folder = built(volumes.merged_model("a" * 64))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(UnreachableError, match=r"the registry does not answer, so nothing is deleted: .*127\.0\.0\.1"):
+    with pytest.raises(
+        UnreachableError, match=r"^nothing was deleted: the registry http://127\.0\.0\.1:9 did not answer: "
+    ):
         prune(PruneInput())
     assert folder.exists()
 
