@@ -3,8 +3,10 @@
 import itertools
 import json
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from recipes.recipe_part import ModelName
@@ -56,7 +58,16 @@ def test_no_version_of_a_model_has_the_name_of_another_model_or_of_its_version()
 
 
 def test_the_names_of_an_installations_own_objects_are_no_models() -> None:
-    for name in ("fineline-mlflow", "reaper", "retrain"):
+    # A model's Service and its CronWorkflow, which `fineline schedule` creates, have its name.
+    root = Path(__file__).parents[4] / "argo"
+    found = {
+        one["metadata"]["name"]
+        for file in root.rglob("*.yaml")
+        for one in yaml.safe_load_all(file.read_text())
+        if isinstance(one, dict) and one.get("kind") in ("Service", "CronWorkflow")
+    }
+    assert {"fineline-mlflow", "prune", "reaper", "recover", "retrain"} <= found
+    for name in found:
         with pytest.raises(ValidationError, match="is a name that Fineline gives to objects in a cluster"):
             TypeAdapter(ModelName).validate_python(name)
 
