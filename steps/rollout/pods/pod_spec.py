@@ -55,17 +55,21 @@ def pod(grace_seconds: int, **security: Any) -> dict[str, Any]:
     }
 
 
-def resources(cpu: str, memory_bytes: int, devices: dict[str, str] | None = None) -> dict[str, Any]:
+def resources(
+    cpu: str, memory_bytes: int, devices: dict[str, str] | None = None, cache_bytes: int = 0
+) -> dict[str, Any]:
     """Return the requests and limits of a model server's container.
 
     Args:
         cpu: its request, as a Kubernetes quantity.
         memory_bytes: that it is expected to take.
         devices: such as GPUs.
+        cache_bytes: that it may take beyond that, where its node has them.
     """
+    most = MEMORY_LIMIT * memory_bytes + cache_bytes
     return {
         "requests": {"cpu": cpu, "memory": str(memory_bytes)},
-        "limits": {"cpu": CPU_LIMIT, "memory": str(MEMORY_LIMIT * memory_bytes), **(devices or {})},
+        "limits": {"cpu": CPU_LIMIT, "memory": str(most), **(devices or {})},
     }
 
 

@@ -11,8 +11,9 @@ from steps.rollout.pods import pod_spec
 from steps.rollout.vllm.adapter_folder import ADAPTERS
 
 PORT = 8000
-# Memory of vLLM's own processes. The weights pass through the page cache, which counts for no pod.
-HOST_BYTES, SHARED_BYTES = 8 * GIB, 2 * GIB
+# Memory of vLLM's own processes with one GPU, and of the worker of each further GPU; estimated, not measured. The weights
+# pass through the page cache, which the kernel frees when it is needed.
+HOST_BYTES, SHARED_BYTES, WORKER_BYTES = 8 * GIB, 2 * GIB, 4 * GIB
 # Pulling vllm/vllm-openai, 10 GB unpacked, at 50 MB/s; then imports, compilation and graph capture: one to three minutes
 # on a GPU, 150 s measured with the CPU build of vLLM 0.32 on two busy cores.
 BEGIN_SECONDS = 10e9 / 50e6 + 240.0
@@ -77,15 +78,16 @@ def container(
         weight_bytes: size of the model's weights.
     """
     environment = ALONE | HOME | (RESOLVER if served.form == "adapter" else {})
-    memory = HOST_BYTES + SHARED_BYTES
+    memory = HOST_BYTES + SHARED_BYTES + max(0, served.gpus - 1) * WORKER_BYTES
     if not served.gpus:
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(CPU_CACHE_GIB)
         memory += weight_bytes + CPU_CACHE_GIB * GIB
     gpus = {GPU: str(served.gpus)} if served.gpus else {}
+    # With GPUs, each worker may keep adapters in the host's memory (--max-cpu-loras): together less than a base.
     return {
         **pod_spec.container("server", image, start, [*mounts, {"name": "shm", "mountPath": "/dev/shm"}]),
         "env": [{"name": key, "value": value} for key, value in environment.items()],
-        "resources": pod_spec.resources("1", memory, gpus),
+        "resources": pod_spec.resources("1", memory, gpus, weight_bytes if gpus else 0),
     }
 
 

@@ -101,6 +101,15 @@ def test_a_base_servers_pod_is_placed_on_its_gpus_and_mounts_read_only() -> None
     assert container["securityContext"]["readOnlyRootFilesystem"]
 
 
+def test_each_worker_of_vllm_and_its_adapters_have_room_in_the_hosts_memory() -> None:
+    def memory(gpus: int) -> dict[str, int]:
+        (container,) = deployment(base_server(gpus=gpus))["spec"]["template"]["spec"]["containers"]
+        return {kind: int(given["memory"]) for kind, given in container["resources"].items()}
+
+    assert memory(1) == {"requests": 10 * GIB, "limits": (2 * 10 + 16) * GIB}
+    assert memory(8) == {"requests": 38 * GIB, "limits": (2 * 38 + 16) * GIB}
+
+
 def test_replicas_prefer_different_nodes_unless_one_node_has_the_volumes() -> None:
     apart = deployment(base_server())["spec"]["template"]["spec"]["affinity"]
     assert list(apart) == ["podAntiAffinity"]
