@@ -12,6 +12,7 @@ from steps.rollout.checks.read_speed import read_speed
 from steps.rollout.gateway.upstream import Upstream
 from steps.rollout.pods import version_objects
 from steps.rollout.pods.version_objects import VersionSpec, deployment
+from steps.rollout.server import serve_model
 
 GIB = 1 << 30
 
@@ -99,7 +100,9 @@ def test_the_api_key_is_in_no_command_and_the_server_does_not_get_it() -> None:
 def test_the_model_server_listens_only_inside_its_pod() -> None:
     pod = served(60, 600)["spec"]["template"]["spec"]
     (server,) = pod["initContainers"]
-    assert server["command"][server["command"].index("--host") + 1] == "127.0.0.1"
+    assert serve_model.MODULE in server["command"]
+    assert "--host" not in server["command"]
+    assert serve_model.HOST == "127.0.0.1"
     assert "ports" not in server
 
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from steps.rollout.gateway import gateway_memory
+from steps.rollout.gateway.admin import EnvoyAdmin
 from steps.rollout.gateway.gateway_memory import gateway_memory_bytes, heap_bytes, most_connections
 from steps.rollout.gateway.upstream import Rules
 from tests.steps.rollout.gateway.test_gateway import Gate, gates
@@ -152,6 +153,10 @@ def few_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 def test_a_gateway_accepts_no_more_connections_than_it_has_memory_for(few_connections: Gate) -> None:
-    with unfinished(few_connections, 8, 1000), pytest.raises(httpx2.HTTPError):
-        few_connections.post()
+    admin = EnvoyAdmin(Path(few_connections.gateway.admin))
+    with unfinished(few_connections, 8, 1000):
+        # Its two workers take connections side by side, not in their order.
+        wait_for(lambda: admin.active_requests("http.gateway.downstream_cx_active") == 8, 10)
+        with pytest.raises(httpx2.HTTPError):
+            few_connections.post()
     assert wait_for(lambda: few_connections.post().status_code == 200, 10)
