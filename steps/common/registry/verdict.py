@@ -1,4 +1,4 @@
-"""Whether the champion is still the one that a candidate was judged against."""
+"""Tells whether the champion is still the one that a candidate was judged against."""
 
 from typing import Any
 
