@@ -18,6 +18,7 @@ from pipelines.workflows.step_pods.containers import (
     CONTROL_IMAGE,
     PLAN_ACCOUNT,
     PROVISION_ACCOUNT,
+    PULL_HOURS,
     RELEASE_ACCOUNT,
     ROLLOUT_ACCOUNT,
     TUNE_IMAGE,
@@ -79,7 +80,11 @@ def add_main() -> None:
     )
     # As long as an equal run, and then pull, which it waits for, plus a wait for each rung of the ladder.
     do_provision = container(
-        provision, CONTROL_IMAGE, hours=72 + 12 + 12 + 16, memory="128Mi", account=PROVISION_ACCOUNT
+        provision,
+        CONTROL_IMAGE,
+        hours=TUNE_HOURS + EVALUATE_HOURS + PULL_HOURS + 16,
+        memory="128Mi",
+        account=PROVISION_ACCOUNT,
     )
     do_pull = pull_container()
     do_prepare = container(prepare, TUNE_IMAGE, hours=6, memory="512Mi", memory_limit="8Gi")

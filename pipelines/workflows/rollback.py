@@ -11,6 +11,7 @@ from pipelines.workflows.parameters import RUN, YES_OR_NO, reference
 from pipelines.workflows.step_pods.containers import (
     API_KEY,
     CONTROL_IMAGE,
+    PULL_HOURS,
     ROLLOUT_ACCOUNT,
     TUNE_IMAGE,
     container,
@@ -61,12 +62,12 @@ def build() -> WorkflowTemplate:
         with DAG(name=MAIN):
             wanted = {name: reference(name) for name in ("name", "version", "force")}
             found = do_restore(name="restore", arguments=wanted)
-            # No exit handler releases the hold on the model: it lapses after the rollout has ended.
+            # No exit handler releases the hold on the model: it lapses once pull and rollout have ended.
             wanted = {
                 "model": found.get_parameter("model"),
                 "files": "all",
                 "run": "{{workflow.name}}",
-                "hold_hours": "15",
+                "hold_hours": str(PULL_HOURS + ROLLOUT_HOURS),
             }
             pulled = do_pull(name="pull", arguments=wanted)
             served = do_rollout(

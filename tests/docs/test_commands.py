@@ -181,6 +181,8 @@ def test_each_kubectl_command_names_what_there_is() -> None:
                 assert any("# team-b/kustomization.yaml" in block.text for block in blocks("yaml")), command
             case ["apply", "--server-side", "-k", overlay] | ["delete", "--ignore-not-found", "-k", overlay]:
                 assert (ROOT / overlay / "kustomization.yaml").is_file(), command
+            case ["create", "secret", "docker-registry", name, "-n", "fineline", *_]:
+                assert f"name: {name}}}" in command.file.read_text(), command
             case ["create", "secret", "generic", name, "-n", "fineline", *_]:
                 _check_secret(command, name)
             case ["create", "configmap", "fineline-certificates", "-n", "fineline", source]:
@@ -194,7 +196,7 @@ def test_each_kubectl_command_names_what_there_is() -> None:
             case ["port-forward", "-n", "fineline", service, "8360:80"]:
                 assert service.removeprefix("service/") == load("pet-store").name
             case ["exec", "-n", "fineline", pods, "-c", "gateway", "--", "python", "-c", script]:
-                assert pods == f"deploy/{load('pet-store').name}-v1", command
+                assert pods == f"service/{load('pet-store').name}", command
                 compile(script, str(command), "exec")
             case _:
                 pytest.fail(f"not checked: {command}")

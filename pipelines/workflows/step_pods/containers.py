@@ -19,7 +19,6 @@ from hera.workflows import (
 from hera.workflows import models as m
 from hera.workflows.retry_strategy import RetryPolicy
 
-from pipelines.workflows.parameters import reference
 from pipelines.workflows.step_pods.pod_patch import PLACED
 from steps.common.runtime import certificates
 from steps.common.runtime.cluster_settings import API_KEY_SETTING
@@ -40,6 +39,7 @@ PULL_ACCOUNT = "fineline-pull"  # may write Leases, so that one pod at a time do
 PRUNE_ACCOUNT = "fineline-prune"  # may list Deployments and Workflows, so that it deletes nothing that they name
 SETTINGS = "fineline"  # ConfigMap with the settings of a namespace
 USER = 1000
+PULL_HOURS = 12
 PART_OF, STEP_LABEL, REACHES_LABEL = "app.kubernetes.io/part-of", "fineline.dev/step", "fineline.dev/reaches"
 
 DO_NOT_DISRUPT = "karpenter.sh/do-not-disrupt"  # Karpenter does not move training pods to consolidate nodes
@@ -51,7 +51,9 @@ Setting = Env | SecretEnv | FieldEnv
 
 def secret(setting: str, of: str, key: str) -> SecretEnv:
     """Return a setting with a value from a Secret, which may be missing."""
-    return SecretEnv(name=setting, secret_name=f"{reference('secrets')}-{of}", secret_key=key, optional=True)
+    return SecretEnv(
+        name=setting, secret_name=f"{{{{workflow.parameters.secrets}}}}-{of}", secret_key=key, optional=True
+    )
 
 
 HUB: list[Setting] = [secret("HF_TOKEN", "hub", "token")]
@@ -201,7 +203,7 @@ def pull_container() -> Any:
     return container(
         pull,
         TUNE_IMAGE,
-        hours=12,
+        hours=PULL_HOURS,
         memory="512Mi",
         memory_limit="4Gi",
         account=PULL_ACCOUNT,

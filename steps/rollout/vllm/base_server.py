@@ -36,7 +36,7 @@ from steps.rollout.vllm.load_adapter import load_on_replicas
 
 # Until the version's gateway exists, another model's rollout must not delete its server as unused. Seconds since 1970.
 WANTED_UNTIL = "fineline.dev/wanted-until"
-ROLLOUT_SECONDS = 2 * 3600  # the longest rollout
+LOADING_SECONDS = 2 * 3600  # to load the adapter on every replica and to create the gateway, once the server is ready
 
 
 def load_version(
@@ -127,7 +127,7 @@ def _start(server: BaseServer) -> None:
         RefusedError: they were not ready in time, or cannot start. The server is deleted again.
     """
     body = deployment(server)
-    body["metadata"]["annotations"][WANTED_UNTIL] = _until()
+    body["metadata"]["annotations"][WANTED_UNTIL] = _until(server)
     objects = _objects(server.name)
     found = objects.apply(body)
     try:
@@ -144,7 +144,7 @@ def _reserve(server: BaseServer) -> None:
     Raises:
         RefusedError: they were not ready in time, or cannot start. The server is not deleted: others may use it.
     """
-    annotations = {SERVED: served(server), WANTED_UNTIL: _until()}
+    annotations = {SERVED: served(server), WANTED_UNTIL: _until(server)}
     body: dict[str, Any] = {"metadata": {"annotations": annotations}}
     if not server.autoscaled:
         body["spec"] = {"replicas": server.served.replicas}
@@ -157,8 +157,8 @@ def _reserve(server: BaseServer) -> None:
     _wait(server)
 
 
-def _until() -> str:
-    return str(round(time.time() + ROLLOUT_SECONDS))
+def _until(server: BaseServer) -> str:
+    return str(round(time.time() + server.ready_seconds + LOADING_SECONDS))
 
 
 def _apply_companions(server: BaseServer, uid: str) -> None:

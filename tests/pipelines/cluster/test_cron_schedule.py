@@ -131,5 +131,7 @@ def test_the_command_says_so_before_it_asks_the_cluster(
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KUBECONFIG", str(nowhere))
+        # The client reads the variable only when it is imported.
+        patch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(nowhere))
         assert main(["schedule", str(recipe), "-n", "here", "--at", at]) == 2
     assert capsys.readouterr().err.startswith(f"fineline: --at: {at!r}")

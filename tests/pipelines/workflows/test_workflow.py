@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from pipelines.machine.local_workflow import UnsupportedError, read
 from pipelines.machine.references import UnknownReferenceError, fill
 from pipelines.workflows.finetune import build
 from pipelines.workflows.rendered import BUILDERS, differences, write
+from recipes.recipe import Recipe
 
 
 @pytest.fixture
@@ -50,6 +52,22 @@ def test_every_cron_starts_a_template_of_ours_with_parameters_that_it_knows() ->
         assert {p["name"] for p in spec.get("arguments", {}).get("parameters", [])} <= known, name
         started.add(template)
     assert started == {"prune", "reaper", "recover", "retrain"}
+
+
+def test_no_model_may_be_called_like_a_cron_of_ours_which_its_schedule_would_replace() -> None:
+    for name in CRONS:
+        cron = dict(BUILDERS[name]().to_dict())["metadata"]["name"]
+        with pytest.raises(ValidationError, match="is a name that Fineline gives to objects in a cluster"):
+            Recipe.model_validate({"name": cron, "data": {"train": "rows.jsonl"}})
+
+
+def test_a_rollback_holds_its_base_model_until_pull_and_rollout_must_have_ended() -> None:
+    spec = dict(BUILDERS["rollback"]().to_dict())["spec"]
+    by_name = {template["name"]: template for template in spec["templates"]}
+    pull = next(task for task in by_name["main"]["dag"]["tasks"] if task["name"] == "pull")
+    held = next(one["value"] for one in pull["arguments"]["parameters"] if one["name"] == "hold_hours")
+    longest = sum(int(by_name[step]["activeDeadlineSeconds"]) for step in ("pull", "rollout"))
+    assert float(held) * 3600 >= longest
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
