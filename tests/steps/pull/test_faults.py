@@ -253,14 +253,14 @@ def test_two_and_eight_pullers_fetch_it_once(source: Source, model: ResolvedMode
 
 
 def test_a_waiting_process_takes_over_when_the_fetching_one_is_killed(source: Source, model: ResolvedModel) -> None:
-    source.behave = of_shards(lambda _: Behaviour(bytes_a_second=1 * MB))
+    source.behave = of_shards(lambda _: Behaviour(bytes_a_second=0.3 * MB))
     first = begin(source)
     while source.sent < 4 * MB:
         time.sleep(0.01)
     second = begin(source, subprocess.PIPE)
     assert second.stderr
-    while "waiting for the process" not in second.stderr.readline():
-        pass
+    while "waiting for the process" not in (line := second.stderr.readline()):
+        assert line, "the second one ended without waiting"
     source.behave = lambda _: Behaviour()
     first.kill()
     out, _ = second.communicate(timeout=60)
