@@ -107,7 +107,7 @@ def line_of_submit(text: str, settings: dict[str, str]) -> str:
         namespace="fineline", core=SimpleNamespace(read_namespaced_config_map=lambda *_: config)
     )
     with pytest.raises((UserError, RecipeError)) as refusal:
-        with_data_in_reach(connection, load(text), {})
+        with_data_in_reach(connection, load(text))
     return f"fineline: {refusal.value}"
 
 

@@ -328,7 +328,7 @@ def test_submit_packs_a_task_and_a_plan_without_lm_eval_fetches_it(
         namespace="fineline", core=SimpleNamespace(read_namespaced_config_map=lambda *_: settings)
     )
     text = f"{{name: a, data: {{train: {chats}}}, evaluate: {{lm_eval: [{{task: shop, include: {shop}, rows: 3}}]}}}}"
-    (sent,) = with_data_in_reach(connection, load(text), {}).evaluate.lm_eval
+    (sent,) = with_data_in_reach(connection, load(text)).evaluate.lm_eval
     assert sent.include.startswith("s3://chats/sent/")
     assert sent.include.endswith("/shop.zip")
     monkeypatch.setitem(sys.modules, "lm_eval", None)
