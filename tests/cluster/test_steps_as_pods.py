@@ -100,7 +100,7 @@ def test_where_an_object_store_is_set_local_data_go_there(namespace: str, bucket
     patch = ["patch", "configmap", "fineline", "-n", namespace, "--type=merge", "-p"]
     kubectl(*patch, '{"data": {"FINELINE_DATA_URL": "s3://chats/fineline/"}}')
     try:
-        recipe = with_data_in_reach(connection, load("pet-store", {"name": NAME}), {})
+        recipe = with_data_in_reach(connection, load("pet-store", {"name": NAME}))
     finally:
         kubectl(*patch, '{"data": {"FINELINE_DATA_URL": null}}')
     shipped = Path(load("pet-store", {"name": NAME}).data.train)
