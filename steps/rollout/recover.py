@@ -9,6 +9,7 @@ from typing import Any
 from hera.workflows.io import Input, Output
 
 from steps.common.kubernetes.deployment_wait import wait_until_available
+from steps.common.kubernetes.owner import ForeignObjectError
 from steps.common.kubernetes.resource import DEPLOYMENTS
 from steps.common.registry import tracking, versions, withdrawn
 from steps.common.runtime import cluster_settings
@@ -41,13 +42,14 @@ def recover(input: RecoverInput) -> RecoverOutput:
     """Look at every model that this namespace serves, and put right what a rollout that died has left.
 
     Raises:
-        RefusedError: a model's champion does not become ready; all other models have been looked at.
+        RefusedError: a model's champion does not become ready, or an object of its name belongs to somebody else. All other
+            models have been looked at.
     """
     actions, problems = [], []
     for model in _models():
         try:
             actions += _recover(model)
-        except RefusedError as error:
+        except (RefusedError, ForeignObjectError) as error:
             problems.append(f"{model}: {error}")
     if problems:
         raise RefusedError("; ".join(problems))

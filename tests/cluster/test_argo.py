@@ -157,9 +157,9 @@ def test_the_cron_fires_sees_nothing_new_and_ends_in_seconds(first: dict[str, An
         kubectl("patch", "cronworkflow", "store", "-n", argo, "--type=merge", "-p", '{"spec":{"suspend":true}}')
         workflow = wait_for(lambda: ended_workflow(fired, argo), 180)
         assert workflow["status"]["phase"] == "Succeeded"
-        told = outputs(workflow, "check")
-        assert told["changed"] == "false"
-        assert told["verdict"] == "nothing new: version 1 has the same data, base and recipe"
+        checked = outputs(workflow, "check")
+        assert checked["changed"] == "false"
+        assert checked["verdict"] == "nothing new: version 1 has the same data, base and recipe"
         states = {n["displayName"]: n["phase"] for n in workflow["status"]["nodes"].values()}
         assert states["finetune"] == "Skipped"
         assert "tune" not in states

@@ -295,7 +295,7 @@ def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
         assert operator in ("Exists", "NotIn"), operator
         if (operator == "Exists" and value is None) or (operator == "NotIn" and value in wanted["values"]):
             return False
-    return selector.get("matchLabels", {}).items() <= labels.items()
+    return bool(selector.get("matchLabels", {}).items() <= labels.items())
 
 
 def anywhere(found: list[dict[str, Any]]) -> bool:

@@ -50,6 +50,14 @@ def _write(path):
     return "GOT written"
 
 
+def _truncate():
+    # By path: on kernels before 6.2, Landlock does not refuse this for any file.
+    path = os.environ["HOME"] + "/cut"
+    _write(path)
+    os.truncate(path, 0)
+    return "GOT truncated by path"
+
+
 def _parent():
     return _read(f"/proc/{{os.getppid()}}/environ")
 
@@ -87,6 +95,7 @@ def attempts():
         "runs": _try(lambda: _read(TARGETS["runs"] + "/private")),
         "write": _try(lambda: _write(TARGETS["runs"] + "/planted")),
         "list": _try(lambda: "GOT " + str(os.listdir(TARGETS["runs"]))),
+        "truncate": _try(_truncate),
         "parent": _try(_parent),
         "kill": _try(_kill),
         "trace": _try(_trace),

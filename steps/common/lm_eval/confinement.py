@@ -29,7 +29,7 @@ SCOPES, SCOPE_VERSION = 0b11, 6  # abstract sockets and signals of processes out
 
 AUDIT_ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 # Sockets; other processes' memory, files and limits; io_uring, which makes sockets without the calls above; namespaces;
-# what processes of one user share; and what a task never needs.
+# what processes of one user share; truncation by path, which Landlock allows before Linux 6.2; what a task never needs.
 REFUSED = {
     "x86_64": {
         "socket": 41, "connect": 42, "accept": 43, "bind": 49, "listen": 50, "accept4": 288,
@@ -39,7 +39,7 @@ REFUSED = {
         "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
         "unshare": 272, "setns": 308, "mount": 165, "umount2": 166,
         "open_by_handle_at": 304, "name_to_handle_at": 303,
-        "shmget": 29, "shmat": 30, "msgget": 68, "semget": 64, "mq_open": 240,
+        "truncate": 76, "shmget": 29, "shmat": 30, "msgget": 68, "semget": 64, "mq_open": 240,
         "add_key": 248, "request_key": 249, "keyctl": 250,
         "bpf": 321, "perf_event_open": 298, "userfaultfd": 323,
     },
@@ -51,7 +51,7 @@ REFUSED = {
         "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
         "unshare": 97, "setns": 268, "mount": 40, "umount2": 39,
         "open_by_handle_at": 265, "name_to_handle_at": 264,
-        "shmget": 194, "shmat": 196, "msgget": 186, "semget": 190, "mq_open": 180,
+        "truncate": 45, "shmget": 194, "shmat": 196, "msgget": 186, "semget": 190, "mq_open": 180,
         "add_key": 217, "request_key": 218, "keyctl": 219,
         "bpf": 280, "perf_event_open": 241, "userfaultfd": 282,
     },

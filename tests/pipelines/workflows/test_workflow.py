@@ -72,7 +72,7 @@ def test_a_rollback_holds_its_base_model_until_pull_and_rollout_must_have_ended(
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
 def test_the_same_code_gives_the_same_yaml_and_it_reads_back(name: str) -> None:
-    built = BUILDERS[name]()
+    built: Any = BUILDERS[name]()
     text = built.to_yaml()
     assert BUILDERS[name]().to_yaml() == text
     assert type(built).from_yaml(text).to_dict() == built.to_dict()
