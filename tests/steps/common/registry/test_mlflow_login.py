@@ -55,7 +55,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
     try:
-        until = time.monotonic() + 240
+        until = time.monotonic() + 600
         while _probe(port, LOGIN) != 0:
             assert server.poll() is None and time.monotonic() < until, (folder / "log").read_text()
             time.sleep(1)
