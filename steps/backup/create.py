@@ -75,8 +75,8 @@ def _model(store: Any, model: Any, folder: Path) -> SavedModel:
 
 
 def _run(store: Any, run: Any, folder: Path) -> SavedRun:
-    if store.list_artifacts(run.info.run_id):
-        _download(store, f"runs:/{run.info.run_id}", folder / OF_RUNS / run.info.run_id)
+    for one in store.list_artifacts(run.info.run_id):
+        _download(store, f"runs:/{run.info.run_id}/{one.path}", folder / OF_RUNS / run.info.run_id)
     points = [point for key in run.data.metrics for point in store.get_metric_history(run.info.run_id, key)]
     return SavedRun(
         id=run.info.run_id,
@@ -101,5 +101,5 @@ def _run(store: Any, run: Any, folder: Path) -> SavedRun:
 def _download(store: Any, uri: str, folder: Path) -> None:
     from mlflow.artifacts import download_artifacts
 
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     download_artifacts(uri, dst_path=str(folder), tracking_uri=store.tracking_uri)
