@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,9 @@ def _model(store: Any, model: Any, folder: Path) -> SavedModel:
     for version in sorted(found, key=lambda one: int(one.version)):
         say(f"{model.name} version {version.version}")
         uri = store.get_model_version_download_uri(model.name, str(version.version))
-        _download(store, uri, folder / OF_VERSIONS / model.name / str(version.version))
+        with tempfile.TemporaryDirectory(dir=folder) as download:
+            found_in = _download(store, uri, Path(download))  # the folder or, depending on the store, one in it
+            shutil.copytree(found_in, folder / OF_VERSIONS / model.name / str(version.version))
         versions.append(SavedVersion(number=int(version.version), run=version.run_id or "", tags=dict(version.tags)))
     experiment = store.get_experiment_by_name(model.name)
     runs = _all(store.search_runs, [experiment.experiment_id]) if experiment else []
@@ -98,8 +101,8 @@ def _run(store: Any, run: Any, folder: Path) -> SavedRun:
     )
 
 
-def _download(store: Any, uri: str, folder: Path) -> None:
+def _download(store: Any, uri: str, folder: Path) -> Path:
     from mlflow.artifacts import download_artifacts
 
     folder.mkdir(parents=True, exist_ok=True)
-    download_artifacts(uri, dst_path=str(folder), tracking_uri=store.tracking_uri)
+    return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=store.tracking_uri))
