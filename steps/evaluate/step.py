@@ -11,6 +11,7 @@ from hera.workflows.io import Input, Output
 
 from steps.common.adapter.adapter_files import adapter_sha256, read_adapter_base
 from steps.common.adapter.merge import merge_into_base
+from steps.common.adapter.registered_adapter import check_registered
 from steps.common.handover.report import write_report
 from steps.common.handover.report_parts import PreparedData, SamplePiece, TuningReport
 from steps.common.handover.resolved import Hardware, Resolved
@@ -169,6 +170,7 @@ def _champion(input: EvaluateInput, scored: Callable[[str, Path | None], Score])
     same = sha256 == adapter_sha256(Path(input.adapter_folder))
     with tempfile.TemporaryDirectory() as folder:
         adapter = versions.download_adapter(store, version, Path(folder))
+        check_registered(version, adapter)
         return Champion(number, scored("champion", adapter), same, sha256)
 
 

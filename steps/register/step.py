@@ -74,8 +74,8 @@ def lineage(input: RegisterInput) -> dict[str, str]:
     """Return the version's lineage as tags."""
     resolved = input.resolved
     return {
-        "fineline.run": resolved.run,
-        "fineline.base_uri": resolved.model.uri,
+        versions.RUN: resolved.run,
+        versions.BASE_URI: resolved.model.uri,
         versions.BASE_DIGEST: resolved.model.digest,
         "fineline.base_licence": resolved.model.licence,
         "fineline.data_sha256": resolved.data.train.sha256,

@@ -8,7 +8,7 @@ from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
 from steps.common.adapter.adapter_files import adapter_sha256
-from steps.common.handover.installation import check_secrets
+from steps.common.adapter.registered_adapter import check_registered
 from steps.common.handover.resolved import Resolved, ResolvedModel
 from steps.common.registry import tracking, versions, withdrawn
 from steps.common.registry.registry_errors import NotInRegistryError
@@ -19,6 +19,7 @@ from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import build_folder, digest_of, exclusive_lock
 from steps.common.storage.record import first_fault
+from steps.restore.stored_recipe import checked_recipe
 
 
 class RestoreInput(Input):
@@ -48,7 +49,7 @@ def restore(input: RestoreInput) -> RestoreOutput:
 
     Raises:
         UserError: there is no such model or version, no previous champion, the version was withdrawn or names Secrets that are
-            not allowed, or the registry holds another adapter than the one that was registered.
+            not allowed, or the registry holds another adapter or recipe than Fineline has registered.
         UnreachableError: MLflow does not answer.
     """
     uri = tracking.default_uri()
@@ -58,8 +59,7 @@ def restore(input: RestoreInput) -> RestoreOutput:
         raise UserError(line)
     number = int(version.version)
     folder = _downloaded(store, version)
-    resolved = _read(folder / versions.RESOLVED_FILE)
-    check_secrets(resolved.recipe)
+    resolved = checked_recipe(_read(folder / versions.RESOLVED_FILE), version, uri)
     say(f"{input.name} version {number}, made by run {resolved.run}")
     return RestoreOutput(
         resolved=resolved,
@@ -86,19 +86,15 @@ def _downloaded(store: Any, version: Any) -> Path:
         if folder.exists() and adapter_sha256(folder / versions.ADAPTER_FOLDER) != registered:
             shutil.rmtree(folder)  # damaged since it was downloaded
         if not folder.exists():
-            _download(store, version, folder, registered)
+            _download(store, version, folder)
     return folder
 
 
-def _download(store: Any, version: Any, folder: Path, registered: str) -> None:
+def _download(store: Any, version: Any, folder: Path) -> None:
     with build_folder(folder) as partial:
         for part in (versions.RESOLVED_FILE, versions.EVALUATION_FILE, versions.ADAPTER_FOLDER):
             versions.download(store, version, part, partial)
-        if (found := adapter_sha256(partial / versions.ADAPTER_FOLDER)) != registered:
-            raise UserError(
-                f"{version.name} version {version.version}: the registry's adapter has the SHA-256 {found[:12]}, and "
-                f"{registered[:12] or 'none'} was registered; restore the artifacts from a backup, or choose another version"
-            )
+        check_registered(version, partial / versions.ADAPTER_FOLDER)
 
 
 def _read(file: Path) -> Resolved:

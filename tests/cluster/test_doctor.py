@@ -14,7 +14,7 @@ import yaml
 from pipelines.cluster.doctor.finding import INSTALL
 from steps.common.nodes.node_request import NAMESPACE_LABEL
 from tests.support.commands import fineline
-from tests.support.kubectl import BUILT, get, kubectl
+from tests.support.kubectl import BUILT, ROOT, get, kubectl
 from tests.support.overlay import OUTSIDE, install
 
 KUBECTL = shutil.which("kubectl") or str(BUILT)
@@ -65,6 +65,17 @@ def test_a_namespace_that_is_not_there_is_all_that_is_told() -> None:
     told = found("no-such-namespace")
     assert told["namespace"][0]["remedy"] == INSTALL
     assert set(told) == {"cluster", "namespace"}
+
+
+def test_an_mlflow_that_asks_for_a_login_needs_its_secret(space: str) -> None:
+    kubectl("apply", "-n", space, "-f", str(ROOT / "argo" / "components" / "mlflow-auth" / "settings.yaml"))
+    (login,) = [finding for finding in found(space)["secrets"] if finding["text"].startswith("fineline-mlflow")]
+    assert login["state"] == "missing"
+    create = (
+        f"kubectl create secret generic fineline-mlflow -n {space} --from-literal=username=… --from-literal=password=…"
+    )
+    assert login["remedy"] == create
+    assert "it does not start without" in login["text"]
 
 
 def test_a_secret_without_its_key_is_missing_and_no_value_is_shown(space: str) -> None:

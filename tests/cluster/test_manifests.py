@@ -154,6 +154,19 @@ def test_in_a_cloud_every_step_knows_who_brings_nodes_and_the_reaper_is_there(ov
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS[1:])
+def test_in_a_cloud_mlflow_asks_for_the_password_of_a_secret_that_must_be_there(overlay: str) -> None:
+    of_mlflow = [d for d in built(overlay) if (d["kind"], d["metadata"]["name"]) == ("Deployment", "fineline-mlflow")]
+    (pod,) = [document["spec"]["template"]["spec"] for document in of_mlflow]
+    (server,) = pod["containers"]
+    assert "--app-name=basic-auth" in server["args"]
+    login = {one["name"]: one["valueFrom"]["secretKeyRef"] for one in server["env"] if "AUTH_ADMIN" in one["name"]}
+    assert login == {
+        f"MLFLOW_AUTH_ADMIN_{key.upper()}": {"name": "fineline-mlflow", "key": key} for key in ("username", "password")
+    }
+    assert list(server["readinessProbe"]) == ["exec", "periodSeconds", "timeoutSeconds"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS[1:])
 def test_in_a_cloud_every_image_of_ours_is_from_the_registry_and_many_nodes_mount_the_volumes(overlay: str) -> None:
     documents = built(overlay)
     images = [t["script"]["image"] for d in documents for t in d.get("spec", {}).get("templates", []) if "script" in t]

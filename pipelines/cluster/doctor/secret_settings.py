@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipelines.cluster.config_map import setting
+from pipelines.cluster.config_map import asks_for_login, setting
 from pipelines.cluster.connection import Connection
 from pipelines.cluster.doctor import questions
 from pipelines.cluster.doctor.finding import Finding, State, unknown
@@ -29,22 +29,22 @@ SECRETS = (
 
 
 def secrets(connection: Connection, prefix: str) -> list[Finding]:
-    """Check which Secrets exist, that each key has a value, and that the API key is there where it is required."""
+    """Check which Secrets exist, that each key has a value, and that those are there that the installation requires."""
     closed = setting(connection, API_KEY_DEFAULT_SETTING) != NONE
-    return [
-        _secret(connection, f"{prefix}-{known.suffix}", known, required=closed and known.suffix == "api-key")
-        for known in SECRETS
-    ]
+    required = {
+        "api-key": "served models require an API key; a run that would serve one is refused" if closed else "",
+        "mlflow": "MLflow requires a login; it does not start without" if asks_for_login(connection) else "",
+    }
+    return [_secret(connection, f"{prefix}-{known.suffix}", known, required.get(known.suffix, "")) for known in SECRETS]
 
 
-def _secret(connection: Connection, name: str, known: KnownSecret, *, required: bool) -> Finding:
+def _secret(connection: Connection, name: str, known: KnownSecret, required: str) -> Finding:
     literals = " ".join(f"--from-literal={key}=…" for key in known.keys)
     create = f"kubectl create secret generic {name} -n {connection.namespace} {literals}"
     with questions.if_allowed():
         held = questions.secret_keys(connection, name)
         if held is None and required:
-            text = f"{name} is not set, and served models require an API key; a run that would serve one is refused"
-            return Finding("secrets", State.MISSING, text, create)
+            return Finding("secrets", State.MISSING, f"{name} is not set, and {required}", create)
         if held is None:
             return Finding("secrets", State.NOTE, f"{name} is not set; it is for {known.purpose}", create)
         if lacking := [key for key in known.keys if key not in held]:

@@ -17,6 +17,7 @@ RESOLVED_FILE, EVALUATION_FILE = "resolved.json", "report.json"  # files of a ve
 WITHDRAWN = "fineline.withdrawn"  # tag of a version: see `withdrawn`
 # Tags of a version: hashes of its adapter's weights, of its base, and of the prepared rows that it was trained on.
 ADAPTER_SHA256, BASE_DIGEST, ROWS_DIGEST = "fineline.adapter_sha256", "fineline.base_digest", "fineline.rows_digest"
+RUN, BASE_URI = "fineline.run", "fineline.base_uri"  # tags of a version: the run that made it, and its pinned base
 MADE_FROM = "fineline.made_from"  # tag of a version, and of an evaluated run: see `handover.made_from`
 REFUSED_AGAINST = "fineline.refused_against"  # tag of a run: the champion at that time; 0: there was none
 

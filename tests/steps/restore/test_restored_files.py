@@ -38,7 +38,9 @@ class Registries:
         (artifacts / versions.RESOLVED_FILE).write_text(self.resolved.model_dump_json())
         if not store.search_registered_models(f"name = '{NAME}'"):
             store.create_registered_model(NAME)
-        tags = {versions.ADAPTER_SHA256: registered_as or adapter_sha256(adapter), versions.BASE_DIGEST: "b"}
+        made = {versions.RUN: self.resolved.run, versions.BASE_URI: self.resolved.model.uri}
+        tags = {versions.ADAPTER_SHA256: registered_as or adapter_sha256(adapter), **made}
+        tags[versions.BASE_DIGEST] = self.resolved.model.digest
         store.create_model_version(NAME, artifacts.as_uri(), tags=tags)
         assert download_artifacts(artifacts.as_uri())
         return artifacts
