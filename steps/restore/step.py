@@ -59,6 +59,8 @@ def restore(input: RestoreInput) -> RestoreOutput:
     number = int(version.version)
     folder = _downloaded(store, version)
     resolved = _read(folder / versions.RESOLVED_FILE)
+    # The registry may have been moved since; the version is in the one that was asked.
+    resolved.tracking.uri = tracking.kept_uri(uri)
     check_secrets(resolved.recipe)
     say(f"{input.name} version {number}, made by run {resolved.run}")
     return RestoreOutput(
