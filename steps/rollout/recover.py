@@ -68,16 +68,16 @@ def _models() -> dict[str, str]:
     found = DEPLOYMENTS.list(SERVED, cluster_settings.namespace())
     registries = {
         one["metadata"]["labels"][MODEL_LABEL]: (one["metadata"].get("annotations") or {}).get(REGISTRY, "")
-        for one in sorted(found, key=_changed_last)
+        for one in sorted(found, key=_decides)
     }
     own = tracking.default_uri()
     return {name: uri or own for name, uri in sorted(registries.items(), key=lambda one: (one[1], one[0]))}
 
 
-def _changed_last(deployment: dict[str, Any]) -> tuple[bool, str]:
-    """Sort a model's Deployments: those whose rollout is under way or died last, then the one that was created last."""
-    metadata = deployment["metadata"]
-    return version_objects.STATE not in metadata["labels"], metadata["creationTimestamp"]
+def _decides(deployment: dict[str, Any]) -> int:
+    """Sort a model's Deployments: last the one whose rollout is under way or died, before it the live one."""
+    state = deployment["metadata"]["labels"].get(version_objects.STATE, "")
+    return {"": 2, version_objects.LIVE: 1}.get(state, 0)
 
 
 def _recover(model: str, registry: str) -> list[str]:
