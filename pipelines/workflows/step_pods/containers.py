@@ -19,8 +19,8 @@ from hera.workflows import (
 from hera.workflows import models as m
 from hera.workflows.retry_strategy import RetryPolicy
 
-from pipelines.workflows.parameters import reference
 from pipelines.workflows.step_pods.pod_patch import PLACED
+from pipelines.workflows.step_pods.reference import reference
 from steps.common.runtime import certificates
 from steps.common.runtime.cluster_settings import API_KEY_SETTING
 from steps.common.storage.volumes import RUNS_SETTING, WEIGHTS_SETTING
