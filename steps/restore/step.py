@@ -60,7 +60,8 @@ def restore(input: RestoreInput) -> RestoreOutput:
     folder = _downloaded(store, version)
     resolved = _read(folder / versions.RESOLVED_FILE)
     # The registry may have been moved since; the version is in the one that was asked.
-    resolved.tracking.uri = tracking.kept_uri(uri)
+    asked = resolved.tracking.model_copy(update={"uri": tracking.kept_uri(uri)})
+    resolved = resolved.model_copy(update={"tracking": asked})
     check_secrets(resolved.recipe)
     say(f"{input.name} version {number}, made by run {resolved.run}")
     return RestoreOutput(
