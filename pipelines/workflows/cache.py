@@ -5,8 +5,9 @@ pin ─ pull
 
 from hera.workflows import DAG, Parameter, WorkflowTemplate
 
-from pipelines.workflows.parameters import RUN, YES_OR_NO, reference
+from pipelines.workflows.parameters import RUN, YES_OR_NO
 from pipelines.workflows.step_pods.containers import CONTROL_IMAGE, container, pull_container
+from pipelines.workflows.step_pods.reference import reference
 from pipelines.workflows.templates import MAIN, shared_settings
 from steps.plan.pin import pin
 

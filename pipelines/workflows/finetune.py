@@ -12,7 +12,7 @@ from typing import Any
 from hera.workflows import DAG, Artifact, Env, NoneArchiveStrategy, Parameter, Suspend, WorkflowTemplate
 from hera.workflows import models as m
 
-from pipelines.workflows.parameters import RUN, reference, references
+from pipelines.workflows.parameters import RUN, references
 from pipelines.workflows.step_pods.containers import (
     API_KEY,
     CONTROL_IMAGE,
@@ -25,6 +25,7 @@ from pipelines.workflows.step_pods.containers import (
     container,
     pull_container,
 )
+from pipelines.workflows.step_pods.reference import reference
 from pipelines.workflows.templates import MAIN, ON_EXIT, add_exit_handler, shared_settings
 from steps.evaluate.report.page import PAGE
 from steps.evaluate.step import evaluate

@@ -2,6 +2,8 @@
 
 from hera.workflows import Parameter
 
+from pipelines.workflows.step_pods.reference import reference
+
 YES_OR_NO = ["false", "true"]
 
 RUN = [
@@ -56,11 +58,6 @@ RUN = [
         "NAME-webhook",
     ),
 ]
-
-
-def reference(name: str) -> str:
-    """Return the Argo reference to a workflow parameter."""
-    return f"{{{{workflow.parameters.{name}}}}}"
 
 
 def references() -> dict[str, str]:

@@ -3,8 +3,9 @@
 from hera.workflows import DAG, CronWorkflow, Parameter, WorkflowTemplate
 from hera.workflows.models import WorkflowTemplateRef
 
-from pipelines.workflows.parameters import RUN, YES_OR_NO, reference
+from pipelines.workflows.parameters import RUN, YES_OR_NO
 from pipelines.workflows.step_pods.containers import CONTROL_IMAGE, PRUNE_ACCOUNT, container
+from pipelines.workflows.step_pods.reference import reference
 from pipelines.workflows.templates import MAIN, shared_settings
 from steps.prune.step import prune
 

@@ -3,8 +3,9 @@
 from hera.workflows import DAG, Parameter, WorkflowTemplate
 from hera.workflows import models as m
 
-from pipelines.workflows.parameters import RUN, reference
+from pipelines.workflows.parameters import RUN
 from pipelines.workflows.step_pods.containers import CONTROL_IMAGE, container
+from pipelines.workflows.step_pods.reference import reference
 from pipelines.workflows.templates import DAY, MAIN, shared_settings
 from steps.receive.step import receive
 

@@ -7,8 +7,9 @@ from hera.workflows import DAG, CronWorkflow, Parameter, Task, WorkflowTemplate
 from hera.workflows.models import TemplateRef, WorkflowTemplateRef
 
 from pipelines.workflows import finetune
-from pipelines.workflows.parameters import RUN, YES_OR_NO, reference, references
+from pipelines.workflows.parameters import RUN, YES_OR_NO, references
 from pipelines.workflows.step_pods.containers import API_KEY, CONTROL_IMAGE, PLAN_ACCOUNT, container
+from pipelines.workflows.step_pods.reference import reference
 from pipelines.workflows.templates import MAIN, ON_EXIT, add_exit_handler, shared_settings
 from steps.plan.check import check
 

@@ -7,7 +7,7 @@ It waits for no run of the model, and takes over from a rollout that is under wa
 
 from hera.workflows import DAG, Parameter, WorkflowTemplate
 
-from pipelines.workflows.parameters import RUN, YES_OR_NO, reference
+from pipelines.workflows.parameters import RUN, YES_OR_NO
 from pipelines.workflows.step_pods.containers import (
     API_KEY,
     CONTROL_IMAGE,
@@ -17,6 +17,7 @@ from pipelines.workflows.step_pods.containers import (
     container,
     pull_container,
 )
+from pipelines.workflows.step_pods.reference import reference
 from pipelines.workflows.templates import MAIN, shared_settings
 from steps.plan.quote.deadlines import ROLLOUT_HOURS
 from steps.restore.step import restore

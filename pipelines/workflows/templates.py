@@ -5,7 +5,6 @@ from typing import Any
 from hera.workflows import DAG, CronWorkflow, Parameter
 from hera.workflows import models as m
 
-from pipelines.workflows.parameters import reference
 from pipelines.workflows.step_pods.containers import (
     CONTROL_IMAGE,
     EXECUTOR_ACCOUNT,
@@ -16,6 +15,7 @@ from pipelines.workflows.step_pods.containers import (
     container,
 )
 from pipelines.workflows.step_pods.pod_patch import EXECUTOR
+from pipelines.workflows.step_pods.reference import reference
 from steps.release.step import release
 
 DAY = 24 * 3600

@@ -9,11 +9,10 @@ from typing import Any
 from hera.workflows.io import Input, Output
 
 from steps.common.kubernetes.deployment_wait import wait_until_available
-from steps.common.kubernetes.owner import ForeignObjectError
 from steps.common.kubernetes.resource import DEPLOYMENTS
 from steps.common.registry import tracking, versions, withdrawn
 from steps.common.runtime import cluster_settings
-from steps.common.runtime.errors import RefusedError
+from steps.common.runtime.errors import RefusedError, UserError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
 from steps.rollout.lease.serving_lease import BusyError, Purpose, TakenOverError, serving_lease
@@ -21,7 +20,7 @@ from steps.rollout.pods import version_objects
 from steps.rollout.pods.live_version import live_version, unfinished
 from steps.rollout.pods.model_objects import ModelObjects, deployments, highest_fence, is_selected, live_service
 from steps.rollout.pods.object_names import MODEL_LABEL, VERSION_LABEL
-from steps.rollout.pods.served_version import ServedVersion
+from steps.rollout.pods.served_version import REGISTRY, ServedVersion
 from steps.rollout.vllm import base_server
 
 SERVED = "app.kubernetes.io/part-of=fineline,app.kubernetes.io/component=server"
@@ -42,27 +41,47 @@ def recover(input: RecoverInput) -> RecoverOutput:
     """Look at every model that this namespace serves, and put right what a rollout that died has left.
 
     Raises:
-        RefusedError: a model's champion does not become ready, or an object of its name belongs to somebody else. All other
-            models have been looked at.
+        RefusedError: a model's champion does not become ready; all other models have been looked at.
+        UserError: an object of a needed name belongs to somebody else; all other models have been looked at.
+        UnreachableError: MLflow does not answer.
     """
-    actions, problems = [], []
-    for model in _models():
+    actions, problems, mistakes = [], [], []
+    for model, registry in _models().items():
         try:
-            actions += _recover(model)
-        except (RefusedError, ForeignObjectError) as error:
+            actions += _recover(model, registry)
+        except RefusedError as error:
             problems.append(f"{model}: {error}")
+        except UserError as error:
+            mistakes.append(f"{model}: {error}")
+    if mistakes:
+        raise UserError("; ".join([*mistakes, *problems]))
     if problems:
         raise RefusedError("; ".join(problems))
     return RecoverOutput(recovered="; ".join(actions) or "nothing")
 
 
-def _models() -> list[str]:
+def _models() -> dict[str, str]:
+    """Return the models that this namespace serves, each with its registry's address, the installation's own registry first.
+
+    Whoever asks another registry gives up the password of the own one, see `allowed_registries`.
+    """
     found = DEPLOYMENTS.list(SERVED, cluster_settings.namespace())
-    return sorted({one["metadata"]["labels"][MODEL_LABEL] for one in found})
+    registries = {
+        one["metadata"]["labels"][MODEL_LABEL]: (one["metadata"].get("annotations") or {}).get(REGISTRY, "")
+        for one in sorted(found, key=_decides)
+    }
+    own = tracking.default_uri()
+    return {name: uri or own for name, uri in sorted(registries.items(), key=lambda one: (one[1], one[0]))}
 
 
-def _recover(model: str) -> list[str]:
-    store = tracking.client(tracking.default_uri())
+def _decides(deployment: dict[str, Any]) -> int:
+    """Sort a model's Deployments: last the one whose rollout is under way or died, before it the live one."""
+    state = deployment["metadata"]["labels"].get(version_objects.STATE, "")
+    return {"": 2, version_objects.LIVE: 1}.get(state, 0)
+
+
+def _recover(model: str, registry: str) -> list[str]:
+    store = tracking.client(registry)
     if not _needs(store, model):
         return []
     try:
@@ -115,8 +134,7 @@ def _put_right(store: Any, api: ModelObjects, model: str) -> list[str]:
     if live and _alias_is_late(store, model, live.version):
         versions.make_champion(store, model, live.version)
         actions.append(f"{model} version {live.version} is the champion again")
-    for version in versions.rolled_out_now(store, model):
-        store.set_model_version_tag(model, str(version), versions.ROLLOUT, versions.INTERRUPTED)
+    versions.end_rollouts(store, model)
     if live:
         actions.append(f"{model} version {live.version} has the traffic")
     if cluster_settings.vllm_image():

@@ -16,7 +16,7 @@ from steps.common.handover.resolved import Resolved
 from steps.common.registry import tracking, versions, withdrawn
 from steps.common.registry.verdict import check_verdict
 from steps.common.runtime import cluster_settings
-from steps.common.runtime.errors import RefusedError
+from steps.common.runtime.errors import InterruptedStepError, RefusedError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
 from steps.common.storage import volumes
@@ -62,6 +62,7 @@ def rollout(input: RolloutInput) -> RolloutOutput:
     Raises:
         RefusedError: the new server failed, the champion has changed since the evaluation, or a rollback took over. The
             previous version still has the traffic and the champion alias.
+        InterruptedStepError: this process stood still until another one took over.
         UndecidedError: MLflow did not say whether the version has become champion.
     """
     resolved, name = input.resolved, input.resolved.recipe.name
@@ -75,6 +76,8 @@ def rollout(input: RolloutInput) -> RolloutOutput:
             withdrawn.withdraw(store, name, input.version, "the watch window of its rollout", record.refused)
         _save(input, record)
         raise
+    except InterruptedStepError:
+        raise  # another process holds the right, perhaps to roll out the same version
     except BaseException:
         with contextlib.suppress(Exception):  # otherwise `recover` does
             store.set_model_version_tag(name, str(input.version), versions.ROLLOUT, versions.INTERRUPTED)
@@ -96,6 +99,7 @@ def _serve(input: RolloutInput, record: RolloutRecord, store: Any) -> str:
         if not input.back:
             withdrawn.check_not_withdrawn(store.get_model_version(name, str(input.version)))
             check_verdict(champion, input.version, read_report(Path(input.report)))
+        versions.end_rollouts(store, name)
         place = _place(input, model, model_bytes, int(champion.version) if champion else 0, lease)
         make_champion = partial(_make_champion, store, input, champion, lease)
         if place.serves_already():

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import time
 import uuid
@@ -15,8 +16,11 @@ import pytest
 
 from recipes.reader import load as load_recipe
 from steps.common.registry import tracking, versions, withdrawn
+from steps.common.registry.allowed_registries import REGISTRIES_SETTING
 from steps.common.runtime import cluster_settings
 from steps.common.storage import volumes
+from steps.rollout.pods.served_version import REGISTRY
+from steps.rollout.pods.version_objects import TRIAL
 from tests.conftest import write_chats
 from tests.support.commands import tiny_recipe, wait_for
 from tests.support.kubectl import ROOT, get, kubectl
@@ -28,11 +32,10 @@ from tests.support.versions import make_version
 pytestmark = pytest.mark.slow
 
 SPACE = "fineline-chaos"
-# The second model's name is that of a version's Deployment of the first.
+# The second model's name is what 0.1.0 called version 2 of the first.
 NAMES = ("chaos", "chaos-v2")
 KILLS = int(os.environ.get("FINELINE_TEST_KILLS", "6"))
 LONGEST_SECONDS = 45.0  # a rollout or a rollback takes about as long
-TRIAL = "fineline.dev/on-trial-after"
 
 
 @dataclass
@@ -59,7 +62,10 @@ class Served:
         return int(found.version) if found else 0
 
     def live(self, name: str) -> int:
-        return int(get("service", name, SPACE)["spec"]["selector"]["fineline.dev/version"])
+        """Return the version whose pods the Service that users talk to selects; 0 if there is none."""
+        selects = get("service", name, SPACE)["spec"]["selector"]
+        found = self.deployments(name).items()
+        return next((version for version, one in found if one["spec"]["selector"]["matchLabels"] == selects), 0)
 
     def on_trial(self, name: str) -> bool:
         return TRIAL in get("service", name, SPACE)["metadata"].get("annotations", {})
@@ -182,6 +188,45 @@ def test_a_rollout_that_wakes_up_after_it_has_lost_its_right_changes_nothing(ser
     after = {version: one["metadata"]["resourceVersion"] for version, one in served.deployments(name).items()}
     assert before == after
     served.settled(name)
+
+
+def test_the_registry_of_the_version_on_trial_says_whether_it_is_champion(served: Served) -> None:
+    name = NAMES[0]
+    served.reset(name)
+    served.run("rollout", name, 2)
+    other = served.folder / "other.db"
+    shutil.copyfile(served.folder / "runs" / "mlflow.db", other)
+    versions.make_champion(
+        served.store, name, 1
+    )  # in the installation's own registry, for a model that has the same name
+    found = served.deployments(name)
+    registry, trial = f"{REGISTRY}=sqlite:///{other}", f"{TRIAL}={found[1]['metadata']['name']}"
+    for kind, changed in (("deployment", found[2]["metadata"]["name"]), ("service", name)):
+        kubectl("annotate", kind, changed, "-n", SPACE, registry, trial, "--overwrite")
+    served.settings[REGISTRIES_SETTING] = f"sqlite:///{other}"
+    told = served.run("recovery")
+    assert f"{name} version 2 has the traffic" in told
+    assert (served.live(name), served.on_trial(name)) == (2, False)
+    kubectl("annotate", "deployment", found[2]["metadata"]["name"], "-n", SPACE, f"{REGISTRY}-", f"{TRIAL}-")
+    versions.make_champion(served.store, name, 2)
+
+
+def test_a_service_of_somebody_else_does_not_keep_other_models_from_being_recovered(served: Served) -> None:
+    name, other = sorted(NAMES)
+    served.reset(other)
+    live = get("service", other, SPACE)["spec"]["selector"]
+    kubectl("label", "service", name, "-n", SPACE, "fineline.dev/model=foreign", "--overwrite")
+    try:
+        rollout = served.begin("rollout", other, 2)
+        wait_for(lambda: served.on_trial(other), 120)
+        rollout.signal(signal.SIGKILL)
+        rollout.wait(60)
+        told = served.run("recovery", code=2)
+    finally:
+        kubectl("label", "service", name, "-n", SPACE, f"fineline.dev/model={name}", "--overwrite")
+    assert f"error: {name}: Service {name} in namespace {SPACE} belongs to somebody else" in told
+    assert get("service", other, SPACE)["spec"]["selector"] == live
+    served.settled(other)
 
 
 @pytest.mark.parametrize("seed", range(KILLS))

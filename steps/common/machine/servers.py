@@ -184,12 +184,17 @@ def forget_trial(name: str) -> None:
     (volumes.serving(name) / TRIAL).unlink(missing_ok=True)
 
 
-def end_trial(name: str, champion: int) -> None:
-    """Decide about the server on trial of an interrupted rollout: if its version is champion, it is what serves now."""
+def end_trial(name: str, champion: int) -> Server | None:
+    """Decide about the server on trial of an interrupted rollout: if its version is champion, it is what serves now.
+
+    Returns:
+        The server that was on trial, which has the traffic if it still runs; None if none was, or it has ended.
+    """
     tried = _running(name, TRIAL)
     if tried and tried.version == champion:
         remember(tried)
     forget_trial(name)
+    return tried
 
 
 def started(name: str, but: Path) -> list[Process]:

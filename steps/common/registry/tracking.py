@@ -63,10 +63,14 @@ def kept_uri(uri: str) -> str:
     return without_credentials(uri)
 
 
+def is_own(uri: str) -> bool:
+    """Return whether a kept address is that of the registry for recipes that name none."""
+    return uri == kept_uri(default_uri())
+
+
 def uri_to_connect(uri: str) -> str:
     """Return the address to connect to for a kept one: with the user and password that MLFLOW_TRACKING_URI has."""
-    own = default_uri()
-    return own if uri == kept_uri(own) else uri
+    return default_uri() if is_own(uri) else uri
 
 
 def client(uri: str, patience: Patience | None = PATIENT) -> RegistryClient:

@@ -50,6 +50,12 @@ def rolled_out_now(store: Any, name: str) -> list[int]:
     return [int(version.version) for version in found if version.tags.get(ROLLOUT) == UNDER_WAY]
 
 
+def end_rollouts(store: Any, name: str) -> None:
+    """Tag the versions whose rollout died: whoever calls this holds the model's serving lease, so none is under way."""
+    for version in rolled_out_now(store, name):
+        store.set_model_version_tag(name, str(version), ROLLOUT, INTERRUPTED)
+
+
 def champion_before(store: Any, name: str) -> Any | None:
     """Return the previous champion that has not been withdrawn, or None if there was none."""
     current = version_at(store, name, CHAMPION)
@@ -58,7 +64,13 @@ def champion_before(store: Any, name: str) -> Any | None:
         for v in store.search_model_versions(f"name = '{name}'")
         if CHAMPION_SINCE in v.tags and WITHDRAWN not in v.tags and (current is None or v.version != current.version)
     ]
-    return max(former, key=lambda v: float(v.tags[CHAMPION_SINCE]), default=None)
+    # A later one was tagged by a process that ended before it could move the alias; or another node's clock is wrong.
+    earlier = [v for v in former if current is None or _champion_since(v) <= _champion_since(current)]
+    return max(earlier or former, key=_champion_since, default=None)
+
+
+def _champion_since(version: Any) -> float:
+    return float(version.tags.get(CHAMPION_SINCE, "inf"))
 
 
 def refused_run(store: Any, name: str, made_from: str, champion: int) -> str:

@@ -9,6 +9,7 @@ from steps.common.handover.installation import api_key_secret, needs_api_key
 from steps.common.handover.resolved import Resolved
 from steps.common.kubernetes.deployment_wait import wait_until_available
 from steps.common.machine.devices import compute_dtype
+from steps.common.registry import tracking
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.progress import say
 from steps.common.runtime.waiting import WaitingLine
@@ -85,6 +86,7 @@ class ClusterPlace:
             api_key_secret="",
             one_node=cluster_settings.one_node(),
             replicas=resolved.serving_plan.replicas,
+            registry="" if tracking.is_own(resolved.tracking.uri) else resolved.tracking.uri,
             upstream=Upstream(
                 port=version_objects.SERVER_PORT,
                 version=version,

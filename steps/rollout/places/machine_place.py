@@ -60,7 +60,8 @@ class MachinePlace:
             model_bytes, read_speed(model), wanted=self._serve.ready_seconds
         )
         lease.check()
-        servers.end_trial(self._name, champion)
+        before = servers.server(self._name)
+        tried = servers.end_trial(self._name, champion)
         running = servers.gateway(self._name)
         # A server that has ended while its gateway runs was stopped by a rollout in place that was killed. It is started again
         # if this rollout fails.
@@ -72,7 +73,8 @@ class MachinePlace:
         had_one = bool(running and _requires_key(Path(running.folder)))
         self._api_key = cluster_settings.api_key() if needs_api_key(resolved.recipe, had_one=had_one) else ""
         if running and self._old:
-            self._point(running, [self._old], self._old)  # a rollout that was killed may have switched the traffic
+            # A rollout that was killed, or that this rollback takes over from, may have switched the traffic.
+            self._take_traffic(running, self._old, [one for one in (before, tried) if one])
         self._stop_orphans()
 
     @property
@@ -226,7 +228,7 @@ class MachinePlace:
         servers.forget_previous(self._name)
         self._stop_replaced_gateway()
         if self._old and running:
-            self._wait_idle(running, self._old)
+            self._wait_idle(running, self._old, self._serve.answer_seconds)
             self._point(running, [new], new)
             if self._serve.keep_previous == "running":
                 servers.remember_previous(self._old)
@@ -264,9 +266,17 @@ class MachinePlace:
         gateways.wait_applied(admin, CLUSTERS, wanted)
         gateways.wait_applied(admin, ROUTES, gateways.write_routes(folder, rules, _upstream(live)))
 
-    def _wait_idle(self, running: servers.Gateway, server: servers.Server) -> None:
+    def _take_traffic(self, running: servers.Gateway, live: servers.Server, others: list[servers.Server]) -> None:
+        """Point the gateway at one server, and let the others answer what they have begun, unless that takes long."""
+        self._point(running, [live, *others], live)
+        for other in others:
+            if other.process != live.process:
+                self._wait_idle(running, other, min(self._serve.answer_seconds, LONGEST_END_SECONDS))
+        self._point(running, [live], live)
+
+    def _wait_idle(self, running: servers.Gateway, server: servers.Server, seconds: float) -> None:
         admin, counted = EnvoyAdmin(Path(running.admin)), f"cluster.{_upstream(server).cluster}.upstream_rq_active"
-        end = time.monotonic() + self._serve.answer_seconds
+        end = time.monotonic() + seconds
         while server.process.alive() and admin.active_requests(counted) and time.monotonic() < end:
             time.sleep(0.2)
 

@@ -6,6 +6,8 @@ from typing import Any
 from steps.rollout.pods.object_names import DIGEST_LABEL, VERSION_LABEL
 
 ADAPTER, BASE = "fineline.dev/adapter-sha256", "fineline.dev/base"
+# Where the version is registered; missing: in the installation's own registry.
+REGISTRY = "fineline.dev/registry"
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class ServedVersion:
     name: str  # of its Deployment and its own Service
     version: int
     selector: dict[str, str]  # labels of its pods
-    content: dict[str, str] = field(default_factory=dict)  # annotations: adapter and base
+    content: dict[str, str] = field(default_factory=dict)  # annotations: adapter, base, registry
 
     @property
     def selects(self) -> str:
@@ -40,5 +42,5 @@ def of_deployment(item: dict[str, Any]) -> ServedVersion:
         name=metadata["name"],
         version=int(metadata["labels"][VERSION_LABEL]),
         selector=item["spec"]["selector"]["matchLabels"],
-        content={key: annotations[key] for key in (ADAPTER, BASE) if key in annotations},
+        content={key: annotations[key] for key in (ADAPTER, BASE, REGISTRY) if key in annotations},
     )

@@ -13,7 +13,7 @@ from steps.rollout.gateway.upstream import Rules, Upstream
 from steps.rollout.pods import object_names, pod_spec
 from steps.rollout.pods.object_names import DIGEST_LABEL, MODEL_LABEL
 from steps.rollout.pods.pod_spec import MOUNTS
-from steps.rollout.pods.served_version import ADAPTER, BASE, ServedVersion
+from steps.rollout.pods.served_version import ADAPTER, BASE, REGISTRY, ServedVersion
 from steps.rollout.server import serve_model
 
 # Not the label of a Deployment or Service: a Service of 0.1.0 selects by that, and must not select pods of this release.
@@ -49,6 +49,7 @@ class VersionSpec(BaseModel):
     additions: dict[str, Any] = {}  # to the pod's specification, for that container
     volumes: list[dict[str, Any]] = []  # of the pod, for that container
     replicas: int = 1
+    registry: str = ""  # address of the one that has the version; empty: the installation's own
 
     @property
     def version(self) -> int:
@@ -65,6 +66,7 @@ class VersionSpec(BaseModel):
         """The version, as its Deployment will describe it."""
         selector = {MODEL_LABEL: self.name, DIGEST_LABEL: self.digest}
         content = {ADAPTER: self.upstream.adapter_sha256, BASE: self.upstream.base}
+        content |= {REGISTRY: self.registry} if self.registry else {}
         return ServedVersion(self.full_name, self.version, selector, content)
 
 

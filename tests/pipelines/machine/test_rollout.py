@@ -266,7 +266,7 @@ def test_an_old_server_that_a_killed_rollout_has_stopped_comes_back_where_the_ne
 
 def test_in_place_an_old_server_that_does_not_come_back_is_reported_with_the_reason(store: Store) -> None:
     store.roll_out(1)
-    (store.folder / "model-1" / BEHAVIOUR).write_text(json.dumps({"cannot_start": True}))
+    (store.folder / "digest-model-1" / BEHAVIOUR).write_text(json.dumps({"cannot_start": True}))
     reason = refused(store, 2, fails=True, serve={"strategy": "in-place"})
     assert reason.startswith("the new server fails on 'question 0'")
     assert "; and the model server ended while starting" in reason

@@ -20,7 +20,7 @@ def of_a_version(**more: Any) -> dict[str, Any]:
     upstream = Upstream(version=1, run="r", host="127.0.0.1", port=8000, model="store", base="b", adapter_sha256="a")
     spec = VersionSpec(
         name="store",
-        digest="0123456789abcdef",
+        digest="1f3a9c07d2b4e685",
         image="fineline-serve:0.1.0",
         sub_path="merged/x",
         memory_bytes=GIB,
