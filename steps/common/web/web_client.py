@@ -89,5 +89,5 @@ def local_client(**options: Any) -> Any:
     """Return an `httpx2.Client` for this machine, pods and Services, which asks no proxy and follows no redirect."""
     import httpx2
 
-    # There is no TLS to verify, and loading this machine's certificates takes longer than a short answer.
+    # By default there is no TLS to verify: loading this machine's certificates takes longer than a short answer.
     return httpx2.Client(trust_env=False, **{"verify": False, **options})

@@ -41,7 +41,7 @@ def _read(address: str) -> str:
     import httpx2
 
     try:
-        with local_client(timeout=LONGEST_SECONDS) as client:
+        with local_client(timeout=LONGEST_SECONDS, verify=True) as client:
             return str(client.get(address).raise_for_status().text)
     except httpx2.HTTPError as error:
         raise OSError(str(error) or type(error).__name__) from None
