@@ -53,6 +53,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     wanted = yaml.safe_load(overlay.read_text())
     names = ("vllm", "pull-secret", "priority-class", "cloud-identity", "registry")
     wanted["components"] += [f"../../components/{name}" for name in names]
+    wanted |= {"namespace": SPACE, "transformers": ["../../per-namespace"]}
     overlay.write_text(yaml.safe_dump(wanted))
     yield overlay.parent
 
@@ -74,13 +75,13 @@ def test_every_image_is_set_in_one_place(company: Path) -> None:
             images |= {container["image"] for container in pod["containers"]}
             assert pod["imagePullSecrets"] == [{"name": settings["FINELINE_IMAGE_PULL_SECRETS"]}]
             assert pod["priorityClassName"] == settings["FINELINE_PRIORITY_CLASS"]
-    assert len(images) == 5
+    assert len(images) == 6
     assert {image.partition("/")[0] for image in images} == {"registry.example.com"}
     assert sum("@sha256:" in image for image in images) == 3
 
 
 def test_the_api_server_takes_what_a_company_adds(company: Path, space: str) -> None:
-    kubectl("apply", "-n", space, "--server-side", "--dry-run=server", "--validate=strict", "-k", str(company))
+    kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-k", str(company))
 
 
 def test_every_container_of_the_manifests_has_requests_and_limits() -> None:
@@ -312,5 +313,6 @@ def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
 
 
 def anywhere(found: list[dict[str, Any]]) -> bool:
-    """Return whether a rule allows every destination."""
-    return any(not rule.get("to") for rule in found)
+    """Return whether a rule allows every destination, or all of the internet."""
+    blocks = [place.get("ipBlock", {}).get("cidr") for rule in found for place in rule.get("to") or []]
+    return any(not rule.get("to") for rule in found) or "0.0.0.0/0" in blocks

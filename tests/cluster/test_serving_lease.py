@@ -119,7 +119,11 @@ def served(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
             assert make_version(load_recipe(recipe, limits).model_dump_json(), f"{name}-first") == 1
             versions.make_champion(tracking.client(settings["MLFLOW_TRACKING_URI"]), name, 1)
             assert make_version(load_recipe(recipe, {**limits, "tune.epochs": "3"}).model_dump_json(), name) == 2
-    as_rollout = {"KUBECONFIG": str(account.kubeconfig), cluster_settings.SERVE_IMAGE_SETTING: "fineline-serve:0.1.0"}
+    as_rollout = {
+        "KUBECONFIG": str(account.kubeconfig),
+        "FINELINE_API_KEY_DEFAULT": "none",
+        cluster_settings.SERVE_IMAGE_SETTING: "fineline-serve:0.1.0",
+    }
     made = Served(folder, {**settings, **as_rollout})
     for name in NAMES:
         made.run("rollout", name, 1)

@@ -119,6 +119,7 @@ def test_a_rollout_whose_image_does_not_exist_is_refused_in_seconds_with_the_rea
     version_deployment = version_objects.deployment
     monkeypatch.setattr(version_objects, "deployment", never_pulled)
     monkeypatch.setenv(cluster_settings.SERVE_IMAGE_SETTING, NO_IMAGE)
+    monkeypatch.setenv("FINELINE_API_KEY_DEFAULT", "none")
     monkeypatch.setattr(cluster_settings, "namespace", lambda: space)
     model = volumes.runs() / "merged" / "version-1"
     model.mkdir(parents=True)

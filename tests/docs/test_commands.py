@@ -193,6 +193,10 @@ def test_each_kubectl_command_names_what_there_is() -> None:
                 pass
             case ["delete", _, "-l", label] | ["delete", _, "-n", "default", "-l", label]:
                 assert label == f"{NAMESPACE_LABEL}=fineline", command
+            case ["port-forward", "-n", "fineline", "service/fineline-mlflow", "5000:80"]:
+                assert "fineline-mlflow" in _names("Service"), command
+            case ["rollout", "restart" | "status", deployment, "-n", "fineline"]:
+                assert deployment.removeprefix("deployment/") in _names("Deployment"), command
             case ["port-forward", "-n", "fineline", service, "8360:80"]:
                 assert service.removeprefix("service/") == load("pet-store").name
             case ["exec", "-n", "fineline", pods, "-c", "gateway", "--", "python", "-c", script]:
@@ -214,7 +218,8 @@ def _check_secret(command: Command, name: str) -> None:
 
 
 def _names(kind: str) -> set[str]:
-    manifests = yaml.safe_load_all((ROOT / "argo" / "base" / "accounts.yaml").read_text())
+    files = (ROOT / "argo" / "base" / "accounts.yaml", ROOT / "argo" / "components" / "mlflow" / "mlflow.yaml")
+    manifests = [one for file in files for one in yaml.safe_load_all(file.read_text())]
     return {one["metadata"]["name"] for one in manifests if one["kind"] == kind}
 
 

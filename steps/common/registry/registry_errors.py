@@ -1,6 +1,7 @@
 """Tells what MLflow's client raises apart: what does not exist, what the user can mend, and an MLflow that does not answer."""
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,7 +36,6 @@ def registry_errors(uri: str) -> Iterator[None]:
     """
     import requests
     from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import OperationalError
 
     try:
         yield
@@ -44,8 +44,18 @@ def registry_errors(uri: str) -> Iterator[None]:
     except requests.HTTPError as error:  # of artifacts, which the client fetches over plain HTTP
         status = error.response.status_code if error.response is not None else 500
         raise _judge(uri, "", status, str(error)) from None
-    except (requests.RequestException, OperationalError) as error:
+    except requests.RequestException as error:
         raise _judge(uri, "", 500, str(error)) from None
+    except Exception as error:
+        if not _is_operational_error(error):
+            raise
+        raise _judge(uri, "", 500, str(error)) from None
+
+
+def _is_operational_error(error: Exception) -> bool:
+    """Tell whether a database does not answer. Where MLflow is asked over HTTP, SQLAlchemy may not be installed."""
+    database = sys.modules.get("sqlalchemy.exc")
+    return database is not None and isinstance(error, database.OperationalError)
 
 
 def _judge(uri: str, code: str, status: int, text: str) -> Exception:

@@ -107,8 +107,7 @@ class MachinePlace:
             return False
         if not self._is_candidate(old):
             return False
-        # With a new registry, the same adapter may have another number.
-        self._new = old.model_copy(update={"version": self._version, "run": self._resolved.run})
+        self._new = self._numbered(old)
         self.switch_traffic()
         servers.remember(self._new)
         servers.forget_trial(self._name)
@@ -150,7 +149,7 @@ class MachinePlace:
         previous = servers.previous(self._name)
         if previous and self._is_candidate(previous):
             say(f"version {self._version} is still running")
-            self._new = previous.model_copy(update={"version": self._version, "run": self._resolved.run})
+            self._new = self._numbered(previous)
             return
         if previous:
             previous.process.stop(LONGEST_END_SECONDS)
@@ -299,6 +298,12 @@ class MachinePlace:
     def _stop_new(self) -> None:
         if self._new:
             self._new.process.stop(LONGEST_END_SECONDS)
+
+    def _numbered(self, server: servers.Server) -> servers.Server:
+        """Return the server with this version's number: with a new registry, the same adapter may have another one."""
+        if server.version == self._version:
+            return server
+        return server.model_copy(update={"version": self._version, "run": self._resolved.run})
 
     def _is_candidate(self, server: servers.Server) -> bool:
         model = self._resolved.model

@@ -85,6 +85,16 @@ def served(server: BaseServer) -> str:
     return server.model_dump_json(exclude={"found_as"})
 
 
+def found_server(annotation: str, name: str) -> BaseServer:
+    """Return the server that an annotation describes, under the name that its Deployment has.
+
+    Raises:
+        ValueError: it describes no server.
+        NewerRecordError: a later release wrote it.
+    """
+    return BaseServer.read(annotation, name).model_copy(update={"found_as": name})
+
+
 def deployment(server: BaseServer) -> dict[str, Any]:
     """Return the Deployment of a base server."""
     labels = {**_labels(server), **MOUNTS}

@@ -29,6 +29,7 @@ from steps.rollout.vllm.base_objects import (
     deployment,
     differs,
     disruption_budget,
+    found_server,
     served,
     service,
 )
@@ -102,12 +103,7 @@ def chosen(existing: list[BaseServer], wanted: BaseServer) -> BaseServer:
 def running(digest: str) -> list[BaseServer]:
     """Return the base servers of a base model."""
     found = _deployments(f"{BASE_LABEL}={digest[:16]}")
-    return [
-        BaseServer.read(one["metadata"]["annotations"][SERVED], one["metadata"]["name"]).model_copy(
-            update={"found_as": one["metadata"]["name"]}
-        )
-        for one in found
-    ]
+    return [found_server(one["metadata"]["annotations"][SERVED], one["metadata"]["name"]) for one in found]
 
 
 def stop_unused() -> None:

@@ -10,7 +10,7 @@ import pytest
 from pipelines.command import main, parser
 from tests.support.commands import fineline
 
-ON_THIS_MACHINE = ["plan", "prune", "presets", "pull", "run", "runs", "schema", "serving", "weights"]
+ON_THIS_MACHINE = ["backup", "plan", "prune", "presets", "pull", "run", "runs", "schema", "serving", "weights"]
 ON_A_CLUSTER = ["doctor", "logs", "render", "rollback", "schedule", "status", "stop", "submit"]
 
 
@@ -54,7 +54,11 @@ def test_the_version_is_printed() -> None:
 
 @pytest.mark.parametrize(
     ("word", "hint"),
-    [("pln", "did you mean plan?"), ("statsu", "did you mean status?"), ("xyzzy", "the commands are doctor, logs, ")],
+    [
+        ("pln", "did you mean plan?"),
+        ("statsu", "did you mean status?"),
+        ("xyzzy", "the commands are backup, doctor, logs, "),
+    ],
 )
 def test_a_misspelt_command_gets_the_nearest_one(word: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([word]) == 2

@@ -50,9 +50,10 @@ def test_going_back_with_a_model_that_is_served_nowhere_says_where_to_look(
     assert "model 'store' is not served on this machine" in capsys.readouterr().err
 
 
-def test_going_back_to_what_is_no_version_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["rollback", "store", "--to", "best"]) == 2
-    assert "--to: 'best' is not a version number" in capsys.readouterr().err
+@pytest.mark.parametrize("option", ["--version", "--to"])
+def test_going_back_to_what_is_no_version_is_a_mistake(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rollback", "store", option, "best"]) == 2
+    assert "--version: 'best' is not a version number" in capsys.readouterr().err
 
 
 def test_a_server_that_a_killed_rollout_has_left_is_stopped_too() -> None:

@@ -23,7 +23,7 @@ def test_its_component_sets_it_and_brings_its_role(provider: NodeProvider) -> No
     folder: Path = ROOT / "argo" / "components" / traits.component
     text = "\n".join(file.read_text() for file in folder.glob("*.yaml"))
     assert f"/data/{COMPUTE_SETTING}, value: {provider}" in text
-    assert f"name: {traits.cluster_role}\n" in text
+    assert f"name: {traits.cluster_role_of('fineline')}\n" in text
 
 
 def test_the_setting_decides(monkeypatch: pytest.MonkeyPatch) -> None:

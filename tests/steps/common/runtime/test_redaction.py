@@ -50,7 +50,10 @@ def test_a_secret_with_a_line_break_inside_is_refused_unquoted(setting: str, mon
 
 def test_a_step_and_the_command_end_with_one_line_that_does_not_quote_the_key(tmp_path: Path) -> None:
     code, left = run_step(
-        tmp_path, "steps.restore.step:restore", {"name": "m", "version": "1"}, FINELINE_API_KEY=BROKEN
+        tmp_path,
+        "steps.restore.step:restore",
+        {"name": "m", "version": "1", "force": "false"},
+        FINELINE_API_KEY=BROKEN,
     )
     assert code == 2
     assert "error: FINELINE_API_KEY: has a line break" in left

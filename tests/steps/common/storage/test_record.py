@@ -25,7 +25,7 @@ from steps.export.export_folder import ExportRecord
 from steps.plan.data.local_copy import LocalCopy
 from steps.provision.attempt.attempts import Attempts
 from steps.rollout.order import RolloutRecord
-from steps.rollout.vllm.base_objects import BaseServer
+from steps.rollout.vllm.base_objects import found_server
 from steps.tune.loop.micro_batch_plan import MicroBatchPlan
 from tests.support.golden import RELEASES, golden
 from tests.support.kubectl import ROOT
@@ -111,7 +111,7 @@ def test_a_record_of_a_later_release_is_refused_in_one_line(name: str) -> None:
 
 def test_a_base_server_of_0_1_0_is_found_and_keeps_its_name() -> None:
     stored = json.loads(golden("records/base_server.json").read_text())
-    server = BaseServer.read(stored["annotation"], "its annotation")
+    server = found_server(stored["annotation"], stored["name"])
     assert server.name == stored["name"]
     assert server.served.arguments == ["--dtype", "bfloat16"]
 

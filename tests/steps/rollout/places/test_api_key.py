@@ -14,6 +14,7 @@ from steps.common.handover.resolved import Resolved
 from steps.common.runtime.errors import UserError
 from steps.plan.step import PlanInput, resolve
 from steps.rollout.gateway.upstream import Rules, Upstream
+from steps.rollout.lease.serving_lease import Purpose, ServingLease, serving_lease
 from steps.rollout.places.machine_place import MachinePlace
 from tests.steps.rollout.gateway.test_gateway import Gate, gates
 
@@ -33,9 +34,14 @@ def planned(tiny_model: Path, chats: Path) -> Resolved:
 
 
 def place(planned: Resolved, folder: Path, **serve: str) -> MachinePlace:
+    with serving_lease("store", Purpose.ROLLBACK, 2, lambda: 0) as lease:
+        return _place(planned, folder, lease, **serve)
+
+
+def _place(planned: Resolved, folder: Path, lease: ServingLease, **serve: str) -> MachinePlace:
     (folder / "model.safetensors").write_bytes(b"weights")
     recipe = load("pet-store", {"name": "store", **{f"serve.{key}": value for key, value in serve.items()}})
-    return MachinePlace(planned.model_copy(update={"recipe": recipe}), 2, folder, 7, "digest")
+    return MachinePlace(planned.model_copy(update={"recipe": recipe}), 2, folder, 7, "digest", 0, lease)
 
 
 def test_a_rollback_without_the_key_in_its_environment_is_refused(
