@@ -20,7 +20,8 @@ from steps.plan.model import resolve_model
 from steps.pull import fetch as fetching
 from steps.pull.publish import publish_model
 from steps.pull.reading import http_reader
-from tests.support.source import Behaviour, Source, make_model
+from tests.support.commands import wait_for
+from tests.support.source import Asked, Behaviour, Source, make_model
 
 MB = 1_000_000
 SHARD = "model-00001-of-00002.safetensors"
@@ -226,10 +227,16 @@ def test_finished_files_without_a_hash_are_not_fetched_again_after_a_kill(
     to.mkdir()
     second = SHARD.replace("00001-", "00002-")
     files = [unlisted(website, name, bytes=9 * MB, tag=f"tag of {name}") for name in (SHARD, second)]
-    website.behave = lambda asked: Behaviour(status=500 if asked.name == second else 0)
+
+    def behave(asked: Asked) -> Behaviour:
+        if asked.name != second:
+            return Behaviour()
+        wait_for((to / SHARD).exists)
+        return Behaviour(status=500)
+
+    website.behave = behave
     with pytest.raises(UnreachableError, match="failed in 6 attempts: the source answers 500"):
         fetching.fetch(files, to, lambda _: None)
-    assert (to / SHARD).exists()
     website.behave = lambda _: Behaviour()
     before = website.sent
     done = fetching.fetch(files, to, lambda _: None)

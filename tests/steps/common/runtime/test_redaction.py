@@ -83,7 +83,7 @@ def test_a_step_redacts_its_log_and_its_traceback(tmp_path: Path) -> None:
         "        raise ValueError(f'refused {key}')\n"
         "    return LeakOutput(outcome=f'ended with {key} at https://me:{key}@example.org/x?sig={key}')\n"
     )
-    settings = {"HF_TOKEN": f"{KEY}\n", "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}"}
+    settings = {"HF_TOKEN": f"{KEY}\n", "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     code, left = run_step(tmp_path, "leaking:leak", {"fails": "true"}, **settings)
     assert code == 1
     assert "ValueError: refused [redacted]" in left
