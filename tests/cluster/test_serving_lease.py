@@ -204,14 +204,20 @@ def test_the_registry_of_the_version_on_trial_says_whether_it_is_champion(served
         served.store, name, 1
     )  # in the installation's own registry, for a model that has the same name
     found = served.deployments(name)
-    registry, trial = f"{REGISTRY}=sqlite:///{other}", f"{TRIAL}={found[1]['metadata']['name']}"
-    for kind, changed in (("deployment", found[2]["metadata"]["name"]), ("service", name)):
-        kubectl("annotate", kind, changed, "-n", SPACE, registry, trial, "--overwrite")
+    kubectl("annotate", "deployment", found[2]["metadata"]["name"], "-n", SPACE, f"{REGISTRY}=sqlite:///{other}")
+    # As a rollout has written it, so that an apply of this field manager without the annotation removes it.
+    trial = get("service", name, SPACE)
+    trial["metadata"] = {
+        **{key: trial["metadata"][key] for key in ("name", "namespace", "labels")},
+        "annotations": {**trial["metadata"]["annotations"], TRIAL: found[1]["metadata"]["name"]},
+    }
+    as_a_rollout = ["--server-side", "--field-manager=fineline", "--force-conflicts"]
+    kubectl("apply", *as_a_rollout, "-f", "-", document=trial)
     served.settings[REGISTRIES_SETTING] = f"sqlite:///{other}"
     told = served.run("recovery")
     assert f"{name} version 2 has the traffic" in told
     assert (served.live(name), served.on_trial(name)) == (2, False)
-    kubectl("annotate", "deployment", found[2]["metadata"]["name"], "-n", SPACE, f"{REGISTRY}-", f"{TRIAL}-")
+    kubectl("annotate", "deployment", found[2]["metadata"]["name"], "-n", SPACE, f"{REGISTRY}-")
     versions.make_champion(served.store, name, 2)
 
 

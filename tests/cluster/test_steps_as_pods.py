@@ -82,10 +82,12 @@ def test_the_model_answers_at_its_service(run: Run, namespace: str) -> None:
 
 
 def test_the_served_pod_is_locked_in(run: Run, namespace: str) -> None:
-    deployment = get("deployment", f"{NAME}-v1", namespace)["spec"]["template"]["spec"]
-    assert deployment["securityContext"]["runAsNonRoot"]
-    assert not deployment["automountServiceAccountToken"]
-    for container in deployment["containers"]:
+    found = kubectl("get", "deployments", "-n", namespace, "-l", f"fineline.dev/model={NAME}", "-o", "json").stdout
+    (deployment,) = json.loads(found)["items"]
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert not pod["automountServiceAccountToken"]
+    for container in (*pod["initContainers"], *pod["containers"]):
         assert container["securityContext"]["readOnlyRootFilesystem"]
         assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
 

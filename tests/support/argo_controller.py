@@ -88,14 +88,31 @@ def taking_up_receivers(namespace: str) -> Iterator[list[str]]:
 
     Where a controller takes them up, this leaves them to it.
     """
-    stop, seen = threading.Event(), list[str]()
+
+    def receivers() -> list[dict[str, Any]]:
+        listed = json.loads(kubectl("get", "workflows", "-n", namespace, "-o", "json").stdout)["items"]
+        return [run for run in listed if run["spec"].get("workflowTemplateRef", {}).get("name") == receive.NAME]
+
+    before = {run["metadata"]["name"] for run in receivers()}
+    stop, seen, started = threading.Event(), list[str](), set[str]()
+
+    def end(run: str) -> None:
+        """Give a run the phase in which its pod has ended."""
+        phase = get("pod", run, namespace)["status"]["phase"]
+        if phase in ("Succeeded", "Failed"):
+            status = json.dumps({"status": {"phase": phase}})
+            kubectl("patch", "workflow", run, "-n", namespace, AS_ARGO, "--type=merge", "-p", status)
+            started.discard(run)
 
     def work() -> None:
         while not stop.wait(0.5):
-            listed = json.loads(kubectl("get", "workflows", "-n", namespace, "-o", "json").stdout)["items"]
-            for run in listed:
+            for run in receivers():
                 name, spec = run["metadata"]["name"], run["spec"]
-                if spec.get("workflowTemplateRef", {}).get("name") != receive.NAME or name in seen:
+                if name in before:
+                    continue
+                if name in started:
+                    end(name)
+                if name in seen:
                     continue
                 age = datetime.now(UTC) - datetime.fromisoformat(run["metadata"]["creationTimestamp"])
                 if run.get("status", {}).get("phase"):
@@ -103,6 +120,7 @@ def taking_up_receivers(namespace: str) -> Iterator[list[str]]:
                 if name in seen or age.total_seconds() < CONTROLLER_SECONDS:
                     continue
                 seen.append(name)
+                started.add(name)
                 inputs = {one["name"]: one["value"] for one in spec["arguments"]["parameters"]}
                 start_step(name, namespace, name, receive.build().to_dict()["spec"], "receive", inputs)
 

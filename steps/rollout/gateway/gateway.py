@@ -1,6 +1,6 @@
 """The gateway that users talk to: Envoy in front of the model server, at an address that outlives versions.
 
-    python -m steps.rollout.gateway.gateway FOLDER RULES UPSTREAM       in a pod's container; the last two are JSON
+    python -m steps.rollout.gateway FOLDER RULES UPSTREAM       in a pod's container; the last two are JSON
 
 Model servers also have paths that load other models, pause and reset, without authentication. Only OpenAI's paths are
 forwarded. If an API key is required, all requests but the health check have to send it as a bearer token. The key is
@@ -109,8 +109,3 @@ def main(folder: Path, rules: Rules, upstream: Upstream) -> None:
     kept = {name: value for name, value in os.environ.items() if name != API_KEY_SETTING}
     start = command(folder)
     os.execve(start[0], start, kept)
-
-
-if __name__ == "__main__":
-    place, given, behind = sys.argv[1:]
-    main(Path(place), Rules.model_validate_json(given), Upstream.model_validate_json(behind))

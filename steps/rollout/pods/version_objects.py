@@ -178,9 +178,9 @@ def model_mount(name: str, sub_path: str) -> dict[str, Any]:
 
 def gateway(spec: VersionSpec) -> dict[str, Any]:
     """Return the gateway's container."""
-    start = ["python", "-m", "steps.rollout.gateway.gateway", GATEWAY_FOLDER]
+    start = ["python", "-m", "steps.rollout.gateway", GATEWAY_FOLDER]
     socket, times = f"{GATEWAY_FOLDER}/{SOCKET}", (server_needs.LEAVE_SECONDS, spec.rules.answer_seconds)
-    drain = ["python", "-m", "steps.rollout.gateway.drain", socket, *map(str, times)]
+    drain = ["python", "-m", "steps.rollout.drain", socket, *map(str, times)]
     given = [spec.rules.model_dump_json(), spec.upstream.model_dump_json()]
     return {
         **pod_spec.container("gateway", spec.image, [*start, *given], []),

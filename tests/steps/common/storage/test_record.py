@@ -54,7 +54,7 @@ STORED: dict[str, type[Record]] = {
 # Read in the process, or by a process, that wrote them.
 NOT_STORED = {
     "steps/plan/lm_eval/trial.py",
-    "steps/rollout/gateway/gateway.py",
+    "steps/rollout/gateway/__main__.py",
     "steps/tune/worker.py",
 }
 

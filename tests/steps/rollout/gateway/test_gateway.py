@@ -17,9 +17,9 @@ import pytest
 
 from steps.common.machine import servers as serving
 from steps.common.storage import volumes
+from steps.rollout.drain import drain
 from steps.rollout.gateway import gateway
 from steps.rollout.gateway.admin import EnvoyAdmin
-from steps.rollout.gateway.drain import drain
 from steps.rollout.gateway.envoy import CLUSTERS, LISTENERS, ROUTES
 from steps.rollout.gateway.traffic import read
 from steps.rollout.gateway.upstream import Rules, Upstream

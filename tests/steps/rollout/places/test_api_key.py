@@ -59,7 +59,7 @@ def test_a_rollback_without_the_key_in_its_environment_is_refused(
 
 
 def test_a_gateway_whose_secret_is_empty_does_not_start(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "steps.rollout.gateway.gateway", str(tmp_path / "gateway")]
+    command = [sys.executable, "-m", "steps.rollout.gateway", str(tmp_path / "gateway")]
     command += [RULES.model_dump_json(), UPSTREAM.model_dump_json()]
     environment = {**os.environ, "FINELINE_API_KEY": "\n"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)

@@ -1,9 +1,11 @@
 """The preStop hook of a gateway: sends its clients elsewhere, and waits until their last requests are answered.
 
-    python -m steps.rollout.gateway.drain SOCKET LEAVE_SECONDS ANSWER_SECONDS
+    python -m steps.rollout.drain SOCKET LEAVE_SECONDS ANSWER_SECONDS
 
 Kubernetes removes a terminating pod from its Services and runs this hook at the same time, so requests still arrive until
 every node has been updated. Envoy itself ends at once when it gets SIGTERM.
+
+The name of the command stays as it is: Deployments of earlier releases execute it.
 """
 
 import sys
