@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from tests.cluster.golden_objects import GOLDEN_OVERLAY, of_0_1_0
-from tests.support.kubectl import ROOT, get, kubectl
+from tests.support.kubectl import get, kubectl
+from tests.support.overlay import overlay, uninstall
 
 SPACE = "fineline-upgrade-tests"
 STAYS = (
@@ -26,7 +27,7 @@ def found(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def upgraded(crds: None) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def upgraded(crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """What is there before and after the upgrade, by name."""
     kubectl("delete", "namespace", SPACE, "--ignore-not-found")
     kubectl("create", "namespace", SPACE)
@@ -59,9 +60,11 @@ def upgraded(crds: None) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     for document in (version, *services, cron, run):
         kubectl("apply", "-n", SPACE, "-f", "-", document=document)
     before = {name: found(name) for name in STAYS}
-    kubectl("apply", "-n", SPACE, "--server-side", "--validate=strict", "-k", str(ROOT / "argo" / "overlays" / "kind"))
+    # Without --force-conflicts: an upgrade needs no more than the line that installs.
+    place = overlay(tmp_path_factory.mktemp("overlay"), SPACE)
+    kubectl("apply", "--server-side", "--validate=strict", "-k", str(place))
     yield before, {name: found(name) for name in STAYS}
-    kubectl("delete", "namespace", SPACE, "--wait=false")
+    uninstall(place)
 
 
 @pytest.mark.parametrize("name", STAYS)

@@ -99,6 +99,9 @@ def test_a_base_is_reached_by_gateways_and_the_rollout_alone_and_itself_reaches_
     assert [list(one) for one in let_in["from"]] == [["podSelector"]] * 2  # pods of this namespace, and no other
     to_base, to_names = rules(policies, gateway, "egress")
     assert to_base["ports"] == [{"protocol": "TCP", "port": 8000}]
-    assert [one["port"] for one in to_names["ports"]] == [53, 53]
+    # OpenShift's DNS pods listen at 5353.
+    assert {(one["protocol"], one["port"]) for one in to_names["ports"]} == {
+        (protocol, port) for protocol in ("UDP", "TCP") for port in (53, 5353)
+    }
     assert not anywhere([to_base, to_names])
     assert SERVER_LABEL not in gateway
