@@ -129,7 +129,7 @@ def test_a_node_with_its_gpu_free_is_taken_at_once(
     assert json.loads(done.outputs["hardware"])["node"] == node
     patch = json.loads(filled_in(PLACED, done.outputs["placement"]))
     (main,) = patch["containers"]
-    assert main["resources"]["limits"] == {GPU: "1"}
+    assert main["resources"]["limits"][GPU] == "1"
     spec = {**patch, "containers": [{**main, "image": "x"}]}
     space = steps_space(steps)
     kubectl("apply", "-f", "-", document=pod("lands", space, spec))

@@ -213,15 +213,24 @@ def test_nor_does_a_run_become_one(case: str, installed: dict[str, Path]) -> Non
     assert reason in told
 
 
-def test_the_installation_says_whose_secrets_a_run_may_name(installed: dict[str, Path]) -> None:
+def test_the_installation_says_whose_secrets_a_run_may_name(installed: dict[str, Path], tmp_path: Path) -> None:
     run = run_of("finetune", arguments={"parameters": [{"name": "secrets", "value": "research"}]})
     assert "is one of fineline;" in PAT.tries("create", RUNS, run, namespace=FIRST)
-    setting = ["patch", "configmap", "fineline", "-n", FIRST, "--type=merge", "-p"]
-    kubectl(*setting, json.dumps({"data": {"FINELINE_SECRETS": "fineline, research"}}))
+    setting = {
+        "target": {"kind": "ConfigMap", "name": "fineline"},
+        "patch": '[{"op": "replace", "path": "/data/FINELINE_SECRETS", "value": "fineline, research"}]',
+    }
+    install(tmp_path, FIRST, *COMPONENTS[FIRST], upon="base", patches=[setting])
     try:
         wait_for(lambda: PAT.tries("create", RUNS, run, namespace=FIRST) == "", 30)
     finally:
-        kubectl(*setting, json.dumps({"data": {"FINELINE_SECRETS": None}}))
+        kubectl("apply", "--server-side", "--force-conflicts", "-k", str(installed[FIRST]))
+    # An installation that was removed and made again is held to it too.
+    policies = "validatingadmissionpolicy,validatingadmissionpolicybinding"
+    kubectl("delete", policies, "-l", f"{NAMESPACE_LABEL}={FIRST}")
+    wait_for(lambda: PAT.tries("create", RUNS, run, namespace=FIRST) == "", 30)
+    kubectl("apply", "--server-side", "--force-conflicts", "-k", str(installed[FIRST]))
+    wait_for(lambda: "is one of fineline;" in PAT.tries("create", RUNS, run, namespace=FIRST), 30)
 
 
 def test_each_template_of_ours_is_one_that_people_may_start(installed: dict[str, Path]) -> None:

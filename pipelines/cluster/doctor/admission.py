@@ -7,6 +7,7 @@ from pipelines.workflows import rollback
 
 SUBJECT = "admission"
 ENFORCE, RESTRICTED = "pod-security.kubernetes.io/enforce", "restricted"
+NOBODYS_PREFIX = "fineline-nobody"  # of Secrets; no installation allows it
 
 
 def admission(connection: Connection) -> list[Finding]:
@@ -15,13 +16,17 @@ def admission(connection: Connection) -> list[Finding]:
 
 
 def _policies(connection: Connection) -> Finding:
-    """Try to start a run at its last step, past the gate."""
+    """Try to start a run past the gate, and one with the Secrets of others."""
+    template = {"workflowTemplateRef": {"name": rollback.NAME}}
+    secrets = {"parameters": [{"name": "secrets", "value": NOBODYS_PREFIX}]}
     with questions.if_allowed():
-        if questions.would_create_run(
-            connection, {"workflowTemplateRef": {"name": rollback.NAME}, "entrypoint": "rollout"}
+        for tried, may in (
+            ({"entrypoint": "rollout"}, "a run may begin at any step"),
+            ({"arguments": secrets}, "a run may read any Secret"),
         ):
-            text = "a run may begin at any step: the ValidatingAdmissionPolicies of this namespace are missing"
-            return Finding(SUBJECT, State.MISSING, text, INSTALL)
+            if questions.would_create_run(connection, {**template, **tried}):
+                text = f"{may}: a ValidatingAdmissionPolicy of this namespace is missing"
+                return Finding(SUBJECT, State.MISSING, text, INSTALL)
         return Finding(SUBJECT, State.OK, "runs start from Fineline's templates, as they are")
     return unknown(SUBJECT, "Workflows, or create one")
 
