@@ -12,8 +12,15 @@ from hera.workflows.io import Input, Output
 from steps.common.adapter.adapter_files import adapter_sha256, read_adapter_base
 from steps.common.adapter.merge import merge_into_base
 from steps.common.adapter.registered_adapter import check_registered
-from steps.common.handover.report import write_report
-from steps.common.handover.report_parts import PreparedData, SamplePiece, TuningReport
+from steps.common.handover.report import (
+    STEP_REPORT,
+    PreparedRecord,
+    StepReport,
+    TuningRecord,
+    read_step_report,
+    write_report,
+)
+from steps.common.handover.report_parts import SamplePiece
 from steps.common.handover.resolved import Hardware, Resolved
 from steps.common.model.packs import TokenRow, read_token_rows
 from steps.common.model.pair_packs import read_token_pairs
@@ -27,7 +34,7 @@ from steps.common.storage import volumes
 from steps.common.storage.files import digest_of, write_text
 from steps.evaluate.gate.comparison import Champion, compare, scores_by_role
 from steps.evaluate.gate.gate import judge
-from steps.evaluate.report.make_report import answers_side_by_side, make_report, read_step_report
+from steps.evaluate.report.make_report import answers_side_by_side, make_report
 from steps.evaluate.report.mlflow_record import log_evaluation
 from steps.evaluate.report.page import leave_for_argo, render
 from steps.evaluate.report.sample import first_row, masked
@@ -94,8 +101,8 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:
         comparison,
         verdict,
         answers_side_by_side(recipe.evaluate.questions, samples, scores),
-        read_step_report(PreparedData, Path(input.rows_folder)),
-        read_step_report(TuningReport, Path(input.adapter_folder).parent),
+        _report_of(PreparedRecord, Path(input.rows_folder)),
+        _report_of(TuningRecord, Path(input.adapter_folder).parent),
         _masked_row(input),
     )
     file = volumes.run_folder(resolved.run or "unnamed") / versions.EVALUATION_FILE
@@ -172,6 +179,11 @@ def _champion(input: EvaluateInput, scored: Callable[[str, Path | None], Score])
         adapter = versions.download_adapter(store, version, Path(folder))
         check_registered(version, adapter)
         return Champion(number, scored("champion", adapter), same, sha256)
+
+
+def _report_of(kind: type[StepReport], folder: Path) -> StepReport | None:
+    """Return the report that `prepare` or `tune` has left in its folder; None if there is none."""
+    return read_step_report(kind, folder) if (folder / STEP_REPORT).is_file() else None
 
 
 def _masked_row(input: EvaluateInput) -> list[SamplePiece]:

@@ -11,6 +11,7 @@ from recipes.data import Data
 from recipes.recipe import Recipe
 from steps.common.gguf.tokenizers import read_gguf_tokenizer
 from steps.common.handover.covered_settings import covered_settings
+from steps.common.handover.report import STEP_REPORT, PreparedRecord, read_step_report
 from steps.common.handover.resolved import DataFile, Resolved, as_planned
 from steps.common.lm_eval.library import check_installed
 from steps.common.rows.read_rows import read_rows
@@ -67,7 +68,7 @@ def prepare(input: PrepareInput) -> PrepareOutput:
             say("the rows are already prepared")
         else:
             _prepare(resolved, tokenizer_folder, folder)
-    report = json.loads((folder / "report.json").read_text())
+    report = read_step_report(PreparedRecord, folder)
     return PrepareOutput(folder=str(folder), digest=digest, summary=in_words(report))
 
 
@@ -86,12 +87,12 @@ def rows_digest(resolved: Resolved) -> str:
     )
 
 
-def in_words(report: dict[str, Any]) -> str:
+def in_words(report: PreparedRecord) -> str:
     """Return the summary of the rows as one line."""
     return (
-        f"{report['train_rows']} training rows ({report['train_tokens']} tokens, {report['labelled_share']:.0%} labelled), "
-        f"{report['validation_rows']} held out; left out: {report['bad_rows']} bad, {report['duplicates']} duplicates, "
-        f"{report['leaked']} with the question of a held-out row"
+        f"{report.train_rows} training rows ({report.train_tokens} tokens, {report.labelled_share:.0%} labelled), "
+        f"{report.validation_rows} held out; left out: {report.bad_rows} bad, {report.duplicates} duplicates, "
+        f"{report.leaked} with the question of a held-out row"
     )
 
 
@@ -134,17 +135,17 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
         (partial / "bad_rows.txt").write_text("".join(f"{row}\n" for row in bad))
         tokens = [examples[row].tokens for row in parts.train]
         learnt = sum(examples[row].labelled for row in parts.train)
-        report = {
-            "train_rows": len(parts.train),
-            "validation_rows": len(parts.validation),
-            "bad_rows": len(bad),
-            "duplicates": parts.duplicates,
-            "leaked": parts.leaked,
-            "train_tokens": sum(tokens),
-            "longest": max(tokens),
-            "labelled_share": learnt / sum(tokens),
-        }
-        (partial / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+        report = PreparedRecord(
+            train_rows=len(parts.train),
+            validation_rows=len(parts.validation),
+            bad_rows=len(bad),
+            duplicates=parts.duplicates,
+            leaked=parts.leaked,
+            train_tokens=sum(tokens),
+            longest=max(tokens),
+            labelled_share=learnt / sum(tokens),
+        )
+        (partial / STEP_REPORT).write_text(report.model_dump_json(indent=2) + "\n")
         say(f"rows {folder_digest(partial)[:12]}: {in_words(report)}")
 
 

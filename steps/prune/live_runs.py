@@ -1,16 +1,15 @@
 """The runs that may still need what they have made: those under way, and those that can be resumed or retried."""
 
 import base64
-import fcntl
 import gzip
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from steps.common.kubernetes.cluster_objects import created_at
 from steps.common.storage import volumes
+from steps.common.storage.retention import is_locked
 
 RUN, LOCK, SUCCEEDED = "run.json", ".lock", "Succeeded"
 
@@ -56,20 +55,9 @@ def of_this_machine(newer_than: float) -> LiveRuns:
             started, phase = float(record["started"]), record["phase"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        under_way = _is_locked(file.with_name(LOCK))
+        under_way = is_locked(file.with_name(LOCK))
         if under_way:
             since = min(since, started)
         if under_way or (phase != SUCCEEDED and file.stat().st_mtime > newer_than):
             texts += [output.read_text(errors="replace") for output in file.parent.glob("tasks/*/outputs/parameters/*")]
     return LiveRuns(texts, since)
-
-
-def _is_locked(lock: Path) -> bool:
-    try:
-        with lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False

@@ -1,6 +1,5 @@
 """The tune step: trains an adapter for a base model on prepared rows, with checkpoints that survive a kill."""
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ from hera.workflows.io import Input, Output
 from recipes.tuning import DPO_ALONE
 from steps.common.adapter.adapter_files import adapter_sha256
 from steps.common.handover.covered_settings import covered_settings
+from steps.common.handover.report import TuningRecord, read_step_report
 from steps.common.handover.resolved import Hardware, Resolved
 from steps.common.nodes.pod_placement import Placement
 from steps.common.runtime.exit_codes import step
@@ -60,7 +60,7 @@ def tune(input: TuneInput) -> TuneOutput:
             with build_folder(folder, resume=True) as partial:
                 _tune(input, partial)
     adapter = folder / "adapter"
-    report = json.loads((folder / "report.json").read_text())
+    report = read_step_report(TuningRecord, folder)
     return TuneOutput(adapter_folder=str(adapter), adapter_sha256=adapter_sha256(adapter), summary=summary_line(report))
 
 
@@ -92,4 +92,4 @@ def _tune(input: TuneInput, folder: Path) -> None:
         # With two GPUs visible, the Trainer would use DataParallel, which a 4-bit base model does not support.
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
         run_train_process(job)
-    say(summary_line(json.loads((folder / "report.json").read_text())))
+    say(summary_line(read_step_report(TuningRecord, folder)))

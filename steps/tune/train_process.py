@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -64,8 +65,8 @@ def run_train_process(job: TuningJob) -> None:
     pairs = recipe.tune.objective == PAIRS
     read: Callable[[Path], Sequence[Packable]] = read_token_pairs if pairs else read_token_rows
     rows = read(Path(job.rows_folder) / "train.jsonl")
-    curve = LossCurve(resolved)
-    with Watchdog(recipe.compute.idle_minutes * 60) as watchdog:
+    # Closed if the training is interrupted too: else what has not been sent yet is lost.
+    with closing(LossCurve(resolved)) as curve, Watchdog(recipe.compute.idle_minutes * 60) as watchdog:
         model, quantised = load_adapted_model(
             Path(job.base_folder),
             recipe.tune,
@@ -129,7 +130,6 @@ def run_train_process(job: TuningJob) -> None:
         )
     if not group.is_main:
         return
-    curve.close()
     save_adapter_and_report(folder, FinishedTuning(model, quantised, resolved, rung, plan, budget, result))
     shutil.rmtree(folder / "checkpoints")
     (folder / PLAN_FILE).unlink()

@@ -83,7 +83,13 @@ def test_a_secret_without_its_key_is_missing_and_no_value_is_shown(space: str) -
     kubectl("create", "secret", "generic", "team-api-key", "-n", space, "--from-literal=key=very-secret")
     done = fineline("doctor", "-n", space, "--secrets", "team")
     assert "team-hub has no value for 'token'" in done.stdout
-    assert "team-api-key is set" in done.stdout
+    assert "team-api-key is set\n" in done.stdout
+    assert "very-secret" not in done.stdout + done.stderr
+    kubectl("patch", "secret", "team-api-key", "-n", space, "-p", '{"stringData": {"previous": "very-secret"}}')
+    done = fineline("doctor", "-n", space, "--secrets", "team")
+    assert "team-api-key is set; its 'previous' is accepted too" in done.stdout
+    remove = """--type=json -p '[{"op": "remove", "path": "/data/previous"}]'"""
+    assert f"    kubectl patch secret team-api-key -n {space} {remove}\n" in done.stdout
     assert "very-secret" not in done.stdout + done.stderr
 
 

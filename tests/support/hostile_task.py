@@ -58,6 +58,23 @@ def _truncate():
     return "GOT truncated by path"
 
 
+def _mode(path):
+    # The call is said to have succeeded, and has no effect: the test looks at the file.
+    os.chmod(path, 0o777)
+    os.utime(path, (1, 1))
+    return "refused, in silence"
+
+
+def _own(path):
+    os.chown(path, os.getuid(), os.getgid())
+    return "GOT the owner"
+
+
+def _attribute(path):
+    os.setxattr(path, "user.mine", b"1")
+    return "GOT an attribute"
+
+
 def _parent():
     return _read(f"/proc/{{os.getppid()}}/environ")
 
@@ -96,6 +113,9 @@ def attempts():
         "write": _try(lambda: _write(TARGETS["runs"] + "/planted")),
         "list": _try(lambda: "GOT " + str(os.listdir(TARGETS["runs"]))),
         "truncate": _try(_truncate),
+        "mode": _try(lambda: _mode(TARGETS["runs"] + "/private")),
+        "owner": _try(lambda: _own(TARGETS["runs"] + "/private")),
+        "attribute": _try(lambda: _attribute(TARGETS["runs"] + "/private")),
         "parent": _try(_parent),
         "kill": _try(_kill),
         "trace": _try(_trace),

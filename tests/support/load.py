@@ -28,8 +28,13 @@ class Load:
 
 
 @contextmanager
-def load(url: str, name: str, clients: int = 4, pause: float = 0.02, **body: Any) -> Iterator[Load]:
-    """Keep clients asking the model at `url`, one request each at a time, until the block ends."""
+def load(
+    url: str, name: str, clients: int = 4, pause: float = 0.02, headers: dict[str, str] | None = None, **body: Any
+) -> Iterator[Load]:
+    """Keep clients asking the model at `url`, one request each at a time, until the block ends.
+
+    `headers` is read for each request: what is changed in it changes what the clients send.
+    """
     met, over = Load(), threading.Event()
     asked = {"model": name, "messages": [{"role": "user", "content": "when do you have food"}], **body}
 
@@ -37,7 +42,7 @@ def load(url: str, name: str, clients: int = 4, pause: float = 0.02, **body: Any
         with httpx2.Client(timeout=httpx2.Timeout(120, connect=20), verify=False) as client:
             while not over.is_set():
                 try:
-                    answer = client.post(f"{url}/chat/completions", json=asked)
+                    answer = client.post(f"{url}/chat/completions", json=asked, headers=dict(headers or {}))
                     answer.raise_for_status()
                     assert answer.json()["choices"][0]["message"]["role"] == "assistant"
                     met.answers[answer.headers["fineline-version"]] += 1

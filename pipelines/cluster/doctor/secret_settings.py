@@ -17,13 +17,14 @@ class KnownSecret:
     suffix: str
     keys: tuple[str, ...]
     purpose: str
+    passing: str = ""  # a key that it holds only while clients change to another one
 
 
 SECRETS = (
     KnownSecret("hub", ("token",), "gated models and data sets of a hub"),
     KnownSecret("object-store", ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "data and models at s3://"),
     KnownSecret("mlflow", ("username", "password"), "an MLflow that requires a login"),
-    KnownSecret("api-key", ("key",), "the API key that users of the served model send"),
+    KnownSecret("api-key", ("key",), "the API key that users of the served model send", "previous"),
     KnownSecret("webhook", ("url",), "the webhook that is notified when a run ends"),
 )
 
@@ -50,6 +51,11 @@ def _secret(connection: Connection, name: str, known: KnownSecret, required: str
         if lacking := [key for key in known.keys if key not in held]:
             again = f"kubectl delete secret {name} -n {connection.namespace}; {create}"
             return Finding("secrets", State.MISSING, f"{name} has no value for {lacking[0]!r}", again)
+        if known.passing in held:
+            text = f"{name} is set; its {known.passing!r} is accepted too, until you remove it and restart what serves"
+            remove = f"""-p '[{{"op": "remove", "path": "/data/{known.passing}"}}]'"""
+            patch = f"kubectl patch secret {name} -n {connection.namespace} --type=json {remove}"
+            return Finding("secrets", State.NOTE, text, patch)
         return Finding("secrets", State.OK, f"{name} is set")
     return Finding(
         "secrets", State.UNKNOWN, f"you may not check whether {name} exists; it is for {known.purpose}", create

@@ -4,7 +4,7 @@ Its JSON outlives the code: it lies beside each registered version. `Record` say
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field
 
@@ -27,6 +27,8 @@ from steps.common.runtime.errors import UserError
 from steps.common.storage.files import write_text
 from steps.common.storage.record import Record, first_fault
 
+STEP_REPORT = "report.json"  # of `prepare` and `tune`, in the folder that the step has made
+
 
 def _is_none(value: object) -> bool:
     return value is None
@@ -34,6 +36,17 @@ def _is_none(value: object) -> bool:
 
 def _none_from_empty(value: Any) -> Any:
     return value or None
+
+
+class PreparedRecord(PreparedData, Record):
+    """What `prepare` stores beside the rows."""
+
+
+class TuningRecord(TuningReport, Record):
+    """What `tune` stores beside the adapter."""
+
+
+StepReport = TypeVar("StepReport", PreparedRecord, TuningRecord)
 
 
 class EvaluationReport(ReportPart, Record):
@@ -81,3 +94,19 @@ def read_report(path: Path) -> EvaluationReport:
         raise UserError(f"{path}: the evaluation's report is missing; start a new run") from None
     except ValueError as error:
         raise UserError(f"{path}: not an evaluation report: {first_fault(error)}; start a new run") from None
+
+
+def read_step_report(kind: type[StepReport], folder: Path) -> StepReport:
+    """Return the report of `prepare` or `tune` that this release or an earlier one left in the step's folder.
+
+    Raises:
+        UserError: the file is missing, is not a report, or was written by a later release.
+    """
+    path = folder / STEP_REPORT
+    try:
+        return kind.read(path.read_bytes(), path)
+    except FileNotFoundError:
+        fault = "the report is missing"
+    except ValueError as error:
+        fault = f"not a report: {first_fault(error)}"
+    raise UserError(f"{path}: {fault}; delete the folder {folder}, and run it again")

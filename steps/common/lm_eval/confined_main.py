@@ -44,6 +44,7 @@ class ConfinedOrder(BaseModel):
     home: Path  # the only folder that can be written
     request: PackedRequest
     chat_template: bool
+    data_bytes: int  # memory that it may write to
     only_load: bool  # ask nothing: tell how many rows there are
 
 
@@ -53,7 +54,7 @@ def main(descriptor: int) -> None:
     connection = socket.socket(fileno=descriptor)
     order = ConfinedOrder.model_validate(receive(connection))
     try:
-        confine([*_interpreter(), order.content, *map(Path, SYSTEM)], [order.home, Path("/dev/null")])
+        confine([*_interpreter(), order.content, *map(Path, SYSTEM)], [order.home, Path("/dev/null")], order.data_bytes)
     except OSError as error:
         send(connection, {"refused": str(error)})
         return

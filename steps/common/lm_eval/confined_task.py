@@ -25,6 +25,7 @@ from steps.common.lm_eval.model_socket import (
     send,
 )
 from steps.common.lm_eval.pack import PackedRequest
+from steps.common.machine.devices import memory_available
 from steps.common.runtime.errors import UserError
 
 # Whatever else this process knows, such as tokens and passwords, the task's process does not get.
@@ -60,6 +61,9 @@ GENERATION_SETTINGS = {
     "repetition_penalty",
     "no_repeat_ngram_size",
 }
+
+
+LEAST_DATA_BYTES = 4 << 30  # Python with lm-eval and its libraries takes a fraction of it
 
 
 class AskedModel(Protocol):
@@ -105,6 +109,7 @@ def run_confined(
                 home=folder,
                 request=request,
                 chat_template=chat_template,
+                data_bytes=data_bytes(),
                 only_load=model is None,
             )
             send(ours, order.model_dump(mode="json"))
@@ -142,6 +147,11 @@ def _check_settings(question: ModelQuestion, where: str) -> None:
             raise UserError(
                 f"{where}: generates its answers with {unknown[0]!r}, which is not supported; use only {known}"
             )
+
+
+def data_bytes() -> int:
+    """Return how much memory a task's process may write to: half of what is free, so that this process is not killed for it."""
+    return max(LEAST_DATA_BYTES, memory_available() // 2)
 
 
 def _environment(home: str) -> dict[str, str]:

@@ -29,7 +29,8 @@ SCOPES, SCOPE_VERSION = 0b11, 6  # abstract sockets and signals of processes out
 
 AUDIT_ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 # Sockets; other processes' memory, files and limits; io_uring, which makes sockets without the calls above; namespaces;
-# what processes of one user share; truncation by path, which Landlock allows before Linux 6.2; what a task never needs.
+# what processes of one user share; truncation by path, which Landlock allows before Linux 6.2; owners and extended attributes
+# of files, which Landlock does not cover; what a task never needs.
 REFUSED = {
     "x86_64": {
         "socket": 41, "connect": 42, "accept": 43, "bind": 49, "listen": 50, "accept4": 288,
@@ -42,6 +43,8 @@ REFUSED = {
         "truncate": 76, "shmget": 29, "shmat": 30, "msgget": 68, "semget": 64, "mq_open": 240,
         "add_key": 248, "request_key": 249, "keyctl": 250,
         "bpf": 321, "perf_event_open": 298, "userfaultfd": 323,
+        "fchown": 93, "fchownat": 260, "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "setxattrat": 463,
+        "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "removexattrat": 466, "file_setattr": 469,
     },
     "aarch64": {
         "socket": 198, "connect": 203, "accept": 202, "bind": 200, "listen": 201, "accept4": 242,
@@ -54,8 +57,19 @@ REFUSED = {
         "truncate": 45, "shmget": 194, "shmat": 196, "msgget": 186, "semget": 190, "mq_open": 180,
         "add_key": 217, "request_key": 218, "keyctl": 219,
         "bpf": 280, "perf_event_open": 241, "userfaultfd": 282,
+        "fchown": 55, "fchownat": 54, "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "setxattrat": 463,
+        "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16, "removexattrat": 466, "file_setattr": 469,
     },
 }  # fmt: skip
+# They change nothing, and are said to have succeeded. Landlock does not cover modes and times, not even of files that it hides.
+# An error would stop a task that maps its rows: datasets then sets the mode of a file of its own.
+WITHOUT_EFFECT = {
+    "x86_64": {"fchmod": 91, "fchmodat": 268, "fchmodat2": 452, "utimensat": 280},
+    "aarch64": {"fchmod": 52, "fchmodat": 53, "fchmodat2": 452, "utimensat": 88},
+}
+# Earlier forms of calls in the two tables above, which x86_64 alone has.
+EARLIER_REFUSED = {"x86_64": {"chown": 92, "lchown": 94}, "aarch64": {}}
+EARLIER_WITHOUT_EFFECT = {"x86_64": {"chmod": 90, "utime": 132, "utimes": 235, "futimesat": 261}, "aarch64": {}}
 # Allowed for this process only: its number is their first argument, or 0 for the limits.
 ONLY_OWN = {
     "x86_64": {"kill": 62, "tgkill": 234, "prlimit64": 302},
@@ -64,19 +78,21 @@ ONLY_OWN = {
 X32 = 0x40000000  # the bit of a second set of system calls on x86_64
 LOAD, EQUAL, AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06
 NUMBER_AT, ARCHITECTURE_AT, FIRST_ARGUMENT_AT = 0, 4, 16
-ALLOW, KILL, REFUSE = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EACCES
+ALLOW, KILL, DO_NOTHING = 0x7FFF0000, 0x80000000, 0x00050000
+REFUSE = DO_NOTHING | errno.EACCES
 
 
 class ConfinementError(OSError):
     """This system cannot confine a process; the text is one line."""
 
 
-def confine(readable: Iterable[Path], writable: Iterable[Path]) -> None:
+def confine(readable: Iterable[Path], writable: Iterable[Path], data_bytes: int) -> None:
     """Confine this process and its children, forever. Call it before any thread has been started.
 
     Args:
         readable: files and folders that may be read and executed; those that do not exist are left out.
         writable: folders in which files may be made, changed and deleted too.
+        data_bytes: memory that each process may write to. Mapped files and libraries do not count.
 
     Raises:
         ConfinementError: the kernel has no Landlock or no seccomp, or the processor is neither x86_64 nor aarch64.
@@ -84,15 +100,19 @@ def confine(readable: Iterable[Path], writable: Iterable[Path]) -> None:
     machine = platform.machine()
     if machine not in REFUSED:
         raise ConfinementError(f"there is no way known to confine it on a processor of type {machine}")
-    _limit()
+    _limit(data_bytes)
     if _prctl(PR_SET_NO_NEW_PRIVS, 1):
         raise ConfinementError("the kernel does not let a process give up privileges")
     _restrict_files(readable, writable)
     _refuse_calls(machine)
 
 
-def _limit() -> None:
+def _limit(data_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Not RLIMIT_AS: torch's libraries for GPUs and datasets' files are mapped, and take addresses but no memory of their own.
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    least = data_bytes if most == resource.RLIM_INFINITY else min(data_bytes, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (least, least))
 
 
 def _restrict_files(readable: Iterable[Path], writable: Iterable[Path]) -> None:
@@ -138,8 +158,11 @@ def _refuse_calls(machine: str) -> None:
     ]
     if machine == "x86_64":
         program += [_step(AT_LEAST, X32, if_not=1), _step(RETURN, REFUSE)]
-    for number in REFUSED[machine].values():
-        program += [_step(EQUAL, number, if_not=1), _step(RETURN, REFUSE)]
+    refused = [*REFUSED[machine].values(), *EARLIER_REFUSED[machine].values()]
+    without_effect = [*WITHOUT_EFFECT[machine].values(), *EARLIER_WITHOUT_EFFECT[machine].values()]
+    for numbers, answer in ((refused, REFUSE), (without_effect, DO_NOTHING)):
+        for number in numbers:
+            program += [_step(EQUAL, number, if_not=1), _step(RETURN, answer)]
     for name, number in ONLY_OWN[machine].items():
         own = 0 if name == "prlimit64" else os.getpid()
         program += [

@@ -19,6 +19,7 @@ PROMETHEUS_SETTING = "FINELINE_PROMETHEUS"  # URL of the Prometheus that KEDA qu
 PULL_SECRETS_SETTING = "FINELINE_IMAGE_PULL_SECRETS"
 PRIORITY_CLASS_SETTING = "FINELINE_PRIORITY_CLASS"  # of those pods; unset: the cluster's default
 API_KEY_SETTING = "FINELINE_API_KEY"  # bearer token that clients of a served model must send; unset: none
+PREVIOUS_API_KEY_SETTING = "FINELINE_API_KEY_PREVIOUS"  # accepted too, while clients change from it; unset: none
 ONE_NODE_SETTING = "FINELINE_ONE_NODE"  # "true": the volumes can be mounted on one node only
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -65,6 +66,17 @@ def api_key() -> str:
         UserError: it has a control character inside.
     """
     return read_secret(API_KEY_SETTING)
+
+
+def api_keys() -> list[str]:
+    """Return the API keys of which clients must send one: the key, and the previous one if there is one; none if no key is set.
+
+    Raises:
+        UserError: one has a control character inside.
+    """
+    key, previous = api_key(), read_secret(PREVIOUS_API_KEY_SETTING)
+    # Envoy refuses a configuration that has the same key twice.
+    return list(dict.fromkeys(one for one in (key, previous) if one)) if key else []
 
 
 def api_key_header() -> dict[str, str]:

@@ -16,6 +16,7 @@ SECRETS = {
     "MLFLOW_TRACKING_PASSWORD": "mlflow, key password",
     "MLFLOW_TRACKING_TOKEN": "",
     "FINELINE_API_KEY": "api-key, key key",
+    "FINELINE_API_KEY_PREVIOUS": "api-key, key previous",
     "FINELINE_WEBHOOK": "webhook, key url",
     "ARGO_TOKEN": "",
 }

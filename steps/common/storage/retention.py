@@ -39,14 +39,27 @@ def lock_if_free(folder: Path) -> Iterator[bool]:
     if not had_lock:  # as beside a version that 0.1.0 restored
         os.utime(file, (used, used))
     try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        yield _take(file)
     finally:
         os.close(file)
+
+
+def is_locked(lock: Path) -> bool:
+    """Return whether a process holds a lock file; if there is no such file, none does."""
+    try:
+        with lock.open("rb") as file:
+            return not _take(file.fileno())
+    except FileNotFoundError:
+        return False
+
+
+def _take(file: int) -> bool:
+    """Take the lock of an open file if it is free, until the file is closed; return whether it was."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def freed_bytes(path: Path) -> int:

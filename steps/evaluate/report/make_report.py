@@ -1,11 +1,6 @@
 """Puts the evaluation's report together."""
 
-import json
 import time
-from pathlib import Path
-from typing import TypeVar
-
-from pydantic import BaseModel
 
 from recipes.evaluation import Question
 from steps.common.handover.report import EvaluationReport
@@ -28,8 +23,6 @@ from steps.evaluate.gate.comparison import Champion, Comparison
 from steps.evaluate.gate.gate import Verdict, meets
 from steps.evaluate.scores.answers import Turns
 from steps.evaluate.scores.score import Score
-
-StepReport = TypeVar("StepReport", bound=BaseModel)
 
 
 def make_report(
@@ -109,12 +102,6 @@ def answers_side_by_side(
         )
         for number, (turns, answer, question) in enumerate(asked)
     ]
-
-
-def read_step_report(kind: type[StepReport], folder: Path) -> StepReport | None:
-    """Return the report that `prepare` or `tune` has left in its folder; None if there is none."""
-    file = folder / "report.json"
-    return kind.model_validate(json.loads(file.read_bytes())) if file.is_file() else None
 
 
 def _scores(score: Score, comparison: Comparison, role: ModelRole) -> ModelScores:

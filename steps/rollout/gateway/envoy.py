@@ -59,12 +59,12 @@ def bootstrap(rules: Rules, folder: Path, admin: Path) -> Json:
     }
 
 
-def listeners(rules: Rules, api_key: str, folder: Path) -> list[Json]:
+def listeners(rules: Rules, api_keys: list[str], folder: Path) -> list[Json]:
     """Return the listeners: the model's address, and if `rules` name a port for it, the statistics.
 
     Args:
         rules: where to listen and what to accept.
-        api_key: what requests have to send as a bearer token; empty: nothing.
+        api_keys: requests have to send one of them as a bearer token; empty: none.
         folder: folder of the routes.
     """
     source = {"route_config_name": "routes", "config_source": _file(folder / ROUTES)}
@@ -76,7 +76,7 @@ def listeners(rules: Rules, api_key: str, folder: Path) -> list[Json]:
         "rds": source,
         "early_header_mutation_extensions": rewrite.early_header_mutations(),
         "local_reply_config": {"mappers": [_overloaded(), *(_openai_error(status) for status in SAID)]},
-        "http_filters": [*_filters(rules, api_key)],
+        "http_filters": [*_filters(rules, api_keys)],
     }
     found = [_listener("gateway", rules.host, rules.port, manager, rules.request_bytes)]
     if rules.stats_port:
@@ -160,10 +160,11 @@ def _passed_on(path: str, rules: Rules, live: Upstream) -> list[Json]:
     ]
 
 
-def _filters(rules: Rules, api_key: str) -> list[Json]:
+def _filters(rules: Rules, api_keys: list[str]) -> list[Json]:
     found = []
-    if api_key:
-        key = {"credentials": [{"key": api_key, "client": "user"}], "key_sources": [{"header": "Authorization"}]}
+    if api_keys:
+        credentials = [{"key": key, "client": "user"} for key in api_keys]
+        key = {"credentials": credentials, "key_sources": [{"header": "Authorization"}]}
         # The model server has no use for it.
         hidden = {"forwarding": {"hide_credentials": True}}
         found.append(_filter("api_key", "api_key_auth.v3.ApiKeyAuth", {**key, **hidden}))

@@ -3,8 +3,8 @@
     python -m steps.rollout.gateway FOLDER RULES UPSTREAM       in a pod's container; the last two are JSON
 
 Model servers also have paths that load other models, pause and reset, without authentication. Only OpenAI's paths are
-forwarded. If an API key is required, all requests but the health check have to send it as a bearer token. The key is
-written to a file that only Envoy's user can read, and to no command line.
+forwarded. If an API key is required, all requests but the health check have to send it, or the previous one, as a
+bearer token. The keys are written to a file that only Envoy's user can read, and to no command line.
 """
 
 import os
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from steps.common.runtime import cluster_settings
-from steps.common.runtime.cluster_settings import API_KEY_SETTING
+from steps.common.runtime.cluster_settings import API_KEY_SETTING, PREVIOUS_API_KEY_SETTING
+from steps.common.runtime.errors import UserError
 from steps.common.storage.files import digest_of, write_private_json
 from steps.rollout.gateway import envoy
 from steps.rollout.gateway.admin import EnvoyAdmin
@@ -47,27 +48,29 @@ def command(folder: Path) -> list[str]:
     return [str(binary()), "-c", str(folder / envoy.BOOTSTRAP), *options]
 
 
-def write_all(folder: Path, admin: Path, rules: Rules, api_key: str, upstreams: list[Upstream], live: Upstream) -> None:
+def write_all(
+    folder: Path, admin: Path, rules: Rules, api_keys: list[str], upstreams: list[Upstream], live: Upstream
+) -> None:
     """Write Envoy's whole configuration.
 
     Args:
         folder: where to write it.
         admin: Unix socket of the admin interface.
         rules: where to listen and what to accept.
-        api_key: what requests have to send as a bearer token; empty: nothing.
+        api_keys: requests have to send one of them as a bearer token; empty: none.
         upstreams: all servers that it knows.
         live: the server that gets the requests.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_listeners(folder, rules, api_key)
+    write_listeners(folder, rules, api_keys)
     write_clusters(folder, admin, upstreams)
     write_routes(folder, rules, live)
     write_private_json(folder / envoy.BOOTSTRAP, envoy.bootstrap(rules, folder, admin))
 
 
-def write_listeners(folder: Path, rules: Rules, api_key: str) -> str:
+def write_listeners(folder: Path, rules: Rules, api_keys: list[str]) -> str:
     """Write the listeners; return the version that Envoy reports once they are in effect."""
-    return _write(folder / envoy.LISTENERS, envoy.listeners(rules, api_key, folder))
+    return _write(folder / envoy.LISTENERS, envoy.listeners(rules, api_keys, folder))
 
 
 def write_clusters(folder: Path, admin: Path, upstreams: list[Upstream]) -> str:
@@ -102,10 +105,16 @@ def _write(path: Path, resources: list[dict[str, Any]]) -> str:
 
 def main(folder: Path, rules: Rules, upstream: Upstream) -> None:
     """Replace this process by Envoy, in front of the one server in its pod."""
-    if API_KEY_SETTING in os.environ and not cluster_settings.api_key():
+    try:
+        keys = cluster_settings.api_keys()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    if API_KEY_SETTING in os.environ and not keys:
         sys.exit("error: the Secret with the API key is empty; requests without a key are not served")
     upstream.started = upstream.started or time.time()
-    write_all(folder, folder / SOCKET, rules, cluster_settings.api_key(), [upstream], upstream)
-    kept = {name: value for name, value in os.environ.items() if name != API_KEY_SETTING}
+    write_all(folder, folder / SOCKET, rules, keys, [upstream], upstream)
+    kept = {
+        name: value for name, value in os.environ.items() if name not in (API_KEY_SETTING, PREVIOUS_API_KEY_SETTING)
+    }
     start = command(folder)
     os.execve(start[0], start, kept)

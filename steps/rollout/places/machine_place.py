@@ -71,7 +71,7 @@ class MachinePlace:
         self._replaced_gateway: servers.Gateway | None = None
         self._listeners_before: Any = None
         had_one = bool(running and _requires_key(Path(running.folder)))
-        self._api_key = cluster_settings.api_key() if needs_api_key(resolved.recipe, had_one=had_one) else ""
+        self._api_keys = cluster_settings.api_keys() if needs_api_key(resolved.recipe, had_one=had_one) else []
         if running and self._old:
             # A rollout that was killed, or that this rollback takes over from, may have switched the traffic.
             self._take_traffic(running, self._old, [one for one in (before, tried) if one])
@@ -174,14 +174,14 @@ class MachinePlace:
         if running and self._is_at_its_address(running):
             self._listeners_before = json.loads((Path(running.folder) / LISTENERS).read_text())
             rules = self._rules(running.process.port)
-            wanted = gateways.write_listeners(Path(running.folder), rules, self._api_key)
+            wanted = gateways.write_listeners(Path(running.folder), rules, self._api_keys)
             gateways.wait_applied(EnvoyAdmin(Path(running.admin)), LISTENERS, wanted)
             self._point(running, known, new)
             return
         self._replaced_gateway = running
         upstreams = [_upstream(server) for server in known]
         with gateway_port(self._name, self._serve.host, self._serve.port) as port:
-            self._started_gateway = start_gateway(self._rules(port), self._api_key, upstreams, _upstream(new))
+            self._started_gateway = start_gateway(self._rules(port), self._api_keys, upstreams, _upstream(new))
 
     def switch_back(self) -> None:
         """Point the gateway at the old server; if there was none, stop the gateway."""

@@ -66,12 +66,12 @@ def start_server(name: str, merged: Path, folder: Path, ready_seconds: int) -> s
     return process
 
 
-def start_gateway(rules: Rules, api_key: str, upstreams: list[Upstream], live: Upstream) -> servers.Gateway:
+def start_gateway(rules: Rules, api_keys: list[str], upstreams: list[Upstream], live: Upstream) -> servers.Gateway:
     """Start a model's gateway, wait until it serves, and save its state.
 
     Args:
         rules: where it listens and what it lets through.
-        api_key: what requests have to send as a bearer token; empty: nothing.
+        api_keys: requests have to send one of them as a bearer token; empty: none.
         upstreams: all servers that it knows.
         live: the server that gets the requests.
 
@@ -82,7 +82,7 @@ def start_gateway(rules: Rules, api_key: str, upstreams: list[Upstream], live: U
     folder = volumes.serving(rules.name) / f"gateway-{rules.port}"
     # In a temporary folder, since the path of a Unix socket is limited to 107 bytes.
     admin = Path(tempfile.mkdtemp(prefix="fineline-")) / SOCKET
-    write_all(folder, admin, rules, api_key, upstreams, live)
+    write_all(folder, admin, rules, api_keys, upstreams, live)
     log = folder / "gateway.log"
     log.unlink(missing_ok=True)
     process = _start(command(folder), log, folder, rules.port)

@@ -41,7 +41,9 @@ class VersionSpec(BaseModel):
     ready_seconds: int  # time limit of the model server's start
     rules: Rules
     compute_type: str  # torch's name of the type that it computes in
-    api_key_secret: str  # Secret that holds the API key under "key"; empty: none is required
+    api_key_secret: (
+        str  # Secret that holds the API key under "key", and a previous one under "previous"; empty: none is required
+    )
     one_node: bool  # schedule the pod on the node of the pods that mount the volumes
     upstream: Upstream
     base_server: str = ""  # the vLLM base server that has the adapter; empty: the pod has its own model server
@@ -184,7 +186,7 @@ def gateway(spec: VersionSpec) -> dict[str, Any]:
     given = [spec.rules.model_dump_json(), spec.upstream.model_dump_json()]
     return {
         **pod_spec.container("gateway", spec.image, [*start, *given], []),
-        "env": [_api_key(spec.api_key_secret)] if spec.api_key_secret else [],
+        "env": _api_keys(spec.api_key_secret) if spec.api_key_secret else [],
         "ports": [{"name": "http", "containerPort": GATEWAY_PORT}, {"name": "stats", "containerPort": STATS_PORT}],
         # Forwarded to the model server: a pod that cannot answer gets no requests.
         "readinessProbe": {
@@ -247,8 +249,11 @@ def _model_server(spec: VersionSpec) -> dict[str, Any]:
     }
 
 
-def _api_key(secret: str) -> dict[str, Any]:
-    return {
-        "name": cluster_settings.API_KEY_SETTING,
-        "valueFrom": {"secretKeyRef": {"name": secret, "key": "key", "optional": False}},
-    }
+def _api_keys(secret: str) -> list[dict[str, Any]]:
+    def of(setting: str, key: str, *, optional: bool) -> dict[str, Any]:
+        return {"name": setting, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": optional}}}
+
+    return [
+        of(cluster_settings.API_KEY_SETTING, "key", optional=False),
+        of(cluster_settings.PREVIOUS_API_KEY_SETTING, "previous", optional=True),
+    ]

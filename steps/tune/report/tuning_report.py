@@ -1,6 +1,5 @@
 """Saves the adapter's folder and the report of the tuning."""
 
-import json
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from presets.memory import GIB
 from steps.common.adapter.adapter_files import BASE_FILE, AdapterBase
+from steps.common.handover.report import STEP_REPORT, TuningRecord
 from steps.common.handover.resolved import Resolved, Rung
 from steps.common.runtime.errors import UserError
 from steps.tune.loop.micro_batch_plan import MicroBatchPlan
@@ -34,7 +34,7 @@ class FinishedTuning:
 
 
 def save_adapter_and_report(folder: Path, tuning: FinishedTuning) -> None:
-    """Write `adapter/` and `report.json` into the tuning's folder.
+    """Write `adapter/` and the report into the tuning's folder.
 
     Raises:
         UserError: the loss is NaN.
@@ -44,27 +44,27 @@ def save_adapter_and_report(folder: Path, tuning: FinishedTuning) -> None:
     if last != last:  # NaN
         raise UserError("tune: the training loss is NaN; lower tune.learning_rate")
     _save_adapter(tuning, folder / "adapter")
-    report: dict[str, Any] = {
-        "steps": result.steps,
-        "resumed_from": result.resumed_from,
-        "seconds": result.seconds,
-        "tokens_a_second": result.tokens / max(result.seconds, 1e-9),
-        "first_loss": first,
-        "last_loss": last,
-        "held_out": result.held_out,
-        "kept_step": result.kept_step,
-        "losses": [(round(entry["step"]), entry["loss"]) for entry in result.history],
-        "learning_rates": [entry["learning_rate"] for entry in result.history],
-        "gradient_norms": [entry.get("grad_norm", 0.0) for entry in result.history],
+    report = TuningRecord(
+        steps=result.steps,
+        resumed_from=result.resumed_from,
+        seconds=result.seconds,
+        tokens_a_second=result.tokens / max(result.seconds, 1e-9),
+        first_loss=first,
+        last_loss=last,
+        held_out=result.held_out,
+        kept_step=result.kept_step,
+        losses=[(round(entry["step"]), entry["loss"]) for entry in result.history],
+        learning_rates=[entry["learning_rate"] for entry in result.history],
+        gradient_norms=[entry.get("grad_norm", 0.0) for entry in result.history],
         **_rewards(result.history),
-        "peak_bytes": peak_bytes(rung.device.kind),
-        "predicted_bytes": rung.memory_bytes,
-        "micro_batch_tokens": plan.micro_batch_tokens,
-        "micro_batches_a_step": plan.micro_batches,
-        "tokens_at_once": tuning.budget.tokens,
-        "out_of_memory": tuning.budget.shortages,
-        "processes": rung.processes,
-        "mfu": utilisation(
+        peak_bytes=peak_bytes(rung.device.kind),
+        predicted_bytes=rung.memory_bytes,
+        micro_batch_tokens=plan.micro_batch_tokens,
+        micro_batches_a_step=plan.micro_batches,
+        tokens_at_once=tuning.budget.tokens,
+        out_of_memory=tuning.budget.shortages,
+        processes=rung.processes,
+        mfu=utilisation(
             tuning.resolved.model.architecture,
             result.tokens,
             result.seconds,
@@ -72,19 +72,20 @@ def save_adapter_and_report(folder: Path, tuning: FinishedTuning) -> None:
             rung.processes,
             recompute=rung.activations != "kept",
         ),
-    }
-    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    )
+    (folder / STEP_REPORT).write_text(report.model_dump_json(indent=2) + "\n")
 
 
-def summary_line(report: dict[str, Any]) -> str:
+def summary_line(report: TuningRecord) -> str:
     """Return a report as one line."""
     preferred = ""
-    if "rewards" in report:
-        preferred = f"reward margin {report['reward_margin']:.2f}, {report['reward_accuracy']:.0%} of pairs preferred, "
+    if report.reward_margin is not None and report.reward_accuracy is not None:
+        preferred = f"reward margin {report.reward_margin:.2f}, {report.reward_accuracy:.0%} of pairs preferred, "
+    used = "" if report.mfu is None else f" ({report.mfu:.0%} MFU)"
     return (
-        f"{report['steps']} steps in {report['seconds'] / 60:.1f} min, loss {report['first_loss']:.2f} to "
-        f"{report['last_loss']:.2f}, {preferred}{report['tokens_a_second']:.0f} tokens/s ({report['mfu']:.0%} MFU), "
-        f"memory {report['peak_bytes'] / GIB:.1f} GiB ({report['predicted_bytes'] / GIB:.1f} predicted)"
+        f"{report.steps} steps in {report.seconds / 60:.1f} min, loss {report.first_loss:.2f} to {report.last_loss:.2f}, "
+        f"{preferred}{report.tokens_a_second:.0f} tokens/s{used}, memory {report.peak_bytes / GIB:.1f} GiB "
+        f"({report.predicted_bytes / GIB:.1f} predicted)"
     )
 
 

@@ -3,12 +3,21 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from steps.common.handover.report import EvaluationReport, read_report, write_report
+from steps.common.handover.report import (
+    EvaluationReport,
+    PreparedRecord,
+    TuningRecord,
+    read_report,
+    read_step_report,
+    write_report,
+)
 from steps.common.runtime.errors import UserError
 from tests.support.evaluation_reports import EARLIER, write_changed_report
+from tests.support.golden import golden
 
 SCHEMA_VERSION = EvaluationReport.model_fields["schema_version"].default
 WRITTEN_BEFORE = sorted(EARLIER.glob("schema_*.json"))
@@ -92,3 +101,24 @@ def test_what_is_no_report_is_refused_in_one_line(text: str | None, reason: str,
         read_report(file)
     assert str(raised.value).startswith(f"{file}: {reason}")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", [PreparedRecord, TuningRecord])
+def test_what_prepare_and_tune_of_0_1_0_have_stored_is_read_and_a_later_one_is_refused(
+    tmp_path: Path, kind: type[Any]
+) -> None:
+    name = "prepared_report" if kind is PreparedRecord else "tuning_report"
+    stored = golden(f"records/{name}.json").read_text()
+    file = tmp_path / "report.json"
+    file.write_text(stored)
+    read = read_step_report(kind, tmp_path)
+    assert json.loads(stored).items() <= json.loads(read.model_dump_json()).items()
+    file.write_text(json.dumps(json.loads(stored) | {"schema_version": 2}))
+    with pytest.raises(UserError, match="written by a later release: it has schema version 2"):
+        read_step_report(kind, tmp_path)
+    file.write_text(stored[:40])
+    with pytest.raises(UserError, match=r"report\.json: not a report: .*; delete the folder"):
+        read_step_report(kind, tmp_path)
+    file.unlink()
+    with pytest.raises(UserError, match=r"report\.json: the report is missing; delete the folder"):
+        read_step_report(kind, tmp_path)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from recipes.evaluation import LmEvalTask
-from steps.common.lm_eval import confined_main, confinement, pack
+from steps.common.lm_eval import confined_main, confined_task, confinement, pack
 from steps.common.lm_eval.confined_task import run_confined
 from steps.common.lm_eval.model_socket import ModelQuestion, TaskOutcome
 from steps.common.runtime.errors import UserError
@@ -24,6 +24,7 @@ from tests.support.hostile_task import write_hostile
 from tests.support.lm_eval_tasks import write_shop
 
 SECRET = "s3cret-of-the-step"
+WRITTEN = 1_700_000_000  # seconds since 1970
 ALLOWED = {"own temporary file": "allowed written", "environment": "none"}
 
 
@@ -47,6 +48,8 @@ def around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Surround
     runs = tmp_path / "runs"
     runs.mkdir(exist_ok=True)
     (runs / "private").write_text(SECRET)
+    (runs / "private").chmod(0o600)
+    os.utime(runs / "private", (WRITTEN, WRITTEN))
     port, local = socket.create_server(("127.0.0.1", 0)), socket.socket(socket.AF_UNIX)
     local.bind(str(tmp_path / "local"))
     local.listen()
@@ -94,6 +97,8 @@ def check_nothing_was_got(around: Surroundings, asked: list[str]) -> None:
         assert {name: told for name, told in got.items() if not told.startswith("refused")} == ALLOWED
         assert SECRET not in text
     assert around.connections == []
+    private = (around.runs / "private").stat()
+    assert (private.st_mode & 0o777, private.st_mtime) == (0o600, WRITTEN)
     assert sorted(path.name for path in around.runs.iterdir() if path.name != "data") == ["private"]
 
 
@@ -203,8 +208,29 @@ def test_a_system_that_cannot_confine_runs_no_code(shop: Path, tmp_path: Path, m
     assert not planted.exists()
 
 
+def test_a_task_that_takes_too_much_memory_fails_in_one_line(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "def right(doc):\n    taken = bytearray(3 << 30)\n    return 0\n"
+    assert run(shop, code, tmp_path).failure == ""
+    monkeypatch.setattr(confined_task, "data_bytes", lambda: 2 << 30)
+    assert "MemoryError" in run(shop, code, tmp_path).failure
+
+
+def test_a_task_may_map_its_rows_though_no_file_changes_its_mode(shop: Path, tmp_path: Path) -> None:
+    code = (
+        "import os\nfrom datasets import load_dataset\ndef right(doc):\n"
+        "    path = os.environ['HOME'] + '/more.jsonl'\n"
+        "    open(path, 'w').write('{\"a\": 1}')\n"
+        "    rows = load_dataset('json', data_files=path, split='train').map(lambda row: {'b': row['a'] + 1})\n"
+        "    assert rows.cache_files and rows[0]['b'] == 2\n"
+        "    return 0\n"
+    )
+    assert run(shop, code, tmp_path).failure == ""
+
+
 def test_every_refused_call_has_a_number_on_both_processors() -> None:
-    for table in (confinement.REFUSED, confinement.ONLY_OWN):
+    for table in (confinement.REFUSED, confinement.WITHOUT_EFFECT, confinement.ONLY_OWN):
         assert table["x86_64"].keys() == table["aarch64"].keys()
     assert "/proc" not in confined_main.SYSTEM
     assert "/etc" not in confined_main.SYSTEM

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from pipelines.machine.run_record import Run
 from pipelines.shown.task_state import TaskState
 from steps.common.adapter.adapter_files import AdapterBase
-from steps.common.handover.report import EvaluationReport
+from steps.common.handover.report import EvaluationReport, PreparedRecord, TuningRecord
 from steps.common.handover.resolved import Resolved
 from steps.common.lm_eval.pack import PackedRequest
 from steps.common.machine.servers import Gateway, Process, RefusedVersion, Server
@@ -33,6 +33,8 @@ from tests.support.kubectl import ROOT
 STORED: dict[str, type[Record]] = {
     "version/resolved.json": Resolved,
     "version/report.json": EvaluationReport,
+    "records/prepared_report.json": PreparedRecord,
+    "records/tuning_report.json": TuningRecord,
     "version/peft/base.json": AdapterBase,
     "records/run.json": Run,
     "records/node.json": TaskState,

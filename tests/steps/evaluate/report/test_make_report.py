@@ -7,11 +7,11 @@ import pytest
 
 from recipes.evaluation import Gate, Question
 from steps.common.handover.report import EvaluationReport, read_report, write_report
-from steps.common.handover.report_parts import PreparedData, SamplePiece
+from steps.common.handover.report_parts import SamplePiece
 from steps.common.handover.resolved import Hardware, Resolved
 from steps.evaluate.gate.comparison import Champion, compare, scores_by_role
 from steps.evaluate.gate.gate import judge
-from steps.evaluate.report.make_report import answers_side_by_side, make_report, read_step_report
+from steps.evaluate.report.make_report import answers_side_by_side, make_report
 from steps.evaluate.report.mlflow_record import metrics_of
 from steps.evaluate.scores.score import Score
 from steps.plan.step import PlanInput, resolve
@@ -113,12 +113,3 @@ def test_metrics_leave_out_the_open_ends_of_an_interval(resolved: Resolved) -> N
     one_row = {"nats": [10.0], "labelled": [10], "right": [5]}
     report = report_of(resolved, base.model_copy(update=one_row), candidate.model_copy(update=one_row))
     assert {name for name in metrics_of(report) if name.startswith("gain_over")} == {"gain_over_base/value"}
-
-
-def test_the_report_of_a_step_is_read_if_there_is_one(tmp_path: Path) -> None:
-    assert read_step_report(PreparedData, tmp_path) is None
-    text = '{"train_rows": 3, "validation_rows": 1, "bad_rows": 0, "train_tokens": 9, "labelled_share": 0.5, "new": 1}'
-    (tmp_path / "report.json").write_text(text)
-    data = read_step_report(PreparedData, tmp_path)
-    assert data is not None
-    assert (data.train_rows, data.leaked) == (3, 0)

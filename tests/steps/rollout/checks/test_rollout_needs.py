@@ -88,12 +88,13 @@ def test_a_pod_may_take_as_long_to_end_as_the_longest_answer(answer_seconds: int
     assert pod["terminationGracePeriodSeconds"] > leave + answer
 
 
-def test_the_api_key_is_in_no_command_and_the_server_does_not_get_it() -> None:
+def test_the_api_keys_are_in_no_command_and_the_server_does_not_get_them() -> None:
     pod = served(60, 600)["spec"]["template"]["spec"]
     (server,), (gateway,) = pod["initContainers"], pod["containers"]
-    assert [setting["name"] for setting in gateway["env"]] == ["FINELINE_API_KEY"]
-    secret = {"name": "fineline-api-key", "key": "key", "optional": False}
-    assert gateway["env"][0]["valueFrom"]["secretKeyRef"] == secret
+    assert {setting["name"]: setting["valueFrom"]["secretKeyRef"] for setting in gateway["env"]} == {
+        "FINELINE_API_KEY": {"name": "fineline-api-key", "key": "key", "optional": False},
+        "FINELINE_API_KEY_PREVIOUS": {"name": "fineline-api-key", "key": "previous", "optional": True},
+    }
     assert not any("KEY" in setting["name"] for setting in server["env"])
 
 

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from steps.common.machine import servers as serving
+from steps.common.runtime import cluster_settings
 from steps.common.storage import volumes
 from steps.rollout.drain import drain
 from steps.rollout.gateway import gateway
@@ -131,7 +132,7 @@ def gates(folder: Path, key: str, **rules: Any) -> Iterator[Gate]:
         servers = [first.start(), second.start()]
         settings = {"answer_seconds": 60, "request_bytes": 2 << 20, **rules}
         given = Rules(name="store", host="127.0.0.1", port=free_port(), stats_port=free_port(), **settings)
-        started = start_gateway(given, key, [first.upstream], first.upstream)
+        started = start_gateway(given, [key] if key else [], [first.upstream], first.upstream)
         yield Gate(started, given, first, second, given.stats_port)
         started.process.stop()
         serving.forget_gateway("store")
@@ -325,11 +326,39 @@ def test_under_load_a_switch_fails_no_request_and_interrupts_no_answer(
 
 def test_new_rules_take_effect_while_it_serves(unkeyed: Gate) -> None:
     folder = Path(unkeyed.gateway.folder)
-    wanted = gateway.write_listeners(folder, unkeyed.rules.model_copy(update={"request_bytes": 1000}), "new")
+    wanted = gateway.write_listeners(folder, unkeyed.rules.model_copy(update={"request_bytes": 1000}), ["new"])
     gateway.wait_applied(unkeyed.admin, LISTENERS, wanted)
     wait_for(lambda: unkeyed.post().status_code == 401, 20)
-    wanted = gateway.write_listeners(folder, unkeyed.rules, "")
+    wanted = gateway.write_listeners(folder, unkeyed.rules, [])
     gateway.wait_applied(unkeyed.admin, LISTENERS, wanted)
+    wait_for(lambda: unkeyed.post().status_code == 200, 20)
+
+
+def test_two_keys_are_accepted_until_the_previous_one_is_dropped(
+    unkeyed: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def status(key: str) -> int:
+        return unkeyed.post(headers={"Authorization": f"Bearer {key}"}).status_code
+
+    def serve(key: str, previous: str) -> None:
+        monkeypatch.setenv("FINELINE_API_KEY", key)
+        monkeypatch.setenv("FINELINE_API_KEY_PREVIOUS", previous)
+        folder = Path(unkeyed.gateway.folder)
+        wanted = gateway.write_listeners(folder, unkeyed.rules, cluster_settings.api_keys())
+        gateway.wait_applied(unkeyed.admin, LISTENERS, wanted)
+
+    serve("new", "old\n")
+    wait_for(lambda: status("third") == 401, 20)
+    assert (status("new"), status("old"), unkeyed.post().status_code) == (200, 200, 401)
+    assert "authorization" not in unkeyed.first.headers[-1]
+    serve("new", " ")
+    wait_for(lambda: status("old") == 401, 20)
+    assert status("new") == 200
+    # Envoy refuses a list with the same key twice.
+    serve("same", "same\n")
+    wait_for(lambda: status("same") == 200, 20)
+    assert status("new") == 401
+    serve("", "old")
     wait_for(lambda: unkeyed.post().status_code == 200, 20)
 
 
@@ -382,8 +411,8 @@ def test_before_it_ends_it_sends_its_clients_elsewhere_and_finishes_their_answer
         ending.post()
 
 
-@pytest.mark.parametrize("key", ["", 'a "quoted" key'])
-def test_envoy_validates_every_configuration(tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize("keys", [[], ['a "quoted" key'], ["new", "old"]])
+def test_envoy_validates_every_configuration(tmp_path: Path, keys: list[str]) -> None:
     rules = Rules(
         name="store",
         host="0.0.0.0",
@@ -394,7 +423,7 @@ def test_envoy_validates_every_configuration(tmp_path: Path, key: str) -> None:
         requests_per_minute=90,
     )
     upstream = Upstream(port=8000, version=1, run="r", base="b", adapter_sha256="a")
-    gateway.write_all(tmp_path, tmp_path / "admin.sock", rules, key, [upstream], upstream)
+    gateway.write_all(tmp_path, tmp_path / "admin.sock", rules, keys, [upstream], upstream)
     done = subprocess.run(
         [*gateway.command(tmp_path), "--mode", "validate"], capture_output=True, text=True, check=False
     )

@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
+import psutil
 import pytest
 
 from recipes.reader import load
 from steps.common.handover.resolved import Resolved
+from steps.common.machine import servers
 from steps.common.runtime.errors import UserError
 from steps.plan.step import PlanInput, resolve
 from steps.rollout.gateway.upstream import Rules, Upstream
 from steps.rollout.lease.serving_lease import Purpose, ServingLease, serving_lease
 from steps.rollout.places.machine_place import MachinePlace
 from tests.steps.rollout.gateway.test_gateway import Gate, gates
+from tests.support.commands import wait_for
 
 RULES = Rules(name="store", host="127.0.0.1", port=1, answer_seconds=1, request_bytes=1)
 UPSTREAM = Upstream(port=2, version=1, run="r", base="b", adapter_sha256="a")
@@ -58,10 +61,61 @@ def test_a_rollback_without_the_key_in_its_environment_is_refused(
     assert httpx2.get(f"{keyed.url}/v1/models").status_code == 401
 
 
-def test_a_gateway_whose_secret_is_empty_does_not_start(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "steps.rollout.gateway", str(tmp_path / "gateway")]
+def started(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Start the gateway of a pod, which ends at once."""
+    command = [sys.executable, "-m", "steps.rollout.gateway", str(folder / "gateway")]
     command += [RULES.model_dump_json(), UPSTREAM.model_dump_json()]
-    environment = {**os.environ, "FINELINE_API_KEY": "\n"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    environment = {**os.environ, **settings}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("previous", ["", "old"])
+def test_a_gateway_whose_secret_is_empty_does_not_start(tmp_path: Path, previous: str) -> None:
+    done = started(tmp_path, FINELINE_API_KEY="\n", FINELINE_API_KEY_PREVIOUS=previous)
     assert done.returncode == 1
     assert done.stderr == "error: the Secret with the API key is empty; requests without a key are not served\n"
+
+
+def test_a_previous_key_with_a_line_break_is_refused_unquoted(tmp_path: Path) -> None:
+    done = started(tmp_path, FINELINE_API_KEY="new", FINELINE_API_KEY_PREVIOUS="ol\nd")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: FINELINE_API_KEY_PREVIOUS: has a line break or another control character inside; set it again (in a "
+        "cluster: the Secret NAME-api-key, key previous)\n"
+    )
+
+
+def test_a_rollback_to_the_version_that_serves_takes_the_keys_of_a_rotation(
+    keyed: Gate, planned: Resolved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def status(key: str) -> int:
+        return httpx2.get(f"{keyed.url}/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code
+
+    def rotate(key: str, previous: str) -> None:
+        monkeypatch.setenv("FINELINE_API_KEY", key)
+        monkeypatch.setenv("FINELINE_API_KEY_PREVIOUS", previous)
+        monkeypatch.setattr(MachinePlace, "_is_candidate", lambda *_: True)
+        with serving_lease("store", Purpose.ROLLBACK, 2, lambda: 0) as lease:
+            assert _place(planned, tmp_path, lease).serves_already()
+
+    here = psutil.Process()
+    process = servers.Process(pid=here.pid, started=here.create_time(), port=keyed.first.port)
+    upstream = keyed.first.upstream
+    servers.remember(
+        servers.Server(
+            name="store",
+            version=upstream.version,
+            run=upstream.run,
+            base=upstream.base,
+            base_digest="base",
+            adapter_sha256=upstream.adapter_sha256,
+            folder=str(tmp_path),
+            process=process,
+        )
+    )
+    rotate("new", "right")
+    wait_for(lambda: status("new") == 200, 20)
+    assert (status("right"), status("other")) == (200, 401)
+    rotate("new", "")
+    wait_for(lambda: status("right") == 401, 20)
+    assert status("new") == 200
