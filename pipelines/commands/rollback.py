@@ -1,13 +1,15 @@
 """`fineline rollback`: serve an earlier version again, on this machine or on a cluster."""
 
 import argparse
+import os
 
 from pipelines.shown.arguments import add_cluster, add_json
 
 HELP = "serve an earlier version of a model again, here or on a cluster"
 DESCRIPTION = (
     "Serve an earlier version of a model again and make it the champion. Without -n and --context, the model is the one "
-    "served on this machine. The version that served is withdrawn: no retraining serves it again by itself."
+    "served on this machine, or with --version one that is registered on it. The version that served is withdrawn: no "
+    "retraining serves it again by itself."
 )
 
 
@@ -32,7 +34,7 @@ def execute(parsed: argparse.Namespace) -> int:
     """Roll back: on this machine unless a namespace or a context is given.
 
     Raises:
-        UserError: the version is not a number, or this machine does not serve the model.
+        UserError: the version is not a number, or this machine neither serves the model nor has the named version.
     """
     from pipelines.shown.shell_command import shell_command
     from steps.common.machine import servers
@@ -44,13 +46,28 @@ def execute(parsed: argparse.Namespace) -> int:
         raise UserError("--force: name the version that is to be served although it was withdrawn, with --version")
     if parsed.namespace or parsed.context:
         return _on_a_cluster(parsed)
-    if parsed.name in servers.names():
+    if parsed.name in servers.names() or _is_registered_here(parsed):
         return _here(parsed)
     served = ", ".join(servers.names()) or "none"
     raise UserError(
         f"model {parsed.name!r} is not served on this machine (served models: {served}); for a cluster, give its "
         f"namespace: {shell_command(f'fineline rollback {parsed.name} -n NAMESPACE')}"
     )
+
+
+def _is_registered_here(parsed: argparse.Namespace) -> bool:
+    """Return whether this machine's registry has the version that is named, as after a restore from a backup."""
+    from steps.common.registry import tracking
+    from steps.common.registry.registry_errors import NotInRegistryError
+    from steps.common.storage import volumes
+
+    if not parsed.version or not (os.environ.get("MLFLOW_TRACKING_URI") or (volumes.runs() / "mlflow.db").exists()):
+        return False
+    try:
+        tracking.client(tracking.default_uri(), tracking.QUICK).get_model_version(parsed.name, parsed.version)
+    except NotInRegistryError:
+        return False
+    return True
 
 
 def _parameters(parsed: argparse.Namespace, by: str) -> dict[str, str]:

@@ -50,8 +50,8 @@ def schedule(connection: "Connection", recipe: "Recipe", at: str, time_zone: str
     Raises:
         UserError: a later run could not read the recipe's data, or the cluster refuses.
     """
-    from pipelines.cluster.send_data import check_scope
     from pipelines.cluster.submission import installed
+    from pipelines.cluster.transfer.send_data import check_scope
     from pipelines.workflows import retrain
     from pipelines.workflows.recipe_text import as_text
     from steps.plan.check_recipe import check_recipe
@@ -73,7 +73,7 @@ def _check_readable(recipe: "Recipe") -> None:
     Raises:
         UserError: it cannot.
     """
-    from pipelines.cluster.send_data import is_local
+    from pipelines.cluster.transfer.send_data import is_local
     from pipelines.workflows.step_pods.containers import RUNS_MOUNT
     from steps.common.runtime.errors import UserError
     from steps.plan.lm_eval.recipe_tasks import is_packed

@@ -32,8 +32,8 @@ def execute(parsed: argparse.Namespace) -> int:
     from pipelines.cluster.argo_server import connect
     from pipelines.cluster.cluster_result import print_result
     from pipelines.cluster.follow import follow
-    from pipelines.cluster.send_data import with_data_in_reach
     from pipelines.cluster.submission import build, installed, submit
+    from pipelines.cluster.transfer.send_data import with_data_in_reach
     from pipelines.shown.shell_command import shell_command
     from pipelines.workflows.recipe_text import as_text
 

@@ -17,7 +17,9 @@ DESCRIPTION = (
 def build() -> WorkflowTemplate:
     """Return the template. Deterministic, without heavy imports."""
     with WorkflowTemplate(name=NAME, **{**shared_settings(TITLE, DESCRIPTION), "pod_gc": AT_ONCE}) as template:
-        do_reap = container(reap, CONTROL_IMAGE, hours=1, memory="128Mi", account=RELEASE_ACCOUNT, of_a_run=False)
+        do_reap = container(
+            reap, CONTROL_IMAGE, hours=1, memory="128Mi", account=RELEASE_ACCOUNT, mounts=(), asks_registry=False
+        )
         with DAG(name=MAIN):
             do_reap(name="reap")
     return template

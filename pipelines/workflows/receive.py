@@ -3,8 +3,7 @@
 from hera.workflows import DAG, Parameter, WorkflowTemplate
 from hera.workflows import models as m
 
-from pipelines.workflows.parameters import RUN
-from pipelines.workflows.step_pods.containers import CONTROL_IMAGE, container
+from pipelines.workflows.step_pods.containers import CONTROL_IMAGE, RUNS, container
 from pipelines.workflows.step_pods.reference import reference
 from pipelines.workflows.templates import DAY, MAIN, shared_settings
 from steps.receive.step import receive
@@ -19,7 +18,6 @@ PARAMETERS = [
     Parameter(name="sha256", value="", description="SHA-256 of the file, in hex"),
     Parameter(name="size", value="0", description="Size of the file in bytes"),
     Parameter(name="token_sha256", value="", description="SHA-256 of the token that the sender shows, in hex"),
-    *(parameter for parameter in RUN if parameter.name == "secrets"),
 ]
 
 
@@ -29,7 +27,9 @@ def build() -> WorkflowTemplate:
     settings = {**shared_settings(TITLE, DESCRIPTION), "ttl_strategy": soon}
     with WorkflowTemplate(name=NAME, arguments=PARAMETERS, **settings) as template:
         # Not tried again: the sender has lost its connection too.
-        do_receive = container(receive, CONTROL_IMAGE, hours=6, memory="128Mi", losses=0)
+        do_receive = container(
+            receive, CONTROL_IMAGE, hours=6, memory="128Mi", losses=0, mounts=[RUNS], asks_registry=False
+        )
         with DAG(name=MAIN):
             given = {name: reference(name) for name in ("file", "sha256", "size", "token_sha256")}
             do_receive(name="receive", arguments=given)

@@ -3,7 +3,7 @@
 from hera.workflows import DAG, CronWorkflow, WorkflowTemplate
 
 from pipelines.workflows.parameters import RUN
-from pipelines.workflows.step_pods.containers import CONTROL_IMAGE, MLFLOW, ROLLOUT_ACCOUNT, container
+from pipelines.workflows.step_pods.containers import CONTROL_IMAGE, ROLLOUT_ACCOUNT, container
 from pipelines.workflows.templates import AT_ONCE, MAIN, every_five_minutes, shared_settings
 from steps.rollout.recover import recover
 
@@ -26,8 +26,7 @@ def build() -> WorkflowTemplate:
             hours=1,
             memory="256Mi",
             account=ROLLOUT_ACCOUNT,
-            of_a_run=False,
-            environment=MLFLOW,
+            mounts=(),
         )
         with DAG(name=MAIN):
             do_recover(name="recover")

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from hera.workflows import CronWorkflow, WorkflowTemplate
 
-from pipelines.workflows import cache, finetune, prune, reaper, receive, recover, retrain, rollback
+from pipelines.workflows import backup, cache, finetune, prune, reaper, receive, recover, retrain, rollback
 
 BASE, NODES = Path("base") / "workflows", Path("components") / "nodes" / "workflows"
 HEADER = "# Rendered by `fineline render` from {module}. Edit that file, not this one.\n"
 BUILDERS: dict[str, Callable[[], WorkflowTemplate | CronWorkflow]] = {
+    "backup": backup.build,
     "cache": cache.build,
     "finetune": finetune.build,
     "prune": prune.build,

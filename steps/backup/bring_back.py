@@ -2,6 +2,8 @@
 
 import math
 import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,50 +12,106 @@ from steps.common.registry import tracking, versions
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
 from steps.common.storage import volumes
+from steps.common.storage.disk_errors import disk_errors
 from steps.common.storage.files import sha256_of
 
-UNFINISHED = "fineline.restoring"  # tag of a registered model that is being brought back
+UNFINISHED = "fineline.restoring"  # tag of a registered model, and of its runs, that are being brought back
 MOST_AT_ONCE = 1000  # metrics in one request
 OF_ONE_REQUEST = 100  # parameters, or tags
+GB = 1_000_000_000
+UNDER_WAY, KILLED = ("RUNNING", "SCHEDULED"), "KILLED"  # MLflow's states of a run
 
 
-def bring_back(folder: Path) -> Backup:
+def bring_back(folder: Path, *, staged: bool = False) -> Backup:
     """Bring back a backup's models with their versions' numbers, their runs, and the files of the runs volume.
 
     What is there already, and the same, stays. An attempt that was interrupted is begun again.
 
+    Args:
+        folder: of the backup.
+        staged: whether the folder is on the runs volume and not needed any more: its files are moved, which takes no space.
+
     Raises:
-        UserError: the backup is not whole, or the registry or the volume has something else of the same name.
+        UserError: the backup is not whole, the registry or the volume has something else of the same name, or the disk is
+            full.
+        UnreachableError: the registry does not answer.
     """
     backup = read_backup(folder)
     store = tracking.client(tracking.default_uri())
-    missing = [model for model in backup.models if not _is_there(store, model)]
-    files = _missing_files(folder, backup)
-    for source, target in files:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f"{target.name}.partial")
-        shutil.copyfile(source, partial)
-        partial.replace(target)
-    for model in missing:
+    missing = check_target(store, backup)
+    if not staged:
+        check_space(sum((folder / name).stat().st_size for name in missing.files))
+    with disk_errors(volumes.runs(), "what is back already stays"):
+        for name, target in missing.files.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if staged:
+                (folder / name).replace(target)
+            else:
+                _copy(folder / name, target)
+    for model in missing.models:
         _restore_model(store, model, folder)
     return backup
 
 
-def _missing_files(folder: Path, backup: Backup) -> list[tuple[Path, Path]]:
-    """Return the files for the runs volume that are not there yet, each with its target."""
-    found = []
+@dataclass(frozen=True)
+class Missing:
+    """What a registry and a runs volume do not have yet of a backup."""
+
+    models: list[SavedModel]
+    files: dict[str, Path]  # target on the runs volume by path in the backup
+
+
+def check_target(store: Any, backup: Backup) -> Missing:
+    """Return what is missing of a backup. Nothing is written.
+
+    Raises:
+        UserError: the registry or the volume has something else of the same name.
+        UnreachableError: the registry does not answer.
+    """
+    models = [model for model in backup.models if not _is_there(store, model)]
+    with disk_errors(volumes.runs(), "nothing was written"):
+        return Missing(models, dict(_missing_files(backup)))
+
+
+def check_space(size: int) -> None:
+    """Refuse what the runs volume has no space for.
+
+    Args:
+        size: in bytes.
+
+    Raises:
+        UserError: it has less.
+    """
+    volumes.runs().mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(volumes.runs()).free) < size:
+        raise UserError(
+            f"{volumes.runs()}: {size / GB:.2f} GB are to be restored, and {free / GB:.2f} GB are free; free some space, for "
+            f"example with 'fineline prune'; nothing was written"
+        )
+
+
+def _copy(source: Path, target: Path) -> None:
+    partial = target.with_name(f"{target.name}.partial")
+    try:
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _missing_files(backup: Backup) -> Iterator[tuple[str, Path]]:
+    """Yield the files for the runs volume that are not there yet, each with its target."""
     for name, sha256 in backup.files.items():
         place, _, rest = name.partition("/")
         if place != OF_VOLUME:
             continue
         target = volumes.runs() / rest
         if not target.exists():
-            found.append((folder / name, target))
+            yield name, target
         elif sha256_of(target) != sha256:
             raise UserError(
                 f"{target}: is there with other content than in the backup; restore into an empty runs volume"
             )
-    return found
 
 
 def _is_there(store: Any, model: SavedModel) -> bool:
@@ -99,6 +157,8 @@ def _restore_model(store: Any, model: SavedModel, folder: Path) -> None:
         say(f"{model.name} version {number}")
     for alias, target in model.aliases.items():
         store.set_registered_model_alias(model.name, alias, str(target))
+    for made in runs.values():
+        store.delete_tag(made, UNFINISHED)
     store.delete_registered_model_tag(model.name, UNFINISHED)
 
 
@@ -122,5 +182,7 @@ def _restore_run(store: Any, run: SavedRun, experiment: str, folder: Path) -> st
         store.log_batch(made, metrics=points[start : start + MOST_AT_ONCE])
     if (files := folder / OF_RUNS / run.id).is_dir():
         store.log_artifacts(made, str(files))
-    store.set_terminated(made, run.status, run.ended)
+    # What was at work while the backup was made is not at work here.
+    last = max((point.timestamp for point in run.metrics), default=run.began)
+    store.set_terminated(made, KILLED if run.status in UNDER_WAY else run.status, run.ended or last)
     return str(made)

@@ -1,11 +1,21 @@
-"""Writes a backup: through MLflow's client, whatever its database is."""
+"""Writes a backup: through MLflow's client, whatever its database is, and beside runs that are at work.
 
+What the registry and the runs volume have is listed at the beginning. What appears later is left out, and so is what has gone
+when its turn comes.
+"""
+
+import errno
 import math
-import shutil
+import os
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from steps.backup.backup_target import BackupTarget, FolderTarget
 from steps.backup.saved import (
     FILE,
     KEPT,
@@ -17,32 +27,96 @@ from steps.backup.saved import (
     SavedModel,
     SavedRun,
     SavedVersion,
-    hashes,
 )
+from steps.backup.steady_read import read_steadily
 from steps.common.registry import tracking
+from steps.common.registry.registry_errors import NotInRegistryError, registry_errors
+from steps.common.registry.tracking import patient
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
+from steps.common.runtime.redaction import redact
 from steps.common.storage import volumes
-from steps.common.storage.files import build_folder, write_text
+from steps.common.storage.disk_errors import disk_errors
+from steps.common.storage.files import build_folder
+
+LEFT_OUT = ("*.lock", "*.partial", ".*")  # what is being written, and locks
+READY = "READY"
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """A registered model at the beginning."""
+
+    name: str
+    tags: dict[str, str]
+    aliases: dict[str, int]
+    versions: list[Any]
+    runs: list[Any]
+
+
+@dataclass(frozen=True)
+class _Saving:
+    """A backup that is being written."""
+
+    store: Any
+    target: BackupTarget
+    staging: Path  # an empty folder, for the files of one version or run at a time
+    files: dict[str, str] = field(default_factory=dict)  # SHA-256 by path in the backup
+
+    def add(self, name: str, path: Path) -> None:
+        self.files[name] = read_steadily(path, partial(self.target.add, name))
 
 
 def create_backup(folder: Path) -> Backup:
     """Write the registry, and what the runs volume has that cannot be made again, into a new folder.
 
     Raises:
-        UserError: the folder exists.
+        UserError: the folder exists, the disk is full, or a file cannot be read.
+        UnreachableError: the registry does not answer.
+    """
+    check_new(folder)
+    with (
+        disk_errors(folder, "nothing of it is kept"),
+        build_folder(folder) as unfinished,
+        tempfile.TemporaryDirectory(dir=unfinished, prefix=".staging-") as staging,
+    ):
+        return save(FolderTarget(unfinished), Path(staging))
+
+
+def check_new(folder: Path) -> None:
+    """Refuse a folder that exists.
+
+    Raises:
+        UserError: it does.
     """
     if folder.exists():
         raise UserError(f"{folder}: exists; name a new folder")
+
+
+def save(target: BackupTarget, staging: Path) -> Backup:
+    """Write a backup, its list of contents last.
+
+    Args:
+        target: where to.
+        staging: an empty folder with space for the files of one version, or of one run.
+
+    Raises:
+        UserError: a file cannot be read, or changes all the time.
+        UnreachableError: the registry does not answer.
+    """
     store = tracking.client(tracking.default_uri())
-    with build_folder(folder) as partial:
-        models = [_model(store, model, partial) for model in _all(store.search_registered_models)]
-        for name in KEPT:
-            if (volumes.runs() / name).is_dir():
-                left_out = shutil.ignore_patterns("*.lock", "*.partial", ".*")
-                shutil.copytree(volumes.runs() / name, partial / OF_VOLUME / name, ignore=left_out)
-        backup = Backup(models=models, files=hashes(partial))
-        write_text(partial / FILE, backup.model_dump_json(indent=2) + "\n")
+    saving = _Saving(store, target, staging)
+    # In this order: whatever a later list refers to by an earlier one's content is there.
+    listed = [_listed(store, model) for model in _all(store.search_registered_models)]
+    files = list(_volume_files())
+    models = [_save_model(saving, model) for model in listed]
+    for name, path in files:
+        try:
+            saving.add(f"{OF_VOLUME}/{name}", path)
+        except FileNotFoundError:
+            say(f"{name}: has been deleted meanwhile, and is left out")
+    backup = Backup(models=models, files=saving.files)
+    target.add_text(FILE, redact(backup.model_dump_json(indent=2) + "\n"))
     return backup
 
 
@@ -56,33 +130,75 @@ def _all(search: Any, *arguments: Any, **named: Any) -> list[Any]:
             return found
 
 
-def _model(store: Any, model: Any, folder: Path) -> SavedModel:
+def _listed(store: Any, model: Any) -> _Listed:
+    aliases = store.get_registered_model(model.name).aliases  # first: they point to versions that the list then has
     found = _all(store.search_model_versions, f"name = '{model.name}'")
-    versions = []
-    for version in sorted(found, key=lambda one: int(one.version)):
-        say(f"{model.name} version {version.version}")
-        uri = store.get_model_version_download_uri(model.name, str(version.version))
-        with tempfile.TemporaryDirectory(dir=folder) as download:
-            found_in = _download(store, uri, Path(download))  # the folder or, depending on the store, one in it
-            shutil.copytree(found_in, folder / OF_VERSIONS / model.name / str(version.version))
-        versions.append(SavedVersion(number=int(version.version), run=version.run_id or "", tags=dict(version.tags)))
     experiment = store.get_experiment_by_name(model.name)
-    runs = _all(store.search_runs, [experiment.experiment_id]) if experiment else []
-    return SavedModel(
+    return _Listed(
         name=model.name,
         tags=dict(model.tags),
-        aliases={alias: int(number) for alias, number in store.get_registered_model(model.name).aliases.items()},
-        versions=versions,
-        runs=[_run(store, run, folder) for run in runs],
+        aliases={alias: int(number) for alias, number in aliases.items()},
+        versions=sorted((one for one in found if one.status == READY), key=lambda one: int(one.version)),
+        runs=_all(store.search_runs, [experiment.experiment_id]) if experiment else [],
     )
 
 
-def _run(store: Any, run: Any, folder: Path) -> SavedRun:
-    for one in store.list_artifacts(run.info.run_id):
-        _download(store, f"runs:/{run.info.run_id}/{one.path}", folder / OF_RUNS / run.info.run_id)
-    points = [point for key in run.data.metrics for point in store.get_metric_history(run.info.run_id, key)]
+def _volume_files() -> Iterator[tuple[str, Path]]:
+    """Yield the files of the runs volume that are kept, each with its path there."""
+    root = volumes.runs()
+    for kept in KEPT:
+        for folder, names, files in os.walk(root / kept):
+            names[:] = sorted(name for name in names if not _is_left_out(name))
+            paths = [Path(folder) / name for name in sorted(files) if not _is_left_out(name)]
+            yield from ((path.relative_to(root).as_posix(), path) for path in paths if not path.is_symlink())
+
+
+def _is_left_out(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in LEFT_OUT)
+
+
+def _save_model(saving: _Saving, model: _Listed) -> SavedModel:
+    versions = [one for version in model.versions if (one := _save_version(saving, model.name, version))]
+    runs = [kept for run in model.runs if (kept := _save_run(saving, run))]
+    numbers = {version.number for version in versions}
+    return SavedModel(
+        name=model.name,
+        tags=model.tags,
+        aliases={alias: number for alias, number in model.aliases.items() if number in numbers},
+        versions=versions,
+        runs=runs,
+    )
+
+
+def _save_version(saving: _Saving, name: str, version: Any) -> SavedVersion | None:
+    """Save a version; None: it has been deleted meanwhile."""
+    what = f"{name} version {version.version}"
+    say(what)
+    with tempfile.TemporaryDirectory(dir=saving.staging) as download:
+        try:
+            uri = saving.store.get_model_version_download_uri(name, str(version.version))
+            found_in = _download(saving.store, uri, Path(download))  # the folder or, depending on the store, one in it
+        except NotInRegistryError:
+            say(f"{what}: has been deleted meanwhile, and is left out")
+            return None
+        _save_folder(saving, found_in, f"{OF_VERSIONS}/{name}/{version.version}")
+    return SavedVersion(number=int(version.version), run=version.run_id or "", tags=dict(version.tags))
+
+
+def _save_run(saving: _Saving, run: Any) -> SavedRun | None:
+    """Save a run as far as it has come; None: it has been deleted meanwhile."""
+    number, store = run.info.run_id, saving.store
+    with tempfile.TemporaryDirectory(dir=saving.staging) as download:
+        try:
+            points = [point for key in run.data.metrics for point in store.get_metric_history(number, key)]
+            for one in store.list_artifacts(number):
+                _download(store, f"runs:/{number}/{one.path}", Path(download))
+        except NotInRegistryError:
+            say(f"run {run.info.run_name}: has been deleted meanwhile, and is left out")
+            return None
+        _save_folder(saving, Path(download), f"{OF_RUNS}/{number}")
     return SavedRun(
-        id=run.info.run_id,
+        id=number,
         name=run.info.run_name,
         status=run.info.status,
         began=run.info.start_time,
@@ -101,8 +217,19 @@ def _run(store: Any, run: Any, folder: Path) -> SavedRun:
     )
 
 
+def _save_folder(saving: _Saving, folder: Path, name: str) -> None:
+    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+        saving.add(f"{name}/{path.relative_to(folder).as_posix()}", path)
+
+
 def _download(store: Any, uri: str, folder: Path) -> Path:
     from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
 
-    folder.mkdir(parents=True, exist_ok=True)
-    return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=store.tracking_uri))
+    with registry_errors(store.tracking_uri), patient(store.patience):
+        try:
+            return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=store.tracking_uri))
+        except MlflowException as error:
+            if os.strerror(errno.ENOSPC) in str(error):  # which would be taken for a registry that does not answer
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from None
+            raise

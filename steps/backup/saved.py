@@ -66,11 +66,40 @@ class Backup(Record):
     models: list[SavedModel]
     files: dict[str, str]  # SHA-256 by path in the backup
 
+    def in_words(self) -> str:
+        """Return how much it has, as one line."""
+        versions = sum(len(model.versions) for model in self.models)
+        return f"models: {len(self.models)}, versions: {versions}, files: {len(self.files)}"
 
-def hashes(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file in a folder, by its path there."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != FILE)
-    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+
+def read_list(folder: Path) -> Backup:
+    """Return what a backup says that it has, without reading its other files.
+
+    Raises:
+        UserError: it is no backup, a later release wrote it, or it names what lies outside of it.
+    """
+    file = folder / FILE
+    try:
+        backup = Backup.read(file.read_text(encoding="utf-8"), file)
+    except OSError as error:
+        raise UserError(
+            f"{file}: cannot be read: {error.strerror}; give the folder that 'fineline backup create' wrote"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{file}: not a backup: {first_fault(error)}") from None
+    folders = [*(model.name for model in backup.models), *(run.id for model in backup.models for run in model.runs)]
+    outside = [name for name in folders if name == ".." or len(PurePosixPath(name).parts) != 1]
+    outside += [name for name in backup.files if not _lies_inside(name)]
+    if outside:
+        raise UserError(f"{file}: names {outside[0]!r}, which lies outside the backup; use another backup")
+    return backup
+
+
+def _lies_inside(name: str) -> bool:
+    first, *rest = PurePosixPath(name).parts or ("",)
+    if ".." in rest or not rest:
+        return False
+    return first in (OF_VERSIONS, OF_RUNS) or (first == OF_VOLUME and len(rest) > 1 and rest[0] in KEPT)
 
 
 def read_backup(folder: Path) -> Backup:
@@ -79,19 +108,8 @@ def read_backup(folder: Path) -> Backup:
     Raises:
         UserError: it is no backup, a later release wrote it, or a file is missing or was changed.
     """
-    file = folder / FILE
-    try:
-        backup = Backup.read(file.read_text(), file)
-    except OSError as error:
-        raise UserError(
-            f"{file}: cannot be read: {error.strerror}; give the folder that 'fineline backup create' wrote"
-        ) from None
-    except ValueError as error:
-        raise UserError(f"{file}: not a backup: {first_fault(error)}") from None
+    backup = read_list(folder)
     for name, sha256 in backup.files.items():
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts:
-            raise UserError(f"{file}: names {name!r}, which lies outside the backup; use another backup")
-        if not (folder / path).is_file() or sha256_of(folder / path) != sha256:
-            raise UserError(f"{folder / path}: missing or changed since the backup was made; use another backup")
+        if not (folder / name).is_file() or sha256_of(folder / name) != sha256:
+            raise UserError(f"{folder / name}: missing or changed since the backup was made; use another backup")
     return backup

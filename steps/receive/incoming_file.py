@@ -6,10 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from steps.common.port_forward.parts import PART
 from steps.common.runtime.errors import UserError
-
-# The sender waits for an acknowledgement of each part: Kubernetes' client keeps in memory what is sent and not yet passed on.
-PART = 4 << 20  # bytes
 
 
 def write_incoming(path: Path, sha256: str, size: int, source: BinaryIO, acknowledge: Callable[[int], None]) -> None:

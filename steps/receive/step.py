@@ -6,13 +6,15 @@ from typing import Annotated
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
+from steps.common.port_forward.conversation import Conversation
+from steps.common.port_forward.token_listener import listen_once
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
 from steps.common.storage import volumes
 from steps.receive.incoming_file import write_incoming
-from steps.receive.upload_listener import take_upload
 
+RECEIVED = "received"  # the last answer
 SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -48,9 +50,12 @@ def receive(input: ReceiveInput) -> ReceiveOutput:
     if path.exists():
         say(f"{path} is there already")
     else:
-        take_upload(
-            input.token_sha256,
-            lambda source, acknowledge: write_incoming(path, input.sha256, input.size, source, acknowledge),
-        )
+
+        def take(sender: Conversation) -> None:
+            """Take the file's bytes in parts, and answer each with the total so far, the last one with `received`."""
+            write_incoming(path, input.sha256, input.size, sender.source, lambda so_far: sender.tell(str(so_far)))
+            sender.tell(RECEIVED)
+
+        listen_once(input.token_sha256, take)
         say(f"{path} is complete")
     return ReceiveOutput(path=str(path))

@@ -8,20 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cluster.doctor.admission import ENFORCE, RESTRICTED
+from pipelines.cluster.connection import Connection
+from pipelines.cluster.transfer.send_data import with_data_in_reach
+from pipelines.machine.run_record import Run
+from pipelines.workflows import finetune, receive
+from pipelines.workflows.recipe_text import as_text
 from recipes.reader import load
 from steps.common.handover.resolved import Resolved
 from steps.common.storage import volumes
 from steps.common.weights.store import MANIFEST
 from steps.plan.step import PlanInput, resolve
-from tests.support import argo_controller
-from tests.support.api_server_policy import open_the_api_server
-from tests.support.commands import wait_for
+from tests.support.argo_controller import taking_up
 from tests.support.images import build_images
+from tests.support.installation import bound_to_fineline_user, installed
 from tests.support.kubectl import CLUSTER_TOOLS, kubectl
-from tests.support.overlay import install, uninstall
+from tests.support.pods import restricted, run_as_pods
 
 NAMESPACE = "fineline-tests"
+# Not the name of the recipe that ships: Argo's runs register versions under that.
+STORE = "podded-store"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -57,56 +62,46 @@ def crds() -> None:
 @pytest.fixture(scope="session")
 def namespace(images: None, crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Fineline installed as the README says, with MLflow ready and writable volumes."""
-    kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
-    place = install(tmp_path_factory.mktemp("overlay"), NAMESPACE)
-    argo_controller.admit(NAMESPACE)
-    open_the_api_server(NAMESPACE)
-    bundle = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
-    if Path(bundle).is_file():
-        # A step's pod needs the same certificates as this machine to reach the package index.
-        command = ["create", "configmap", "fineline-certificates", "-n", NAMESPACE, f"--from-file=ca.crt={bundle}"]
-        kubectl(*command)
-    _open_volumes()
-    wait = ["wait", "-n", NAMESPACE, "--for=condition=Available", "deployment/fineline-mlflow", "--timeout=300s"]
-    kubectl(*wait)
-    yield NAMESPACE
-    if not os.environ.get("FINELINE_KEEP_NAMESPACE"):
-        uninstall(place)
-        # Deleting the namespace also releases the storage of its volumes.
-        wait_for(
-            lambda: NAMESPACE not in kubectl("get", "pv", "-o", "jsonpath={.items[*].spec.claimRef.namespace}").stdout
-        )
+    with installed(NAMESPACE, tmp_path_factory.mktemp("overlay")):
+        yield NAMESPACE
 
 
-def _open_volumes() -> None:
-    """Make the volumes writable for the steps' user: hostPath volumes belong to root and ignore fsGroup."""
-    claims = ("fineline-weights", "fineline-runs", "fineline-mlflow")
-    volumes = [{"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in claims]
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "open-volumes", "namespace": NAMESPACE},
-        "spec": {
-            "restartPolicy": "Never",
-            "containers": [
-                {
-                    "name": "main",
-                    "image": "fineline-control:0.1.0",
-                    "imagePullPolicy": "IfNotPresent",
-                    "command": ["chmod", "0777", *(f"/{claim}" for claim in claims)],
-                    "volumeMounts": [{"name": claim, "mountPath": f"/{claim}"} for claim in claims],
-                    "securityContext": {"runAsUser": 0},
-                }
-            ],
-            "volumes": volumes,
-        },
-    }
-    kubectl("label", "namespace", NAMESPACE, f"{ENFORCE}=privileged", "--overwrite")
-    kubectl("apply", "-f", "-", document=pod)
-    kubectl("label", "namespace", NAMESPACE, f"{ENFORCE}={RESTRICTED}", "--overwrite")
-    phase = ["get", "pod", "open-volumes", "-n", NAMESPACE, "-o", "jsonpath={.status.phase}"]
-    wait_for(lambda: kubectl(*phase).stdout == "Succeeded", 120)
-    kubectl("delete", "pod", "open-volumes", "-n", NAMESPACE)
+@pytest.fixture
+def user(namespace: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of somebody who is bound to fineline-user, and to nothing else."""
+    with bound_to_fineline_user(namespace, tmp_path) as environment:
+        yield environment
+
+
+@pytest.fixture
+def reader(namespace: str) -> Iterator[str]:
+    """A pod that mounts the runs volume."""
+    mounts = [{"name": "runs", "mountPath": "/runs"}]
+    main = {"name": "main", "image": "fineline-control:0.1.0", "command": ["sleep", "3600"], "volumeMounts": mounts}
+    claims = [{"name": "runs", "persistentVolumeClaim": {"claimName": "fineline-runs"}}]
+    spec = {"containers": [main], "volumes": claims, "terminationGracePeriodSeconds": 0}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "reader", "namespace": namespace}, "spec": spec}
+    kubectl("apply", "-f", "-", document=restricted(pod))
+    kubectl("wait", "pod/reader", "-n", namespace, "--for=condition=Ready", "--timeout=120s")
+    yield "reader"
+    kubectl("delete", "pod", "reader", "-n", namespace)
+
+
+@pytest.fixture(scope="session")
+def folder_of_store_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the runs volume that `store_run` is recorded in."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="session")
+def store_run(namespace: str, folder_of_store_run: Path) -> Run:
+    """The run of the recipe that ships, each step in its pod: its version 1 is the champion, and is served."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(volumes.RUNS_SETTING, str(folder_of_store_run))
+        recipe = load("pet-store", {"name": STORE})
+        with taking_up(namespace, receive.build()):
+            text = as_text(with_data_in_reach(Connection(namespace, ""), recipe))
+        return run_as_pods(namespace, finetune.build(), STORE, {"recipe": text})
 
 
 @pytest.fixture(scope="session", autouse=True)

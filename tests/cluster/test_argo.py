@@ -20,32 +20,20 @@ from pipelines.cluster.argo_nodes import ended, outputs
 from pipelines.cluster.argo_server import address
 from pipelines.workflows.step_pods.containers import CONTROL_IMAGE, LOST, POD_SECURITY, SECURITY, STEP_ACCOUNT
 from steps.common.kubernetes.step_failure import task_of
+from tests.support.argo_controller import PROBE, takes_up_runs
 from tests.support.commands import fineline, wait_for
 from tests.support.kubectl import ROOT, get, kubectl
 from tests.support.load import load
 
 RUN_SECONDS = 1800
 LONG = ("tune", "evaluate")
-PROBE = {
-    "apiVersion": "argoproj.io/v1alpha1",
-    "kind": "Workflow",
-    "metadata": {"generateName": "probe-"},
-    # Suspended: the controller takes it up, and starts nothing.
-    "spec": {"workflowTemplateRef": {"name": "receive"}, "suspend": True},
-}
 
 
 @pytest.fixture(scope="module")
 def argo(namespace: str) -> str:
     """The namespace, with a controller that picks up what is submitted."""
-    name = kubectl("create", "-n", namespace, "-f", "-", "-o", "name", document=PROBE).stdout.strip()
-    phase = ["get", name, "-n", namespace, "-o", "jsonpath={.status.phase}"]
-    try:
-        wait_for(lambda: kubectl(*phase).stdout, 20)
-    except AssertionError:
+    if not takes_up_runs(namespace):
         pytest.skip("no Argo controller takes up the cluster's workflows")
-    finally:
-        kubectl("delete", name, "-n", namespace)
     return namespace
 
 

@@ -266,7 +266,7 @@ def test_policies_let_out_what_fetches_and_nothing_else() -> None:
     policies = [d for d in built("kind") if d["kind"] == "NetworkPolicy"]
     pods = {
         template["name"]: template["metadata"]["labels"]
-        for name in ("finetune", "receive", "retrain", "cache", "rollback", "recover", "reaper", "prune")
+        for name in ("finetune", "receive", "retrain", "cache", "rollback", "recover", "reaper", "prune", "backup")
         for template in BUILDERS[name]().to_dict()["spec"]["templates"]
         if "script" in template
     }
@@ -275,7 +275,13 @@ def test_policies_let_out_what_fetches_and_nothing_else() -> None:
     reaching = {name for name, labels in pods.items() if anywhere(rules(policies, labels, "egress"))}
     assert reaching == {"plan", "pull", "check", "pin"}
     assert rules(policies, pods["server"], "egress") == []
-    assert all(rules(policies, pods[name], "ingress") == [] for name in ("plan", "tune", "release", "receive"))
+    assert all(
+        rules(policies, pods[name], "ingress") == [] for name in ("plan", "tune", "release", "receive", "backup")
+    )
+    inside = {name: [one for rule in rules(policies, pods[name], "egress") for one in of_ours(rule)] for name in pods}
+    assert inside["receive"] == []
+    assert inside["backup"] == [({"app.kubernetes.io/component": "mlflow"}, [5000])]
+    assert inside["register"] == [({"app.kubernetes.io/part-of": "fineline"}, [])]
     to_users, to_steps = rules(policies, pods["server"], "ingress")
     assert to_users["ports"] == [{"protocol": "TCP", "port": 8080}]
     assert to_steps["ports"] == [{"protocol": "TCP", "port": 8081}]
@@ -286,6 +292,13 @@ def test_policies_let_out_what_fetches_and_nothing_else() -> None:
     }
     (to_mlflow,) = rules(policies, pods["mlflow"], "ingress")
     assert to_mlflow["from"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/part-of": "fineline"}}}]
+
+
+def of_ours(rule: dict[str, Any]) -> list[tuple[dict[str, str], list[int]]]:
+    """Return the pods of this namespace that a rule leads to, each with the ports; none: all of them."""
+    ports = [one["port"] for one in rule.get("ports", [])]
+    own = [one["podSelector"] for one in rule["to"] if "podSelector" in one and "namespaceSelector" not in one]
+    return [(one["matchLabels"], ports) for one in own]
 
 
 def test_karpenters_metrics_are_reached_by_plan_alone() -> None:

@@ -5,62 +5,38 @@ Argo where there is one.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-import pipelines.machine.execute
 from pipelines.cluster.connection import Connection
-from pipelines.cluster.send_data import with_data_in_reach
-from pipelines.machine.execute import Execution
-from pipelines.machine.local_workflow import read
-from pipelines.machine.run_record import Run, new_run
-from pipelines.shown.task_state import Phase, TaskState
-from pipelines.workflows.finetune import build
+from pipelines.cluster.transfer.send_data import with_data_in_reach
+from pipelines.machine.run_record import Run
+from pipelines.shown.task_state import Phase
+from pipelines.workflows import receive
 from pipelines.workflows.recipe_text import as_text
 from recipes.reader import load
 from recipes.recipe import Recipe
 from steps.common.storage import volumes
 from steps.common.storage.files import sha256_of
-from tests.support.argo_controller import taking_up_receivers
+from tests.cluster.conftest import STORE
+from tests.support.argo_controller import taking_up
 from tests.support.kubectl import get, kubectl
-from tests.support.pods import TaskPod
-
-# Not the name of the recipe that ships: Argo's runs register versions under that.
-NAME = "podded-store"
 
 
 def sent(namespace: str, recipe: Recipe) -> str:
     """Send the recipe's data to the cluster, as `fineline submit` does, and return it as the run's parameter."""
     connection = Connection(namespace, "")
-    with taking_up_receivers(namespace):
+    with taking_up(namespace, receive.build()):
         return as_text(with_data_in_reach(connection, recipe))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
-
-
-@pytest.fixture(autouse=True)
-def _same_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(volumes.RUNS_SETTING, str(folder))
-
-
-@pytest.fixture(scope="module")
-def run(namespace: str, folder: Path) -> Iterator[Run]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(volumes.RUNS_SETTING, str(folder))
-        patch.setattr(TaskPod, "namespace", namespace)
-        patch.setattr(pipelines.machine.execute, "TaskProcess", TaskPod)
-        machine = read(build().to_dict())
-        parameters = {**machine.parameters, "recipe": sent(namespace, load("pet-store", {"name": NAME}))}
-        run = new_run(NAME, machine.name, parameters)
-        told: list[tuple[str, TaskState]] = []
-        yield Execution(machine, run, {}, lambda task, node, _: told.append((task, node))).execute()
+@pytest.fixture
+def run(store_run: Run, folder_of_store_run: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv(volumes.RUNS_SETTING, str(folder_of_store_run))
+    return store_run
 
 
 def test_every_step_ends_well_in_its_own_image_under_its_own_account(run: Run) -> None:
@@ -71,18 +47,18 @@ def test_every_step_ends_well_in_its_own_image_under_its_own_account(run: Run) -
 
 
 def test_the_model_answers_at_its_service(run: Run, namespace: str) -> None:
-    assert run.outputs("rollout")["url"] == f"http://{NAME}.{namespace}.svc/v1"
-    service = get("service", NAME, namespace)
+    assert run.outputs("rollout")["url"] == f"http://{STORE}.{namespace}.svc/v1"
+    service = get("service", STORE, namespace)
     url = f"http://{service['spec']['clusterIP']}/v1"
-    body = {"model": NAME, "messages": [{"role": "user", "content": "When are you open?"}], "temperature": 0}
+    body = {"model": STORE, "messages": [{"role": "user", "content": "When are you open?"}], "temperature": 0}
     answer = httpx2.post(f"{url}/chat/completions", json={**body, "max_tokens": 32}, timeout=120).json()
     assert "Happy tails, Pia" in answer["choices"][0]["message"]["content"]
     (model,) = httpx2.get(f"{url}/models").json()["data"]
-    assert (model["id"], model["version"]) == (NAME, 1)
+    assert (model["id"], model["version"]) == (STORE, 1)
 
 
 def test_the_served_pod_is_locked_in(run: Run, namespace: str) -> None:
-    found = kubectl("get", "deployments", "-n", namespace, "-l", f"fineline.dev/model={NAME}", "-o", "json").stdout
+    found = kubectl("get", "deployments", "-n", namespace, "-l", f"fineline.dev/model={STORE}", "-o", "json").stdout
     (deployment,) = json.loads(found)["items"]
     pod = deployment["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"]
@@ -93,7 +69,7 @@ def test_the_served_pod_is_locked_in(run: Run, namespace: str) -> None:
 
 
 def test_data_that_is_there_is_not_sent_again(run: Run, namespace: str) -> None:
-    again = json.loads(sent(namespace, load("pet-store", {"name": NAME})))["data"]["train"]
+    again = json.loads(sent(namespace, load("pet-store", {"name": STORE})))["data"]["train"]
     assert again == json.loads(run.parameters["recipe"])["data"]["train"]
 
 
@@ -102,10 +78,10 @@ def test_where_an_object_store_is_set_local_data_go_there(namespace: str, bucket
     patch = ["patch", "configmap", "fineline", "-n", namespace, "--type=merge", "-p"]
     kubectl(*patch, '{"data": {"FINELINE_DATA_URL": "s3://chats/fineline/"}}')
     try:
-        recipe = with_data_in_reach(connection, load("pet-store", {"name": NAME}))
+        recipe = with_data_in_reach(connection, load("pet-store", {"name": STORE}))
     finally:
         kubectl(*patch, '{"data": {"FINELINE_DATA_URL": null}}')
-    shipped = Path(load("pet-store", {"name": NAME}).data.train)
+    shipped = Path(load("pet-store", {"name": STORE}).data.train)
     assert recipe.data.train == f"s3://chats/fineline/{sha256_of(shipped)[:16]}/train.jsonl"
     key = recipe.data.train.removeprefix("s3://chats/")
     assert bucket.get_object(Bucket="chats", Key=key)["Body"].read() == shipped.read_bytes()
@@ -114,7 +90,7 @@ def test_where_an_object_store_is_set_local_data_go_there(namespace: str, bucket
 def test_the_registry_in_the_cluster_has_the_adapter_alone(run: Run, namespace: str) -> None:
     service = get("service", "fineline-mlflow", namespace)
     mlflow = f"http://{service['spec']['clusterIP']}/api/2.0/mlflow"
-    asked = {"name": NAME, "alias": "champion"}
+    asked = {"name": STORE, "alias": "champion"}
     # MLflow accepts only host names that its clients in the cluster use.
     headers = {"Host": "fineline-mlflow"}
     version = httpx2.get(f"{mlflow}/registered-models/alias", params=asked, headers=headers).json()["model_version"]

@@ -2,48 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import yaml
 
 from pipelines.cluster.follow import RUN_LABEL
-from steps.receive.incoming_file import PART
-from tests.support.argo_controller import taking_up_receivers
+from pipelines.workflows import receive
+from steps.common.port_forward.parts import PART
+from tests.support.argo_controller import taking_up
 from tests.support.commands import fineline, tiny_recipe
 from tests.support.kubectl import get, kubectl
-from tests.support.pods import restricted
-
-
-@pytest.fixture
-def user(namespace: str, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of somebody who is bound to fineline-user, and to nothing else."""
-    kubectl("create", "serviceaccount", "pat", "-n", namespace)
-    kubectl(
-        "create", "rolebinding", "pat", "-n", namespace, "--role=fineline-user", f"--serviceaccount={namespace}:pat"
-    )
-    token = kubectl("create", "token", "pat", "-n", namespace).stdout.strip()
-    config = yaml.safe_load(kubectl("config", "view", "--raw", "--minify").stdout)
-    config["users"][0]["user"] = {"token": token}
-    file = tmp_path / "kubeconfig"
-    file.write_text(yaml.safe_dump(config))
-    yield {"KUBECONFIG": str(file)}
-    kubectl("delete", "rolebinding,serviceaccount", "pat", "-n", namespace)
-
-
-@pytest.fixture
-def reader(namespace: str) -> Iterator[str]:
-    """A pod that mounts the runs volume."""
-    mounts = [{"name": "runs", "mountPath": "/runs"}]
-    main = {"name": "main", "image": "fineline-control:0.1.0", "command": ["sleep", "3600"], "volumeMounts": mounts}
-    volumes = [{"name": "runs", "persistentVolumeClaim": {"claimName": "fineline-runs"}}]
-    spec = {"containers": [main], "volumes": volumes, "terminationGracePeriodSeconds": 0}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "reader", "namespace": namespace}, "spec": spec}
-    kubectl("apply", "-f", "-", document=restricted(pod))
-    kubectl("wait", "pod/reader", "-n", namespace, "--for=condition=Ready", "--timeout=120s")
-    yield "reader"
-    kubectl("delete", "pod", "reader", "-n", namespace)
 
 
 def test_the_data_of_a_user_arrive_whole_and_only_once(
@@ -53,7 +21,7 @@ def test_the_data_of_a_user_arrive_whole_and_only_once(
     lines = chats.read_text().splitlines(keepends=True)
     rows.write_text("".join(lines * (3 * PART // len("".join(lines)) + 1)))  # several parts
     recipe = tiny_recipe(tmp_path, tiny_model, rows)
-    with taking_up_receivers(namespace) as receivers:
+    with taking_up(namespace, receive.build()) as receivers:
         done = fineline("submit", recipe, "-n", namespace, "--json", environment=user)
         assert done.returncode == 0, done.stderr
         run = json.loads(done.stdout)["run"]
@@ -84,7 +52,7 @@ def test_who_may_not_forward_ports_is_told_so_in_one_line(
     assert get("role", "fineline-user", namespace)["rules"][4]["resources"] == ["pods/portforward"]
     kubectl("patch", "role", "fineline-user", "-n", namespace, "--type=json", "-p", change)
     try:
-        with taking_up_receivers(namespace) as receivers:
+        with taking_up(namespace, receive.build()) as receivers:
             done = fineline("submit", tiny_recipe(tmp_path, tiny_model, rows), "-n", namespace, environment=user)
         assert done.returncode == 2
         (line,) = done.stderr.strip().splitlines()[-1:]

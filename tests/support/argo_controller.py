@@ -7,13 +7,22 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from hera.workflows import WorkflowTemplate
+
 from pipelines.cluster.follow import RUN_LABEL
-from pipelines.workflows import receive
+from tests.support.commands import wait_for
 from tests.support.kubectl import get, kubectl
 
 USER = "system:serviceaccount:argo:argo"
 AS_ARGO = f"--as={USER}"
 CONTROLLER_SECONDS = 7.0  # in which a controller would have taken a run up
+PROBE = {
+    "apiVersion": "argoproj.io/v1alpha1",
+    "kind": "Workflow",
+    "metadata": {"generateName": "probe-"},
+    # Suspended: the controller takes it up, and starts nothing.
+    "spec": {"workflowTemplateRef": {"name": "receive"}, "suspend": True},
+}
 STAGING = "/argo/staging"
 SECRETS = "{{workflow.parameters.secrets}}"
 OF_THE_RECIPE = "{{inputs.parameters.secrets}}"
@@ -24,6 +33,19 @@ def admit(namespace: str) -> None:
     resources = "pods,configmaps,workflows.argoproj.io"
     kubectl("create", "role", "argo", "-n", namespace, "--verb=*", f"--resource={resources}")
     kubectl("create", "rolebinding", "argo", "-n", namespace, "--role=argo", "--serviceaccount=argo:argo")
+
+
+def takes_up_runs(namespace: str) -> bool:
+    """Return whether a controller takes up the namespace's runs."""
+    name = kubectl("create", "-n", namespace, "-f", "-", "-o", "name", document=PROBE).stdout.strip()
+    phase = ["get", name, "-n", namespace, "-o", "jsonpath={.status.phase}"]
+    try:
+        wait_for(lambda: kubectl(*phase).stdout, 20)
+    except AssertionError:
+        return False
+    finally:
+        kubectl("delete", name, "-n", namespace)
+    return True
 
 
 def create_run(name: str, namespace: str, template: str) -> None:
@@ -83,17 +105,25 @@ def start_step(
 
 
 @contextmanager
-def taking_up_receivers(namespace: str) -> Iterator[list[str]]:
-    """Start the pod of each run of the template `receive`, and yield the names of those runs.
+def taking_up(namespace: str, template: WorkflowTemplate) -> Iterator[list[str]]:
+    """Start the pod of each run of a template with one step, and yield the names of those runs.
 
     Where a controller takes them up, this leaves them to it.
+
+    Args:
+        namespace: of the runs.
+        template: as it is rendered; its step has the template's name, and each input that of a parameter.
     """
+    rendered: dict[str, Any] = template.to_dict()
+    defaults = {one["name"]: one["value"] for one in rendered["spec"]["arguments"]["parameters"]}
+    step = next(one for one in rendered["spec"]["templates"] if one["name"] == template.name)
+    wanted = [one["name"] for one in step["inputs"]["parameters"]]
 
-    def receivers() -> list[dict[str, Any]]:
+    def of_template() -> list[dict[str, Any]]:
         listed = json.loads(kubectl("get", "workflows", "-n", namespace, "-o", "json").stdout)["items"]
-        return [run for run in listed if run["spec"].get("workflowTemplateRef", {}).get("name") == receive.NAME]
+        return [run for run in listed if run["spec"].get("workflowTemplateRef", {}).get("name") == template.name]
 
-    before = {run["metadata"]["name"] for run in receivers()}
+    before = {run["metadata"]["name"] for run in of_template()}
     stop, seen, started = threading.Event(), list[str](), set[str]()
 
     def end(run: str) -> None:
@@ -106,7 +136,7 @@ def taking_up_receivers(namespace: str) -> Iterator[list[str]]:
 
     def work() -> None:
         while not stop.wait(0.5):
-            for run in receivers():
+            for run in of_template():
                 name, spec = run["metadata"]["name"], run["spec"]
                 if name in before:
                     continue
@@ -121,8 +151,9 @@ def taking_up_receivers(namespace: str) -> Iterator[list[str]]:
                     continue
                 seen.append(name)
                 started.add(name)
-                inputs = {one["name"]: one["value"] for one in spec["arguments"]["parameters"]}
-                start_step(name, namespace, name, receive.build().to_dict()["spec"], "receive", inputs)
+                given = defaults | {one["name"]: one["value"] for one in spec["arguments"]["parameters"]}
+                inputs = {key: given[key] for key in wanted}
+                start_step(name, namespace, name, rendered["spec"], str(template.name), inputs)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()

@@ -9,10 +9,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipelines.machine.local_workflow import Script
-from pipelines.machine.run_record import INPUTS, OUTPUTS, Run
+import pytest
+from hera.workflows import WorkflowTemplate
+
+import pipelines.machine.execute
+from pipelines.machine.execute import Execution
+from pipelines.machine.local_workflow import Script, read
+from pipelines.machine.run_record import INPUTS, OUTPUTS, Run, new_run
 from pipelines.shown.task_state import Phase, TaskState
-from pipelines.workflows.finetune import NAME, build
 from pipelines.workflows.step_pods.containers import POD_SECURITY, SECURITY
 from steps.common.kubernetes.step_failure import reason
 from tests.support.argo_controller import create_run, start_step
@@ -31,6 +35,7 @@ class TaskPod:
     """A task that runs as a pod."""
 
     namespace = ""
+    template: WorkflowTemplate
 
     def __init__(self, run: Run, task: str, script: Script, inputs: dict[str, str], _folders: dict[str, Path]) -> None:
         self.script = script
@@ -40,8 +45,7 @@ class TaskPod:
         (self.folder / INPUTS).write_text(parameters)
         self.started = time.monotonic()
         self.name = f"{run.name}-{task}"
-        workflow = build().to_dict()["spec"]
-        create_run(run.name, self.namespace, NAME)
+        create_run(run.name, self.namespace, str(self.template.name))
         # This container keeps /tmp alive until the outputs have been read.
         keeper = {
             "name": "keeper",
@@ -50,7 +54,7 @@ class TaskPod:
             "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
             "securityContext": SECURITY.model_dump(by_alias=True, exclude_none=True),
         }
-        start_step(self.name, self.namespace, run.name, workflow, script.name, inputs, keeper)
+        start_step(self.name, self.namespace, run.name, self.template.to_dict()["spec"], script.name, inputs, keeper)
 
     def final_state(self) -> TaskState | None:
         status = get("pod", self.name, self.namespace)["status"]
@@ -81,3 +85,21 @@ class TaskPod:
 
     def signal(self, _number: int) -> None:
         kubectl("delete", "pod", self.name, "-n", self.namespace, "--wait=false")
+
+
+def run_as_pods(namespace: str, template: WorkflowTemplate, name: str, parameters: dict[str, str]) -> Run:
+    """Run a template with each task as a pod, and return the run once it has ended.
+
+    Args:
+        namespace: of the pods.
+        template: what is run.
+        name: of the run, which begins with it.
+        parameters: those that differ from the template's defaults.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TaskPod, "namespace", namespace)
+        patch.setattr(TaskPod, "template", template, raising=False)
+        patch.setattr(pipelines.machine.execute, "TaskProcess", TaskPod)
+        machine = read(template.to_dict())
+        run = new_run(name, machine.name, {**machine.parameters, **parameters})
+        return Execution(machine, run, {}, lambda *_: None).execute()

@@ -12,14 +12,19 @@ import pytest
 
 
 @contextmanager
-def mlflow_server(folder: Path) -> Iterator[int]:
-    """Serve MLflow's own server application on a SQLite file in a folder, from a thread, and yield its port."""
+def mlflow_server(folder: Path, database: str = "") -> Iterator[int]:
+    """Serve MLflow's own server application from a thread, and yield its port.
+
+    Args:
+        folder: of the artifacts.
+        database: its address; empty: a SQLite file in the folder.
+    """
     import mlflow.server
     from mlflow.server import handlers
     from werkzeug.serving import make_server
 
     settings = {
-        mlflow.server.BACKEND_STORE_URI_ENV_VAR: f"sqlite:///{folder / 'registry.db'}",
+        mlflow.server.BACKEND_STORE_URI_ENV_VAR: database or f"sqlite:///{folder / 'registry.db'}",
         mlflow.server.ARTIFACT_ROOT_ENV_VAR: "mlflow-artifacts:/",
         mlflow.server.ARTIFACTS_DESTINATION_ENV_VAR: str(folder),
         mlflow.server.SERVE_ARTIFACTS_ENV_VAR: "true",

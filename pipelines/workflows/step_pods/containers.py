@@ -1,6 +1,6 @@
 """The container of a step in a cluster: image, account, volumes, security, deadline, retries. One machine ignores it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from hera.workflows import (
@@ -28,6 +28,9 @@ from steps.pull.step import pull
 VERSION = "0.1.0"
 CONTROL_IMAGE, TUNE_IMAGE = f"fineline-control:{VERSION}", f"fineline-tune:{VERSION}"
 WEIGHTS_MOUNT, RUNS_MOUNT = "/weights", "/runs"
+WEIGHTS, RUNS = "weights", "runs"  # the volumes
+MOUNTS = {WEIGHTS: WEIGHTS_MOUNT, RUNS: RUNS_MOUNT}
+MOUNT_SETTINGS = {WEIGHTS: WEIGHTS_SETTING, RUNS: RUNS_SETTING}
 # The account of Argo's containers beside a step, the only one that may report outputs. The step itself does not have its token.
 EXECUTOR_ACCOUNT = "fineline-executor"
 # rollout may manage Deployments and Services. provision and release have their own account, so that only they can be allowed
@@ -120,12 +123,15 @@ POD_SECURITY = m.PodSecurityContext(
 )
 
 
-def _claims(writes_weights: bool) -> list[ExistingVolume]:
+def _claims(mounts: Collection[str], writes_weights: bool) -> list[ExistingVolume]:
     return [
         ExistingVolume(
-            name="weights", claim_name="fineline-weights", mount_path=WEIGHTS_MOUNT, read_only=not writes_weights
-        ),
-        ExistingVolume(name="runs", claim_name="fineline-runs", mount_path=RUNS_MOUNT),
+            name=name,
+            claim_name=f"fineline-{name}",
+            mount_path=MOUNTS[name],
+            read_only=not writes_weights if name == WEIGHTS else None,
+        )
+        for name in mounts
     ]
 
 
@@ -138,7 +144,8 @@ def container(
     memory_limit: str = MEMORY_LIMIT,
     account: str = STEP_ACCOUNT,
     losses: int = 10,
-    of_a_run: bool = True,
+    mounts: Collection[str] = (WEIGHTS, RUNS),
+    asks_registry: bool = True,
     writes_weights: bool = False,
     reaches_out: bool = False,
     placed: bool = False,
@@ -155,7 +162,8 @@ def container(
         memory_limit: likewise.
         account: service account of the pod. Its token is for steps with an account of their own: the others may do nothing.
         losses: how many pods may be lost before the run fails.
-        of_a_run: whether it mounts the volumes and gets the MLflow Secret.
+        mounts: the volumes that it mounts.
+        asks_registry: whether it gets MLflow's login.
         writes_weights: whether it mounts the weights volume for writing, which only pull needs.
         reaches_out: whether it downloads models or data: the network policies let its pod leave the cluster, and it gets the
             Secrets of the hub and the object store.
@@ -166,10 +174,12 @@ def container(
     labels = {PART_OF: "fineline", STEP_LABEL: function.__name__}
     volumes: list[Any] = [EmptyDirVolume(name="tmp", mount_path="/tmp")]
     settings: list[Setting] = []
-    if of_a_run:
+    if mounts:
         labels[MOUNTS_LABEL] = "volumes"
-        volumes = [*_claims(writes_weights), *volumes]
-        settings = [Env(name=WEIGHTS_SETTING, value=WEIGHTS_MOUNT), Env(name=RUNS_SETTING, value=RUNS_MOUNT), *MLFLOW]
+        volumes = [*_claims(mounts, writes_weights), *volumes]
+        settings = [Env(name=MOUNT_SETTINGS[name], value=MOUNTS[name]) for name in mounts]
+    if asks_registry:
+        settings = [*settings, *MLFLOW]
     if reaches_out:
         labels[REACHES_LABEL] = "internet"
         volumes.append(CERTIFICATES)

@@ -77,6 +77,11 @@ def write_termination_message(text: str) -> None:
         TERMINATION_LOG.write_text(" ".join(redact(text).split())[:LONGEST_MESSAGE])
 
 
+def in_one_line(error: Exception) -> str:
+    """Return what an error of a step says to a person, in one line."""
+    return _ending(error)[1] or f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 def _ending(error: Exception) -> tuple[int, str]:
     if isinstance(error, UserError):
         return USER_ERROR, str(error)

@@ -208,6 +208,20 @@ def test_only_what_fetches_models_or_data_leaves_the_cluster(rendered: dict[str,
     assert reaching == dict.fromkeys(steps.keys() & {"plan", "pull", "check", "pin"}, "internet")
 
 
+def test_what_takes_a_file_from_a_person_has_neither_mlflows_password_nor_the_models() -> None:
+    assert given_to("receive") == ({"runs"}, {"FINELINE_RUNS"})
+    assert given_to("backup") == ({"runs"}, {"FINELINE_RUNS", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"})
+
+
+def given_to(name: str) -> tuple[set[str], set[str]]:
+    """Return the volumes and the settings of the pod of a workflow with one step."""
+    (step,) = [one for one in templates_of(dict(BUILDERS[name]().to_dict())) if "script" in one]
+    claims = {one["name"] for one in step["volumes"] if "persistentVolumeClaim" in one}
+    mounted = {one["name"] for one in step["script"]["volumeMounts"]} - {"tmp"}
+    assert claims == mounted
+    return claims, {one["name"] for one in step["script"]["env"]} - {"hera__outputs_directory"}
+
+
 def test_what_a_pause_gives_has_a_default_so_that_skipping_it_does_not_end_the_run(workflow: dict[str, Any]) -> None:
     (pause,) = [template for template in templates_of(workflow) if "suspend" in template]
     given = pause["outputs"]["parameters"]

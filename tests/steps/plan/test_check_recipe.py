@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.cluster.send_data import with_data_in_reach
+from pipelines.cluster.transfer.send_data import with_data_in_reach
 from pipelines.command import main
 from recipes.reader import RecipeError, load
 from steps.common.handover.resolved import Tracking
@@ -143,7 +143,7 @@ def test_the_checks_are_called_in_one_place_alone() -> None:
     }
     assert callers["plan_serving"] == {"steps/plan/check_recipe.py"}
     assert callers["packed_file"] == {"steps/plan/check_recipe.py"}
-    assert callers["check_recipe"] >= {"steps/plan/step.py", "pipelines/cluster/send_data.py"}
+    assert callers["check_recipe"] >= {"steps/plan/step.py", "pipelines/cluster/transfer/send_data.py"}
 
 
 def test_checking_a_recipe_loads_neither_hera_nor_torch_and_asks_nobody_about_a_preset() -> None:

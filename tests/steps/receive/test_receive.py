@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from steps.common.port_forward import token_listener
+from steps.common.port_forward.parts import PART
 from steps.common.runtime.errors import UserError
 from steps.common.storage import volumes
-from steps.receive import upload_listener
-from steps.receive.incoming_file import PART
 from steps.receive.step import ReceiveInput, receive
 from tests.support.commands import free_port
 
@@ -27,7 +27,7 @@ class Waiting:
     def __init__(self, data: bytes = DATA, name: str = "rows.jsonl") -> None:
         self.result: list[str] = []
         given = {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-        self._given = ReceiveInput(**given, token_sha256=upload_listener.digest_of_token(TOKEN))
+        self._given = ReceiveInput(**given, token_sha256=token_listener.digest_of_token(TOKEN))
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -46,7 +46,7 @@ class Waiting:
 def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setenv(volumes.RUNS_SETTING, str(tmp_path))
     found = free_port()
-    monkeypatch.setattr(upload_listener.take_upload, "__defaults__", (found,))
+    monkeypatch.setattr(token_listener.listen_once, "__defaults__", (found,))
     return found
 
 
@@ -102,7 +102,7 @@ def test_the_sender_that_knows_the_token_sends_one_file_and_nobody_else_any(
 
 def test_the_parameters_do_not_hold_the_token() -> None:
     """Whoever may list workflows reads them."""
-    assert TOKEN not in upload_listener.digest_of_token(TOKEN)
+    assert TOKEN not in token_listener.digest_of_token(TOKEN)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_another_file_or_a_part_of_one_leaves_nothing(
 def test_a_connection_that_sends_nothing_does_not_keep_the_sender_out(
     connect: Callable[[], socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload_listener, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(token_listener, "TOKEN_SECONDS", 0.2)
     waiting = Waiting(b"row")
     connect()
     sender = connect()
@@ -140,8 +140,8 @@ def test_a_connection_that_sends_nothing_does_not_keep_the_sender_out(
 
 
 def test_a_step_that_nobody_sends_anything_to_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload_listener, "WAIT_SECONDS", 0.3)
-    assert Waiting().end() == "refused: no upload began in 0 min; send the file again"
+    monkeypatch.setattr(token_listener, "WAIT_SECONDS", 0.3)
+    assert Waiting().end() == "refused: nobody has connected in 0 min; run the command again"
 
 
 @pytest.mark.parametrize("name", ["../rows.jsonl", "/etc/passwd", "..", "", "a\nb"])

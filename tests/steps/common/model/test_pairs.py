@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.cluster.send_data import STORE_SETTING, with_data_in_reach
+from pipelines.cluster.transfer.send_data import STORE_SETTING, with_data_in_reach
 from recipes.data import Data
 from recipes.reader import load
 from steps.common.model.packs import IGNORE_INDEX, pack

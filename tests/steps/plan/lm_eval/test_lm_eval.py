@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.cluster.send_data import STORE_SETTING, with_data_in_reach
+from pipelines.cluster.transfer.send_data import STORE_SETTING, with_data_in_reach
 from pipelines.commands.schedule import schedule
 from pipelines.shown.cloud_quote import quote_for
 from presets.gpu_preset import gpu_presets

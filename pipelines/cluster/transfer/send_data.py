@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipelines.cluster.argo_server import ClusterConnection
 from pipelines.cluster.config_map import setting
-from pipelines.cluster.upload import upload
+from pipelines.cluster.transfer.upload import upload
 from pipelines.workflows.step_pods.containers import RUNS_MOUNT
 from recipes.recipe import Recipe
 from steps.common.runtime.cluster_settings import VLLM_IMAGE_SETTING
