@@ -18,9 +18,8 @@ import yaml
 
 from pipelines.cluster.argo_nodes import ended, outputs
 from pipelines.cluster.argo_server import address
-from pipelines.workflows.step_pods.containers import CONTROL_IMAGE, LOST, POD_SECURITY, SECURITY, STEP_ACCOUNT
 from steps.common.kubernetes.step_failure import task_of
-from tests.support.argo_controller import PROBE, takes_up_runs
+from tests.support.argo_controller import takes_up_runs
 from tests.support.commands import fineline, wait_for
 from tests.support.kubectl import ROOT, get, kubectl
 from tests.support.load import load
@@ -229,7 +228,7 @@ def test_in_place_the_old_version_ends_first_and_comes_back_where_the_new_one_fa
     refused = fineline(*in_place, "-o", "serve.ready_seconds=1")
     assert refused.returncode == 3
     told = json.loads(refused.stdout)
-    assert re.fullmatch(r"rollout: store-v3 was not ready in \d\d s: .+", told["message"])
+    assert re.fullmatch(r"rollout: store--v3-\w+ was not ready in \d\d s: .+", told["message"])
     assert told["message"] in fineline("status", told["run"], "-n", argo).stdout
     assert served_version(argo) == 2
     with load(f"http://{get('service', 'store', argo)['spec']['clusterIP']}/v1", "store", 2, 0.5, max_tokens=4) as met:
@@ -345,47 +344,6 @@ def test_a_mistake_is_one_line_on_the_node_and_at_the_prompt(argo: str) -> None:
     # The exit handler reports the same, and so does the command afterwards.
     assert outputs(get("workflow", told["run"], argo), "release")["outcome"].endswith(told["message"])
     assert told["message"] in fineline("status", told["run"], "-n", argo).stdout
-
-
-# As a step ends when its pod is taken away: in order, with 75.
-ENDS_IN_ORDER = (
-    "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); time.sleep(int(sys.argv[1]))"
-)
-
-
-@pytest.mark.parametrize(
-    ("code", "deadline", "attempts", "message"),
-    [
-        (ENDS_IN_ORDER, 20, 1, "Pod was active on the node longer than the specified deadline"),
-        ("import sys; sys.exit(75)", 600, 2, "exit code 75"),
-    ],
-)
-def test_a_step_whose_deadline_has_passed_is_not_retried_and_one_that_was_lost_is(
-    argo: str, code: str, deadline: int, attempts: int, message: str
-) -> None:
-    retried = {"limit": "1", "retryPolicy": "Always", "expression": LOST, "backoff": {"duration": "1s"}}
-    container = {
-        "image": CONTROL_IMAGE,
-        "command": ["python", "-c", code, "600"],
-        "securityContext": SECURITY.model_dump(exclude_none=True, by_alias=True),
-    }
-    main = {"name": "main", "activeDeadlineSeconds": deadline, "retryStrategy": retried, "container": container}
-    spec = {
-        "entrypoint": "main",
-        "serviceAccountName": STEP_ACCOUNT,
-        "securityContext": POD_SECURITY.model_dump(exclude_none=True, by_alias=True),
-        "templates": [main],
-    }
-    document = {**PROBE, "metadata": {"generateName": "deadline-", "namespace": argo}, "spec": spec}
-    name = kubectl("create", "-f", "-", "-o", "jsonpath={.metadata.name}", document=document).stdout
-    try:
-        workflow = wait_for(lambda: ended_workflow(name, argo), 240)
-        pods = [node for node in workflow["status"]["nodes"].values() if node["type"] == "Pod"]
-        assert workflow["status"]["phase"] == "Failed"
-        assert len(pods) == attempts, pods
-        assert all(message in pod["message"] for pod in pods)
-    finally:
-        kubectl("delete", "workflow", name, "-n", argo)
 
 
 def test_the_cache_is_filled_on_its_own(argo: str) -> None:

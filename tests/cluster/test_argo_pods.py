@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from pipelines.cluster.argo_nodes import ended
 from pipelines.workflows.step_pods.containers import (
+    CONTROL_IMAGE,
     EXECUTOR_ACCOUNT,
+    LOST,
     POD_SECURITY,
     PULL_ACCOUNT,
     SECURITY,
@@ -161,3 +164,46 @@ def test_no_output_of_a_step_adds_a_field_to_a_pod(space: str, placement: str) -
     assert pod["serviceAccountName"] == STEP_ACCOUNT
     assert by_name(pod, lambda one: one["image"])["main"] == "fineline-control:0.1.0"
     assert len(pod["nodeSelector"]) == 1
+
+
+# As a step ends when its pod is taken away: in order, with 75.
+ENDS_IN_ORDER = (
+    "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); time.sleep(int(sys.argv[1]))"
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "deadline", "attempts", "message"),
+    [
+        (ENDS_IN_ORDER, 20, 1, "Pod was active on the node longer than the specified deadline"),
+        ("import sys; sys.exit(75)", 600, 2, "exit code 75"),
+    ],
+)
+def test_a_step_whose_deadline_has_passed_is_not_retried_and_one_that_was_lost_is(
+    space: str, code: str, deadline: int, attempts: int, message: str
+) -> None:
+    retried = {"limit": "1", "retryPolicy": "Always", "expression": LOST, "backoff": {"duration": "1s"}}
+    container = {
+        "image": CONTROL_IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-c", code, "600"],
+        "securityContext": SECURITY.model_dump(exclude_none=True, by_alias=True),
+    }
+    main = {"name": "main", "activeDeadlineSeconds": deadline, "retryStrategy": retried, "container": container}
+    spec = {
+        "entrypoint": "main",
+        "serviceAccountName": STEP_ACCOUNT,
+        "executor": {"serviceAccountName": EXECUTOR_ACCOUNT},
+        "podSpecPatch": EXECUTOR,
+        "securityContext": POD_SECURITY.model_dump(exclude_none=True, by_alias=True),
+        "templates": [main],
+    }
+    metadata = {"generateName": "deadline-", "namespace": space}
+    document = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": metadata, "spec": spec}
+    name = kubectl("create", "-f", "-", "-o", "jsonpath={.metadata.name}", document=document).stdout
+    wait_for(lambda: ended(get("workflow", name, space)), 240)
+    status = get("workflow", name, space)["status"]
+    pods = [node for node in status["nodes"].values() if node["type"] == "Pod"]
+    assert status["phase"] == "Failed"
+    assert len(pods) == attempts, pods
+    assert all(message in pod["message"] for pod in pods)

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 SPACE = "fineline-chaos"
 # The second model's name is what 0.1.0 called version 2 of the first.
 NAMES = ("chaos", "chaos-v2")
-KILLS = int(os.environ.get("FINELINE_TEST_KILLS", "6"))
+KILLS = int(os.environ.get("FINELINE_TEST_KILLS", "4"))
 SECONDS = {"rollout": 45.0, "rollback": 20.0}  # about as long as each takes
 
 
