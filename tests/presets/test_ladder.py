@@ -37,7 +37,7 @@ def kind(name: str, cloud: Any = "aws") -> GpuPreset:
     return next(preset for preset in gpu_presets(cloud) if preset.instance_type == name)
 
 
-def offered(model: str, cloud: Any = "aws", presets: list[GpuPreset] | None = None, **overrides: str) -> Ladder:
+def offered(model: str, cloud: Any = "aws", presets: list[GpuPreset] | None = None, **overrides: Any) -> Ladder:
     keys = {f"compute.{key}": value for key, value in overrides.items() if key in ("capacity", "max_cost", "max_hours")}
     if "instance_types" in overrides:
         keys["compute.instance_types"] = overrides["instance_types"]
@@ -87,15 +87,16 @@ def test_a_node_whose_gpus_share_it_is_bought_where_none_holds_it() -> None:
 
 @pytest.mark.parametrize("option", ["dora", "compile"])
 def test_what_cannot_be_shared_says_what_to_leave_off(option: str) -> None:
+    turned_on: dict[str, Any] = {option: "true"}
     with pytest.raises(UserError, match=r"turn tune\.dora and tune\.compile off, so that the GPUs of a node can share"):
-        offered("llama-3.3-70b-instruct", instance_types="[g6.12xlarge]", **{option: "true"})
+        offered("llama-3.3-70b-instruct", instance_types="[g6.12xlarge]", **turned_on)
 
 
 @pytest.mark.parametrize(
     ("overrides", "advice"),
     [({"method": "lora"}, "set tune.method=qlora"), ({"max_tokens": "65536"}, "set data.max_tokens=")],
 )
-def test_what_would_fit_a_node_that_shares_it_is_named(overrides: dict[str, str], advice: str) -> None:
+def test_what_would_fit_a_node_that_shares_it_is_named(overrides: dict[str, Any], advice: str) -> None:
     with pytest.raises(UserError, match=re.escape(advice)):
         offered("llama-3.3-70b-instruct", instance_types="[g6.12xlarge]", **overrides)
 
@@ -177,7 +178,7 @@ def test_what_is_sold_out_on_spot_is_still_asked_for_on_demand() -> None:
         ({"instance_types": "[g6.xlrge]"}, r"compute\.instance_types: g6\.xlrge is in no GPU preset"),
     ],
 )
-def test_a_run_over_its_limits_is_refused_with_the_numbers(limits: dict[str, str], told: str) -> None:
+def test_a_run_over_its_limits_is_refused_with_the_numbers(limits: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         offered("llama-3.1-8b-instruct", **limits)
 

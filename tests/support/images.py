@@ -18,7 +18,7 @@ def build_images() -> None:
 
 
 def _build(image: str, context: Path, *options: str) -> None:
-    command = [CLUSTER_TOOLS / "image", image, context, *options, "--layers"]
+    command = [str(CLUSTER_TOOLS / "image"), image, str(context), *options, "--layers"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=2400)
     assert done.returncode == 0, f"{image} could not be built:\n{done.stderr[-3000:]}"
 

@@ -77,7 +77,8 @@ def test_a_run_that_was_taken_up_has_no_such_note() -> None:
 
 
 def test_why_a_steps_pod_does_not_start_is_said_within_seconds() -> None:
-    found = workflow("Running", **{name: dict(node) for name, node in PENDING_ATTEMPT.items()})
+    nodes: dict[str, Any] = {name: dict(node) for name, node in PENDING_ATTEMPT.items()}
+    found = workflow("Running", **nodes)
     asked = []
 
     def list_pods(space: str, label_selector: str) -> Any:
@@ -113,7 +114,7 @@ def test_a_step_that_has_ended_without_a_report_is_said_within_a_minute() -> Non
 
 @pytest.mark.parametrize("error", [ApiException(status=403), UserError("no kubeconfig")])
 def test_where_pods_cannot_be_read_argos_own_message_is_shown(error: Exception) -> None:
-    nodes = {name: dict(node) for name, node in PENDING_ATTEMPT.items()}
+    nodes: dict[str, Any] = {name: dict(node) for name, node in PENDING_ATTEMPT.items()}
     nodes["attempt"]["message"] = 'pods "a-tune-5" is forbidden: exceeded quota: gpus'
 
     def refuse(*_: Any, **__: Any) -> Any:

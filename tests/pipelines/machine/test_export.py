@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-import steps.export.disk_space
 from pipelines.machine.run_record import load_run
 from steps.common.handover.resolved import Resolved
 from steps.common.registry import tracking
@@ -195,7 +194,7 @@ def test_a_disk_without_room_is_told_before_anything_is_written(
     exported: Exported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = shutil.disk_usage(exported.folder)._replace(free=10**6)
-    monkeypatch.setattr(steps.export.disk_space.shutil, "disk_usage", lambda _: full)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     with pytest.raises(
         UserError, match=r"the GGUF file needs 17 MB, but only 1 MB are free; free some space and run it again"
     ):

@@ -163,12 +163,13 @@ def test_one_tuned_on_shuffled_answers_is_refused_as_worse_than_the_champion(ben
 
 
 def test_another_seed_is_no_better_and_is_let_through_only_where_the_gate_allows_it(bench: Bench) -> None:
-    report = bench.candidate("another seed", bench.folder / "train.jsonl", **{"tune.seed": 5})
+    another: dict[str, Any] = {"tune.seed": 5}
+    report = bench.candidate("another seed", bench.folder / "train.jsonl", **another)
     gain, judged = report["gains"]["champion"], bench.judged["another seed"]
     assert abs(gain["value"]) < 0.02
     assert not judged.passed
     assert "not sufficiently better than version 1" in judged.verdict
-    allowed = {"tune.seed": 5, "gate.worse_than_champion": 0.05}
+    allowed: dict[str, Any] = {"tune.seed": 5, "gate.worse_than_champion": 0.05}
     bench.candidate("ties allowed", bench.folder / "train.jsonl", **allowed)
     assert bench.judged["ties allowed"].passed
 

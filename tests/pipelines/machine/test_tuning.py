@@ -245,7 +245,11 @@ def test_kills_and_signals_at_any_moment_end_in_the_same_adapter(
         log = tmp_path / f"log-{number}"
         with log.open("w") as out:
             step = subprocess.Popen(command, env=settings, stdout=out, stderr=out)
-        wait_for(lambda log=log, step=step: "progress: " in log.read_text() or step.poll() is not None)
+
+        def begun(log: Path = log, step: subprocess.Popen[bytes] = step) -> bool:
+            return "progress: " in log.read_text() or step.poll() is not None
+
+        wait_for(begun)
         time.sleep(moment.uniform(0, 1.0))
         step.send_signal(how)
         assert step.wait(timeout=120) == (75 if how == signal.SIGTERM else -how), log.read_text()

@@ -130,7 +130,7 @@ def test_scaled_rotary_embeddings_are_written_as_divisors_of_their_frequencies(
 def test_every_quantisation_of_a_recipe_is_written(tmp_path: Path, tiny_model: Path, quantisation: str) -> None:
     from gguf import GGUFReader
 
-    Export(gguf=quantisation)  # type: ignore[arg-type]
+    Export(gguf=quantisation)
     file = written(build(tmp_path / "model", tiny_model, "llama"), quantisation)
     kinds = {tensor.name: tensor.tensor_type.name.lower() for tensor in GGUFReader(file).tensors}
     assert kinds["blk.1.ffn_up.weight"] == quantisation

@@ -13,7 +13,7 @@ import pytest
 from pipelines.cluster.transfer.send_data import with_data_in_reach
 from pipelines.command import main
 from recipes.reader import RecipeError, load
-from steps.common.handover.resolved import Tracking
+from steps.common.handover.resolved import Resolved, Tracking
 from steps.common.runtime.errors import UserError
 from steps.common.storage import volumes
 from steps.plan import step
@@ -189,7 +189,12 @@ def test_what_was_planned_for_other_inputs_is_planned_again(
     wanted = {"recipe": text, "run": "shop-1"} | changes
     planned = []
     resolve = step.resolve
-    monkeypatch.setattr(step, "resolve", lambda given: planned.append(given) or resolve(given))
+
+    def counted(given: PlanInput) -> Resolved:
+        planned.append(given)
+        return resolve(given)
+
+    monkeypatch.setattr(step, "resolve", counted)
     output = step.plan(PlanInput(**wanted))
     assert len(planned) == 1
     assert output.resolved.recipe.tune.epochs == float(changes.get("epochs", 1))

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,14 @@ from steps.common.weights.fetch_progress import FetchProgress
 from steps.provision import wait_for_weights
 
 DIGEST = "d" * 64
-MODEL = ResolvedModel.model_construct(name="m", digest=DIGEST, bytes=1000, architecture=Architecture.model_construct())
+ANY: dict[str, Any] = {}
+GIVEN: dict[str, Any] = {
+    "name": "m",
+    "digest": DIGEST,
+    "bytes": 1000,
+    "architecture": Architecture.model_construct(**ANY),
+}
+MODEL = ResolvedModel.model_construct(**GIVEN)
 
 
 @pytest.fixture

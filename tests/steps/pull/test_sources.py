@@ -78,8 +78,8 @@ def test_the_sha256sums_of_a_model_in_an_object_store_are_checked(bucket: Any, m
     folder, _ = publish_model(resolve_model("s3://chats/models/tiny"))
     assert whole(folder, model_folder)
     bucket.put_object(Bucket="chats", Key=f"models/tiny/{SHARD}", Body=bytes(9 * MB))
-    (store.volumes.weights() / "models").rename(store.volumes.weights() / "away")
-    for blob in (store.volumes.weights() / "blobs").iterdir():
+    (volumes.weights() / "models").rename(volumes.weights() / "away")
+    for blob in (volumes.weights() / "blobs").iterdir():
         blob.unlink()
     with pytest.raises(UserError, match=f"{SHARD}: the hash of what was fetched was wrong twice"):
         publish_model(resolve_model("s3://chats/models/tiny"))

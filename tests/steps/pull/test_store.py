@@ -244,7 +244,7 @@ def test_files_that_a_damaged_model_has_left_count_as_free_space(
     folder, _ = publish_model(model)
     (folder / "tokenizer.json").write_text("damaged")
     free = shutil.disk_usage(folder)._replace(free=1 * MB)
-    monkeypatch.setattr(space.shutil, "disk_usage", lambda _: free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     assert publish_model(model)[1] < MB
     # Blobs that no model uses are deleted.
     other = made("two")

@@ -11,7 +11,7 @@ from steps.common.kubernetes.deployment_wait import wait_until_available
 from steps.common.runtime.errors import RefusedError
 
 LOOPING = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
-RUNNING = {"running": {}}
+RUNNING: dict[str, Any] = {"running": {}}
 
 
 def parsed(body: dict[str, Any], kind: str) -> Any:

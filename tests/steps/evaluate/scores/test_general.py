@@ -55,5 +55,6 @@ def test_options_are_scored_independently_of_what_they_are_packed_with(tiny_mode
         assert abs(-said - packed.nats[place]) < 1e-3
     right = general.right_options(packed)
     assert len(right) == len(general.general_questions())
-    best = [min(range(3), key=lambda option, first=3 * n: packed.nats[first + option]) for n in range(len(right))]
+    chances = [packed.nats[3 * number : 3 * number + 3] for number in range(len(right))]
+    best = [nats.index(min(nats)) for nats in chances]
     assert right == [place == item.right for place, item in zip(best, general.general_questions(), strict=True)]

@@ -61,7 +61,8 @@ class Web:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path.partition("?")[0]
         self.seen.append((path, request.headers.get("Authorization", "")))
-        status, headers, body = 404, {}, b""
+        headers: dict[str, str] = {}
+        status, body = 404, b""
         if self.faults.get(path):
             status, headers = self.faults[path].pop(0)
         elif path in self.content:

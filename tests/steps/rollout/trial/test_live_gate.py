@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,7 +92,7 @@ def test_counts_are_subtracted_over_time_and_added_over_pods() -> None:
 
 def test_the_live_gate_asks_what_the_evaluation_asked(tmp_path: Path) -> None:
     chat = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "open?"}]
-    answers = [
+    answers: list[dict[str, Any]] = [
         {"asked": "France?", "candidate": "Paris", "champion": "Paris!", "expect": "paris", "candidate_meets": True},
         {"asked": "Spain?", "candidate": "Rome", "expect": "Madrid", "candidate_meets": False},
         {"asked": "open?", "candidate": "yes", "messages": chat},

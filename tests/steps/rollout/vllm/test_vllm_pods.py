@@ -171,7 +171,8 @@ def test_a_merged_model_has_vllm_in_its_own_pod_behind_the_gateway(
     )
     shape = find("llama-3.2-1b-instruct")[0].architecture
     model = ResolvedModel(name="m", uri="u", digest="d", bytes=1, licence="l", architecture=shape)
-    resolved = Resolved.model_construct(serving_plan=served, model=model)
+    given: dict[str, Any] = {"serving_plan": served, "model": model}
+    resolved = Resolved.model_construct(**given)
     spec = version_deployment(with_vllm(plain, resolved, tmp_path, tmp_path, 100e6))["spec"]
     pod = spec["template"]["spec"]
     (server,) = pod["initContainers"]
