@@ -1,6 +1,7 @@
 """`fineline backup`: save what cannot be made again, and bring it back, on this machine or on a cluster."""
 
 import argparse
+import signal
 from typing import TYPE_CHECKING
 
 from pipelines.shown.arguments import add_cluster
@@ -35,6 +36,8 @@ def execute(parsed: argparse.Namespace) -> int:
     """
     from pathlib import Path
 
+    # A job that is ended leaves as little behind as a command that a person interrupts.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(parsed.folder).expanduser().absolute()
     on_a_cluster = parsed.namespace or parsed.context
     backup = _on_a_cluster(parsed, folder) if on_a_cluster else _here(parsed, folder)
@@ -76,4 +79,4 @@ def _say_how_to_serve(parsed: argparse.Namespace, backup: "Backup") -> None:
     for model in backup.models:
         if number := model.aliases.get(CHAMPION):
             command = shell_command(f"fineline rollback {model.name} --version {number}{place}")
-            print(f"{model.name}: version {number} is the champion; to serve it: {command}")
+            print(f"{model.name}: version {number} was the champion; to serve it: {command}")

@@ -56,18 +56,20 @@ def execute(parsed: argparse.Namespace) -> int:
 
 
 def _is_registered_here(parsed: argparse.Namespace) -> bool:
-    """Return whether this machine's registry has the version that is named, as after a restore from a backup."""
-    from steps.common.registry import tracking
+    """Return whether the version that is named was made on this machine, or restored on it from a backup."""
+    from steps.common.registry import tracking, versions
     from steps.common.registry.registry_errors import NotInRegistryError
     from steps.common.storage import volumes
 
     if not parsed.version or not (os.environ.get("MLFLOW_TRACKING_URI") or (volumes.runs() / "mlflow.db").exists()):
         return False
     try:
-        tracking.client(tracking.default_uri(), tracking.QUICK).get_model_version(parsed.name, parsed.version)
+        found = tracking.client(tracking.default_uri(), tracking.QUICK).get_model_version(parsed.name, parsed.version)
     except NotInRegistryError:
         return False
-    return True
+    # A registry may be shared with a cluster, where the version is served: its run is not one of this machine.
+    run = found.tags.get(versions.RUN, "")
+    return bool(run) and (volumes.runs() / "runs" / run).is_dir()
 
 
 def _parameters(parsed: argparse.Namespace, by: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ DESCRIPTION = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("run", nargs="?", default="", help="name of the run to show (default: list all runs)")
+    parser.add_argument("run", nargs="?", default="", help="name of the run to show (default: list the runs)")
     parser.add_argument("--all", action="store_true", help="list also the runs that keep the installation in order")
     add_cluster(parser)
     add_watch(parser)

@@ -13,8 +13,10 @@ from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
 from steps.common.storage import volumes
 from steps.common.storage.disk_errors import disk_errors
-from steps.common.storage.files import sha256_of
+from steps.common.storage.files import exclusive_lock, sha256_of
 
+LOCKED = ".restore"  # of the runs volume, while a backup is brought back
+READY = "READY"  # MLflow's state of a version that is whole: the only ones that a backup has
 UNFINISHED = "fineline.restoring"  # tag of a registered model, and of its runs, that are being brought back
 MOST_AT_ONCE = 1000  # metrics in one request
 OF_ONE_REQUEST = 100  # parameters, or tags
@@ -38,18 +40,19 @@ def bring_back(folder: Path, *, staged: bool = False) -> Backup:
     """
     backup = read_backup(folder)
     store = tracking.client(tracking.default_uri())
-    missing = check_target(store, backup)
-    if not staged:
-        check_space(sum((folder / name).stat().st_size for name in missing.files))
-    with disk_errors(volumes.runs(), "what is back already stays"):
-        for name, target in missing.files.items():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if staged:
-                (folder / name).replace(target)
-            else:
-                _copy(folder / name, target)
-    for model in missing.models:
-        _restore_model(store, model, folder)
+    with exclusive_lock(volumes.runs() / LOCKED, lambda: say("waiting for another restore")):
+        missing = check_target(store, backup)
+        if not staged:
+            check_space(sum((folder / name).stat().st_size for name in missing.files))
+        with disk_errors(volumes.runs(), "what is back already stays"):
+            for name, target in missing.files.items():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if staged:
+                    (folder / name).replace(target)
+                else:
+                    _copy(folder / name, target)
+            for model in missing.models:
+                _restore_model(store, model, folder)
     return backup
 
 
@@ -124,19 +127,26 @@ def _is_there(store: Any, model: SavedModel) -> bool:
         return False
     if UNFINISHED in found[0].tags:
         return False
-    numbers = {int(one.version): one.tags for one in store.search_model_versions(f"name = '{model.name}'")}
+    listed = store.search_model_versions(f"name = '{model.name}'")
+    numbers = {int(one.version): one.tags for one in listed if one.status == READY}
     same = (versions.ADAPTER_SHA256, versions.BASE_DIGEST)
     if set(numbers) == {one.number for one in model.versions} and all(
         numbers[one.number].get(tag) == one.tags.get(tag) for one in model.versions for tag in same
     ):
         return True
-    raise UserError(f"{model.name}: the registry has other versions of it; restore into a registry without this model")
+    raise _other_versions(model)
+
+
+def _other_versions(model: SavedModel) -> UserError:
+    return UserError(f"{model.name}: the registry has other versions of it; restore into a registry without this model")
 
 
 def _restore_model(store: Any, model: SavedModel, folder: Path) -> None:
     import mlflow
 
-    if store.search_registered_models(f"name = '{model.name}'"):
+    if found := store.search_registered_models(f"name = '{model.name}'"):
+        if UNFINISHED not in found[0].tags:
+            raise _other_versions(model)  # a run has registered it meanwhile
         store.delete_registered_model(model.name)
     store.create_registered_model(model.name, tags={**model.tags, UNFINISHED: "true"})
     mlflow.set_tracking_uri(store.tracking_uri)
@@ -154,6 +164,8 @@ def _restore_model(store: Any, model: SavedModel, folder: Path) -> None:
             number = int(mlflow.register_model(uri, model.name).version)
             store.delete_model_version(model.name, str(number))
         number = int(mlflow.register_model(uri, model.name, tags=version.tags).version)
+        if number != version.number:
+            raise UserError(f"{model.name}: somebody else registers versions of it; stop that, and restore it again")
         say(f"{model.name} version {number}")
     for alias, target in model.aliases.items():
         store.set_registered_model_alias(model.name, alias, str(target))

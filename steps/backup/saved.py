@@ -88,7 +88,7 @@ def read_list(folder: Path) -> Backup:
     except ValueError as error:
         raise UserError(f"{file}: not a backup: {first_fault(error)}") from None
     folders = [*(model.name for model in backup.models), *(run.id for model in backup.models for run in model.runs)]
-    outside = [name for name in folders if name == ".." or len(PurePosixPath(name).parts) != 1]
+    outside = [name for name in folders if name in ("", ".", "..") or "/" in name]
     outside += [name for name in backup.files if not _lies_inside(name)]
     if outside:
         raise UserError(f"{file}: names {outside[0]!r}, which lies outside the backup; use another backup")
@@ -97,7 +97,8 @@ def read_list(folder: Path) -> Backup:
 
 def _lies_inside(name: str) -> bool:
     first, *rest = PurePosixPath(name).parts or ("",)
-    if ".." in rest or not rest:
+    # The parts of volume//runs/x are those of volume/runs/x, and its text after the first slash is an absolute path.
+    if ".." in rest or not rest or name != PurePosixPath(name).as_posix():
         return False
     return first in (OF_VERSIONS, OF_RUNS) or (first == OF_VOLUME and len(rest) > 1 and rest[0] in KEPT)
 

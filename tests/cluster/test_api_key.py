@@ -75,10 +75,10 @@ def test_a_rollback_keeps_the_key_of_what_serves_and_takes_it_from_its_recipes_s
         applied(planned, tmp_path)
     monkeypatch.setenv("FINELINE_API_KEY", "right")
     (gateway,) = get("deployment", applied(planned, tmp_path), SPACE)["spec"]["template"]["spec"]["containers"]
-    (setting,) = gateway["env"]
+    secrets = [setting["valueFrom"]["secretKeyRef"] for setting in gateway["env"]]
     # The API server leaves out what is false.
-    secret = setting["valueFrom"]["secretKeyRef"]
-    assert (secret["name"], secret["key"], secret.get("optional", False)) == ("team-api-key", "key", False)
+    found = [(secret["name"], secret["key"], secret.get("optional", False)) for secret in secrets]
+    assert found == [("team-api-key", "key", False), ("team-api-key", "previous", True)]
 
 
 def test_only_the_recipe_itself_opens_a_model_that_had_a_key(planned: Resolved, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -48,9 +49,9 @@ def postgres() -> Iterator[str]:
         command = [programs / "postgres", "-D", "data", "-p", str(port), "-k", str(folder), *own]
         server = subprocess.Popen(command, cwd=folder, user=user, stderr=subprocess.DEVNULL)
         try:
-            asks = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+            asks = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
             wait_for(lambda: subprocess.run(asks, check=False).returncode == 0, 60)
             yield f"postgresql+psycopg2://fineline@127.0.0.1:{port}/postgres"
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # at SIGTERM it would wait for its clients
             server.wait(60)

@@ -21,8 +21,8 @@ def check_secrets(recipe: Recipe) -> None:
     allowed = [prefix.strip() for prefix in (os.environ.get(SECRETS_SETTING) or DEFAULT_PREFIX).split(",")]
     if cluster_settings.in_cluster() and recipe.secrets not in allowed:
         raise UserError(
-            f"secrets: this installation does not allow the prefix {recipe.secrets!r}; use {' or '.join(allowed)}, or add it "
-            f"to {SECRETS_SETTING} in the ConfigMap fineline"
+            f"secrets: this installation does not allow the prefix {recipe.secrets!r}; use {' or '.join(allowed)}, or have it "
+            f"added to {SECRETS_SETTING} in the overlay of the installation"
         )
 
 

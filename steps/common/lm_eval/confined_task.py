@@ -150,7 +150,7 @@ def _check_settings(question: ModelQuestion, where: str) -> None:
 
 
 def data_bytes() -> int:
-    """Return how much memory a task's process may write to: half of what is free, so that this process is not killed for it."""
+    """Return how much memory a task's process may write to: half of what is free, and at least 4 GiB."""
     return max(LEAST_DATA_BYTES, memory_available() // 2)
 
 

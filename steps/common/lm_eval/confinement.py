@@ -111,8 +111,8 @@ def _limit(data_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Not RLIMIT_AS: torch's libraries for GPUs and datasets' files are mapped, and take addresses but no memory of their own.
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    least = data_bytes if most == resource.RLIM_INFINITY else min(data_bytes, most)
-    resource.setrlimit(resource.RLIMIT_DATA, (least, least))
+    limit = data_bytes if most == resource.RLIM_INFINITY else min(data_bytes, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def _restrict_files(readable: Iterable[Path], writable: Iterable[Path]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from steps.common.port_forward.conversation import REFUSED, Conversation
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import in_one_line
+from steps.common.runtime.redaction import redact
 
 PORT = 8450
 SEND = "send"
@@ -68,6 +69,6 @@ def _serve(conversation: Conversation, token_sha256: str, talk: Callable[[Conver
     except (TimeoutError, ConnectionError) as error:
         raise UserError(f"the connection broke off: {error}; run the command again") from None
     except Exception as error:
-        conversation.refuse(in_one_line(error))
+        conversation.refuse(redact(in_one_line(error)))
         raise
     return True

@@ -69,7 +69,7 @@ def api_key() -> str:
 
 
 def api_keys() -> list[str]:
-    """Return the API keys of which clients must send one: the key, and the previous one if there is one; none if no key is set.
+    """Return the API keys that are accepted, the previous one last; clients must send one of them. None if no key is set.
 
     Raises:
         UserError: one has a control character inside.

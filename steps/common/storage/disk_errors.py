@@ -12,7 +12,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @contextmanager
 def disk_errors(place: Path, kept: str) -> Iterator[None]:
-    """Raise what the disk refuses as one line. A broken connection is no matter of the disk.
+    """Raise what the disk refuses as one line. A broken connection is not a disk error.
 
     Args:
         place: where the block writes, for messages.

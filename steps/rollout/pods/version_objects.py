@@ -41,9 +41,8 @@ class VersionSpec(BaseModel):
     ready_seconds: int  # time limit of the model server's start
     rules: Rules
     compute_type: str  # torch's name of the type that it computes in
-    api_key_secret: (
-        str  # Secret that holds the API key under "key", and a previous one under "previous"; empty: none is required
-    )
+    # Secret that holds the API key under "key", and a previous one under "previous"; empty: none is required
+    api_key_secret: str
     one_node: bool  # schedule the pod on the node of the pods that mount the volumes
     upstream: Upstream
     base_server: str = ""  # the vLLM base server that has the adapter; empty: the pod has its own model server

@@ -11,7 +11,7 @@ from pipelines.command import main
 from pipelines.workflows.rendered import BUILDERS
 
 HOUSEKEEPING = {"prune", "reaper", "receive", "recover"}
-STARTED_BY_PEOPLE = {"cache", "finetune", "retrain", "rollback"}
+STARTED_BY_PEOPLE = {"backup", "cache", "finetune", "retrain", "rollback"}
 
 
 def run(template: str, number: int, phase: str) -> dict[str, Any]:

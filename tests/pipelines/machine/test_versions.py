@@ -154,7 +154,7 @@ def test_a_version_that_did_well_offline_but_is_broken_when_served_gets_no_traff
     assert story.server["broken server"] == story.server["first"]
     assert story.kept is not None
     assert f"rollout: {story.kept.reason}" == told["message"]
-    assert "serve tiny" in Path(story.kept.folder, "command.txt").read_text()
+    assert "serve_model tiny" in Path(story.kept.folder, "command.txt").read_text()
     assert servers.refused("tiny") is None  # the next rollout removed it
 
 
