@@ -46,7 +46,7 @@ def postgres() -> Iterator[str]:
         made = ["-D", "data", "-U", "fineline", "--auth=trust", "--no-sync", "--encoding=UTF8", "--no-locale"]
         subprocess.run([programs / "initdb", *made], cwd=folder, user=user, check=True, capture_output=True)
         own = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
-        command = [programs / "postgres", "-D", "data", "-p", str(port), "-k", str(folder), *own]
+        command = [str(programs / "postgres"), "-D", "data", "-p", str(port), "-k", str(folder), *own]
         server = subprocess.Popen(command, cwd=folder, user=user, stderr=subprocess.DEVNULL)
         try:
             asks = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]

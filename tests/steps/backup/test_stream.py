@@ -18,7 +18,7 @@ import pytest
 import pipelines.cluster.argo_server
 from pipelines.cluster.transfer import listening_pod, namespace_backup
 from pipelines.command import main
-from steps.backup import bring_back, create, stream
+from steps.backup import create, stream
 from steps.backup.backup_target import BackupTarget, FolderTarget, StreamTarget
 from steps.backup.saved import FILE, Backup, read_backup
 from steps.backup.steady_read import SteadyContent, read_steadily
