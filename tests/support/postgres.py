@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -52,5 +53,5 @@ def postgres() -> Iterator[str]:
             wait_for(lambda: subprocess.run(asks, check=False).returncode == 0, 60)
             yield f"postgresql+psycopg2://fineline@127.0.0.1:{port}/postgres"
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # at SIGTERM it would wait for its clients to leave
             server.wait(60)
