@@ -90,6 +90,7 @@ def client(uri: str, patience: Patience | None = PATIENT) -> RegistryClient:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_DISABLE_AGENT_NUDGE", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     if uri.startswith("sqlite:///"):
         volumes.runs().mkdir(parents=True, exist_ok=True)
     import mlflow  # noqa: F401 - before the loggers are silenced, which it creates
