@@ -15,6 +15,9 @@ from tests.support.commands import wait_for
 from tests.support.kubectl import BUILT, kubectl
 from tests.support.load import load
 
+# Remove this once it has passed on a cluster.
+pytestmark = pytest.mark.skip(reason="written, and not yet run on a cluster to its end")
+
 __all__ = ["_settings", "rollouts"]  # fixtures: the installed namespace, and the settings of a rollout in it
 
 SECRET = "fineline-api-key"

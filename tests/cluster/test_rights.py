@@ -246,12 +246,32 @@ def test_what_the_commands_do_is_admitted(installed: dict[str, Path]) -> None:
     assert PAT.tries("patch", RUNS, {"spec": {"shutdown": "Stop"}}, namespace=FIRST, name="waiting") == ""
     assert PAT.tries("patch", SCHEDULES, {"spec": {"suspend": False}}, namespace=FIRST, name="retrain") == ""
     assert PAT.tries("delete", RUNS, namespace=FIRST, name="waiting") == ""
-    # As Argo's UI, its command, and its controller write a new run.
-    run["status"] = {"startedAt": None, "finishedAt": None}
+    # As Argo's controller writes a new run of a schedule.
+    run["status"] = {"startedAt": None, "finishedAt": None, **RESOLVED}
     assert ARGO_CONTROLLER.tries("create", RUNS, run, namespace=FIRST) == ""
 
 
+def test_whoever_may_submit_sends_resolved_templates(installed: dict[str, Path]) -> None:
+    """Argo's UI and its command send them along; a person's own ones would be executed."""
+    run = {**run_of("finetune"), "status": RESOLVED}
+    for person in (PAT, ANN):
+        assert "have the verb submit on workflows granted to Argo's server" in person.tries(
+            "create", RUNS, run, namespace=FIRST
+        )
+    kubectl("create", "role", "submits", "-n", FIRST, "--verb=create,submit", "--resource=workflows.argoproj.io")
+    server = Person("system:serviceaccount:argo:argo-server")
+    binding = ["create", "rolebinding", "submits", "-n", FIRST, "--role=submits"]
+    kubectl(*binding, "--serviceaccount=argo:argo-server")
+    try:
+        wait_for(lambda: server.tries("create", RUNS, run, namespace=FIRST) == "", 30)
+        stored = {**run, "status": STORED}
+        assert "a new run has no status" in server.tries("create", RUNS, stored, namespace=FIRST)
+    finally:
+        kubectl("delete", "role,rolebinding", "submits", "-n", FIRST)
+
+
 STORED = {"storedWorkflowTemplateSpec": {"entrypoint": "rollout", "serviceAccountName": "fineline-provision"}}
+RESOLVED = {"storedTemplates": {"namespaced/finetune/plan": {"name": "plan"}}}
 PASSED = {"nodes": {"n": {"phase": "Succeeded"}}}
 
 

@@ -189,8 +189,11 @@ def test_each_kubectl_command_names_what_there_is() -> None:
                 _check_secret(command, name)
             case ["create", "configmap", "fineline-certificates", "-n", "fineline", source]:
                 assert source == f"--from-file={certificates.BUNDLE.name}"
+            case ["create", "role", "fineline-submit", "-n", "fineline", verb, "--resource=workflows.argoproj.io"]:
+                policy = (ROOT / "argo" / "base" / "admission" / "workflows.yaml").read_text()
+                assert f"check('{verb.removeprefix('--verb=')}')" in policy, command
             case ["create", "rolebinding", _, "-n", "fineline", role, _]:
-                assert role.removeprefix("--role=") in _names("Role"), command
+                assert role.removeprefix("--role=") in {*_names("Role"), "fineline-submit"}, command
             case ["delete", "namespace", "fineline"]:
                 pass
             case ["delete", _, "-l", label] | ["delete", _, "-n", "default", "-l", label]:
