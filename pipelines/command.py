@@ -1,15 +1,18 @@
 """The `fineline` command. Its commands are the modules of `pipelines.commands`.
 
 Exit codes: 0 success, 1 a bug or an unexpected failure, 2 a user mistake (one line says which), 3 a new version was
-refused, 75 something outside did not answer (one line says what), 130 interrupted by Ctrl-C. With FINELINE_DEBUG=1 the
-traceback behind such a line is printed too.
+refused, 75 something outside did not answer (one line says what), 130 interrupted by Ctrl-C or SIGTERM. With FINELINE_DEBUG=1
+the traceback behind such a line is printed too.
 """
 
 import argparse
 import importlib
 import pkgutil
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn, Protocol, cast
 
 from pipelines import commands
@@ -67,8 +70,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USER_MISTAKE
     from steps.common.runtime.redaction import redacted_streams
 
-    with redacted_streams():
+    with redacted_streams(), _sigterm_as_ctrl_c():
         return _execute(words, known)
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM interrupt a command as Ctrl-C does, so that it leaves as little behind; by default no `finally` runs."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _execute(words: list[str], known: dict[str, Command]) -> int:

@@ -1,7 +1,6 @@
 """`fineline backup`: save what cannot be made again, and bring it back, on this machine or on a cluster."""
 
 import argparse
-import signal
 from typing import TYPE_CHECKING
 
 from pipelines.shown.arguments import add_cluster
@@ -36,8 +35,6 @@ def execute(parsed: argparse.Namespace) -> int:
     """
     from pathlib import Path
 
-    # A job that is ended leaves as little behind as a command that a person interrupts.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(parsed.folder).expanduser().absolute()
     on_a_cluster = parsed.namespace or parsed.context
     backup = _on_a_cluster(parsed, folder) if on_a_cluster else _here(parsed, folder)

@@ -8,7 +8,7 @@ from pipelines.shown.arguments import add_cluster, add_json
 HELP = "serve an earlier version of a model again, here or on a cluster"
 DESCRIPTION = (
     "Serve an earlier version of a model again and make it the champion. Without -n and --context, the model is the one "
-    "served on this machine, or with --version one that is registered on it. The version that served is withdrawn: no "
+    "served on this machine, or with --version one that was made or restored on it. The version that served is withdrawn: no "
     "retraining serves it again by itself."
 )
 
@@ -69,7 +69,7 @@ def _is_registered_here(parsed: argparse.Namespace) -> bool:
         return False
     # A registry may be shared with a cluster, where the version is served: its run is not one of this machine.
     run = found.tags.get(versions.RUN, "")
-    return bool(run) and (volumes.runs() / "runs" / run).is_dir()
+    return bool(run) and volumes.run_folder(run).is_dir()
 
 
 def _parameters(parsed: argparse.Namespace, by: str) -> dict[str, str]:

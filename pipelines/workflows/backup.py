@@ -1,12 +1,11 @@
 """The backup workflow: sends a backup of the namespace to the command that asks for it, or brings one back that it sends."""
 
 from hera.workflows import DAG, Parameter, WorkflowTemplate
-from hera.workflows import models as m
 
-from pipelines.workflows.parameters import RUN
+from pipelines.workflows.parameters import SECRETS
 from pipelines.workflows.step_pods.containers import CONTROL_IMAGE, RUNS, container
 from pipelines.workflows.step_pods.reference import reference
-from pipelines.workflows.templates import DAY, MAIN, shared_settings
+from pipelines.workflows.templates import MAIN, listener_settings
 from steps.backup.step import CREATE, RESTORE, backup
 
 NAME = "backup"
@@ -19,15 +18,13 @@ PARAMETERS = [
     Parameter(name="action", value=CREATE, enum=[CREATE, RESTORE], description="Send a backup, or bring one back"),
     Parameter(name="size", value="0", description="Size in bytes of the backup that is brought back"),
     Parameter(name="token_sha256", value="", description="SHA-256 of the token that the command shows, in hex"),
-    *(parameter for parameter in RUN if parameter.name == "secrets"),
+    SECRETS,
 ]
 
 
 def build() -> WorkflowTemplate:
     """Return the template. Deterministic, without heavy imports."""
-    soon = m.TTLStrategy(seconds_after_success=600, seconds_after_failure=DAY)
-    settings = {**shared_settings(TITLE, DESCRIPTION), "ttl_strategy": soon}
-    with WorkflowTemplate(name=NAME, arguments=PARAMETERS, **settings) as template:
+    with WorkflowTemplate(name=NAME, arguments=PARAMETERS, **listener_settings(TITLE, DESCRIPTION)) as template:
         # Not tried again: the command has lost its connection too.
         do_backup = container(backup, CONTROL_IMAGE, hours=12, memory="512Mi", losses=0, mounts=[RUNS])
         with DAG(name=MAIN):

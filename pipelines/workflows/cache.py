@@ -5,7 +5,7 @@ pin ─ pull
 
 from hera.workflows import DAG, Parameter, WorkflowTemplate
 
-from pipelines.workflows.parameters import RUN, YES_OR_NO
+from pipelines.workflows.parameters import SECRETS, YES_OR_NO
 from pipelines.workflows.step_pods.containers import CONTROL_IMAGE, container, pull_container
 from pipelines.workflows.step_pods.reference import reference
 from pipelines.workflows.templates import MAIN, shared_settings
@@ -26,7 +26,7 @@ PARAMETERS = [
         enum=YES_OR_NO,
         description="Hash the stored files again, and download those that are corrupt",
     ),
-    *(parameter for parameter in RUN if parameter.name == "secrets"),
+    SECRETS,
 ]
 
 

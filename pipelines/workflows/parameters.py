@@ -59,6 +59,8 @@ RUN = [
     ),
 ]
 
+SECRETS = next(parameter for parameter in RUN if parameter.name == "secrets")
+
 
 def references() -> dict[str, str]:
     """Return the references to all parameters of a run by name."""

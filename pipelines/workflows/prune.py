@@ -3,7 +3,7 @@
 from hera.workflows import DAG, CronWorkflow, Parameter, WorkflowTemplate
 from hera.workflows.models import WorkflowTemplateRef
 
-from pipelines.workflows.parameters import RUN, YES_OR_NO
+from pipelines.workflows.parameters import SECRETS, YES_OR_NO
 from pipelines.workflows.step_pods.containers import CONTROL_IMAGE, PRUNE_ACCOUNT, container
 from pipelines.workflows.step_pods.reference import reference
 from pipelines.workflows.templates import MAIN, shared_settings
@@ -27,7 +27,7 @@ PARAMETERS = [
         description="Days for which what was used is kept; empty: the setting FINELINE_PRUNE_DAYS, else 7",
     ),
     Parameter(name="dry_run", value="false", enum=YES_OR_NO, description="Only say what would be deleted"),
-    *(parameter for parameter in RUN if parameter.name == "secrets"),
+    SECRETS,
 ]
 SCHEDULE = "30 1 * * *"
 LATE_SECONDS = 6 * 3600

@@ -1,11 +1,10 @@
 """The receive workflow: takes a local data file that `fineline submit` sends, and keeps it on the runs volume."""
 
 from hera.workflows import DAG, Parameter, WorkflowTemplate
-from hera.workflows import models as m
 
 from pipelines.workflows.step_pods.containers import CONTROL_IMAGE, RUNS, container
 from pipelines.workflows.step_pods.reference import reference
-from pipelines.workflows.templates import DAY, MAIN, shared_settings
+from pipelines.workflows.templates import MAIN, listener_settings
 from steps.receive.step import receive
 
 NAME = "receive"
@@ -23,9 +22,7 @@ PARAMETERS = [
 
 def build() -> WorkflowTemplate:
     """Return the template. Deterministic, without heavy imports."""
-    soon = m.TTLStrategy(seconds_after_success=600, seconds_after_failure=DAY)
-    settings = {**shared_settings(TITLE, DESCRIPTION), "ttl_strategy": soon}
-    with WorkflowTemplate(name=NAME, arguments=PARAMETERS, **settings) as template:
+    with WorkflowTemplate(name=NAME, arguments=PARAMETERS, **listener_settings(TITLE, DESCRIPTION)) as template:
         # Not tried again: the sender has lost its connection too.
         do_receive = container(
             receive, CONTROL_IMAGE, hours=6, memory="128Mi", losses=0, mounts=[RUNS], asks_registry=False

@@ -2,7 +2,7 @@
 
 from hera.workflows import DAG, CronWorkflow, WorkflowTemplate
 
-from pipelines.workflows.parameters import RUN
+from pipelines.workflows.parameters import SECRETS
 from pipelines.workflows.step_pods.containers import CONTROL_IMAGE, ROLLOUT_ACCOUNT, container
 from pipelines.workflows.templates import AT_ONCE, MAIN, every_five_minutes, shared_settings
 from steps.rollout.recover import recover
@@ -13,7 +13,7 @@ DESCRIPTION = (
     "Puts right what a rollout has left that was killed and not started again: gives the traffic back to the champion, starts "
     "it again if the rollout had stopped it, and deletes the unfinished version."
 )
-PARAMETERS = [parameter for parameter in RUN if parameter.name == "secrets"]
+PARAMETERS = [SECRETS]
 
 
 def build() -> WorkflowTemplate:

@@ -7,7 +7,7 @@ It waits for no run of the model, and takes over from a rollout that is under wa
 
 from hera.workflows import DAG, Parameter, WorkflowTemplate
 
-from pipelines.workflows.parameters import RUN, YES_OR_NO
+from pipelines.workflows.parameters import SECRETS, YES_OR_NO
 from pipelines.workflows.step_pods.containers import (
     API_KEY,
     CONTROL_IMAGE,
@@ -37,7 +37,7 @@ PARAMETERS = [
     Parameter(
         name="force", value="false", enum=YES_OR_NO, description="Serve the version even if it has been withdrawn"
     ),
-    *(parameter for parameter in RUN if parameter.name == "secrets"),
+    SECRETS,
 ]
 
 

@@ -47,6 +47,12 @@ def shared_settings(title: str, description: str) -> dict[str, Any]:
     }
 
 
+def listener_settings(title: str, description: str) -> dict[str, Any]:
+    """Return the arguments of a template whose step waits for a command to connect: nobody looks for its runs later."""
+    soon = m.TTLStrategy(seconds_after_success=600, seconds_after_failure=DAY)
+    return {**shared_settings(title, description), "ttl_strategy": soon}
+
+
 def every_five_minutes(name: str) -> CronWorkflow:
     """Return the CronWorkflow that starts a template of that name, with its defaults, every five minutes."""
     return CronWorkflow(

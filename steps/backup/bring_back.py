@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steps.backup.saved import OF_RUNS, OF_VERSIONS, OF_VOLUME, Backup, SavedModel, SavedRun, read_backup
+from steps.backup.saved import OF_RUNS, OF_VERSIONS, OF_VOLUME, READY, Backup, SavedModel, SavedRun, read_backup
 from steps.common.registry import tracking, versions
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
@@ -16,7 +16,6 @@ from steps.common.storage.disk_errors import disk_errors
 from steps.common.storage.files import exclusive_lock, sha256_of
 
 LOCKED = ".restore"  # of the runs volume, while a backup is brought back
-READY = "READY"  # MLflow's state of a version that is whole: the only ones that a backup has
 UNFINISHED = "fineline.restoring"  # tag of a registered model, and of its runs, that are being brought back
 MOST_AT_ONCE = 1000  # metrics in one request
 OF_ONE_REQUEST = 100  # parameters, or tags
@@ -158,7 +157,7 @@ def _restore_model(store: Any, model: SavedModel, folder: Path) -> None:
             experiment, model.name, source_run_id=runs.get(version.run), tags=version.tags, model_type="adapter"
         )
         store.log_model_artifacts(logged.model_id, str(folder / OF_VERSIONS / model.name / str(version.number)))
-        store.finalize_logged_model(logged.model_id, "READY")
+        store.finalize_logged_model(logged.model_id, READY)
         uri = f"models:/{logged.model_id}"
         while number < version.number - 1:  # numbers of versions that were deleted are given once
             number = int(mlflow.register_model(uri, model.name).version)

@@ -22,6 +22,7 @@ from steps.backup.saved import (
     OF_RUNS,
     OF_VERSIONS,
     OF_VOLUME,
+    READY,
     Backup,
     SavedMetric,
     SavedModel,
@@ -40,7 +41,6 @@ from steps.common.storage.disk_errors import disk_errors
 from steps.common.storage.files import build_folder
 
 LEFT_OUT = ("*.lock", "*.partial", ".*")  # what is being written, and locks
-READY = "READY"
 
 
 @dataclass(frozen=True)

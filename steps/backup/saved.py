@@ -12,6 +12,7 @@ FILE = "backup.json"
 OF_VERSIONS, OF_RUNS, OF_VOLUME = "versions", "tracked", "volume"  # folders of a backup
 # Of the runs volume, what cannot be made again: data and held-out rows, runs with their costs, evaluations.
 KEPT = ("data", "runs", "evaluations")
+READY = "READY"  # MLflow's state of a version that is whole: the only ones that a backup has
 
 
 class SavedPart(BaseModel):
@@ -96,9 +97,10 @@ def read_list(folder: Path) -> Backup:
 
 
 def _lies_inside(name: str) -> bool:
-    first, *rest = PurePosixPath(name).parts or ("",)
+    path = PurePosixPath(name)
+    first, *rest = path.parts or ("",)
     # The parts of volume//runs/x are those of volume/runs/x, and its text after the first slash is an absolute path.
-    if ".." in rest or not rest or name != PurePosixPath(name).as_posix():
+    if ".." in rest or not rest or name != path.as_posix():
         return False
     return first in (OF_VERSIONS, OF_RUNS) or (first == OF_VOLUME and len(rest) > 1 and rest[0] in KEPT)
 

@@ -35,8 +35,8 @@ class SteadyContent:
 def read_steadily(path: Path, write: Callable[[SteadyContent], None]) -> str:
     """Hand a file's content to `write`, again if it has changed meanwhile, and return the SHA-256 of the last one.
 
-    Everything on the runs volume is replaced as a whole, except logs, which grow. If a file grows during
-    every reading, its beginning is kept.
+    Everything on the runs volume is replaced as a whole, except logs, which grow. If a file grows during every
+    reading, its beginning is kept.
 
     Raises:
         FileNotFoundError: it is gone.

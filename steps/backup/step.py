@@ -25,13 +25,13 @@ from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import Progress, say
 from steps.common.storage import volumes
 from steps.common.storage.disk_errors import disk_errors
+from steps.common.storage.files import SHA256
 
 CREATE, RESTORE = "create", "restore"
 RECEIVED = "received"  # from the command: the backup is whole, and in its place
 # On the runs volume, which is large: the files of one version at a time, or the backup that is brought back, whose files are
 # then moved. `prune` deletes what a killed pod has left.
 STAGING = ".backup-"
-SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class BackupInput(Input):
@@ -57,7 +57,7 @@ def backup(input: BackupInput) -> BackupOutput:
             what it sent cannot be brought back; a backup that is not whole changes nothing.
         UnreachableError: the registry does not answer.
     """
-    if not SHA256.fullmatch(input.token_sha256) or input.size < 0:
+    if not re.fullmatch(SHA256, input.token_sha256) or input.size < 0:
         raise UserError("token_sha256 is 64 hex digits, and size is a number of bytes; 'fineline backup' sets them")
     done: list[Backup] = []
 

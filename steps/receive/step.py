@@ -12,10 +12,10 @@ from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
 from steps.common.storage import volumes
+from steps.common.storage.files import SHA256
 from steps.receive.incoming_file import write_incoming
 
 RECEIVED = "received"  # the last answer
-SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class ReceiveInput(Input):
@@ -42,7 +42,7 @@ def receive(input: ReceiveInput) -> ReceiveOutput:
     """
     if "/" in input.file or input.file in ("", ".", "..") or not input.file.isprintable():
         raise UserError(f"{input.file!r} is not the name of a file; give it without a folder")
-    if not SHA256.fullmatch(input.sha256) or not SHA256.fullmatch(input.token_sha256) or input.size < 0:
+    if not re.fullmatch(SHA256, input.sha256) or not re.fullmatch(SHA256, input.token_sha256) or input.size < 0:
         raise UserError(
             "sha256 and token_sha256 are 64 hex digits each, and size is a number of bytes; 'fineline submit' sets them"
         )

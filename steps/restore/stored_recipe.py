@@ -14,8 +14,8 @@ from steps.common.handover.resolved import Resolved, ServingPlan, Tracking
 from steps.common.registry import tracking, versions
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.redaction import redact
+from steps.common.storage.files import SHA256
 
-SHA256 = r"[0-9a-f]{64}"
 RUN = r"[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?"  # a name in Kubernetes, which is a folder on the runs volume
 LABEL = r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?"  # a value of a node's label
 URI = r"[a-z0-9]+://[^\x00-\x1f\x7f]+"

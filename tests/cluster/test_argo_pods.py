@@ -64,6 +64,21 @@ def script(lines: list[str]) -> dict[str, Any]:
     }
 
 
+def created(space: str, prefix: str, templates: list[dict[str, Any]]) -> str:
+    """Create a workflow that begins with the template `main`, as ours run, and return its name."""
+    spec = {
+        "entrypoint": "main",
+        "serviceAccountName": STEP_ACCOUNT,
+        "executor": {"serviceAccountName": EXECUTOR_ACCOUNT},
+        "podSpecPatch": EXECUTOR,
+        "securityContext": POD_SECURITY.model_dump(by_alias=True, exclude_none=True),
+        "templates": templates,
+    }
+    metadata = {"generateName": prefix, "namespace": space}
+    body = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": metadata, "spec": spec}
+    return kubectl("create", "-f", "-", "-o", "jsonpath={.metadata.name}", document=body).stdout
+
+
 def begun(space: str, placement: str) -> str:
     """Start a workflow whose first step hands a placement on, whatever it contains, and return the workflow's name."""
     encoded = base64.b64encode(placement.encode()).decode()
@@ -98,17 +113,7 @@ def begun(space: str, placement: str) -> str:
             "arguments": {"parameters": [{"name": "placement", "value": of_the_first}]},
         },
     ]
-    spec = {
-        "entrypoint": "main",
-        "serviceAccountName": STEP_ACCOUNT,
-        "executor": {"serviceAccountName": EXECUTOR_ACCOUNT},
-        "podSpecPatch": EXECUTOR,
-        "securityContext": POD_SECURITY.model_dump(by_alias=True, exclude_none=True),
-        "templates": [{"name": "main", "dag": {"tasks": tasks}}, shared | provision, shared | tune],
-    }
-    metadata = {"generateName": "placed-", "namespace": space}
-    body = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": metadata, "spec": spec}
-    return kubectl("create", "-f", "-", "-o", "jsonpath={.metadata.name}", document=body).stdout
+    return created(space, "placed-", [{"name": "main", "dag": {"tasks": tasks}}, shared | provision, shared | tune])
 
 
 def tune_pod(space: str, run: str) -> dict[str, Any] | None:
@@ -190,17 +195,7 @@ def test_a_step_whose_deadline_has_passed_is_not_retried_and_one_that_was_lost_i
         "securityContext": SECURITY.model_dump(exclude_none=True, by_alias=True),
     }
     main = {"name": "main", "activeDeadlineSeconds": deadline, "retryStrategy": retried, "container": container}
-    spec = {
-        "entrypoint": "main",
-        "serviceAccountName": STEP_ACCOUNT,
-        "executor": {"serviceAccountName": EXECUTOR_ACCOUNT},
-        "podSpecPatch": EXECUTOR,
-        "securityContext": POD_SECURITY.model_dump(exclude_none=True, by_alias=True),
-        "templates": [main],
-    }
-    metadata = {"generateName": "deadline-", "namespace": space}
-    document = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": metadata, "spec": spec}
-    name = kubectl("create", "-f", "-", "-o", "jsonpath={.metadata.name}", document=document).stdout
+    name = created(space, "deadline-", [main])
     wait_for(lambda: ended(get("workflow", name, space)), 240)
     status = get("workflow", name, space)["status"]
     pods = [node for node in status["nodes"].values() if node["type"] == "Pod"]

@@ -16,6 +16,9 @@ from steps.common.runtime.redaction import redact
 BLOCK = 1 << 20  # bytes
 
 
+SHA256 = r"[0-9a-f]{64}"  # in hex, as a regular expression
+
+
 def sha256_of(path: Path) -> str:
     """Return a file's SHA-256 in hex."""
     with path.open("rb") as file:

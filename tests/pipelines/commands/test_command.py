@@ -1,6 +1,8 @@
 """The command line as a whole: help, version, mistakes in its words, and what is behind a one-line error."""
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from pipelines.command import main, parser
+from pipelines.commands import schema
 from tests.support.commands import fineline
 
 ON_THIS_MACHINE = ["backup", "plan", "prune", "presets", "pull", "run", "runs", "schema", "serving", "weights"]
@@ -119,3 +122,23 @@ def test_debug_shows_what_is_behind_an_error_that_hides_its_cause(
     monkeypatch.setenv("FINELINE_DEBUG", "0")
     assert main(mistake) == 2
     assert capsys.readouterr().err.splitlines() == [line]
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    def killed(_: argparse.Namespace) -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            ended.append(True)
+        return 0
+
+    monkeypatch.setattr(schema, "execute", killed)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # without a handler of the command, nothing happens
+    try:
+        assert main(["schema"]) == 130
+        assert ended == [True]
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
