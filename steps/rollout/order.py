@@ -13,7 +13,7 @@ from steps.common.runtime.errors import InterruptedStepError, RefusedError, Unre
 from steps.common.runtime.progress import say
 from steps.common.storage.record import Record
 from steps.rollout.gateway.traffic import Traffic
-from steps.rollout.lease.serving_lease import TakenOverError
+from steps.rollout.lease.right import TakenOverError
 from steps.rollout.trial.live_gate import LiveGate, LiveQuestion, live_gate, smoke
 from steps.rollout.trial.watch import WatchResult, watch
 

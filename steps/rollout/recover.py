@@ -15,7 +15,8 @@ from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError, UserError
 from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
-from steps.rollout.lease.serving_lease import BusyError, Purpose, TakenOverError, serving_lease
+from steps.rollout.lease.right import BusyError, Purpose, TakenOverError
+from steps.rollout.lease.serving_lease import serving_lease
 from steps.rollout.pods import version_objects
 from steps.rollout.pods.live_version import live_version, unfinished
 from steps.rollout.pods.model_objects import ModelObjects, deployments, highest_fence, is_selected, live_service

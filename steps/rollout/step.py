@@ -22,7 +22,8 @@ from steps.common.runtime.progress import say
 from steps.common.storage import volumes
 from steps.common.storage.files import write_text
 from steps.rollout.checks.before_start import check_adapter, check_model
-from steps.rollout.lease.serving_lease import Purpose, ServingLease, serving_lease
+from steps.rollout.lease.right import Purpose, ServingLease
+from steps.rollout.lease.serving_lease import serving_lease
 from steps.rollout.order import RolloutRecord, ServingPlace, UndecidedError, roll_out
 from steps.rollout.trial.live_gate import questions
 

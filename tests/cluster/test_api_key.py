@@ -10,7 +10,8 @@ from steps.common.handover.resolved import Resolved
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import UserError
 from steps.rollout.gateway.upstream import Upstream
-from steps.rollout.lease.serving_lease import Purpose, serving_lease
+from steps.rollout.lease.right import Purpose
+from steps.rollout.lease.serving_lease import serving_lease
 from steps.rollout.places.cluster_place import ClusterPlace
 from steps.rollout.pods import version_objects
 from steps.rollout.pods.model_objects import highest_fence

@@ -28,7 +28,8 @@ from steps.common.storage import volumes
 from steps.evaluate.scores.score import EvaluationSet, score
 from steps.plan.step import PlanInput, resolve
 from steps.rollout.checks.before_start import check_model
-from steps.rollout.lease.serving_lease import Purpose, serving_lease
+from steps.rollout.lease.right import Purpose
+from steps.rollout.lease.serving_lease import serving_lease
 from steps.rollout.order import RolloutRecord, roll_out
 from steps.rollout.places import cluster_place
 from steps.rollout.places.cluster_place import ClusterPlace

@@ -16,7 +16,8 @@ from steps.common.kubernetes.wait import Problem
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
 from steps.common.storage import volumes
-from steps.rollout.lease.serving_lease import Purpose, serving_lease
+from steps.rollout.lease.right import Purpose
+from steps.rollout.lease.serving_lease import serving_lease
 from steps.rollout.places.cluster_place import ClusterPlace
 from steps.rollout.pods import version_objects
 from steps.rollout.pods.version_objects import VersionSpec

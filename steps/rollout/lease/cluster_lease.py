@@ -10,7 +10,7 @@ from steps.common.kubernetes.lease import Lease, LeaseLostError, process_name
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.waiting import WaitingLine
 from steps.rollout.lease.interruption import interruption
-from steps.rollout.lease.serving_lease import PURPOSE, VERSION, BusyError, Purpose, lost
+from steps.rollout.lease.right import PURPOSE, VERSION, BusyError, Purpose, lost
 
 
 def lease_name(model: str) -> str:

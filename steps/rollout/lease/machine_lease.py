@@ -20,7 +20,7 @@ from steps.common.storage import volumes
 from steps.common.storage.files import exclusive_lock, write_text
 from steps.common.storage.record import Record
 from steps.rollout.lease.interruption import interruption
-from steps.rollout.lease.serving_lease import PURPOSE, VERSION, Purpose, lost
+from steps.rollout.lease.right import PURPOSE, VERSION, Purpose, lost
 
 STATE, LOCK = "lease.json", "rollout"  # in the model's folder
 LOOK_SECONDS = 0.5

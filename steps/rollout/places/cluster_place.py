@@ -19,7 +19,7 @@ from steps.rollout.checks import server_needs
 from steps.rollout.checks.read_speed import read_speed
 from steps.rollout.gateway.traffic import Traffic, read
 from steps.rollout.gateway.upstream import Upstream
-from steps.rollout.lease.serving_lease import ServingLease
+from steps.rollout.lease.right import ServingLease
 from steps.rollout.pods import object_names, version_objects
 from steps.rollout.pods.live_version import SETTLE_SECONDS, keep, live_version, point, unfinished
 from steps.rollout.pods.model_objects import ModelObjects, why_no_room

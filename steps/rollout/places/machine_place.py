@@ -19,7 +19,7 @@ from steps.rollout.gateway.admin import EnvoyAdmin
 from steps.rollout.gateway.envoy import CLUSTERS, LISTENERS, ROUTES
 from steps.rollout.gateway.traffic import Traffic, read
 from steps.rollout.gateway.upstream import Rules, Upstream
-from steps.rollout.lease.serving_lease import ServingLease
+from steps.rollout.lease.right import ServingLease
 from steps.rollout.places.gateway_port import gateway_port
 from steps.rollout.places.processes import start_gateway, start_server
 

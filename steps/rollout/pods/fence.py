@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steps.common.runtime.errors import InterruptedStepError
-from steps.rollout.lease.serving_lease import ServingLease
+from steps.rollout.lease.right import ServingLease
 
 FENCE = "fineline.dev/fence"  # annotation: of the holder that wrote the object last
 

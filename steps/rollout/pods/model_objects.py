@@ -13,7 +13,7 @@ from steps.common.kubernetes.owner import ForeignObjectError
 from steps.common.kubernetes.resource import DEPLOYMENTS, SERVICES
 from steps.common.kubernetes.wait import why_not_created, why_unschedulable
 from steps.common.runtime import cluster_settings
-from steps.rollout.lease.serving_lease import ServingLease
+from steps.rollout.lease.right import ServingLease
 from steps.rollout.pods import served_version, version_objects
 from steps.rollout.pods.fence import Fence, fence_of
 from steps.rollout.pods.object_names import VERSION_LABEL, owner_of_model

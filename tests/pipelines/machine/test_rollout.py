@@ -23,7 +23,8 @@ from steps.common.storage import volumes
 from steps.plan.step import PlanInput, resolve
 from steps.rollout import order
 from steps.rollout.lease import machine_lease
-from steps.rollout.lease.serving_lease import Purpose, serving_lease
+from steps.rollout.lease.right import Purpose
+from steps.rollout.lease.serving_lease import serving_lease
 from steps.rollout.order import RolloutRecord, roll_out
 from steps.rollout.places import gateway_port, machine_place, processes
 from steps.rollout.places.machine_place import MachinePlace

@@ -16,7 +16,8 @@ from steps.common.machine import servers
 from steps.common.runtime.errors import UserError
 from steps.plan.step import PlanInput, resolve
 from steps.rollout.gateway.upstream import Rules, Upstream
-from steps.rollout.lease.serving_lease import Purpose, ServingLease, serving_lease
+from steps.rollout.lease.right import Purpose, ServingLease
+from steps.rollout.lease.serving_lease import serving_lease
 from steps.rollout.places.machine_place import MachinePlace
 from tests.steps.rollout.gateway.test_gateway import Gate, gates
 from tests.support.commands import wait_for
