@@ -97,7 +97,8 @@ def test_a_candidate_that_lost_a_task_is_refused_and_the_report_has_both_tasks(
     assert "requests of lm-eval to the candidate" in log
     report = json.loads(Path(judged.report).read_text())
     for part, folder in (("data", Path(rows.folder)), ("tuning", Path(adapter).parent)):
-        assert report[part] == json.loads((folder / "report.json").read_text())  # all that the step reported
+        stored = json.loads((folder / "report.json").read_text())
+        assert {"schema_version": 1, **report[part]} == stored  # all that the step reported
     shop, said_too = report["tasks"]
     assert (shop["name"], said_too["name"]) == ("acc of shop", "exact_match of said, 1-shot")
     assert shop["means"]["base"] == 1.0
