@@ -28,6 +28,7 @@ LONGEST = [
     "tests/pipelines/machine/test_main_job.py",
     "tests/pipelines/machine/test_interruptions.py",
     "tests/pipelines/machine/",
+    "tests/steps/backup/",
     "tests/steps/tune/",
     "tests/steps/evaluate/",
     "tests/steps/plan/lm_eval/",

@@ -77,7 +77,7 @@ def create_backup(folder: Path) -> Backup:
     check_new(folder)
     with (
         disk_errors(folder, "nothing of it is kept"),
-        build_folder(folder) as unfinished,
+        build_folder(folder, private=True) as unfinished,
         tempfile.TemporaryDirectory(dir=unfinished, prefix=".staging-") as staging,
     ):
         return save(FolderTarget(unfinished), Path(staging))
@@ -114,6 +114,7 @@ def save(target: BackupTarget, staging: Path) -> Backup:
         try:
             saving.add(f"{OF_VOLUME}/{name}", path)
         except FileNotFoundError:
+            target.drop(f"{OF_VOLUME}/{name}")
             say(f"{name}: has been deleted meanwhile, and is left out")
     backup = Backup(models=models, files=saving.files)
     target.add_text(FILE, redact(backup.model_dump_json(indent=2) + "\n"))

@@ -1,9 +1,10 @@
 """A backup as a stream: packed while it is sent, and unpacked into a folder that has all of it or is dropped."""
 
+import shutil
 import tarfile
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from steps.backup.backup_target import BLOCK, StreamTarget
@@ -44,16 +45,27 @@ def unpack(stream: Arriving, folder: Path, check: Callable[[Backup], None] = lam
     try:
         with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK) as archive:  # type: ignore[call-overload]
             for member in archive:
-                if not member.isreg():
-                    raise UserError(f"{member.name!r} is not a plain file; nothing of the backup is kept")
-                archive.extract(member, folder, filter="data")
+                _write(archive, member, folder)
                 if member.name == FILE:
                     check(read_list(folder))
     except tarfile.TarError as error:
         raise UserError(f"what arrived is not a backup: {error}; nothing of it is kept") from None
     stream.finish()
     backup = read_backup(folder)
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    if extra := sorted(found - {FILE, *backup.files}):
-        raise UserError(f"{extra[0]!r} is not in the list of the backup; nothing of it is kept")
+    listed = {folder / name for name in (FILE, *backup.files)}
+    for path in [one for one in folder.rglob("*") if one.is_file() and one not in listed]:
+        path.unlink()  # it was deleted on the other end after a part of it had been sent
     return backup
+
+
+def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Write a plain file. The filters of tarfile would see to the rest; Python 3.11.2, which is Debian's, has none."""
+    name, content = PurePosixPath(member.name), archive.extractfile(member) if member.isreg() else None
+    if content is None:
+        raise UserError(f"{member.name!r} is not a plain file; nothing of the backup is kept")
+    if name.is_absolute() or ".." in name.parts:
+        raise UserError(f"{member.name!r} would be written outside of the backup; nothing of it is kept")
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as out:
+        shutil.copyfileobj(content, out, BLOCK)

@@ -14,6 +14,7 @@ from pipelines.machine.run_record import Run
 from pipelines.workflows import finetune, receive
 from pipelines.workflows.recipe_text import as_text
 from recipes.reader import load
+from recipes.recipe import Recipe
 from steps.common.handover.resolved import Resolved
 from steps.common.storage import volumes
 from steps.common.weights.store import MANIFEST
@@ -23,21 +24,47 @@ from tests.support.images import build_images
 from tests.support.installation import bound_to_fineline_user, installed
 from tests.support.kubectl import CLUSTER_TOOLS, kubectl
 from tests.support.pods import restricted, run_as_pods
+from tests.support.small_store import small_store
 
 NAMESPACE = "fineline-tests"
 # Not the name of the recipe that ships: Argo's runs register versions under that.
 STORE = "podded-store"
 
 
+SHARED, NODES = "the shared namespace", "nodes"
+COUNT_NODES = ("test_gpu_nodes.py", "test_karpenter.py", "test_network.py", "test_wait_for_pods.py")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the cluster tests in one process, because they share a namespace; skip them where there is no cluster."""
+    """Run what shares a namespace, or the cluster's nodes, in one process; skip all of it where there is no cluster.
+
+    The two largest groups start first, so that two processes end at about the same time.
+    """
     here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("cluster"))
-            if not os.environ.get("KUBECONFIG"):
-                item.add_marker(pytest.mark.skip(reason="KUBECONFIG names no cluster"))
+    mine = [item for item in items if here in item.path.parents]
+    shared = {item.path for item in mine if shares_the_namespace(item)}
+    groups = {item: group_of(item.path, shared) for item in mine}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+        if not os.environ.get("KUBECONFIG"):
+            item.add_marker(pytest.mark.skip(reason="KUBECONFIG names no cluster"))
+    places = {SHARED: 0, NODES: 1}
+    items.sort(key=lambda item: places.get(groups.get(item, ""), 2))
+
+
+def shares_the_namespace(item: pytest.Item) -> bool:
+    """Return whether a test asks, itself or through another fixture, for the fixture `namespace`."""
+    assert isinstance(item, pytest.Function)
+    own = item.callspec.params if hasattr(item, "callspec") else {}
+    return "namespace" in item.fixturenames and "namespace" not in own
+
+
+def group_of(file: Path, shared: set[Path]) -> str:
+    """Return the group that a file's tests run in."""
+    if file in shared:
+        return SHARED
+    return NODES if file.name in COUNT_NODES else file.name
 
 
 @pytest.fixture(scope="session")
@@ -94,13 +121,18 @@ def folder_of_store_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def store_run(namespace: str, folder_of_store_run: Path) -> Run:
-    """The run of the recipe that ships, each step in its pod: its version 1 is the champion, and is served."""
+def store_recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """The recipe that ships, made smaller."""
+    return load("pet-store", {"name": STORE, **small_store(tmp_path_factory.mktemp("store"))})
+
+
+@pytest.fixture(scope="session")
+def store_run(namespace: str, store_recipe: Recipe, folder_of_store_run: Path) -> Run:
+    """The run of `store_recipe`, each step in its pod: its version 1 is the champion, and is served."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(volumes.RUNS_SETTING, str(folder_of_store_run))
-        recipe = load("pet-store", {"name": STORE})
         with taking_up(namespace, receive.build()):
-            text = as_text(with_data_in_reach(Connection(namespace, ""), recipe))
+            text = as_text(with_data_in_reach(Connection(namespace, ""), store_recipe))
         return run_as_pods(namespace, finetune.build(), STORE, {"recipe": text})
 
 

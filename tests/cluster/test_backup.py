@@ -19,9 +19,6 @@ from tests.support.installation import bound_to_fineline_user, installed
 from tests.support.kubectl import get, kubectl
 from tests.support.pods import run_as_pods
 
-# Remove this once it has passed on a cluster.
-pytestmark = pytest.mark.skip(reason="written, and not yet run on a cluster to its end")
-
 NEW = "fineline-backup-tests"
 
 

@@ -14,7 +14,7 @@ from pipelines.cluster.doctor.finding import State
 from pipelines.workflows.step_pods.containers import POD_SECURITY, SECURITY
 from tests.support.api_server_policy import open_the_api_server
 from tests.support.commands import wait_for
-from tests.support.kubectl import ROOT, kubectl
+from tests.support.kubectl import ROOT, get, kubectl
 
 SPACE, OUTSIDE = "fineline-network", "fineline-network-outside"
 IMAGE = "fineline-control:0.1.0"
@@ -143,7 +143,7 @@ def addresses(images: None, crds: None) -> Iterator[dict[str, str]]:
         for space in (SPACE, OUTSIDE):
             kubectl("wait", "-n", space, "pods", "--all", "--for=condition=Ready", "--timeout=180s")
         found = dict(_pod_addresses())
-        node = json.loads(kubectl("get", "nodes", "-o", "json").stdout)["items"][0]["status"]["addresses"]
+        node = get("node", get("pod", "outsider", OUTSIDE)["spec"]["nodeName"], "")["status"]["addresses"]
         found["node"] = found["api"] = next(one["address"] for one in node if one["type"] == "InternalIP")
         found["link-local"] = found["names"] = "169.254.20.10"
         assert tried("outsider", [("mlflow:5000", found)]) == [True]

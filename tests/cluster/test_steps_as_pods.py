@@ -17,7 +17,6 @@ from pipelines.machine.run_record import Run
 from pipelines.shown.task_state import Phase
 from pipelines.workflows import receive
 from pipelines.workflows.recipe_text import as_text
-from recipes.reader import load
 from recipes.recipe import Recipe
 from steps.common.storage import volumes
 from steps.common.storage.files import sha256_of
@@ -68,20 +67,20 @@ def test_the_served_pod_is_locked_in(run: Run, namespace: str) -> None:
         assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
 
 
-def test_data_that_is_there_is_not_sent_again(run: Run, namespace: str) -> None:
-    again = json.loads(sent(namespace, load("pet-store", {"name": STORE})))["data"]["train"]
+def test_data_that_is_there_is_not_sent_again(run: Run, store_recipe: Recipe, namespace: str) -> None:
+    again = json.loads(sent(namespace, store_recipe))["data"]["train"]
     assert again == json.loads(run.parameters["recipe"])["data"]["train"]
 
 
-def test_where_an_object_store_is_set_local_data_go_there(namespace: str, bucket: Any) -> None:
+def test_where_an_object_store_is_set_local_data_go_there(namespace: str, store_recipe: Recipe, bucket: Any) -> None:
     connection = Connection(namespace, "")
     patch = ["patch", "configmap", "fineline", "-n", namespace, "--type=merge", "-p"]
     kubectl(*patch, '{"data": {"FINELINE_DATA_URL": "s3://chats/fineline/"}}')
     try:
-        recipe = with_data_in_reach(connection, load("pet-store", {"name": STORE}))
+        recipe = with_data_in_reach(connection, store_recipe)
     finally:
         kubectl(*patch, '{"data": {"FINELINE_DATA_URL": null}}')
-    shipped = Path(load("pet-store", {"name": STORE}).data.train)
+    shipped = Path(store_recipe.data.train)
     assert recipe.data.train == f"s3://chats/fineline/{sha256_of(shipped)[:16]}/train.jsonl"
     key = recipe.data.train.removeprefix("s3://chats/")
     assert bucket.get_object(Bucket="chats", Key=key)["Body"].read() == shipped.read_bytes()

@@ -15,6 +15,7 @@ from pipelines.cluster.argo_server import ClusterConnection
 from pipelines.cluster.cluster_result import result_of
 from pipelines.cluster.follow import CONTROLLER_SECONDS, RUN_LABEL, find_run
 from pipelines.cluster.submission import build, installed, submit
+from pipelines.cluster.transfer.forwarded_port import ForwardedPort
 from steps.common.kubernetes.api_errors import ForbiddenError, api_errors
 from steps.common.kubernetes.wait import StartWatch, pod_events, why_not_ready
 from steps.common.port_forward.conversation import Conversation, RefusedByOtherEndError
@@ -122,7 +123,7 @@ def _connect(
     end = time.monotonic() + LISTEN_SECONDS
     while True:
         try:
-            forward = _Forward(connection, pod)
+            forward = ForwardedPort(connection, pod, PORT)
         except ForbiddenError:
             raise
         except UserError as error:  # the pod has just ended
@@ -153,7 +154,7 @@ def _is_let_in(conversation: Conversation, token: str, errand: Errand) -> bool:
 
 
 def _talk(
-    connection: ClusterConnection, run: str, forward: "_Forward", errand: Errand, talk: Callable[[Conversation], T]
+    connection: ClusterConnection, run: str, forward: ForwardedPort, errand: Errand, talk: Callable[[Conversation], T]
 ) -> T:
     try:
         return talk(forward.conversation)
@@ -165,27 +166,3 @@ def _talk(
             time.sleep(POLL_SECONDS)
         problem = forward.problem() or str(error)
         raise UserError(f"{errand.failed}: the connection broke off: {problem}; run the command again") from None
-
-
-class _Forward:
-    """One connection to the step's port."""
-
-    def __init__(self, connection: ClusterConnection, pod: str) -> None:
-        from kubernetes.stream import portforward
-
-        call = connection.core.connect_get_namespaced_pod_portforward
-        with api_errors():
-            self._forward = portforward(call, pod, connection.namespace, ports=str(PORT))
-        self.conversation = Conversation(self._forward.socket(PORT))
-        self.conversation.be_patient()
-
-    def __enter__(self) -> "_Forward":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.conversation.source.close()
-        self._forward.close()
-
-    def problem(self) -> str:
-        """Return why the connection did not work, as the kubelet reports it; empty if it does not."""
-        return " ".join(str(self._forward.error(PORT) or "").split())

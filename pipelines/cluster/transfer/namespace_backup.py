@@ -36,7 +36,11 @@ def fetch_backup(connection: ClusterConnection, folder: Path) -> Backup:
 
 def _fetch(step: Conversation, folder: Path) -> Backup:
     try:
-        with disk_errors(folder, "nothing of it is kept"), step.working(), build_folder(folder) as partial:
+        with (
+            disk_errors(folder, "nothing of it is kept"),
+            step.working(),
+            build_folder(folder, private=True) as partial,
+        ):
             found = unpack(PartReader(step, Progress(0, "MiB of the backup")), partial)
     except RefusedByOtherEndError:
         raise

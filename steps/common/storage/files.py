@@ -59,8 +59,10 @@ def _replace(path: Path, text: str, mode: int) -> None:
         partial.unlink(missing_ok=True)
 
 
-def publish(partial: Path, final: Path) -> None:
-    """Make a complete folder's files readable by every user, sync them to disk, and rename the folder to `final`.
+def publish(partial: Path, final: Path, *, private: bool = False) -> None:
+    """Make a complete folder's files readable by every user who may enter it, sync them to disk, and rename it to `final`.
+
+    Nobody but its owner may enter a private one.
 
     safetensors creates its files with mode 0600 (https://github.com/huggingface/safetensors/issues/782), which a server that
     runs as another user could not read.
@@ -70,26 +72,27 @@ def publish(partial: Path, final: Path) -> None:
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-    partial.chmod(0o755)
+    partial.chmod(0o700 if private else 0o755)
     final.parent.mkdir(parents=True, exist_ok=True)
     partial.rename(final)
 
 
 @contextmanager
-def build_folder(final: Path, *, resume: bool = False) -> Iterator[Path]:
+def build_folder(final: Path, *, resume: bool = False, private: bool = False) -> Iterator[Path]:
     """Yield a partial folder to build in, and publish it as `final` if the block ends without an error.
 
     Args:
         final: path of the finished folder.
         resume: continue in the partial folder that an interrupted attempt left, and leave this attempt's for the next one.
+        private: let nobody but its owner into the folder.
     """
     partial = final.with_name(final.name + ".partial")
     if not resume:
         shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True, exist_ok=True)
+    partial.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
     try:
         yield partial
-        publish(partial, final)
+        publish(partial, final, private=private)
     finally:
         if not resume:
             shutil.rmtree(partial, ignore_errors=True)

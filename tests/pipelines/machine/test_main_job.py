@@ -13,10 +13,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from recipes.reader import load
 from steps.common.machine import servers
 from steps.common.registry import tracking, versions
 from tests.support.commands import fineline, free_port, result
+from tests.support.small_store import small_store
 
 SIGN_OFF = "Happy tails, Pia"
 
@@ -47,10 +47,7 @@ class Job:
 def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
     job = Job(tmp_path_factory.mktemp("main-job"), free_port(), [], {})
     if request.param == "quick":
-        rows = Path(load("pet-store").data.train).read_text().splitlines(keepends=True)
-        train = job.folder / "train.jsonl"
-        train.write_text("".join(rows[:120]))
-        job.changes = [f"data.train={train}", "evaluate.general=false", "evaluate.sample_rows=1"]
+        job.changes = [f"{key}={value}" for key, value in small_store(job.folder).items()]
     done = job.run()
     assert done.returncode == 0, done.stderr
     job.first = result(done)

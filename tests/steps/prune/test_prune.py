@@ -272,20 +272,24 @@ def test_killed_at_any_moment_it_leaves_nothing_half_deleted() -> None:
                 for more in range(300):
                     (folder / f"more-{more}").write_bytes(b"x")
                 set_used(folder, OLD)
-        before = len(list((volumes.runs() / "merged").iterdir()))
+        left = being_deleted()
         process = subprocess.Popen([sys.executable, "-m", "pipelines.command", "prune"], stdout=subprocess.DEVNULL)
-        while process.poll() is None and len(list((volumes.runs() / "merged").iterdir())) == before:
-            time.sleep(0.001)
-        time.sleep(random.uniform(0, 0.02))
+        while process.poll() is None and being_deleted() <= left:
+            time.sleep(0.0005)  # the deletion of a folder takes milliseconds
+        time.sleep(random.uniform(0, 0.02) if attempt else 0)
         process.send_signal(signal.SIGKILL)
         process.wait()
+        halves += len(being_deleted())
         for folder in (volumes.runs() / "merged").iterdir():
             if folder.is_dir() and not folder.name.startswith("."):
                 assert len(list(folder.iterdir())) == (2 if folder == served else 302)
-            halves += folder.name.endswith(".leaving")
     assert halves  # or it was never killed at work
     assert fineline("prune").returncode == 0
     assert [path for path in (volumes.runs() / "merged").iterdir() if path.is_dir()] == [served]
+
+
+def being_deleted() -> set[str]:
+    return {folder.name for folder in (volumes.runs() / "merged").glob("*.leaving")}
 
 
 def test_the_command_prints_each_folder_and_the_total() -> None:
