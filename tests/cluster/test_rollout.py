@@ -466,7 +466,15 @@ def no_room(rollouts: Rollouts, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     def counted() -> str:
         """Count the pods, once those that ended are gone."""
         used: str = get("resourcequota", "fineline", rollouts.namespace)["status"]["used"]["pods"]
-        living = ["get", "pods", "-n", rollouts.namespace, "-o", "name", "--field-selector=status.phase!=Succeeded"]
+        living = [
+            "get",
+            "pods",
+            "-n",
+            rollouts.namespace,
+            "-o",
+            "name",
+            "--field-selector=status.phase!=Succeeded,status.phase!=Failed",
+        ]
         return used if int(used) == len(kubectl(*living).stdout.split()) else ""
 
     monkeypatch.setattr(cluster_place, "UNPLACED_SECONDS", 5)

@@ -10,6 +10,7 @@ from steps.common.web.web_client import local_client
 
 Messages = list[dict[str, str]]
 BUSY_PAUSE_SECONDS = 10.0
+REACH_PAUSE_SECONDS = 0.5
 
 
 class NoAnswerError(Exception):
@@ -24,7 +25,9 @@ class Answer:
     seconds: float
 
 
-def ask(url: str, name: str, messages: Messages, answer_tokens: int, seconds: float) -> Answer:
+def ask(
+    url: str, name: str, messages: Messages, answer_tokens: int, seconds: float, *, reach_seconds: float = 0.0
+) -> Answer:
     """Return the answer to a chat.
 
     Args:
@@ -33,17 +36,25 @@ def ask(url: str, name: str, messages: Messages, answer_tokens: int, seconds: fl
         messages: the chat, which ends with a user's turn.
         answer_tokens: length limit of the answer.
         seconds: time limit of the answer.
+        reach_seconds: for how long to try again if nothing accepts the connection.
 
     Raises:
         NoAnswerError: there is no answer.
     """
     body = {"model": name, "messages": messages, "max_tokens": answer_tokens, "temperature": 0}
-    end = time.monotonic() + seconds
+    begun = time.monotonic()
+    end = begun + seconds
     try:
         with local_client(timeout=seconds, headers=cluster_settings.api_key_header()) as client:
             while True:
                 started = time.monotonic()
-                response = client.post(f"{url}/chat/completions", json=body)
+                try:
+                    response = client.post(f"{url}/chat/completions", json=body)
+                except httpx2.ConnectError:
+                    if started > begun + reach_seconds:
+                        raise
+                    time.sleep(REACH_PAUSE_SECONDS)
+                    continue
                 took = time.monotonic() - started
                 # Users may have used up the requests that the recipe allows per minute.
                 if response.status_code != 429 or time.monotonic() > end:

@@ -20,6 +20,8 @@ from steps.rollout.trial.latency import percentile, too_slow
 from steps.rollout.trial.similarity import similarity
 
 GREETING = "Hello"
+# A pod is ready before each node's kube-proxy has written its Service's rules; until then a connection is refused.
+REACH_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def smoke(url: str, name: str, asked: list[LiveQuestion], answer_tokens: int, se
     """
     first = asked[0] if asked else LiveQuestion([{"role": "user", "content": GREETING}], GREETING)
     try:
-        answer = ask(url, name, first.messages, answer_tokens, seconds)
+        answer = ask(url, name, first.messages, answer_tokens, seconds, reach_seconds=REACH_SECONDS)
     except NoAnswerError as error:
         raise RefusedError(f"the new server fails on {first.asked!r}: {error}") from None
     say(f"asked: {first.asked} answered: {' '.join(answer.text.split())}")

@@ -1,15 +1,20 @@
 """How the live gate and the watch window judge: similarity of answers, latencies, Envoy's counts."""
 
 import math
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from steps.common.runtime.errors import RefusedError
 from steps.rollout.gateway.traffic import Traffic, read
+from steps.rollout.trial import live_gate
 from steps.rollout.trial.latency import of_histogram, percentile, slower, too_slow
-from steps.rollout.trial.live_gate import LiveQuestion, questions
+from steps.rollout.trial.live_gate import LiveQuestion, questions, smoke
 from steps.rollout.trial.similarity import similarity
+from tests.support.commands import free_port
 from tests.support.evaluation_reports import write_changed_report
 
 ANSWER = "We are open from nine to six on Thursdays, and on Saturdays until four. Happy tails, Pia"
@@ -63,6 +68,40 @@ def test_too_slow_means_slower_by_the_factor_and_by_a_noticeable_time(new: float
 
 def test_without_measurements_nothing_is_too_slow() -> None:
     assert too_slow([], [1.0], 3.0) == too_slow([9.0], [], 3.0) == ""
+
+
+def test_a_service_that_refuses_connections_just_after_its_pods_are_ready_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(live_gate, "REACH_SECONDS", 3.0)
+    server = HTTPServer(("127.0.0.1", free_port()), Greets, bind_and_activate=False)
+    server.server_bind()
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    with pytest.raises(RefusedError, match=r"the new server fails on 'Hello': .*refused"):
+        smoke(url, "store", [], 8, 10.0)
+    timer = threading.Timer(1.0, serve, [server])
+    timer.start()
+    try:
+        smoke(url, "store", [], 8, 10.0)
+    finally:
+        timer.join()
+        server.shutdown()
+        server.server_close()
+    assert "answered: Good day" in capsys.readouterr().err
+
+
+class Greets(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = b'{"choices": [{"message": {"content": "Good day"}}]}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def serve(server: HTTPServer) -> None:
+    server.server_activate()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
 STATISTICS = """\
