@@ -56,7 +56,7 @@ def test_who_may_not_forward_ports_is_told_so_in_one_line(
             done = fineline("submit", tiny_recipe(tmp_path, tiny_model, rows), "-n", namespace, environment=user)
         assert done.returncode == 2
         (line,) = done.stderr.strip().splitlines()[-1:]
-        assert "pods/portforward" in line
+        assert 'resource "pods/portforward"' in line  # the API server's own words
         run = receivers[-1]  # after those of other tests
         assert get("workflow", run, namespace)["spec"]["shutdown"] == "Stop"
     finally:

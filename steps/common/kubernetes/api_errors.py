@@ -34,10 +34,18 @@ def api_errors() -> Iterator[None]:
     """
     from kubernetes.client import ApiException
     from urllib3.exceptions import HTTPError
+    from websocket import WebSocketBadStatusException
 
     try:
         yield
     except ApiException as error:
+        # Where a port is to be forwarded, the client hides whatever happened, Ctrl-C too, behind an error with the status 0
+        # (`portforward_call` of kubernetes 36).
+        hidden = error.__context__ if error.status == 0 else None
+        if isinstance(hidden, KeyboardInterrupt | SystemExit):
+            raise hidden from None
+        if isinstance(hidden, WebSocketBadStatusException):
+            raise _judge(hidden.status_code, hidden.resp_body, str(hidden.status_message)) from None
         raise _judge(error.status, error.body, error.reason or str(error)) from None
     except HTTPError as error:
         reason = getattr(error, "reason", None) or error

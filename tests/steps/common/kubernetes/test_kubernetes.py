@@ -18,8 +18,11 @@ from pipelines.cluster.doctor.argo import kubernetes
 from steps.common.kubernetes.client import connect_with_kubeconfig
 from steps.common.runtime.errors import UserError
 
-LIST_NAMESPACES = """
+LIST = "print(len(client.core().list_namespace().items))"
+FORWARD = "portforward(client.core().connect_get_namespaced_pod_portforward, 'pod', 'space', ports='80')"
+ASK = """
 from dataclasses import replace
+from kubernetes.stream import portforward
 from steps.common.kubernetes import client
 from steps.common.kubernetes.api_errors import api_errors
 from steps.common.runtime.errors import UserError
@@ -28,7 +31,7 @@ try:
     if {by_command}:
         client.connect_with_kubeconfig()
     with api_errors():
-        print(len(client.core().list_namespace().items))
+        {ask}
 except UserError as error:
     print(type(error).__name__, error)
 """
@@ -82,7 +85,12 @@ def served(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 def list_namespaces(folder: Path, port: int, *, by_command: bool = False, host: str = "127.0.0.1") -> str:
-    """List the namespaces in a separate process: a process connects once."""
+    """List the namespaces, and return how many there are, or the error."""
+    return asked(LIST, folder, port, by_command=by_command, host=host)
+
+
+def asked(ask: str, folder: Path, port: int, *, by_command: bool = False, host: str = "127.0.0.1") -> str:
+    """Ask in a separate process, because a process connects once, and return what it prints."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -94,7 +102,7 @@ def list_namespaces(folder: Path, port: int, *, by_command: bool = False, host: 
     file = folder / "kubeconfig"
     file.write_text(yaml.safe_dump(config))
     done = subprocess.run(
-        [sys.executable, "-c", LIST_NAMESPACES.format(by_command=by_command)],
+        [sys.executable, "-c", ASK.format(by_command=by_command, ask=ask)],
         env={**os.environ, "KUBECONFIG": str(file)},
         capture_output=True,
         text=True,
@@ -148,6 +156,14 @@ def test_what_admission_refuses_is_no_lack_of_permission(
 ) -> None:
     served.message = message
     assert list_namespaces(tmp_path, served.http.server_port) == f"{kind} the Kubernetes API answers: {message}"
+
+
+@pytest.mark.parametrize("served", [[403]], indirect=True)
+def test_that_a_port_may_not_be_forwarded_is_known_for_what_it_is(served: Server, tmp_path: Path) -> None:
+    """The client calls it an error with the status 0, and puts the answer with all of its headers into its text."""
+    served.message = 'pods "pod" is forbidden: User "a" cannot get resource "pods/portforward"'
+    told = asked(FORWARD, tmp_path, served.http.server_port)
+    assert told == f"ForbiddenError the Kubernetes API answers: {served.message}"
 
 
 @pytest.mark.parametrize("served", [[503, 200]], indirect=True)
