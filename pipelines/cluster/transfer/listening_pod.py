@@ -20,7 +20,7 @@ from steps.common.kubernetes.api_errors import ForbiddenError, api_errors
 from steps.common.kubernetes.wait import StartWatch, pod_events, why_not_ready
 from steps.common.port_forward.conversation import Conversation, RefusedByOtherEndError
 from steps.common.port_forward.token_listener import PORT, SEND, digest_of_token
-from steps.common.runtime.errors import UserError
+from steps.common.runtime.errors import UnreachableError, UserError
 
 START_SECONDS = 180.0  # for the pod to run
 LISTEN_SECONDS = 60.0  # for its step to listen once it runs
@@ -57,6 +57,7 @@ def talk_to_pod(
     Raises:
         UserError: the template is not installed, its pod does not start, the step refuses, or the connection breaks off. The
             run is stopped, as it is by Ctrl-C.
+        UnreachableError: something that the step needs did not answer. The run is stopped too.
     """
     installed(connection, template)
     token = secrets.token_urlsafe(32)
@@ -160,6 +161,8 @@ def _talk(
         return talk(forward.conversation)
     except RefusedByOtherEndError as error:
         raise UserError(f"{errand.failed}: {error}") from None
+    except UnreachableError as error:
+        raise UnreachableError(f"{errand.failed}: {error}") from None
     except (ConnectionError, TimeoutError) as error:
         end = time.monotonic() + REASON_SECONDS
         while time.monotonic() < end and not _succeeded(connection, run, errand):  # which tells why it has failed

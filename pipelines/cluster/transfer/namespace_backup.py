@@ -29,6 +29,7 @@ def fetch_backup(connection: ClusterConnection, folder: Path) -> Backup:
     Raises:
         UserError: the template `backup` is not installed, its pod does not start, the backup cannot be made, the connection
             breaks off, or this machine's disk is full.
+        UnreachableError: the registry does not answer.
     """
     found = talk_to_pod(connection, template.NAME, {"action": CREATE}, FETCHING, lambda step: _fetch(step, folder))
     return _done(found, FETCHING)
@@ -63,6 +64,7 @@ def send_backup(connection: ClusterConnection, folder: Path, backup: Backup) -> 
     Raises:
         UserError: the template `backup` is not installed, its pod does not start, the step refuses the backup, or the
             connection breaks off. What is back already stays, and the same command goes on.
+        UnreachableError: the registry does not answer.
     """
     size = sum((folder / name).stat().st_size for name in (FILE, *backup.files))
     wanted = {"action": RESTORE, "size": str(size)}

@@ -6,9 +6,10 @@ import threading
 import time
 from collections.abc import Iterator
 
-from steps.common.runtime.errors import UserError
+from steps.common.runtime.errors import UnreachableError, UserError
 
 REFUSED = "refused"  # and the reason: the other end goes no further
+UNREACHABLE = "unreachable"  # and the reason: the same, for something that the other end needs did not answer
 WORKING = "working"  # the other end is busy; without a word, a proxy on the way may close the connection
 WORKING_SECONDS = 15.0
 SILENT_SECONDS = 600.0  # a connection on which nothing comes or goes for this long is broken
@@ -43,13 +44,18 @@ class Conversation:
         with self._lock:
             self._connection.sendall(data)
 
-    def refuse(self, reason: str) -> None:
+    def refuse(self, reason: str, *, unreachable: bool = False) -> None:
         """Tell the other end why this one goes no further, and wait until it has closed the connection.
+
+        Args:
+            reason: in one line.
+            unreachable: whether something did not answer, so that it may work later.
 
         What the other end is still sending is dropped: a connection that is closed before that loses the reason too.
         """
         with contextlib.suppress(OSError):
-            self.tell(f"{REFUSED} {' '.join(reason.split())[: LONGEST_LINE // 8]}")
+            word = UNREACHABLE if unreachable else REFUSED
+            self.tell(f"{word} {' '.join(reason.split())[: LONGEST_LINE // 8]}")
             self._connection.settimeout(LEAVE_SECONDS)
             end = time.monotonic() + LEAVE_SECONDS
             while time.monotonic() < end and self.source.read(BLOCK):
@@ -60,12 +66,15 @@ class Conversation:
 
         Raises:
             RefusedByOtherEndError: the other end goes no further.
+            UnreachableError: the other end goes no further, because something that it needs did not answer.
             ConnectionError: the connection was closed, or what comes is no line.
         """
         while (line := self.source.readline(LONGEST_LINE)).endswith(b"\n"):
             text = line.decode("utf-8", "replace").strip()
             if text.startswith(REFUSED):
                 raise RefusedByOtherEndError(text.removeprefix(REFUSED).strip())
+            if text.startswith(UNREACHABLE):
+                raise UnreachableError(text.removeprefix(UNREACHABLE).strip())
             if text != WORKING:
                 return text
         raise ConnectionError("it was closed by the other end")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from steps.common.port_forward.conversation import REFUSED, Conversation
-from steps.common.runtime.errors import UserError
+from steps.common.runtime.errors import UnreachableError, UserError
 from steps.common.runtime.exit_codes import in_one_line
 from steps.common.runtime.redaction import redact
 
@@ -69,6 +69,6 @@ def _serve(conversation: Conversation, token_sha256: str, talk: Callable[[Conver
     except (TimeoutError, ConnectionError) as error:
         raise UserError(f"the connection broke off: {error}; run the command again") from None
     except Exception as error:
-        conversation.refuse(redact(in_one_line(error)))
+        conversation.refuse(redact(in_one_line(error)), unreachable=isinstance(error, UnreachableError))
         raise
     return True

@@ -28,7 +28,7 @@ from steps.common.port_forward import token_listener
 from steps.common.port_forward.conversation import Conversation
 from steps.common.port_forward.parts import PART
 from steps.common.registry import tracking, versions
-from steps.common.runtime.errors import UserError
+from steps.common.runtime.errors import INTERRUPTED, UserError
 from steps.common.storage import volumes
 from tests.support.commands import free_port
 from tests.support.golden import register_golden
@@ -486,6 +486,22 @@ def test_a_backup_beside_runs_has_what_was_there_at_its_beginning(
     (run,) = fresh.search_runs([tracking.experiment(fresh, "tiny")], "attributes.run_name = 'at work'")
     assert run.info.status == "KILLED"  # nothing here will end it
     assert run.info.end_time
+
+
+@pytest.mark.parametrize("place", [[], ["-n", "space"]], ids=["here", "of a namespace"])
+def test_a_registry_that_does_not_answer_is_nobodys_mistake(
+    place: list[str],
+    namespace: Namespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    folder = tmp_path / "backup"
+    assert main(["backup", "create", str(folder), *place]) == INTERRUPTED
+    assert "the registry http://127.0.0.1:9 did not answer" in the_line(capsys)
+    assert nothing_is_left(folder)
 
 
 @pytest.mark.parametrize("place", [[], ["-n", "space"]], ids=["here", "of a namespace"])
