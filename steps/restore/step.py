@@ -19,6 +19,7 @@ from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import build_folder, digest_of, exclusive_lock
 from steps.common.storage.record import first_fault
+from steps.common.weights import store
 from steps.restore.stored_recipe import checked_recipe
 
 
@@ -30,6 +31,8 @@ class RestoreInput(Input):
     force: Annotated[Literal["true", "false"], Parameter(description="Even if the version has been withdrawn")] = (
         "false"
     )
+    run: Annotated[str, Parameter(description="The rollback, until whose end the base model is not deleted")] = ""
+    hold_hours: Annotated[float, Parameter(description="After so many hours it may be deleted anyway")] = 14 * 24
 
 
 class RestoreOutput(Output):
@@ -37,6 +40,8 @@ class RestoreOutput(Output):
 
     resolved: Resolved
     model: ResolvedModel
+    base_folder: str
+    fetch: bool  # whether the base model has to be fetched
     adapter_folder: str
     version: int
     report: str
@@ -53,17 +58,20 @@ def restore(input: RestoreInput) -> RestoreOutput:
         UnreachableError: MLflow does not answer.
     """
     uri = tracking.default_uri()
-    store = tracking.client(uri)
-    version = _version(store, input)
+    registry = tracking.client(uri)
+    version = _version(registry, input)
     if input.force != "true" and (line := withdrawn.in_words(version)):
         raise UserError(line)
     number = int(version.version)
-    folder = _downloaded(store, version)
+    folder = _downloaded(registry, version)
     resolved = checked_recipe(_read(folder / versions.RESOLVED_FILE), version, uri)
     say(f"{input.name} version {number}, made by run {resolved.run}")
+    base = volumes.published_model(resolved.model.digest)
     return RestoreOutput(
         resolved=resolved,
         model=resolved.model,
+        base_folder=str(base),
+        fetch=not _is_held(base, input),
         adapter_folder=str(folder / versions.ADAPTER_FOLDER),
         version=number,
         report=str(folder / versions.EVALUATION_FILE),
@@ -71,7 +79,16 @@ def restore(input: RestoreInput) -> RestoreOutput:
     )
 
 
-def _downloaded(store: Any, version: Any) -> Path:
+def _is_held(base: Path, input: RestoreInput) -> bool:
+    """Return whether the base model is on the weights volume, and keep it there if so."""
+    if input.run:
+        store.hold(base, input.run, input.hold_hours)  # first: until then it may be deleted at any moment
+    if there := store.intact(base):
+        store.mark_used(base)
+    return there
+
+
+def _downloaded(registry: Any, version: Any) -> Path:
     """Return the folder with a version's files, downloaded unless they are there already.
 
     Raises:
@@ -86,14 +103,14 @@ def _downloaded(store: Any, version: Any) -> Path:
         if folder.exists() and adapter_sha256(folder / versions.ADAPTER_FOLDER) != registered:
             shutil.rmtree(folder)  # damaged since it was downloaded
         if not folder.exists():
-            _download(store, version, folder)
+            _download(registry, version, folder)
     return folder
 
 
-def _download(store: Any, version: Any, folder: Path) -> None:
+def _download(registry: Any, version: Any, folder: Path) -> None:
     with build_folder(folder) as partial:
         for part in (versions.RESOLVED_FILE, versions.EVALUATION_FILE, versions.ADAPTER_FOLDER):
-            versions.download(store, version, part, partial)
+            versions.download(registry, version, part, partial)
         check_registered(version, partial / versions.ADAPTER_FOLDER)
 
 
@@ -104,22 +121,22 @@ def _read(file: Path) -> Resolved:
         raise UserError(f"{file}: not a resolved recipe: {first_fault(error)}; roll back to another version") from None
 
 
-def _version(store: Any, input: RestoreInput) -> Any:
+def _version(registry: Any, input: RestoreInput) -> Any:
     if not input.version:
-        champion = versions.version_at(store, input.name, versions.CHAMPION)
-        others = set(versions.rolled_out_now(store, input.name)) - {int(champion.version) if champion else 0}
+        champion = versions.version_at(registry, input.name, versions.CHAMPION)
+        others = set(versions.rolled_out_now(registry, input.name)) - {int(champion.version) if champion else 0}
         if champion and others:
             say(f"version {max(others)} is being rolled out: back to the champion, version {champion.version}")
             return champion
-        before = versions.champion_before(store, input.name)
+        before = versions.champion_before(registry, input.name)
         if before is None:
             raise UserError(f"{input.name}: there is no previous champion; name the version to roll back to")
         return before
     if not input.version.isdigit():
         raise UserError(f"version: must be a number, not {input.version!r}")
     try:
-        return store.get_model_version(input.name, input.version)
+        return registry.get_model_version(input.name, input.version)
     except NotInRegistryError:
-        known = sorted(int(v.version) for v in store.search_model_versions(f"name = '{input.name}'"))
+        known = sorted(int(v.version) for v in registry.search_model_versions(f"name = '{input.name}'"))
         hint = f"its versions are {', '.join(map(str, known))}" if known else "no model of that name is registered"
         raise UserError(f"{input.name} has no version {input.version}; {hint}") from None

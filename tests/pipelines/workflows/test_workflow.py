@@ -61,12 +61,13 @@ def test_no_model_may_be_called_like_a_cron_of_ours_which_its_schedule_would_rep
             Recipe.model_validate({"name": cron, "data": {"train": "rows.jsonl"}})
 
 
-def test_a_rollback_holds_its_base_model_until_pull_and_rollout_must_have_ended() -> None:
+@pytest.mark.parametrize("holder", ["restore", "pull"])
+def test_a_rollback_holds_its_base_model_until_its_last_step_must_have_ended(holder: str) -> None:
     spec = dict(BUILDERS["rollback"]().to_dict())["spec"]
     by_name = {template["name"]: template for template in spec["templates"]}
-    pull = next(task for task in by_name["main"]["dag"]["tasks"] if task["name"] == "pull")
-    held = next(one["value"] for one in pull["arguments"]["parameters"] if one["name"] == "hold_hours")
-    longest = sum(int(by_name[step]["activeDeadlineSeconds"]) for step in ("pull", "rollout"))
+    task = next(task for task in by_name["main"]["dag"]["tasks"] if task["name"] == holder)
+    held = next(one["value"] for one in task["arguments"]["parameters"] if one["name"] == "hold_hours")
+    longest = sum(int(by_name[step]["activeDeadlineSeconds"]) for step in ("restore", "pull", "rollout"))
     assert float(held) * 3600 >= longest
 
 

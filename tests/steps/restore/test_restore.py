@@ -10,6 +10,8 @@ from steps.common.handover.report import read_report
 from steps.common.handover.resolved import Resolved
 from steps.common.registry import versions
 from steps.common.runtime.errors import UserError
+from steps.common.storage import volumes
+from steps.common.weights import store
 from steps.restore.step import RestoreInput, restore
 from tests.support.golden import RELEASES, register_golden
 
@@ -25,6 +27,19 @@ def test_a_version_of_each_earlier_release_is_restored(release: Path) -> None:
     assert restored.resolved.serving_plan.runtime == "transformers"
     # As the next step's parameter it is read by this release's own reader.
     assert Resolved.model_validate(json.loads(restored.resolved.model_dump_json())) == restored.resolved
+
+
+def test_a_base_model_that_is_there_is_held_and_not_fetched() -> None:
+    register_golden("tiny")
+    given = RestoreInput(name="tiny", version="1", run="tiny-back-1", hold_hours=1)
+    restored = restore(given)
+    folder = Path(restored.base_folder)
+    assert restored.fetch
+    folder.mkdir(parents=True)
+    (folder / store.MANIFEST).write_text('{"files": []}')
+    assert not restore(given).fetch
+    assert folder == volumes.published_model(restored.model.digest)
+    assert store.holders(folder) == ["tiny-back-1"]
 
 
 def test_a_version_of_a_later_release_is_refused_in_one_line() -> None:
