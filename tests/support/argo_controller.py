@@ -49,8 +49,9 @@ def takes_up_runs(namespace: str) -> bool:
 
 
 def create_run(name: str, namespace: str, template: str) -> None:
-    """Create the Workflow that owns the pods of a run."""
-    metadata = {"name": name, "namespace": namespace}
+    """Create the Workflow that owns the pods of a run; a controller that is there must not start pods of its own."""
+    labels = {"workflows.argoproj.io/controller-instanceid": "nobody"}
+    metadata = {"name": name, "namespace": namespace, "labels": labels}
     spec = {"workflowTemplateRef": {"name": template}}
     kubectl(
         "apply", "-f", "-",
