@@ -37,6 +37,8 @@ def installed(namespace: str, folder: Path) -> Iterator[None]:
     kubectl(*wait)
     yield
     if not os.environ.get("FINELINE_KEEP_NAMESPACE"):
+        # A namespace waits for half of its pods' longest grace period, which are minutes here, even if they end in seconds.
+        kubectl("delete", "deployments", "--all", "-n", namespace, "--cascade=foreground", "--timeout=180s")
         uninstall(place)
         # Deleting the namespace also releases the storage of its volumes.
         claims = ["get", "pv", "-o", "jsonpath={.items[*].spec.claimRef.namespace}"]
