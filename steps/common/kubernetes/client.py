@@ -42,6 +42,10 @@ class Context:
     namespace: str  # empty: it names none
 
 
+class NoKubeconfigError(UserError):
+    """There is no kubeconfig that can be used."""
+
+
 class _Process:
     """What this process is connected to."""
 
@@ -58,7 +62,8 @@ def connect_with_kubeconfig(context: str = "") -> Context:
         The context that is used.
 
     Raises:
-        UserError: there is no kubeconfig, it cannot be read, or it has no such context.
+        NoKubeconfigError: there is none, or it has no such context.
+        UserError: it cannot be read.
     """
     from kubernetes import client, config
     from yaml import YAMLError
@@ -68,7 +73,8 @@ def connect_with_kubeconfig(context: str = "") -> Context:
         contexts, current = config.list_kube_config_contexts()
         config.load_kube_config(context=context or None, client_configuration=configuration)
     except config.ConfigException as error:
-        raise UserError(f"kubeconfig: {_reason(error)}; point KUBECONFIG at the kubeconfig of your cluster") from None
+        line = f"kubeconfig: {_reason(error)}; point KUBECONFIG at the kubeconfig of your cluster"
+        raise NoKubeconfigError(line) from None
     except (OSError, TypeError, AttributeError, YAMLError):
         # The client reads any file, and any YAML, as if it were a kubeconfig.
         file = os.environ.get("KUBECONFIG", "~/.kube/config")
