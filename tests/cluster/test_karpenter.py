@@ -529,8 +529,8 @@ def test_the_doctor_looks_at_the_class_that_the_settings_name(space: str) -> Non
         subprocess.run(remedy, shell=True, check=True)
         assert wait_for(lambda: not lacking_rights(space), 30)
     finally:
-        kubectl("delete", "clusterrolebinding", f"fineline-kwoknodeclasses-{space}", "--ignore-not-found")
-        kubectl("delete", "clusterrole", "fineline-kwoknodeclasses", "--ignore-not-found")
+        made = f"fineline-kwoknodeclasses.{space}"  # by the remedy
+        kubectl("delete", "clusterrole,clusterrolebinding", made, "--ignore-not-found")
     wrong = json.dumps({"data": {NODE_CLASS_SETTING: CLASS_KIND}})
     kubectl("patch", "configmap", "fineline", "-n", space, "--type=merge", "-p", wrong)
     assert "set the first to GROUP/KIND" in brought(space)[0]["text"]
