@@ -11,7 +11,7 @@ from tests.docs.documents import DOCUMENTS, ROOT, name_of
 SETTING = re.compile(r"FINELINE_[A-Z_]+[A-Z]")
 PAGE = (ROOT / "docs" / "settings.md").read_text()
 # Of the tests alone.
-TESTS_ONLY = {"FINELINE_TEST_VLLM"}
+TESTS_ONLY = {"FINELINE_TEST_ARGO_SERVER", "FINELINE_TEST_VLLM"}
 
 
 def section(heading: str) -> str:
