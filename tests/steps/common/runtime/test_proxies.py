@@ -87,7 +87,8 @@ def test_the_internet_is_asked_through_the_proxy(proxy: Answering) -> None:
 
 def test_a_step_asks_mlflow_on_this_machine_without_the_proxy(proxy: Answering, tmp_path: Path) -> None:
     registry = Answering(404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such model"})
-    inputs = [{"name": "name", "value": "m"}, {"name": "version", "value": "1"}, {"name": "force", "value": "false"}]
+    given = {"name": "m", "version": "1", "force": "false", "run": "back-1", "hold_hours": "1"}
+    inputs = [{"name": name, "value": value} for name, value in given.items()]
     (tmp_path / "inputs.json").write_text(json.dumps(inputs))
     command = [sys.executable, "-m", "hera.workflows.runner", "-e", "steps.restore.step:restore"]
     own = {"hera__outputs_directory": str(tmp_path / "outputs"), "MLFLOW_TRACKING_URI": registry.url}

@@ -52,7 +52,7 @@ def test_a_step_and_the_command_end_with_one_line_that_does_not_quote_the_key(tm
     code, left = run_step(
         tmp_path,
         "steps.restore.step:restore",
-        {"name": "m", "version": "1", "force": "false"},
+        {"name": "m", "version": "1", "force": "false", "run": "back-1", "hold_hours": "1"},
         FINELINE_API_KEY=BROKEN,
     )
     assert code == 2
