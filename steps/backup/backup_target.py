@@ -20,9 +20,6 @@ class BackupTarget(Protocol):
     def add_text(self, name: str, text: str) -> None:
         """Write a text as a file."""
 
-    def drop(self, name: str) -> None:
-        """Take back what may have been written of a file, as far as that can be done here."""
-
 
 class FolderTarget:
     """A folder of this machine."""
@@ -39,10 +36,6 @@ class FolderTarget:
     def add_text(self, name: str, text: str) -> None:
         """Write a text as a file."""
         self._path(name).write_text(text, encoding="utf-8")
-
-    def drop(self, name: str) -> None:
-        """Delete what has been written of a file."""
-        (self._folder / name).unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
         path = self._folder / name
@@ -70,9 +63,6 @@ class StreamTarget:
         """Send a text as a file."""
         data = text.encode()
         self._add(name, len(data), BytesIO(data))
-
-    def drop(self, name: str) -> None:
-        """Do nothing: whoever reads it drops what the backup's list does not name."""
 
     def __enter__(self) -> "StreamTarget":
         return self

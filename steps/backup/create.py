@@ -28,6 +28,7 @@ from steps.backup.saved import (
     SavedModel,
     SavedRun,
     SavedVersion,
+    drop_unlisted,
 )
 from steps.backup.steady_read import read_steadily
 from steps.common.registry import tracking
@@ -80,7 +81,9 @@ def create_backup(folder: Path) -> Backup:
         build_folder(folder, private=True) as unfinished,
         tempfile.TemporaryDirectory(dir=unfinished, prefix=".staging-") as staging,
     ):
-        return save(FolderTarget(unfinished), Path(staging))
+        backup = save(FolderTarget(unfinished), Path(staging))
+        drop_unlisted(unfinished, backup)
+        return backup
 
 
 def check_new(folder: Path) -> None:
@@ -114,7 +117,6 @@ def save(target: BackupTarget, staging: Path) -> Backup:
         try:
             saving.add(f"{OF_VOLUME}/{name}", path)
         except FileNotFoundError:
-            target.drop(f"{OF_VOLUME}/{name}")
             say(f"{name}: has been deleted meanwhile, and is left out")
     backup = Backup(models=models, files=saving.files)
     target.add_text(FILE, redact(backup.model_dump_json(indent=2) + "\n"))

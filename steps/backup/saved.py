@@ -116,3 +116,10 @@ def read_backup(folder: Path) -> Backup:
         if not (folder / name).is_file() or sha256_of(folder / name) != sha256:
             raise UserError(f"{folder / name}: missing or changed since the backup was made; use another backup")
     return backup
+
+
+def drop_unlisted(folder: Path, backup: Backup) -> None:
+    """Delete the files of a backup's folder that its list does not name: they were gone before all of them was saved."""
+    listed = {folder / name for name in (FILE, *backup.files)}
+    for path in [one for one in folder.rglob("*") if one.is_file() and one not in listed]:
+        path.unlink()

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from steps.backup.backup_target import BLOCK, StreamTarget
-from steps.backup.saved import FILE, Backup, read_backup, read_list
+from steps.backup.saved import FILE, Backup, drop_unlisted, read_backup, read_list
 from steps.backup.steady_read import read_steadily
 from steps.common.runtime.errors import UserError
 
@@ -52,9 +52,7 @@ def unpack(stream: Arriving, folder: Path, check: Callable[[Backup], None] = lam
         raise UserError(f"what arrived is not a backup: {error}; nothing of it is kept") from None
     stream.finish()
     backup = read_backup(folder)
-    listed = {folder / name for name in (FILE, *backup.files)}
-    for path in [one for one in folder.rglob("*") if one.is_file() and one not in listed]:
-        path.unlink()  # it was deleted on the other end after a part of it had been sent
+    drop_unlisted(folder, backup)
     return backup
 
 

@@ -71,7 +71,7 @@ def restore(input: RestoreInput) -> RestoreOutput:
         resolved=resolved,
         model=resolved.model,
         base_folder=str(base),
-        fetch=not _is_held(base, input),
+        fetch=not _is_there(base, input),
         adapter_folder=str(folder / versions.ADAPTER_FOLDER),
         version=number,
         report=str(folder / versions.EVALUATION_FILE),
@@ -79,8 +79,8 @@ def restore(input: RestoreInput) -> RestoreOutput:
     )
 
 
-def _is_held(base: Path, input: RestoreInput) -> bool:
-    """Return whether the base model is on the weights volume, and keep it there if so."""
+def _is_there(base: Path, input: RestoreInput) -> bool:
+    """Return whether the base model is on the weights volume, where it then stays until the rollback ends."""
     if input.run:
         store.hold(base, input.run, input.hold_hours)  # first: until then it may be deleted at any moment
     if there := store.intact(base):

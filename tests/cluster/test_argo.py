@@ -52,8 +52,8 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         assert train.read_text() != before
         shutil.copy(ships / "heldout.jsonl", place)
         wanted = yaml.safe_load((ships / "recipe.yaml").read_text()) | {"name": "store"} | parts
-        # Two models may answer differently: these runs test the workflow, not the answers.
         wanted["evaluate"] |= {"general": False, "sample_rows": 1}
+        # Two models may answer differently: these runs test the workflow, not the answers.
         wanted["gate"] = {"better_than_base": 0.1, "worse_than_champion": 9.0, "keep_expected": False}
         (place / "recipe.yaml").write_text(yaml.safe_dump(wanted))
         return place / "recipe.yaml"

@@ -32,14 +32,14 @@ class ForwardedPort:
 
         self._port, self._broken = port, ""
         call = connection.core.connect_get_namespaced_pod_portforward
+        if not isinstance(threading.excepthook, _ThreadErrors):
+            threading.excepthook = _ThreadErrors(threading.excepthook)
         before = set(threading.enumerate())
         with api_errors():
             self._forward = portforward(call, pod, connection.namespace, ports=str(port))
         self._socket: socket.socket = self._forward.socket(port)
         for thread in set(threading.enumerate()) - before:
             _ports[thread] = self
-        if not isinstance(threading.excepthook, _ThreadErrors):
-            threading.excepthook = _ThreadErrors(threading.excepthook)
         self.conversation = Conversation(self._socket)
         self.conversation.be_patient()
 

@@ -47,11 +47,11 @@ class Conversation:
     def refuse(self, reason: str, *, unreachable: bool = False) -> None:
         """Tell the other end why this one goes no further, and wait until it has closed the connection.
 
+        What the other end is still sending is dropped: a connection that is closed before that loses the reason too.
+
         Args:
             reason: in one line.
             unreachable: whether something did not answer, so that it may work later.
-
-        What the other end is still sending is dropped: a connection that is closed before that loses the reason too.
         """
         with contextlib.suppress(OSError):
             word = UNREACHABLE if unreachable else REFUSED
