@@ -16,8 +16,8 @@ from steps.backup.bring_back import bring_back, check_space, check_target
 from steps.backup.create import save
 from steps.backup.saved import Backup
 from steps.backup.stream import unpack
-from steps.common.port_forward.conversation import Conversation
 from steps.common.port_forward.parts import PartReader, PartWriter
+from steps.common.port_forward.pod_conversation import PodConversation
 from steps.common.port_forward.token_listener import listen_once
 from steps.common.registry import tracking
 from steps.common.runtime.errors import UserError
@@ -61,7 +61,7 @@ def backup(input: BackupInput) -> BackupOutput:
         raise UserError("token_sha256 is 64 hex digits, and size is a number of bytes; 'fineline backup' sets them")
     done: list[Backup] = []
 
-    def talk(command: Conversation) -> None:
+    def talk(command: PodConversation) -> None:
         with (
             disk_errors(volumes.runs(), "nothing of the backup is kept"),
             command.working(),
@@ -77,7 +77,7 @@ def backup(input: BackupInput) -> BackupOutput:
     return BackupOutput(summary=done[0].in_words())
 
 
-def _send(command: Conversation, staging: Path) -> Backup:
+def _send(command: PodConversation, staging: Path) -> Backup:
     writer = PartWriter(command, Progress(0, "MiB"))
     with StreamTarget(writer) as target:
         saved = save(target, staging)
@@ -87,7 +87,7 @@ def _send(command: Conversation, staging: Path) -> Backup:
     return saved
 
 
-def _bring_back(command: Conversation, staging: Path, size: int) -> Backup:
+def _bring_back(command: PodConversation, staging: Path, size: int) -> Backup:
     check_space(size)
     store = tracking.client(tracking.default_uri())
 

@@ -26,6 +26,7 @@ from steps.common.model.packs import TokenRow, read_token_rows
 from steps.common.model.pair_packs import read_token_pairs
 from steps.common.nodes.pod_placement import Placement
 from steps.common.registry import tracking, versions
+from steps.common.rows.conversation import Conversation
 from steps.common.rows.row_kinds import PAIRS
 from steps.common.runtime.errors import GATE_REFUSED
 from steps.common.runtime.exit_codes import step
@@ -39,12 +40,11 @@ from steps.evaluate.report.mlflow_record import log_evaluation
 from steps.evaluate.report.page import leave_for_argo, render
 from steps.evaluate.report.sample import first_row, masked
 from steps.evaluate.scores import general
-from steps.evaluate.scores.answers import Turns
 from steps.evaluate.scores.lm_eval_rows import read_lm_eval_rows
 from steps.evaluate.scores.score import EvaluationSet, Score, score
 from steps.evaluate.scores.task_rows import read_task_rows, spread
 
-FORMAT = 2  # of a cached score; raise it when scoring changes
+FORMAT = 3  # of a cached score; raise it when scoring changes
 
 
 class EvaluateInput(Input):
@@ -77,9 +77,10 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:
     rejected = [pair.rejected for pair in read_token_pairs(validation)] if recipe.tune.objective == PAIRS else []
     samples = _samples(rows, recipe.evaluate.sample_rows)
     tasks = read_task_rows(resolved, rows)
-    chats: list[Turns] = [[("user", q.ask)] for q in recipe.evaluate.questions] + [turns for turns, _ in samples]
+    chats = [Conversation.of(("user", question.ask)) for question in recipe.evaluate.questions]
+    chats += [chat for chat, _ in samples]
     first_task_answer = len(chats)
-    chats += [turns for task in tasks for turns in task.chats]
+    chats += [chat for task in tasks for chat in task.chats]
     lm_eval = read_lm_eval_rows(resolved)
     evaluation = EvaluationSet(rows, chats, recipe.evaluate.answer_tokens, recipe.evaluate.general, rejected, lm_eval)
 
@@ -133,7 +134,9 @@ def _scorer(input: EvaluateInput, evaluation: EvaluationSet) -> Callable[[str, P
             settings.append("adapter beside the base")  # part of the cache's key: do not reword
         if evaluation.lm_eval:
             settings.append([rows.sha256 for rows in evaluation.lm_eval])
-        cached = volumes.evaluation(digest_of([FORMAT, identity, input.rows_digest, evaluation.chats, settings]))
+        cached = volumes.evaluation(
+            digest_of([FORMAT, identity, input.rows_digest, [chat.to_json() for chat in evaluation.chats], settings])
+        )
         if not cached.exists():
             say(f"scoring the {who}")
             folder = base_folder if adapter is None or unmerged else merge_into_base(base_folder, adapter)
@@ -157,10 +160,10 @@ def _identity(adapter: Path) -> str:
     return digest_of([read_adapter_base(adapter).digest, adapter_sha256(adapter)])
 
 
-def _samples(rows: list[TokenRow], count: int) -> list[tuple[Turns, str]]:
+def _samples(rows: list[TokenRow], count: int) -> list[tuple[Conversation, str]]:
     """Return held-out chats, evenly spread, each as its prompt and its answer."""
-    chosen = spread([row.messages for row in rows if row.messages], count)
-    return [(turns[:-1], turns[-1][1]) for turns in chosen]
+    chosen = spread([row.conversation for row in rows if row.conversation], count)
+    return [(chat.asked, chat.answer.content) for chat in chosen]
 
 
 def _champion(input: EvaluateInput, scored: Callable[[str, Path | None], Score]) -> Champion | None:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from steps.common.model.packs import IGNORE_INDEX
+from steps.common.rows.conversation import Conversation, Message
 from steps.common.rows.row import Row
 
 
@@ -46,11 +47,10 @@ def example(row: Row, tokenizer: Any, max_tokens: int, *, last_alone: bool = Fal
     Raises:
         LabelError: the row is too long, or the assistant's turns cannot be found in the rendered template.
     """
-    if row.text or not tokenizer.chat_template:
+    if not row.conversation or not tokenizer.chat_template:
         found = _plain(row, tokenizer, last_alone)
     else:
-        messages = [{"role": role, "content": content} for role, content in row.messages]
-        found = _chat(messages, tokenizer, len(messages) - 1 if last_alone else 0)
+        found = _chat(row.conversation, tokenizer, last_alone)
     if len(found.input_ids) > max_tokens:
         raise LabelError(f"is {len(found.input_ids)} tokens long, over data.max_tokens ({max_tokens})")
     if not found.labelled:
@@ -60,21 +60,24 @@ def example(row: Row, tokenizer: Any, max_tokens: int, *, last_alone: bool = Fal
 
 def _plain(row: Row, tokenizer: Any, last_alone: bool) -> Example:
     """Label all of a plain text, or the assistant's texts of a chat for a model without a chat template."""
-    turns = row.messages or (("assistant", row.text),)
+    turns = row.conversation.messages if row.conversation else (Message("assistant", row.text),)
     ids: list[int] = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     labels = [IGNORE_INDEX] * len(ids)
-    for turn, (role, text) in enumerate(turns, 1):
-        part = tokenizer(text + ("" if role == "assistant" else "\n"), add_special_tokens=False)["input_ids"]
-        if role == "assistant" and tokenizer.eos_token_id is not None:
+    for turn, message in enumerate(turns, 1):
+        said = message.role == "assistant"
+        part = tokenizer(message.content + ("" if said else "\n"), add_special_tokens=False)["input_ids"]
+        if said and tokenizer.eos_token_id is not None:
             part = [*part, tokenizer.eos_token_id]
         ids += part
-        trained = role == "assistant" and (turn == len(turns) or not last_alone)
+        trained = said and (turn == len(turns) or not last_alone)
         labels += part if trained else [IGNORE_INDEX] * len(part)
     return Example(input_ids=ids, labels=labels)
 
 
-def _chat(messages: list[dict[str, str]], tokenizer: Any, first: int) -> Example:
-    """Label the assistant's turns from message `first` on."""
+def _chat(conversation: Conversation, tokenizer: Any, last_alone: bool) -> Example:
+    """Label the assistant's turns, or the last one alone."""
+    messages = conversation.for_template()
+    first = len(messages) - 1 if last_alone else 0
 
     def render(count: int, *, asking: bool = False) -> str:
         return str(tokenizer.apply_chat_template(messages[:count], tokenize=False, add_generation_prompt=asking))

@@ -27,7 +27,7 @@ from steps.prepare.label_pairs import labelled_example
 from steps.prepare.labels import Example, LabelError
 from steps.prepare.split import split
 
-FORMAT = 1  # of the files written here; raise it when the same settings, or a changed default, result in others
+FORMAT = 2  # of the files written here; raise it when the same settings, or a changed default, result in others
 SHOWN = 20
 
 
@@ -198,7 +198,9 @@ def _check_stop_token(examples: dict[Row, Example], tokenizer: Any) -> None:
 def _write(path: Path, rows: list[Row], examples: dict[Row, Example]) -> None:
     with path.open("w", encoding="utf-8") as out:
         for row in rows:
-            line: dict[str, Any] = {"messages": row.messages, "text": row.text, **examples[row].model_dump()}
-            if row.rejected:
-                line["rejected"]["answer"] = row.rejected
+            line: dict[str, Any] = {"text": row.text, **examples[row].model_dump()}
+            if row.conversation:
+                line["conversation"] = row.conversation.to_json()
+            if row.rejected and row.conversation:
+                line["rejected"]["conversation"] = row.conversation.answered(row.rejected).to_json()
             out.write(json.dumps(line, ensure_ascii=False) + "\n")

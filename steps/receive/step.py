@@ -6,7 +6,7 @@ from typing import Annotated
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
-from steps.common.port_forward.conversation import Conversation
+from steps.common.port_forward.pod_conversation import PodConversation
 from steps.common.port_forward.token_listener import listen_once
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
@@ -51,7 +51,7 @@ def receive(input: ReceiveInput) -> ReceiveOutput:
         say(f"{path} is there already")
     else:
 
-        def take(sender: Conversation) -> None:
+        def take(sender: PodConversation) -> None:
             """Take the file's bytes in parts, and answer each with the total so far, the last one with `received`."""
             write_incoming(path, input.sha256, input.size, sender.source, lambda so_far: sender.tell(str(so_far)))
             sender.tell(RECEIVED)

@@ -22,6 +22,7 @@ from recipes.reader import load as load_recipe
 from steps.common.handover.resolved import Resolved
 from steps.common.kubernetes import client
 from steps.common.kubernetes.owner import ForeignObjectError
+from steps.common.rows.conversation import Conversation
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import RefusedError
 from steps.common.storage import volumes
@@ -82,7 +83,7 @@ class Rollouts:
 
     def asked(self, model: Path) -> list[LiveQuestion]:
         """The evaluation's questions, with this model's answers."""
-        evaluation = EvaluationSet([], [[("user", text)] for text in ASK], TOKENS, general=False)
+        evaluation = EvaluationSet([], [Conversation.of(("user", text)) for text in ASK], TOKENS, general=False)
         answers = score(model, evaluation, 64, "cpu", "candidate").answers
         chats = [[{"role": "user", "content": text}] for text in ASK]
         return [LiveQuestion(chat, answer) for chat, answer in zip(chats, answers, strict=True)]

@@ -24,7 +24,7 @@ def write_pairs(file: Path, count: int = 60) -> Path:
 
 def token_row(*tokens: int, given: int) -> TokenRow:
     """A row whose first tokens are given."""
-    return TokenRow(list(tokens), [IGNORE_INDEX] * given + list(tokens[given:]), [])
+    return TokenRow(list(tokens), [IGNORE_INDEX] * given + list(tokens[given:]))
 
 
 def token_pair(number: int, prompt: list[int], chosen: list[int], rejected: list[int]) -> TokenPair:

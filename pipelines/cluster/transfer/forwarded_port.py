@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from pipelines.cluster.argo_server import ClusterConnection
 from steps.common.kubernetes.api_errors import api_errors
-from steps.common.port_forward.conversation import Conversation
+from steps.common.port_forward.pod_conversation import PodConversation
 
 _ports: "WeakKeyDictionary[threading.Thread, ForwardedPort]" = WeakKeyDictionary()
 
@@ -40,7 +40,7 @@ class ForwardedPort:
         self._socket: socket.socket = self._forward.socket(port)
         for thread in set(threading.enumerate()) - before:
             _ports[thread] = self
-        self.conversation = Conversation(self._socket)
+        self.conversation = PodConversation(self._socket)
         self.conversation.be_patient()
 
     def __enter__(self) -> "ForwardedPort":

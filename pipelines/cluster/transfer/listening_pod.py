@@ -18,7 +18,7 @@ from pipelines.cluster.submission import build, installed, submit
 from pipelines.cluster.transfer.forwarded_port import ForwardedPort
 from steps.common.kubernetes.api_errors import ForbiddenError, api_errors
 from steps.common.kubernetes.wait import StartWatch, pod_events, why_not_ready
-from steps.common.port_forward.conversation import Conversation, RefusedByOtherEndError
+from steps.common.port_forward.pod_conversation import PodConversation, RefusedByOtherEndError
 from steps.common.port_forward.token_listener import PORT, SEND, digest_of_token
 from steps.common.runtime.errors import UnreachableError, UserError
 
@@ -43,7 +43,7 @@ def talk_to_pod(
     template: str,
     parameters: dict[str, str],
     errand: Errand,
-    talk: Callable[[Conversation], T],
+    talk: Callable[[PodConversation], T],
 ) -> T | None:
     """Start a run of the template, connect to its pod, and return what `talk` returns; None: the run needed no connection.
 
@@ -118,7 +118,7 @@ def _connect(
     pod: str,
     token: str,
     errand: Errand,
-    talk: Callable[[Conversation], T],
+    talk: Callable[[PodConversation], T],
 ) -> T | None:
     """Connect as soon as the step listens, and talk."""
     end = time.monotonic() + LISTEN_SECONDS
@@ -143,7 +143,7 @@ def _connect(
         time.sleep(POLL_SECONDS)
 
 
-def _is_let_in(conversation: Conversation, token: str, errand: Errand) -> bool:
+def _is_let_in(conversation: PodConversation, token: str, errand: Errand) -> bool:
     """Show the token, and return whether the step asks to begin; not if it does not listen yet."""
     try:
         conversation.tell(token)
@@ -155,7 +155,11 @@ def _is_let_in(conversation: Conversation, token: str, errand: Errand) -> bool:
 
 
 def _talk(
-    connection: ClusterConnection, run: str, forward: ForwardedPort, errand: Errand, talk: Callable[[Conversation], T]
+    connection: ClusterConnection,
+    run: str,
+    forward: ForwardedPort,
+    errand: Errand,
+    talk: Callable[[PodConversation], T],
 ) -> T:
     try:
         return talk(forward.conversation)

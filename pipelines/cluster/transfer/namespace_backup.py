@@ -10,8 +10,8 @@ from pipelines.workflows import backup as template
 from steps.backup.saved import FILE, Backup
 from steps.backup.step import CREATE, RECEIVED, RESTORE
 from steps.backup.stream import pack, unpack
-from steps.common.port_forward.conversation import Conversation, RefusedByOtherEndError
 from steps.common.port_forward.parts import PartReader, PartWriter
+from steps.common.port_forward.pod_conversation import PodConversation, RefusedByOtherEndError
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress
 from steps.common.storage.disk_errors import disk_errors
@@ -35,7 +35,7 @@ def fetch_backup(connection: ClusterConnection, folder: Path) -> Backup:
     return _done(found, FETCHING)
 
 
-def _fetch(step: Conversation, folder: Path) -> Backup:
+def _fetch(step: PodConversation, folder: Path) -> Backup:
     try:
         with (
             disk_errors(folder, "nothing of it is kept"),
@@ -73,7 +73,7 @@ def send_backup(connection: ClusterConnection, folder: Path, backup: Backup) -> 
     )
 
 
-def _send(step: Conversation, folder: Path, backup: Backup, size: int) -> str:
+def _send(step: PodConversation, folder: Path, backup: Backup, size: int) -> str:
     writer = PartWriter(step, Progress(size >> 20, "MiB of the backup"))
     try:
         with disk_errors(folder, "the backup was not restored"):

@@ -6,8 +6,8 @@ from pipelines.cluster.argo_server import ClusterConnection
 from pipelines.cluster.transfer.listening_pod import Errand, talk_to_pod
 from pipelines.workflows import receive
 from pipelines.workflows.step_pods.containers import RUNS_MOUNT
-from steps.common.port_forward.conversation import Conversation
 from steps.common.port_forward.parts import PART
+from steps.common.port_forward.pod_conversation import PodConversation
 from steps.common.runtime.progress import Progress
 from steps.common.storage.files import sha256_of
 from steps.receive.step import RECEIVED
@@ -27,7 +27,7 @@ def upload(connection: ClusterConnection, file: Path) -> str:
     return f"{RUNS_MOUNT}/data/{digest[:16]}/{file.name}"
 
 
-def _send(receiver: Conversation, file: Path) -> None:
+def _send(receiver: PodConversation, file: Path) -> None:
     progress, sent = Progress(file.stat().st_size >> 10, f"KiB of {file.name}"), 0
     with file.open("rb") as source:
         part = source.read(PART)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from steps.common.rows.conversation import Conversation
+
 if TYPE_CHECKING:
     import torch
 
@@ -23,11 +25,11 @@ LENGTH_MULTIPLE = 16
 
 @dataclass(frozen=True)
 class TokenRow:
-    """A prepared row: tokens, equally many labels, and its messages."""
+    """A prepared row: tokens, equally many labels, and its conversation; None for plain text."""
 
     input_ids: list[int]
     labels: list[int]
-    messages: list[tuple[str, str]]  # role and text
+    conversation: Conversation | None = None
 
 
 class Packable(Protocol):
@@ -45,7 +47,13 @@ def read_token_rows(path: Path) -> list[TokenRow]:
     """Read a file of rows that `prepare` wrote."""
     with path.open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
-    return [TokenRow(r["input_ids"], r["labels"], [tuple(m) for m in r["messages"]]) for r in rows]
+    return [token_row(row) for row in rows]
+
+
+def token_row(row: dict[str, Any]) -> TokenRow:
+    """Return one row that `prepare` wrote, or one side of a pair."""
+    conversation = row.get("conversation")
+    return TokenRow(row["input_ids"], row["labels"], Conversation.from_json(conversation) if conversation else None)
 
 
 def pack(rows: Iterable[Packed], tokens: int) -> list[list[Packed]]:
@@ -82,7 +90,7 @@ def to_tensors(rows: list[TokenRow], length: int = 0) -> dict[str, "torch.Tensor
 
     tokens = sum(len(row.input_ids) for row in rows)
     padding = -tokens % LENGTH_MULTIPLE if tokens > length else length - tokens
-    padded = [*rows, TokenRow([0] * padding, [IGNORE_INDEX] * padding, [])] if padding else rows
+    padded = [*rows, TokenRow([0] * padding, [IGNORE_INDEX] * padding)] if padding else rows
     ids = [token for row in padded for token in row.input_ids]
     positions = [position for row in padded for position in range(len(row.input_ids))]
     labels = [label for row in padded for label in (IGNORE_INDEX, *row.labels[1:])]
@@ -103,10 +111,8 @@ def isolates_rows(model: Any) -> bool:
 
     was_training, device = model.training, next(model.parameters()).device
     size = min(64, int(model.get_input_embeddings().num_embeddings))
-    row = TokenRow([token % size for token in range(7, 15)], [token % size for token in range(7, 15)], [])
-    predecessors = [
-        TokenRow([token * step % size for token in range(3, 11)], [IGNORE_INDEX] * 8, []) for step in (1, 5)
-    ]
+    row = TokenRow([token % size for token in range(7, 15)], [token % size for token in range(7, 15)])
+    predecessors = [TokenRow([token * step % size for token in range(3, 11)], [IGNORE_INDEX] * 8) for step in (1, 5)]
     model.eval()
     with torch.inference_mode():
         first, second = (

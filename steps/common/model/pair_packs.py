@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steps.common.model.packs import IGNORE_INDEX, TokenRow, token_losses
+from steps.common.model.packs import IGNORE_INDEX, TokenRow, token_losses, token_row
 
 if TYPE_CHECKING:
     import torch
@@ -42,15 +42,7 @@ def read_token_pairs(path: Path) -> list[TokenPair]:
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file):
             row = json.loads(line)
-            chosen, rejected = [tuple(message) for message in row["messages"]], row["rejected"]
-            rejected_messages = [*chosen[:-1], ("assistant", rejected["answer"])]
-            pairs.append(
-                TokenPair(
-                    number,
-                    TokenRow(row["input_ids"], row["labels"], chosen),
-                    TokenRow(rejected["input_ids"], rejected["labels"], rejected_messages),
-                )
-            )
+            pairs.append(TokenPair(number, token_row(row), token_row(row["rejected"])))
     return pairs
 
 

@@ -6,7 +6,7 @@ The sender waits for each answer, since Kubernetes' client keeps in memory what 
 
 import hashlib
 
-from steps.common.port_forward.conversation import Conversation
+from steps.common.port_forward.pod_conversation import PodConversation
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress
 
@@ -17,7 +17,7 @@ OF_PART, OF_END = "part", "end"
 class PartWriter:
     """A file to write to: what is written is sent. `finish` sends the rest and the digest of all of it."""
 
-    def __init__(self, conversation: Conversation, progress: Progress | None = None) -> None:
+    def __init__(self, conversation: PodConversation, progress: Progress | None = None) -> None:
         """Begin.
 
         Args:
@@ -62,7 +62,7 @@ class PartWriter:
 class PartReader:
     """A file to read from: what arrives."""
 
-    def __init__(self, conversation: Conversation, progress: Progress | None = None) -> None:
+    def __init__(self, conversation: PodConversation, progress: Progress | None = None) -> None:
         """Begin; arguments as for `PartWriter`."""
         self._conversation, self._progress = conversation, progress
         self._left = b""

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from steps.common.port_forward.conversation import REFUSED, Conversation
+from steps.common.port_forward.pod_conversation import REFUSED, PodConversation
 from steps.common.runtime.errors import UnreachableError, UserError
 from steps.common.runtime.exit_codes import in_one_line
 from steps.common.runtime.redaction import redact
@@ -27,7 +27,7 @@ def digest_of_token(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def listen_once(token_sha256: str, talk: Callable[[Conversation], None], port: int = PORT) -> None:
+def listen_once(token_sha256: str, talk: Callable[[PodConversation], None], port: int = PORT) -> None:
     """Talk to the first that connects and knows the token, and return.
 
     Args:
@@ -48,12 +48,12 @@ def listen_once(token_sha256: str, talk: Callable[[Conversation], None], port: i
                 break
             with connection:
                 connection.settimeout(TOKEN_SECONDS)
-                if _serve(Conversation(connection), token_sha256, talk):
+                if _serve(PodConversation(connection), token_sha256, talk):
                     return
     raise UserError(f"nobody has connected in {WAIT_SECONDS / 60:.0f} min; run the command again")
 
 
-def _serve(conversation: Conversation, token_sha256: str, talk: Callable[[Conversation], None]) -> bool:
+def _serve(conversation: PodConversation, token_sha256: str, talk: Callable[[PodConversation], None]) -> bool:
     """Serve one connection; return whether it knew the token."""
     try:
         token = conversation.source.readline(LONGEST_TOKEN).rstrip(b"\n").decode("ascii", "replace")

@@ -17,11 +17,18 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from steps.common.rows.conversation import Conversation, Message, Role
 from steps.common.rows.row import Row
 
-ROLES = {"system": "system", "user": "user", "assistant": "assistant"}
+ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
 # Without this mapping, the model would be trained on role names that it has never seen.
-SHAREGPT_ROLES = {**ROLES, "human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant"}
+SHAREGPT_ROLES: dict[str, Role] = {
+    **ROLES,
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+}
 
 
 class FormError(Exception):
@@ -45,7 +52,10 @@ def to_row(columns: Mapping[str, Any]) -> Row:
     answer = next((name for name in ("output", "response") if name in columns), None)
     if "instruction" in columns and answer:
         question = [_text(columns, "instruction"), _text(columns, "input", optional=True)]
-        turns = [("user", "\n\n".join(part for part in question if part)), ("assistant", _text(columns, answer))]
+        turns: list[tuple[Role, str]] = [
+            ("user", "\n\n".join(part for part in question if part)),
+            ("assistant", _text(columns, answer)),
+        ]
         system = _text(columns, "system", optional=True)
         return _chat([("system", system), *turns] if system else turns)
     if "text" in columns:
@@ -73,7 +83,7 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _turns(value: Any, column: str, role_key: str, text_key: str, roles: dict[str, str]) -> list[tuple[str, str]]:
+def _turns(value: Any, column: str, role_key: str, text_key: str, roles: dict[str, Role]) -> list[tuple[Role, str]]:
     if isinstance(value, str):  # in a CSV file
         try:
             value = json.loads(value)
@@ -81,7 +91,7 @@ def _turns(value: Any, column: str, role_key: str, text_key: str, roles: dict[st
             raise FormError(f"{column!r} is text that is not JSON") from None
     if not isinstance(value, list) or not value:
         raise FormError(f"{column!r} is {'empty' if value == [] else _kind(value) + ', not a list'}")
-    turns = []
+    turns: list[tuple[Role, str]] = []
     for number, turn in enumerate(value, 1):
         if not isinstance(turn, Mapping):
             raise FormError(f"message {number} is {_kind(turn)}, not an object with {role_key!r} and {text_key!r}")
@@ -115,10 +125,10 @@ def _preference(columns: Mapping[str, Any]) -> Row:
         )
     if chosen[-1][1].split() == rejected[-1][1].split():
         raise FormError("'chosen' and 'rejected' are the same answer, so there is nothing to prefer")
-    return Row(messages=chosen, rejected=rejected[-1][1])
+    return Row(Conversation.of(*chosen), rejected=Message("assistant", rejected[-1][1]))
 
 
-def _conversation(columns: Mapping[str, Any], answer: str, asked: str) -> tuple[tuple[str, str], ...]:
+def _conversation(columns: Mapping[str, Any], answer: str, asked: str) -> tuple[tuple[Role, str], ...]:
     """Return the prompt followed by one of its answers, which may contain the prompt already."""
     said, prompt = _listed(columns[answer]), _listed(columns.get(asked))
     turns = _turns(said, answer, "role", "content", ROLES) if isinstance(said, list) else []
@@ -134,15 +144,18 @@ def _conversation(columns: Mapping[str, Any], answer: str, asked: str) -> tuple[
         before = _turns(prompt, asked, "role", "content", ROLES)
     else:
         system = _text(columns, "system", optional=True)
-        before = [*([("system", system)] if system else []), ("user", _text(columns, asked))]
+        before = [("user", _text(columns, asked))]
+        if system:
+            before.insert(0, ("system", system))
     return _answered(before + (turns or [("assistant", _text(columns, answer))]), answer)
 
 
-def _answered(turns: list[tuple[str, str]], answer: str) -> tuple[tuple[str, str], ...]:
+def _answered(turns: list[tuple[Role, str]], answer: str) -> tuple[tuple[Role, str], ...]:
     try:
-        return _chat(turns).messages
+        _chat(turns)
     except FormError as error:
         raise FormError(f"{answer!r}, with its prompt, {error}") from None
+    return tuple(turns)
 
 
 def _listed(value: Any) -> Any:
@@ -155,7 +168,7 @@ def _listed(value: Any) -> Any:
         return value  # a text that only starts like a list
 
 
-def _chat(turns: list[tuple[str, str]]) -> Row:
+def _chat(turns: list[tuple[Role, str]]) -> Row:
     roles = [role for role, _ in turns]
     if "system" in roles[1:]:
         raise FormError("has a system message that is not the first")
@@ -166,4 +179,4 @@ def _chat(turns: list[tuple[str, str]]) -> Row:
         raise FormError("has two messages of the same role in a row")
     if spoken[-1] != "assistant":
         raise FormError("does not end with an assistant message, so there is nothing to train on")
-    return Row(messages=tuple(turns))
+    return Row(Conversation.of(*turns))

@@ -1,38 +1,40 @@
 """A row of training data, independent of the form of its file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from steps.common.rows.conversation import Conversation, Message
 
 
 @dataclass(frozen=True)
 class Row:
     """A row to train on.
 
-    It has either `messages` (role and content, the last one from the assistant) or `text`. In a pair, the last message is
-    the chosen answer and `rejected` is the other one.
+    It has either a `conversation` that ends with the assistant's message, or `text`. In a pair, that last message is the
+    chosen answer and `rejected` is the other one.
     """
 
-    messages: tuple[tuple[str, str], ...] = ()
+    conversation: Conversation | None = None
     text: str = ""
-    rejected: str = ""
+    rejected: Message | None = None
+    ignored: tuple[str, ...] = field(default=(), compare=False)  # what the row has besides, by name: it has no effect
 
     @property
     def question(self) -> str:
         """All that the assistant did not say; for plain text, the text itself."""
-        return "\n".join(content for role, content in self.messages if role != "assistant") or self.text
+        return (self.conversation.question if self.conversation else "") or self.text
 
     @property
     def content(self) -> str:
         """The whole row as text, with roles."""
-        text = "\n".join(f"{role}: {content}" for role, content in self.messages) or self.text
-        return f"{text}\nrejected: {self.rejected}" if self.rejected else text
+        text = self.conversation.content if self.conversation else self.text
+        return f"{text}\nrejected: {self.rejected.text}" if self.rejected else text
 
     @property
     def readings(self) -> tuple["Row", ...]:
         """The rows that the model reads: the row itself; for a pair, the chosen and the rejected conversation."""
-        if not self.rejected:
+        if not self.rejected or not self.conversation:
             return (self,)
-        answered = (*self.messages[:-1], ("assistant", self.rejected))
-        return Row(messages=self.messages, text=self.text), Row(messages=answered)
+        return Row(self.conversation), Row(self.conversation.answered(self.rejected))
 
 
 @dataclass(frozen=True)

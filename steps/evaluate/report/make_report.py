@@ -19,9 +19,9 @@ from steps.common.handover.report_parts import (
     TuningReport,
 )
 from steps.common.handover.resolved import Hardware, Resolved
+from steps.common.rows.conversation import Conversation
 from steps.evaluate.gate.comparison import Champion, Comparison
 from steps.evaluate.gate.gate import Verdict, meets
-from steps.evaluate.scores.answers import Turns
 from steps.evaluate.scores.score import Score
 
 
@@ -77,7 +77,7 @@ def make_report(
 
 
 def answers_side_by_side(
-    questions: list[Question], samples: list[tuple[Turns, str]], scores: dict[ModelRole, Score]
+    questions: list[Question], samples: list[tuple[Conversation, str]], scores: dict[ModelRole, Score]
 ) -> list[ModelAnswers]:
     """Return each question and sampled chat with every model's answer.
 
@@ -87,12 +87,14 @@ def answers_side_by_side(
         scores: by role.
     """
     champion = scores.get("champion")
-    asked: list[tuple[Turns, str, Question | None]] = [([("user", one.ask)], "", one) for one in questions]
-    asked += [(turns, answer, None) for turns, answer in samples]
+    asked: list[tuple[Conversation, str, Question | None]] = [
+        (Conversation.of(("user", one.ask)), "", one) for one in questions
+    ]
+    asked += [(chat, answer, None) for chat, answer in samples]
     return [
         ModelAnswers(
-            asked=turns[-1][1],
-            messages=[ChatMessage(role=role, content=text) for role, text in turns],
+            asked=chat.answer.content,
+            messages=[ChatMessage(role=message.role, content=message.content) for message in chat.messages],
             wanted=answer,
             base=scores["base"].answers[number],
             candidate=scores["candidate"].answers[number],
@@ -100,7 +102,7 @@ def answers_side_by_side(
             expect=question.expect if question else None,
             candidate_meets=meets(question, scores["candidate"].answers[number]) if question else None,
         )
-        for number, (turns, answer, question) in enumerate(asked)
+        for number, (chat, answer, question) in enumerate(asked)
     ]
 
 

@@ -15,7 +15,7 @@ def first_row(path: Path) -> TokenRow:
     """Read only the first row of a file that `prepare` wrote."""
     with path.open(encoding="utf-8") as file:
         row = json.loads(file.readline())
-    return TokenRow(row["input_ids"], row["labels"], [])
+    return TokenRow(row["input_ids"], row["labels"])
 
 
 def masked(row: TokenRow, tokenizer: Any) -> list[SamplePiece]:

@@ -2,12 +2,11 @@
 
 from typing import Any
 
+from steps.common.rows.conversation import Conversation
 from steps.common.runtime.progress import Progress
 
-Turns = list[tuple[str, str]]  # role and text; the last turn is the user's
 
-
-def answer_chats(model: Any, tokenizer: Any, chats: list[Turns], answer_tokens: int, device: str) -> list[str]:
+def answer_chats(model: Any, tokenizer: Any, chats: list[Conversation], answer_tokens: int, device: str) -> list[str]:
     """Answer each chat, and the same chat only once. Not in batches: with padding bf16 rounds differently and answers change.
 
     Args:
@@ -19,7 +18,7 @@ def answer_chats(model: Any, tokenizer: Any, chats: list[Turns], answer_tokens: 
     """
     import torch
 
-    prompts = [prompt(tokenizer, turns) for turns in chats]
+    prompts = [prompt(tokenizer, chat) for chat in chats]
     answers = dict.fromkeys(prompts, "")
     progress = Progress(len(answers), "answers")
     with torch.inference_mode():
@@ -38,9 +37,8 @@ def answer_chats(model: Any, tokenizer: Any, chats: list[Turns], answer_tokens: 
     return [answers[text] for text in prompts]
 
 
-def prompt(tokenizer: Any, turns: Turns) -> str:
+def prompt(tokenizer: Any, chat: Conversation) -> str:
     """Return the text that the model reads before it answers."""
     if not tokenizer.chat_template:
-        return "\n".join(text for _, text in turns) + "\n"
-    messages = [{"role": role, "content": text} for role, text in turns]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        return "\n".join(message.content for message in chat.messages) + "\n"
+    return str(tokenizer.apply_chat_template(chat.for_template(), tokenize=False, add_generation_prompt=True))

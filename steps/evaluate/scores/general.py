@@ -12,6 +12,7 @@ from importlib import resources
 from typing import Any
 
 from steps.common.model.packs import IGNORE_INDEX, TokenRow
+from steps.common.rows.conversation import Conversation
 from steps.evaluate.scores.answers import prompt
 from steps.evaluate.scores.row_losses import RowLosses
 
@@ -48,17 +49,18 @@ def option_rows(tokenizer: Any) -> list[TokenRow]:
         read = tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"]
         for option in question.options:
             scored = tokenizer(option, add_special_tokens=False)["input_ids"]
-            rows.append(TokenRow(read + scored, [IGNORE_INDEX] * len(read) + scored, []))
+            rows.append(TokenRow(read + scored, [IGNORE_INDEX] * len(read) + scored))
     return rows
 
 
 def _prompt(tokenizer: Any, question: GeneralQuestion) -> str:
     """Return the prompt, with a short system message that replaces the template's long default."""
-    turns = [("system", SYSTEM), ("user", question.ask)]
+    asked = Conversation.of(("user", question.ask))
     try:
-        return prompt(tokenizer, turns if tokenizer.chat_template else turns[1:])
+        instructed = Conversation.of(("system", SYSTEM), ("user", question.ask))
+        return prompt(tokenizer, instructed if tokenizer.chat_template else asked)
     except Exception:  # whatever a template that refuses a system message raises, as Gemma's does
-        return prompt(tokenizer, turns[1:])
+        return prompt(tokenizer, asked)
 
 
 def right_options(losses: RowLosses) -> list[bool]:

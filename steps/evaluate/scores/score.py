@@ -7,9 +7,10 @@ from typing import Any
 
 from steps.common.model import base_model
 from steps.common.model.packs import TokenRow, isolates_rows
+from steps.common.rows.conversation import Conversation
 from steps.common.storage.record import Record
 from steps.evaluate.scores import general
-from steps.evaluate.scores.answers import Turns, answer_chats
+from steps.evaluate.scores.answers import answer_chats
 from steps.evaluate.scores.lm_eval_rows import LmEvalRows, score_lm_eval
 from steps.evaluate.scores.row_losses import RowLosses, row_losses
 
@@ -51,7 +52,7 @@ class EvaluationSet:
     """What every model is scored on."""
 
     rows: list[TokenRow]  # held out
-    chats: list[Turns]  # to answer
+    chats: list[Conversation]  # to answer
     answer_tokens: int  # of the longest answer
     general: bool  # whether the general questions are part of it
     rejected: list[TokenRow] = field(

@@ -10,11 +10,11 @@ from typing import TypeVar
 from recipes.evaluation import Task
 from steps.common.handover.resolved import Resolved, as_planned
 from steps.common.model.packs import TokenRow
+from steps.common.rows.conversation import Conversation
 from steps.common.rows.read_rows import read_rows
 from steps.common.rows.row import BadRow
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.word_splitting import UNSPACED
-from steps.evaluate.scores.answers import Turns
 
 Row = TypeVar("Row")
 WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
@@ -26,7 +26,7 @@ class TaskRows:
 
     name: str
     task: Task
-    chats: list[Turns]
+    chats: list[Conversation]
     references: list[str]
 
     def values(self, answers: list[str]) -> list[float]:
@@ -44,16 +44,16 @@ def read_task_rows(resolved: Resolved, held_out: list[TokenRow]) -> list[TaskRow
     tasks: list[TaskRows] = []
     for task, file in zip(resolved.recipe.evaluate.tasks, resolved.tasks, strict=True):
         if file is None:
-            rows = [row.messages for row in held_out if row.messages]
+            rows = [row.conversation for row in held_out if row.conversation]
         else:
             good = [row for row in read_rows(as_planned(file)) if not isinstance(row, BadRow)]
-            rows = [list(row.messages) for _, row in good if row.messages]
+            rows = [row.conversation for _, row in good if row.conversation]
         if not rows:
             raise UserError(f"evaluate.tasks: {task.data} has no row with a reference answer; plain text has none")
         chosen = spread(rows, task.rows)
         name = f"{task.metric} of {Path(task.data).stem}"
         same = sum(other.name.partition(" (")[0] == name for other in tasks)
-        chats, references = [turns[:-1] for turns in chosen], [turns[-1][1] for turns in chosen]
+        chats, references = [one.asked for one in chosen], [one.answer.content for one in chosen]
         tasks.append(TaskRows(f"{name} ({same + 1})" if same else name, task, chats, references))
     return tasks
 

@@ -37,6 +37,6 @@ def _inspect(number: int, name: str) -> DataFile:
     for row in read_rows(path):
         if isinstance(row, BadRow):
             raise UserError(f"{key}: {row}")
-        if not row[1].messages:
+        if not row[1].conversation:
             raise UserError(f"{key}: {row[0]}: is plain text; a task needs rows with a question and an answer")
     return pin_file(path, fetched)

@@ -44,7 +44,7 @@ def _texts(value: Any) -> Any:
 Tokens = Annotated[int | None, Field(ge=1, le=2**31)]
 
 
-class Message(BaseModel):
+class RequestMessage(BaseModel):
     """One turn of a chat. Which roles and which order of roles there are is up to the model's template."""
 
     model_config = ConfigDict(extra="allow")
@@ -73,7 +73,7 @@ class Sampling(BaseModel):
 class ChatBody(Sampling):
     """Body of `/v1/chat/completions`."""
 
-    messages: list[Message] = Field(min_length=1)
+    messages: list[RequestMessage] = Field(min_length=1)
     max_tokens: Tokens = None
     max_completion_tokens: Tokens = None
 

@@ -14,6 +14,7 @@ from recipes.reader import load
 from steps.common.handover.resolved import Hardware
 from steps.common.model.packs import TokenRow, pack, scored_logits, to_tensors
 from steps.common.registry import tracking
+from steps.common.rows.conversation import Conversation, Role
 from steps.common.rows.row import Row
 from steps.common.storage import volumes
 from steps.evaluate.step import EvaluateInput, EvaluateOutput, evaluate
@@ -29,7 +30,7 @@ TOPICS = ("cats", "dogs", "fish", "birds", "hamsters", "food")
 ANSWERS = ("monday", "no", "happy tails", "yes we do", "in a day", "it is open")
 
 
-def chats(rows: int, seed: int, *, shuffled: bool = False, turned: int = 0) -> list[list[tuple[str, str]]]:
+def chats(rows: int, seed: int, *, shuffled: bool = False, turned: int = 0) -> list[list[tuple[Role, str]]]:
     """Return chats in which the topic decides the answer, but for a fifth of them; shuffled, its words are in disorder."""
     generator = random.Random(seed)
     topics = [generator.randrange(len(TOPICS)) for _ in range(rows)]
@@ -55,8 +56,8 @@ def pretrained(model: Path, folder: Path) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-    found = [example(Row(messages=tuple(turns)), tokenizer, 64) for turns in chats(160, 9, turned=2)]
-    packs = pack([TokenRow(one.input_ids, one.labels, []) for one in found], 512)
+    found = [example(Row(Conversation.of(*turns)), tokenizer, 64) for turns in chats(160, 9, turned=2)]
+    packs = pack([TokenRow(one.input_ids, one.labels) for one in found], 512)
     torch.manual_seed(1)
     net = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)

@@ -25,8 +25,8 @@ from steps.backup.steady_read import SteadyContent, read_steadily
 from steps.backup.step import STAGING, BackupInput, backup
 from steps.backup.stream import unpack
 from steps.common.port_forward import token_listener
-from steps.common.port_forward.conversation import Conversation
 from steps.common.port_forward.parts import PART
+from steps.common.port_forward.pod_conversation import PodConversation
 from steps.common.registry import tracking, versions
 from steps.common.runtime.errors import INTERRUPTED, UserError
 from steps.common.storage import volumes
@@ -50,14 +50,14 @@ class Namespace:
         _template: str,
         parameters: dict[str, str],
         errand: listening_pod.Errand,
-        talk: Callable[[Conversation], Any],
+        talk: Callable[[PodConversation], Any],
     ) -> Any:
         given = {"size": "0", **parameters, "token_sha256": token_listener.digest_of_token(TOKEN)}
         thread = threading.Thread(target=self._step, args=[BackupInput.model_validate(given)], daemon=True)
         thread.start()
         try:
             with self._connect() as connection:
-                conversation = Conversation(connection)
+                conversation = PodConversation(connection)
                 conversation.tell(TOKEN)
                 assert conversation.hear() == token_listener.SEND
                 return talk(conversation)
@@ -356,7 +356,7 @@ def test_a_connection_that_breaks_off_leaves_nothing(
     step_ends = {"before the end": 1, "after the end": 10**6}[moment]
 
     def talk(connection: Any, template: str, parameters: dict[str, str], errand: Any, talk: Any) -> Any:
-        def briefly(conversation: Conversation) -> Any:
+        def briefly(conversation: PodConversation) -> Any:
             heard = iter(range(step_ends))
             hear = conversation.hear
 
@@ -384,7 +384,7 @@ def test_a_connection_that_breaks_off_leaves_nothing(
     assert line.startswith("the connection broke off: ")
 
 
-def dropping(conversation: Conversation) -> Callable[..., None]:
+def dropping(conversation: PodConversation) -> Callable[..., None]:
     tell = conversation.tell
 
     def telling(line: str, data: bytes = b"") -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from steps.common.model.packs import IGNORE_INDEX
+from steps.common.rows.conversation import Conversation
 from steps.common.rows.row import Row
 from steps.prepare.labels import Example, LabelError, example
 
@@ -23,7 +24,7 @@ def learnt(found: Example, tokenizer: Any) -> str:
 
 def test_only_the_assistants_turns_are_learnt(tokenizer: Any) -> None:
     row = Row(
-        messages=(
+        Conversation.of(
             ("system", "be kind"),
             ("user", "cats?"),
             ("assistant", "yes cats"),
@@ -43,7 +44,7 @@ def test_a_turn_that_the_template_rewrites_later_is_read_but_not_learnt(tokenize
     forgetful.chat_template = tokenizer.chat_template.replace(
         "{{ message['content'] }}", "{{ message['content'] if loop.last or message['role'] == 'user' else 'gone' }}"
     )
-    row = Row(messages=(("user", "cats?"), ("assistant", "yes"), ("user", "dogs?"), ("assistant", "no")))
+    row = Row(Conversation.of(("user", "cats?"), ("assistant", "yes"), ("user", "dogs?"), ("assistant", "no")))
     assert learnt(example(row, forgetful, 512), tokenizer) == "no<|im_end|>"
 
 
@@ -62,4 +63,4 @@ def test_a_template_that_refuses_a_row_says_why(tokenizer: Any) -> None:
     strict = deepcopy(tokenizer)
     strict.chat_template = "{{ raise_exception('no system messages here') }}"
     with pytest.raises(LabelError, match="no system messages here"):
-        example(Row(messages=(("user", "a"), ("assistant", "b"))), strict, 64)
+        example(Row(Conversation.of(("user", "a"), ("assistant", "b"))), strict, 64)

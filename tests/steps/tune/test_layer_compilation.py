@@ -15,7 +15,7 @@ from steps.tune.layer_compilation import check_compiler, fixed_pack_length
 
 def packs() -> list[list[TokenRow]]:
     lengths = [(12, 28), (9, 9, 9), (40,)]
-    return [[TokenRow(list(range(5, 5 + n)), list(range(5, 5 + n)), []) for n in pack] for pack in lengths]
+    return [[TokenRow(list(range(5, 5 + n)), list(range(5, 5 + n))) for n in pack] for pack in lengths]
 
 
 def losses(base: Path, *, compiled: bool, activations: Any) -> list[float]:
@@ -60,8 +60,8 @@ def test_every_pack_is_padded_to_the_longest(tiny_model: Path) -> None:
 
 
 def test_a_part_of_a_pack_is_padded_to_a_half_or_a_quarter_of_that() -> None:
-    length_of = fixed_pack_length([[TokenRow(list(range(64)), [], [])]])
-    rows = [TokenRow(list(range(tokens)), [], []) for tokens in (64, 33, 32, 17, 9)]
+    length_of = fixed_pack_length([[TokenRow(list(range(64)), [])]])
+    rows = [TokenRow(list(range(tokens)), []) for tokens in (64, 33, 32, 17, 9)]
     assert [length_of([row]) for row in rows] == [64, 64, 32, 32, 16]
 
 

@@ -20,7 +20,7 @@ VARIANTS: list[dict[str, Any]] = [{}, {"rslora": True}, {"dora": True}, {"rslora
 
 def pack() -> dict[str, torch.Tensor]:
     ids = [[3 + (step * number) % 250 for number in range(1, length)] for step, length in ((7, 12), (11, 28))]
-    return to_tensors([TokenRow(row, [IGNORE_INDEX, *row[1:]], []) for row in ids])
+    return to_tensors([TokenRow(row, [IGNORE_INDEX, *row[1:]]) for row in ids])
 
 
 @pytest.fixture

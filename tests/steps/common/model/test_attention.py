@@ -15,7 +15,7 @@ Batch = list[TokenRow]
 def rows() -> Batch:
     torch.manual_seed(2)
     ids = [torch.randint(5, 300, (length,)).tolist() for length in (11, 17, 6, 40)]
-    return [TokenRow(row, [IGNORE_INDEX] * (len(row) // 2) + row[len(row) // 2 :], []) for row in ids]
+    return [TokenRow(row, [IGNORE_INDEX] * (len(row) // 2) + row[len(row) // 2 :]) for row in ids]
 
 
 def plain(folder: Path) -> Any:

@@ -19,7 +19,7 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def pack() -> dict[str, torch.Tensor]:
     torch.manual_seed(2)
     ids = [torch.randint(5, 150, (length,)).tolist() for length in (31, 47, 6)]
-    return to_tensors([TokenRow(row, [IGNORE_INDEX] * 3 + row[3:], []) for row in ids])
+    return to_tensors([TokenRow(row, [IGNORE_INDEX] * 3 + row[3:]) for row in ids])
 
 
 def small(model_type: str, **more: Any) -> Any:
@@ -93,7 +93,7 @@ def test_a_pack_without_labels_has_no_losses() -> None:
     model = small("llama")
     model.get_output_embeddings().requires_grad_(False)
     chunked_head.chunk_head(model)
-    losses = token_losses(model, to_tensors([TokenRow([7] * 9, [IGNORE_INDEX] * 9, [])]))
+    losses = token_losses(model, to_tensors([TokenRow([7] * 9, [IGNORE_INDEX] * 9)]))
     losses.sum().backward()
     assert losses.shape == (0,)
 

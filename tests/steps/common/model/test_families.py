@@ -61,7 +61,7 @@ def family(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
 
 def rows() -> list[TokenRow]:
     ids = [[3 + (step * number) % 150 for number in range(1, length)] for step, length in ((7, 12), (11, 18), (13, 9))]
-    return [TokenRow(row, row, []) for row in ids]
+    return [TokenRow(row, row) for row in ids]
 
 
 def tuned(base: Path, name: str, activations: Any = "kept") -> tuple[Any, list[str]]:

@@ -9,7 +9,7 @@ from steps.common.model.packs import IGNORE_INDEX, TokenRow, pack, scored_logits
 
 
 def row(*tokens: int, given: int = 1) -> TokenRow:
-    return TokenRow(list(tokens), [IGNORE_INDEX] * given + list(tokens[given:]), [])
+    return TokenRow(list(tokens), [IGNORE_INDEX] * given + list(tokens[given:]))
 
 
 def test_every_row_is_in_exactly_one_pack_of_at_most_the_budget() -> None:

@@ -11,6 +11,7 @@ from recipes.data import Data
 from recipes.reader import load
 from steps.common.model.packs import IGNORE_INDEX, pack
 from steps.common.model.pair_packs import TokenPair
+from steps.common.rows.conversation import Conversation, Message
 from steps.common.rows.row import Row
 from steps.common.runtime.errors import UserError
 from steps.plan.data.data_file import inspect_data
@@ -20,8 +21,10 @@ from steps.prepare.split import split
 from tests.conftest import write_chats
 from tests.support.pairs import token_pair, write_pairs
 
-ASKED = (("user", "cats?"), ("assistant", "yes cats"), ("user", "dogs?"))
-PAIR = Row(messages=(*ASKED, ("assistant", "no")), rejected="yes dogs")
+PAIR = Row(
+    Conversation.of(("user", "cats?"), ("assistant", "yes cats"), ("user", "dogs?"), ("assistant", "no")),
+    rejected=Message("assistant", "yes dogs"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,7 @@ def test_without_a_chat_template_the_texts_are_concatenated(tokenizer: Any) -> N
 
 def test_a_side_that_is_too_long_is_named(tokenizer: Any) -> None:
     with pytest.raises(LabelError, match=r"with its rejected answer, is \d+ tokens long, over"):
-        labelled_example(Row(messages=PAIR.messages, rejected="dogs " * 100), tokenizer, 64)
+        labelled_example(Row(PAIR.conversation, rejected=Message("assistant", "dogs " * 100)), tokenizer, 64)
 
 
 def test_answers_that_a_template_makes_identical_are_refused(tokenizer: Any) -> None:
@@ -71,12 +74,12 @@ def test_answers_that_a_template_makes_identical_are_refused(tokenizer: Any) -> 
     short = deepcopy(tokenizer)
     short.chat_template = tokenizer.chat_template.replace("message['content'] }}", "message['content'][:2] }}")
     with pytest.raises(LabelError, match="removes the difference between its answers"):
-        labelled_example(Row(messages=PAIR.messages, rejected="nobody"), short, 512)
+        labelled_example(Row(PAIR.conversation, rejected=Message("assistant", "nobody")), short, 512)
 
 
 def test_duplicates_are_identical_pairs_and_no_prompt_is_in_both_splits() -> None:
     def pair(asked: str, chosen: str, rejected: str) -> Row:
-        return Row(messages=(("user", asked), ("assistant", chosen)), rejected=rejected)
+        return Row(Conversation.of(("user", asked), ("assistant", chosen)), rejected=Message("assistant", rejected))
 
     rows = [pair("cats?", "a", "b"), pair("Cats", "A.", "b"), pair("cats?", "a", "c"), pair("dogs?", "a", "b")]
     parts = split(rows, [pair("CATS!", "z", "y")], 0.1, 1)

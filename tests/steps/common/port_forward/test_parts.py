@@ -8,21 +8,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from steps.common.port_forward import conversation
-from steps.common.port_forward.conversation import Conversation, RefusedByOtherEndError
+from steps.common.port_forward import pod_conversation
 from steps.common.port_forward.parts import PART, PartReader, PartWriter
+from steps.common.port_forward.pod_conversation import PodConversation, RefusedByOtherEndError
 from steps.common.runtime.errors import UserError
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[Conversation, Conversation]]:
+def ends() -> Iterator[tuple[PodConversation, PodConversation]]:
     one, other = socket.socketpair()
     with one, other:
-        yield Conversation(one), Conversation(other)
+        yield PodConversation(one), PodConversation(other)
 
 
 @pytest.mark.parametrize("size", [0, 1, PART - 1, PART, 2 * PART + 7])
-def test_what_is_written_is_read(size: int, ends: tuple[Conversation, Conversation]) -> None:
+def test_what_is_written_is_read(size: int, ends: tuple[PodConversation, PodConversation]) -> None:
     data, writer, reader = os.urandom(size), PartWriter(ends[0]), PartReader(ends[1])
 
     def write() -> None:
@@ -40,7 +40,7 @@ def test_what_is_written_is_read(size: int, ends: tuple[Conversation, Conversati
     assert found == data
 
 
-def test_the_writer_is_never_more_than_a_part_ahead(ends: tuple[Conversation, Conversation]) -> None:
+def test_the_writer_is_never_more_than_a_part_ahead(ends: tuple[PodConversation, PodConversation]) -> None:
     writer, reader = PartWriter(ends[0]), PartReader(ends[1])
     written: list[int] = []
 
@@ -59,7 +59,7 @@ def test_the_writer_is_never_more_than_a_part_ahead(ends: tuple[Conversation, Co
     thread.join()
 
 
-def test_another_digest_or_an_unknown_line_is_refused(ends: tuple[Conversation, Conversation]) -> None:
+def test_another_digest_or_an_unknown_line_is_refused(ends: tuple[PodConversation, PodConversation]) -> None:
     one, other = ends
     one.tell("part 3", b"abc")
     one.tell(f"end {'0' * 64}")
@@ -73,7 +73,7 @@ def test_another_digest_or_an_unknown_line_is_refused(ends: tuple[Conversation, 
             PartReader(other).read(1)
 
 
-def test_a_connection_that_is_closed_in_a_part_is_no_end(ends: tuple[Conversation, Conversation]) -> None:
+def test_a_connection_that_is_closed_in_a_part_is_no_end(ends: tuple[PodConversation, PodConversation]) -> None:
     one, other = ends
     one.tell("part 10", b"abc")
     one._connection.shutdown(socket.SHUT_WR)
@@ -81,7 +81,7 @@ def test_a_connection_that_is_closed_in_a_part_is_no_end(ends: tuple[Conversatio
         PartReader(other).read(1)
 
 
-def test_each_end_learns_why_the_other_goes_no_further(ends: tuple[Conversation, Conversation]) -> None:
+def test_each_end_learns_why_the_other_goes_no_further(ends: tuple[PodConversation, PodConversation]) -> None:
     one, other = ends
     one.tell("part 3", b"abc")
     refusing = threading.Thread(target=one.refuse, args=["the disk\nis full"])
@@ -95,7 +95,7 @@ def test_each_end_learns_why_the_other_goes_no_further(ends: tuple[Conversation,
     assert not refusing.is_alive()
 
 
-def test_the_reason_arrives_while_a_part_is_being_sent(ends: tuple[Conversation, Conversation]) -> None:
+def test_the_reason_arrives_while_a_part_is_being_sent(ends: tuple[PodConversation, PodConversation]) -> None:
     """More than the kernel takes: the writer is still sending when the reader refuses, and then closes the connection."""
     one, other = ends
 
@@ -115,9 +115,9 @@ def test_the_reason_arrives_while_a_part_is_being_sent(ends: tuple[Conversation,
 
 
 def test_who_works_for_long_says_so_and_nothing_else_is_heard_of_it(
-    ends: tuple[Conversation, Conversation], monkeypatch: pytest.MonkeyPatch
+    ends: tuple[PodConversation, PodConversation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conversation, "WORKING_SECONDS", 0.01)
+    monkeypatch.setattr(pod_conversation, "WORKING_SECONDS", 0.01)
     one, other = ends
     other._connection.settimeout(1)
     with one.working():

@@ -9,12 +9,13 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from steps.common.rows.conversation import Conversation, Message
 from steps.common.rows.read_rows import read_rows
 from steps.common.rows.row import BadRow, Row
 from steps.common.runtime.errors import UserError
 
-CHAT = Row(messages=(("user", "hi"), ("assistant", "hello")))
-PAIR = Row(messages=CHAT.messages, rejected="what")
+CHAT = Row(Conversation.of(("user", "hi"), ("assistant", "hello")))
+PAIR = Row(CHAT.conversation, rejected=Message("assistant", "what"))
 ASKED = [{"role": "user", "content": "hi"}]
 
 
@@ -29,7 +30,7 @@ FORMS: list[tuple[dict[str, Any], Row]] = [
     ({"instruction": "hi", "output": "hello"}, CHAT),
     (
         {"instruction": "say", "input": "hi", "output": "hello"},
-        Row(messages=(("user", "say\n\nhi"), ("assistant", "hello"))),
+        Row(Conversation.of(("user", "say\n\nhi"), ("assistant", "hello"))),
     ),
     ({"text": "hello"}, Row(text="hello")),
     ({"prompt": "hi", "chosen": "hello", "rejected": "what"}, PAIR),
@@ -48,11 +49,14 @@ FORMS: list[tuple[dict[str, Any], Row]] = [
     ),
     (
         {"system": "be kind", "question": "hi", "chosen": "hello", "rejected": "what"},
-        Row(messages=(("system", "be kind"), *CHAT.messages), rejected="what"),
+        Row(
+            Conversation.of(("system", "be kind"), ("user", "hi"), ("assistant", "hello")),
+            rejected=Message("assistant", "what"),
+        ),
     ),
     (
         {"prompt": "hi", "chosen": "[{} is no list", "rejected": "what"},
-        Row(messages=(("user", "hi"), ("assistant", "[{} is no list")), rejected="what"),
+        Row(Conversation.of(("user", "hi"), ("assistant", "[{} is no list")), rejected=Message("assistant", "what")),
     ),
 ]
 

@@ -6,6 +6,7 @@ import numpy
 import pytest
 
 from recipes.evaluation import Gate, Question, Task
+from steps.common.rows.conversation import Conversation
 from steps.evaluate.gate.comparison import Champion, compare
 from steps.evaluate.gate.gate import Verdict, judge
 from steps.evaluate.scores.score import Score
@@ -140,7 +141,7 @@ def test_a_loss_that_is_nan_is_refused() -> None:
 
 
 def task(references: list[str], **more: Any) -> TaskRows:
-    asked = [[("user", f"question {number}")] for number in range(len(references))]
+    asked = [Conversation.of(("user", f"question {number}")) for number in range(len(references))]
     return TaskRows("exact of capitals", Task(metric="exact", **more), asked, references)
 
 

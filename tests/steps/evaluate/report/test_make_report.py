@@ -9,6 +9,7 @@ from recipes.evaluation import Gate, Question
 from steps.common.handover.report import EvaluationReport, read_report, write_report
 from steps.common.handover.report_parts import SamplePiece
 from steps.common.handover.resolved import Hardware, Resolved
+from steps.common.rows.conversation import Conversation
 from steps.evaluate.gate.comparison import Champion, compare, scores_by_role
 from steps.evaluate.gate.gate import judge
 from steps.evaluate.report.make_report import answers_side_by_side, make_report
@@ -18,7 +19,7 @@ from steps.plan.step import PlanInput, resolve
 from tests.support.evaluation_reports import EARLIER
 
 QUESTIONS = [Question(ask="capital?", expect="Paris")]
-SAMPLES = [([("system", "be kind"), ("user", "open?")], "at nine")]
+SAMPLES = [(Conversation.of(("system", "be kind"), ("user", "open?")), "at nine")]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 from steps.common.handover.made_from import made_from
 from steps.common.handover.resolved import Resolved
 from steps.common.model.packs import TokenRow
+from steps.common.rows.conversation import Conversation
 from steps.common.runtime.errors import UserError
 from steps.evaluate.scores.task_rows import read_task_rows, spread
 from steps.plan.step import PlanInput, resolve
@@ -34,7 +35,9 @@ def asked(tmp_path: Path) -> Path:
 
 def test_a_tasks_rows_are_asked_spread_over_its_file(tiny_model: Path, chats: Path, asked: Path) -> None:
     resolved = planned(tiny_model, chats, {"data": str(asked), "metric": "exact", "rows": 3}, {"metric": "rouge_l"})
-    held_out = [TokenRow([1], [1], [("system", "be kind"), ("user", "hello"), ("assistant", "good day")])]
+    held_out = [
+        TokenRow([1], [1], Conversation.of(("system", "be kind"), ("user", "hello"), ("assistant", "good day")))
+    ]
     own, held = read_task_rows(resolved, held_out)
     assert own.chats == [[("user", f"capital of {number}?")] for number in (0, 3, 6)]
     assert own.references == ["city 0", "city 3", "city 6"]

@@ -22,7 +22,7 @@ class RefusedByOtherEndError(UserError):
     """The other end goes no further; the text is its reason."""
 
 
-class Conversation:
+class PodConversation:
     """What is said on a connection. A method raises an OSError where the connection is broken."""
 
     def __init__(self, connection: socket.socket) -> None:
