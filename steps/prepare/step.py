@@ -28,7 +28,7 @@ from steps.prepare.labels import Example, Labeller
 from steps.prepare.learnt_turns import LabelError
 from steps.prepare.split import split
 
-FORMAT = 3  # of the files written here; raise it when the same settings, or a changed default, result in others
+FORMAT = 2  # of the files written here; raise it when the same settings, or a changed default, result in others
 SHOWN = 20
 
 
@@ -83,6 +83,7 @@ def rows_digest(resolved: Resolved) -> str:
             "wanted": covered["data"],
             "seed": covered["tune"]["seed"],
             "model": resolved.model.digest,
+            **({"chat": resolved.chat.template_arguments} if resolved.chat.template_arguments else {}),
             **objective_key(resolved.recipe.tune.objective),
         }
     )
@@ -120,7 +121,7 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
     recipe = resolved.recipe
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     bad: list[BadRow] = []
-    labeller = Labeller(tokenizer, recipe.data.max_tokens)
+    labeller = Labeller(tokenizer, recipe.data.max_tokens, resolved.chat.template_arguments)
     examples: dict[Row, list[Example]] = {}
     train = _read(resolved.data.train, labeller, recipe, examples, bad)
     held_out = resolved.data.validation
