@@ -21,7 +21,7 @@ from steps.common.storage import volumes
 from steps.common.storage.files import write_text
 from steps.plan.addresses import kept
 from steps.plan.check_recipe import CheckScope, check_recipe
-from steps.plan.model import pinned_model
+from steps.plan.model import pinned_model, resolved_chat
 from steps.plan.quote.quote import quote
 from steps.plan.quote.to_buy import in_words as rung_in_words
 from steps.plan.serving_plan import in_words as serving_in_words
@@ -105,6 +105,7 @@ def resolve(input: PlanInput) -> Resolved:
         run=input.run,
         recipe=kept(recipe),
         model=model,
+        chat=resolved_chat(recipe),
         data=checked.data.files,
         tasks=checked.tasks,
         lm_eval=checked.packed_tasks,

@@ -23,8 +23,9 @@ from steps.common.runtime.progress import Progress, say
 from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import build_folder, digest_of, exclusive_lock, folder_digest
-from steps.prepare.label_pairs import labelled_example
-from steps.prepare.labels import Example, LabelError
+from steps.prepare.label_pairs import PairExample, labelled_examples
+from steps.prepare.labels import Example, Labeller
+from steps.prepare.learnt_turns import LabelError
 from steps.prepare.split import split
 
 FORMAT = 2  # of the files written here; raise it when the same settings, or a changed default, result in others
@@ -82,6 +83,7 @@ def rows_digest(resolved: Resolved) -> str:
             "wanted": covered["data"],
             "seed": covered["tune"]["seed"],
             "model": resolved.model.digest,
+            **({"chat": resolved.chat.template_arguments} if resolved.chat.template_arguments else {}),
             **objective_key(resolved.recipe.tune.objective),
         }
     )
@@ -119,10 +121,11 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
     recipe = resolved.recipe
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     bad: list[BadRow] = []
-    examples: dict[Row, Example] = {}
-    train = _read(resolved.data.train, tokenizer, recipe, examples, bad)
+    labeller = Labeller(tokenizer, recipe.data.max_tokens, resolved.chat.template_arguments)
+    examples: dict[Row, list[Example]] = {}
+    train = _read(resolved.data.train, labeller, recipe, examples, bad)
     held_out = resolved.data.validation
-    held = _read(held_out, tokenizer, recipe, examples, bad) if held_out else []
+    held = _read(held_out, labeller, recipe, examples, bad) if held_out else []
     _judge(bad, recipe.data)
     for name, rows in (("train", train), ("validation", held)):
         if not rows and (name == "train" or held_out):
@@ -133,8 +136,9 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
         _write(partial / "train.jsonl", parts.train, examples)
         _write(partial / "validation.jsonl", parts.validation, examples)
         (partial / "bad_rows.txt").write_text("".join(f"{row}\n" for row in bad))
-        tokens = [examples[row].tokens for row in parts.train]
-        learnt = sum(examples[row].labelled for row in parts.train)
+        trained = [example for row in parts.train for example in examples[row]]
+        tokens = [example.tokens for example in trained]
+        learnt = sum(example.labelled for example in trained)
         report = PreparedRecord(
             train_rows=len(parts.train),
             validation_rows=len(parts.validation),
@@ -151,9 +155,9 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
 
 def _read(
     sources: list[DataSource],
-    tokenizer: Any,
+    labeller: Labeller,
     recipe: Recipe,
-    examples: dict[Row, Example],
+    examples: dict[Row, list[Example]],
     bad: list[BadRow],
 ) -> list[Row]:
     """Return the rows of the sources; add their tokens to `examples`, and the rows that cannot be used to `bad`."""
@@ -168,7 +172,7 @@ def _read(
         place, row = found
         check_kind(place, row, recipe.tune.objective)
         try:
-            examples[row] = labelled_example(row, tokenizer, recipe.data.max_tokens)
+            examples[row] = labelled_examples(row, labeller)
         except LabelError as error:
             bad.append(BadRow(place, str(error)))
         else:
@@ -186,21 +190,27 @@ def _judge(bad: list[BadRow], data: Data) -> None:
         raise UserError(f"{bad[0]}{more}; fix the row, or set data.on_bad_row=skip")
 
 
-def _check_stop_token(examples: dict[Row, Example], tokenizer: Any) -> None:
+def _check_stop_token(examples: dict[Row, list[Example]], tokenizer: Any) -> None:
     """Warn if no row contains the token at which the server stops: the model's answers would not end."""
-    if not any(tokenizer.eos_token_id in example.labels for example in examples.values()):
+    if not any(tokenizer.eos_token_id in example.labels for some in examples.values() for example in some):
         say(
             f"warning: no row teaches the model to stop: its chat template ends no turn with {tokenizer.eos_token!r}, "
             "so answers may run to the maximum length"
         )
 
 
-def _write(path: Path, rows: list[Row], examples: dict[Row, Example]) -> None:
+def _write(path: Path, rows: list[Row], examples: dict[Row, list[Example]]) -> None:
     with path.open("w", encoding="utf-8") as out:
         for row in rows:
-            line: dict[str, Any] = {"text": row.text, **examples[row].model_dump()}
-            if row.conversation:
-                line["conversation"] = row.conversation.to_json()
-            if row.rejected and row.conversation:
-                line["rejected"]["conversation"] = row.conversation.answered(row.rejected).to_json()
-            out.write(json.dumps(line, ensure_ascii=False) + "\n")
+            for example in examples[row]:
+                line: dict[str, Any] = {"text": row.text, **_stored(example)}
+                if isinstance(example, PairExample):
+                    line["rejected"] = _stored(example.rejected)
+                out.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _stored(example: Example) -> dict[str, Any]:
+    stored: dict[str, Any] = {"input_ids": example.input_ids, "labels": example.labels}
+    if example.conversation:
+        stored["conversation"] = example.conversation.to_json()
+    return stored

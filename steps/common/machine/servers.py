@@ -91,6 +91,7 @@ class Server(Record):
     adapter_sha256: str
     folder: str
     process: Process
+    template_arguments: dict[str, bool | int | float | str] = {}  # of its chat template
 
     def has(self, adapter_sha256: str, base: str, base_digest: str) -> bool:
         """Return whether it serves this adapter on this base. Numbers do not tell: they start over with a new registry."""

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import psutil
@@ -37,7 +38,9 @@ def server_command(name: str, port: int) -> list[str]:
     return [sys.executable, *serve_model.arguments(name, port, compute_dtype(local_device().kind))]
 
 
-def start_server(name: str, merged: Path, folder: Path, ready_seconds: int) -> servers.Process:
+def start_server(
+    name: str, merged: Path, folder: Path, ready_seconds: int, template_arguments: Mapping[str, Any]
+) -> servers.Process:
     """Start a server of a merged model and wait until it is ready.
 
     A symlink in `folder` gives the model's folder the name that the server answers to.
@@ -47,6 +50,7 @@ def start_server(name: str, merged: Path, folder: Path, ready_seconds: int) -> s
         merged: folder of the merged model.
         folder: working directory of the server, for its log and its command.
         ready_seconds: longest wait.
+        template_arguments: of the chat template.
 
     Raises:
         RefusedError: the server ended, or was not ready in time and has been stopped.
@@ -57,7 +61,7 @@ def start_server(name: str, merged: Path, folder: Path, ready_seconds: int) -> s
     link.unlink(missing_ok=True)
     link.symlink_to(merged)
     port = _free_port()
-    serve = server_command(name, port)
+    serve = [*server_command(name, port), *serve_model.template_options(template_arguments)]
     write_text(folder / COMMAND, shlex.join(serve) + "\n")
     process = _start(serve, folder / "server.log", folder, port)
     write_text(folder / servers.STARTED, process.model_dump_json())

@@ -41,6 +41,7 @@ class VersionSpec(BaseModel):
     ready_seconds: int  # time limit of the model server's start
     rules: Rules
     compute_type: str  # torch's name of the type that it computes in
+    template_arguments: dict[str, bool | int | float | str] = {}  # of the chat template
     # Secret that holds the API key under "key", and a previous one under "previous"; empty: none is required
     api_key_secret: str
     one_node: bool  # schedule the pod on the node of the pods that mount the volumes
@@ -163,7 +164,8 @@ def _labels(model: str) -> dict[str, str]:
 
 def transformers(spec: VersionSpec) -> dict[str, Any]:
     """Return the container of transformers' model server, which answers to the model's name only."""
-    command = ["python3", *serve_model.arguments(spec.name, SERVER_PORT, spec.compute_type)]
+    options = serve_model.template_options(spec.template_arguments)
+    command = ["python3", *serve_model.arguments(spec.name, SERVER_PORT, spec.compute_type), *options]
     return {
         **pod_spec.container("server", spec.image, command, [model_mount(spec.name, spec.sub_path)]),
         "workingDir": MODELS,

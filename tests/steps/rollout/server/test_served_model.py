@@ -101,7 +101,7 @@ class Served:
 def serving(folder: Path, merged: Path) -> Iterator[Served]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(volumes.RUNS_SETTING, str(folder / "runs"))
-        process = processes.start_server(NAME, merged, folder / "work", 180)
+        process = processes.start_server(NAME, merged, folder / "work", 180, {})
         upstream = Upstream(port=process.port, version=1, run="r", base="b", adapter_sha256="a")
         rules = Rules(name=NAME, host="127.0.0.1", port=free_port(), answer_seconds=60, request_bytes=1 << 20)
         gateway = processes.start_gateway(rules, [], [upstream], upstream)
