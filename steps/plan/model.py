@@ -8,26 +8,36 @@ from presets.model_preset import Chat, ModelPreset, ModelSource, UnknownPresetEr
 from recipes.recipe import Recipe
 from steps.common.handover.resolved import KnownModel, ResolvedChat, ResolvedModel
 from steps.common.runtime.errors import UserError
+from steps.common.runtime.progress import say
 from steps.common.storage import volumes
-from steps.common.weights.sources.listing import Listing, SourceFile
+from steps.common.weights.sources.listing import Listing, SourceFile, is_adapter_file
 from steps.common.weights.sources.revision import pin
 from steps.common.weights.sources.small_file import read_small
+from steps.common.weights.sources.weights_index import SINGLE
 from steps.common.weights.store import read_manifest
+from steps.plan.model_files.loadable import refuse_foreign_code
+from steps.plan.model_files.token_ids import refuse_ids_beyond
+from steps.plan.model_files.weight_headers import compare_with_config, read_tensors
 
 
 def resolve_model(reference: str) -> ResolvedModel:
     """Resolve a preset's name or a URI.
 
     Raises:
-        UserError: the preset or the scheme is unknown, the repository does not exist or access is denied, or the config lacks
-            a constant.
+        UserError: the preset or the scheme is unknown, the repository does not exist or access is denied, the config lacks
+            a constant, or the model's files cannot be loaded: see `steps/plan/model_files/`.
         UnreachableError: the source did not answer, even when asked again.
     """
     if "://" in reference:
         files = pin(ModelSource(uri=reference))
-        return _resolved(reference.rstrip("/").rpartition("/")[2], files, _read_architecture(files), files.licence, [])
+        shape = _inspected(files)
+        _tell_left_out(files)
+        return _resolved(reference.rstrip("/").rpartition("/")[2], files, shape, files.licence, [])
     preset, source = _preset(reference)
-    files = _published(source) or pin(source)
+    published = _published(source)
+    files = published or pin(source)
+    if published is None:
+        read_tensors(files)  # a mirror may lack what the preset's source has
     return _resolved(preset.name, files, preset.architecture, preset.licence, preset.lora_targets)
 
 
@@ -136,30 +146,65 @@ def _published(source: ModelSource) -> Listing | None:
     for file in volumes.weights().glob("models/*/manifest.json"):
         manifest = read_manifest(file.parent)
         if manifest.get("uri") == source.uri:
-            return Listing(uri=source.uri, files=[SourceFile(**f) for f in manifest["source_files"]])
+            files, left_out = manifest["source_files"], manifest.get("left_out", [])
+            return Listing(
+                uri=source.uri,
+                files=[SourceFile(**file) for file in files],
+                left_out=[SourceFile(**file) for file in left_out],
+            )
     return None
 
 
-def _read_config(files: Listing) -> dict[str, Any] | None:
-    config = next((f for f in files.files if f.name == "config.json"), None)
-    if config is None:
-        return None
-    try:
-        found: dict[str, Any] = json.loads(read_small(config))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"model {files.uri}: its config.json cannot be read: {error}") from None
-    return found
+def _inspected(files: Listing) -> Architecture:
+    """Return a model's constants, after asking of its files all that can be asked without its weights.
 
-
-def _read_architecture(files: Listing) -> Architecture:
+    Raises:
+        UserError: it is not a dense decoder that can be tuned as it is; the line says why.
+    """
     config = _read_config(files)
     if config is None:
         raise UserError(f"model {files.uri}: has no config.json, and no preset provides its constants")
+    refuse_foreign_code(files.uri, config, _read_json(files, "tokenizer_config.json") or {})
     try:
-        return Architecture.from_config(config)
+        shape = Architecture.from_config(config)
     except KeyError as error:
         raise UserError(
             f"model {files.uri}: its config.json does not set {error.args[0]}; only dense decoders can be tuned"
         ) from None
     except ValueError as error:
         raise UserError(f"model {files.uri}: {error}") from None
+    compare_with_config(files.uri, read_tensors(files), config, shape)
+    refuse_ids_beyond(files, shape.vocabulary)
+    return shape
+
+
+def _tell_left_out(files: Listing) -> None:
+    """Say which files that look like a part of the model are none."""
+    adapter = [file.name for file in files.left_out if is_adapter_file(file.name)]
+    if adapter:
+        say(
+            f"model {files.uri}: {' and '.join(adapter)} beside the full model left alone: it is tuned without that adapter"
+        )
+    names = {file.name for file in files.files}
+    others = [file.name for file in files.left_out if file.name not in adapter and file.name.endswith(".safetensors")]
+    if others:
+        taken = SINGLE if SINGLE in names else "the shards of its index"
+        say(f"model {files.uri}: its weights are {taken}; left alone: {', '.join(others)}")
+
+
+def _read_config(files: Listing) -> dict[str, Any] | None:
+    return _read_json(files, "config.json")
+
+
+def _read_json(files: Listing, name: str) -> dict[str, Any] | None:
+    """Return the content of a small file of a model; None if it has no such file."""
+    file = next((file for file in files.files if file.name == name), None)
+    if file is None:
+        return None
+    try:
+        found = json.loads(read_small(file))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"model {files.uri}: its {name} cannot be read: {error}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"model {files.uri}: its {name} is not a JSON object")
+    return found

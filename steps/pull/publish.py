@@ -149,6 +149,7 @@ def _write_manifest(files: Listing, partial: Path, sha256: dict[str, str], secon
         digest=files.digest,
         licence=files.licence,
         source_files=files.files,
+        left_out=files.left_out,
         files=held,
         seconds=round(seconds, 1),
         code_version=code_version(),

@@ -73,8 +73,10 @@ class Hub:
     def _file(self, request: BaseHTTPRequestHandler, file: Path) -> None:
         content = file.read_bytes()
         whole = len(content)
-        start = int((request.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
-        content = content[start:]
+        wanted = request.headers.get("Range", "")
+        first, _, last = wanted.removeprefix("bytes=").partition("-")
+        start, end = int(first or 0), min(int(last) + 1, whole) if last else whole
+        content = content[start:end]
         if self.wrong.get(file.name, 0) > 0:
             self.wrong[file.name] -= 1
             content = content[:-1] + bytes([content[-1] ^ 1])
@@ -82,9 +84,9 @@ class Hub:
         if self.cuts.get(file.name, 0) > 0:
             self.cuts[file.name] -= 1
             sent = content[: len(content) // 2]
-        request.send_response(206 if start else 200)
-        if start:
-            request.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
+        request.send_response(206 if wanted else 200)
+        if wanted:
+            request.send_header("Content-Range", f"bytes {start}-{end - 1}/{whole}")
         request.send_header("Content-Length", str(len(content)))
         request.end_headers()
         for at in range(0, len(sent), 4096):

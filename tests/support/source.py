@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import socket
 import threading
@@ -11,6 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from steps.plan.model_files.weight_headers import FIRST_BYTES
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONFIG = {
@@ -22,7 +25,9 @@ CONFIG = {
     "vocab_size": 100,
     "max_position_embeddings": 512,
 }
+TOKENIZER = json.dumps({"added_tokens": [{"id": 1, "content": "</s>"}], "model": {"vocab": {"<s>": 0}}})
 AT_ONCE = 1 << 16
+FILLED_HEADER = 512  # bytes of length and header in a file that is filled up to a size
 
 
 @dataclass
@@ -80,7 +85,7 @@ class Source:
         self.folder = folder
         self.behave: Callable[[Asked], Behaviour] = lambda _: Behaviour()
         self.asked: list[Asked] = []
-        self.sent = 0  # bytes of weights
+        self.sent = 0  # bytes of weights, without the headers that a plan reads
         self.listed: list[dict[str, Any]] = [sibling(file) for file in sorted(folder.iterdir())]
         self._places = (f"/org/tiny/resolve/{COMMIT}/", "/moved/", "/folder/")
         self._lock = threading.Lock()
@@ -139,7 +144,7 @@ class Source:
         size = file.stat().st_size
         told = request.headers.get("Range", "")
         first, _, last = told.removeprefix("bytes=").partition("-")
-        start, end = (int(first), int(last) + 1 if last else size) if told else (0, size)
+        start, end = (int(first), min(int(last) + 1, size) if last else size) if told else (0, size)
         with self._lock:
             number = sum(one.name == name for one in self.asked)
             asked = Asked(
@@ -188,7 +193,8 @@ class Source:
                 at_once = max(1, int(how.bytes_a_second / 20)) if how.bytes_a_second else AT_ONCE
                 sent = os.sendfile(request.connection.fileno(), content.fileno(), at, min(at_once, until - at))
                 at += sent
-                self._count(name, sent)
+                if (start, end) != (0, min(FIRST_BYTES, file.stat().st_size)):
+                    self._count(name, sent)
                 if how.bytes_a_second:
                     time.sleep(max(0.0, began + (at - start) / how.bytes_a_second - time.monotonic()))
         if until < end:
@@ -200,9 +206,31 @@ class Source:
 
 
 def make_model(folder: Path, shards: int, shard_bytes: int) -> None:
-    """Write a folder of random bytes that looks like a model."""
+    """Write a folder that looks like a model, with shards of random bytes, of so many bytes each, and their index."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(CONFIG))
-    (folder / "tokenizer.json").write_text("{}")
-    for number in range(1, shards + 1):
-        (folder / f"model-{number:05d}-of-{shards:05d}.safetensors").write_bytes(os.urandom(shard_bytes))
+    (folder / "tokenizer.json").write_text(TOKENIZER)
+    names = [f"model-{number:05d}-of-{shards:05d}.safetensors" for number in range(1, shards + 1)]
+    for number, name in enumerate(names):
+        write_safetensors(folder / name, {f"lm_head.part_{number}": ("U8", [])}, shard_bytes)
+    weight_map = {f"lm_head.part_{number}": name for number, name in enumerate(names)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+def write_safetensors(file: Path, tensors: dict[str, tuple[str, list[int]]], size: int = 0) -> None:
+    """Write random weights.
+
+    Args:
+        file: to write.
+        tensors: type and shape of each, written in 16 bits a value; without a shape, in the bytes up to `size`.
+        size: of the file, if one has no shape.
+    """
+    header: dict[str, Any] = {}
+    end = 0
+    for name, (dtype, shape) in tensors.items():
+        length = 2 * math.prod(shape) if shape else size - end - FILLED_HEADER
+        header[name] = {"dtype": dtype, "shape": shape or [length], "data_offsets": [end, end + length]}
+        end += length
+    text = json.dumps(header).encode()
+    text = text.ljust(FILLED_HEADER - 8 if size else len(text))
+    file.write_bytes(len(text).to_bytes(8, "little") + text + os.urandom(end))

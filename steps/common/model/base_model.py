@@ -7,7 +7,7 @@ from steps.common.machine.devices import compute_dtype
 
 
 def load_base_model(folder: Path, device: str, *, in_4_bits: bool, device_map: Any = None) -> Any:
-    """Return the model in a folder of weights.
+    """Return the model in a folder of weights, without any adapter that lies beside it.
 
     Args:
         folder: safetensors and configuration, as published on the weights volume.
@@ -33,6 +33,9 @@ def load_base_model(folder: Path, device: str, *, in_4_bits: bool, device_map: A
         dtype=dtype,
         device_map=device_map or {"": device},
         quantization_config=nf4 if in_4_bits else None,
+        # transformers loads an adapter that lies beside a model on top of it; told to look in a folder that does not exist, it
+        # finds none.
+        adapter_kwargs={"subfolder": "no-adapter"},
     )
     use_packed_attention(model, device)
     return model

@@ -44,6 +44,7 @@ class Manifest(Record):
     digest: str  # of the source's files, see `Listing.digest`
     licence: str
     source_files: list[SourceFile]
+    left_out: list[SourceFile] = []  # weights at the source that were not fetched
     files: list[StoredFile]
     seconds: float  # that fetching took
     code_version: str

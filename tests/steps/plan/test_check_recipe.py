@@ -19,7 +19,7 @@ from steps.common.storage import volumes
 from steps.plan import step
 from steps.plan.step import PlanInput
 from tests.support.pairs import write_pairs
-from tests.support.source import CONFIG
+from tests.support.source import CONFIG, TOKENIZER, write_safetensors
 
 ROOT = Path(__file__).parents[3]
 ROWS = '{"prompt": "when are you open?", "completion": "on monday"}\n'
@@ -76,7 +76,8 @@ def model(folder: Path) -> Path:
     model = folder / "model"
     model.mkdir()
     (model / "config.json").write_text(json.dumps(CONFIG))
-    (model / "model.safetensors").write_bytes(b"")
+    (model / "tokenizer.json").write_text(TOKENIZER)
+    write_safetensors(model / "model.safetensors", {"lm_head.weight": ("BF16", [100, 64])})
     return model
 
 

@@ -57,7 +57,9 @@ def source(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def model(source: Source) -> ResolvedModel:
-    return resolve_model("hf://org/tiny")
+    model = resolve_model("hf://org/tiny")
+    source.asked.clear()
+    return model
 
 
 def begin(source: Source, output: int | None = None, program: str = PULL) -> subprocess.Popen[str]:

@@ -31,7 +31,9 @@ def hub(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 @pytest.fixture
 def model(hub: Hub) -> ResolvedModel:
-    return resolve_model("hf://org/tiny")
+    model = resolve_model("hf://org/tiny")
+    hub.served.clear()
+    return model
 
 
 def test_the_plan_pins_the_commit_and_reads_the_constants(model: ResolvedModel, tiny_model: Path) -> None:

@@ -21,7 +21,7 @@ from steps.common.weights.sources.listing import SourceFile
 from steps.plan.model import resolve_model
 from steps.pull.publish import publish_model
 from steps.pull.wheel import fetch_from_wheel
-from tests.support.source import COMMIT, Source, make_model
+from tests.support.source import COMMIT, Source, make_model, sibling
 
 PULLS, FAILING_SHARE = 40, 0.25
 
@@ -111,7 +111,8 @@ def test_a_small_file_is_asked_for_again_and_then_lost(source: StumblingSource, 
         return fault
 
     (source.folder / "model-00001-of-00002.safetensors").rename(source.folder / "model.safetensors")
-    source.listed = [one for one in source.listed if one["rfilename"] != "model-00001-of-00002.safetensors"]
+    (source.folder / "model.safetensors.index.json").unlink()
+    source.listed = [sibling(file) for file in sorted(source.folder.iterdir())]
     source.fault = twice
     assert resolve_model(uri).bytes
     assert left == [0]

@@ -10,7 +10,7 @@ def list_bucket(uri: str) -> Listing:
     """List the folder's files: with the hashes of its SHA256SUMS, or else with what the store reports about changes.
 
     Raises:
-        UserError: there is no model's folder, or access is denied.
+        UserError: there is no such folder, or access is denied.
         UnreachableError: the store did not answer, even when asked again.
     """
     return Listing(uri=uri, files=checked(uri, with_retries(f"model {uri}", lambda: _files(uri))))

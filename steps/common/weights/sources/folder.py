@@ -14,7 +14,7 @@ def list_folder(uri: str) -> Listing:
     """List the folder's files with their hashes.
 
     Raises:
-        UserError: the folder does not exist, or lacks config.json or safetensors.
+        UserError: the folder does not exist.
     """
     folder = Path(unquote(urlsplit(uri).path))
     if not folder.is_dir():

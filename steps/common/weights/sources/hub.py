@@ -57,7 +57,7 @@ def list_hub(uri: str) -> Listing:
     """List the safetensors and text files at the commit that the revision points at now.
 
     Raises:
-        UserError: the repository or the revision does not exist, access is denied, or it has no safetensors.
+        UserError: the repository or the revision does not exist, or access is denied.
         UnreachableError: the hub did not answer, even when asked again.
     """
     repository, _, revision = uri.removeprefix("hf://").partition("@")
@@ -74,8 +74,6 @@ def list_hub(uri: str) -> Listing:
         for s in info.siblings or []
         if is_wanted(s.rfilename)
     ]
-    if not any(file.name.endswith(".safetensors") for file in files):
-        raise UserError(f"model {uri}: has no safetensors; choose a repository that has (pickled weights can run code)")
     return Listing(
         uri=f"hf://{repository}@{info.sha}",
         files=checked(uri, files),

@@ -37,6 +37,7 @@ class Listing(BaseModel):
 
     uri: str
     files: list[SourceFile]
+    left_out: list[SourceFile] = []  # weights that are not fetched: see `choose_files`
     licence: str = ""
 
     @property
@@ -46,26 +47,26 @@ class Listing(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Address of the content: sha256 over the names and hashes of the files."""
-        return digest_of([[f.name, f.content] for f in sorted(self.files, key=lambda f: f.name)])
+        """Address of the content: sha256 over the names and hashes of the files.
+
+        It covers weights in another layout too: 0.1.0 fetched them, and what it trained keeps its base. It does not cover an
+        adapter beside the model: 0.1.0 trained on top of that.
+        """
+        covered = [*self.files, *(file for file in self.left_out if not is_adapter_file(file.name))]
+        return digest_of([[f.name, f.content] for f in sorted(covered, key=lambda f: f.name)])
 
 
 def checked(uri: str, files: list[SourceFile]) -> list[SourceFile]:
-    """Return the files of a listing, after checking that they are a model's and can only be written to its own folder.
+    """Return the files of a listing, after checking that they can only be written to the model's own folder.
 
     Raises:
-        UserError: a name is not a plain file name, or config.json or the safetensors are missing.
+        UserError: a name is not a plain file name.
     """
     for file in files:
         if not SAFE_NAME.fullmatch(file.name):
             raise UserError(
                 f"model {uri}: lists a file {file.name!r}, which is not a valid file name in a model's folder"
             )
-    names = {file.name for file in files}
-    if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
-        raise UserError(
-            f"model {uri}: not a model's folder: it needs config.json and *.safetensors (pickled weights can run code)"
-        )
     return files
 
 
@@ -88,9 +89,14 @@ def is_wanted(name: str) -> bool:
     return "/" not in name and any(fnmatch.fnmatch(name, pattern) for pattern in WANTED)
 
 
+def is_adapter_file(name: str) -> bool:
+    """Return whether a file is one of a PEFT adapter."""
+    return name == "adapter_config.json" or name.startswith("adapter_model")
+
+
 TOKENIZER_FILES = ("tokenizer", "special_tokens_map", "vocab", "merges", "chat_template", "added_tokens", "config.json")
 
 
 def is_tokenizer_file(name: str) -> bool:
     """Return whether the tokenizer needs the file (config.json names its class)."""
-    return name.startswith(TOKENIZER_FILES)
+    return name.startswith(TOKENIZER_FILES) or name.endswith((".model", ".tiktoken"))

@@ -20,10 +20,10 @@ SCHEMES = {
 
 
 def pin(source: ModelSource) -> Listing:
-    """List a model's files at the current revision of their source.
+    """List a model's files, those that are to be fetched, at the current revision of their source.
 
     Raises:
-        UserError: the scheme is unknown, or the source has no such model.
+        UserError: the scheme is unknown, or the source has no such model, or not all of it.
         UnreachableError: the source did not answer, even when asked again.
     """
     scheme = source.uri.partition("://")[0]
@@ -35,5 +35,7 @@ def pin(source: ModelSource) -> Listing:
         known = ", ".join(f"{name}://" for name in [*SCHEMES, "pypi"])
         raise UserError(f"model {source.uri}: unknown scheme {scheme!r}; known are {known}")
     module, name = SCHEMES[scheme]
+    from steps.common.weights.sources.chosen_files import choose_files
+
     listing: Callable[[str], Listing] = getattr(import_module(f"steps.common.weights.sources.{module}"), name)
-    return listing(source.uri)
+    return choose_files(listing(source.uri))

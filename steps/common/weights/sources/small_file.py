@@ -1,6 +1,9 @@
-"""Reads small text files, such as config.json, at their source."""
+"""Reads small text files, such as config.json, and small parts of large ones at their source."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from steps.common.runtime.errors import UserError
 from steps.common.storage.object_store import open_store, translate_errors
@@ -11,6 +14,7 @@ from steps.common.weights.sources.hub import HubHeaders
 from steps.common.weights.sources.listing import SourceFile
 
 SECONDS = 30.0
+NO_SUCH_RANGE = 416
 
 
 def read_small(file: SourceFile) -> str:
@@ -21,26 +25,70 @@ def read_small(file: SourceFile) -> str:
         UnreachableError: its source did not answer, even when asked again.
         UnicodeDecodeError: it is not text.
     """
-    scheme = file.url.partition("://")[0] if "://" in file.url else ""
-    if scheme in ("http", "https"):
-        return with_retries(file.url, lambda: _over_http(file.url))
-    if scheme:
-        return with_retries(file.url, lambda: _from_store(file.url))
-    return Path(file.url).read_text()
+    with part_reader() as reader:
+        return reader.read(file, 0, None).decode()
 
 
-def _from_store(url: str) -> str:
+@contextmanager
+def part_reader() -> Iterator["FilePartReader"]:
+    """Open a reader of files' parts, which several threads may use; its connections are closed at the end."""
+    with web_client(timeout=SECONDS, headers={"Accept-Encoding": "identity"}) as client:
+        yield FilePartReader(client)
+
+
+class FilePartReader:
+    """Reads parts of files, whatever their source."""
+
+    def __init__(self, client: Any) -> None:
+        """Read over this HTTP client what is on the web."""
+        self._client, self._hub = client, HubHeaders()
+
+    def read(self, file: SourceFile, start: int, end: int | None) -> bytes:
+        """Return a part of a file; less of it, or nothing, where the file ends earlier.
+
+        Args:
+            file: the file.
+            start: offset of the first byte.
+            end: offset after the last byte; None: the end of the file.
+
+        Raises:
+            UserError: it does not exist, or access is denied.
+            UnreachableError: its source did not answer, even when asked again.
+        """
+        scheme = file.url.partition("://")[0] if "://" in file.url else ""
+        if scheme in ("http", "https"):
+            return with_retries(file.url, lambda: self._over_http(file.url, start, end))
+        if scheme:
+            return with_retries(file.url, lambda: _from_store(file.url, start, end))
+        try:
+            with Path(file.url).open("rb") as source:
+                source.seek(start)
+                return source.read(-1 if end is None else end - start)
+        except OSError as error:
+            raise UserError(f"{file.url}: {error.strerror}") from None
+
+    def _over_http(self, url: str, start: int, end: int | None) -> bytes:
+        whole = start == 0 and end is None
+        wanted = {} if whole else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+        headers = {**self._hub.for_url(url), **wanted}
+        with web_errors(url), self._client.stream("GET", url, headers=headers) as response:
+            check_status(response)
+            if response.status_code == NO_SUCH_RANGE:
+                return b""
+            if not response.is_success:
+                raise UserError(f"{url}: cannot be read: the host answers with status {response.status_code}")
+            at = start if response.status_code == 206 else 0  # a host without ranges sends all of it
+            found = bytearray()
+            for block in response.iter_bytes():
+                found += block
+                if end is not None and at + len(found) >= end:
+                    break
+        return bytes(found[start - at : None if end is None else end - at])
+
+
+def _from_store(url: str, start: int, end: int | None) -> bytes:
     store, path = open_store(url)
-    with translate_errors(url, lambda: store.open_input_stream(path)) as source:
-        return bytes(translate_errors(url, source.read)).decode()
-
-
-def _over_http(url: str) -> str:
-
-    headers = HubHeaders().for_url(url)
-    with web_errors(url), web_client(timeout=SECONDS) as client:
-        response = client.get(url, headers=headers)
-    check_status(response)
-    if not response.is_success:
-        raise UserError(f"{url}: cannot be read: the host answers with status {response.status_code}")
-    return str(response.text)
+    with translate_errors(url, lambda: store.open_input_file(path)) as source:
+        size = translate_errors(url, source.size)
+        count = max(0, (size if end is None else min(end, size)) - start)
+        return bytes(translate_errors(url, lambda: source.read_at(count, start))) if count else b""

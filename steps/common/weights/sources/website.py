@@ -1,6 +1,5 @@
 """https://HOST/FOLDER/: a model's folder on a web server, with a SHA256SUMS of its files or with the usual names."""
 
-import json
 from typing import Any
 from urllib.parse import quote
 
@@ -10,10 +9,10 @@ from steps.common.storage.web_errors import check_status, web_errors
 from steps.common.web.web_client import web_client
 from steps.common.weights.sources.listing import Listing, SourceFile, checked, is_wanted
 from steps.common.weights.sources.sums import SUMS, read_sums
+from steps.common.weights.sources.weights_index import INDEX, SINGLE, read_index
 
 SECONDS = 30.0
 ABSENT = (403, 404, 410)  # object stores that serve websites answer 403 for what does not exist
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 USUAL = (
     "config.json",
     "generation_config.json",
@@ -26,6 +25,7 @@ USUAL = (
     "vocab.json",
     "merges.txt",
     "LICENSE",
+    "adapter_config.json",  # for what is said about an adapter
 )
 
 
@@ -33,7 +33,7 @@ def list_website(uri: str) -> Listing:
     """List the folder's files with their sizes and, without a SHA256SUMS, their ETags to detect changes.
 
     Raises:
-        UserError: it is not a model's folder, or no DNS server knows the host.
+        UserError: a file that its lists name does not exist, or no DNS server knows the host.
         UnreachableError: the server did not answer, even when asked again.
     """
 
@@ -75,11 +75,8 @@ def _weights(client: Any, base: str) -> list[str]:
     index = _ask(client, "GET", base, INDEX)
     if not index:
         return [SINGLE]
-    try:
-        named = set(json.loads(index.content)["weight_map"].values())
-        return [INDEX, *sorted(name for name in named if name.endswith(".safetensors"))]
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise UserError(f"model {base}: {INDEX} is not a weights index") from None
+    shards = set(read_index(base, index.text).values())
+    return [INDEX, *sorted(name for name in shards if is_wanted(name))]
 
 
 def _head(client: Any, base: str, name: str, sha256: str) -> SourceFile | None:
