@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
+from recipes.evaluation import Task
 from recipes.recipe import Recipe
 from steps.common.handover.resolved import DataFile
 from steps.common.rows.read_rows import read_rows
 from steps.common.rows.row import BadRow
 from steps.common.runtime.errors import UserError
+from steps.common.structured.reference import CALL, reference_error, wanted_calls
 from steps.plan.data.data_file import locate, pin_file
 
 GENERAL_TOKENS = 9000  # of the general questions with their options; templates differ
@@ -23,20 +25,29 @@ def inspect_tasks(recipe: Recipe, readable: Callable[[str], bool] = lambda _: Tr
         One entry per task, in the recipe's order: None for a task on the held-out rows, or one whose file was left out.
 
     Raises:
-        UserError: a file is missing, of an unknown kind, or has a row that cannot be used or has no reference.
+        UserError: a file is missing, of an unknown kind, or has a row that cannot be used or has no reference for the metric.
     """
     return [
-        _inspect(number, task.file) if task.file and readable(task.file) else None
+        _inspect(number, task) if task.file and readable(task.file) else None
         for number, task in enumerate(recipe.evaluate.tasks)
     ]
 
 
-def _inspect(number: int, name: str) -> DataFile:
+def _inspect(number: int, task: Task) -> DataFile:
     key = f"evaluate.tasks.{number}"
-    path, fetched = locate(name)
+    path, fetched = locate(task.file)
+    calls = 0
     for row in read_rows(path):
         if isinstance(row, BadRow):
             raise UserError(f"{key}: {row}")
         if not row[1].messages:
             raise UserError(f"{key}: {row[0]}: is plain text; a task needs rows with a question and an answer")
+        reference = row[1].messages[-1][1]
+        if error := reference_error(task.metric, reference):
+            raise UserError(f"{key}: {row[0]}: {error}")
+        calls += task.metric == CALL and bool(wanted_calls(reference))
+    if task.metric == CALL and not calls:
+        raise UserError(
+            f"{key}: {path}: no row's answer calls a tool, which the metric {CALL} is about; use another one"
+        )
     return pin_file(path, fetched)
