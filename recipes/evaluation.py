@@ -29,9 +29,11 @@ class Task(RecipePart):
         description="heldout: the held-out rows. Otherwise separate rows, in any form and at any places that data.train may "
         "have.",
     )
-    metric: Literal["exact", "contains", "rouge_l"] = Field(
+    metric: Literal["exact", "contains", "rouge_l", "json_valid", "json_equal", "call"] = Field(
         description="exact: the answer equals the reference. contains: the answer contains the reference. Both ignore case "
-        "and punctuation. rouge_l: F-measure of the longest common subsequence of words."
+        "and punctuation. rouge_l: F-measure of the longest common subsequence of words. json_valid: the answer is a JSON "
+        "object or array. json_equal: it has the reference's value too. call: the answer calls the reference's tools with "
+        "the same arguments."
     )
     at_least: float | None = Field(
         default=None,

@@ -33,6 +33,8 @@ from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
 from steps.common.storage import volumes
 from steps.common.storage.files import digest_of, write_text
+from steps.common.structured.parse_calls import parse_calls, read_calls
+from steps.common.structured.reference import CALL
 from steps.evaluate.gate.comparison import Champion, compare, scores_by_role
 from steps.evaluate.gate.gate import judge
 from steps.evaluate.report.make_report import answers_side_by_side, make_report
@@ -42,7 +44,7 @@ from steps.evaluate.report.sample import first_row, masked
 from steps.evaluate.scores import general
 from steps.evaluate.scores.lm_eval_rows import read_lm_eval_rows
 from steps.evaluate.scores.score import EvaluationSet, Score, score
-from steps.evaluate.scores.task_rows import read_task_rows, spread
+from steps.evaluate.scores.task_rows import CallReader, read_task_rows, spread
 
 FORMAT = 4  # of a cached score; raise it when scoring changes
 
@@ -80,7 +82,11 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:
     chats = [Conversation.of(("user", question.ask)) for question in recipe.evaluate.questions]
     chats += [chat for chat, _ in samples]
     first_task_answer = len(chats)
-    chats += [chat for task in tasks for chat in task.chats]
+    marked: list[int] = []
+    for task in tasks:
+        if task.keeps_special_tokens:
+            marked += range(len(chats), len(chats) + len(task.chats))
+        chats += task.chats
     lm_eval = read_lm_eval_rows(resolved)
     evaluation = EvaluationSet(
         rows,
@@ -90,6 +96,7 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:
         rejected,
         lm_eval,
         resolved.chat.template_arguments,
+        marked,
     )
 
     scored = _scorer(input, evaluation)
@@ -99,7 +106,9 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:
         # Here, because this step has torch; in a cluster rollout has none.
         merge_into_base(Path(input.base_folder), Path(input.adapter_folder))
     champion_score = champion.score if champion else None
-    comparison = compare(base, candidate, champion_score, tasks, first_task_answer, lm_eval, recipe.tune.beta)
+    comparison = compare(
+        base, candidate, champion_score, tasks, first_task_answer, lm_eval, recipe.tune.beta, _call_reader(input)
+    )
     verdict = judge(recipe.gate, base, candidate, champion, comparison, recipe.evaluate.questions)
     scores = scores_by_role(base, candidate, champion_score)
     report = make_report(
@@ -144,6 +153,8 @@ def _scorer(input: EvaluateInput, evaluation: EvaluationSet) -> Callable[[str, P
             settings.append(evaluation.template_arguments)
         if evaluation.lm_eval:
             settings.append([rows.sha256 for rows in evaluation.lm_eval])
+        if evaluation.with_special_tokens:
+            settings.append({"with special tokens": evaluation.with_special_tokens})
         cached = volumes.evaluation(
             digest_of([FORMAT, identity, input.rows_digest, [chat.to_json() for chat in evaluation.chats], settings])
         )
@@ -192,6 +203,16 @@ def _champion(input: EvaluateInput, scored: Callable[[str, Path | None], Score])
         adapter = versions.download_adapter(store, version, Path(folder))
         check_registered(version, adapter)
         return Champion(number, scored("champion", adapter), same, sha256)
+
+
+def _call_reader(input: EvaluateInput) -> CallReader:
+    """Return what finds the calls of tools in an answer of this model."""
+    if all(task.metric != CALL for task in input.resolved.recipe.evaluate.tasks):
+        return parse_calls
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(input.base_folder)
+    return lambda answer: read_calls(answer, tokenizer)
 
 
 def _report_of(kind: type[StepReport], folder: Path) -> StepReport | None:

@@ -7,12 +7,13 @@ from pydantic import BaseModel
 
 from steps.common.handover.report_difference import Difference
 from steps.common.handover.report_parts import ModelRole, TaskResult
+from steps.common.structured.parse_calls import parse_calls
 from steps.evaluate.gate.difference import mean_difference, relative_gain
 from steps.evaluate.scores.general import CHANCE
 from steps.evaluate.scores.lm_eval_rows import LmEvalRows
 from steps.evaluate.scores.pair_accuracy import PairAccuracy, pair_accuracy, pair_losses
 from steps.evaluate.scores.score import Score
-from steps.evaluate.scores.task_rows import TaskRows
+from steps.evaluate.scores.task_rows import CallReader, TaskRows
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def compare(
     first_answer: int,
     lm_eval: list[LmEvalRows],
     beta: float,
+    read_calls: CallReader = parse_calls,
 ) -> Comparison:
     """Compare the candidate with base and champion, row by row.
 
@@ -56,6 +58,7 @@ def compare(
         first_answer: where in a score's answers those of the tasks begin.
         lm_eval: the tasks of lm-eval, in the order of each score.
         beta: of DPO, which the rewards of pairs are scaled by.
+        read_calls: finds the calls of tools in an answer.
     """
 
     def losses(score: Score) -> list[float]:
@@ -72,7 +75,7 @@ def compare(
         general=mean_difference(candidate.general, base.general) if base.general else None,
         general_of_base=mean_difference(base.general, [CHANCE] * len(base.general)) if base.general else None,
         tasks=[
-            *_task_results(base, candidate, champion, tasks, first_answer),
+            *_task_results(base, candidate, champion, tasks, first_answer, read_calls),
             *_lm_eval_results(base, candidate, champion, lm_eval),
         ],
     )
@@ -91,13 +94,13 @@ def _lm_eval_results(
 
 
 def _task_results(
-    base: Score, candidate: Score, champion: Score | None, tasks: list[TaskRows], first: int
+    base: Score, candidate: Score, champion: Score | None, tasks: list[TaskRows], first: int, read_calls: CallReader
 ) -> list[TaskResult]:
     scores = scores_by_role(base, candidate, champion)
     results = []
     for rows in tasks:
         end = first + len(rows.chats)
-        values = {role: rows.values(score.answers[first:end]) for role, score in scores.items()}
+        values = {role: rows.values(score.answers[first:end], read_calls) for role, score in scores.items()}
         first = end
         results.append(_result(rows.name, rows.task.metric, values, rows.task.at_least))
     return results

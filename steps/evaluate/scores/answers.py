@@ -1,5 +1,6 @@
 """Generates a model's answers greedily, one at a time, as the server will."""
 
+from collections.abc import Collection
 from typing import Any
 
 from steps.common.model.chat_template import ChatTemplate, RefusedByTemplateError
@@ -10,7 +11,12 @@ from steps.common.runtime.progress import Progress, say
 
 
 def answer_chats(
-    model: Any, template: ChatTemplate, chats: list[Conversation], answer_tokens: int, device: str
+    model: Any,
+    template: ChatTemplate,
+    chats: list[Conversation],
+    answer_tokens: int,
+    device: str,
+    with_special_tokens: Collection[int] = (),
 ) -> list[str]:
     """Answer each chat, and the same chat only once. Not in batches: with padding bf16 rounds differently and answers change.
 
@@ -23,15 +29,16 @@ def answer_chats(
         chats: each ends with a user's turn.
         answer_tokens: of the longest answer.
         device: "cpu" or "cuda".
+        with_special_tokens: places of the chats whose answers keep their special tokens, except those that end an answer.
 
     Raises:
         UserError: the chat template refuses a chat.
     """
     import torch
 
-    tokenizer, unfinished = template.tokenizer, 0
+    tokenizer = template.tokenizer
     prompts = [_prompt(template, chat) for chat in chats]
-    answers = dict.fromkeys(prompts, "")
+    answers: dict[str, list[int]] = {text: [] for text in prompts}
     progress = Progress(len(answers), "answers")
     with torch.inference_mode():
         for number, text in enumerate(answers, 1):
@@ -43,17 +50,41 @@ def answer_chats(
                 do_sample=False,
                 pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
             )
-            tokens = generated[0, encoded["input_ids"].shape[1] :]
-            said = tokenizer.decode(tokens, skip_special_tokens=True).strip()
-            answers[text] = behind_thought(said, opened=opens_thought(text))
-            unfinished += bool(said) and not answers[text] and len(tokens) == answer_tokens
+            answers[text] = generated[0, encoded["input_ids"].shape[1] :].tolist()
             progress.update(number)
+    ends = _ends(model, tokenizer)
+    said = [
+        tokenizer.decode(_without_end(answers[text], ends)).strip()
+        if place in with_special_tokens
+        else tokenizer.decode(answers[text], skip_special_tokens=True).strip()
+        for place, text in enumerate(prompts)
+    ]
+    found = [behind_thought(one, opened=opens_thought(text)) for one, text in zip(said, prompts, strict=True)]
+    unfinished = {
+        text
+        for text, one, behind in zip(prompts, said, found, strict=True)
+        if one and not behind and len(answers[text]) == answer_tokens
+    }
     if unfinished:
         say(
-            f"warning: {unfinished} of {len(answers)} answers are thoughts that do not end within evaluate.answer_tokens "
-            f"({answer_tokens}), which is no answer; raise it"
+            f"warning: {len(unfinished)} of {len(answers)} answers are thoughts that do not end within "
+            f"evaluate.answer_tokens ({answer_tokens}), which is no answer; raise it"
         )
-    return [answers[text] for text in prompts]
+    return found
+
+
+def _ends(model: Any, tokenizer: Any) -> set[int]:
+    """Return the tokens at which the model's answers end."""
+    of_model = getattr(model.generation_config, "eos_token_id", None)
+    found = {tokenizer.eos_token_id, tokenizer.pad_token_id, *(of_model if isinstance(of_model, list) else [of_model])}
+    return {token for token in found if token is not None}
+
+
+def _without_end(tokens: list[int], ends: set[int]) -> list[int]:
+    end = len(tokens)
+    while end and tokens[end - 1] in ends:
+        end -= 1
+    return tokens[:end]
 
 
 def _prompt(template: ChatTemplate, chat: Conversation) -> str:

@@ -62,6 +62,7 @@ class EvaluationSet:
     )  # for preference pairs: the rejected sides, in the rows' order
     lm_eval: list[LmEvalRows] = field(default_factory=list)
     template_arguments: Mapping[str, Any] = field(default_factory=dict)  # of the chat template
+    with_special_tokens: list[int] = field(default_factory=list)  # places of the chats whose answers keep them
 
 
 def score(
@@ -107,7 +108,9 @@ def score(
         tokens = min(micro_batch_tokens, general.PACK_TOKENS)
         options = losses(general.option_rows(template), tokens, f"the {who}'s general ability")
         right_options = general.right_options(options)
-    answers = answer_chats(model, template, evaluation.chats, evaluation.answer_tokens, device)
+    answers = answer_chats(
+        model, template, evaluation.chats, evaluation.answer_tokens, device, evaluation.with_special_tokens
+    )
     return Score(
         nats=held_out.nats,
         labelled=held_out.labelled,

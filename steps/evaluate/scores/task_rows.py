@@ -1,7 +1,5 @@
 """The recipe's tasks: the model generates an answer for each row, and a metric compares it with the row's reference."""
 
-import re
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -9,14 +7,28 @@ from typing import TypeVar
 from recipes.evaluation import Task
 from steps.common.handover.resolved import Resolved, as_planned
 from steps.common.model.packs import TokenRow
-from steps.common.rows.conversation import Conversation
+from steps.common.rows.conversation import Conversation, Message
 from steps.common.rows.read_rows import read_rows
 from steps.common.rows.row import BadRow
 from steps.common.runtime.errors import UserError
-from steps.common.runtime.word_splitting import UNSPACED
+from steps.common.structured.parse_calls import parse_calls
+from steps.common.structured.parsed_call import ParsedCall
+from steps.common.structured.reference import CALL, is_reference, wanted_calls
+from steps.evaluate.scores.metrics.call_metric import call
+from steps.evaluate.scores.metrics.json_metrics import json_equal, json_valid
+from steps.evaluate.scores.metrics.text_metrics import contains, exact, rouge_l
 
 Row = TypeVar("Row")
-WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
+CallReader = Callable[[str], list[ParsedCall] | None]  # the calls in an answer; None if one cannot be read
+
+METRICS: dict[str, Callable[[str, str], float]] = {
+    "exact": exact,
+    "contains": contains,
+    "rouge_l": rouge_l,
+    "json_valid": json_valid,
+    "json_equal": json_equal,
+}
+WANTED = {CALL: "calls a tool", "json_valid": "is JSON", "json_equal": "is JSON"}
 
 
 @dataclass(frozen=True)
@@ -26,34 +38,46 @@ class TaskRows:
     name: str
     task: Task
     chats: list[Conversation]
-    references: list[str]
+    references: list[Message]
 
-    def values(self, answers: list[str]) -> list[float]:
-        """Return the metric of each answer, between 0 and 1."""
+    @property
+    def keeps_special_tokens(self) -> bool:
+        """Whether the answers are wanted with their special tokens, since some of them mark the calls of tools."""
+        return self.task.metric == CALL
+
+    def values(self, answers: list[str], read_calls: CallReader = parse_calls) -> list[float]:
+        """Return the metric of each answer, between 0 and 1; `read_calls` finds the calls in one."""
+        pairs = zip(answers, self.references, strict=True)
+        if self.task.metric == CALL:
+            return [call(read_calls(answer), wanted_calls(reference)) for answer, reference in pairs]
         metric = METRICS[self.task.metric]
-        return [metric(answer, reference) for answer, reference in zip(answers, self.references, strict=True)]
+        return [metric(answer, reference.content) for answer, reference in pairs]
 
 
 def read_task_rows(resolved: Resolved, held_out: list[TokenRow]) -> list[TaskRows]:
     """Read the rows of the recipe's tasks, evenly spread over each file.
 
+    Of the held-out rows, a task has those whose answer can be a reference of its metric.
+
     Raises:
-        UserError: a file has changed since the run was planned, or has no row with a reference.
+        UserError: a file has changed since the run was planned, or there is no row with a reference.
     """
     tasks: list[TaskRows] = []
     for task, source in zip(resolved.recipe.evaluate.tasks, resolved.tasks, strict=True):
         if source is None:
             rows = [row.conversation for row in held_out if row.conversation]
+            rows = [chat for chat in rows if is_reference(task.metric, chat.answer)]
         else:
             found = (row for file in source.files for row in read_rows(as_planned(file)))
             good = [row[1] for row in found if not isinstance(row, BadRow)]
             rows = [row.conversation for row in good if row.conversation]
         if not rows:
-            raise UserError(f"evaluate.tasks: {task.called} has no row with a reference answer; plain text has none")
+            wanted = f" that {WANTED[task.metric]}" if task.metric in WANTED else "; plain text has none"
+            raise UserError(f"evaluate.tasks: {task.called} has no row with a reference answer{wanted}")
         chosen = spread(rows, task.rows)
         name = f"{task.metric} of {task.called}"
         same = sum(other.name.partition(" (")[0] == name for other in tasks)
-        chats, references = [one.asked for one in chosen], [one.answer.content for one in chosen]
+        chats, references = [one.asked for one in chosen], [one.answer for one in chosen]
         tasks.append(TaskRows(f"{name} ({same + 1})" if same else name, task, chats, references))
     return tasks
 
@@ -63,41 +87,3 @@ def spread(rows: list[Row], count: int) -> list[Row]:
     if count >= len(rows):
         return rows
     return [rows[number * len(rows) // count] for number in range(count)]
-
-
-def normalised(text: str) -> str:
-    """Return the text in Unicode form NFKC, without case, punctuation and repeated spaces."""
-    letters = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join("".join(" " if unicodedata.category(one)[0] == "P" else one for one in letters).split())
-
-
-def exact(answer: str, reference: str) -> float:
-    """Return 1 if the answer equals the reference, ignoring case and punctuation, else 0."""
-    return float(normalised(answer) == normalised(reference))
-
-
-def contains(answer: str, reference: str) -> float:
-    """Return 1 if the answer contains the reference as whole words, ignoring case and punctuation, else 0."""
-    return float(f" {normalised(reference)} " in f" {normalised(answer)} ")
-
-
-def rouge_l(answer: str, reference: str) -> float:
-    """Return the F-measure of ROUGE-L (Lin 2004, https://aclanthology.org/W04-1013), for words in any script.
-
-    rouge-score's own tokenizer drops everything but a to z and digits (https://github.com/huggingface/evaluate/issues/256).
-    """
-    from rouge_score.rouge_scorer import RougeScorer
-
-    scorer = RougeScorer(["rougeL"], tokenizer=_Words())
-    return float(scorer.score(reference, answer)["rougeL"].fmeasure)
-
-
-class _Words:
-    """A tokenizer in rouge-score's sense."""
-
-    def tokenize(self, text: str) -> list[str]:
-        """Return the words; in scripts that write no spaces between words, the letters."""
-        return WORD.findall(normalised(text))
-
-
-METRICS: dict[str, Callable[[str, str], float]] = {"exact": exact, "contains": contains, "rouge_l": rouge_l}

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
+from recipes.evaluation import Task
 from recipes.recipe import Recipe
 from steps.common.handover.resolved import DataSource
 from steps.common.rows.read_rows import read_rows
 from steps.common.rows.row import BadRow
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.redaction import without_credentials
+from steps.common.structured.reference import CALL, reference_error, wanted_calls
 from steps.plan.data.data_file import find, pin_file
 
 GENERAL_TOKENS = 9000  # of the general questions with their options; templates differ
@@ -24,25 +26,33 @@ def inspect_tasks(recipe: Recipe, readable: Callable[[str], bool] = lambda _: Tr
         One entry per task, in the recipe's order: None for a task on the held-out rows, or one whose file was left out.
 
     Raises:
-        UserError: a file is missing, of an unknown kind, or has a row that cannot be used or has no reference.
+        UserError: a file is missing, of an unknown kind, or has a row that cannot be used or has no reference for the metric.
     """
     return [
-        _inspect(number, task.places) if task.places and all(map(readable, task.places)) else None
+        _inspect(number, task) if task.places and all(map(readable, task.places)) else None
         for number, task in enumerate(recipe.evaluate.tasks)
     ]
 
 
-def _inspect(number: int, places: list[str]) -> DataSource:
+def _inspect(number: int, task: Task) -> DataSource:
     key = f"evaluate.tasks.{number}"
-    found = [one for place in places for one in find(place)]
-    rows = 0
+    found = [one for place in task.places for one in find(place)]
+    rows = calls = 0
     for row in (row for path, _ in found for row in read_rows(path)):
         if isinstance(row, BadRow):
             raise UserError(f"{key}: {row}")
         if not row[1].conversation:
             raise UserError(f"{key}: {row[0]}: is plain text; a task needs rows with a question and an answer")
         rows += 1
-    name = ", ".join(map(without_credentials, places))
+        reference = row[1].conversation.answer
+        if error := reference_error(task.metric, reference):
+            raise UserError(f"{key}: {row[0]}: {error}")
+        calls += task.metric == CALL and bool(wanted_calls(reference))
+    name = ", ".join(map(without_credentials, task.places))
     if not rows:
         raise UserError(f"{key}: {name}: has no rows")
+    if task.metric == CALL and not calls:
+        raise UserError(
+            f"{key}: {name}: no row's answer calls a tool, which the metric {CALL} is about; use another metric"
+        )
     return DataSource(source=name, files=[pin_file(*one) for one in found])

@@ -3,14 +3,13 @@
 from typing import Any
 
 import numpy
-import pytest
 
 from recipes.evaluation import Gate, Question, Task
-from steps.common.rows.conversation import Conversation
+from steps.common.rows.conversation import Conversation, Message
 from steps.evaluate.gate.comparison import Champion, compare
 from steps.evaluate.gate.gate import Verdict, judge
 from steps.evaluate.scores.score import Score
-from steps.evaluate.scores.task_rows import TaskRows, contains, exact, rouge_l
+from steps.evaluate.scores.task_rows import TaskRows
 
 ROWS = 40
 SPREAD = numpy.random.default_rng(1).normal(0, 0.05, ROWS)
@@ -142,7 +141,9 @@ def test_a_loss_that_is_nan_is_refused() -> None:
 
 def task(references: list[str], **more: Any) -> TaskRows:
     asked = [Conversation.of(("user", f"question {number}")) for number in range(len(references))]
-    return TaskRows("exact of capitals", Task(metric="exact", **more), asked, references)
+    return TaskRows(
+        "exact of capitals", Task(metric="exact", **more), asked, [Message("assistant", one) for one in references]
+    )
 
 
 def test_one_that_is_worse_on_a_task_than_base_or_champion_is_refused() -> None:
@@ -165,19 +166,25 @@ def test_a_candidate_must_reach_the_minimum_of_a_task() -> None:
     assert "exact of capitals: 50.0%, the task requires 60.0%" in judged.in_words()
 
 
-@pytest.mark.parametrize(
-    ("metric", "answer", "reference", "value"),
-    [
-        (exact, " The CAPITAL, of France: Paris. ", "the capital of france paris", 1),
-        (exact, "Paris, France", "Paris", 0),
-        (contains, "It is Paris, of course.", "paris", 1),
-        (contains, "It is Parisian.", "Paris", 0),
-        (rouge_l, "the cat sat on the mat", "the cat is on the mat", 5 / 6),
-        (rouge_l, "Привет, мир", "привет мир", 1),
-        (rouge_l, "我喜欢猫", "我喜欢狗", 3 / 4),
-        (rouge_l, "नमस्ते दुनिया", "नमस्ते", 2 / 3),
-        (rouge_l, "", "something", 0),
-    ],
-)
-def test_answers_are_compared_with_references(metric: Any, answer: str, reference: str, value: float) -> None:
-    assert metric(answer, reference) == pytest.approx(value)
+ASKED = Conversation.of(("user", "?"))
+
+
+def test_a_task_of_json_or_of_calls_is_judged_like_any_other() -> None:
+    orders, calls = ['{"item": "Velvet", "quantity": 2}'] * 5, ['<tool_call>{"name": "open"}</tool_call>'] * 5
+    right = ('{"quantity": 2, "item": "Velvet"}',) * 5 + (
+        '<tool_call>{"name": "open", "arguments": {}}</tool_call>',
+    ) * 5
+    wrong = ("two bags of Velvet",) * 5 + ("I open.",) * 5
+    tasks = [
+        TaskRows(
+            "orders",
+            Task(metric="json_equal", at_least=0.8),
+            [ASKED] * 5,
+            [Message("assistant", one) for one in orders],
+        ),
+        TaskRows("calls", Task(metric="call", at_least=0.8), [ASKED] * 5, [Message("assistant", one) for one in calls]),
+    ]
+    base = score(2.0, answers=wrong)
+    assert verdict(base, score(1.0, answers=right), tasks=tasks).passed
+    judged = verdict(base, score(1.0, answers=right[:5] + wrong[5:]), tasks=tasks)
+    assert "calls: 0.0%, the task requires 80.0%" in judged.in_words()

@@ -16,7 +16,7 @@ from steps.pull.step import PullInput, pull
 from steps.tune.step import TuneInput, tune
 
 
-def planned(model: Path, chats: Path, form: str) -> Resolved:
+def planned(model: Path, chats: Path, calls: Path, form: str) -> Resolved:
     recipe = load(
         "pet-store",
         {
@@ -29,6 +29,7 @@ def planned(model: Path, chats: Path, form: str) -> Resolved:
             "tune.batch_tokens": "128",
             "evaluate.sample_rows": "1",
             "evaluate.answer_tokens": "8",
+            "evaluate.tasks": f"[{{data: {calls}, metric: call}}]",
             "serve.gpus": "0",
             "serve.form": form,
         },
@@ -39,12 +40,14 @@ def planned(model: Path, chats: Path, form: str) -> Resolved:
 
 
 def test_the_same_adapter_is_scored_in_the_form_in_which_it_is_served(
-    tiny_model: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, chats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    calls = tmp_path / "calls.jsonl"
+    calls.write_text('{"prompt": "open", "completion": "<tool_call>{\\"name\\": \\"open\\"}</tool_call>"}\n')
     monkeypatch.setenv("FINELINE_SERVE_IMAGE", "fineline-serve:0.1.0")
     monkeypatch.setenv("FINELINE_API_KEY_DEFAULT", "none")
     monkeypatch.setenv("FINELINE_VLLM_IMAGE", "vllm/vllm-openai-cpu:v0.32.0")
-    beside, merged = (planned(tiny_model, chats, form) for form in ("auto", "merged"))
+    beside, merged = (planned(tiny_model, chats, calls, form) for form in ("auto", "merged"))
     assert (beside.serving_plan.form, merged.serving_plan.form) == ("adapter", "merged")
     monkeypatch.delenv("FINELINE_SERVE_IMAGE")  # planned for a cluster, but scored here
     hardware, _, _ = this_machine(beside)
@@ -56,7 +59,9 @@ def test_the_same_adapter_is_scored_in_the_form_in_which_it_is_served(
     losses = {}
     for resolved in (beside, merged):
         report = evaluate(EvaluateInput(resolved=resolved, adapter_folder=adapter, **given)).report
-        losses[resolved.serving_plan.form] = json.loads(Path(report).read_text())["scores"]["candidate"]["loss"]
+        evaluation = json.loads(Path(report).read_text())
+        losses[resolved.serving_plan.form] = evaluation["scores"]["candidate"]["loss"]
+        assert [(task["name"], task["means"]["candidate"]) for task in evaluation["tasks"]] == [("call of calls", 0)]
         # A merged model is written only if one is served.
         assert (volumes.runs() / "merged").exists() == (resolved is merged)
     # Tuned on the base in 4 bits: on the 16-bit base, and merged into the rounded one, it is not the same model.

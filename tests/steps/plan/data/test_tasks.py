@@ -8,7 +8,7 @@ import pytest
 from steps.common.handover.made_from import made_from
 from steps.common.handover.resolved import Resolved
 from steps.common.model.packs import TokenRow
-from steps.common.rows.conversation import Conversation
+from steps.common.rows.conversation import Conversation, Message
 from steps.common.runtime.errors import UserError
 from steps.evaluate.scores.task_rows import read_task_rows, spread
 from steps.plan.step import PlanInput, resolve
@@ -40,12 +40,12 @@ def test_a_tasks_rows_are_asked_spread_over_its_file(tiny_model: Path, chats: Pa
     ]
     own, held = read_task_rows(resolved, held_out)
     assert own.chats == [Conversation.of(("user", f"capital of {number}?")) for number in (0, 3, 6)]
-    assert own.references == ["city 0", "city 3", "city 6"]
+    assert [one.content for one in own.references] == ["city 0", "city 3", "city 6"]
     assert own.values(["City 0.", "city 4", ""]) == [1, 0, 0]
     assert (held.name, held.chats, held.references) == (
         "rouge_l of heldout",
         [Conversation.of(("system", "be kind"), ("user", "hello"))],
-        ["good day"],
+        [Message("assistant", "good day")],
     )
 
 
@@ -90,3 +90,55 @@ def test_rows_are_spread_evenly() -> None:
     assert spread(list(range(10)), 4) == [0, 2, 5, 7]
     assert spread([1, 2], 5) == [1, 2]
     assert spread([1, 2], 0) == []
+
+
+ORDER = '{"prompt": "two bags of Velvet", "completion": "{\\"item\\": \\"Velvet\\"}"}\n'
+CALL = '{"prompt": "open the door", "completion": "<tool_call>{\\"name\\": \\"open\\"}</tool_call>"}\n'
+CHAT = '{"prompt": "hello", "completion": "good day"}\n'
+BROKEN = '{"prompt": "open", "completion": "<tool_call>{"}\n'
+
+
+@pytest.mark.parametrize(
+    ("metric", "text", "told"),
+    [
+        (
+            "json_equal",
+            ORDER + CHAT,
+            r"evaluate.tasks.0: .*asked.jsonl:2: its answer, the reference of json_equal, is not JSON",
+        ),
+        ("call", CALL + BROKEN, "asked.jsonl:2: its answer, the reference of call, begins a call that cannot be read"),
+        ("call", CHAT * 2, "asked.jsonl: no row's answer calls a tool"),
+    ],
+)
+def test_a_reference_that_its_metric_cannot_use_stops_the_plan(
+    tiny_model: Path, chats: Path, asked: Path, metric: str, text: str, told: str
+) -> None:
+    asked.write_text(text)
+    with pytest.raises(UserError, match=told):
+        planned(tiny_model, chats, {"data": str(asked), "metric": metric})
+
+
+def test_of_the_held_out_rows_a_task_has_those_that_its_metric_is_about(tiny_model: Path, chats: Path) -> None:
+    answers = ["good day", '{"item": "Velvet"}', '<tool_call>{"name": "open"}</tool_call>']
+    held_out = [TokenRow([1], [1], Conversation.of(("user", "?"), ("assistant", answer))) for answer in answers]
+    metrics = ("exact", "json_valid", "json_equal", "call")
+    tasks = read_task_rows(planned(tiny_model, chats, *({"metric": metric} for metric in metrics)), held_out)
+    assert [[one.content for one in task.references] for task in tasks] == [
+        answers,
+        answers[1:2],
+        answers[1:2],
+        answers[2:],
+    ]
+    for metric in metrics[1:]:
+        with pytest.raises(UserError, match=r"heldout has no row with a reference answer that (is JSON|calls a tool)"):
+            read_task_rows(planned(tiny_model, chats, {"metric": metric}), held_out[:1])
+
+
+def test_a_row_that_should_call_no_tool_counts_in_a_file_of_calls(tiny_model: Path, chats: Path, asked: Path) -> None:
+    asked.write_text(CALL + CHAT)
+    (task,) = read_task_rows(planned(tiny_model, chats, {"data": str(asked), "metric": "call"}), [])
+    opens = '<tool_call>{"name": "open", "arguments": {}}</tool_call>'
+    assert task.keeps_special_tokens
+    assert task.values([opens, "good morning"]) == [1, 1]
+    assert task.values([opens, opens]) == [1, 0]
+    assert task.values(["", ""]) == [0, 1]
