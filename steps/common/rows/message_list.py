@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from steps.common.rows.cells.columns import Columns, FormError, in_a_line, is_empty, kind_of
-from steps.common.rows.cells.message_text import CLOSE, read_content, read_result, same_thoughts, split_thoughts
+from steps.common.rows.cells.message_text import MARKS, read_content, read_result, same_thoughts, split_thoughts
 from steps.common.rows.cells.tool_calls import read_calls
 from steps.common.rows.conversation import Message, Role, ToolCall
 
@@ -20,6 +20,8 @@ ROLES: dict[str, Role] = {
     "gpt": "assistant",
     "chatgpt": "assistant",
     "bot": "assistant",
+    "chatbot": "assistant",
+    "ai": "assistant",
     "model": "assistant",
     "tool": "tool",
     "function": "tool",
@@ -27,6 +29,8 @@ ROLES: dict[str, Role] = {
     "tool_response": "tool",
     "tool_result": "tool",
     "function_response": "tool",
+    "ipython": "tool",
+    "environment": "tool",
 }
 CALL_ROLES = ("function_call", "tool_call")  # the assistant's; the content is the JSON of the call
 ROLE_KEYS, CONTENT_KEYS = ("role", "from"), ("content", "value", "text")
@@ -127,10 +131,10 @@ class _MessageReader:
         if type(turn) is not dict or len(turn) != 2:
             return False
         role, text = (turn["role"], turn.get("content")) if "role" in turn else (turn.get("from"), turn.get("value"))
-        if type(text) is not str or type(role) is not str or not text or text.isspace() or CLOSE in text:
+        if type(text) is not str or type(role) is not str or not text or text.isspace():
             return False
         known = ROLES.get(role)
-        if known is None or known == "tool":
+        if known is None or known == "tool" or (known == "assistant" and any(closing in text for _, closing in MARKS)):
             return False
         self._number += 1
         self.messages.append(Message(known, text, learnt=self._learnt or known != "assistant"))

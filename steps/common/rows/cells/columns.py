@@ -83,7 +83,7 @@ class Columns:
         if isinstance(value, str) and value.strip():  # in a CSV file
             value = from_json(value, self.shown(name))
         if isinstance(value, Mapping) and value:
-            return [value]
+            return _objects(value)
         if is_empty(value) and value is not None:
             raise FormError(f"{self.shown(name)} is empty")
         if not isinstance(value, list | tuple):
@@ -148,11 +148,22 @@ class Columns:
         return (", ".join(names[:SHOWN_NAMES]) or "none") + more
 
 
+def _objects(value: Mapping[str, Any]) -> list[Any]:
+    """Return an object as a list of one, or the list of objects that older data sets store as an object of lists."""
+    lists = [inner for inner in value.values() if inner is not None]
+    if not all(isinstance(inner, list) and len(inner) == len(lists[0]) for inner in lists):
+        return [value]
+    names = [name for name, inner in value.items() if inner is not None]
+    return [dict(zip(names, found, strict=True)) for found in zip(*lists, strict=True)]
+
+
 def is_empty(value: Any) -> bool:
-    """Return whether a value is null, a text of white space, or a list or an object without content."""
+    """Return whether a value is null, NaN, a text of white space, or a list or an object without content."""
     kind = type(value)
     if kind is str:
         return not value or value.isspace()
+    if kind is float:  # pandas writes NaN for a text that is absent
+        return bool(value != value)
     return value is None or (kind in (dict, list, tuple) and not value)
 
 

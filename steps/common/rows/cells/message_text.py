@@ -7,7 +7,7 @@ from steps.common.rows.cells.columns import FormError, in_a_line, is_empty, kind
 
 TEXT_PARTS = (None, "", "text", "input_text", "output_text")
 THOUGHT_PARTS = ("thinking", "reasoning")
-OPEN, CLOSE = "<think>", "</think>"
+MARKS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))  # opening and closing
 
 
 def read_content(value: Any, where: str) -> tuple[str, str]:
@@ -61,17 +61,15 @@ def split_thoughts(text: str) -> tuple[str, str]:
 
     The first mark may be missing, since some models' prompts end with it. Marks anywhere else are part of the answer.
     """
-    if CLOSE not in text:
-        return "", text
-    thoughts, _, answer = text.partition(CLOSE)
-    opened = thoughts.lstrip()
-    if opened.startswith(OPEN):
-        opened = opened.removeprefix(OPEN)
-        if OPEN in opened:
-            return "", text
-    elif OPEN in text or CLOSE in answer:
-        return "", text
-    return opened.strip(), answer.lstrip("\r\n")
+    for opening, closing in MARKS:
+        if closing not in text:
+            continue
+        before, _, answer = text.partition(closing)
+        thoughts = before.lstrip().removeprefix(opening)
+        opened = before.lstrip().startswith(opening)
+        if opening not in thoughts and (opened or (opening not in answer and closing not in answer)):
+            return thoughts.strip(), answer.lstrip("\r\n")
+    return "", text
 
 
 def same_thoughts(found: list[str], where: str) -> str:

@@ -28,8 +28,7 @@ def read_calls(value: Any, where: str) -> list[tuple[str, str, str]]:
     Raises:
         FormError: a call cannot be read.
     """
-    if isinstance(value, str):
-        value = from_json(value, f"{where}: the call of a tool")
+    value = from_json(value, f"{where}: the call of a tool") if isinstance(value, str) else without_nulls(value)
     calls = value if isinstance(value, list | tuple) else [value]
     if not calls:
         raise FormError(f"{where} calls no tool")
@@ -48,7 +47,7 @@ def _call(call: Any, where: str) -> tuple[str, str, str]:
         raise FormError(f"{where} has a call without the tool's name")
     given: Any = next((function[key] for key in ARGUMENTS if not is_empty(function.get(key))), {})
     what = f"{where}: 'arguments' of {in_a_line(name)}"
-    arguments = from_json(given, what) if isinstance(given, str) else without_nulls(given)
+    arguments = from_json(given, what) if isinstance(given, str) else given
     if not isinstance(arguments, Mapping):
         raise FormError(f"{what} is {kind_of(arguments)}, not an object")
     found = call.get("id")
@@ -64,16 +63,15 @@ def read_tools(columns: Columns) -> str:
     name = columns.first("tools", "functions")
     if not name or is_empty(columns.use(name)):
         return ""
-    tools = [
-        from_json(tool, f"tool {number} of {columns.shown(name)}") if isinstance(tool, str) else without_nulls(tool)
-        for number, tool in enumerate(columns.listed(name), 1)
-    ]
-    return to_json(
-        [_tool(tool, number, columns.shown(name)) for number, tool in enumerate(tools, 1)], columns.shown(name)
-    )
+    where = columns.shown(name)
+    given = columns.listed(name)
+    tools = given if isinstance(columns.peek(name), str) else without_nulls(given)
+    return to_json([_tool(tool, number, where) for number, tool in enumerate(tools, 1)], where)
 
 
 def _tool(tool: Any, number: int, where: str) -> dict[str, Any]:
+    if isinstance(tool, str):
+        tool = from_json(tool, f"tool {number} of {where}")
     if not isinstance(tool, Mapping):
         raise FormError(f"tool {number} of {where} is {kind_of(tool)}, not an object")
     function = tool.get("function", tool)
@@ -90,11 +88,11 @@ def read_documents(columns: Columns) -> str:
     """
     if not columns.has("documents"):
         return ""
-    documents = columns.listed("documents")
+    documents = without_nulls(columns.listed("documents"))
     where = columns.shown("documents")
     for number, document in enumerate(documents, 1):
         if not isinstance(document, Mapping):
             raise FormError(
                 f"document {number} of {where} is {kind_of(document)}, not an object such as {{title, text}}"
             )
-    return to_json(without_nulls(documents), where)
+    return to_json(documents, where)

@@ -1,6 +1,7 @@
 """Forms: each is recognised by its columns, and every column of a row is used, refused, or named as ignored."""
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -187,6 +188,7 @@ def test_tools_stand_beside_every_conversation(form: dict[str, Any], columns: di
         messages({"role": "system", "content": ""}, USER, ANSWER, system_prompt="be brief"),
         sharegpt(("human", "hi"), ("gpt", "hello"), system="be brief"),
         sharegpt(("system", "be brief"), ("human", "hi"), ("gpt", "hello"), system=""),
+        {"system": "be brief", "conversations": {"from": ["human", "gpt"], "value": ["hi", "hello"], "weight": None}},
         {"system": "be brief", "conversation": [{"human": "hi", "assistant": "hello"}]},
         {"system": "be brief", "conversations": json.dumps([USER, ANSWER])},
         {"system": "be brief", "prompt": "hi", "completion": "hello"},
@@ -260,6 +262,7 @@ THOUGHT = replace(CHAT[1], thinking="a greeting")
         {"content": "<think>\na greeting\n</think>\n\nhello"},
         {"content": "\n<think>a greeting</think>hello"},
         {"content": "a greeting\n</think>\n\nhello"},  # the mark in front belongs to the prompt of some models
+        {"content": "[THINK]a greeting[/THINK]hello"},
         {"content": "hello", "reasoning_content": "a greeting"},
         {"content": "hello", "reasoning": "a greeting\n", "reasoning_content": None},
         {"content": "hello", "thinking": "a greeting"},
@@ -483,7 +486,7 @@ def test_what_has_no_effect_is_named(columns: dict[str, Any], ignored: tuple[str
     assert to_row(columns).ignored == ignored
 
 
-@pytest.mark.parametrize("absent", [None, ""])
+@pytest.mark.parametrize("absent", [None, "", math.nan])
 def test_a_table_has_the_columns_of_all_its_forms(absent: Any) -> None:
     table = dict.fromkeys(
         ("messages", "prompt", "completion", "instruction", "output", "text", "chosen", "rejected", "tools"), absent
