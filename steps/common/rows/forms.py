@@ -27,7 +27,10 @@ def to_row(columns: Mapping[str, Any]) -> Row:
         FormError: the row cannot be converted.
     """
     row_columns = Columns(columns)
-    row = _read(row_columns)
+    try:
+        row = _read(row_columns)
+    except RecursionError:
+        raise FormError("is nested too deeply") from None
     row_columns.ignore_rest()
     _check_characters(row)
     return replace(row, ignored=row_columns.ignored)

@@ -1,6 +1,5 @@
 """Reads a list of messages in whatever notation: OpenAI's keys or ShareGPT's, and the role names that are in use."""
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -91,7 +90,8 @@ class _MessageReader:
         self._name = name
         self._learnt = learnt
         self._number = 0
-        self._called: dict[str, str] = {}  # the tool's name by the call's id
+        self._open: dict[int, tuple[str, str]] = {}  # the last calls without a result: id and tool
+        self._results: list[tuple[int, Message]] = []  # of the last calls, each with its place among them
 
     def read(self, turn: Any) -> None:
         """Read the next message, in whatever notation.
@@ -137,7 +137,7 @@ class _MessageReader:
         if known is None or known == "tool" or (known == "assistant" and any(closing in text for _, closing in MARKS)):
             return False
         self._number += 1
-        self.messages.append(Message(known, text, learnt=self._learnt or known != "assistant"))
+        self._add(Message(known, text, learnt=self._learnt or known != "assistant"))
         return True
 
     def _is_learnt(self, keys: Columns, role: str, where: str) -> bool:
@@ -159,22 +159,27 @@ class _MessageReader:
         if keys.has("tool_calls") or keys.has("function_call"):
             raise FormError(f"{where} calls a tool; only the assistant can")
         if text.strip():
-            self.messages.append(Message(role, text))
+            self._add(Message(role, text))
         elif role != "system":
             raise FormError(f"{where} has no content")
 
     def _add_result(self, keys: Columns, content: Any, where: str) -> None:
-        name, call = keys.use("name"), keys.use("tool_call_id")
-        if not isinstance(name, str) or not name:
-            name = self._called.get(call, "") if isinstance(call, str) and call else self._next_called()
-        self.messages.append(Message("tool", read_result(content, where), name=name))
+        """Add a tool's result, in the order of the calls: their ids, by which a client may send it in another, are dropped."""
+        name, call = (value if isinstance(value, str) else "" for value in (keys.use("name"), keys.use("tool_call_id")))
+        place, called = self._answered(name, call)
+        first = len(self.messages) - len(self._results)
+        self._results.append((place, Message("tool", read_result(content, where), name=name or called)))
+        self._results.sort(key=lambda result: result[0])
+        self.messages[first:] = [message for _, message in self._results]
 
-    def _next_called(self) -> str:
-        """Return the tool whose result is next: results without an id are in the order of the calls."""
-        results = list(itertools.takewhile(lambda message: message.role == "tool", reversed(self.messages)))
-        before = self.messages[: len(self.messages) - len(results)]
-        calls = before[-1].tool_calls if before else ()
-        return calls[len(results)].name if len(results) < len(calls) else ""
+    def _answered(self, name: str, call: str) -> tuple[int, str]:
+        """Return which of the calls before a result it answers, and the tool: by the id, the tool's name, or the order."""
+        found = [number for number, (known, _) in self._open.items() if call and known == call]
+        if not found and name:
+            found = [number for number, (_, tool) in self._open.items() if tool == name]
+        if not found and not name and not (call and any(known for known, _ in self._open.values())):
+            found = list(self._open)
+        return (found[0], self._open.pop(found[0])[1]) if found else (len(self._results) + len(self._open), "")
 
     def _add_answer(self, keys: Columns, content: Any, learnt: bool, where: str) -> None:
         thoughts, text = read_content(content, where)
@@ -183,25 +188,34 @@ class _MessageReader:
         marked, text = split_thoughts(text)
         beside = [keys.text(key) for key in THOUGHT_KEYS if keys.has(key)]
         thinking = same_thoughts([*beside, thoughts, marked], where)
+        self._open.clear()
         calls_key = keys.first("tool_calls", "function_call")
         calls = self._calls(keys.use(calls_key), where) if calls_key and keys.has(calls_key) else ()
         if not text.strip() and not calls and not thinking:
             raise FormError(f"{where} has no content")
-        self.messages.append(Message("assistant", text, thinking=thinking, tool_calls=calls, learnt=learnt))
+        self._add(Message("assistant", text, thinking=thinking, tool_calls=calls, learnt=learnt))
 
     def _add_calls(self, content: Any, learnt: bool, where: str) -> None:
         """Add calls that are a turn of their own; those that follow one another are made at once."""
         thinking = ""
         if isinstance(content, str):
             thinking, content = split_thoughts(content)
-        calls = self._calls(content, where)
         last = self.messages[-1] if self.messages else None
         if last and last.role == "assistant" and last.learnt == learnt and not thinking:
-            self.messages[-1] = replace(last, tool_calls=last.tool_calls + calls)
+            self.messages[-1] = replace(last, tool_calls=last.tool_calls + self._calls(content, where))
         else:
-            self.messages.append(Message("assistant", thinking=thinking, tool_calls=calls, learnt=learnt))
+            self._open.clear()
+            calls = self._calls(content, where)
+            self._add(Message("assistant", thinking=thinking, tool_calls=calls, learnt=learnt))
+
+    def _add(self, message: Message) -> None:
+        self.messages.append(message)
+        self._results.clear()
+        if message.role != "assistant" or not message.tool_calls:
+            self._open.clear()
 
     def _calls(self, value: Any, where: str) -> tuple[ToolCall, ...]:
         calls = read_calls(value, where)
-        self._called |= {call: name for call, name, _ in calls if call}
+        last = max(self._open, default=-1) + 1
+        self._open |= {number: (call, name) for number, (call, name, _) in enumerate(calls, last)}
         return tuple(ToolCall(name, arguments) for _, name, arguments in calls)

@@ -185,7 +185,7 @@ def kind_of(value: Any) -> str:
 def in_a_line(text: str) -> str:
     """Return a text in one line of limited length, with half characters escaped: they cannot be printed."""
     line = " ".join(text.encode(errors="backslashreplace").decode().split())
-    return line if len(line) <= SHOWN_LENGTH else line[:SHOWN_LENGTH] + "…"
+    return line[:SHOWN_LENGTH] + "…" if len(line) > SHOWN_LENGTH else line or "''"
 
 
 def from_json(text: str, what: str) -> Any:

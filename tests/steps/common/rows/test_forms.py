@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -129,8 +130,8 @@ def test_calls_at_once_are_one_turn_and_their_results_are_told_apart() -> None:
     expected = (
         CALLED[0],
         Message("assistant", "Let me see.", tool_calls=(CALL, ToolCall("price"))),
+        Message("tool", "12 m", name="stock"),  # the results are in the order of the calls
         Message("tool", '{"eur": 3}', name="price"),
-        Message("tool", "12 m", name="stock"),
         CALLED[-1],
     )
     openai = messages(ASKED, {"role": "assistant", "content": "Let me see.", "tool_calls": calls}, *results, SAID)
@@ -147,7 +148,18 @@ def test_calls_at_once_are_one_turn_and_their_results_are_told_apart() -> None:
         ("observation", '{"eur": 3}'),
         ("gpt", "Yes, 12 m."),
     )
-    assert to_row(shared) == chat(*expected[:2], expected[3], expected[2], expected[4])
+    assert to_row(shared) == chat(*expected)
+    named: list[dict[str, Any]] = [
+        {"role": "tool", "name": "price", "content": {"eur": 3}},
+        {"role": "tool", "name": "stock", "content": "12 m"},
+    ]
+    assert to_row(messages(*openai["messages"][:2], *named, SAID)) == chat(*expected)
+    unknown = [*results, {"role": "tool", "tool_call_id": "c", "content": "?"}]
+    row = to_row(messages(*openai["messages"][:2], *unknown, SAID))
+    assert row == chat(*expected[:4], Message("tool", "?"), CALLED[-1])
+    # A call without a result is not answered by that of a later turn
+    twice: list[dict[str, Any]] = [*openai["messages"][1:3], *CALLS[1]["messages"][1:]]
+    assert to_row(messages(ASKED, *twice)) == chat(*expected[:2], expected[3], *CALLED[1:])
 
 
 @pytest.mark.parametrize(
@@ -479,7 +491,7 @@ def test_a_call_is_preferred_to_an_answer() -> None:
         ({"text": "hello", "url": "https://example.org", "messages": None}, ("url",)),
         (messages(USER, ANSWER, label="greeting"), ("label",)),
         ({"prompt": "hi", "chosen": [USER, ANSWER], "rejected": [USER, WORSE], "score_chosen": 8.5}, ("score_chosen",)),
-        ({"text": "hello", "a\nb\ud83d": 1}, ("a b\\ud83d",)),
+        ({"text": "hello", "a\nb\ud83d": 1, "": 0}, ("a b\\ud83d", "''")),
     ],
 )
 def test_what_has_no_effect_is_named(columns: dict[str, Any], ignored: tuple[str, ...]) -> None:
@@ -631,6 +643,74 @@ def test_a_row_that_cannot_be_used_says_why_in_a_line(columns: dict[str, Any], r
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
     str(caught.value).encode()
+
+
+ODD: list[Any] = [
+    None,
+    3,
+    0.5,
+    True,
+    "",
+    "x",
+    "[",
+    "[1]",
+    "{}",
+    [],
+    {},
+    ["x"],
+    [None],
+    [[]],
+    {"a": 1},
+    {"role": ["x"]},
+    b"x",
+    math.nan,
+]
+
+
+def spoilt(value: Any) -> Iterator[Any]:
+    """Yield a value with each part of it replaced by something odd."""
+    yield from ODD
+    if isinstance(value, dict):
+        yield from ({**value, key: odd} for key in value for odd in spoilt(value[key]))
+    elif isinstance(value, list):
+        yield from ([*value[:at], odd, *value[at + 1 :]] for at in range(len(value)) for odd in spoilt(value[at]))
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {**CALLS[0], "tools": [TOOL], "system": "be brief", "documents": [{"text": "a"}]},
+        CALLS[2],
+        CALLS[5],
+        messages(USER, {**ANSWER, "reasoning": "hm", "weight": 1, "content": [{"type": "text", "text": "hello"}]}),
+        {"instruction": "hi", "output": "hello", "history": [["one", "two"]], "context": ["a"], "thinking": "hm"},
+        {"query": "any rope?", "answers": [{"name": "stock", "arguments": {"article": "rope"}}], "text": "x"},
+        {"prompt": [USER], "chosen": [ANSWER], "rejected": [WORSE], "question": "hi"},
+        {"input": {"messages": [USER], "tools": [TOOL]}, "preferred_output": [ANSWER], "non_preferred_output": [WORSE]},
+        messages(USER, ANSWER, rejected_response=[WORSE]),
+    ],
+)
+def test_whatever_stands_in_a_row_it_is_a_row_or_a_reason_in_a_line(columns: dict[str, Any]) -> None:
+    rows = list(spoilt(columns))[len(ODD) :]
+    used = 0
+    for row in rows:
+        try:
+            conversation = to_row(row).conversation
+        except FormError as error:
+            assert "\n" not in str(error)
+        else:
+            used += 1
+            assert conversation is None or Conversation.from_json(conversation.to_json()) == conversation
+            assert conversation is None or (conversation.answer.role == "assistant" and conversation.answer.learnt)
+    assert 0 < used < len(rows)
+
+
+def test_a_row_that_is_nested_too_deeply_says_so() -> None:
+    tools: Any = {"name": "stock"}
+    for _ in range(3000):
+        tools = {"name": "stock", "parameters": tools}
+    with pytest.raises(FormError, match="nested too deeply"):
+        to_row(messages(USER, ANSWER, tools=[tools]))
 
 
 def test_the_same_question_has_the_same_text_whatever_tools_found_and_the_assistant_thought() -> None:
