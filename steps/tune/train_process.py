@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from steps.common.handover.resolved import Hardware, Resolved, Rung
+from steps.common.model.finite_weights import check_finite
 from steps.common.model.packs import ISOLATION_PASSES, Packable, isolates_rows, pack, read_token_rows
 from steps.common.model.pair_packs import read_token_pairs
 from steps.common.rows.row_kinds import PAIRS
@@ -36,7 +37,8 @@ def run_train_process(job: TuningJob) -> None:
     """Tune, as the only process or as one of those that torchrun has started.
 
     Raises:
-        UserError: data or settings do not suit the model or the memory, or a limit was reached.
+        UserError: the base model has weights that are not finite; data or settings do not suit the model or the memory; the
+            training diverges; or a limit was reached.
         InterruptedStepError: SIGTERM was received.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -62,6 +64,7 @@ def run_train_process(job: TuningJob) -> None:
     base = ShardedBase(group) if rung.sharded else ReplicatedBase()
     if group.is_main:
         say("loading the base model")
+        check_finite(Path(job.base_folder))
     pairs = recipe.tune.objective == PAIRS
     read: Callable[[Path], Sequence[Packable]] = read_token_pairs if pairs else read_token_rows
     rows = read(Path(job.rows_folder) / "train.jsonl")

@@ -10,6 +10,7 @@ from steps.common.model import base_model
 from steps.common.model.chat_template import ChatTemplate
 from steps.common.model.packs import TokenRow, isolates_rows
 from steps.common.rows.conversation import Conversation
+from steps.common.runtime.errors import UserError
 from steps.common.storage.record import Record
 from steps.evaluate.scores import general
 from steps.evaluate.scores.answers import answer_chats
@@ -47,6 +48,14 @@ class Score(Record):
     def perplexity(self) -> float:
         """e to the power of the loss."""
         return math.exp(min(self.loss, 700))
+
+
+# By role, for a loss that is not finite.
+REMEDIES = {
+    "base": "choose another base model or revision",
+    "candidate": "lower tune.learning_rate, and run again",
+    "champion": "withdraw it: fineline rollback NAME",
+}
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,9 @@ def score(
         in_4_bits: load it in NF4, as it was tuned, and not as it is served.
         adapter: folder of an adapter to load on top of the model; None for a merged model and for the base itself.
         gpus: how many GPUs to shard the model's layers over, if it does not fit a single one.
+
+    Raises:
+        UserError: its loss is not finite, so there is nothing to compare.
     """
     from transformers import AutoTokenizer
 
@@ -98,6 +110,7 @@ def score(
         return row_losses(model, rows, tokens, device, what, packed=packed)
 
     held_out = losses(evaluation.rows, micro_batch_tokens, f"the {who}")
+    _check_finite(held_out, who)
     rejected = (
         losses(evaluation.rejected, micro_batch_tokens, f"the {who}'s rejected answers")
         if evaluation.rejected
@@ -120,6 +133,15 @@ def score(
         lm_eval=score_lm_eval(model, template, evaluation.lm_eval, who),
         rejected=rejected.nats if rejected else [],
     )
+
+
+def _check_finite(losses: RowLosses, who: str) -> None:
+    useless = sum(not math.isfinite(nats) for nats in losses.nats)
+    if useless:
+        raise UserError(
+            f"evaluate: the {who}'s loss is not finite on {useless} of {len(losses.nats)} held-out rows; "
+            f"{REMEDIES.get(who, REMEDIES['candidate'])}"
+        )
 
 
 def _load(folder: Path, device: str, in_4_bits: bool, adapter: Path | None, gpus: int) -> Any:

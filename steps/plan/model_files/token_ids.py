@@ -14,6 +14,7 @@ from steps.common.weights.sources.weights_index import refuse_pointer
 
 LONGEST_FILE = 64 << 20  # bytes; the largest vocabularies of today take half of that
 FAST, PIECES, CONFIG = "tokenizer.json", "tokenizer.model", "tokenizer_config.json"
+RANKED_LINE = re.compile(rb"[A-Za-z0-9+/=]+ (\d+)")  # of tiktoken's format: a token in base64, and its id
 # Stands for an image, sound or video in the tokenizer of a whole family. Text does not have it, and a text model such as
 # Gemma 3 1B has no row for it.
 OTHER_MODALITY = re.compile(r"<[^>]*(?:image|audio|video|vision)[^>]*>", re.IGNORECASE)
@@ -62,8 +63,11 @@ def _tokens(listing: Listing, reader: FilePartReader) -> Iterator[TokenId]:
         found = [*_vocabulary(fast["model"].get("vocab")), *_added(fast.get("added_tokens"))]
     elif PIECES in files:
         content = _content(listing.uri, files[PIECES], reader)
-        count = _pieces(content)
-        found = [TokenId("the last piece", count - 1)] if count else []
+        ranked = RANKED_LINE.fullmatch(content.rstrip().rpartition(b"\n")[2])
+        count = int(ranked[1]) + 1 if ranked else _pieces(content)
+        if not count:
+            raise UserError(f"model {listing.uri}: {PIECES} is neither a SentencePiece model nor in tiktoken's format")
+        found = [TokenId("the last of its vocabulary", count - 1)]
     elif "vocab.json" in files:
         found = [*_vocabulary(read("vocab.json"))]
     elif any(name.endswith((".model", ".tiktoken")) or name in ("vocab.txt", "tekken.json") for name in files):

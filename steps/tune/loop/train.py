@@ -58,7 +58,7 @@ def train(setup: TrainingSetup) -> TrainingResult:
 
     Raises:
         InterruptedStepError: SIGTERM was received; a checkpoint of the last finished step is saved.
-        UserError: a limit was reached, and a checkpoint is saved; or a single row does not fit in memory.
+        UserError: a limit was reached, and a checkpoint is saved; the loss is not finite; or a row does not fit in memory.
     """
     arguments = _training_arguments(setup)
     trainer = StepTrainer(
@@ -128,6 +128,7 @@ def _training_arguments(setup: TrainingSetup) -> TrainingArguments:
         save_strategy="steps",
         save_steps=tune.checkpoint_every,
         logging_steps=1,
+        logging_nan_inf_filter=False,  # it logs a loss that is not finite as 0; StepTrainer ends the training instead
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,

@@ -3,6 +3,7 @@
 A step is split as memory allows, shared among ranks, and can be abandoned before any micro-batch.
 """
 
+import math
 import shutil
 import time
 from functools import partial
@@ -13,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
+from steps.common.runtime.errors import UserError
 from steps.common.storage.files import publish
 from steps.tune.loop.checkpoints import checkpoint_step, latest_complete
 from steps.tune.loop.held_out import HELD_OUT_LOSS
@@ -58,6 +60,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         Raises:
             EarlyStopping: the held-out loss no longer improves.
             TrainingStopped: SIGTERM was received, or a limit was reached.
+            UserError: the loss is not finite.
         """
         setup, device = self._setup, self.args.device
         self._random_state = _get_random_state()
@@ -91,7 +94,28 @@ class StepTrainer(Trainer):  # type: ignore[misc]
             for name, total in setup.objective.pop_metrics().items()
         }
         self._finished_a_step = True
-        return setup.group.all_reduce(loss)
+        loss = setup.group.all_reduce(loss)
+        self._check_finite(float(loss))
+        return loss
+
+    def _check_finite(self, loss: float) -> None:
+        """Stop a training that has diverged: from a loss that is not finite, no later step leads back.
+
+        Raises:
+            UserError: it has.
+        """
+        if math.isfinite(loss):
+            return
+        step, tune = self.state.global_step + 1, self._setup.tune
+        if step == 1:
+            raise UserError(
+                f"tune: the loss of the first step is {loss}, before anything is learned: the base model cannot compute these "
+                "rows in this precision; choose another model"
+            )
+        raise UserError(
+            f"tune: the training diverged: the loss of step {step} is {loss}; lower tune.learning_rate, which is "
+            f"{tune.learning_rate:g}"
+        )
 
     def _accumulate(self, model: Any, pack: Pack | None, items: int, loss: torch.Tensor) -> Pack | None:
         """Add a pack's share of the step's loss and gradients; return the part that did not fit in memory, if any."""

@@ -37,12 +37,11 @@ def save_adapter_and_report(folder: Path, tuning: FinishedTuning) -> None:
     """Write `adapter/` and the report into the tuning's folder.
 
     Raises:
-        UserError: the loss is NaN.
+        UserError: a weight of the adapter is not finite.
     """
     rung, plan, result = tuning.rung, tuning.plan, tuning.result
     first, last = _first_and_last([entry["loss"] for entry in result.history])
-    if last != last:  # NaN
-        raise UserError("tune: the training loss is NaN; lower tune.learning_rate")
+    _check_adapter(tuning)
     _save_adapter(tuning, folder / "adapter")
     report = TuningRecord(
         steps=result.steps,
@@ -107,6 +106,21 @@ def _rewards(history: list[dict[str, float]]) -> dict[str, Any]:
         "reward_margin": _first_and_last([margin for _, margin, _ in rewards])[1],
         "reward_accuracy": _first_and_last([accuracy for _, _, accuracy in rewards])[1],
     }
+
+
+def _check_adapter(tuning: FinishedTuning) -> None:
+    """Refuse an adapter that the last step has made useless: no loss was computed after it.
+
+    Raises:
+        UserError: with the layer.
+    """
+    for name, weight in tuning.model.named_parameters():
+        if weight.requires_grad and not weight.isfinite().all():
+            rate = tuning.resolved.recipe.tune.learning_rate
+            raise UserError(
+                f"tune: the training diverged: after step {tuning.result.kept_step}, {name} contains NaN or infinite values; "
+                f"lower tune.learning_rate, which is {rate:g}"
+            )
 
 
 def _save_adapter(tuning: FinishedTuning, folder: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from steps.common.handover.resolved import Hardware
 from steps.common.runtime.errors import InterruptedStepError, UserError
@@ -67,6 +68,66 @@ def assert_same(one: tuple[dict[str, torch.Tensor], Any], other: tuple[dict[str,
     assert all(torch.allclose(one[0][name], other[0][name], atol=1e-5) for name in one[0])
     assert [step for step, _ in one[1]["losses"]] == [step for step, _ in other[1]["losses"]]
     assert [loss for _, loss in one[1]["losses"]] == pytest.approx([loss for _, loss in other[1]["losses"]], abs=1e-3)
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_a_base_with_one_weight_that_is_no_number_is_refused_by_name(
+    method: str, wanted: TuneInput, tiny_model: Path, tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(tiny_model, tmp_path / "base"))
+    weights = load_file(base / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][3, 5] = float("nan")
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    recipe = wanted.resolved.recipe
+    recipe = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"method": method})})
+    wanted = wanted.model_copy(
+        update={"resolved": wanted.resolved.model_copy(update={"recipe": recipe}), "base_folder": str(base)}
+    )
+    with pytest.raises(UserError, match=r"its weight model\.layers\.1\.mlp\.up_proj\.weight contains NaN"):
+        tune(wanted)
+
+
+@pytest.mark.parametrize(
+    ("from_pass", "line"),
+    [
+        (1, "the loss of the first step is nan, before anything is learned"),
+        (8, "the training diverged: the loss of step 3 is nan; lower tune.learning_rate, which is 0.01"),
+    ],
+)
+def test_a_training_that_diverges_ends_in_one_line_at_that_step(
+    from_pass: int, line: str, wanted: TuneInput, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    passes = 0
+
+    class Diverging(sft.SftObjective):
+        def loss(self, model: torch.nn.Module, pack: Pack, device: torch.device) -> torch.Tensor:
+            nonlocal passes
+            passes += model.training
+            return super().loss(model, pack, device) * (float("nan") if passes >= from_pass else 1.0)
+
+    monkeypatch.setattr(sft, "SftObjective", Diverging)
+    with pytest.raises(UserError) as told:
+        tune(wanted)
+    assert line in str(told.value)
+    assert "loss 0.000" not in capsys.readouterr().err
+
+
+def test_an_adapter_that_the_last_step_has_made_useless_is_not_kept(
+    wanted: TuneInput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from steps.tune.loop.trainer import StepTrainer
+
+    def ruined(self: Any, *_: Any, **__: Any) -> None:
+        weight = next(weight for weight in self.model.parameters() if weight.requires_grad)
+        with torch.no_grad():
+            weight[0, 0] = float("inf")
+
+    monkeypatch.setattr(StepTrainer, "evaluate_if_due", ruined)
+    monkeypatch.setattr(StepTrainer, "_check_finite", lambda *_: None)
+    with pytest.raises(
+        UserError, match=r"the training diverged: after step \d+, .*lora_.* contains NaN or infinite values"
+    ):
+        tune(wanted)
 
 
 def test_a_signal_abandons_the_current_step_and_the_training_resumes_exactly(
