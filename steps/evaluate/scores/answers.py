@@ -3,6 +3,7 @@
 from typing import Any
 
 from steps.common.model.chat_template import ChatTemplate, RefusedByTemplateError
+from steps.common.model.stop_tokens import stop_tokens
 from steps.common.rows.conversation import Conversation
 from steps.common.rows.thought_marks import behind_thought, opens_thought
 from steps.common.runtime.errors import UserError
@@ -10,7 +11,12 @@ from steps.common.runtime.progress import Progress, say
 
 
 def answer_chats(
-    model: Any, template: ChatTemplate, chats: list[Conversation], answer_tokens: int, device: str
+    model: Any,
+    template: ChatTemplate,
+    chats: list[Conversation],
+    answer_tokens: int,
+    device: str,
+    end_of_turn: str = "",
 ) -> list[str]:
     """Answer each chat, and the same chat only once. Not in batches: with padding bf16 rounds differently and answers change.
 
@@ -23,6 +29,7 @@ def answer_chats(
         chats: each ends with a user's turn.
         answer_tokens: of the longest answer.
         device: "cpu" or "cuda".
+        end_of_turn: token that ends an answer according to the model's preset.
 
     Raises:
         UserError: the chat template refuses a chat.
@@ -31,6 +38,7 @@ def answer_chats(
 
     tokenizer, unfinished = template.tokenizer, 0
     prompts = [_prompt(template, chat) for chat in chats]
+    stops = stop_tokens(tokenizer, model.generation_config.eos_token_id, end_of_turn)
     answers = dict.fromkeys(prompts, "")
     progress = Progress(len(answers), "answers")
     with torch.inference_mode():
@@ -41,6 +49,7 @@ def answer_chats(
                 attention_mask=encoded["attention_mask"],
                 max_new_tokens=answer_tokens,
                 do_sample=False,
+                eos_token_id=stops or None,
                 pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
             )
             tokens = generated[0, encoded["input_ids"].shape[1] :]

@@ -1,11 +1,11 @@
 """Scores one model on everything that is measured, loaded as the server will load it."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from steps.common.handover.resolved import ResolvedChat
 from steps.common.model import base_model
 from steps.common.model.chat_template import ChatTemplate
 from steps.common.model.packs import TokenRow, isolates_rows
@@ -61,7 +61,7 @@ class EvaluationSet:
         default_factory=list
     )  # for preference pairs: the rejected sides, in the rows' order
     lm_eval: list[LmEvalRows] = field(default_factory=list)
-    template_arguments: Mapping[str, Any] = field(default_factory=dict)  # of the chat template
+    chat: ResolvedChat = field(default_factory=ResolvedChat)  # how the model is asked
 
 
 def score(
@@ -90,7 +90,7 @@ def score(
     from transformers import AutoTokenizer
 
     model = _load(folder, device, in_4_bits, adapter, gpus)
-    template = ChatTemplate(AutoTokenizer.from_pretrained(folder), evaluation.template_arguments)
+    template = ChatTemplate(AutoTokenizer.from_pretrained(folder), evaluation.chat.template_arguments)
     packed = isolates_rows(model)
 
     def losses(rows: list[TokenRow], tokens: int, what: str) -> RowLosses:
@@ -107,7 +107,9 @@ def score(
         tokens = min(micro_batch_tokens, general.PACK_TOKENS)
         options = losses(general.option_rows(template), tokens, f"the {who}'s general ability")
         right_options = general.right_options(options)
-    answers = answer_chats(model, template, evaluation.chats, evaluation.answer_tokens, device)
+    answers = answer_chats(
+        model, template, evaluation.chats, evaluation.answer_tokens, device, evaluation.chat.end_of_turn
+    )
     return Score(
         nats=held_out.nats,
         labelled=held_out.labelled,
