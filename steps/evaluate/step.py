@@ -95,7 +95,7 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:
         recipe.evaluate.general,
         rejected,
         lm_eval,
-        resolved.chat.template_arguments,
+        resolved.chat,
         marked,
     )
 
@@ -149,8 +149,8 @@ def _scorer(input: EvaluateInput, evaluation: EvaluationSet) -> Callable[[str, P
         settings = [evaluation.answer_tokens, resolved.model.digest, in_4_bits, questions]
         if adapter and unmerged and not in_4_bits:
             settings.append("adapter beside the base")  # part of the cache's key: do not reword
-        if evaluation.template_arguments:
-            settings.append(evaluation.template_arguments)
+        if evaluation.chat.template_arguments:
+            settings.append(evaluation.chat.template_arguments)
         if evaluation.lm_eval:
             settings.append([rows.sha256 for rows in evaluation.lm_eval])
         if evaluation.with_special_tokens:

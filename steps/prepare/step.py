@@ -14,6 +14,7 @@ from steps.common.handover.covered_settings import covered_settings
 from steps.common.handover.report import STEP_REPORT, PreparedRecord, read_step_report
 from steps.common.handover.resolved import DataSource, Resolved, as_planned
 from steps.common.lm_eval.library import check_installed
+from steps.common.model.stop_tokens import published_stop_tokens, stop_tokens
 from steps.common.rows.read_rows import read_rows
 from steps.common.rows.row import BadRow, Row
 from steps.common.rows.row_kinds import check_kind, objective_key
@@ -24,7 +25,7 @@ from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import build_folder, digest_of, exclusive_lock, folder_digest
 from steps.prepare.label_pairs import PairExample, labelled_examples
-from steps.prepare.labels import Example, Labeller
+from steps.prepare.labels import Example, Labeller, TooLongError, no_end, teaches_to_stop
 from steps.prepare.learnt_turns import LabelError
 from steps.prepare.split import split
 
@@ -95,6 +96,8 @@ def in_words(report: PreparedRecord) -> str:
         f"{report.train_rows} training rows ({report.train_tokens} tokens, {report.labelled_share:.0%} labelled), "
         f"{report.validation_rows} held out; left out: {report.bad_rows} bad, {report.duplicates} duplicates, "
         f"{report.leaked} with the question of a held-out row"
+        + (f", {report.too_long_rows} too long" if report.too_long_rows else "")
+        + (f"; {report.turns_in_words}" if report.turns_in_words else "")
     )
 
 
@@ -121,21 +124,25 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
     recipe = resolved.recipe
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     bad: list[BadRow] = []
-    labeller = Labeller(tokenizer, recipe.data.max_tokens, resolved.chat.template_arguments)
+    labeller = Labeller(tokenizer, recipe.data.max_tokens, resolved.chat.template_arguments, recipe.data.too_long)
     examples: dict[Row, list[Example]] = {}
-    train = _read(resolved.data.train, labeller, recipe, examples, bad)
+    too_long: list[BadRow] = []
+    train = _read(resolved.data.train, labeller, recipe, examples, bad, too_long)
     held_out = resolved.data.validation
-    held = _read(held_out, labeller, recipe, examples, bad) if held_out else []
+    held = _read(held_out, labeller, recipe, examples, bad, too_long) if held_out else []
     _judge(bad, recipe.data)
     for name, rows in (("train", train), ("validation", held)):
         if not rows and (name == "train" or held_out):
             raise UserError(f"data.{name}: none of its rows can be used")
-    _check_stop_token(examples, tokenizer)
+    stops = stop_tokens(tokenizer, published_stop_tokens(tokenizer_folder), resolved.chat.end_of_turn)
+    warnings = []
+    if not any(teaches_to_stop(example, stops) for some in examples.values() for example in some):
+        warnings.append(no_end(tokenizer, stops))
     parts = split(train, held, recipe.data.validation_share, recipe.tune.seed)
     with build_folder(folder) as partial:
         _write(partial / "train.jsonl", parts.train, examples)
         _write(partial / "validation.jsonl", parts.validation, examples)
-        (partial / "bad_rows.txt").write_text("".join(f"{row}\n" for row in bad))
+        (partial / "bad_rows.txt").write_text("".join(f"{row}\n" for row in [*bad, *too_long]))
         trained = [example for row in parts.train for example in examples[row]]
         tokens = [example.tokens for example in trained]
         learnt = sum(example.labelled for example in trained)
@@ -148,7 +155,14 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
             train_tokens=sum(tokens),
             longest=max(tokens),
             labelled_share=learnt / sum(tokens),
+            turns_learnt=sum(example.turns_learnt for example in trained),
+            turns_read=sum(example.turns_read for example in trained),
+            turns_cut=sum(example.turns_cut for example in trained),
+            too_long_rows=len(too_long),
+            warnings=warnings,
         )
+        for warning in warnings:
+            say(f"warning: {warning}")
         (partial / STEP_REPORT).write_text(report.model_dump_json(indent=2) + "\n")
         say(f"rows {folder_digest(partial)[:12]}: {in_words(report)}")
 
@@ -159,8 +173,9 @@ def _read(
     recipe: Recipe,
     examples: dict[Row, list[Example]],
     bad: list[BadRow],
+    too_long: list[BadRow],
 ) -> list[Row]:
-    """Return the rows of the sources; add their tokens to `examples`, and the rows that cannot be used to `bad`."""
+    """Return the rows of the sources; add their tokens to `examples`, and those that are left out to `bad` or `too_long`."""
     files = [as_planned(file) for source in sources for file in source.files]
     progress = Progress(0, f"rows of {files[0].name}" if len(files) == 1 else f"rows of {len(files)} files")
     rows = []
@@ -174,7 +189,8 @@ def _read(
         try:
             examples[row] = labelled_examples(row, labeller)
         except LabelError as error:
-            bad.append(BadRow(place, str(error)))
+            left_out = isinstance(error, TooLongError) and recipe.data.too_long == "skip"
+            (too_long if left_out else bad).append(BadRow(place, str(error)))
         else:
             rows.append(row)
     return rows
@@ -188,15 +204,6 @@ def _judge(bad: list[BadRow], data: Data) -> None:
     if bad and data.on_bad_row == "stop":
         more = f" (and {len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
         raise UserError(f"{bad[0]}{more}; fix the row, or set data.on_bad_row=skip")
-
-
-def _check_stop_token(examples: dict[Row, list[Example]], tokenizer: Any) -> None:
-    """Warn if no row contains the token at which the server stops: the model's answers would not end."""
-    if not any(tokenizer.eos_token_id in example.labels for some in examples.values() for example in some):
-        say(
-            f"warning: no row teaches the model to stop: its chat template ends no turn with {tokenizer.eos_token!r}, "
-            "so answers may run to the maximum length"
-        )
 
 
 def _write(path: Path, rows: list[Row], examples: dict[Row, list[Example]]) -> None:

@@ -118,6 +118,19 @@ class PreparedData(ReportPart):
     train_tokens: int
     longest: int = 0
     labelled_share: float
+    turns_learnt: int = 0  # of the assistant, per epoch
+    turns_read: int = 0  # likewise: not learnt, because the row says so, or because the server builds no such prompt
+    turns_cut: int = 0  # likewise: cut off, because the row is too long
+    too_long_rows: int = 0  # left out by `data.too_long`
+    warnings: list[str] = []  # what the user should know before the version serves
+
+    @property
+    def turns_in_words(self) -> str:
+        """How many of the assistant's turns are learnt; empty if there are none, or an earlier release counted none."""
+        if not self.turns_learnt + self.turns_read:
+            return ""
+        cut = f", {self.turns_cut} cut off" if self.turns_cut else ""
+        return f"{self.turns_learnt} turns of the assistant learnt, {self.turns_read} only read{cut}"
 
 
 class TuningReport(ReportPart):

@@ -74,6 +74,9 @@ def _facts(report: EvaluationReport, resolved: Resolved) -> list[list[str]]:
                 f"{data.train_rows} for training, {data.validation_rows} held out, {data.bad_rows} bad and left out",
             )
         )
+        if data.turns_in_words:
+            facts.append(("turns", data.turns_in_words))
+        facts += [("warning", warning) for warning in data.warnings]
     epochs = f"{recipe.tune.epochs:g} epoch{'s' if recipe.tune.epochs != 1 else ''}"
     settings = f"{recipe.tune.objective}, {recipe.tune.method}, rank {recipe.tune.rank}, {epochs}"
     facts.append(("tuning", settings))

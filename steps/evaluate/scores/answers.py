@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 from steps.common.model.chat_template import ChatTemplate, RefusedByTemplateError
+from steps.common.model.stop_tokens import stop_tokens
 from steps.common.rows.conversation import Conversation
 from steps.common.rows.thought_marks import behind_thought, opens_thought
 from steps.common.runtime.errors import UserError
@@ -16,6 +17,7 @@ def answer_chats(
     chats: list[Conversation],
     answer_tokens: int,
     device: str,
+    end_of_turn: str = "",
     with_special_tokens: Collection[int] = (),
 ) -> list[str]:
     """Answer each chat, and the same chat only once. Not in batches: with padding bf16 rounds differently and answers change.
@@ -29,6 +31,7 @@ def answer_chats(
         chats: each ends with a user's turn.
         answer_tokens: of the longest answer.
         device: "cpu" or "cuda".
+        end_of_turn: token that ends an answer according to the model's preset.
         with_special_tokens: places of the chats whose answers keep their special tokens, except those that end an answer.
 
     Raises:
@@ -38,6 +41,7 @@ def answer_chats(
 
     tokenizer = template.tokenizer
     prompts = [_prompt(template, chat) for chat in chats]
+    stops = stop_tokens(tokenizer, model.generation_config.eos_token_id, end_of_turn)
     answers: dict[str, list[int]] = {text: [] for text in prompts}
     progress = Progress(len(answers), "answers")
     with torch.inference_mode():
@@ -48,11 +52,12 @@ def answer_chats(
                 attention_mask=encoded["attention_mask"],
                 max_new_tokens=answer_tokens,
                 do_sample=False,
+                eos_token_id=stops or None,
                 pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
             )
             answers[text] = generated[0, encoded["input_ids"].shape[1] :].tolist()
             progress.update(number)
-    ends = _ends(model, tokenizer)
+    ends = {*stops, tokenizer.pad_token_id}
     said = [
         tokenizer.decode(_without_end(answers[text], ends)).strip()
         if place in with_special_tokens
@@ -71,13 +76,6 @@ def answer_chats(
             f"evaluate.answer_tokens ({answer_tokens}), which is no answer; raise it"
         )
     return found
-
-
-def _ends(model: Any, tokenizer: Any) -> set[int]:
-    """Return the tokens at which the model's answers end."""
-    of_model = getattr(model.generation_config, "eos_token_id", None)
-    found = {tokenizer.eos_token_id, tokenizer.pad_token_id, *(of_model if isinstance(of_model, list) else [of_model])}
-    return {token for token in found if token is not None}
 
 
 def _without_end(tokens: list[int], ends: set[int]) -> list[int]:

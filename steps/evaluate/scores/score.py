@@ -1,11 +1,11 @@
 """Scores one model on everything that is measured, loaded as the server will load it."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from steps.common.handover.resolved import ResolvedChat
 from steps.common.model import base_model
 from steps.common.model.chat_template import ChatTemplate
 from steps.common.model.packs import TokenRow, isolates_rows
@@ -70,7 +70,7 @@ class EvaluationSet:
         default_factory=list
     )  # for preference pairs: the rejected sides, in the rows' order
     lm_eval: list[LmEvalRows] = field(default_factory=list)
-    template_arguments: Mapping[str, Any] = field(default_factory=dict)  # of the chat template
+    chat: ResolvedChat = field(default_factory=ResolvedChat)  # how the model is asked
     with_special_tokens: list[int] = field(default_factory=list)  # places of the chats whose answers keep them
 
 
@@ -103,7 +103,7 @@ def score(
     from transformers import AutoTokenizer
 
     model = _load(folder, device, in_4_bits, adapter, gpus)
-    template = ChatTemplate(AutoTokenizer.from_pretrained(folder), evaluation.template_arguments)
+    template = ChatTemplate(AutoTokenizer.from_pretrained(folder), evaluation.chat.template_arguments)
     packed = isolates_rows(model)
 
     def losses(rows: list[TokenRow], tokens: int, what: str) -> RowLosses:
@@ -122,7 +122,13 @@ def score(
         options = losses(general.option_rows(template), tokens, f"the {who}'s general ability")
         right_options = general.right_options(options)
     answers = answer_chats(
-        model, template, evaluation.chats, evaluation.answer_tokens, device, evaluation.with_special_tokens
+        model,
+        template,
+        evaluation.chats,
+        evaluation.answer_tokens,
+        device,
+        evaluation.chat.end_of_turn,
+        evaluation.with_special_tokens,
     )
     return Score(
         nats=held_out.nats,

@@ -7,13 +7,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import psutil
 
+from steps.common.handover.resolved import ResolvedChat
 from steps.common.machine import servers
 from steps.common.machine.devices import compute_dtype, local_device
 from steps.common.runtime import cluster_settings
@@ -38,9 +38,7 @@ def server_command(name: str, port: int) -> list[str]:
     return [sys.executable, *serve_model.arguments(name, port, compute_dtype(local_device().kind))]
 
 
-def start_server(
-    name: str, merged: Path, folder: Path, ready_seconds: int, template_arguments: Mapping[str, Any]
-) -> servers.Process:
+def start_server(name: str, merged: Path, folder: Path, ready_seconds: int, chat: ResolvedChat) -> servers.Process:
     """Start a server of a merged model and wait until it is ready.
 
     A symlink in `folder` gives the model's folder the name that the server answers to.
@@ -50,7 +48,7 @@ def start_server(
         merged: folder of the merged model.
         folder: working directory of the server, for its log and its command.
         ready_seconds: longest wait.
-        template_arguments: of the chat template.
+        chat: how the model is asked.
 
     Raises:
         RefusedError: the server ended, or was not ready in time and has been stopped.
@@ -61,7 +59,7 @@ def start_server(
     link.unlink(missing_ok=True)
     link.symlink_to(merged)
     port = _free_port()
-    serve = [*server_command(name, port), *serve_model.template_options(template_arguments)]
+    serve = [*server_command(name, port), *serve_model.chat_options(chat)]
     write_text(folder / COMMAND, shlex.join(serve) + "\n")
     process = _start(serve, folder / "server.log", folder, port)
     write_text(folder / servers.STARTED, process.model_dump_json())

@@ -7,12 +7,13 @@ gateway. `transformers serve` has further paths, which load and unload models; t
 """
 
 import argparse
-import json
 import signal
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
+
+from steps.common.handover.resolved import ResolvedChat
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -34,18 +35,19 @@ def arguments(name: str, port: int, compute_type: str) -> list[str]:
     return ["-m", MODULE, name, "--port", str(port), "--dtype", compute_type]
 
 
-def template_options(template_arguments: Mapping[str, Any]) -> list[str]:
-    """Return the options that give the chat template its arguments."""
-    return ["--template-arguments", json.dumps(dict(template_arguments))] if template_arguments else []
+def chat_options(chat: ResolvedChat) -> list[str]:
+    """Return the options that say how the model is asked, and where its answers end."""
+    given = chat.model_dump_json(include={"template_arguments", "end_of_turn"}, exclude_defaults=True)
+    return ["--chat", given] if given != "{}" else []
 
 
-def app(name: str, compute_type: str, template_arguments: Mapping[str, Any]) -> "Starlette":
+def app(name: str, compute_type: str, chat: ResolvedChat) -> "Starlette":
     """Load the model, and return the application that answers for it.
 
     Args:
         name: see `arguments`.
         compute_type: likewise.
-        template_arguments: of the chat template, where a request does not say otherwise in `chat_template_kwargs`.
+        chat: how the model is asked, where a request does not say otherwise in `chat_template_kwargs`.
     """
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
@@ -64,11 +66,11 @@ def app(name: str, compute_type: str, template_arguments: Mapping[str, Any]) -> 
     async def health(_: "Request") -> "Response":
         return JSONResponse({"status": "ok"})
 
-    chats = {**shared, "chat_template_kwargs": dict(template_arguments)}
+    shared["chat_template_kwargs"] = chat.template_arguments
     answers = {
-        "/v1/chat/completions": Chats(**chats).answer,
-        "/v1/completions": Texts(**shared).answer,
-        "/v1/responses": Responses(**chats).answer,
+        "/v1/chat/completions": Chats(chat.end_of_turn, **shared).answer,
+        "/v1/completions": Texts(chat.end_of_turn, **shared).answer,
+        "/v1/responses": Responses(chat.end_of_turn, **shared).answer,
     }
     return Starlette(
         routes=[
@@ -99,14 +101,14 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--dtype", required=True)
-    parser.add_argument("--template-arguments", type=json.loads, default={})
+    parser.add_argument("--chat", type=ResolvedChat.model_validate_json, default=ResolvedChat())
     given = parser.parse_args()
     # Linux does not deliver SIGTERM to a container's first process unless that has a handler. Until uvicorn installs its
     # own, the pod would keep its room for as long as the longest answer may take.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     import uvicorn
 
-    uvicorn.run(app(given.name, given.dtype, given.template_arguments), host=HOST, port=given.port, log_level="info")
+    uvicorn.run(app(given.name, given.dtype, given.chat), host=HOST, port=given.port, log_level="info")
 
 
 if __name__ == "__main__":

@@ -94,9 +94,18 @@ def is_adapter_file(name: str) -> bool:
     return name == "adapter_config.json" or name.startswith("adapter_model")
 
 
-TOKENIZER_FILES = ("tokenizer", "special_tokens_map", "vocab", "merges", "chat_template", "added_tokens", "config.json")
+TOKENIZER_FILES = (
+    "tokenizer",
+    "special_tokens_map",
+    "vocab",
+    "merges",
+    "chat_template",
+    "added_tokens",
+    "config.json",
+    "generation_config.json",
+)
 
 
 def is_tokenizer_file(name: str) -> bool:
-    """Return whether the tokenizer needs the file (config.json names its class)."""
+    """Return whether the file is of the tokenizer; config.json names its class, generation_config.json its last tokens."""
     return name.startswith(TOKENIZER_FILES) or name.endswith((".model", ".tiktoken"))
