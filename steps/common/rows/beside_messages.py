@@ -41,7 +41,7 @@ def row_of(columns: Columns, conversation: Conversation, name: str) -> Row:
         if not messages[number - 1].content.strip() and not messages[number - 1].tool_calls:
             raise FormError(f"message {number} (assistant) has only thoughts")
     if learnt[-1] < len(messages):
-        columns.ignore(f"{name}[] after the last that is learnt")
+        columns.ignore(f"{name}[] after the last that is learned")
     return Row(replace(conversation, messages=messages[: learnt[-1]]))
 
 

@@ -60,7 +60,7 @@ def _check_refused(columns: Columns, *, rated: bool) -> None:
     """Refuse columns that change what the rest of the row means."""
     media = next((name for name in MEDIA if columns.has(name)), "")
     if media:
-        raise FormError(f"{columns.shown(media)} holds what is not text; only text can be learnt")
+        raise FormError(f"{columns.shown(media)} holds what is not text; only text can be learned")
     for name in ("label", "kto_tag"):
         if rated and _is_rating(columns.peek(name)):
             raise FormError(

@@ -147,7 +147,7 @@ class _MessageReader:
             if not isinstance(mark, int | float) or mark not in (0, 1):
                 raise FormError(f"{where} has the {key} {in_a_line(repr(mark))}; known are 0 and 1, or false and true")
         if keys.has("train_detail"):
-            raise FormError(f"{where} has 'train_detail'; a message is learnt as a whole or not at all")
+            raise FormError(f"{where} has 'train_detail'; a message is learned as a whole or not at all")
         if role not in CALL_ROLES and ROLES[role] != "assistant":
             for key, mark in marks.items():
                 if mark:
@@ -155,7 +155,9 @@ class _MessageReader:
         return self._learnt and all(marks.values())
 
     def _add_asked(self, keys: Columns, role: Role, content: Any, where: str) -> None:
-        text = read_content(content, where)[1]
+        thoughts, text = read_content(content, where)
+        if thoughts:
+            keys.ignore(f"content of {role}: thinking")
         if keys.has("tool_calls") or keys.has("function_call"):
             raise FormError(f"{where} calls a tool; only the assistant can")
         if text.strip():

@@ -39,7 +39,7 @@ def read(columns: Columns) -> Row:
 
 
 def _trl(columns: Columns) -> Row:
-    """Read `chosen` and `rejected`, which first of all are there in datasets that repeat the chosen one as `messages`."""
+    """Read `chosen` and `rejected`, each with the prompt inside or without it."""
     sides = {name: _said(columns, name) for name in ("chosen", "rejected")}
     if not all(_is_whole(said) for said in sides.values()):
         prompt = _prompt(columns, next(name for name, said in sides.items() if not _is_whole(said)))

@@ -38,7 +38,7 @@ def read_content(value: Any, where: str) -> tuple[str, str]:
             texts.append(part["text"])
         else:
             what = f"of the type {kind!r}" if kind else f"with {', '.join(map(str, part)) or 'nothing'}"
-            raise FormError(f"{where} has a part {in_a_line(what)}; only text can be learnt")
+            raise FormError(f"{where} has a part {in_a_line(what)}; only text can be learned")
     # As vLLM joins them (https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html)
     return "\n".join(thoughts), "\n".join(texts)
 

@@ -339,7 +339,7 @@ def test_what_follows_the_last_learnt_answer_is_ignored_by_name() -> None:
     for turns in ([USER], [USER, bad], [bad]):
         row = to_row(messages(USER, ANSWER, *turns))
         assert row == chat(*CHAT)
-        assert row.ignored == ("messages[] after the last that is learnt",)
+        assert row.ignored == ("messages[] after the last that is learned",)
 
 
 def test_only_the_completion_is_learnt_of_a_prompt_in_messages() -> None:
@@ -479,6 +479,10 @@ def test_a_call_is_preferred_to_an_answer() -> None:
         ),
         (sharegpt(("human", "hi"), ("gpt", "hello"), source="web"), ("source",)),
         (
+            messages({"role": "user", "content": [{"type": "thinking", "thinking": "hm"}, "hi"]}, ANSWER),
+            ("messages[].content of user: thinking",),
+        ),
+        (
             {
                 "conversations": [
                     {"from": "human", "value": "hi", "weight": 1.0},
@@ -524,7 +528,7 @@ CALLS_OTHERWISE = {"role": "assistant", "tool_calls": [{"type": "custom", "custo
         (messages(USER, {**ANSWER, "train": "no"}), "message 2 (assistant) has the train 'no'"),
         (
             messages(USER, {**ANSWER, "train_detail": [{"begin_offset": 0}]}),
-            "'train_detail'; a message is learnt as a whole",
+            "'train_detail'; a message is learned as a whole",
         ),
         (
             messages(USER, reference_answer="hello"),
