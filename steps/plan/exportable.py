@@ -24,7 +24,11 @@ def check_exportable(recipe: Recipe) -> None:
 
 def _why_not(reference: str) -> str:
     if "://" in reference:
-        return why_not_config(published_config(reference))
+        config, names = published_config(reference)
+        without_vocabulary = (
+            "" if "tokenizer.json" in names else "the model has no tokenizer.json to make a vocabulary from"
+        )
+        return why_not_config(config) or without_vocabulary
     try:
         preset, _ = find(reference)
     except UnknownPresetError as error:
