@@ -97,7 +97,7 @@ def pinned_model(reference: str, known: KnownModel) -> ResolvedModel:
     return known if isinstance(known, ResolvedModel) else resolve_model(reference)
 
 
-def published_config(reference: str) -> tuple[dict[str, Any], set[str]]:
+def published_files(reference: str) -> tuple[dict[str, Any], set[str]]:
     """Return the config.json of the model that a URI names, empty if it has none, and the names of its files.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Checks a model's weights by the headers of its safetensors files, a few kilobytes each.
+"""Checks a model's weights by the headers of its safetensors files, usually some ten kilobytes each.
 
 A file begins with the length of its header, 8 bytes, and the header in JSON: of each tensor its type, its shape and its
 place in the rest of the file (https://github.com/huggingface/safetensors#format).
