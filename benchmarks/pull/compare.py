@@ -32,6 +32,7 @@ CONFIG = {
     "vocab_size": 100,
     "max_position_embeddings": 512,
 }
+HEADER_BYTES = 256  # of a shard with one tensor
 OURS = (
     "from steps.plan.model import resolve_model\n"
     "from steps.pull.publish import publish_model\n"
@@ -71,9 +72,17 @@ def make(folder: Path, scenario: Scenario) -> None:
     """Write the model's files, with random bytes, which do not compress."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(CONFIG))
-    for number, size in enumerate(scenario.files, 1):
-        with (folder / f"model-{number:05d}-of-{len(scenario.files):05d}.safetensors").open("wb") as file:
-            left = size
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": [], "model": {"vocab": {"a": 0}}}))
+    shards = {
+        f"lm_head.part_{number}": f"model-{number:05d}-of-{len(scenario.files):05d}.safetensors"
+        for number in range(1, len(scenario.files) + 1)
+    }
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    for size, (tensor, name) in zip(scenario.files, shards.items(), strict=True):
+        left = size - HEADER_BYTES
+        header = json.dumps({tensor: {"dtype": "U8", "shape": [left], "data_offsets": [0, left]}}).encode()
+        with (folder / name).open("wb") as file:
+            file.write((HEADER_BYTES - 8).to_bytes(8, "little") + header.ljust(HEADER_BYTES - 8))
             while left:
                 left -= file.write(os.urandom(min(left, 1 << 24)))
 

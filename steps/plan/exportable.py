@@ -4,7 +4,7 @@ from presets.model_preset import UnknownPresetError, find
 from recipes.recipe import Recipe
 from steps.common.gguf.architectures import why_not_config, why_not_preset
 from steps.common.runtime.errors import UserError
-from steps.plan.model import published_config
+from steps.plan.model import published_files
 
 
 def check_exportable(recipe: Recipe) -> None:
@@ -24,7 +24,11 @@ def check_exportable(recipe: Recipe) -> None:
 
 def _why_not(reference: str) -> str:
     if "://" in reference:
-        return why_not_config(published_config(reference))
+        config, names = published_files(reference)
+        without_vocabulary = (
+            "" if "tokenizer.json" in names else "the model has no tokenizer.json to make a vocabulary from"
+        )
+        return why_not_config(config) or without_vocabulary
     try:
         preset, _ = find(reference)
     except UnknownPresetError as error:

@@ -112,14 +112,15 @@ def pinned_model(reference: str, known: KnownModel) -> ResolvedModel:
     return known if isinstance(known, ResolvedModel) else resolve_model(reference)
 
 
-def published_config(reference: str) -> dict[str, Any]:
-    """Return the config.json of the model that a URI names; empty if it has none.
+def published_files(reference: str) -> tuple[dict[str, Any], set[str]]:
+    """Return the config.json of the model that a URI names, empty if it has none, and the names of its files.
 
     Raises:
         UserError: the source has no such model, or denies access.
         UnreachableError: the source did not answer, even when asked again.
     """
-    return _read_config(pin(ModelSource(uri=reference))) or {}
+    files = pin(ModelSource(uri=reference))
+    return _read_config(files) or {}, {file.name for file in files.files}
 
 
 def _preset(reference: str) -> tuple[ModelPreset, ModelSource]:

@@ -1,4 +1,4 @@
-"""Checks a model's weights by the headers of its safetensors files, a few kilobytes each.
+"""Checks a model's weights by the headers of its safetensors files, usually some ten kilobytes each.
 
 A file begins with the length of its header, 8 bytes, and the header in JSON: of each tensor its type, its shape and its
 place in the rest of the file (https://github.com/huggingface/safetensors#format).
@@ -19,7 +19,7 @@ from steps.common.weights.sources.weights_index import INDEX, POINTER, read_inde
 
 FIRST_BYTES = 1 << 16  # most headers are shorter
 LONGEST_HEADER = 100_000_000  # bytes; safetensors itself reads no longer ones
-CONNECTIONS = 16
+CONNECTIONS = 32
 FLOATS = {"F64", "F32", "F16", "BF16"}
 INTEGERS = {"I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
 EMBEDDINGS = {"embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings"}

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from steps.common.storage import volumes
+from steps.plan.model_files.weight_headers import FIRST_BYTES
 from tests.support.commands import begin, fineline, kill_when, result, step_process, tiny_recipe, wait_for
 from tests.support.hub import Hub
 from tests.support.source import COMMIT
@@ -105,7 +106,7 @@ def test_a_pull_that_is_killed_goes_on_at_the_byte(
     Path(recipe).write_text(Path(recipe).read_text().replace(tiny_model.as_uri(), f"hf://org/tiny@{COMMIT}"))
     hub.bytes_a_second = 60_000
     driver = begin("run", recipe, "--json")
-    kill_when(driver, "steps.pull.step:pull", lambda: hub.served.get("model.safetensors", 0) > 100_000)
+    kill_when(driver, "steps.pull.step:pull", lambda: hub.served.get("model.safetensors", 0) > FIRST_BYTES + 100_000)
     driver.communicate(timeout=120)
     assert driver.returncode == 1
     assert not list((volumes.weights() / "models").glob("*/manifest.json")), "a part of a model is published"

@@ -278,6 +278,13 @@ def test_what_cannot_be_written_is_refused_before_anything_is_paid_for(tmp_path:
         UserError, match=r"export\.gguf: the architecture 'gpt_neox' is not supported; .* set export\.merged=true"
     ):
         check_exportable(recipe(tmp_path.as_uri(), "q8_0"))
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(
+        UserError, match=r"export\.gguf: the model has no tokenizer\.json to make a vocabulary from; set"
+    ):
+        check_exportable(recipe(tmp_path.as_uri(), "q8_0"))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    check_exportable(recipe(tmp_path.as_uri(), "q8_0"))
     with pytest.raises(UserError, match=r"export\.gguf: the architecture of falcon-7b is not supported"):
         check_exportable(recipe("falcon-7b", "q8_0"))
     check_exportable(recipe("falcon-7b", "none"))

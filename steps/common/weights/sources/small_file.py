@@ -1,7 +1,8 @@
 """Reads small text files, such as config.json, and small parts of large ones at their source."""
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,17 @@ def read_small(file: SourceFile) -> str:
 @contextmanager
 def part_reader() -> Iterator["FilePartReader"]:
     """Open a reader of files' parts, which several threads may use; its connections are closed at the end."""
-    with web_client(timeout=SECONDS, headers={"Accept-Encoding": "identity"}) as client:
-        yield FilePartReader(client)
+    with ExitStack() as opened:
+        yield FilePartReader(opened)
 
 
 class FilePartReader:
     """Reads parts of files, whatever their source."""
 
-    def __init__(self, client: Any) -> None:
-        """Read over this HTTP client what is on the web."""
-        self._client, self._hub = client, HubHeaders()
+    def __init__(self, opened: ExitStack) -> None:
+        """Leave it to `opened` to close the connections."""
+        self._opened, self._lock = opened, threading.Lock()
+        self._web: tuple[Any, HubHeaders] | None = None
 
     def read(self, file: SourceFile, start: int, end: int | None) -> bytes:
         """Return a part of a file; less of it, or nothing, where the file ends earlier.
@@ -70,8 +72,9 @@ class FilePartReader:
     def _over_http(self, url: str, start: int, end: int | None) -> bytes:
         whole = start == 0 and end is None
         wanted = {} if whole else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
-        headers = {**self._hub.for_url(url), **wanted}
-        with web_errors(url), self._client.stream("GET", url, headers=headers) as response:
+        client, hub = self._client_and_headers()
+        headers = {**hub.for_url(url), **wanted}
+        with web_errors(url), client.stream("GET", url, headers=headers) as response:
             check_status(response)
             if response.status_code == NO_SUCH_RANGE:
                 return b""
@@ -84,6 +87,15 @@ class FilePartReader:
                 if end is not None and at + len(found) >= end:
                     break
         return bytes(found[start - at : None if end is None else end - at])
+
+    def _client_and_headers(self) -> tuple[Any, HubHeaders]:
+        with self._lock:
+            if self._web is None:  # on demand: huggingface_hub takes a moment to load, which a folder does not need
+                client = self._opened.enter_context(
+                    web_client(timeout=SECONDS, headers={"Accept-Encoding": "identity"})
+                )
+                self._web = client, HubHeaders()
+            return self._web
 
 
 def _from_store(url: str, start: int, end: int | None) -> bytes:
