@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from recipes.recipe import Recipe
@@ -11,8 +12,9 @@ from steps.plan.data.data_file import DataSize, InspectedData, inspect_data
 from steps.plan.data.task_files import inspect_tasks
 from steps.plan.exportable import check_exportable
 from steps.plan.lm_eval.recipe_tasks import asked_too, packed_file
-from steps.plan.model import check_context, check_tunable, known_model
+from steps.plan.model import check_context, check_tunable, known_model, resolved_chat
 from steps.plan.quote.deadlines import check_rollout
+from steps.plan.row_lengths import check_lengths
 from steps.plan.serving_plan import ServingSettings, plan_serving
 
 
@@ -35,6 +37,7 @@ class CheckedRecipe:
     model_in_scope: KnownModel | None
     data_in_scope: InspectedData | None
     serving_in_scope: ServingPlan | None
+    long_rows: str = ""  # how many rows are too long, in words; empty: out of scope
 
     @property
     def model(self) -> KnownModel:
@@ -81,11 +84,15 @@ def check_recipe(recipe: Recipe, scope: CheckScope) -> CheckedRecipe:
     data = inspect_data(recipe.data, recipe.tune.objective, scope.readable)
     tasks = inspect_tasks(recipe, scope.readable)
     model = serving = None
+    long_rows = ""
     if scope.readable(recipe.model):
         check_exportable(recipe)
         model = known_model(recipe.model)
         check_context(recipe, model.architecture)
         serving = plan_serving(recipe, model, scope.serving) if scope.serving else None
+        if data:
+            train = [Path(file.path) for source in data.files.train for file in source.files]
+            long_rows = check_lengths(recipe.data, train, model.uri, resolved_chat(recipe))
     if scope.serves_here and recipe.serve.enabled:
         # Loads psutil, which nothing else here needs.
         from steps.plan.port import check_port
@@ -96,7 +103,7 @@ def check_recipe(recipe: Recipe, scope: CheckScope) -> CheckedRecipe:
         packed_file(f"evaluate.lm_eval.{number}", task) if not task.include or scope.readable(task.include) else None
         for number, task in enumerate(recipe.evaluate.lm_eval)
     ]
-    return CheckedRecipe(recipe, tasks, lm_eval, model, data, serving)
+    return CheckedRecipe(recipe, tasks, lm_eval, model, data, serving, long_rows)
 
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.data import Data
-from steps.common.handover.resolved import ResolvedChat, ResolvedModel
+from steps.common.handover.resolved import ResolvedChat
 from steps.common.rows.read_rows import read_rows
 from steps.common.rows.row import BadRow, Row
 from steps.common.runtime.errors import UserError
@@ -33,13 +33,13 @@ class RowLengths:
     longest: int
 
 
-def check_lengths(data: Data, files: Iterable[Path], model: ResolvedModel, chat: ResolvedChat) -> str:
+def check_lengths(data: Data, files: Iterable[Path], model: str, chat: ResolvedChat) -> str:
     """Return a line that says how many rows are too long, or why that is not known.
 
     Args:
         data: the recipe's part.
         files: of training rows.
-        model: the base model.
+        model: URI of the base model.
         chat: how the model is asked.
 
     Raises:
@@ -108,11 +108,11 @@ def _sample(path: Path) -> list[Row]:
     return good[::step][:SAMPLE]
 
 
-def _tokenizer_folder(model: ResolvedModel) -> Path | None:
-    """Return a folder with the model's tokenizer.json; None if there is none on this machine."""
-    own = [Path(model.uri.removeprefix("file://"))] if model.uri.startswith("file://") else []
-    published = [volumes.published_model(model.digest), volumes.published_tokenizer(model.digest)]
-    folders = [*own, *(folder for folder in published if store.intact(folder))]
+def _tokenizer_folder(model: str) -> Path | None:
+    """Return a folder with the tokenizer.json of the model at a URI; None if there is none on this machine."""
+    own = [Path(model.removeprefix("file://"))] if model.startswith("file://") else []
+    published = [file.parent for file in volumes.weights().glob(f"*/*/{store.MANIFEST}")]
+    folders = [*own, *(one for one in published if store.read_manifest(one).get("uri") == model and store.intact(one))]
     return next((folder for folder in folders if (folder / "tokenizer.json").is_file()), None)
 
 

@@ -1,6 +1,5 @@
 """The plan step: from parameters and recipe to one resolved recipe with a quote, or one line that says what is wrong."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from hera.workflows import Parameter
@@ -26,7 +25,6 @@ from steps.plan.check_recipe import CheckScope, check_recipe
 from steps.plan.model import pinned_model, resolved_chat
 from steps.plan.quote.quote import quote
 from steps.plan.quote.to_buy import in_words as rung_in_words
-from steps.plan.row_lengths import check_lengths
 from steps.plan.serving_plan import in_words as serving_in_words
 
 RESOLVED_FILE = "resolved.json"  # in the run's folder: the plan that the command made before it created the run
@@ -105,14 +103,13 @@ def resolve(input: PlanInput) -> Resolved:
     if recipe.serve.enabled:
         needs_api_key(recipe)
     checked = check_recipe(recipe, CheckScope(serves_here=not cluster_settings.in_cluster()))
-    model, chat = pinned_model(recipe.model, checked.model), resolved_chat(recipe)
-    train = [Path(file.path) for source in checked.data.files.train for file in source.files]
-    say(check_lengths(recipe.data, train, model, chat))
+    say(checked.long_rows)
+    model = pinned_model(recipe.model, checked.model)
     return Resolved(
         run=input.run,
         recipe=kept(recipe),
         model=model,
-        chat=chat,
+        chat=resolved_chat(recipe),
         data=checked.data.files,
         tasks=checked.tasks,
         lm_eval=checked.packed_tasks,
