@@ -55,11 +55,19 @@ def read_csv(path: Path) -> Iterator[RawRecord]:
                 names = _names(path, cells)
             elif len(cells) > len(names):
                 yield RawRecord(line, b"", f"has more cells than the {len(names)} columns of the first row")
-            elif any(map(NOT_UTF8.search, cells)):
+            elif not _is_utf8(cells):
                 yield RawRecord(line, b"", "not text in UTF-8")
             else:
                 absent = [None] * (len(names) - len(cells))  # a spreadsheet leaves out empty cells at a row's end
                 yield RawRecord(line, encode(dict(zip(names, [*cells, *absent], strict=True))))
+
+
+def _is_utf8(cells: list[str]) -> bool:
+    try:
+        "".join(cells).encode()
+    except UnicodeEncodeError:  # at a byte that "surrogateescape" has kept
+        return False
+    return True
 
 
 def _names(path: Path, cells: list[str]) -> list[str]:

@@ -38,8 +38,9 @@ def encode(columns: Any) -> bytes:
 
     Times become text in ISO 8601, decimals become numbers, and bytes become text if they are UTF-8, else {"base64": …}.
     """
+    text = ENCODER.encode(columns)
     try:
-        return json.dumps(columns, ensure_ascii=False, default=_plain).encode()
+        return text.encode()
     except UnicodeEncodeError:
         return json.dumps(columns, default=_plain).encode()
 
@@ -106,4 +107,5 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
+ENCODER = json.JSONEncoder(ensure_ascii=False, default=_plain)
 DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=lambda _: None)
