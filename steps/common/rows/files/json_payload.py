@@ -1,6 +1,7 @@
 """A record's columns as JSON: how they are written for a `RawRecord`, and read from one."""
 
 import base64
+import codecs
 import json
 import re
 from decimal import Decimal
@@ -52,7 +53,7 @@ def decode(payload: bytes) -> dict[str, Any]:
         PayloadError: the payload is not UTF-8, not JSON, not an object, or has a key twice or half of a character.
     """
     try:
-        value = DECODER.decode(payload.decode("utf-8-sig"))
+        value = DECODER.decode(payload.removeprefix(codecs.BOM_UTF8).decode())
     except UnicodeDecodeError:
         raise PayloadError("not text in UTF-8") from None
     except json.JSONDecodeError as error:
