@@ -111,7 +111,7 @@ def mixed(sources: list[Inspected]) -> DataSize:
 
 
 def _check_rows(key: str, sources: list[Inspected]) -> None:
-    paths = [file.path for one in sources for file in one.source.files]
+    paths = [file.source or file.path for one in sources for file in one.source.files]
     if twice := next((path for path in paths if paths.count(path) > 1), ""):
         raise UserError(f"{key}: {twice} belongs to two sources; name it in one of them")
     if sources and sum(one.size.rows for one in sources) < 2:

@@ -33,8 +33,8 @@ def is_pattern(place: str) -> bool:
 
 
 def fixed_folder(pattern: str) -> str:
-    """Return the folder in front of the first wildcard, without a slash at its end."""
-    return pattern[: WILD.search(pattern).start()].rpartition("/")[0] if is_pattern(pattern) else pattern  # type: ignore[union-attr]
+    """Return the folder in front of a pattern's first wildcard, without a slash at its end."""
+    return WILD.split(pattern, maxsplit=1)[0].rpartition("/")[0]
 
 
 def matching(names: Iterable[str], pattern: str) -> list[str]:

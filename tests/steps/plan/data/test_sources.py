@@ -63,6 +63,12 @@ def test_a_folder_and_a_pattern_give_their_files_of_rows(
     assert "notes.txt" in told or not told
 
 
+def test_a_wildcard_may_stand_in_the_first_folder(tmp_path: Path) -> None:
+    make(tmp_path, "a.jsonl")
+    first, *others = tmp_path.parts[1:]
+    assert find_local("/".join(["", f"{first[:-1]}?", *others, "*"])) == [tmp_path / "a.jsonl"]
+
+
 def test_a_name_with_a_wildcard_in_it_is_taken_as_it_is(tmp_path: Path) -> None:
     make(tmp_path, "rows[1].jsonl", "rows1.jsonl")
     assert find_local(str(tmp_path / "rows[1].jsonl")) == [tmp_path / "rows[1].jsonl"]
