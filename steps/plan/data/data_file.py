@@ -15,6 +15,7 @@ from steps.common.rows.row_kinds import check_kind
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.redaction import without_credentials
 from steps.common.storage.files import sha256_of
+from steps.plan.data.file_names import MOST_FILES
 from steps.plan.data.local_copy import LocalCopy, fetch, fetch_all
 from steps.plan.data.local_files import find_local
 
@@ -85,6 +86,8 @@ def inspect_data(data: Data, objective: str, readable: Callable[[str], bool] = l
     held = [_inspect([place], data.on_bad_row, objective) for place in held_places if readable(place)]
     _check_rows("data.train", train)
     _check_rows("data.validation", held)
+    if (count := sum(len(one.source.files) for one in [*train, *held])) > MOST_FILES:
+        raise UserError(f"data: has {count} files of rows, and a run may have {MOST_FILES}; join some, e.g. as Parquet")
     if len(train) < len(wanted) or len(held) < len(held_places):
         return None
     files = ResolvedData(train=[one.source for one in train], validation=[one.source for one in held])
@@ -108,7 +111,7 @@ def mixed(sources: list[Inspected]) -> DataSize:
 
 
 def _check_rows(key: str, sources: list[Inspected]) -> None:
-    paths = [file.path for one in sources for file in one.source.files]
+    paths = [file.source or file.path for one in sources for file in one.source.files]
     if twice := next((path for path in paths if paths.count(path) > 1), ""):
         raise UserError(f"{key}: {twice} belongs to two sources; name it in one of them")
     if sources and sum(one.size.rows for one in sources) < 2:

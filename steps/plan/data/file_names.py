@@ -8,12 +8,12 @@ from steps.common.rows.files.file_kind import KINDS, is_known
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
 
-MOST_FILES = 200  # of a source: a run's parameters name each
+MOST_FILES = 200  # of a run: its parameters name each, and Argo takes no more than 128 KiB of them
 SHOWN = 5
 # What stands beside data without being data, and what their programs write there.
 BESIDE = re.compile(
     r"(readme|licen[cs]e|notice|changelog|citation)\b.*|.*\.(md|py|crc|md5|sha256)|sha256sums|manifest\.json"
-    r"|(dataset_infos?|dataset_dict|state|config)\.json",
+    r"|(dataset_infos?|dataset_dict|state|config)\.json|cache-[0-9a-f]+\.arrow",
     re.IGNORECASE,
 )
 # As the library `datasets` names splits: https://huggingface.co/docs/datasets/repository_structure
@@ -33,8 +33,8 @@ def is_pattern(place: str) -> bool:
 
 
 def fixed_folder(pattern: str) -> str:
-    """Return the folder in front of the first wildcard, without a slash at its end."""
-    return pattern[: WILD.search(pattern).start()].rpartition("/")[0] if is_pattern(pattern) else pattern  # type: ignore[union-attr]
+    """Return the folder in front of a pattern's first wildcard, without a slash at its end."""
+    return WILD.split(pattern, maxsplit=1)[0].rpartition("/")[0]
 
 
 def matching(names: Iterable[str], pattern: str) -> list[str]:
@@ -70,7 +70,7 @@ def rows_among(where: str, names: Iterable[str]) -> list[str]:
         raise UserError(f"{where}: has no file of rows{has}; known kinds are {', '.join(KINDS)}")
     if len(known) > MOST_FILES:
         raise UserError(
-            f"{where}: has {len(known)} files of rows, and a source may have {MOST_FILES}; join them, e.g. as Parquet"
+            f"{where}: has {len(known)} files of rows, and a run may have {MOST_FILES}; join them, e.g. as Parquet"
         )
     if others:
         say(f"{where}: left out, of no known kind of rows: {left_out}")

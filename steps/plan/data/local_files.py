@@ -21,9 +21,9 @@ def find_local(place: str) -> list[Path]:
         refuse_several_splits(place, chosen := _with_content(path, rows_among(place, names)))
         return [path / name for name in chosen]
     if not os.path.lexists(path) and is_pattern(place):
-        folder = Path(fixed_folder(place))
+        folder = Path(fixed_folder(place) or "/")
         try:
-            found = [file for file in folder.glob(place.removeprefix(f"{folder}/")) if not file.is_dir()]
+            found = [file for file in folder.glob(str(path.relative_to(folder))) if not file.is_dir()]
         except ValueError as error:
             raise UserError(f"{place}: not a pattern of files: {error}") from None
         if not found:
@@ -40,7 +40,7 @@ def find_local(place: str) -> list[Path]:
 def _names_below(folder: Path) -> list[str]:
     """Return the names of all files below a folder. A link to a folder is followed once, so that a circle has an end."""
     names, seen = [], set()
-    for root, folders, files in os.walk(folder, followlinks=True):
+    for root, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         place = os.path.realpath(root)
         if place in seen:
             folders.clear()
@@ -48,6 +48,10 @@ def _names_below(folder: Path) -> list[str]:
         seen.add(place)
         names += [(Path(root) / name).relative_to(folder).as_posix() for name in files]
     return names
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f"{error.filename}: cannot be read: {error.strerror}")
 
 
 def _with_content(folder: Path, names: list[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from steps.common.rows.files.file_content import decompressed
 from steps.common.rows.files.file_kind import suffixes
@@ -19,7 +19,7 @@ def read_parquet(path: Path) -> Iterator[RawRecord]:
     Raises:
         UserError: the file is not Parquet, or has two columns of one name.
     """
-    with _source(path) as content:
+    with _source(path, "OSFile") as content:
         file = _opened(path, content)
         _check_names(path, file.schema_arrow.names)
         number = 0
@@ -53,7 +53,7 @@ def batches(path: Path) -> Iterator[Any]:
     """
     import pyarrow
 
-    with _source(path) as source:
+    with _source(path, "memory_map") as source:
         is_file = source.read(6) == b"ARROW1"
         source.seek(0)
         try:
@@ -65,15 +65,15 @@ def batches(path: Path) -> Iterator[Any]:
 
 def parquet_rows(path: Path) -> int:
     """Return the number of rows that a Parquet file has."""
-    with _source(path) as content:
+    with _source(path, "OSFile") as content:
         return int(_opened(path, content).metadata.num_rows)
 
 
-def _source(path: Path) -> Any:
+def _source(path: Path, opened_as: Literal["OSFile", "memory_map"]) -> Any:
     import pyarrow
 
     packed = suffixes(path.name)[1]
-    return pyarrow.PythonFile(decompressed(path)) if packed else pyarrow.memory_map(str(path))
+    return pyarrow.PythonFile(decompressed(path)) if packed else getattr(pyarrow, opened_as)(str(path))
 
 
 def _opened(path: Path, content: Any) -> Any:

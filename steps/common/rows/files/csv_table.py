@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import re
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,22 +33,23 @@ def read_csv(path: Path) -> Iterator[RawRecord]:
         encoding = _encoding(path)
         text = io.TextIOWrapper(content, encoding, "surrogateescape", newline="")
         before, separator = _separator(path, encoding)
+        lines = _Lines(text)
         for _ in range(before):
-            text.readline()
-        reader = csv.reader(text, delimiter=separator, strict=True)
+            next(lines)
+        reader = csv.reader(lines, delimiter=separator, strict=True)
         names: list[str] = []
         while True:
-            line = before + reader.line_num + 1
+            line = lines.begin_record()
             try:
                 cells = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
+                reason = "a quote has no end" if "unexpected end" in str(error) else str(error)
                 if not names:
-                    raise UserError(f"{path}:{line}: the first row is not CSV: {error}") from None
-                last = before + reader.line_num
-                until = f" (the row ends in line {last})" if last > line else ""
-                yield RawRecord(line, b"", f"not CSV: {error}{until}")
+                    raise UserError(f"{path}:{line}: the first row is not CSV: {reason}") from None
+                lines.give_back()
+                yield RawRecord(line, b"", f"not CSV: {reason}")
                 continue
             if not any(cells):
                 continue
@@ -55,11 +57,47 @@ def read_csv(path: Path) -> Iterator[RawRecord]:
                 names = _names(path, cells)
             elif len(cells) > len(names):
                 yield RawRecord(line, b"", f"has more cells than the {len(names)} columns of the first row")
-            elif any(map(NOT_UTF8.search, cells)):
+            elif not _is_utf8(cells):
                 yield RawRecord(line, b"", "not text in UTF-8")
             else:
                 absent = [None] * (len(names) - len(cells))  # a spreadsheet leaves out empty cells at a row's end
                 yield RawRecord(line, encode(dict(zip(names, [*cells, *absent], strict=True))))
+
+
+class _Lines:
+    """The lines of a table. Those that a record with a stray quote has taken, but for its first, can be read once more."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text, self._again = text, deque[str]()
+        self._taken: list[str] = []
+        self._number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._text)
+        self._taken.append(line)
+        self._number += 1
+        return line
+
+    def begin_record(self) -> int:
+        """Begin a record, and return the number of its first line."""
+        self._taken.clear()
+        return self._number + 1
+
+    def give_back(self) -> None:
+        """Give back the lines after the first one of the record."""
+        self._again.extendleft(reversed(self._taken[1:]))
+        self._number -= len(self._taken[1:])
+
+
+def _is_utf8(cells: list[str]) -> bool:
+    try:
+        "".join(cells).encode()
+    except UnicodeEncodeError:  # at a byte that "surrogateescape" has kept
+        return False
+    return True
 
 
 def _names(path: Path, cells: list[str]) -> list[str]:
@@ -75,12 +113,16 @@ def _encoding(path: Path) -> str:
     One with some bytes that are not UTF-8 is still UTF-8 if more of its characters are; their rows are bad rows then.
     """
     right = wrong = 0
+    seen = set[int]()
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     with open_content(path) as content:
         if content.peek(2).startswith(UTF_16):
             return "utf-16"
-        seen = set[int]()
         while block := content.read(BUFFER):
+            if b"\0" in block:
+                raise UserError(
+                    f"{path}: has null characters, as UTF-16 without a byte order mark has; save it as CSV UTF-8"
+                )
             if block.isascii() and not decoder.getstate()[0]:
                 continue
             text = decoder.decode(block)

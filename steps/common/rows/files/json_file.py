@@ -13,8 +13,10 @@ from steps.common.runtime.errors import UserError
 
 BOM = b"\xef\xbb\xbf"
 BLANK = b" \t\r\n"
-# A whole string, so that nothing in it counts, or what gives an array its structure. A quote that stays alone has no end yet.
-TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\],]', re.DOTALL)
+STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+FLAT = rb'\{(?:[^"{}\[\]]++|' + STRING + rb")*+\}"  # an object without others in it
+# What gives an array its structure, after what need not be looked into. A quote that stays alone has no end yet.
+TOKEN = re.compile(rb'(?:[^"{}\[\],]++|' + STRING + rb"|" + FLAT + rb')*+(["{}\[\],])', re.DOTALL)
 
 
 def read_json_lines(path: Path) -> Iterator[RawRecord]:
@@ -69,8 +71,8 @@ def _array(path: Path) -> Iterator[RawRecord]:
         ends = False
         while not ends:
             for token in TOKEN.finditer(buffer, at):
-                kind = token[0]
-                if kind == b'"':
+                kind = token[1]
+                if kind == b'"' or token.start() != at:  # within a string, or after one that ends the block
                     break
                 at = token.end()
                 if kind in (b"[", b"{"):

@@ -1,6 +1,7 @@
 """A record's columns as JSON: how they are written for a `RawRecord`, and read from one."""
 
 import base64
+import codecs
 import json
 import re
 from decimal import Decimal
@@ -38,8 +39,9 @@ def encode(columns: Any) -> bytes:
 
     Times become text in ISO 8601, decimals become numbers, and bytes become text if they are UTF-8, else {"base64": …}.
     """
+    text = ENCODER.encode(columns)
     try:
-        return json.dumps(columns, ensure_ascii=False, default=_plain).encode()
+        return text.encode()
     except UnicodeEncodeError:
         return json.dumps(columns, default=_plain).encode()
 
@@ -51,7 +53,7 @@ def decode(payload: bytes) -> dict[str, Any]:
         PayloadError: the payload is not UTF-8, not JSON, not an object, or has a key twice or half of a character.
     """
     try:
-        value = DECODER.decode(payload.decode("utf-8-sig"))
+        value = DECODER.decode(payload.removeprefix(codecs.BOM_UTF8).decode())
     except UnicodeDecodeError:
         raise PayloadError("not text in UTF-8") from None
     except json.JSONDecodeError as error:
@@ -106,4 +108,5 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
+ENCODER = json.JSONEncoder(ensure_ascii=False, default=_plain)
 DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=lambda _: None)

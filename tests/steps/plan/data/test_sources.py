@@ -38,6 +38,7 @@ BESIDE = (
     "README.md",
     "LICENSE.txt",
     "dataset_infos.json",
+    "cache-0a1b.arrow",
 )
 
 
@@ -60,6 +61,12 @@ def test_a_folder_and_a_pattern_give_their_files_of_rows(
     told = capsys.readouterr().err
     assert ("left out, of no known kind of rows" in told) == (place in ("", "b", "**/*"))
     assert "notes.txt" in told or not told
+
+
+def test_a_wildcard_may_stand_in_the_first_folder(tmp_path: Path) -> None:
+    make(tmp_path, "a.jsonl")
+    first, *others = tmp_path.parts[1:]
+    assert find_local("/".join(["", f"{first[:-1]}?", *others, "*"])) == [tmp_path / "a.jsonl"]
 
 
 def test_a_name_with_a_wildcard_in_it_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -89,7 +96,7 @@ def test_a_link_counts_by_its_own_name(tmp_path: Path) -> None:
         (["a.txt"], "a.txt", "unknown kind of data file '.txt'"),
         (["train.jsonl", "test.jsonl"], "", "has the files of several splits (train: train.jsonl; test: test.jsonl)"),
         (["train/0.jsonl", "dev/0.jsonl"], "", "(train: train/0.jsonl; validation: dev/0.jsonl)"),
-        ([f"{number}.jsonl" for number in range(MOST_FILES + 1)], "", f"a source may have {MOST_FILES}"),
+        ([f"{number}.jsonl" for number in range(MOST_FILES + 1)], "", f"a run may have {MOST_FILES}"),
         (["a.jsonl"], "**a.jsonl", "not a pattern of files"),
     ],
 )
@@ -183,6 +190,13 @@ def test_a_file_belongs_to_one_source(tmp_path: Path) -> None:
     make(tmp_path, "a.jsonl", text=rows(4))
     with pytest.raises(UserError, match=r"data.train: .*a.jsonl belongs to two sources"):
         inspect_data(Data(train=[str(tmp_path / "a.jsonl"), str(tmp_path)]), "sft")
+
+
+def test_all_files_of_a_run_are_counted_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a/1.jsonl", "a/2.jsonl", "b/1.jsonl", "b/2.jsonl", text=rows(2))
+    monkeypatch.setattr("steps.plan.data.data_file.MOST_FILES", 3)
+    with pytest.raises(UserError, match="data: has 4 files of rows, and a run may have 3"):
+        inspect_data(Data(train=f"{tmp_path}/a", validation=f"{tmp_path}/b"), "sft")
 
 
 def test_a_folder_and_a_pattern_in_a_store(bucket: Any) -> None:

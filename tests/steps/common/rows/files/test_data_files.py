@@ -167,7 +167,13 @@ BAD: dict[str, tuple[str, bytes | str, int, str]] = {
     "array on each line": ("a.jsonl", '[{"text": "a"}]\n[{"text": "b"}]\n', 1, "not an object"),
     "item that is no JSON": ("a.json", '[{"text": "a"}, {"text": b}]', 2, "not JSON at column 10"),
     "quote in the middle": ("a.csv", 'text\n"a" b\nc\n', 2, "not CSV"),
-    "quote without end": ("a.csv", 'text\na\n"b\nc\n', 3, "not CSV: unexpected end of data (the row ends in line 4)"),
+    "quote without end": ("a.csv", 'text\na\n"b\nc\n', 3, "not CSV: a quote has no end"),
+    "quote that takes other rows": (
+        "a.tsv",
+        'prompt\tcompletion\n"wo\thier\nwo\tda\n"wie" so\n\tx\n',
+        2,
+        "not CSV: '\t' expected",
+    ),
     "more cells than columns": ("a.csv", "prompt,completion\n\na,b,c\n", 3, "has more cells than the 2 columns"),
     "a few bytes that are not UTF-8": ("a.csv", "text\näöü\n".encode() + b"\xff\n", 3, "not text in UTF-8"),
     "cell of Parquet that is not UTF-8": (
@@ -192,7 +198,7 @@ def test_what_cannot_be_used_is_one_bad_row(tmp_path: Path, case: str) -> None:
     bad = [row for row in read_rows(file) if isinstance(row, BadRow)]
     assert bad[0].place == RowPlace(str(file), line)
     assert reason in bad[0].reason
-    assert len(bad) == (2 if case == "array on each line" else 1)
+    assert len(bad) == {"array on each line": 2, "quote that takes other rows": 3}.get(case, 1)
     str(bad[0]).encode()
 
 
@@ -210,6 +216,9 @@ def test_the_rows_around_a_bad_one_are_read(tmp_path: Path) -> None:
     assert [record.reason for record in read_raw(tmp_path / "a.arrow")] == ["", "the text in 'text' is not UTF-8", ""]
     csv = written(tmp_path, "a.csv", 'text\none\n"two" x\nthree\n')
     assert [row[1].text for row in read_rows(csv) if not isinstance(row, BadRow)] == ["one", "three"]
+    stray = written(tmp_path, "b.csv", 'text\none\n"two\nthree\n\n"fo\nur"\n"five\nsix\n')
+    found = [(row.place.line if isinstance(row, BadRow) else row[1].text) for row in read_rows(stray)]
+    assert found == ["one", 3, "three", "fo\nur", 8, "six"]
 
 
 MANY = "".join(json.dumps({"text": f"{number} " + "x" * (number % 90)}) + "\n" for number in range(30_000))
@@ -258,6 +267,12 @@ REFUSED: dict[str, tuple[str, bytes | str | None, str]] = {
     ),
     "UTF-16 cut off": ("a.jsonl", MANY.encode("utf-16")[:-1], CUT),
     "two lists": ("a.json", '{"a": [{"text": "x"}], "b": [{"text": "y"}]}', "has several lists of rows (a, b)"),
+    "UTF-16 without a mark": (
+        "a.csv",
+        "text\nab\n".encode("utf-16-le"),
+        "has null characters, as UTF-16 without a byte order mark",
+    ),
+    "header that is no CSV": ("a.csv", '"text\na\n', "a.csv:1: the first row is not CSV: a quote has no end"),
     "JSON cut off": ("a.json", '{\n"text": "a"', "a.json:2: not JSON at column"),
     "column twice in CSV": ("a.csv", "prompt, prompt\na,b\n", "the column 'prompt' stands twice in the first row"),
     "column twice in Parquet": (
