@@ -181,6 +181,18 @@ BAD: dict[str, tuple[str, bytes | str, int, str]] = {
         2,
         "the text in 'text' is not UTF-8",
     ),
+    "time that no calendar has": (
+        "a.parquet",
+        as_parquet(pa.table({"text": ["a", "b"], "at": pa.array([0, 2**62], pa.timestamp("us"))})),
+        2,
+        "'at' cannot be read: ",
+    ),
+    "map with a key twice": (
+        "a.parquet",
+        as_parquet(pa.table({"text": ["a"], "m": pa.array([[("k", 1), ("k", 2)]], pa.map_("string", "int64"))})),
+        1,
+        "'m' cannot be read: ",
+    ),
     "text of Parquet that is bytes": (
         "a.parquet",
         as_parquet([{"text": b"\xff\xfe"}]),
@@ -346,7 +358,9 @@ def test_columns_of_tables_have_a_sensible_json_form(tmp_path: Path) -> None:
         {"role": "user", "content": "a", "tool_calls": None},
         {"role": "assistant", "content": "b", "tool_calls": ["x"]},
     ]
-    file = written(tmp_path, "a.parquet", as_parquet([{**cells, "messages": messages}]))
+    tables = pa.Table.from_pylist([{**cells, "messages": messages}])
+    pairs = pa.array([[("a", 1), ("b", None)]], pa.map_("string", "int64"))
+    file = written(tmp_path, "a.parquet", as_parquet(tables.append_column("map", pairs)))
     [record] = read_raw(file)
     assert decode(record.payload) == {
         "day": "2025-01-02T03:04:05",
@@ -356,6 +370,7 @@ def test_columns_of_tables_have_a_sensible_json_form(tmp_path: Path) -> None:
         "image": {"base64": "/w=="},
         "score": None,
         "messages": messages,
+        "map": {"a": 1, "b": None},
     }
 
 
