@@ -97,6 +97,7 @@ def test_a_split_has_the_files_that_its_data_set_says(
         ("en/part-?.jsonl", ["en/part-1.jsonl", "en/part-2.jsonl"]),
         ("*/*[in].jsonl", ["de/train.jsonl"]),
         ("**/b.*", ["en/more/a/b.jsonl"]),
+        ("en/part-[!2].jsonl", ["en/part-1.jsonl"]),
     ],
 )
 def test_a_folder_and_a_pattern_within_it(hub: Web, path: str, files: list[str]) -> None:
@@ -154,6 +155,8 @@ TOLD: list[tuple[tuple[str, ...], str, str, str]] = [
     (("a.jsonl",), "", "?confg=de", "unknown key 'confg' after '?'; known are config and split"),
     (("a.jsonl",), "", "/a.jsonl?split=train", "name either a path or a config and a split, not both"),
     (("a.jsonl",), "", "/b*.jsonl", "no file matches"),
+    (("a.jsonl",), "", "/[z-a].jsonl", "not a pattern of files"),
+    (("chats.py", "dataset_infos.json"), "", "", "made by a script"),
     (("a/b.txt",), "", "/a", "has no file of rows, only b.txt"),
     (FILES, "", "/de", "has the files of several splits (train: train.jsonl; test: test.jsonl)"),
 ]

@@ -64,6 +64,11 @@ def test_a_folder_and_a_pattern_give_their_files_of_rows(
     assert "notes.txt" in told or not told
 
 
+def test_rows_are_read_whatever_their_file_is_called(tmp_path: Path) -> None:
+    make(tmp_path, "changelog.jsonl", "notice-board.csv", "readme.json", "changelog.txt")
+    assert [file.name for file in find_local(str(tmp_path))] == ["changelog.jsonl", "notice-board.csv", "readme.json"]
+
+
 def test_a_wildcard_may_stand_in_the_first_folder(tmp_path: Path) -> None:
     make(tmp_path, "a.jsonl")
     first, *others = tmp_path.parts[1:]
