@@ -133,6 +133,12 @@ def test_a_file_that_the_next_commit_leaves_as_it_is_is_not_fetched_again(hub: W
     assert again[2:] == [f"/datasets/org/chats/resolve/{COMMIT}/b.jsonl"]
 
 
+def test_a_card_and_a_file_that_are_cut_off_are_read_again(hub: Web) -> None:
+    put_data_set(hub, repository(*FILES, readme=card(TWO)))
+    hub.cuts = {f"/datasets/org/chats/resolve/{COMMIT}/{name}": 3 for name in ("README.md", "de/train.jsonl")}
+    assert found("hf://datasets/org/chats?config=de") == ["de/train.jsonl"]
+
+
 TOLD: list[tuple[tuple[str, ...], str, str, str]] = [
     (FILES, TWO, "", "has several configurations (en, de); name one, e.g. hf://datasets/org/chats?config=en"),
     (FILES, TWO, "?config=fr", "has no configuration 'fr'; it has en, de"),

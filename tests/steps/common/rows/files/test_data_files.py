@@ -5,9 +5,10 @@ import datetime
 import gzip
 import io
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from pyarrow import parquet
 from steps.common.rows.files.json_payload import decode
 from steps.common.rows.files.raw_record import RawRecord
 from steps.common.rows.files.row_count import record_count
-from steps.common.rows.read_rows import parse, read_raw, read_rows
+from steps.common.rows.read_rows import READERS, parse, read_raw, read_rows
 from steps.common.rows.row import BadRow, Row, RowPlace
 from steps.common.runtime.errors import UserError
 
@@ -333,6 +334,22 @@ def test_a_wrong_offset_in_an_arrow_file_does_not_end_the_process(tmp_path: Path
     file = written(tmp_path, "a.arrow", sink.getvalue())
     done = subprocess.run([sys.executable, "-c", DAMAGES, str(file)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr[-300:]) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "error", [pa.ArrowInvalid("so"), pa.ArrowNotImplementedError("so"), pa.ArrowMemoryError("so"), OSError(5, "so")]
+)
+def test_each_error_of_a_reader_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def failing(_: Path) -> Iterator[RawRecord]:
+        yield RawRecord(1, b'{"text": "a"}')
+        raise error
+
+    monkeypatch.setitem(READERS, "parquet", failing)
+    file = written(tmp_path, "a.parquet", PAGES)
+    with pytest.raises(
+        UserError, match=re.escape(f"{file}: cannot be read after row 1: so; make or fetch the file again")
+    ):
+        list(read_raw(file))
 
 
 def test_what_could_be_read_comes_before_the_error(tmp_path: Path) -> None:
