@@ -51,6 +51,11 @@ def test_a_tasks_file_starts_there_too_and_the_held_out_rows_have_none(tmp_path:
     assert by_hand.evaluate.tasks[0].data == str(Path.cwd() / "asked.jsonl")
 
 
+def test_a_merge_may_be_overridden(tmp_path: Path) -> None:
+    tune = load(write(tmp_path, GOOD + "tune: {<<: {rank: 2, epochs: 1}, epochs: 3}\n")).tune
+    assert (tune.rank, tune.epochs) == (2, 3)
+
+
 def test_overrides_win_and_take_every_kind_of_value(tmp_path: Path) -> None:
     overrides = dict(
         map(override_of, ["tune.epochs=2", "tune.learning_rate=1e-3", "tune.method=lora", "tune.targets=[q_proj]"])

@@ -26,8 +26,8 @@ READERS: dict[str, Callable[[Path], Iterator[RawRecord]]] = {
     "parquet": read_parquet,
     "arrow": read_arrow,
 }
-# What reading a damaged file raises: Arrow's errors are ValueErrors or OSErrors, and so are those of codecs and of gzip.
-DAMAGE = (OSError, EOFError, ValueError, zlib.error)
+# What reading a damaged file raises: Arrow's errors are of these classes too, as are those of codecs and of gzip.
+DAMAGE = (OSError, EOFError, ValueError, NotImplementedError, MemoryError, zlib.error)
 
 
 def read_raw(path: Path) -> Iterator[RawRecord]:

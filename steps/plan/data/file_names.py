@@ -10,11 +10,10 @@ from steps.common.runtime.progress import say
 
 MOST_FILES = 200  # of a run: its parameters name each, and Argo takes no more than 128 KiB of them
 SHOWN = 5
-# What stands beside data without being data, and what their programs write there.
-BESIDE = re.compile(
-    r"(readme|licen[cs]e|notice|changelog|citation)\b.*|.*\.(md|py|crc|md5|sha256)|sha256sums|manifest\.json"
-    r"|(dataset_infos?|dataset_dict|state|config)\.json|cache-[0-9a-f]+\.arrow",
-    re.IGNORECASE,
+# What stands beside data: what `datasets` keeps there in files of known kinds, and what is of no interest among the others.
+NOT_ROWS = re.compile(r"(dataset_infos?|dataset_dict|state|config)\.json|cache-[0-9a-f]+\.arrow")
+NO_NEWS = re.compile(
+    r"(readme|licen[cs]e|notice|changelog|citation)\b.*|.*\.(md|py|crc|md5|sha256)|sha256sums", re.IGNORECASE
 )
 # As the library `datasets` names splits: https://huggingface.co/docs/datasets/repository_structure
 SPLITS = {
@@ -42,16 +41,27 @@ def matching(names: Iterable[str], pattern: str) -> list[str]:
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", pattern)
     wild = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     text = "".join(
-        wild.get(part) or (part.replace("[!", "[^", 1) if part.startswith("[") and len(part) > 2 else re.escape(part))
+        wild.get(part) or (_one_of(part) if part.startswith("[") and len(part) > 2 else re.escape(part))
         for part in parts
     )
-    return [name for name in names if re.fullmatch(text, name)]
+    try:
+        known = re.compile(text)
+    except re.error:
+        raise UserError(f"{pattern}: not a pattern of files") from None
+    return [name for name in names if known.fullmatch(name)]
+
+
+def _one_of(letters: str) -> str:
+    """Return `[abc]` or `[!abc]` of a pattern as a regular expression."""
+    inner = letters[1:-1].replace("\\", r"\\")
+    return f"[^{inner[1:]}]" if inner.startswith("!") else f"[{inner}]"
 
 
 def rows_among(where: str, names: Iterable[str]) -> list[str]:
     """Return the names of files of rows, sorted; say which others are left out.
 
-    Hidden files and folders, those whose name begins with an underscore, and those in `BESIDE` are left out in silence.
+    Hidden files and folders, those whose name begins with an underscore, and those in `NOT_ROWS` and `NO_NEWS` are left out
+    in silence.
 
     Args:
         where: the folder or pattern, for messages.
@@ -61,8 +71,8 @@ def rows_among(where: str, names: Iterable[str]) -> list[str]:
         UserError: none is a file of rows, or there are too many.
     """
     open_names = [name for name in names if not any(part.startswith((".", "_")) for part in PurePath(name).parts)]
-    others = sorted(name for name in open_names if not is_known(name) and not BESIDE.fullmatch(PurePath(name).name))
-    known = sorted(name for name in open_names if is_known(name) and not BESIDE.fullmatch(PurePath(name).name))
+    known = sorted(name for name in open_names if is_known(name) and not NOT_ROWS.fullmatch(PurePath(name).name))
+    others = sorted(name for name in open_names if not is_known(name) and not NO_NEWS.fullmatch(PurePath(name).name))
     more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
     left_out = f"{', '.join(others[:SHOWN])}{more}"
     if not known:

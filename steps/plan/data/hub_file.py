@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, unquote
 
 from steps.common.runtime.errors import UserError
+from steps.common.storage.retry import with_retries
 from steps.common.weights.sources.hub import HubHeaders, ask_hub, hub_api
 from steps.plan.data.file_names import fixed_folder, is_pattern, matching, refuse_several_splits, rows_among
 from steps.plan.data.hub_splits import CARD, Repository, WantedSplit, files_of_split
@@ -102,8 +103,9 @@ class _Dataset:
 
     def _card(self) -> str:
         address = self._address(CARD)
-        file = find_with_headers(address, f"{self._url}: {CARD}", HubHeaders().for_url(address), "set HF_TOKEN")
-        return b"".join(file.blocks()).decode(errors="replace")
+        shown = f"{self._url}: {CARD}"
+        file = find_with_headers(address, shown, HubHeaders().for_url(address), "set HF_TOKEN")
+        return with_retries(shown, lambda: b"".join(file.blocks())).decode(errors="replace")
 
     def _address(self, path: str) -> str:
         return f"{self._api.endpoint}/datasets/{self._name}/resolve/{self._commit}/{quote(path)}"

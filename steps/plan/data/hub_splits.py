@@ -12,7 +12,7 @@ import yaml
 
 from steps.common.rows.files.file_kind import is_known
 from steps.common.runtime.errors import UserError
-from steps.plan.data.file_names import by_usual_names, matching
+from steps.plan.data.file_names import NOT_ROWS, by_usual_names, matching
 
 CARD = "README.md"
 FRONT_MATTER = re.compile(r"\A---\s*\n(?P<yaml>.*?)\n---\s*(\n|\Z)", re.DOTALL)
@@ -52,7 +52,7 @@ def files_of_split(wanted: WantedSplit, repository: Repository) -> list[str]:
     configs = _configs(wanted.url, repository.card)
     if configs:
         return _of_card(wanted, configs[_chosen(wanted, configs)], repository.files)
-    rows = [name for name in repository.files if is_known(name)]
+    rows = [name for name in repository.files if is_known(name) and not NOT_ROWS.fullmatch(name)]
     if not rows and f"{repository.name.rpartition('/')[2]}.py" in repository.files:
         raise UserError(
             f"{wanted.url}: its rows are made by a script, which is not run; the hub may have them as Parquet: "

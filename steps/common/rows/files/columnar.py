@@ -11,6 +11,8 @@ from steps.common.rows.files.raw_record import RawRecord
 from steps.common.runtime.errors import UserError
 
 AT_ONCE = 1000  # rows
+# Raised by a cell: text that is not UTF-8, a time out of range, a map with a key twice or with keys that JSON does not have.
+UNREADABLE = (ValueError, OverflowError, KeyError, TypeError)
 
 
 def read_parquet(path: Path) -> Iterator[RawRecord]:
@@ -119,23 +121,22 @@ def _with_bytes(kind: Any) -> Any:
     return kind
 
 
-def _records(batch: Any, before: int) -> Iterator[RawRecord]:
+def _records(batch: Any, before: int) -> list[RawRecord]:
     try:
-        rows = batch.to_pylist()
-    except (ValueError, OverflowError):
-        for number in range(batch.num_rows):
-            yield _one(batch.slice(number, 1), before + number + 1)
-        return
-    yield from (RawRecord(number, encode(columns)) for number, columns in enumerate(rows, before + 1))
+        rows = batch.to_pylist(maps_as_pydicts="strict")
+        return [RawRecord(number, encode(columns)) for number, columns in enumerate(rows, before + 1)]
+    except UNREADABLE:
+        return [_one(batch.slice(number, 1), before + number + 1) for number in range(batch.num_rows)]
 
 
 def _one(batch: Any, number: int) -> RawRecord:
     columns = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
-            columns[name] = column[0].as_py()
+            columns[name] = column[0].as_py(maps_as_pydicts="strict")
+            encode(columns[name])
         except UnicodeDecodeError:
             return RawRecord(number, b"", f"the text in {name!r} is not UTF-8")
-        except (ValueError, OverflowError) as error:
+        except UNREADABLE as error:
             return RawRecord(number, b"", f"{name!r} cannot be read: {' '.join(str(error).split())}")
     return RawRecord(number, encode(columns))

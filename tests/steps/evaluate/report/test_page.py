@@ -11,7 +11,7 @@ import pytest
 
 import steps.evaluate.report.page
 from steps.common.handover.report import EvaluationReport
-from steps.common.handover.resolved import Resolved
+from steps.common.handover.resolved import Resolved, ResolvedData
 from steps.evaluate.report.page import leave_for_argo, render
 from steps.evaluate.report.plots import ticks
 from steps.plan.step import PlanInput, resolve
@@ -122,6 +122,14 @@ def test_the_page_has_verdict_scores_and_answers_and_loads_nothing(resolved: Res
     assert not seen.tags & {"script", "img", "link", "iframe"}
     assert seen.loads == []
     assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org)", page.replace(resolved.model.uri, ""))
+
+
+def test_the_sources_of_a_mixture_are_listed(resolved: Resolved) -> None:
+    [own] = resolved.data.train
+    other = own.model_copy(update={"files": [*own.files, *own.files], "source": "chats/", "weight": 0.5})
+    mixture = resolved.model_copy(update={"data": ResolvedData(train=[own, other])})
+    assert f"{own.files[0].path}; chats/ (2 files), 0.5 times per epoch" in page_of(REPORT, mixture)
+    assert "sources" not in page_of(REPORT, resolved)
 
 
 def test_learnt_text_of_the_sample_is_bold_and_other_text_is_not(resolved: Resolved) -> None:

@@ -97,6 +97,7 @@ def test_a_split_has_the_files_that_its_data_set_says(
         ("en/part-?.jsonl", ["en/part-1.jsonl", "en/part-2.jsonl"]),
         ("*/*[in].jsonl", ["de/train.jsonl"]),
         ("**/b.*", ["en/more/a/b.jsonl"]),
+        ("en/part-[!2].jsonl", ["en/part-1.jsonl"]),
     ],
 )
 def test_a_folder_and_a_pattern_within_it(hub: Web, path: str, files: list[str]) -> None:
@@ -132,6 +133,12 @@ def test_a_file_that_the_next_commit_leaves_as_it_is_is_not_fetched_again(hub: W
     assert again[2:] == [f"/datasets/org/chats/resolve/{COMMIT}/b.jsonl"]
 
 
+def test_a_card_and_a_file_that_are_cut_off_are_read_again(hub: Web) -> None:
+    put_data_set(hub, repository(*FILES, readme=card(TWO)))
+    hub.cuts = {f"/datasets/org/chats/resolve/{COMMIT}/{name}": 3 for name in ("README.md", "de/train.jsonl")}
+    assert found("hf://datasets/org/chats?config=de") == ["de/train.jsonl"]
+
+
 TOLD: list[tuple[tuple[str, ...], str, str, str]] = [
     (FILES, TWO, "", "has several configurations (en, de); name one, e.g. hf://datasets/org/chats?config=en"),
     (FILES, TWO, "?config=fr", "has no configuration 'fr'; it has en, de"),
@@ -154,6 +161,8 @@ TOLD: list[tuple[tuple[str, ...], str, str, str]] = [
     (("a.jsonl",), "", "?confg=de", "unknown key 'confg' after '?'; known are config and split"),
     (("a.jsonl",), "", "/a.jsonl?split=train", "name either a path or a config and a split, not both"),
     (("a.jsonl",), "", "/b*.jsonl", "no file matches"),
+    (("a.jsonl",), "", "/[z-a].jsonl", "not a pattern of files"),
+    (("chats.py", "dataset_infos.json"), "", "", "made by a script"),
     (("a/b.txt",), "", "/a", "has no file of rows, only b.txt"),
     (FILES, "", "/de", "has the files of several splits (train: train.jsonl; test: test.jsonl)"),
 ]

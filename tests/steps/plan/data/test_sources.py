@@ -14,6 +14,7 @@ from recipes.data import Data, RowSource
 from recipes.reader import load
 from steps.common.runtime.errors import UserError
 from steps.common.storage.files import sha256_of
+from steps.plan.addresses import check_addresses, kept
 from steps.plan.data.data_file import inspect_data
 from steps.plan.data.file_names import MOST_FILES
 from steps.plan.data.local_copy import fetch_all
@@ -61,6 +62,11 @@ def test_a_folder_and_a_pattern_give_their_files_of_rows(
     told = capsys.readouterr().err
     assert ("left out, of no known kind of rows" in told) == (place in ("", "b", "**/*"))
     assert "notes.txt" in told or not told
+
+
+def test_rows_are_read_whatever_their_file_is_called(tmp_path: Path) -> None:
+    make(tmp_path, "changelog.jsonl", "notice-board.csv", "readme.json", "changelog.txt")
+    assert [file.name for file in find_local(str(tmp_path))] == ["changelog.jsonl", "notice-board.csv", "readme.json"]
 
 
 def test_a_wildcard_may_stand_in_the_first_folder(tmp_path: Path) -> None:
@@ -197,6 +203,17 @@ def test_all_files_of_a_run_are_counted_together(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("steps.plan.data.data_file.MOST_FILES", 3)
     with pytest.raises(UserError, match="data: has 4 files of rows, and a run may have 3"):
         inspect_data(Data(train=f"{tmp_path}/a", validation=f"{tmp_path}/b"), "sft")
+
+
+def test_a_key_in_an_address_is_for_this_machine_alone_and_is_not_kept() -> None:
+    train = "[a.jsonl, {source: ['https://u:pass@host/b.jsonl', c.jsonl], weight: 2}]"
+    tasks = "[{data: [a.jsonl, 'https://u:pass@host/d.jsonl'], metric: exact}]"
+    recipe = load("pet-store", {"data.train": train, "data.validation": "", "evaluate.tasks": tasks})
+    check_addresses(recipe, on_this_machine=True)
+    with pytest.raises(UserError, match=r"data\.train\.1\.source\.0: the address has a key in it"):
+        check_addresses(recipe, on_this_machine=False)
+    assert kept(recipe).data.sources[1].places[0] == "https://host/b.jsonl"
+    assert "pass" not in kept(recipe).model_dump_json()
 
 
 def test_a_folder_and_a_pattern_in_a_store(bucket: Any) -> None:

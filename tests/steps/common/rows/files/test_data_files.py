@@ -5,9 +5,10 @@ import datetime
 import gzip
 import io
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from steps.common.rows.conversation import Conversation
 from steps.common.rows.files.json_payload import decode
 from steps.common.rows.files.raw_record import RawRecord
 from steps.common.rows.files.row_count import record_count
-from steps.common.rows.read_rows import parse, read_raw, read_rows
+from steps.common.rows.read_rows import READERS, parse, read_raw, read_rows
 from steps.common.rows.row import BadRow, Row, RowPlace
 from steps.common.runtime.errors import UserError
 
@@ -182,6 +183,18 @@ BAD: dict[str, tuple[str, bytes | str, int, str]] = {
         2,
         "the text in 'text' is not UTF-8",
     ),
+    "time that no calendar has": (
+        "a.parquet",
+        as_parquet(pa.table({"text": ["a", "b"], "at": pa.array([0, 2**62], pa.timestamp("us"))})),
+        2,
+        "'at' cannot be read: ",
+    ),
+    "map with a key twice": (
+        "a.parquet",
+        as_parquet(pa.table({"text": ["a"], "m": pa.array([[("k", 1), ("k", 2)]], pa.map_("string", "int64"))})),
+        1,
+        "'m' cannot be read: ",
+    ),
     "text of Parquet that is bytes": (
         "a.parquet",
         as_parquet([{"text": b"\xff\xfe"}]),
@@ -324,6 +337,22 @@ def test_a_wrong_offset_in_an_arrow_file_does_not_end_the_process(tmp_path: Path
     assert (done.returncode, done.stderr[-300:]) == (0, "")
 
 
+@pytest.mark.parametrize(
+    "error", [pa.ArrowInvalid("so"), pa.ArrowNotImplementedError("so"), pa.ArrowMemoryError("so"), OSError(5, "so")]
+)
+def test_each_error_of_a_reader_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def failing(_: Path) -> Iterator[RawRecord]:
+        yield RawRecord(1, b'{"text": "a"}')
+        raise error
+
+    monkeypatch.setitem(READERS, "parquet", failing)
+    file = written(tmp_path, "a.parquet", PAGES)
+    with pytest.raises(
+        UserError, match=re.escape(f"{file}: cannot be read after row 1: so; make or fetch the file again")
+    ):
+        list(read_raw(file))
+
+
 def test_what_could_be_read_comes_before_the_error(tmp_path: Path) -> None:
     file = written(tmp_path, "a.jsonl.gz", PACKED[: len(PACKED) // 2])
     found: list[RawRecord] = []
@@ -347,7 +376,9 @@ def test_columns_of_tables_have_a_sensible_json_form(tmp_path: Path) -> None:
         {"role": "user", "content": "a", "tool_calls": None},
         {"role": "assistant", "content": "b", "tool_calls": ["x"]},
     ]
-    file = written(tmp_path, "a.parquet", as_parquet([{**cells, "messages": messages}]))
+    tables = pa.Table.from_pylist([{**cells, "messages": messages}])
+    pairs = pa.array([[("a", 1), ("b", None)]], pa.map_("string", "int64"))
+    file = written(tmp_path, "a.parquet", as_parquet(tables.append_column("map", pairs)))
     [record] = read_raw(file)
     assert decode(record.payload) == {
         "day": "2025-01-02T03:04:05",
@@ -357,6 +388,7 @@ def test_columns_of_tables_have_a_sensible_json_form(tmp_path: Path) -> None:
         "image": {"base64": "/w=="},
         "score": None,
         "messages": messages,
+        "map": {"a": 1, "b": None},
     }
 
 
