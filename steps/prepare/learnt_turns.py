@@ -84,6 +84,7 @@ class LearntTurns:
 
     def __init__(self, template: ChatTemplate) -> None:
         self._template = template
+        self._specials = tuple(token.content for token in template.tokenizer.added_tokens_decoder.values())
         self._seen: Counter[tuple[Any, ...]] = Counter()
         self._shapes: dict[tuple[Any, ...], _Shape | None] = {}
 
@@ -132,6 +133,7 @@ class LearntTurns:
         for what, given in (("tools", conversation.tools), ("documents", conversation.documents)):
             if given and not template.takes(what):
                 raise LabelError(f"its {what}: the model's chat template takes none")
+        self._check_written(conversation)
         messages = template.messages(conversation)
         whole = template.render(messages, conversation, asking=False)
         found: list[tuple[str, LearntSpan]] = []
@@ -144,8 +146,51 @@ class LearntTurns:
             except LabelError as error:
                 raise LabelError(f"its message {turn + 1} {error}") from None
             found.append((prompt + answer, LearntSpan(len(prompt), len(prompt) + len(answer), turn)))
-        _check_calls(conversation, turns, [whole, *(text for text, _ in found)])
-        return list(_shared(whole, found))
+            missing = [call.name for call in conversation.messages[turn].tool_calls if call.name not in answer]
+            if missing:
+                raise LabelError(
+                    f"its message {turn + 1} calls {missing[0]}, and the model's chat template does not write that"
+                )
+        return list(self._shared(whole, found))
+
+    def _check_written(self, conversation: Conversation) -> None:
+        """Refuse a conversation of which the template would leave out a message, or what is in it."""
+        for number, message in enumerate(conversation.messages, 1):
+            parts = {"system": "a system message", "tool": "results of tools"}
+            what = "calls" if message.tool_calls else parts.get(message.role, "")
+            if what and not self._template.takes(what):
+                raise LabelError(f"its message {number}: the model's chat template does not write {what}")
+
+    def _shared(self, whole: str, found: list[tuple[str, LearntSpan]]) -> Iterable[LearntText]:
+        """Put each turn into a text that begins with its prompt and answer: the whole rendering, or that of a later turn."""
+        texts, left = [], found
+        while left:
+            latest = left[-1][0]
+            candidate = whole if whole.startswith(latest) else latest
+            placed = [(text, span, self._placed(text, span, candidate)) for text, span in left]
+            texts.append(LearntText(candidate, tuple(place for _, _, place in placed if place)))
+            left = [(text, span) for text, span, place in placed if not place]
+        return reversed(texts)
+
+    def _placed(self, text: str, span: LearntSpan, candidate: str) -> LearntSpan | None:
+        """Return where a turn's answer is in a text; None if the text does not begin with its prompt and answer.
+
+        Some templates end the last turn with one token more than the others, such as Phi-3's. Without it, the answer still ends
+        with the token that ends a turn.
+        """
+        if candidate.startswith(text):
+            return span
+        pairs = enumerate(zip(text, candidate, strict=False))
+        end = next((number for number, (one, other) in pairs if one != other), min(len(text), len(candidate)))
+        for special in self._specials:
+            for begin in range(max(0, end - len(special) + 1), end):
+                end = begin if text.startswith(special, begin) else end
+        kept, dropped = text[:end].rstrip(), text[end:]
+        for special in self._specials:
+            dropped = dropped.replace(special, "")
+        if dropped.strip() or len(kept) <= span.start or not kept.endswith(self._specials):
+            return None
+        return replace(span, end=len(kept))
 
     def _shape(self, conversation: Conversation, turns: tuple[int, ...]) -> _Shape | None:
         """Return the shape of a conversation if it is known; it becomes known when it occurs a second time."""
@@ -270,27 +315,6 @@ def _without_first_thought(text: str) -> str:
         if found:
             return text[found.end() :]
     return text
-
-
-def _shared(whole: str, found: list[tuple[str, LearntSpan]]) -> Iterable[LearntText]:
-    """Put each turn into a text that begins with its prompt and answer: the whole rendering, or that of a later turn."""
-    texts, left = [], found
-    while left:
-        latest = left[-1][0]
-        candidate = whole if whole.startswith(latest) else latest
-        texts.append(LearntText(candidate, tuple(span for text, span in left if candidate.startswith(text))))
-        left = [(text, span) for text, span in left if not candidate.startswith(text)]
-    return reversed(texts)
-
-
-def _check_calls(conversation: Conversation, turns: Sequence[int], texts: list[str]) -> None:
-    """Refuse calls that the template leaves out: the model would learn to say nothing."""
-    for number, message in enumerate(conversation.messages):
-        for call in message.tool_calls:
-            if not any(call.name in text for text in texts):
-                raise LabelError(
-                    f"its message {number + 1} calls {call.name}, and the model's chat template writes no calls"
-                )
 
 
 def _as_expected(shape: _Shape, conversation: Conversation, whole: str) -> list[LearntText] | None:

@@ -183,7 +183,7 @@ class ModelAnswers(ReportPart):
     asked: str  # the last turn
     messages: list[ChatMessage] | None = Field(
         default=None, exclude_if=_is_none
-    )  # the whole chat; absent in old reports
+    )  # the whole chat, if it is texts alone, which the live gate can ask; absent in old reports
     wanted: str  # the answer in the data; empty for a question of the recipe's
     base: str
     candidate: str

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from steps.common.rows.conversation import Conversation
+from steps.common.rows.conversation import Conversation, Message, ToolCall
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -20,6 +20,20 @@ _PROBE_TOOL = {
 _PROBES: dict[str, list[dict[str, Any]]] = {
     "tools": [_PROBE_TOOL],
     "documents": [{"title": "probe", "text": "A probe.", "content": "A probe."}],
+}
+
+
+_PROBE = "qzprobe"  # a word that no template writes by itself
+_ASKED = Message("user", "probe")
+_CALLED = Message("assistant", tool_calls=(ToolCall(_PROBE),))
+_PROBE_CHATS: dict[str, tuple[Message, ...]] = {
+    "a system message": (Message("system", _PROBE), _ASKED),
+    "calls": (_ASKED, _CALLED),
+    "results of tools": (
+        _ASKED,
+        replace(_CALLED, tool_calls=(ToolCall("other"),)),
+        Message("tool", _PROBE, name="other"),
+    ),
 }
 
 
@@ -108,14 +122,23 @@ class ChatTemplate:
         return list(map(str, found))
 
     def takes(self, what: str) -> bool:
-        """Return whether the template writes "tools" or "documents" anywhere."""
+        """Return whether the template writes something anywhere, or refuses it in its own words.
+
+        Args:
+            what: "tools", "documents", "a system message", "calls" or "results of tools".
+        """
         if what not in self._takes:
             self._takes[what] = self.exists and self._writes(what)
         return self._takes[what]
 
     def _writes(self, what: str) -> bool:
-        chat = Conversation.of(("user", "probe"))
-        messages = self.messages(chat)
+        if what in _PROBE_CHATS:
+            chat = Conversation(_PROBE_CHATS[what], json.dumps(_PROBES["tools"]) if self.takes("tools") else "")
+            try:
+                return _PROBE in self.render(self.messages(chat), chat, asking=what != "calls")
+            except RefusedByTemplateError:
+                return True
+        messages = self.messages(Conversation((_ASKED,)))
         given = {**self.arguments, "add_generation_prompt": True}
         try:
             return self._applied(messages, given) != self._applied(messages, {**given, what: _PROBES[what]})

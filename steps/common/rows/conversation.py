@@ -82,6 +82,12 @@ class Conversation:
         return "\n".join([*(part for part in (self.tools, self.documents) if part), *parts])
 
     @property
+    def is_text(self) -> bool:
+        """Whether it is texts alone: no tools, calls, results of tools or documents."""
+        beside = self.tools or self.documents
+        return not beside and not any(message.tool_calls or message.role == "tool" for message in self.messages)
+
+    @property
     def asked(self) -> "Conversation":
         """The conversation without its last message, the answer."""
         return replace(self, messages=self.messages[:-1])

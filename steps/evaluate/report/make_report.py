@@ -94,7 +94,7 @@ def answers_side_by_side(
     return [
         ModelAnswers(
             asked=chat.answer.content,
-            messages=[ChatMessage(role=message.role, content=message.content) for message in chat.messages],
+            messages=_messages(chat),
             wanted=answer,
             base=scores["base"].answers[number],
             candidate=scores["candidate"].answers[number],
@@ -104,6 +104,13 @@ def answers_side_by_side(
         )
         for number, (chat, answer, question) in enumerate(asked)
     ]
+
+
+def _messages(chat: Conversation) -> list[ChatMessage] | None:
+    """Return what the live gate asks; None if it cannot, since it sends texts alone."""
+    if not chat.is_text:
+        return None
+    return [ChatMessage(role=message.role, content=message.content) for message in chat.messages]
 
 
 def _scores(score: Score, comparison: Comparison, role: ModelRole) -> ModelScores:

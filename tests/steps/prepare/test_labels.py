@@ -46,6 +46,10 @@ TOOLS = (
     "</tool_call>{% endfor %}<|im_end|>\n{% endfor %}" + PROMPT + "{% endif %}"
 )
 CONCATENATED = TOOLS.replace("{{ c.function.arguments | tojson }}", "{{ 'of ' + c.function.arguments }}")
+NO_RESULTS = TOOLS.replace("{% for m in messages %}", "{% for m in messages if m.role != 'tool' %}")
+SAID = TEMPLATE.replace("in messages", "in messages if message.role != 'system'")
+# The last turn ends with one token more, such as Phi-3's.
+ENDED = TEMPLATE.replace("{% endif %}", "{% else %}<|endoftext|>{% endif %}")
 TOOL = json.dumps([{"type": "function", "function": {"name": "count", "parameters": {"type": "object"}}}])
 
 ONE = Conversation.of(("user", "cats?"), ("assistant", "yes cats"))
@@ -117,6 +121,7 @@ def learnt(found: Example, tokenizer: Any) -> str:
             THOUGHT,
             [f"<think>\n{t}\n</think>\n\n{a}{END}" for t, a in (("we have cats", "yes cats"), ("no dogs", "no"))],
         ),
+        (ENDED, {}, TWO, ["yes cats<|im_end|>no<|im_end|>\n<|endoftext|>"]),
         (MOVED, {}, TWO, [" yes cats<|im_end|>", " no<|im_end|>"]),
         (TOOLS, {}, CALLS, ['<tool_call>count {"of": "cats"}</tool_call><|im_end|>3 cats<|im_end|>']),
         (CONCATENATED, {}, CALLS, ['<tool_call>count of {"of": "cats"}</tool_call><|im_end|>3 cats<|im_end|>']),
@@ -186,12 +191,14 @@ def test_a_turn_that_is_only_read_is_counted_and_not_learnt(tokenizer: Any) -> N
             replace(ONE, documents='[{"text": "cats"}]'),
             "its documents: the model's chat template takes none",
         ),
+        (TEMPLATE, {}, replace(CALLS, tools=""), "its message 2: the model's chat template does not write calls"),
         (
-            TEMPLATE,
+            SAID,
             {},
-            replace(CALLS, tools=""),
-            "its message 2 calls count, and the model's chat template writes no calls",
+            replace(TWO, messages=TWO.messages[:3]),
+            "its message 1: the model's chat template does not write a sys",
         ),
+        (NO_RESULTS, {}, CALLS, "its message 3: the model's chat template does not write results of tools"),
         (
             OPTIONAL,
             {"enable_thinking": False},

@@ -22,6 +22,16 @@ QUESTIONS = [Question(ask="capital?", expect="Paris")]
 SAMPLES = [(Conversation.of(("system", "be kind"), ("user", "open?")), "at nine")]
 
 
+def test_the_live_gate_gets_no_chat_that_it_cannot_ask_as_it_was_asked() -> None:
+    tooled = Conversation(SAMPLES[0][0].messages, tools='[{"type": "function"}]')
+    scores = scores_by_role(score(2.0, "Rome"), score(1.0, "Paris"), None)
+    with_tools, without = (
+        answers_side_by_side(QUESTIONS, [(chat, "at nine")], scores)[1] for chat in (tooled, SAMPLES[0][0])
+    )
+    assert with_tools.messages is None
+    assert [turn.content for turn in without.messages or []] == ["be kind", "open?"]
+
+
 @pytest.fixture
 def resolved(tiny_model: Path, chats: Path) -> Resolved:
     recipe = f"{{name: tiny, model: '{tiny_model.as_uri()}', data: {{train: {chats}, max_tokens: 64}}}}"
