@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -35,7 +35,7 @@ class TaskRows:
         return [metric(answer, reference) for answer, reference in zip(answers, self.references, strict=True)]
 
 
-def read_task_rows(resolved: Resolved, held_out: list[TokenRow]) -> list[TaskRows]:
+def read_task_rows(resolved: Resolved, held_out: Sequence[TokenRow]) -> list[TaskRows]:
     """Read the rows of the recipe's tasks, evenly spread over each file.
 
     Raises:
