@@ -1,9 +1,12 @@
 """The parts of a recipe for what the models are evaluated on, and what a candidate must achieve."""
 
+import re
+from pathlib import PurePath
 from typing import Literal
 
 from pydantic import Field, model_validator
 
+from recipes.data import Places, listed
 from recipes.recipe_part import RecipePart
 
 
@@ -15,16 +18,16 @@ class Question(RecipePart):
 
 
 HELD_OUT = "heldout"
+COMPRESSED = re.compile(r"\.(gz|zst|bz2)$")
 
 
 class Task(RecipePart):
     """Rows that the models answer. Each answer is compared with its reference, the last assistant message of the row."""
 
-    data: str = Field(
+    data: Places = Field(
         default=HELD_OUT,
-        min_length=1,
-        description="heldout: the held-out rows. Otherwise a separate file of rows, in any form and at any place that "
-        "data.train may have.",
+        description="heldout: the held-out rows. Otherwise separate rows, in any form and at any places that data.train may "
+        "have.",
     )
     metric: Literal["exact", "contains", "rouge_l"] = Field(
         description="exact: the answer equals the reference. contains: the answer contains the reference. Both ignore case "
@@ -41,9 +44,15 @@ class Task(RecipePart):
     )
 
     @property
-    def file(self) -> str:
-        """The task's own file; empty for the held-out rows."""
-        return "" if self.data == HELD_OUT else self.data
+    def places(self) -> list[str]:
+        """The places of the task's own rows; empty for the held-out rows."""
+        return [] if self.data == HELD_OUT else listed(self.data)
+
+    @property
+    def called(self) -> str:
+        """The name of its rows: that of their file or folder without suffixes, or `heldout`."""
+        first, *more = [PurePath(COMPRESSED.sub("", place.partition("?")[0])).stem for place in listed(self.data)]
+        return f"{first} and {len(more)} more" if more else first
 
 
 class LmEvalTask(RecipePart):
@@ -127,7 +136,7 @@ class Evaluate(RecipePart):
     def _tasks_differ(self) -> "Evaluate":
         tasks = [(task.data, task.metric) for task in self.tasks]
         if twice := [one for one in tasks if tasks.count(one) > 1]:
-            raise ValueError(f"tasks: {twice[0][0]} is listed twice with the metric {twice[0][1]}")
+            raise ValueError(f"tasks: {', '.join(listed(twice[0][0]))} is listed twice with the metric {twice[0][1]}")
         lm_eval = [(one.task, one.metric, one.num_fewshot) for one in self.lm_eval]
         if again := [one for one in lm_eval if lm_eval.count(one) > 1]:
             raise ValueError(f"lm_eval: {again[0][0]} is listed twice with the same metric and num_fewshot")

@@ -3,15 +3,17 @@
 import contextlib
 import difflib
 import json
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from recipes.evaluation import HELD_OUT
 from recipes.recipe import Recipe
+from recipes.unique_keys import DoubleKeyError, UniqueKeyLoader
 
 # In place of pydantic's own words, which speak of parsing and of Python's types.
 EXPECTED = {
@@ -58,14 +60,10 @@ def load(reference: str, overrides: dict[str, str] | None = None) -> Recipe:
         raise RecipeError(f"{where}: is not a UTF-8 text file") from None
     tree = _parse(text, where)
     folder = path.parent.resolve() if path else Path.cwd()
-    for part in ("train", "validation"):
-        data = tree.get("data")
-        if isinstance(data, dict) and isinstance(data.get(part), str):
-            data[part] = _absolute(data[part], folder)
-    _place_tasks(tree, folder)
+    _place_data(tree, folder)
     for key, value in (overrides or {}).items():
         _override(tree, key, value)
-    _place_tasks(tree, Path.cwd())
+    _place_data(tree, Path.cwd())
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
@@ -90,7 +88,9 @@ def _path(reference: str) -> Path | None:
 
 def _parse(text: str, where: str) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(text)
+        tree = yaml.load(text, UniqueKeyLoader)
+    except DoubleKeyError as error:
+        raise RecipeError(f"{where}{error}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -102,17 +102,29 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     return tree
 
 
-def _absolute(value: str, folder: Path) -> str:
-    return value if not value or "://" in value else str((folder / Path(value).expanduser()).resolve())
+def _absolute(value: Any, folder: Path) -> Any:
+    """Make the paths in a value absolute: a text, or a list of texts and of mappings with a source."""
+    if isinstance(value, list):
+        return [_absolute(one, folder) for one in value]
+    if isinstance(value, dict) and "source" in value:
+        return {**value, "source": _absolute(value["source"], folder)}
+    if not isinstance(value, str) or not value or "://" in value:
+        return value
+    path = folder / Path(value).expanduser()
+    # A symbolic link keeps its own name, which says what kind of file it is; the target's may be a hash.
+    return str(path.resolve() if path.name == ".." else path.parent.resolve() / path.name)
 
 
-def _place_tasks(tree: dict[str, Any], folder: Path) -> None:
-    """Make the paths of the tasks' files absolute."""
-    evaluate = tree.get("evaluate")
+def _place_data(tree: dict[str, Any], folder: Path) -> None:
+    """Make the paths of the data files absolute, and those of the tasks' files."""
+    data, evaluate = tree.get("data"), tree.get("evaluate")
+    for part in ("train", "validation"):
+        if isinstance(data, dict) and part in data:
+            data[part] = _absolute(data[part], folder)
     for part, key in (("tasks", "data"), ("lm_eval", "include")):
         tasks = evaluate.get(part) if isinstance(evaluate, dict) else None
         for task in tasks if isinstance(tasks, list) else []:
-            if isinstance(task, dict) and isinstance(task.get(key), str) and (key, task[key]) != ("data", HELD_OUT):
+            if isinstance(task, dict) and key in task and (key, task[key]) != ("data", HELD_OUT):
                 task[key] = _absolute(task[key], folder)
 
 
@@ -123,11 +135,14 @@ def _override(tree: dict[str, Any], key: str, value: str) -> None:
         if not isinstance(child, dict):
             raise RecipeError(f"-o {key}: {parent!r} holds a value, not keys")
         tree = child
-    if key in ("data.train", "data.validation"):
-        tree[leaf] = _absolute(value, Path.cwd())
+    # A path is taken as it is: it may have characters that mean something in YAML.
+    if key in ("data.train", "data.validation") and not (value.startswith("[") and value.endswith("]")):
+        tree[leaf] = value
         return
     try:
-        parsed = yaml.safe_load(value)
+        parsed = yaml.load(value, UniqueKeyLoader)
+    except DoubleKeyError as error:
+        raise RecipeError(f"-o {key}{error}") from None
     except yaml.YAMLError:
         raise RecipeError(f"-o {key}: {value!r} is not a YAML value") from None
     # YAML 1.1 reads 1e-3 as text; it takes 1.0e-3 for a number.
@@ -140,11 +155,16 @@ def _override(tree: dict[str, Any], key: str, value: str) -> None:
 def _first_line(error: ValidationError, where: str, overrides: dict[str, str]) -> str:
     # Unknown keys first: if a key is misspelt, the right one is missing too.
     errors = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
-    lines = [_line(e["loc"], e["type"], e["msg"], e.get("input")) for e in errors]
+    lines = [_line(_keys_of(e["loc"]), e["type"], e["msg"], e.get("input")) for e in errors]
     more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
-    place = ".".join(str(part) for part in errors[0]["loc"])
+    place = ".".join(str(part) for part in _keys_of(errors[0]["loc"]))
     overridden = any(f"{place}.".startswith(f"{key}.") for key in overrides)
     return f"-o {lines[0]}{more}" if overridden else f"{where}: {lines[0]}{more}"
+
+
+def _keys_of(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Return the keys of an error's place, which has a tag too where a value may be of several types."""
+    return tuple(part for part in place if not (isinstance(part, str) and part.startswith("<")))
 
 
 def _line(place: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:
@@ -165,10 +185,16 @@ def _keys(place: tuple[int | str, ...]) -> list[str]:
     for part in place:
         if isinstance(part, int):
             continue
-        annotation = model.model_fields[part].annotation
-        nested = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(a for a in nested if isinstance(a, type) and issubclass(a, BaseModel))
+        model = next(_models(model.model_fields[part].annotation))
     return list(model.model_fields)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models in a type: itself, or those in its list or union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for one in get_args(annotation):
+        yield from _models(one)
 
 
 def override_of(text: str) -> tuple[str, str]:

@@ -78,19 +78,20 @@ def _check_readable(recipe: "Recipe") -> None:
     from steps.common.runtime.errors import UserError
     from steps.plan.lm_eval.recipe_tasks import is_packed
 
-    files = {"data.train": recipe.data.train, "data.validation": recipe.data.validation}
-    files |= {f"evaluate.tasks.{number}.data": task.file for number, task in enumerate(recipe.evaluate.tasks)}
-    files |= {f"evaluate.lm_eval.{i}.include": task.include for i, task in enumerate(recipe.evaluate.lm_eval)}
+    places = {"data.train": [place for source in recipe.data.sources for place in source.places]}
+    places["data.validation"] = recipe.data.held_out_places
+    places |= {f"evaluate.tasks.{number}.data": task.places for number, task in enumerate(recipe.evaluate.tasks)}
+    places |= {f"evaluate.lm_eval.{i}.include": [task.include] for i, task in enumerate(recipe.evaluate.lm_eval)}
     for number, task in enumerate(recipe.evaluate.lm_eval):
         if not is_packed(task):
             raise UserError(
                 f"evaluate.lm_eval.{number}: a scheduled run cannot pack the task {task.task}; 'fineline plan' packs it and "
                 f"prints the file's path: put the file at s3://, https:// or below {RUNS_MOUNT}, and set include to that"
             )
-    for key, file in files.items():
-        if is_local(file):
+    for key, place in ((key, place) for key, found in places.items() for place in found):
+        if is_local(place):
             raise UserError(
-                f"{key}: {file} is a file on this machine, which a scheduled run cannot read; "
+                f"{key}: {place} is on this machine, where a scheduled run cannot read it; "
                 f"use s3://, https://, hf://datasets/… or a path below {RUNS_MOUNT}"
             )
 

@@ -58,7 +58,7 @@ def _sections(part: dict[str, Any], parts: dict[str, Any], path: str) -> Iterato
 def _row(key: str, value: dict[str, Any], required: bool, path: str) -> str:
     description = _one_line(value.get("description", ""))
     if _nested(value):
-        kind = "list" if value.get("type") == "array" else "section"
+        kind = _type(value) if "oneOf" in value else "list" if value.get("type") == "array" else "section"
         default = "required" if required else "empty" if kind == "list" else ""
         see = f"See [{path}](#{path.replace('.', '')})."
         cells = [f"`{key}`", kind, default, "", f"{description} {see}".strip()]
@@ -70,19 +70,22 @@ def _row(key: str, value: dict[str, Any], required: bool, path: str) -> str:
 
 def _nested(value: dict[str, Any]) -> str:
     """Return the name of the part that a key holds, one or a list of them; empty where it holds plain values."""
-    found: str = value.get("$ref") or value.get("items", {}).get("$ref", "")
-    return found.rpartition("/")[2]
+    found: str = value.get("$ref", "").rpartition("/")[2]
+    inner = [*value.get("oneOf", []), *([value["items"]] if "items" in value else [])]
+    return found or next(filter(None, map(_nested, inner)), "")
 
 
 def _type(value: dict[str, Any]) -> str:
+    if "oneOf" in value:
+        return " or ".join(map(_type, value["oneOf"]))
     if value.get("type") == "array":
-        return f"list of {_type(value['items'])}"
+        return "list" if "oneOf" in value["items"] else f"list of {_type(value['items'])}"
     # A key that may be unset is a union with null; null is shown as the default.
     return TYPES[_set(value)["type"]]
 
 
 def _allowed(value: dict[str, Any]) -> str:
-    value = _set(value)
+    value = value["oneOf"][0] if "oneOf" in value else _set(value)
     if choices := value.get("enum"):
         return ", ".join(f"`{choice}`" for choice in choices)
     limits = [text.format(f"{value[name]:g}") for name, text in LIMITS.items() if name in value]

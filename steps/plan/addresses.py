@@ -1,5 +1,6 @@
 """Keys in a recipe's addresses: a recipe is kept with its run, its version and its Workflow, and a key must not be."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,7 +41,7 @@ def kept(recipe: Recipe) -> Recipe:
 
 
 def _is_copied(key: str) -> bool:
-    return key.startswith("data.") or (key.startswith("evaluate.tasks.") and key.endswith(".data"))
+    return re.match(r"data\.|evaluate\.tasks\.\d+\.data\b", key) is not None
 
 
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

@@ -65,7 +65,7 @@ def _changes(tags: dict[str, str], resolved: Resolved) -> str:
         word
         for word, tag, value in (
             ("base model", versions.BASE_DIGEST, resolved.model.digest),
-            ("data", "fineline.data_sha256", resolved.data.train.sha256),
+            ("data", "fineline.data_sha256", resolved.data.train_sha256),
         )
         if tags.get(tag) != value
     ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from recipes.recipe import Recipe
-from steps.common.handover.resolved import DataFile, KnownModel, ServingPlan
+from steps.common.handover.resolved import DataFile, DataSource, KnownModel, ServingPlan
 from steps.plan.addresses import check_addresses
 from steps.plan.data.data_file import DataSize, InspectedData, inspect_data
 from steps.plan.data.task_files import inspect_tasks
@@ -30,7 +30,7 @@ class CheckedRecipe:
     """A recipe that has passed every check in its scope, with what the checks have read."""
 
     recipe: Recipe
-    tasks: list[DataFile | None]  # None: the task uses the held-out rows, or its file is out of scope
+    tasks: list[DataSource | None]  # None: the task uses the held-out rows, or its rows are out of scope
     lm_eval: list[DataFile | None]  # packed; None: out of scope
     model_in_scope: KnownModel | None
     data_in_scope: InspectedData | None

@@ -177,7 +177,7 @@ def _open(resolved: Resolved, run: str) -> Tracking:
     cost = resolved.quote.first.cost
     quoted = {} if cost is None else {"fineline.quoted_dollars": f"{cost:.2f}"}
     run_id = store.create_run(experiment, run_name=run, tags={"fineline.run": run, **quoted}).info.run_id
-    parameters = resolved.recipe.tune.model_dump() | {"model": resolved.model.uri, "data": resolved.data.train.sha256}
+    parameters = resolved.recipe.tune.model_dump() | {"model": resolved.model.uri, "data": resolved.data.train_sha256}
     with tracking.telling("the run's parameters"):
         from mlflow.entities import Param
 

@@ -12,7 +12,7 @@ from recipes.recipe import Recipe
 from steps.common.gguf.tokenizers import read_gguf_tokenizer
 from steps.common.handover.covered_settings import covered_settings
 from steps.common.handover.report import STEP_REPORT, PreparedRecord, read_step_report
-from steps.common.handover.resolved import DataFile, Resolved, as_planned
+from steps.common.handover.resolved import DataSource, Resolved, as_planned
 from steps.common.lm_eval.library import check_installed
 from steps.common.rows.read_rows import read_rows
 from steps.common.rows.row import BadRow, Row
@@ -78,7 +78,7 @@ def rows_digest(resolved: Resolved) -> str:
     return digest_of(
         {
             "format": FORMAT,
-            "data": resolved.data.model_dump(include={"train": {"sha256", "bytes"}, "validation": {"sha256", "bytes"}}),
+            "data": resolved.data.content,
             "wanted": covered["data"],
             "seed": covered["tune"]["seed"],
             "model": resolved.model.digest,
@@ -150,17 +150,17 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
 
 
 def _read(
-    file: DataFile,
+    sources: list[DataSource],
     tokenizer: Any,
     recipe: Recipe,
     examples: dict[Row, Example],
     bad: list[BadRow],
 ) -> list[Row]:
-    """Return the rows of a file; add their tokens to `examples`, and the rows that cannot be used to `bad`."""
-    path = as_planned(file)
-    progress = Progress(0, f"rows of {path.name}")
+    """Return the rows of the sources; add their tokens to `examples`, and the rows that cannot be used to `bad`."""
+    files = [as_planned(file) for source in sources for file in source.files]
+    progress = Progress(0, f"rows of {files[0].name}" if len(files) == 1 else f"rows of {len(files)} files")
     rows = []
-    for number, found in enumerate(read_rows(path), 1):
+    for number, found in enumerate((row for file in files for row in read_rows(file)), 1):
         progress.update(number)
         if isinstance(found, BadRow):
             bad.append(found)

@@ -78,7 +78,7 @@ def lineage(input: RegisterInput) -> dict[str, str]:
         versions.BASE_URI: resolved.model.uri,
         versions.BASE_DIGEST: resolved.model.digest,
         "fineline.base_licence": resolved.model.licence,
-        "fineline.data_sha256": resolved.data.train.sha256,
+        "fineline.data_sha256": resolved.data.train_sha256,
         versions.MADE_FROM: made_from(resolved),
         versions.ROWS_DIGEST: input.rows_digest,
         versions.ADAPTER_SHA256: input.adapter_sha256,

@@ -80,9 +80,9 @@ def test_where_an_object_store_is_set_local_data_go_there(namespace: str, store_
         recipe = with_data_in_reach(connection, store_recipe)
     finally:
         kubectl(*patch, '{"data": {"FINELINE_DATA_URL": null}}')
-    shipped = Path(store_recipe.data.train)
+    shipped = Path(str(store_recipe.data.train))
     assert recipe.data.train == f"s3://chats/fineline/{sha256_of(shipped)[:16]}/train.jsonl"
-    key = recipe.data.train.removeprefix("s3://chats/")
+    key = str(recipe.data.train).removeprefix("s3://chats/")
     assert bucket.get_object(Bucket="chats", Key=key)["Body"].read() == shipped.read_bytes()
 
 

@@ -39,7 +39,9 @@ def test_a_row_has_type_default_and_limits() -> None:
     assert section("tune")["targets"][:3] == ["list of text", "empty", ""]
     assert section("serve")["enabled"][:3] == ["true or false", "`true`", ""]
     assert section("serve")["port"][:3] == ["integer", "not set", "≥ 1, ≤ 65535"]
-    assert section("data")["train"][:2] == ["text", "required"]
+    assert section("data")["train"][:2] == ["text or list", "required"]
+    assert section("data")["validation"][:2] == ["text or list of text", "empty"]
+    assert section("data.train")["weight"][:3] == ["number", "not set", "> 0"]
 
 
 def test_a_file_that_differs_or_is_missing_fails_the_check(

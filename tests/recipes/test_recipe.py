@@ -23,7 +23,7 @@ def test_relative_data_paths_start_at_the_recipes_folder(tmp_path: Path) -> None
 def test_a_tasks_file_starts_there_too_and_the_held_out_rows_have_none(tmp_path: Path) -> None:
     tasks = "evaluate: {tasks: [{data: asked.jsonl, metric: exact}, {metric: rouge_l, at_least: 0.4}]}"
     asked, held_out = load(write(tmp_path, f"{GOOD}{tasks}")).evaluate.tasks
-    assert (asked.file, held_out.file) == (str(tmp_path / "asked.jsonl"), "")
+    assert (asked.places, held_out.places) == ([str(tmp_path / "asked.jsonl")], [])
     by_hand = load(write(tmp_path, GOOD), {"evaluate.tasks": "[{data: asked.jsonl, metric: contains}]"})
     assert by_hand.evaluate.tasks[0].data == str(Path.cwd() / "asked.jsonl")
 
@@ -103,7 +103,7 @@ def test_every_recipe_that_ships_is_valid_and_has_its_data() -> None:
     for name in shipped():
         recipe = load(name)
         assert recipe.name == name
-        assert Path(recipe.data.train).is_file()
+        assert all(Path(place).is_file() for source in recipe.data.sources for place in source.places)
 
 
 def test_a_recipe_travels_as_text(tmp_path: Path) -> None:

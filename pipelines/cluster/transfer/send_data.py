@@ -6,11 +6,13 @@ from pipelines.cluster.argo_server import ClusterConnection
 from pipelines.cluster.config_map import setting
 from pipelines.cluster.transfer.upload import upload
 from pipelines.workflows.step_pods.containers import RUNS_MOUNT
+from recipes.data import Data, RowSource, listed
 from recipes.recipe import Recipe
 from steps.common.runtime.cluster_settings import VLLM_IMAGE_SETTING
 from steps.common.runtime.errors import UserError
 from steps.common.storage.files import sha256_of
 from steps.plan.check_recipe import CheckScope, check_recipe
+from steps.plan.data.local_files import find_local
 from steps.plan.data.s3_file import put
 from steps.plan.serving_plan import ServingSettings
 
@@ -45,23 +47,49 @@ def with_data_in_reach(connection: ClusterConnection, recipe: Recipe) -> Recipe:
         task.model_copy(update={"include": file.path}) if file else task
         for task, file in zip(evaluate.lm_eval, checked.lm_eval, strict=True)
     ]
-    files = {"train": recipe.data.train, "validation": recipe.data.validation}
-    files |= {f"tasks.{i}": task.file for i, task in enumerate(tasks)}
-    files |= {f"lm_eval.{i}": task.include for i, task in enumerate(lm_eval)}
-    local = {key: Path(file) for key, file in files.items() if is_local(file)}
+    data = recipe.data
+    places = [place for source in data.sources for place in source.places] + data.held_out_places
+    places += [place for task in tasks for place in task.places]
+    local = {place: find_local(place) for place in places if is_local(place)}
+    local |= {task.include: [Path(task.include)] for task in lm_eval if is_local(task.include)}
     store = setting(connection, STORE_SETTING).rstrip("/") if local else ""
     if store and not store.startswith("s3://"):
         raise UserError(f"the setting {STORE_SETTING} is {store!r}; write it as s3://BUCKET/PREFIX")
-    placed = {
-        key: put(file, f"{store}/{sha256_of(file)[:16]}/{file.name}") if store else upload(connection, file)
-        for key, file in local.items()
+    sent: dict[Path, str] = {}
+    for file in (file for files in local.values() for file in files):
+        if file not in sent:
+            there = f"{store}/{sha256_of(file)[:16]}/{file.name}"
+            sent[file] = put(file, there) if store else upload(connection, file)
+    at = {place: [sent[file] for file in files] for place, files in local.items()}
+    changed = {
+        "train": _train_at(data, at) if at.keys() & set(places) else data.train,
+        "validation": _at(data.validation, at) if data.validation else "",
     }
-    tasks = [task.model_copy(update={"data": placed.pop(f"tasks.{i}", task.data)}) for i, task in enumerate(tasks)]
-    lm_eval = [
-        task.model_copy(update={"include": placed.pop(f"lm_eval.{i}", task.include)}) for i, task in enumerate(lm_eval)
-    ]
+    tasks = [task.model_copy(update={"data": _at(task.data, at)}) for task in tasks]
+    lm_eval = [task.model_copy(update={"include": _at(task.include, at)}) for task in lm_eval]
     evaluate = evaluate.model_copy(update={"tasks": tasks, "lm_eval": lm_eval})
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=placed), "evaluate": evaluate})
+    return recipe.model_copy(update={"data": data.model_copy(update=changed), "evaluate": evaluate})
+
+
+def _at(places: str | list[str], sent: dict[str, list[str]]) -> str | list[str]:
+    """Return the places where the files of others lie now: one as a text, several as a list."""
+    found = [there for place in listed(places) for there in sent.get(place, [place])]
+    return found[0] if len(found) == 1 else found
+
+
+def _train_at(data: Data, sent: dict[str, list[str]]) -> str | list[str | RowSource]:
+    """Return the recipe's `data.train` with the files' new places, each source with its part in the mixture."""
+    if isinstance(data.train, str):
+        found = _at(data.train, sent)
+        return found if isinstance(found, str) else [*found]
+    return [
+        one.model_copy(update={"source": _at(one.source, sent)})
+        if isinstance(one, RowSource)
+        else RowSource(source=there)
+        if isinstance(there := _at(one, sent), list)
+        else there
+        for one in data.train
+    ]
 
 
 def is_local(file: str) -> bool:

@@ -10,7 +10,7 @@ def made_from(resolved: Resolved) -> str:
 
     Two runs with the same digest train the same version.
     """
-    held_out = resolved.data.validation.sha256 if resolved.data.validation else ""
+    data = resolved.data
     tasks = [file.sha256 if file else "" for file in [*resolved.tasks, *resolved.lm_eval]]
     settings = covered_settings(resolved.recipe)
-    return digest_of([resolved.model.digest, resolved.data.train.sha256, held_out, tasks, settings])
+    return digest_of([resolved.model.digest, data.train_sha256, data.validation_sha256, tasks, settings])

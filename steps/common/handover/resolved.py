@@ -9,7 +9,7 @@ from presets.architecture import Architecture
 from presets.memory import Activations
 from recipes.recipe import Recipe
 from steps.common.runtime.errors import UserError
-from steps.common.storage.files import sha256_of
+from steps.common.storage.files import digest_of, sha256_of
 from steps.common.storage.record import Record, Upgrade
 
 
@@ -57,11 +57,58 @@ def as_planned(file: DataFile) -> Path:
     return path
 
 
-class ResolvedData(Fixed):
-    """The file of training rows, and the file of held-out rows if there is one."""
+class DataSource(Fixed):
+    """Where rows come from: a file, or those of a folder, a pattern or a list, with its place in a mixture."""
 
-    train: DataFile
-    validation: DataFile | None
+    source: str  # as the recipe has it, without secrets
+    files: list[DataFile]
+    weight: float = 1.0  # how many times each row is seen per epoch; below 1: this portion of the rows
+    share: float | None = None  # portion of the training rows; None: decided by the weights
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the rows: for one file with the default weight, the file's."""
+        return rows_sha256([self])
+
+
+def rows_sha256(sources: list[DataSource]) -> str:
+    """Return a digest over the content of all files, and over the mixture if there is one.
+
+    A single file with the default weight has its own SHA-256. How files are grouped matters only in a mixture, and their names
+    do not matter.
+    """
+    if any(source.weight != 1 or source.share is not None for source in sources):
+        return digest_of([[one.weight, one.share, [file.sha256 for file in one.files]] for one in sources])
+    found = [file.sha256 for source in sources for file in source.files]
+    return found[0] if len(found) == 1 else digest_of(found) if found else ""
+
+
+class ResolvedData(Fixed):
+    """The sources of the training rows, and those of the held-out rows if they have any of their own."""
+
+    train: list[DataSource]
+    validation: list[DataSource] = []
+
+    @property
+    def train_sha256(self) -> str:
+        """Digest of the training rows."""
+        return rows_sha256(self.train)
+
+    @property
+    def validation_sha256(self) -> str:
+        """Digest of the held-out rows; empty if a share of the training rows is held out."""
+        return rows_sha256(self.validation)
+
+    @property
+    def content(self) -> dict[str, dict[str, str | int] | None]:
+        """The digests and sizes of the rows, for a digest of what is made from them."""
+        sides = {"train": self.train, "validation": self.validation}
+        return {
+            name: {"sha256": rows_sha256(side), "bytes": sum(file.bytes for one in side for file in one.files)}
+            if side
+            else None
+            for name, side in sides.items()
+        }
 
 
 class Device(Fixed):
@@ -177,16 +224,32 @@ def _from_0_1_0(content: dict[str, Any]) -> dict[str, Any]:
     return renamed
 
 
+def _with_sources(content: dict[str, Any]) -> dict[str, Any]:
+    """Turn each single file of rows, which was all that schema 1 knew, into a source."""
+
+    def source(file: Any) -> Any:
+        return (
+            {"source": file.get("source") or file.get("path", ""), "files": [file]} if isinstance(file, dict) else file
+        )
+
+    data = content.get("data")
+    sides = {}
+    if isinstance(data, dict):
+        sides = {name: [source(data[name])] if data.get(name) else [] for name in ("train", "validation")}
+    return {**content, "data": sides, "tasks": [source(file) for file in content.get("tasks", [])]}
+
+
 class Resolved(Fixed, Record):
     """Everything that the later steps need to know about the run. The registry stores it with every version."""
 
-    upgrades: ClassVar[dict[int, Upgrade]] = {0: _from_0_1_0}
+    upgrades: ClassVar[dict[int, Upgrade]] = {0: _from_0_1_0, 1: _with_sources}
 
+    schema_version: int = 2
     run: str
     recipe: Recipe
     model: ResolvedModel
     data: ResolvedData
-    tasks: list[DataFile | None] = []  # one per task of the recipe; None for the held-out rows
+    tasks: list[DataSource | None] = []  # one per task of the recipe; None for the held-out rows
     lm_eval: list[DataFile] = []  # one per lm-eval task of the recipe: packed, with its rows
     quote: Quote
     tracking: Tracking

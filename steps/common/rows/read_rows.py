@@ -1,92 +1,82 @@
-"""Reads rows from JSONL, CSV and Parquet files, each with its place. A bad row is returned, not raised."""
+"""Reads rows from data files, each with its place. A bad row is returned, not raised.
 
-import csv
-import json
-from collections.abc import Iterator
+Reading has two halves: `read_raw` gets the records out of a file, and `parse`, which takes most of the time, turns one into a
+`Row`, in any process.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from steps.common.rows.files.columnar import read_arrow, read_parquet
+from steps.common.rows.files.csv_table import read_csv
+from steps.common.rows.files.file_kind import KINDS, check_known, check_start, suffixes
+from steps.common.rows.files.json_file import read_json_document, read_json_lines
+from steps.common.rows.files.json_payload import PayloadError, check_whole, decode, has_half_escapes
+from steps.common.rows.files.raw_record import RawRecord
 from steps.common.rows.forms import FormError, to_row
 from steps.common.rows.row import BadRow, Row, RowPlace
 from steps.common.runtime.errors import UserError
 
-KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+READERS: dict[str, Callable[[Path], Iterator[RawRecord]]] = {
+    "json lines": read_json_lines,
+    "json": read_json_document,
+    "csv": read_csv,
+    "parquet": read_parquet,
+    "arrow": read_arrow,
+}
+# What reading a damaged file raises: Arrow's errors are ValueErrors or OSErrors, and so are those of codecs and of gzip.
+DAMAGE = (OSError, EOFError, ValueError, zlib.error)
+
+
+def read_raw(path: Path) -> Iterator[RawRecord]:
+    """Read every record of a file; none of them is parsed.
+
+    Raises:
+        UserError: the file does not exist, is empty, is not of the kind that its suffix says, or cannot be read on, after
+            the records that could be read.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such data file" if not path.exists() else f"{path}: is not a file")
+    check_known(str(path))
+    last = 0
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+        if not start:
+            raise UserError(f"{path}: is empty; it needs at least two rows")
+        check_start(str(path), start)
+        for record in READERS[KINDS[suffixes(path.name)[0]]](path):
+            yield record
+            last = record[0]
+    except DAMAGE as error:
+        reason = " ".join((getattr(error, "strerror", "") or str(error)).split()) or type(error).__name__
+        where = f"after row {last}" if last else "at all"
+        raise UserError(f"{path}: cannot be read {where}: {reason}; make or fetch the file again") from None
+
+
+def parse(place: RowPlace, record: RawRecord) -> tuple[RowPlace, Row] | BadRow:
+    """Turn a record into a row."""
+    if record.reason:
+        return BadRow(place, record.reason)
+    try:
+        row = to_row(decode(record.payload))
+        if has_half_escapes(record.payload):
+            check_whole("the row", asdict(row))  # a cell with JSON may have had an escape of its own
+    except (PayloadError, FormError) as error:
+        return BadRow(place, str(error))
+    except RecursionError:
+        return BadRow(place, "nested too deeply")
+    return place, row
 
 
 def read_rows(path: Path) -> Iterator[tuple[RowPlace, Row] | BadRow]:
     """Read every row of a file.
 
     Raises:
-        UserError: the file does not exist, is empty, or is not of the kind that its suffix says.
+        UserError: as `read_raw`.
     """
-    kind = KINDS.get(path.suffix.lower())
-    if not path.is_file():
-        raise UserError(f"{path}: no such data file" if not path.exists() else f"{path}: is not a file")
-    if kind is None:
-        raise UserError(f"{path}: unknown kind of data file {path.suffix!r}; known are {', '.join(KINDS)}")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: is empty; it needs at least two rows")
-    found = 0
-    for place, columns in {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}[kind](path):
-        found += 1
-        if isinstance(columns, str):
-            yield BadRow(place, columns)
-            continue
-        try:
-            yield place, to_row(columns)
-        except FormError as error:
-            yield BadRow(place, str(error))
-    if not found:
-        raise UserError(f"{path}: has no rows; it needs at least two")
-
-
-def _jsonl(path: Path) -> Iterator[tuple[RowPlace, dict[str, Any] | str]]:
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            place = RowPlace(str(path), number)
-            if not raw.strip():
-                continue
-            try:
-                value = json.loads(raw.rstrip(b"\r\n").decode("utf-8-sig"))
-            except UnicodeDecodeError:
-                yield place, "not text in UTF-8"
-            except json.JSONDecodeError as error:
-                if number == 1 and raw.strip() == b"[":
-                    raise UserError(f"{path}: is one JSON array; write one object per line: jq -c '.[]' FILE") from None
-                yield place, f"not JSON at column {error.colno}: {error.msg}"
-            except RecursionError:
-                yield place, "nested too deeply"
-            else:
-                yield place, value if isinstance(value, dict) else "not an object"
-
-
-def _csv(path: Path) -> Iterator[tuple[RowPlace, dict[str, Any] | str]]:
-    csv.field_size_limit(1 << 30)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            for columns in reader:
-                place = RowPlace(str(path), reader.line_num)
-                if None in columns:
-                    yield place, f"has more cells than the {len(reader.fieldnames or [])} columns of the first line"
-                else:
-                    yield place, dict(columns)
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: not CSV: {error}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not text in UTF-8; save it as CSV UTF-8") from None
-
-
-def _parquet(path: Path) -> Iterator[tuple[RowPlace, dict[str, Any] | str]]:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        file = parquet.ParquetFile(path)
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from None
-    number = 0
-    for batch in file.iter_batches(batch_size=1000):
-        for columns in batch.to_pylist():
-            number += 1
-            yield RowPlace(str(path), number), columns
+    name = str(path)
+    for record in read_raw(path):
+        yield parse(RowPlace(name, record.line), record)

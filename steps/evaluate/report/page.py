@@ -62,7 +62,7 @@ def _facts(report: EvaluationReport, resolved: Resolved) -> list[list[str]]:
     facts = [
         ("run", resolved.run),
         ("base model", f"{resolved.model.uri} ({resolved.model.licence})"),
-        ("training data", f"sha256 {resolved.data.train.sha256}"),
+        ("training data", f"sha256 {resolved.data.train_sha256}"),
     ]
     if report.data:
         data = report.data

@@ -4,7 +4,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from recipes.evaluation import Task
@@ -42,16 +41,17 @@ def read_task_rows(resolved: Resolved, held_out: Sequence[TokenRow]) -> list[Tas
         UserError: a file has changed since the run was planned, or has no row with a reference.
     """
     tasks: list[TaskRows] = []
-    for task, file in zip(resolved.recipe.evaluate.tasks, resolved.tasks, strict=True):
-        if file is None:
+    for task, source in zip(resolved.recipe.evaluate.tasks, resolved.tasks, strict=True):
+        if source is None:
             rows = [row.conversation for row in held_out if row.conversation]
         else:
-            good = [row for row in read_rows(as_planned(file)) if not isinstance(row, BadRow)]
-            rows = [row.conversation for _, row in good if row.conversation]
+            found = (row for file in source.files for row in read_rows(as_planned(file)))
+            good = [row[1] for row in found if not isinstance(row, BadRow)]
+            rows = [row.conversation for row in good if row.conversation]
         if not rows:
-            raise UserError(f"evaluate.tasks: {task.data} has no row with a reference answer; plain text has none")
+            raise UserError(f"evaluate.tasks: {task.called} has no row with a reference answer; plain text has none")
         chosen = spread(rows, task.rows)
-        name = f"{task.metric} of {Path(task.data).stem}"
+        name = f"{task.metric} of {task.called}"
         same = sum(other.name.partition(" (")[0] == name for other in tasks)
         chats, references = [one.asked for one in chosen], [one.answer.content for one in chosen]
         tasks.append(TaskRows(f"{name} ({same + 1})" if same else name, task, chats, references))

@@ -1,20 +1,25 @@
 """Finds the recipe's data files, hashes them and reads their first rows: most of what would stop `prepare` stops here."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from recipes.data import Data
-from steps.common.handover.resolved import DataFile, ResolvedData
-from steps.common.rows.read_rows import KINDS, read_rows
-from steps.common.rows.row import BadRow, Row
+from steps.common.handover.resolved import DataFile, DataSource, ResolvedData
+from steps.common.rows.files.file_kind import check_known
+from steps.common.rows.files.row_count import record_count
+from steps.common.rows.read_rows import parse, read_raw
+from steps.common.rows.row import BadRow, Row, RowPlace
 from steps.common.rows.row_kinds import check_kind
 from steps.common.runtime.errors import UserError
+from steps.common.runtime.redaction import without_credentials
 from steps.common.storage.files import sha256_of
-from steps.plan.data.local_copy import LocalCopy, fetch
+from steps.plan.data.local_copy import LocalCopy, fetch, fetch_all
+from steps.plan.data.local_files import find_local
 
-HEAD_ROWS = 2000
+HEAD_ROWS = 2000  # of a source that are read
+HEAD_ROWS_OF_FILE = 50  # of each of its files at least
 TEMPLATE_TOKENS = 20  # what a chat template adds to a row, roughly
 CHARACTERS_PER_TOKEN = 4.0  # English; the usual rule of thumb
 
@@ -33,6 +38,10 @@ class DataSize:
         """Tokens that an evaluation reads."""
         return self.tokens + self.asked
 
+    def times(self, factor: float) -> "DataSize":
+        """Return the size of a portion or a multiple of the rows."""
+        return DataSize(round(self.rows * factor), round(self.tokens * factor))
+
 
 @dataclass(frozen=True)
 class InspectedData:
@@ -43,72 +52,132 @@ class InspectedData:
     held_out: DataSize
 
 
+@dataclass(frozen=True)
+class Inspected:
+    """A source, and the size of its rows."""
+
+    source: DataSource
+    size: DataSize
+
+
 def inspect_data(data: Data, objective: str, readable: Callable[[str], bool] = lambda _: True) -> InspectedData | None:
     """Download the data files if they are remote, hash them and read their first rows.
 
     Args:
         data: the recipe's part.
         objective: the recipe's objective, which determines the kind of rows that it needs.
-        readable: tells whether this machine can read a file; the others are left out.
+        readable: tells whether this machine can read a place; the others are left out.
 
     Returns:
-        None if a file was left out.
+        None if a place was left out.
 
     Raises:
-        UserError: a file is missing, empty, of an unknown kind, has a single row, a bad row, or a row of the wrong kind for
-            the objective.
+        UserError: a file is missing, empty, of an unknown kind, belongs to two sources, or has a bad row or a row of the
+            wrong kind for the objective; or there is a single row.
     """
-    train = _inspect(data.train, data.on_bad_row, objective) if readable(data.train) else None
-    if not data.validation:
-        return _with_share_held_out(*train, data.validation_share) if train else None
-    validation = _inspect(data.validation, data.on_bad_row, objective) if readable(data.validation) else None
-    if not train or not validation:
+    wanted = [(one.places, 1.0 if one.weight is None else one.weight, one.share) for one in data.sources]
+    train = [
+        _inspect(places, data.on_bad_row, objective, weight, share)
+        for places, weight, share in wanted
+        if all(map(readable, places))
+    ]
+    held_places = data.held_out_places
+    held = [_inspect([place], data.on_bad_row, objective) for place in held_places if readable(place)]
+    _check_rows("data.train", train)
+    _check_rows("data.validation", held)
+    if len(train) < len(wanted) or len(held) < len(held_places):
         return None
-    return InspectedData(ResolvedData(train=train[0], validation=validation[0]), train[1], validation[1])
+    files = ResolvedData(train=[one.source for one in train], validation=[one.source for one in held])
+    if held:
+        return InspectedData(files, mixed(train), mixed(held))
+    share = data.validation_share
+    rows, tokens = (sum(getattr(one.size, part) for one in train) for part in ("rows", "tokens"))
+    held_out = DataSize(round(rows * share), round(tokens * share))
+    trained = mixed(train)
+    if all(one.source.weight == 1 and one.source.share is None for one in train):
+        return InspectedData(files, DataSize(rows - held_out.rows, tokens - held_out.tokens), held_out)
+    return InspectedData(files, trained.times(1 - share), held_out)
 
 
-def _with_share_held_out(file: DataFile, size: DataSize, share: float) -> InspectedData:
-    held_out = DataSize(round(size.rows * share), round(size.tokens * share))
-    train = DataSize(size.rows - held_out.rows, size.tokens - held_out.tokens)
-    return InspectedData(ResolvedData(train=file, validation=None), train, held_out)
+def mixed(sources: list[Inspected]) -> DataSize:
+    """Return the size of a mixture: with shares, of the largest one in which no row repeats."""
+    parts = [(one.size, one.source.weight, one.source.share) for one in sources]
+    largest = min((size.rows / share for size, _, share in parts if share), default=0.0)
+    sizes = [size.times(largest * share / size.rows if share else weight) for size, weight, share in parts]
+    return DataSize(sum(size.rows for size in sizes), sum(size.tokens for size in sizes))
 
 
-def _inspect(name: str, on_bad_row: str, objective: str) -> tuple[DataFile, DataSize]:
-    path, fetched = locate(name)
+def _check_rows(key: str, sources: list[Inspected]) -> None:
+    paths = [file.path for one in sources for file in one.source.files]
+    if twice := next((path for path in paths if paths.count(path) > 1), ""):
+        raise UserError(f"{key}: {twice} belongs to two sources; name it in one of them")
+    if sources and sum(one.size.rows for one in sources) < 2:
+        raise UserError(f"{paths[0]}: has one row; at least two are needed, one to train on and one to hold out")
+
+
+def _inspect(
+    places: list[str], on_bad_row: str, objective: str, weight: float = 1.0, share: float | None = None
+) -> Inspected:
+    found = [one for place in places for one in find(place)]
+    each = max(HEAD_ROWS_OF_FILE, HEAD_ROWS // len(found))
+    sizes = [_size(path, each, on_bad_row, objective) for path, _ in found]
+    name = ", ".join(map(without_credentials, places))
+    if not any(size.rows for size, _ in sizes):
+        seen = sum(seen for _, seen in sizes)
+        raise UserError(
+            f"{name}: {f'none of its first {seen} rows can be used' if seen else 'has no rows; it needs at least two'}"
+        )
+    source = DataSource(source=name, files=[pin_file(*one) for one in found], weight=weight, share=share)
+    return Inspected(source, DataSize(sum(size.rows for size, _ in sizes), sum(size.tokens for size, _ in sizes)))
+
+
+def _size(path: Path, most: int, on_bad_row: str, objective: str) -> tuple[DataSize, int]:
+    """Read the first rows of a file; return an estimate of the size of all that can be used, and how many were read."""
+    head = list(islice(read_raw(path), most))
     good: list[Row] = []
-    seen = last_line = 0
-    for row in islice(read_rows(path), HEAD_ROWS):
-        seen += 1
+    for record in head:
+        row = parse(RowPlace(str(path), record.line), record)
         if not isinstance(row, BadRow):
             check_kind(*row, objective)
             good.append(row[1])
-            last_line = row[0].line
         elif on_bad_row == "stop":
             raise UserError(f"{row}; fix the row, or set data.on_bad_row=skip")
     if not good:
-        raise UserError(f"{path}: none of its first {seen} rows can be used")
-    if seen == 1:
-        raise UserError(f"{path}: has one row; at least two are needed, one to train on and one to hold out")
-    size = path.stat().st_size
+        return DataSize(0, 0), len(head)
     read = [reading for row in good for reading in row.readings]
     characters = sum(len(reading.content) for reading in read)
-    rows = len(good) if seen < HEAD_ROWS else round(_times(path, size, last_line) * len(good))
-    tokens = round(rows / len(good) * (characters / CHARACTERS_PER_TOKEN + TEMPLATE_TOKENS * len(read)))
-    return pin_file(path, fetched), DataSize(rows, tokens)
+    tokens = characters / CHARACTERS_PER_TOKEN + TEMPLATE_TOKENS * len(read)
+    times = 1.0 if len(head) < most else record_count(path, head) / len(head)
+    return DataSize(round(times * len(good)), round(times * tokens)), len(head)
 
 
-def locate(name: str, kinds: Iterable[str] = KINDS) -> tuple[Path, LocalCopy | None]:
+def find(place: str) -> list[tuple[Path, LocalCopy | None]]:
+    """Return the files of rows at a place, each with the record of its download if it is remote.
+
+    Args:
+        place: path or URL of a file, a folder or a pattern; on the hub, of a data set too.
+
+    Raises:
+        UserError: there is no such file, it is of an unknown kind, or access is denied.
+        UnreachableError: the source did not answer, even when asked again.
+    """
+    if "://" in place:
+        return [(Path(copy.path), copy) for copy in fetch_all(place)]
+    return [(path, None) for path in find_local(place)]
+
+
+def locate(name: str, check_name: Callable[[str], None] = check_known) -> tuple[Path, LocalCopy | None]:
     """Return the path of a file on this machine, and the record of its download if the file is remote.
 
     Args:
-        name: path or URL.
-        kinds: the suffixes that a remote file may have; by default those of files of rows.
+        name: path or URL of one file.
+        check_name: refuses the name of a remote file of another kind.
 
     Raises:
         UserError: there is no such file, or access is denied.
         UnreachableError: the source did not answer, even when asked again.
     """
-    fetched = fetch(name, kinds) if "://" in name else None
+    fetched = fetch(name, check_name) if "://" in name else None
     return Path(fetched.path if fetched else name), fetched
 
 
@@ -117,13 +186,3 @@ def pin_file(path: Path, fetched: LocalCopy | None) -> DataFile:
     digest = fetched.sha256 if fetched else sha256_of(path)
     source = fetched.pinned if fetched else ""
     return DataFile(path=str(path), sha256=digest, bytes=path.stat().st_size, source=source)
-
-
-def _times(path: Path, size: int, lines: int) -> float:
-    """Return how many times larger a file is than its first `lines`; a Parquet file, than its first rows."""
-    if KINDS[path.suffix.lower()] == "parquet":
-        from pyarrow import parquet
-
-        return float(parquet.ParquetFile(path).metadata.num_rows) / lines
-    with path.open("rb") as file:
-        return size / sum(len(line) for line in islice(file, lines))

@@ -12,7 +12,7 @@ from steps.plan.data.web_file import find_with_headers
 FORM = re.compile(r"hf://datasets/(?P<name>[\w.-]+/[\w.-]+?)(@(?P<revision>[^/]+))?/(?P<path>.+)")
 
 
-def find_remote(url: str) -> RemoteFile:
+def find_remote(url: str) -> list[RemoteFile]:
     """Resolve the revision to a commit, and find the file in it.
 
     Raises:
@@ -28,7 +28,7 @@ def find_remote(url: str) -> RemoteFile:
     address = f"{api.endpoint}/datasets/{name}/resolve/{commit}/{quote(path)}"
     pinned = f"hf://datasets/{name}@{commit}/{path}"
     tag = file.lfs.sha256 if file.lfs else file.blob_id
-    return find_with_headers(address, pinned, HubHeaders().for_url(address), "set HF_TOKEN", tag)
+    return [find_with_headers(address, pinned, HubHeaders().for_url(address), "set HF_TOKEN", tag)]
 
 
 def _ask(api: Any, url: str, name: str, revision: str, path: str) -> tuple[str, Any]:

@@ -1,14 +1,14 @@
-"""Downloads a remote file to the runs volume, under its digest, unless its source reports that it has not changed."""
+"""Downloads remote files to the runs volume, under their digests, unless their source reports that they have not changed."""
 
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from steps.common.rows.read_rows import KINDS
+from steps.common.rows.files.file_kind import check_known
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress, say
 from steps.common.runtime.redaction import without_credentials
@@ -36,12 +36,29 @@ class LocalCopy(Record):
     bytes: int
 
 
-def fetch(url: str, kinds: Iterable[str] = KINDS) -> LocalCopy:
-    """Return a copy of the file that is at the URL now.
+def fetch(url: str, check_name: Callable[[str], None] = check_known) -> LocalCopy:
+    """Return a copy of the one file that is at the URL now.
 
     Args:
         url: URL with a scheme of `SCHEMES`.
-        kinds: the suffixes that the file may have.
+        check_name: refuses the name of a file of another kind.
+
+    Raises:
+        UserError: the scheme or the suffix is unknown, there is no such file or there are several, or access is denied.
+        UnreachableError: the source did not answer, even when asked again. A partial download is deleted.
+    """
+    found = fetch_all(url, check_name)
+    if len(found) > 1:
+        raise UserError(f"{without_credentials(url)}: has {len(found)} files; name one of them")
+    return found[0]
+
+
+def fetch_all(url: str, check_name: Callable[[str], None] = check_known) -> list[LocalCopy]:
+    """Return copies of the files that are at the URL now: one, or those of a folder or a pattern.
+
+    Args:
+        url: URL with a scheme of `SCHEMES`.
+        check_name: refuses the name of a file of another kind.
 
     Raises:
         UserError: the scheme or the suffix is unknown, there is no such file, or access is denied.
@@ -51,11 +68,16 @@ def fetch(url: str, kinds: Iterable[str] = KINDS) -> LocalCopy:
     if scheme not in SCHEMES:
         known = ", ".join(f"{name}://" for name in SCHEMES)
         raise UserError(f"{url}: unknown scheme {scheme!r}; known are {known}")
-    suffix = Path(rest.partition("?")[0]).suffix.lower()
-    if suffix not in kinds:
-        raise UserError(f"{url.partition('?')[0]}: unknown kind of data file {suffix!r}; known are {', '.join(kinds)}")
-    find_remote: Callable[[str], RemoteFile] = import_module(SCHEMES[scheme]).find_remote
-    remote = find_remote(url)
+    if scheme.startswith("http"):  # has no folders: refused before it is asked
+        check_name(without_credentials(f"{scheme}://{rest.partition('?')[0]}"))
+    find_remote: Callable[[str], list[RemoteFile]] = import_module(SCHEMES[scheme]).find_remote
+    found = find_remote(url)
+    for remote in found:
+        check_name(remote.pinned)
+    return [_fetched(remote.address or url, remote) for remote in found]
+
+
+def _fetched(url: str, remote: RemoteFile) -> LocalCopy:
     record = volumes.runs() / "data" / "remote" / f"{digest_of(without_credentials(url))[:16]}.json"
     last = _read(record)
     if last and remote.tag and last.tag == remote.tag and Path(last.path).exists():

@@ -13,3 +13,4 @@ class RemoteFile:
     tag: str  # changes with the content; empty: the source provides no such tag
     size: int  # in bytes; 0: unknown
     blocks: Callable[[], Iterator[bytes]]  # reads the file from the start; raises InterruptedReadError
+    address: str = ""  # its own, if the URL that was asked for is that of a folder

@@ -3,16 +3,17 @@
 from collections.abc import Callable
 
 from recipes.recipe import Recipe
-from steps.common.handover.resolved import DataFile
+from steps.common.handover.resolved import DataSource
 from steps.common.rows.read_rows import read_rows
 from steps.common.rows.row import BadRow
 from steps.common.runtime.errors import UserError
-from steps.plan.data.data_file import locate, pin_file
+from steps.common.runtime.redaction import without_credentials
+from steps.plan.data.data_file import find, pin_file
 
 GENERAL_TOKENS = 9000  # of the general questions with their options; templates differ
 
 
-def inspect_tasks(recipe: Recipe, readable: Callable[[str], bool] = lambda _: True) -> list[DataFile | None]:
+def inspect_tasks(recipe: Recipe, readable: Callable[[str], bool] = lambda _: True) -> list[DataSource | None]:
     """Download the tasks' files if they are remote, hash them and read their rows.
 
     Args:
@@ -26,17 +27,22 @@ def inspect_tasks(recipe: Recipe, readable: Callable[[str], bool] = lambda _: Tr
         UserError: a file is missing, of an unknown kind, or has a row that cannot be used or has no reference.
     """
     return [
-        _inspect(number, task.file) if task.file and readable(task.file) else None
+        _inspect(number, task.places) if task.places and all(map(readable, task.places)) else None
         for number, task in enumerate(recipe.evaluate.tasks)
     ]
 
 
-def _inspect(number: int, name: str) -> DataFile:
+def _inspect(number: int, places: list[str]) -> DataSource:
     key = f"evaluate.tasks.{number}"
-    path, fetched = locate(name)
-    for row in read_rows(path):
+    found = [one for place in places for one in find(place)]
+    rows = 0
+    for row in (row for path, _ in found for row in read_rows(path)):
         if isinstance(row, BadRow):
             raise UserError(f"{key}: {row}")
         if not row[1].conversation:
             raise UserError(f"{key}: {row[0]}: is plain text; a task needs rows with a question and an answer")
-    return pin_file(path, fetched)
+        rows += 1
+    name = ", ".join(map(without_credentials, places))
+    if not rows:
+        raise UserError(f"{key}: {name}: has no rows")
+    return DataSource(source=name, files=[pin_file(*one) for one in found])

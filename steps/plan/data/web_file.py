@@ -14,8 +14,8 @@ from steps.plan.data.remote_file import RemoteFile
 STALL_SECONDS = 30.0
 
 
-def find_remote(url: str) -> RemoteFile:
-    """Find the file at the address.
+def find_remote(url: str) -> list[RemoteFile]:
+    """Find the one file at the address.
 
     Raises:
         UserError: there is no file, access is denied, or no DNS server knows the host.
@@ -28,7 +28,7 @@ def find_remote(url: str) -> RemoteFile:
         if cluster_settings.in_cluster()
         else "if it needs a key, start a new run with an address that contains one; it is not kept"
     )
-    return find_with_headers(url, shown, {}, remedy)
+    return [find_with_headers(url, shown, {}, remedy)]
 
 
 def find_with_headers(url: str, shown: str, headers: dict[str, str], on_refusal: str, tag: str = "") -> RemoteFile:
@@ -51,8 +51,22 @@ def find_with_headers(url: str, shown: str, headers: dict[str, str], on_refusal:
             etag = response.headers.get("etag", "").removeprefix("W/")
             version = etag or response.headers.get("last-modified", "")
             size = int(response.headers.get("content-length") or 0)
-        name = unquote(urlsplit(url).path).rpartition("/")[2]
-        return RemoteFile(name, shown, tag or (f"{version} {size}" if version else ""), size, blocks)
+        return with_headers(url, shown, headers, on_refusal, tag or (f"{version} {size}" if version else ""), size)
+
+    return with_retries(shown, ask)
+
+
+def with_headers(url: str, shown: str, headers: dict[str, str], on_refusal: str, tag: str, size: int) -> RemoteFile:
+    """Return a file that is known to be at the address.
+
+    Args:
+        url: the address.
+        shown: the address without secrets, for errors and records.
+        headers: sent to the host of the address, and to none that it redirects to.
+        on_refusal: remedy if the host denies access.
+        tag: tag of the content; empty: unknown.
+        size: in bytes; 0: unknown.
+    """
 
     def blocks() -> Iterator[bytes]:
         with _opened(url, shown, headers, on_refusal) as response:
@@ -65,7 +79,7 @@ def find_with_headers(url: str, shown: str, headers: dict[str, str], on_refusal:
             if known and left:
                 raise InterruptedReadError("the connection ended early")
 
-    return with_retries(shown, ask)
+    return RemoteFile(unquote(urlsplit(url).path).rpartition("/")[2], shown, tag, size, blocks)
 
 
 class _opened:  # noqa: N801 - used as `with _opened(...)`

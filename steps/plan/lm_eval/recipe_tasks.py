@@ -51,7 +51,7 @@ def packed_file(key: str, task: LmEvalTask) -> DataFile:
         from steps.plan.lm_eval.pack_task import pack_task
 
         return pin_file(pack_task(key, task), None)
-    path, fetched = locate(task.include, (pack.SUFFIX,))
+    path, fetched = locate(task.include, lambda _: None)  # the recipe's own name has been looked at
     packed_by = pack.with_defaults(pack.read(path, key).packed_by)
     if different := [name for name, value in pack.packing_keys(task).items() if packed_by[name] != value]:
         settings = ", ".join(f"{name} {packed_by[name]!r}" for name in different)

@@ -97,7 +97,7 @@ def test_an_easy_rule_is_learnt_and_told_of(resolved: Resolved, tiny_model: Path
 def test_a_preference_of_the_wrong_answers_is_refused(resolved: Resolved, tiny_model: Path, tmp_path: Path) -> None:
     swapped = tmp_path / "swapped.jsonl"
     with swapped.open("w") as out:
-        for line in Path(resolved.data.train.path).read_text().splitlines():
+        for line in Path(resolved.data.train[0].files[0].path).read_text().splitlines():
             pair = json.loads(line)
             out.write(json.dumps(pair | {"chosen": pair["rejected"], "rejected": pair["chosen"]}) + "\n")
     recipe = tiny_recipe(tmp_path, tiny_model, swapped, objective="dpo", epochs=6, batch_tokens=512)

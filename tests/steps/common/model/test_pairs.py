@@ -138,6 +138,6 @@ def test_local_pairs_are_sent_to_a_cluster_if_the_objective_is_dpo(tmp_path: Pat
     pairs = write_pairs(tmp_path / "pairs.jsonl", 4)
     changes = {"data.train": str(pairs), "data.validation": ""}
     sent = with_data_in_reach(connection, load("pet-store", {**changes, "tune.objective": "dpo"}))
-    assert sent.data.train.startswith("s3://chats/sent/")
+    assert str(sent.data.train).startswith("s3://chats/sent/")
     with pytest.raises(UserError, match=r"set tune\.objective=dpo"):
         with_data_in_reach(connection, load("pet-store", changes))

@@ -12,7 +12,6 @@ from pyarrow import parquet
 from steps.common.rows.conversation import Conversation, Message
 from steps.common.rows.read_rows import read_rows
 from steps.common.rows.row import BadRow, Row
-from steps.common.runtime.errors import UserError
 
 CHAT = Row(Conversation.of(("user", "hi"), ("assistant", "hello")))
 PAIR = Row(CHAT.conversation, rejected=Message("assistant", "what"))
@@ -119,25 +118,3 @@ def test_a_bad_row_is_told_with_file_line_and_reason(tmp_path: Path, line: str, 
     assert isinstance(bad, BadRow)
     assert str(bad).startswith(f"{file}:2: ")
     assert reason in bad.reason
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "line"),
-    [
-        ("a.jsonl", None, "no such data file"),
-        ("a.jsonl", b"", "is empty"),
-        ("a.jsonl", b"\n\n", "has no rows"),
-        ("a.txt", b"x", "unknown kind of data file '.txt'"),
-        ("a.parquet", b"x", "not a Parquet file"),
-        ("a.csv", b"text\n\xff\n", "not text in UTF-8"),
-        ("a.jsonl", b'[\n{"text": "x"}]\n', "is one JSON array"),
-    ],
-)
-def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, name: str, content: bytes | None, line: str) -> None:
-    file = tmp_path / name
-    if content is not None:
-        file.write_bytes(content)
-    with pytest.raises(UserError) as caught:
-        list(read_rows(file))
-    assert line in str(caught.value)
-    assert "\n" not in str(caught.value)

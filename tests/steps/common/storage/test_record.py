@@ -106,8 +106,10 @@ def test_keys_that_a_later_release_adds_are_ignored_at_every_depth(name: str) ->
 def test_a_record_of_a_later_release_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(UserError) as raised:
         STORED[name].read('{"schema_version": 99}', "the file")
+    current = STORED[name].model_fields["schema_version"].default
     assert str(raised.value) == (
-        "the file: written by a later release: it has schema version 99, and this release reads up to 1; upgrade Fineline"
+        f"the file: written by a later release: it has schema version 99, and this release reads up to {current}; upgrade "
+        "Fineline"
     )
 
 

@@ -99,11 +99,11 @@ def left_over() -> list[Path]:
 def test_rows_from_the_web_are_read_from_a_copy_under_their_digest(web: Web) -> None:
     found = inspect_data(Data(train=f"{web.url}/rows.jsonl", validation_share=0.25), "sft")
     assert found
-    data = found.files
-    assert data.train.sha256 == DIGEST
-    assert data.train.source == "http://127.0.0.1/rows.jsonl"
-    assert Path(data.train.path) == volumes.runs() / "data" / DIGEST[:16] / "rows.jsonl"
-    assert Path(data.train.path).read_bytes() == ROWS
+    assert found.files.train_sha256 == DIGEST
+    [file] = found.files.train[0].files
+    assert file.source == "http://127.0.0.1/rows.jsonl"
+    assert Path(file.path) == volumes.runs() / "data" / DIGEST[:16] / "rows.jsonl"
+    assert Path(file.path).read_bytes() == ROWS
     assert found.train.rows == 30
     assert left_over() == []
 
