@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy
 
 from steps.common.rows.row import BadRow
-from steps.prepare.labelled_table import HASHES
+from steps.prepare.labelled_table import HASHES, TURNS
 from steps.prepare.map_rows import LabelledPiece
 from steps.prepare.raw_pieces import SourceFiles
 from steps.prepare.split import RowKeys
@@ -16,7 +16,7 @@ from steps.prepare.split import RowKeys
 if TYPE_CHECKING:
     import pyarrow
 
-NUMBERS = ("number", "source", "tie", "labelled", *HASHES)
+NUMBERS = ("number", "source", "tie", "labelled", *TURNS, *HASHES)
 
 
 @dataclass
@@ -32,12 +32,12 @@ class ExampleIndex:
     pieces: list[LabelledPiece]
     starts: list[int] = field(default_factory=list)  # index of the first example of each piece
 
-    def rows(self, *, first_source: int, last_source: int) -> numpy.ndarray:
-        """Return the index of the first example of each usable row of some sources."""
+    def rows(self, sources: range) -> numpy.ndarray:
+        """Return the index of the first example of each usable row of these sources."""
         number, source = self.columns["number"], self.columns["source"]
         new = numpy.ones(len(number), bool)
         new[1:] = number[1:] != number[:-1]
-        return numpy.flatnonzero(new & self.good & (source >= first_source) & (source < last_source))
+        return numpy.flatnonzero(new & self.good & (source >= sources.start) & (source < sources.stop))
 
     def keys(self, rows: numpy.ndarray) -> RowKeys:
         """Return what rows are compared by, from the indices of their first examples.

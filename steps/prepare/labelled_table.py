@@ -13,12 +13,13 @@ import numpy
 
 from steps.common.model.packs import IGNORE_INDEX
 from steps.common.model.prepared_rows import row_schema
-from steps.common.rows.raw_record import RawRecord
+from steps.common.rows.files.raw_record import RawRecord
 from steps.common.rows.read_rows import parse
 from steps.common.rows.row import BadRow, Row
 from steps.common.rows.row_kinds import check_kind
 from steps.prepare.label_pairs import PairExample
-from steps.prepare.labels import Example, LabelError
+from steps.prepare.labels import Example
+from steps.prepare.learnt_turns import LabelError
 from steps.prepare.raw_pieces import SourceFiles
 from steps.prepare.split import HASH_BYTES, row_hashes
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 HASHES = ("question_high", "question_low", "content_high", "content_low")
+TURNS = ("turns_learnt", "turns_read", "turns_cut")
 TIE_BYTES = 8
 
 
@@ -35,7 +37,7 @@ def labelled_schema() -> "pyarrow.Schema":
 
     numbers = {"number": pyarrow.int64(), "source": pyarrow.int32(), "file": pyarrow.int32(), "line": pyarrow.int64()}
     hashes = dict.fromkeys(HASHES, pyarrow.uint64())
-    counts = dict.fromkeys(("messages", "labelled"), pyarrow.int32())
+    counts = dict.fromkeys(("messages", "labelled", *TURNS), pyarrow.int32())
     others = {
         "stops": pyarrow.bool_(),
         "reason": pyarrow.string(),
@@ -98,16 +100,19 @@ class TableLabelling:
         nothing = (bytes(HASH_BYTES), bytes(HASH_BYTES))
         halves = numpy.frombuffer(b"".join(half for at in places for half in hashes.get(at, nothing)), ">u8")
         by_hash = halves.astype(numpy.uint64).reshape(-1, len(HASHES))
-        conversations = [rows[at].conversation if at in rows else None for at in places]
+        conversations = [one.conversation if one else None for one in examples]
         columns: dict[str, Any] = {
             "input_ids": chosen.ids(),
             "learnt": chosen.spans(),
             "rejected_ids": rejected.ids(),
             "rejected_learnt": rejected.spans(),
-            "tie": numpy.array([one ^ other for one, other in zip(chosen.ties(), rejected.ties(), strict=True)], numpy.uint64),
+            "tie": numpy.array(
+                [one ^ other for one, other in zip(chosen.ties(), rejected.ties(), strict=True)], numpy.uint64
+            ),
             "conversation": pyarrow.nulls(len(entries), pyarrow.string()),
             **{name: by_hash[:, number] for number, name in enumerate(HASHES)},
             "messages": [len(one.messages) if one else 0 for one in conversations],
+            **{name: [getattr(one, name) if one else 0 for one in examples] for name in TURNS},
             "labelled": chosen.labelled() + rejected.labelled(),
             "stops": chosen.have_label(self.stop_token),
             "reason": [bad.get(at) for at in places],
@@ -160,7 +165,9 @@ class _Tokens:
         """Return a number for each example that its tokens and labelled spans decide."""
         ids, spans = self._ids.tobytes(), self._spans.astype(numpy.int32).tobytes()
         token, span = self._ids.itemsize, 2 * self._ids.itemsize
-        bounds = zip(itertools.pairwise(self._starts.tolist()), itertools.pairwise(self._span_starts.tolist()), strict=True)
+        bounds = zip(
+            itertools.pairwise(self._starts.tolist()), itertools.pairwise(self._span_starts.tolist()), strict=True
+        )
         return [
             int.from_bytes(
                 hashlib.blake2b(
@@ -173,7 +180,8 @@ class _Tokens:
 
 def _sums(flags: numpy.ndarray, starts: numpy.ndarray) -> numpy.ndarray:
     up_to = numpy.concatenate([[0], numpy.cumsum(flags)])
-    return up_to[starts[1:]] - up_to[starts[:-1]]
+    sums: numpy.ndarray = up_to[starts[1:]] - up_to[starts[:-1]]
+    return sums
 
 
 def _lists(starts: numpy.ndarray, values: numpy.ndarray) -> "pyarrow.ListArray":

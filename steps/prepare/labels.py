@@ -1,24 +1,39 @@
-"""Tokenises and labels a row: only the assistant's turns are labelled, under the model's own, unmodified chat template.
+"""Tokenises and labels rows: of a conversation, only the assistant's turns, under the model's own, unmodified chat template.
 
-The template is rendered up to each assistant turn, without and with it. If the longer text starts with the shorter one, the
-difference is the turn, and the tokenizer's offsets show which tokens it has. This works without the `{% generation %}`
-marks, which few models ship.
+`learnt_turns` finds the characters that are learnt, and the tokenizer's offsets their tokens. This works without the
+`{% generation %}` marks, which few models ship.
+
+The server tokenises a prompt alone. Where the prompt's last tokens differ in the whole text, because a token spans the border
+between prompt and answer, the turn becomes an example of its own whose prompt and answer are tokenised separately.
 """
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-from pydantic import BaseModel
-
+from steps.common.model.chat_template import ChatTemplate
 from steps.common.model.packs import IGNORE_INDEX
 from steps.common.rows.conversation import Conversation, Message
 from steps.common.rows.row import Row
+from steps.prepare.learnt_turns import LabelError, LearntSpan, LearntText, LearntTurns
+
+TooLong = Literal["stop", "skip", "cut"]
+# Ends of prompts whose tokens are kept, and the longest of them in characters. A chat template has only a few, and short ones.
+KEPT_TAILS, LONGEST_TAIL = 4096, 200
 
 
-class Example(BaseModel):
-    """A row as the model reads it: two lists of the same length."""
+@dataclass(slots=True)
+class Example:
+    """What the model reads at once: two lists of the same length, and the conversation up to the last turn that is learnt."""
 
     input_ids: list[int]
     labels: list[int]
+    conversation: Conversation | None = None  # None: plain text
+    turns_learnt: int = 0
+    turns_read: int = (
+        0  # assistant's turns of the row that are learnt in none of its examples; only its first one has them
+    )
+    turns_cut: int = 0  # learnt turns of the row that were cut off; likewise
 
     @property
     def tokens(self) -> int:
@@ -28,76 +43,251 @@ class Example(BaseModel):
     @property
     def labelled(self) -> int:
         """Number of labelled tokens."""
-        return sum(label != IGNORE_INDEX for label in self.labels)
+        return len(self.labels) - self.labels.count(IGNORE_INDEX)
 
 
-class LabelError(Exception):
-    """The row cannot be labelled; the text says why."""
+class TooLongError(LabelError):
+    """The row is longer than `data.max_tokens`."""
+
+    def __init__(self, tokens: int, max_tokens: int, what: str = "is") -> None:
+        super().__init__(f"{what} {tokens} tokens long, over data.max_tokens ({max_tokens})")
+        self.tokens = tokens
 
 
-def example(row: Row, tokenizer: Any, max_tokens: int, *, last_alone: bool = False) -> Example:
-    """Tokenise and label one row.
+@dataclass
+class Labeller:
+    """Labels rows for one model.
 
     Args:
-        row: a chat or a plain text.
         tokenizer: a fast transformers tokenizer, which provides offsets.
-        max_tokens: longest row, in tokens.
-        last_alone: label only the last turn of a chat.
+        max_tokens: most tokens of an example.
+        arguments: of the chat template.
+        too_long: "cut" ends a conversation that is too long after the last turn that fits. Otherwise it is an error.
+    """
+
+    tokenizer: Any
+    max_tokens: int
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    too_long: TooLong = "stop"
+
+    def __post_init__(self) -> None:
+        self.template = ChatTemplate(self.tokenizer, self.arguments)
+        self._turns = LearntTurns(self.template)
+        self._backend = self.tokenizer.backend_tokenizer
+        # As the tokenizer itself does whenever it is called.
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        added = self.tokenizer.added_tokens_decoder
+        self._added = frozenset(added)
+        self._specials = tuple({token.content for token in added.values() if token.special})
+        self._anchor = self.tokenizer.eos_token or next(iter(self._specials), "")
+        self._tails: dict[str, list[int]] = {}
+
+    def examples(self, row: Row, *, last_alone: bool = False) -> list[Example]:
+        """Tokenise and label a row that is no pair.
+
+        Args:
+            row: a chat or a plain text.
+            last_alone: label only the last turn of a chat.
+
+        Raises:
+            LabelError: the row cannot be labelled; the text says why.
+        """
+        found = self.examples_of([row], last_alone=last_alone)[0]
+        if isinstance(found, LabelError):
+            raise found
+        return found
+
+    def examples_of(self, rows: Sequence[Row], *, last_alone: bool = False) -> list[list[Example] | LabelError]:
+        """Do the same for many rows, with one call of the tokenizer; what `examples` raises is returned."""
+        found: list[list[Example] | LabelError | None] = [None] * len(rows)
+        chats: list[tuple[int, Conversation, tuple[int, ...]]] = []
+        for number, row in enumerate(rows):
+            try:
+                if row.conversation and self.template.exists:
+                    chats.append((number, row.conversation, learnt_turns(row.conversation, last_alone=last_alone)))
+                else:
+                    found[number] = self._checked([self._plain(row, last_alone=last_alone)])
+            except LabelError as error:
+                found[number] = error
+        texts: list[tuple[int, Conversation, list[LearntText]]] = []
+        for (number, chat, _), turns in zip(
+            chats, self._turns.find_all([(chat, turns) for _, chat, turns in chats]), strict=True
+        ):
+            if isinstance(turns, LabelError):
+                found[number] = turns
+            else:
+                texts.append((number, chat, turns))
+        encodings = iter(self._encoded([one.text for _, _, many in texts for one in many]))
+        for number, chat, many in texts:
+            try:
+                found[number] = self._of_chat(chat, [(one, next(encodings)) for one in many])
+            except LabelError as error:
+                found[number] = error
+        return [one if one is not None else LabelError("has nothing to learn") for one in found]
+
+    def _of_chat(self, chat: Conversation, texts: list[tuple[LearntText, Any]]) -> list[Example]:
+        made = [example for text, encoding in texts for example in self._of_text(chat, text, encoding)]
+        learnt = sum(one.turns_learnt for one in made)
+        fitting = [one for one in made if one.tokens <= self.max_tokens]
+        if self.too_long != "cut" or not fitting:
+            return self._checked(_with_read(made, chat, learnt))
+        kept = sum(one.turns_learnt for one in fitting)
+        first, *others = _with_read(fitting, chat, kept)
+        cut = learnt + sum(one.turns_cut for one in made) - kept
+        read = sum(message.role == "assistant" for message in chat.messages) - kept - cut
+        return [replace(first, turns_read=read, turns_cut=cut), *(replace(one, turns_cut=0) for one in others)]
+
+    def _of_text(self, chat: Conversation, text: LearntText, encoding: Any) -> list[Example]:
+        ids: list[int] = encoding.ids
+        labels = [IGNORE_INDEX] * len(ids)
+        apart: list[Example] = []
+        shared: list[tuple[LearntSpan, int]] = []  # with the number of tokens up to its end
+        for span in text.spans:
+            first, behind = _token_at(encoding, span.start, text.text), _token_at(encoding, span.end, text.text)
+            if self._border_holds(encoding, ids, first, span.start, text.text) and _ends_at(encoding, behind, span.end):
+                labels[first:behind] = ids[first:behind]
+                shared.append((span, behind))
+            else:
+                apart.append(self._apart(chat, text, span))
+        if not shared:
+            return apart
+        cut = 0
+        if self.too_long == "cut" and len(ids) > self.max_tokens:
+            fitting = [(span, behind) for span, behind in shared if behind <= self.max_tokens]
+            if fitting:
+                cut, shared = len(shared) - len(fitting), fitting
+                ids, labels = ids[: fitting[-1][1]], labels[: fitting[-1][1]]
+        read = replace(chat, messages=chat.messages[: shared[-1][0].turn + 1])
+        return [Example(ids, labels, read, len(shared), turns_cut=cut), *apart]
+
+    def _apart(self, chat: Conversation, text: LearntText, span: LearntSpan) -> Example:
+        """Tokenise a turn's prompt and its answer separately."""
+        prompt, answer = self._ids(text.text[: span.start]), text.text[span.start : span.end]
+        # Behind a special token, no tokenizer adds the space that it adds at the start of a text.
+        learnt = self._ids(self._anchor + answer)[1 if self._anchor else 0 :]
+        read = replace(chat, messages=chat.messages[: span.turn + 1])
+        return Example([*prompt, *learnt], [IGNORE_INDEX] * len(prompt) + learnt, read, 1)
+
+    def _border_holds(self, encoding: Any, ids: list[int], first: int, start: int, text: str) -> bool:
+        """Return whether the tokens before an answer are those of the prompt alone.
+
+        Only what follows the last special token can differ: text is split at special tokens before anything else.
+        """
+        token = first - 1
+        while token > 0 and ids[token] not in self._added:
+            token -= 1
+        if token < 0:
+            return start == 0
+        begin = encoding.token_to_chars(token)[0] if token else 0
+        tail = text[begin:start]
+        alone = self._tails.get(tail)
+        if alone is None:
+            alone = self._ids(tail)
+            if len(self._tails) < KEPT_TAILS and len(tail) <= LONGEST_TAIL:
+                self._tails[tail] = alone
+        return alone == ids[token:first]
+
+    def _plain(self, row: Row, *, last_alone: bool) -> Example:
+        """Label all of a plain text, or the assistant's texts of a chat for a model without a chat template."""
+        chat = row.conversation
+        if chat is None:
+            ids = self._text_ids(row.text)
+            return Example(ids, list(ids))
+        for what, given in (("tools", chat.tools), ("documents", chat.documents)):
+            if given:
+                raise LabelError(f"its {what}: the model has no chat template, so it takes none")
+        if any(message.tool_calls for message in chat.messages):
+            raise LabelError("calls tools, and the model has no chat template to write calls with")
+        learnt = set(learnt_turns(chat, last_alone=last_alone, first_too=True))
+        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        ids = [] if bos is None else [bos]
+        labels = [IGNORE_INDEX] * len(ids)
+        for turn, message in enumerate(chat.messages):
+            said = message.role == "assistant"
+            part = self._ids(_with_thought(message) if turn in learnt else message.content + ("" if said else "\n"))
+            if said and eos is not None:
+                part = [*part, eos]
+            ids += part
+            labels += part if turn in learnt else [IGNORE_INDEX] * len(part)
+        return _with_read([Example(ids, labels, chat, len(learnt))], chat, len(learnt))[0]
+
+    def _text_ids(self, text: str) -> list[int]:
+        """Return the tokens of a text, with those that begin and end a text unless a template has written them already."""
+        ids = self._ids(text)
+        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        rendered = any(special in text for special in self._specials)
+        begun = bos is None or ids[:1] == [bos] or (rendered and not self._begins_with_bos())
+        ended = eos is None or text.rstrip().endswith(self._specials)
+        return [*([] if begun else [bos]), *ids, *([] if ended else [eos])]
+
+    def _begins_with_bos(self) -> bool:
+        """Return whether a prompt under the chat template begins with the token that begins a text."""
+        if not self.template.exists:
+            return True
+        prompt = self.template.prompt(Conversation.of(("user", "probe")))
+        return prompt.startswith(self.tokenizer.bos_token)
+
+    def _checked(self, examples: list[Example]) -> list[Example]:
+        longest = max(one.tokens for one in examples)
+        if longest > self.max_tokens:
+            what = "is" if len(examples) == 1 else "has a turn that, with its prompt, is"
+            raise TooLongError(longest, self.max_tokens, what)
+        if not any(one.labelled for one in examples):
+            raise LabelError("has no token to train on: no assistant turn can be found in the rendered chat template")
+        return examples
+
+    def _encoded(self, texts: list[str]) -> list[Any]:
+        return list(self._backend.encode_batch(texts, add_special_tokens=False)) if texts else []
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._backend.encode(text, add_special_tokens=False).ids)
+
+
+def learnt_turns(chat: Conversation, *, last_alone: bool = False, first_too: bool = False) -> tuple[int, ...]:
+    """Return the indices of the assistant's messages that are learnt.
+
+    Args:
+        chat: a conversation.
+        last_alone: only its last message.
+        first_too: the first message too. No server can be asked for it, so under a chat template it is only read.
 
     Raises:
-        LabelError: the row is too long, or the assistant's turns cannot be found in the rendered template.
+        LabelError: there is none.
     """
-    if not row.conversation or not tokenizer.chat_template:
-        found = _plain(row, tokenizer, last_alone)
-    else:
-        found = _chat(row.conversation, tokenizer, last_alone)
-    if len(found.input_ids) > max_tokens:
-        raise LabelError(f"is {len(found.input_ids)} tokens long, over data.max_tokens ({max_tokens})")
-    if not found.labelled:
-        raise LabelError("has no token to train on: no assistant turn can be found in the rendered chat template")
-    return found
-
-
-def _plain(row: Row, tokenizer: Any, last_alone: bool) -> Example:
-    """Label all of a plain text, or the assistant's texts of a chat for a model without a chat template."""
-    turns = row.conversation.messages if row.conversation else (Message("assistant", row.text),)
-    ids: list[int] = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    labels = [IGNORE_INDEX] * len(ids)
-    for turn, message in enumerate(turns, 1):
-        said = message.role == "assistant"
-        part = tokenizer(message.content + ("" if said else "\n"), add_special_tokens=False)["input_ids"]
-        if said and tokenizer.eos_token_id is not None:
-            part = [*part, tokenizer.eos_token_id]
-        ids += part
-        trained = said and (turn == len(turns) or not last_alone)
-        labels += part if trained else [IGNORE_INDEX] * len(part)
-    return Example(input_ids=ids, labels=labels)
-
-
-def _chat(conversation: Conversation, tokenizer: Any, last_alone: bool) -> Example:
-    """Label the assistant's turns, or the last one alone."""
-    messages = conversation.for_template()
-    first = len(messages) - 1 if last_alone else 0
-
-    def render(count: int, *, asking: bool = False) -> str:
-        return str(tokenizer.apply_chat_template(messages[:count], tokenize=False, add_generation_prompt=asking))
-
-    try:
-        whole = render(len(messages))
-        spans = []
-        for turn, message in enumerate(messages):
-            if message["role"] != "assistant" or turn < first:
-                continue
-            before, after = render(turn, asking=True), render(turn + 1)
-            # Some templates rewrite earlier turns (those of reasoning models drop their thoughts), so the rendered turn is not
-            # what the model generates. Such a turn is read but not labelled.
-            if after.startswith(before) and whole.startswith(after.rstrip()):
-                spans.append((len(before), len(after.rstrip())))
-    except Exception as error:  # jinja2's errors, and whatever a template raises on purpose
-        raise LabelError(f"is rejected by the model's chat template: {str(error).splitlines()[0]}") from None
-    read = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
-    labels = [
-        token if any(start < end_of and end > start_of for start_of, end_of in spans) else IGNORE_INDEX
-        for token, (start, end) in zip(read["input_ids"], read["offset_mapping"], strict=True)
+    turns = [
+        turn
+        for turn, message in enumerate(chat.messages)
+        if message.role == "assistant" and message.learnt and (turn or first_too)
     ]
-    return Example(input_ids=read["input_ids"], labels=labels)
+    if last_alone:
+        turns = [turn for turn in turns if turn == len(chat.messages) - 1]
+    if not turns:
+        raise LabelError(
+            "has no assistant message that is learnt: each is marked as only read, or precedes any question"
+        )
+    return tuple(turns)
+
+
+def _with_read(examples: list[Example], chat: Conversation, learnt: int) -> list[Example]:
+    said = sum(message.role == "assistant" for message in chat.messages)
+    examples[0].turns_read = max(0, said - learnt)
+    return examples
+
+
+def _with_thought(message: Message) -> str:
+    return f"<think>\n{message.thinking}\n</think>\n\n{message.content}" if message.thinking else message.content
+
+
+def _token_at(encoding: Any, character: int, text: str) -> int:
+    """Return the index of the first token that begins at a character or behind it; the number of tokens if there is none."""
+    for at in range(character, len(text)):
+        token = encoding.char_to_token(at)
+        if token is not None:
+            return int(token)
+    return len(encoding)
+
+
+def _ends_at(encoding: Any, behind: int, end: int) -> bool:
+    """Return whether the token before `behind` ends at a character or before it."""
+    return behind > 0 and encoding.token_to_chars(behind - 1)[1] <= end

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps.common.handover.resolved import DataSource, as_planned
-from steps.common.rows.raw_record import RawRecord
+from steps.common.rows.files.raw_record import RawRecord
 from steps.common.rows.read_rows import read_raw
 from steps.common.rows.row import RowPlace
+from steps.common.runtime.progress import Progress
 
 if TYPE_CHECKING:
     import pyarrow
@@ -38,6 +39,11 @@ class SourceFiles:
                 for record in read_raw(path):
                     yield number, len(self.paths) - 1, record
 
+    def progress(self) -> Progress:
+        """Return a progress that counts their records."""
+        names = [Path(file.path).name for source in [*self.train, *self.validation] for file in source.files]
+        return Progress(0, f"rows of {names[0]}" if len(names) == 1 else f"rows of {len(names)} files")
+
     def place(self, file: int, line: int) -> RowPlace:
         """Return the place of a record."""
         return RowPlace(self.paths[file], line)
@@ -62,11 +68,11 @@ def raw_schema() -> "pyarrow.Schema":
 def write_pieces(records: Iterable[tuple[int, int, RawRecord]], folder: Path) -> Iterator[Path]:
     """Write the records in pieces, and yield each piece when it is written."""
     columns: dict[str, list[Any]] = {name: [] for name in raw_schema().names}
-    size = pieces = number = 0
-    for source, file, record in records:
-        for name, value in zip(columns, (source, file, record.line, number, record.payload, record.reason), strict=True):
+    size = pieces = 0
+    for number, (source, file, record) in enumerate(records):
+        values = (source, file, record.line, number, record.payload, record.reason)
+        for name, value in zip(columns, values, strict=True):
             columns[name].append(value)
-        number += 1
         size += len(record.payload)
         if size >= PIECE_BYTES:
             yield _write(columns, folder / f"raw-{pieces:05}.arrow")

@@ -107,6 +107,25 @@ class CostSoFar(ReportPart):
     so_far: float | None
 
 
+class PreparedSource(ReportPart):
+    """The rows of one source in a mixture, as they are seen per epoch."""
+
+    source: str
+    rows: int
+    tokens: int
+    weight: float | None = None  # how many times each of its rows is seen; None: it has a share
+    share: float | None = None  # of the training rows
+
+    @property
+    def part(self) -> str:
+        """Its part in the mixture, in words."""
+        return f"weight {self.weight:g}" if self.share is None else f"share {self.share:g}"
+
+    def in_words(self) -> str:
+        """Return its rows as a part of a line."""
+        return f"{self.source}: {self.rows} rows, {self.tokens} tokens ({self.part})"
+
+
 class PreparedData(ReportPart):
     """The rows, as `prepare` reports them."""
 
@@ -118,6 +137,17 @@ class PreparedData(ReportPart):
     train_tokens: int
     longest: int = 0
     labelled_share: float
+    turns_learnt: int = 0  # of the assistant, per epoch
+    turns_read: int = 0  # likewise: not learnt, because the row says so, or because the server builds no such prompt
+    turns_cut: int = 0  # likewise: cut off, because the row is too long
+    sources: list[PreparedSource] = []  # of a mixture; empty: there is only one source
+    ignored: dict[str, int] = {}  # rows by the name of what has no effect in them
+
+    @property
+    def ignored_in_words(self) -> str:
+        """What has no effect, by name; empty if there is nothing of the kind."""
+        names = ", ".join(f"{name} ({rows} rows)" for name, rows in self.ignored.items())
+        return f"ignored: {names}" if names else ""
 
 
 class TuningReport(ReportPart):

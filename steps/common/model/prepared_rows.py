@@ -155,7 +155,9 @@ class PreparedRows(MeasuredRows[Read], Generic[Read]):
 
     columns: tuple[tuple[str, str], ...]  # of tokens and of labelled spans, for each side that is read
 
-    def __init__(self, file: RowFile, lengths: "numpy.ndarray", ties: "numpy.ndarray", numbers: "numpy.ndarray") -> None:
+    def __init__(
+        self, file: RowFile, lengths: "numpy.ndarray", ties: "numpy.ndarray", numbers: "numpy.ndarray"
+    ) -> None:
         """Refer to rows of a file.
 
         Args:

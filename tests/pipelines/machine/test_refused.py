@@ -20,7 +20,7 @@ from steps.common.storage import volumes
 from steps.evaluate.step import EvaluateInput, EvaluateOutput, evaluate
 from steps.plan.check import CheckInput, check
 from steps.plan.step import PlanInput, plan
-from steps.prepare.labels import example
+from steps.prepare.labels import Labeller
 from steps.prepare.step import PrepareInput, prepare
 from steps.register.step import RegisterInput, register
 from steps.tune.step import TuneInput, tune
@@ -56,7 +56,8 @@ def pretrained(model: Path, folder: Path) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-    found = [example(Row(Conversation.of(*turns)), tokenizer, 64) for turns in chats(160, 9, turned=2)]
+    labeller = Labeller(tokenizer, 64)
+    found = [one for turns in chats(160, 9, turned=2) for one in labeller.examples(Row(Conversation.of(*turns)))]
     packs = pack([TokenRow(one.input_ids, one.labels) for one in found], 512)
     torch.manual_seed(1)
     net = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)

@@ -15,8 +15,9 @@ from steps.common.rows.conversation import Conversation, Message
 from steps.common.rows.row import Row
 from steps.common.runtime.errors import UserError
 from steps.plan.data.data_file import inspect_data
-from steps.prepare.label_pairs import PairExample, labelled_example
-from steps.prepare.labels import Example, LabelError
+from steps.prepare.label_pairs import PairExample, labelled_examples
+from steps.prepare.labels import Example, Labeller
+from steps.prepare.learnt_turns import LabelError
 from steps.prepare.split import split
 from tests.conftest import write_chats
 from tests.support.pairs import token_pair, write_pairs
@@ -39,7 +40,7 @@ def labelled_text(side: Example, tokenizer: Any) -> str:
 
 
 def pair_of(row: Row, tokenizer: Any, max_tokens: int = 512) -> PairExample:
-    found = labelled_example(row, tokenizer, max_tokens)
+    (found,) = labelled_examples(row, Labeller(tokenizer, max_tokens))
     assert isinstance(found, PairExample)
     return found
 
@@ -65,7 +66,7 @@ def test_without_a_chat_template_the_texts_are_concatenated(tokenizer: Any) -> N
 
 def test_a_side_that_is_too_long_is_named(tokenizer: Any) -> None:
     with pytest.raises(LabelError, match=r"with its rejected answer, is \d+ tokens long, over"):
-        labelled_example(Row(PAIR.conversation, rejected=Message("assistant", "dogs " * 100)), tokenizer, 64)
+        labelled_examples(Row(PAIR.conversation, rejected=Message("assistant", "dogs " * 100)), Labeller(tokenizer, 64))
 
 
 def test_answers_that_a_template_makes_identical_are_refused(tokenizer: Any) -> None:
@@ -74,7 +75,7 @@ def test_answers_that_a_template_makes_identical_are_refused(tokenizer: Any) -> 
     short = deepcopy(tokenizer)
     short.chat_template = tokenizer.chat_template.replace("message['content'] }}", "message['content'][:2] }}")
     with pytest.raises(LabelError, match="removes the difference between its answers"):
-        labelled_example(Row(PAIR.conversation, rejected=Message("assistant", "nobody")), short, 512)
+        labelled_examples(Row(PAIR.conversation, rejected=Message("assistant", "nobody")), Labeller(short, 512))
 
 
 def test_duplicates_are_identical_pairs_and_no_prompt_is_in_both_splits() -> None:
