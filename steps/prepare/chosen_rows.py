@@ -39,7 +39,7 @@ def with_conversations(index: ExampleIndex, chosen: numpy.ndarray) -> Iterator["
             path, first = records, payloads.column("number")[0].as_py()
         numbers, counts = table.column("number").to_pylist(), table.column("messages").to_pylist()
         found = [
-            _conversation(payloads.column("payload")[number - first].as_py(), count) if count else None
+            _conversation(payloads.column("payload")[number - first].as_py(), count) if count else ""
             for number, count in zip(numbers, counts, strict=True)
         ]
         at = table.schema.get_field_index("conversation")

@@ -109,7 +109,7 @@ class TableLabelling:
             "tie": numpy.array(
                 [one ^ other for one, other in zip(chosen.ties(), rejected.ties(), strict=True)], numpy.uint64
             ),
-            "conversation": pyarrow.nulls(len(entries), pyarrow.string()),
+            "conversation": pyarrow.repeat("", len(entries)),
             **{name: by_hash[:, number] for number, name in enumerate(HASHES)},
             "messages": [len(one.messages) if one else 0 for one in conversations],
             **{name: [getattr(one, name) if one else 0 for one in examples] for name in TURNS},

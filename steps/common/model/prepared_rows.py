@@ -4,10 +4,12 @@
 |------------------|----------------------------------------------------------------------------|
 | `input_ids`      | the tokens                                                                 |
 | `learnt`         | the labelled tokens, as begin and end of each span: [begin, end, begin, …] |
-| `rejected_ids`   | of a preference pair, the tokens of the rejected side                      |
+| `rejected_ids`   | of a preference pair, the tokens of the rejected side; else empty          |
 | `rejected_learnt`| likewise, its labelled tokens                                              |
 | `tie`            | a number made of the tokens, see `steps.common.model.packing`              |
-| `conversation`   | of a held-out chat, the conversation as JSON                               |
+| `conversation`   | of a held-out chat, the conversation as JSON; else empty                   |
+
+Nothing is null: what Arrow writes for nulls depends on how the rows came to it.
 
 Any tool that reads Arrow's streaming format reads the file, such as `datasets.Dataset.from_file`.
 """
@@ -59,12 +61,19 @@ def write_rows(folder: Path, tables: Iterable["pyarrow.Table"]) -> None:
     with pyarrow.OSFile(str(folder / ROWS_FILE), "wb") as out, pyarrow.ipc.new_stream(out, schema) as writer:
         for table in tables:
             waiting = pyarrow.concat_tables([waiting, table.select(schema.names)])
-            whole = waiting.num_rows - waiting.num_rows % BATCH_ROWS
-            if whole:
-                writer.write_table(waiting.slice(0, whole).combine_chunks(), BATCH_ROWS)
-                waiting = waiting.slice(whole).combine_chunks()
+            while waiting.num_rows >= BATCH_ROWS:
+                writer.write_table(_copied(waiting.slice(0, BATCH_ROWS)))
+                waiting = waiting.slice(BATCH_ROWS)
+            waiting = _copied(waiting)
         if waiting.num_rows:
-            writer.write_table(waiting.combine_chunks(), BATCH_ROWS)
+            writer.write_table(waiting)
+
+
+def _copied(table: "pyarrow.Table") -> "pyarrow.Table":
+    """Return a table in one piece. Of a slice, Arrow would write values that are in none of its lists."""
+    import pyarrow
+
+    return table.combine_chunks().take(pyarrow.array(range(table.num_rows), pyarrow.int64())).combine_chunks()
 
 
 def table_of(rows: Sequence[TokenRow]) -> "pyarrow.Table":
@@ -74,10 +83,10 @@ def table_of(rows: Sequence[TokenRow]) -> "pyarrow.Table":
     columns: dict[str, list[Any]] = {
         "input_ids": [row.input_ids for row in rows],
         "learnt": [spans_of(row.labels) for row in rows],
-        "rejected_ids": [None] * len(rows),
-        "rejected_learnt": [None] * len(rows),
+        "rejected_ids": [[] for _ in rows],
+        "rejected_learnt": [[] for _ in rows],
         "tie": [number for number, _ in enumerate(rows)],
-        "conversation": [row.conversation.to_json() if row.conversation else None for row in rows],
+        "conversation": [row.conversation.to_json() if row.conversation else "" for row in rows],
     }
     return pyarrow.table(columns, schema=row_schema())
 

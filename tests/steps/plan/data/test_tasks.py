@@ -39,12 +39,12 @@ def test_a_tasks_rows_are_asked_spread_over_its_file(tiny_model: Path, chats: Pa
         TokenRow([1], [1], Conversation.of(("system", "be kind"), ("user", "hello"), ("assistant", "good day")))
     ]
     own, held = read_task_rows(resolved, held_out)
-    assert own.chats == [[("user", f"capital of {number}?")] for number in (0, 3, 6)]
+    assert own.chats == [Conversation.of(("user", f"capital of {number}?")) for number in (0, 3, 6)]
     assert own.references == ["city 0", "city 3", "city 6"]
     assert own.values(["City 0.", "city 4", ""]) == [1, 0, 0]
     assert (held.name, held.chats, held.references) == (
         "rouge_l of heldout",
-        [[("system", "be kind"), ("user", "hello")]],
+        [Conversation.of(("system", "be kind"), ("user", "hello"))],
         ["good day"],
     )
 
