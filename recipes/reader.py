@@ -90,7 +90,7 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     try:
         tree = yaml.load(text, UniqueKeyLoader)
     except DoubleKeyError as error:
-        raise RecipeError(f"{where}{error}") from None
+        raise RecipeError(f"{where}:{error.line}: {error}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -142,7 +142,7 @@ def _override(tree: dict[str, Any], key: str, value: str) -> None:
     try:
         parsed = yaml.load(value, UniqueKeyLoader)
     except DoubleKeyError as error:
-        raise RecipeError(f"-o {key}{error}") from None
+        raise RecipeError(f"-o {key}: {error}") from None
     except yaml.YAMLError:
         raise RecipeError(f"-o {key}: {value!r} is not a YAML value") from None
     # YAML 1.1 reads 1e-3 as text; it takes 1.0e-3 for a number.

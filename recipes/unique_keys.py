@@ -6,7 +6,13 @@ import yaml
 
 
 class DoubleKeyError(Exception):
-    """A mapping has a key twice; the text begins with the place: `:LINE: …`."""
+    """A mapping has a key twice."""
+
+    def __init__(self, key: str, line: int, first: int) -> None:
+        """Store the lines, counted from 1, at which the key stands."""
+        before = f", first in line {first}" if first != line else ""
+        super().__init__(f"the key {key!r} is given twice{before}")
+        self.line = line
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
@@ -24,6 +30,6 @@ class UniqueKeyLoader(yaml.SafeLoader):
                 continue
             line, value = key.start_mark.line + 1, self.construct_object(key)
             if value in lines:
-                raise DoubleKeyError(f":{line}: the key {key.value!r} is given twice, first in line {lines[value]}")
+                raise DoubleKeyError(key.value, line, lines[value])
             lines[value] = line
         return super().construct_mapping(node, deep)

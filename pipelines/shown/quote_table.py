@@ -4,7 +4,7 @@ from rich.table import Table
 
 from pipelines.shown.quote_facts import minutes_in_words, quote_heading, tuning_in_words
 from presets.memory import GIB
-from steps.common.handover.resolved import DataSource, Resolved
+from steps.common.handover.resolved import Resolved
 from steps.plan.serving_plan import in_words
 
 
@@ -13,7 +13,7 @@ def quote_table(resolved: Resolved) -> Table:
     quote, recipe, model = resolved.quote, resolved.recipe, resolved.model
     rung, table = quote.first, quote_heading(recipe, model)
     for source in resolved.data.train:
-        table.add_row("data", f"{_in_words(source)}, sha256 {source.sha256[:12]}")
+        table.add_row("data", f"{source.in_words}, sha256 {source.sha256[:12]}")
     table.add_row("tuning", f"{recipe.tune.method}, about {quote.training}")
     device = rung.device
     table.add_row("device", f"{device.count} x {device.name}, {device.memory_bytes / GIB:.0f} GiB")
@@ -27,12 +27,3 @@ def quote_table(resolved: Resolved) -> Table:
     )
     table.add_row("assumed", "; ".join(quote.assumptions))
     return table
-
-
-def _in_words(source: DataSource) -> str:
-    """Return where the rows of a source are, and their part in the mixture."""
-    files = source.files
-    where = files[0].path if len(files) == 1 else f"{source.source} ({len(files)} files)"
-    if source.share is not None:
-        return f"{where}, {source.share:.0%} of the rows"
-    return where if source.weight == 1 else f"{where}, {source.weight:g} times per epoch"

@@ -21,7 +21,8 @@ RUN = [
     Parameter(
         name="data",
         value="",
-        description="File of training rows: a path on the runs volume, s3://, https:// or hf://datasets/; empty: the recipe's",
+        description="Training rows: a file, a folder or a pattern on the runs volume, at s3://, https:// or hf://datasets/, or "
+        "a list of them, [A, B]; empty: the recipe's",
     ),
     Parameter(
         name="method",

@@ -40,7 +40,9 @@ class PlanInput(Input):
     recipe: Annotated[str, Parameter(description="Recipe as YAML text, or the name of one that ships with Fineline")]
     name: Annotated[str, Parameter(description="Name of the model that is registered and served")] = ""
     model: Annotated[str, Parameter(description="Base model: a preset or a URI")] = ""
-    data: Annotated[str, Parameter(description="File of training rows")] = ""
+    data: Annotated[str, Parameter(description="Training rows: a file, a folder, a pattern, or a list in brackets")] = (
+        ""
+    )
     method: Annotated[Method, Parameter(description="How the adapter is tuned")] = "recipe"
     epochs: Annotated[str, Parameter(description="Passes over the training rows")] = ""
     serve: Annotated[Choice, Parameter(description="Serve the new version")] = "recipe"

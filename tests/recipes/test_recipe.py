@@ -1,11 +1,13 @@
 """The recipe reader: accepted recipes, and a one-line error for each mistake."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from recipes.reader import RecipeError, load, override_of, shipped
 
+DATA = "name: shop\ndata: {train: %s}\n"
 GOOD = "name: shop\ndata: {train: chats.jsonl}\n"
 
 
@@ -18,6 +20,27 @@ def write(folder: Path, text: str) -> str:
 def test_relative_data_paths_start_at_the_recipes_folder(tmp_path: Path) -> None:
     recipe = load(write(tmp_path, GOOD))
     assert recipe.data.train == str(tmp_path / "chats.jsonl")
+
+
+LIST = "[a.jsonl, {source: 'more/*.csv', weight: 2}, {source: [b, 's3://b/c']}]"
+
+
+def test_data_may_be_a_list_in_the_file_and_by_hand(tmp_path: Path) -> None:
+    def placed(folder: Path) -> list[Any]:
+        return [
+            str(folder / "a.jsonl"),
+            {"source": str(folder / "more/*.csv"), "weight": 2},
+            {"source": [str(folder / "b"), "s3://b/c"]},
+        ]
+
+    in_file = load(write(tmp_path, GOOD.replace("chats.jsonl", LIST)))
+    assert in_file.data.model_dump(exclude_defaults=True) == {"train": placed(tmp_path)}
+    assert [source.places for source in in_file.data.sources][2] == [str(tmp_path / "b"), "s3://b/c"]
+    by_hand = load(write(tmp_path, GOOD), {"data.train": LIST, "data.validation": "[x.jsonl, y.jsonl]"})
+    assert by_hand.data.model_dump(exclude_defaults=True)["train"] == placed(Path.cwd())
+    assert by_hand.data.held_out_places == [str(Path.cwd() / name) for name in ("x.jsonl", "y.jsonl")]
+    assert load(write(tmp_path, GOOD), {"data.train": "[0-9].jsonl"}).data.train == str(Path.cwd() / "[0-9].jsonl")
+    assert load(in_file.model_dump_json()) == in_file
 
 
 def test_a_tasks_file_starts_there_too_and_the_held_out_rows_have_none(tmp_path: Path) -> None:
@@ -55,6 +78,23 @@ def test_overrides_win_and_take_every_kind_of_value(tmp_path: Path) -> None:
         ),
         (GOOD + "tune: {epochs: two}", "tune.epochs: input should be a number, not 'two'"),
         (GOOD + "serve: {port: 80.5}", "serve.port: input should be a whole number, not 80.5"),
+        (GOOD + "tune: {epochs: 1, rank: 2, epochs: 2}", ":3: the key 'epochs' is given twice"),
+        (GOOD + "model: x\ntune:\n  rank: 2\nmodel: y\n", ":6: the key 'model' is given twice, first in line 3"),
+        (DATA % "[a, {source: b, weight: 0}]", "data.train.1.weight: input should be greater than 0, not 0"),
+        (DATA % "[{sources: b}]", "data.train.0.sources: unknown key; did you mean 'source'? (and 1 more)"),
+        (DATA % "[{source: b, weigth: 2}]", "data.train.0.weigth: unknown key; did you mean 'weight'?"),
+        (DATA % "[{source: b, weight: 1, share: 1}]", "data.train.0: set weight or share, not both"),
+        (DATA % "[a, {source: b, share: 0.5}]", "data: train.0: has no share, and another source has one"),
+        (DATA % "[{source: a, share: 0.5}, {source: b, share: 0.6}]", "data: train: the shares have the sum 1.1"),
+        (DATA % "[a.jsonl, a.jsonl]", "a.jsonl is listed twice; to see its rows more often, give it a weight"),
+        (DATA % "[]", "data.train: list should have at least 1 item"),
+        (DATA % "''", "data.train: string should have at least 1 character"),
+        (DATA % "{source: a}", "data.train: input should be a path or an address, or a list of them"),
+        (
+            DATA % "[[a]]",
+            "data.train.0: input should be a path or an address, or a mapping with source and weight or share",
+        ),
+        (DATA % "a, validation: [{source: a, weight: 2}]", "data.validation.0: input should be text"),
         (GOOD + "tune: 3", "tune: input should be a mapping of keys to values, not 3"),
         ("name: shop\n", "data: is missing"),
         ("name: Shop!\ndata: {train: x}", "name: string should match pattern"),
@@ -76,6 +116,8 @@ def test_a_mistake_is_one_line_that_says_where(tmp_path: Path, text: str, line: 
     ("override", "line"),
     [
         ("tune.epochs=two", "-o tune.epochs: input should be a number, not 'two'"),
+        ("data.train=[a, {source: b, weight: x}]", "-o data.train.1.weight: input should be a number, not 'x'"),
+        ("tune={rank: 1, rank: 2}", "-o tune: the key 'rank' is given twice"),
         ("tune.epoch=2", "-o tune.epoch: unknown key; did you mean 'epochs'?"),
         ("tune={epochs: two}", "-o tune.epochs: input should be a number, not 'two'"),
     ],

@@ -70,6 +70,15 @@ class DataSource(Fixed):
         """Digest of the rows: for one file with the default weight, the file's."""
         return rows_sha256([self])
 
+    @property
+    def in_words(self) -> str:
+        """Where the rows are, and their part in a mixture."""
+        files = self.files
+        where = files[0].path if len(files) == 1 else f"{self.source} ({len(files)} files)"
+        if self.share is not None:
+            return f"{where}, {self.share:.0%} of the rows"
+        return where if self.weight == 1 else f"{where}, {self.weight:g} times per epoch"
+
 
 def rows_sha256(sources: list[DataSource]) -> str:
     """Return a digest over the content of all files, and over the mixture if there is one.

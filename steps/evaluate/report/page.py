@@ -64,6 +64,8 @@ def _facts(report: EvaluationReport, resolved: Resolved) -> list[list[str]]:
         ("base model", f"{resolved.model.uri} ({resolved.model.licence})"),
         ("training data", f"sha256 {resolved.data.train_sha256}"),
     ]
+    if len(resolved.data.train) > 1:
+        facts.append(("sources", "; ".join(source.in_words for source in resolved.data.train)))
     if report.data:
         data = report.data
         facts.append(

@@ -56,7 +56,9 @@ def find_with_headers(url: str, shown: str, headers: dict[str, str], on_refusal:
     return with_retries(shown, ask)
 
 
-def with_headers(url: str, shown: str, headers: dict[str, str], on_refusal: str, tag: str, size: int) -> RemoteFile:
+def with_headers(
+    url: str, shown: str, headers: dict[str, str], on_refusal: str, tag: str, size: int, own: str = ""
+) -> RemoteFile:
     """Return a file that is known to be at the address.
 
     Args:
@@ -66,6 +68,7 @@ def with_headers(url: str, shown: str, headers: dict[str, str], on_refusal: str,
         on_refusal: remedy if the host denies access.
         tag: tag of the content; empty: unknown.
         size: in bytes; 0: unknown.
+        own: what its copy is found by, if what was asked for has several files.
     """
 
     def blocks() -> Iterator[bytes]:
@@ -79,7 +82,7 @@ def with_headers(url: str, shown: str, headers: dict[str, str], on_refusal: str,
             if known and left:
                 raise InterruptedReadError("the connection ended early")
 
-    return RemoteFile(unquote(urlsplit(url).path).rpartition("/")[2], shown, tag, size, blocks)
+    return RemoteFile(unquote(urlsplit(url).path).rpartition("/")[2], shown, tag, size, blocks, own)
 
 
 class _opened:  # noqa: N801 - used as `with _opened(...)`

@@ -8,7 +8,7 @@ from recipes.recipe import Recipe
 from recipes.tuning import Tune
 from steps.common.handover.covered_settings import covered_settings
 from steps.common.handover.made_from import made_from
-from steps.common.handover.resolved import Resolved
+from steps.common.handover.resolved import DataFile, DataSource, Resolved, ResolvedData
 from steps.prepare.step import rows_digest
 from steps.tune.step import tuning_key
 from tests.support.golden import golden
@@ -94,6 +94,36 @@ def test_what_a_recipe_sets_counts(stored: Resolved, change: dict[str, object]) 
     plain = {"name": "tiny", "data": {"train": "/r"}}
     before = made_from(with_recipe(stored, Recipe.model_validate(plain)))
     assert made_from(with_recipe(stored, Recipe.model_validate({**plain, **change}))) != before
+
+
+def with_train(resolved: Resolved, *sources: tuple[list[str], float, float | None]) -> Resolved:
+    train = [
+        DataSource(
+            source="x", files=[DataFile(path="/x", sha256=one, bytes=1) for one in files], weight=weight, share=share
+        )
+        for files, weight, share in sources
+    ]
+    return resolved.model_copy(update={"data": ResolvedData(train=train)})
+
+
+def test_what_is_read_counts_with_its_mixture_and_not_how_it_is_named(stored: Resolved) -> None:
+    one = stored.data.train[0].files[0].sha256
+    same = with_train(stored, ([one], 1, None))
+    assert same.data.train_sha256 == one == stored.data.train_sha256
+    assert made_from(same) == made_from(stored)
+    listed, folder = with_train(stored, (["a"], 1, None), (["b"], 1, None)), with_train(stored, (["a", "b"], 1, None))
+    assert made_from(listed) == made_from(folder)
+    others = [
+        stored,
+        listed,
+        with_train(stored, ([one], 2, None)),
+        with_train(stored, (["a"], 1, None), (["b"], 2, None)),
+        with_train(stored, (["a"], 2, None), (["b"], 1, None)),
+        with_train(stored, (["a"], 1, 0.5), (["b"], 1, 0.5)),
+        with_train(stored, (["a"], 1, 0.4), (["b"], 1, 0.6)),
+    ]
+    assert len({made_from(resolved) for resolved in others}) == len(others)
+    assert len({rows_digest(resolved) for resolved in others}) == len(others)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,7 @@
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,69 +16,10 @@ from steps.common.storage import volumes
 from steps.plan.data.data_file import inspect_data
 from steps.plan.data.local_copy import fetch
 from steps.plan.data.s3_file import put
+from tests.support.web import COMMIT, Web, put_data_set
 
 ROWS = b"".join(json.dumps({"prompt": f"when {n}", "completion": f"on day {n}"}).encode() + b"\n" for n in range(40))
 DIGEST = hashlib.sha256(ROWS).hexdigest()
-COMMIT = "89abcdef0123456789abcdef0123456789abcdef"
-Answer = tuple[int, dict[str, str]]
-
-
-class Web:
-    """Serves what `content` holds by path, with the faults that are asked for."""
-
-    def __init__(self) -> None:
-        self.content: dict[str, bytes] = {}
-        self.faults: dict[str, list[Answer]] = {}  # answers that come before the right one
-        self.cuts: dict[str, int] = {}
-        self.etags = True
-        self.seen: list[tuple[str, str]] = []  # path and what was given as authorization
-        web = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                web.answer(self)
-
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                web.answer(self)
-
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        path = request.path.partition("?")[0]
-        self.seen.append((path, request.headers.get("Authorization", "")))
-        headers: dict[str, str] = {}
-        status, body = 404, b""
-        if self.faults.get(path):
-            status, headers = self.faults[path].pop(0)
-        elif path in self.content:
-            status, body = 200, self.content[path]
-            headers = {"ETag": f'"{hashlib.md5(body).hexdigest()}"'} if self.etags else {}
-        request.send_response(status)
-        for name, value in headers.items():
-            request.send_header(name, value)
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        if self.cuts.get(path, 0) > 0 and body:
-            self.cuts[path] -= 1
-            body = body[: len(body) // 2]
-            request.close_connection = True
-        try:
-            request.wfile.write(body)
-        except OSError:
-            return
 
 
 @pytest.fixture
@@ -174,13 +113,8 @@ def hub(web: Web, monkeypatch: pytest.MonkeyPatch) -> Web:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", web.url)
     monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", web.url)
     monkeypatch.setenv("HF_TOKEN", "hub-token")
-    api = "/api/datasets/org/chats"
-    info = {"id": "org/chats", "sha": COMMIT, "siblings": [], "gated": False, "private": False}
-    web.content[f"{api}/revision/main"] = web.content[f"{api}/revision/v1"] = json.dumps(info).encode()
-    blob = hashlib.sha1(b"blob %d\0" % len(ROWS) + ROWS).hexdigest()
-    entry = {"type": "file", "path": "data/rows.jsonl", "size": len(ROWS), "oid": blob}
-    web.content[f"{api}/paths-info/{COMMIT}"] = json.dumps([entry]).encode()
-    web.content[f"/datasets/org/chats/resolve/{COMMIT}/data/rows.jsonl"] = ROWS
+    for revision in ("main", "v1"):
+        put_data_set(web, {"data/rows.jsonl": ROWS}, revision)
     return web
 
 
@@ -223,7 +157,6 @@ def test_a_data_set_that_cannot_be_had_is_one_line(hub: Web, name: str, fault: s
 
 
 def test_a_file_that_a_data_set_has_not_is_one_line(hub: Web) -> None:
-    hub.content[f"/api/datasets/org/chats/paths-info/{COMMIT}"] = b"[]"
     with pytest.raises(UserError, match=re.escape("has no file 'other.jsonl'")):
         fetch("hf://datasets/org/chats/other.jsonl")
 

@@ -5,6 +5,8 @@ import datetime
 import gzip
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -275,6 +277,35 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, case: str) -> No
     assert told in str(caught.value)
     assert str(tmp_path / name) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+DAMAGES = """
+import sys
+from pathlib import Path
+from steps.common.rows.read_rows import read_rows
+from steps.common.runtime.errors import UserError
+
+file = Path(sys.argv[1])
+content = file.read_bytes()
+for at in range(8, len(content) - 4, 4):
+    file.write_bytes(content[:at] + b"\\x07\\x01\\x00\\x00" + content[at + 4:])
+    try:
+        list(read_rows(file))
+    except UserError as error:
+        assert "\\n" not in str(error)
+"""
+
+
+@pytest.mark.parametrize("make", [pa.ipc.new_file, pa.ipc.new_stream])
+def test_a_wrong_offset_in_an_arrow_file_does_not_end_the_process(tmp_path: Path, make: Callable[..., Any]) -> None:
+    messages = [{"role": "user", "content": "wo"}, {"role": "assistant", "content": "hier"}]
+    chats = pa.Table.from_pylist([{"messages": messages, "note": "x"}] * 3)
+    sink = io.BytesIO()
+    with make(sink, chats.schema) as writer:
+        writer.write_table(chats)
+    file = written(tmp_path, "a.arrow", sink.getvalue())
+    done = subprocess.run([sys.executable, "-c", DAMAGES, str(file)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr[-300:]) == (0, "")
 
 
 def test_what_could_be_read_comes_before_the_error(tmp_path: Path) -> None:
