@@ -31,6 +31,10 @@ class Chat(BaseModel):
 
     style: str = Field(description="usual name of the format; empty: no template, the model is tuned on plain text")
     end_of_turn: str = Field(default="", description="token that ends an answer, at which the server stops")
+    template_arguments: dict[str, bool | int | float | str] = Field(
+        default={}, description="arguments of the chat template, in preparation, evaluation and serving"
+    )
+    tool_parser: str = Field(default="", description="vLLM's parser of tool calls; empty: none is known")
 
 
 class Vllm(BaseModel):

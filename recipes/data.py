@@ -98,7 +98,13 @@ class Data(RecipePart):
         description="What to do with a row that cannot be used: stop the run, or skip and count the row.",
     )
     max_tokens: int = Field(
-        default=1024, ge=8, description="Longest row, in tokens. A longer row counts as a bad row; none is truncated."
+        default=1024, ge=8, description="Longest row, in tokens. `too_long` says what is done with a longer one."
+    )
+    too_long: Literal["stop", "skip", "cut"] = Field(
+        default="stop",
+        description="What to do with a row that is too long. stop: it is a bad row, see `on_bad_row`. skip: leave it out and "
+        "count it. cut: end a conversation after the last answer that fits. Answers stay whole: a row whose first one does not "
+        "fit is a bad row, and so is a long plain text or pair.",
     )
 
     @property

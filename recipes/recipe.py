@@ -5,6 +5,7 @@ Unknown keys are errors. `recipes.reader` reports each in one line with the near
 
 from pydantic import Field, model_validator
 
+from recipes.chat import ChatSettings
 from recipes.compute import Compute
 from recipes.data import Data
 from recipes.evaluation import Evaluate, Gate
@@ -26,6 +27,7 @@ class Recipe(RecipePart):
         description="Base model: a preset, hf://ORG/NAME[@REVISION], s3://, gs:// or az://BUCKET/FOLDER, "
         "https://HOST/FOLDER/, file:///FOLDER or pypi://PACKAGE==VERSION/FILE.gguf.",
     )
+    chat: ChatSettings = ChatSettings()
     data: Data
     tune: Tune = Tune()
     evaluate: Evaluate = Evaluate()

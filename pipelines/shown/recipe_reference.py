@@ -18,7 +18,13 @@ command line with its dotted name: `-o tune.epochs=2`. An unknown key is an erro
 """
 HEADER = "| Key | Type | Default | Allowed | Description |\n|---|---|---|---|---|"
 LIMITS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
-TYPES = {"string": "text", "integer": "integer", "number": "number", "boolean": "true or false"}
+TYPES = {
+    "string": "text",
+    "integer": "integer",
+    "number": "number",
+    "boolean": "true or false",
+    "object": "section",
+}
 
 
 def reference() -> str:
@@ -104,7 +110,7 @@ def _set(value: dict[str, Any]) -> dict[str, Any]:
 def _default(value: Any) -> str:
     if value is None:
         return "not set"
-    if value in ("", []):
+    if value in ("", [], {}):
         return "empty"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"

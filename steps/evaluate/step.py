@@ -44,7 +44,7 @@ from steps.evaluate.scores.lm_eval_rows import read_lm_eval_rows
 from steps.evaluate.scores.score import EvaluationSet, Score, score
 from steps.evaluate.scores.task_rows import read_task_rows, spread
 
-FORMAT = 3  # of a cached score; raise it when scoring changes
+FORMAT = 4  # of a cached score; raise it when scoring changes
 
 
 class EvaluateInput(Input):
@@ -82,7 +82,15 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:
     first_task_answer = len(chats)
     chats += [chat for task in tasks for chat in task.chats]
     lm_eval = read_lm_eval_rows(resolved)
-    evaluation = EvaluationSet(rows, chats, recipe.evaluate.answer_tokens, recipe.evaluate.general, rejected, lm_eval)
+    evaluation = EvaluationSet(
+        rows,
+        chats,
+        recipe.evaluate.answer_tokens,
+        recipe.evaluate.general,
+        rejected,
+        lm_eval,
+        resolved.chat,
+    )
 
     scored = _scorer(input, evaluation)
     base, candidate = scored("base", None), scored("candidate", Path(input.adapter_folder))
@@ -132,6 +140,8 @@ def _scorer(input: EvaluateInput, evaluation: EvaluationSet) -> Callable[[str, P
         settings = [evaluation.answer_tokens, resolved.model.digest, in_4_bits, questions]
         if adapter and unmerged and not in_4_bits:
             settings.append("adapter beside the base")  # part of the cache's key: do not reword
+        if evaluation.chat.template_arguments:
+            settings.append(evaluation.chat.template_arguments)
         if evaluation.lm_eval:
             settings.append([rows.sha256 for rows in evaluation.lm_eval])
         cached = volumes.evaluation(

@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 from presets.architecture import Architecture
-from presets.model_preset import ModelPreset, ModelSource, UnknownPresetError, find
+from presets.model_preset import Chat, ModelPreset, ModelSource, UnknownPresetError, find
 from recipes.recipe import Recipe
-from steps.common.handover.resolved import KnownModel, ResolvedModel
+from steps.common.handover.resolved import KnownModel, ResolvedChat, ResolvedModel
 from steps.common.runtime.errors import UserError
 from steps.common.storage import volumes
 from steps.common.weights.sources.listing import Listing, SourceFile
@@ -29,6 +29,21 @@ def resolve_model(reference: str) -> ResolvedModel:
     preset, source = _preset(reference)
     files = _published(source) or pin(source)
     return _resolved(preset.name, files, preset.architecture, preset.licence, preset.lora_targets)
+
+
+def resolved_chat(recipe: Recipe) -> ResolvedChat:
+    """Return how the model is asked.
+
+    Raises:
+        UserError: the preset is unknown.
+    """
+    chat = Chat(style="") if "://" in recipe.model else _preset(recipe.model)[0].chat
+    wanted = recipe.chat.tool_parser
+    return ResolvedChat(
+        template_arguments=chat.template_arguments | recipe.chat.template_arguments,
+        tool_parser={"auto": chat.tool_parser, "none": ""}.get(wanted, wanted),
+        end_of_turn=chat.end_of_turn,
+    )
 
 
 def check_tunable(reference: str, method: str) -> None:

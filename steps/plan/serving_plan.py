@@ -13,6 +13,7 @@ from steps.common.nodes import instance_types
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
+from steps.plan.model import resolved_chat
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def plan_serving(recipe: Recipe, model: KnownModel, settings: ServingSettings) -
         instance_type=serve.instance_type or settings.instance_type,
         rank=rank,
         max_adapters=serve.max_adapters if rank else 0,
-        arguments=vllm.arguments,
+        arguments=[*vllm.arguments, *resolved_chat(recipe).vllm_arguments],
     )
     sized = plan.gpus and plan.instance_type and settings.instance_types_known
     return _with_size(plan, recipe, model) if sized else plan

@@ -1,5 +1,6 @@
 """The plan step: from parameters and recipe to one resolved recipe with a quote, or one line that says what is wrong."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from hera.workflows import Parameter
@@ -17,13 +18,15 @@ from steps.common.runtime import cluster_settings
 from steps.common.runtime.code_version import code_version
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
+from steps.common.runtime.progress import say
 from steps.common.storage import volumes
 from steps.common.storage.files import write_text
 from steps.plan.addresses import kept
 from steps.plan.check_recipe import CheckScope, check_recipe
-from steps.plan.model import pinned_model
+from steps.plan.model import pinned_model, resolved_chat
 from steps.plan.quote.quote import quote
 from steps.plan.quote.to_buy import in_words as rung_in_words
+from steps.plan.row_lengths import check_lengths
 from steps.plan.serving_plan import in_words as serving_in_words
 
 RESOLVED_FILE = "resolved.json"  # in the run's folder: the plan that the command made before it created the run
@@ -102,11 +105,17 @@ def resolve(input: PlanInput) -> Resolved:
     if recipe.serve.enabled:
         needs_api_key(recipe)
     checked = check_recipe(recipe, CheckScope(serves_here=not cluster_settings.in_cluster()))
-    model = pinned_model(recipe.model, checked.model)
+    model, chat = pinned_model(recipe.model, checked.model), resolved_chat(recipe)
+    say(
+        check_lengths(
+            recipe.data, [Path(file.path) for source in checked.data.files.train for file in source.files], model, chat
+        )
+    )
     return Resolved(
         run=input.run,
         recipe=kept(recipe),
         model=model,
+        chat=chat,
         data=checked.data.files,
         tasks=checked.tasks,
         lm_eval=checked.packed_tasks,

@@ -27,6 +27,7 @@ class ExampleIndex:
     tokens: numpy.ndarray
     good: numpy.ndarray  # whether the row can be used
     bad: list[BadRow]
+    too_long: list[BadRow]  # left out without being bad
     ignored: Counter[str]  # rows by the name of what has no effect in them
     teaches_to_stop: bool
     pieces: list[LabelledPiece]
@@ -68,7 +69,7 @@ class ExampleIndex:
 def read_index(pieces: Iterable[LabelledPiece], files: SourceFiles) -> ExampleIndex:
     """Read the numbers of all examples, piece by piece as they are labelled."""
     parts: dict[str, list[numpy.ndarray]] = {name: [] for name in (*NUMBERS, "tokens", "good")}
-    index = ExampleIndex({}, numpy.zeros(0), numpy.zeros(0), [], Counter(), False, [])
+    index = ExampleIndex({}, numpy.zeros(0), numpy.zeros(0), [], [], Counter(), False, [])
     count = 0
     for piece in pieces:
         index.pieces.append(piece)
@@ -101,8 +102,10 @@ def _add_bad(index: ExampleIndex, batch: "pyarrow.RecordBatch", files: SourceFil
     reasons = batch.column("reason")
     if reasons.null_count == len(reasons):
         return
-    found = zip(reasons.to_pylist(), batch.column("file").to_pylist(), batch.column("line").to_pylist(), strict=True)
-    index.bad += (BadRow(files.place(file, line), reason) for reason, file, line in found if reason is not None)
+    columns = (batch.column(name).to_pylist() for name in ("reason", "too_long", "file", "line"))
+    for reason, too_long, file, line in zip(*columns, strict=True):
+        if reason is not None:
+            (index.too_long if too_long else index.bad).append(BadRow(files.place(file, line), reason))
 
 
 def _add_ignored(index: ExampleIndex, batch: "pyarrow.RecordBatch") -> None:

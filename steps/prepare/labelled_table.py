@@ -5,7 +5,7 @@ A record that cannot be used becomes a row with a reason and no tokens.
 
 import hashlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from steps.common.rows.read_rows import parse
 from steps.common.rows.row import BadRow, Row
 from steps.common.rows.row_kinds import check_kind
 from steps.prepare.label_pairs import PairExample
-from steps.prepare.labels import Example
+from steps.prepare.labels import Example, TooLongError, teaches_to_stop
 from steps.prepare.learnt_turns import LabelError
 from steps.prepare.raw_pieces import SourceFiles
 from steps.prepare.split import HASH_BYTES, row_hashes
@@ -41,6 +41,7 @@ def labelled_schema() -> "pyarrow.Schema":
     others = {
         "stops": pyarrow.bool_(),
         "reason": pyarrow.string(),
+        "too_long": pyarrow.bool_(),
         "ignored": pyarrow.list_(pyarrow.string()),
     }
     return pyarrow.schema([*row_schema(), *{**numbers, **hashes, **counts, **others}.items()])
@@ -51,10 +52,11 @@ class TableLabelling:
     """What a process needs to know to label records."""
 
     label: Callable[[Sequence[Row]], Sequence[Sequence[Example] | LabelError]]
-    stop_token: int | None  # at which the server stops
+    stops: Collection[int]  # tokens at which the server ends an answer
+    files: SourceFiles
     objective: str
     seed: int
-    files: SourceFiles
+    skips_long_rows: bool = False  # leave a row that is too long out, instead of counting it as a bad row
 
     def labelled(self, records: "pyarrow.Table") -> "pyarrow.Table":
         """Return the examples of some records, in their order, with the columns of `labelled_schema`.
@@ -64,6 +66,7 @@ class TableLabelling:
         """
         columns = [records.column(name).to_pylist() for name in ("line", "payload", "reason", "file")]
         bad: dict[int, str] = {}
+        too_long: set[int] = set()
         rows: dict[int, Row] = {}
         for at, (line, payload, reason, file) in enumerate(zip(*columns, strict=True)):
             found = parse(self.files.place(file, line), RawRecord(line, payload, reason))
@@ -76,12 +79,19 @@ class TableLabelling:
         for at, examples in zip(rows, self.label(list(rows.values())), strict=True):
             if isinstance(examples, LabelError):
                 bad[at] = str(examples)
+                if self.skips_long_rows and isinstance(examples, TooLongError):
+                    too_long.add(at)
             else:
                 made += ((at, example) for example in examples)
-        return self._table(records, rows, made, bad)
+        return self._table(records, rows, made, bad, too_long)
 
     def _table(
-        self, records: "pyarrow.Table", rows: dict[int, Row], made: list[tuple[int, Example]], bad: dict[int, str]
+        self,
+        records: "pyarrow.Table",
+        rows: dict[int, Row],
+        made: list[tuple[int, Example]],
+        bad: dict[int, str],
+        too_long: set[int],
     ) -> "pyarrow.Table":
         import pyarrow
 
@@ -114,8 +124,9 @@ class TableLabelling:
             "messages": [len(one.messages) if one else 0 for one in conversations],
             **{name: [getattr(one, name) if one else 0 for one in examples] for name in TURNS},
             "labelled": chosen.labelled() + rejected.labelled(),
-            "stops": chosen.have_label(self.stop_token),
+            "stops": [one is not None and teaches_to_stop(one, self.stops) for one in examples],
             "reason": [bad.get(at) for at in places],
+            "too_long": [at in too_long for at in places],
             "ignored": [list(rows[at].ignored) if at in rows else [] for at in places],
         }
         taken = records.select(["number", "source", "file", "line"]).take(pyarrow.array(places, pyarrow.int64()))
@@ -154,12 +165,6 @@ class _Tokens:
     def labelled(self) -> numpy.ndarray:
         """Return the number of labelled tokens of each example; shape (examples)."""
         return _sums(self._labelled, self._starts)
-
-    def have_label(self, token: int | None) -> numpy.ndarray:
-        """Return whether a token is among the labelled ones of each example; shape (examples)."""
-        if token is None:
-            return numpy.zeros(len(self._starts) - 1, bool)
-        return _sums(self._labelled & (self._ids == token), self._starts) > 0
 
     def ties(self) -> list[int]:
         """Return a number for each example that its tokens and labelled spans decide."""

@@ -7,7 +7,7 @@ The server tokenises a prompt alone. Where the prompt's last tokens differ in th
 between prompt and answer, the turn becomes an example of its own whose prompt and answer are tokenised separately.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -269,6 +269,20 @@ def learnt_turns(chat: Conversation, *, last_alone: bool = False, first_too: boo
             "has no assistant message that is learnt: each is marked as only read, or precedes any question"
         )
     return tuple(turns)
+
+
+def teaches_to_stop(example: Example, stops: Collection[int]) -> bool:
+    """Return whether a token at which the server ends an answer is learnt. For `stops`, see `stop_tokens`."""
+    return any(token in example.labels for token in stops)
+
+
+def no_end(tokenizer: Any, stops: Sequence[int]) -> str:
+    """Return the warning that no row has such a token."""
+    named = " or ".join(repr(token) for token in tokenizer.convert_ids_to_tokens(list(stops))) or "any token"
+    return (
+        f"no row teaches the model to stop: its chat template ends no turn with {named}, so answers may run to the maximum "
+        "length"
+    )
 
 
 def _with_read(examples: list[Example], chat: Conversation, learnt: int) -> list[Example]:

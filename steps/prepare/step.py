@@ -4,7 +4,7 @@ import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy
 from hera.workflows import Parameter
@@ -19,6 +19,7 @@ from steps.common.handover.report_parts import PreparedSource
 from steps.common.handover.resolved import DataSource, Resolved
 from steps.common.lm_eval.library import check_installed
 from steps.common.model.prepared_rows import TRAIN, VALIDATION, write_rows
+from steps.common.model.stop_tokens import published_stop_tokens, stop_tokens
 from steps.common.rows.row import BadRow
 from steps.common.rows.row_kinds import objective_key
 from steps.common.runtime.errors import UserError
@@ -31,7 +32,7 @@ from steps.prepare.chosen_rows import chosen_tables, with_conversations
 from steps.prepare.example_index import ExampleIndex, read_index
 from steps.prepare.label_pairs import labelled_examples_batch
 from steps.prepare.labelled_table import TableLabelling
-from steps.prepare.labels import Labeller
+from steps.prepare.labels import Labeller, no_end
 from steps.prepare.map_rows import label_pieces
 from steps.prepare.mixture import draw
 from steps.prepare.raw_pieces import SourceFiles, write_pieces
@@ -92,6 +93,7 @@ def rows_digest(resolved: Resolved) -> str:
             "wanted": covered["data"],
             "seed": covered["tune"]["seed"],
             "model": resolved.model.digest,
+            **({"chat": resolved.chat.template_arguments} if resolved.chat.template_arguments else {}),
             **objective_key(resolved.recipe.tune.objective),
         }
     )
@@ -99,12 +101,13 @@ def rows_digest(resolved: Resolved) -> str:
 
 def in_words(report: PreparedRecord) -> str:
     """Return the summary of the rows as one line."""
-    mixture = "".join(f"; {source.in_words()}" for source in report.sources)
-    ignored = f"; {report.ignored_in_words}" if report.ignored else ""
+    parts = [report.turns_in_words, *(source.in_words for source in report.sources), report.ignored_in_words]
     return (
         f"{report.train_rows} training rows ({report.train_tokens} tokens, {report.labelled_share:.0%} labelled), "
         f"{report.validation_rows} held out; left out: {report.bad_rows} bad, {report.duplicates} duplicates, "
-        f"{report.leaked} with the question of a held-out row{mixture}{ignored}"
+        f"{report.leaked} with the question of a held-out row"
+        + (f", {report.too_long_rows} too long" if report.too_long_rows else "")
+        + "".join(f"; {part}" for part in parts if part)
     )
 
 
@@ -130,27 +133,29 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
 
     recipe = resolved.recipe
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    labeller = Labeller(tokenizer, recipe.data.max_tokens)
+    labeller = Labeller(tokenizer, recipe.data.max_tokens, resolved.chat.template_arguments, recipe.data.too_long)
+    stops = stop_tokens(tokenizer, published_stop_tokens(tokenizer_folder), resolved.chat.end_of_turn)
     files = SourceFiles(resolved.data.train, resolved.data.validation)
     labelling = TableLabelling(
         partial(labelled_examples_batch, labeller=labeller),
-        tokenizer.eos_token_id,
-        recipe.tune.objective,
-        recipe.tune.seed,
+        stops,
         files,
+        objective=recipe.tune.objective,
+        seed=recipe.tune.seed,
+        skips_long_rows=recipe.data.too_long == "skip",
     )
     with build_folder(folder) as building:
         work = building / "pieces"
         work.mkdir()
         index = read_index(label_pieces(write_pieces(files.records(), work), labelling, files.progress()), files)
         _judge(index.bad, recipe.data)
-        if not index.teaches_to_stop:
-            _warn_of_no_end(tokenizer)
-        chosen = _choose(index, resolved)
+        chosen = _choose(index, resolved, [] if index.teaches_to_stop else [no_end(tokenizer, stops)])
         write_rows(building / TRAIN, chosen_tables(index, chosen.train))
         write_rows(building / VALIDATION, with_conversations(index, chosen.validation))
         shutil.rmtree(work)
-        (building / "bad_rows.txt").write_text("".join(f"{row}\n" for row in index.bad))
+        (building / "bad_rows.txt").write_text("".join(f"{row}\n" for row in [*index.bad, *index.too_long]))
+        for warning in chosen.report.warnings:
+            say(f"warning: {warning}")
         (building / STEP_REPORT).write_text(chosen.report.model_dump_json(indent=2) + "\n")
         say(f"rows {folder_digest(building)[:12]}: {in_words(chosen.report)}")
 
@@ -164,7 +169,7 @@ class _Chosen:
     report: PreparedRecord
 
 
-def _choose(index: ExampleIndex, resolved: Resolved) -> _Chosen:
+def _choose(index: ExampleIndex, resolved: Resolved, warnings: list[str]) -> _Chosen:
     """Remove duplicates and leaked rows, hold rows out, and draw the mixture.
 
     Raises:
@@ -195,6 +200,8 @@ def _choose(index: ExampleIndex, resolved: Resolved) -> _Chosen:
         turns_learnt=int(index.columns["turns_learnt"][seen].sum()),
         turns_read=int(index.columns["turns_read"][seen].sum()),
         turns_cut=int(index.columns["turns_cut"][seen].sum()),
+        too_long_rows=len(index.too_long),
+        warnings=warnings,
         sources=_of_sources(index, sources, rows, seen) if len(sources) > 1 else [],
         ignored=dict(index.ignored.most_common()),
     )
@@ -207,7 +214,7 @@ def _of_sources(
     of_row, of_example = index.columns["source"][rows], index.columns["source"][seen]
     return [
         PreparedSource(
-            source=source.source,
+            source=source.in_words,
             rows=int((of_row == number).sum()),
             tokens=int(index.tokens[seen][of_example == number].sum()),
             weight=source.weight if source.share is None else None,
@@ -225,11 +232,3 @@ def _judge(bad: list[BadRow], data: Data) -> None:
     if bad and data.on_bad_row == "stop":
         more = f" (and {len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
         raise UserError(f"{bad[0]}{more}; fix the row, or set data.on_bad_row=skip")
-
-
-def _warn_of_no_end(tokenizer: Any) -> None:
-    """Warn that no row contains the token at which the server stops: the model's answers would not end."""
-    say(
-        f"warning: no row teaches the model to stop: its chat template ends no turn with {tokenizer.eos_token!r}, "
-        "so answers may run to the maximum length"
-    )

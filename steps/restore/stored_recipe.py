@@ -69,7 +69,10 @@ def _fault(resolved: Resolved, version: Any) -> str:
 
 def _serving_fault(plan: ServingPlan, resolved: Resolved) -> str:
     serve, with_adapter = resolved.recipe.serve, plan.form == "adapter"
-    if unknown := set(plan.arguments) - _known_arguments():
+    parsers = {"", resolved.recipe.chat.tool_parser, *(preset.chat.tool_parser for preset in model_presets().values())}
+    if resolved.chat.tool_parser not in parsers:
+        return f"chat.tool_parser is {resolved.chat.tool_parser!r:.80}, which is in no model preset"
+    if unknown := set(plan.arguments) - _known_arguments() - set(resolved.chat.vllm_arguments):
         return f"serving_plan.arguments has {min(unknown)!r:.80}, which is in no model preset"
     vllm = plan.runtime == "vllm"
     for key, value, allowed in (

@@ -20,6 +20,7 @@ PLACES: dict[str, Any] = {
     "evaluate": {"tasks": {"__all__": {"data"}}, "lm_eval": {"__all__": {"include"}}},
     "serve": True,
     "model": True,
+    "chat": {"tool_parser"},
     "secrets": True,
     "compute": True,
     "export": True,

@@ -110,20 +110,16 @@ class CostSoFar(ReportPart):
 class PreparedSource(ReportPart):
     """The rows of one source in a mixture, as they are seen per epoch."""
 
-    source: str
+    source: str  # with its part in the mixture, in words
     rows: int
     tokens: int
     weight: float | None = None  # how many times each of its rows is seen; None: it has a share
     share: float | None = None  # of the training rows
 
     @property
-    def part(self) -> str:
-        """Its part in the mixture, in words."""
-        return f"weight {self.weight:g}" if self.share is None else f"share {self.share:g}"
-
     def in_words(self) -> str:
-        """Return its rows as a part of a line."""
-        return f"{self.source}: {self.rows} rows, {self.tokens} tokens ({self.part})"
+        """Its rows, as a part of a line."""
+        return f"{self.source}: {self.rows} rows, {self.tokens} tokens"
 
 
 class PreparedData(ReportPart):
@@ -140,8 +136,18 @@ class PreparedData(ReportPart):
     turns_learnt: int = 0  # of the assistant, per epoch
     turns_read: int = 0  # likewise: not learnt, because the row says so, or because the server builds no such prompt
     turns_cut: int = 0  # likewise: cut off, because the row is too long
+    too_long_rows: int = 0  # left out by `data.too_long`
+    warnings: list[str] = []  # what the user should know before the version serves
     sources: list[PreparedSource] = []  # of a mixture; empty: there is only one source
     ignored: dict[str, int] = {}  # rows by the name of what has no effect in them
+
+    @property
+    def turns_in_words(self) -> str:
+        """How many of the assistant's turns are learnt; empty if there are none, or an earlier release counted none."""
+        if not self.turns_learnt + self.turns_read:
+            return ""
+        cut = f", {self.turns_cut} cut off" if self.turns_cut else ""
+        return f"{self.turns_learnt} turns of the assistant learnt, {self.turns_read} only read{cut}"
 
     @property
     def ignored_in_words(self) -> str:

@@ -1,5 +1,6 @@
 """The output of `plan`: the recipe with every default filled in, every revision a commit, every data file a digest."""
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -217,7 +218,25 @@ class ServingPlan(Fixed):
     longest: int = 0  # tokens of prompt and answer together; 0: vLLM determines it
     rank: int = 0  # largest adapter rank, as vLLM supports it; 0: merged
     max_adapters: int = 0  # in memory at once
-    arguments: list[str] = []  # of `vllm serve`, from the model preset
+    arguments: list[str] = []  # of `vllm serve`, from the model preset and `ResolvedChat`
+
+
+class ResolvedChat(Fixed):
+    """How the model is asked, in preparation, evaluation and serving: what the recipe sets, laid over the preset's."""
+
+    template_arguments: dict[str, bool | int | float | str] = {}
+    tool_parser: str = ""  # vLLM's; empty: none
+    end_of_turn: str = ""  # token that ends an answer according to the preset; empty: not known
+
+    @property
+    def vllm_arguments(self) -> list[str]:
+        """Options of `vllm serve`."""
+        found = []
+        if self.template_arguments:
+            found.append(f"--default-chat-template-kwargs={json.dumps(self.template_arguments)}")
+        if self.tool_parser:
+            found += ["--enable-auto-tool-choice", f"--tool-call-parser={self.tool_parser}"]
+        return found
 
 
 PORT_OF_0_1_0 = 8360  # the fixed default of `serve.port`, which every resolved recipe of 0.1.0 has
@@ -257,6 +276,7 @@ class Resolved(Fixed, Record):
     run: str
     recipe: Recipe
     model: ResolvedModel
+    chat: ResolvedChat = ResolvedChat()
     data: ResolvedData
     tasks: list[DataSource | None] = []  # one per task of the recipe; None for the held-out rows
     lm_eval: list[DataFile] = []  # one per lm-eval task of the recipe: packed, with its rows

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import psutil
 
+from steps.common.handover.resolved import ResolvedChat
 from steps.common.storage import volumes
 from steps.common.storage.files import write_text
 from steps.common.storage.record import Record
@@ -91,6 +92,7 @@ class Server(Record):
     adapter_sha256: str
     folder: str
     process: Process
+    chat: ResolvedChat = ResolvedChat()  # how the model is asked
 
     def has(self, adapter_sha256: str, base: str, base_digest: str) -> bool:
         """Return whether it serves this adapter on this base. Numbers do not tell: they start over with a new registry."""

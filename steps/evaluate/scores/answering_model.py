@@ -4,6 +4,8 @@ from typing import Any
 
 from steps.common.lm_eval.library import silence
 from steps.common.lm_eval.model_socket import ModelQuestion
+from steps.common.model.chat_template import ChatTemplate
+from steps.common.rows.thought_marks import MARKS
 from steps.common.runtime.progress import Progress, say
 
 PROGRESS_EVERY = 32  # requests
@@ -12,10 +14,10 @@ PROGRESS_EVERY = 32  # requests
 class AnsweringModel:
     """A model with its tokenizer, asked in lm-eval's terms."""
 
-    def __init__(self, model: Any, tokenizer: Any, who: str) -> None:
+    def __init__(self, model: Any, template: ChatTemplate, who: str) -> None:
         """Wrap a model in evaluation mode; `who` is its role, for the log."""
         silence()
-        self._asked = _lm_eval_model(model, tokenizer, who)
+        self._asked = _lm_eval_model(model, template, who)
 
     def answer(self, question: ModelQuestion) -> Any:
         """Return one answer for each request, or the text of a chat."""
@@ -35,13 +37,15 @@ class AnsweringModel:
         return getattr(self._asked, question.kind)(requests)
 
 
-def _lm_eval_model(model: Any, tokenizer: Any, who: str) -> Any:
+def _lm_eval_model(model: Any, template: ChatTemplate, who: str) -> Any:
     """Wrap the model for lm-eval; a function, because its base class can only be imported where lm-eval is installed.
 
     One row per batch: in a padded batch bf16 rounds differently and the answers change. What lm-eval shares between the
     options of a question it shares anyway. Log-probabilities are computed in fp32: in bf16 two options are easily tied.
     """
     from lm_eval.models.huggingface import HFLM
+
+    tokenizer = template.tokenizer
 
     class LmEvalModel(HFLM):  # type: ignore[misc]
         """Reports progress in the step's log."""
@@ -74,4 +78,12 @@ def _lm_eval_model(model: Any, tokenizer: Any, who: str) -> Any:
                 progress.update(len(responses))
             return responses
 
-    return LmEvalModel(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=1, softmax_dtype="float32")
+    return LmEvalModel(
+        pretrained=model,
+        tokenizer=tokenizer,
+        backend="causal",
+        batch_size=1,
+        softmax_dtype="float32",
+        chat_template_args=dict(template.arguments),
+        think_end_token=next((closing for _, closing in MARKS if closing in str(tokenizer.chat_template)), None),
+    )

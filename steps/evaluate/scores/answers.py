@@ -2,23 +2,43 @@
 
 from typing import Any
 
+from steps.common.model.chat_template import ChatTemplate, RefusedByTemplateError
+from steps.common.model.stop_tokens import stop_tokens
 from steps.common.rows.conversation import Conversation
-from steps.common.runtime.progress import Progress
+from steps.common.rows.thought_marks import behind_thought, opens_thought
+from steps.common.runtime.errors import UserError
+from steps.common.runtime.progress import Progress, say
 
 
-def answer_chats(model: Any, tokenizer: Any, chats: list[Conversation], answer_tokens: int, device: str) -> list[str]:
+def answer_chats(
+    model: Any,
+    template: ChatTemplate,
+    chats: list[Conversation],
+    answer_tokens: int,
+    device: str,
+    end_of_turn: str = "",
+) -> list[str]:
     """Answer each chat, and the same chat only once. Not in batches: with padding bf16 rounds differently and answers change.
+
+    Of a model that thinks first, the answer behind its thought is returned; an empty one if the thought does not end within
+    `answer_tokens`.
 
     Args:
         model: in evaluation mode.
-        tokenizer: its own.
+        template: of its own tokenizer, with the arguments with which it is served.
         chats: each ends with a user's turn.
         answer_tokens: of the longest answer.
         device: "cpu" or "cuda".
+        end_of_turn: token that ends an answer according to the model's preset.
+
+    Raises:
+        UserError: the chat template refuses a chat.
     """
     import torch
 
-    prompts = [prompt(tokenizer, chat) for chat in chats]
+    tokenizer, unfinished = template.tokenizer, 0
+    prompts = [_prompt(template, chat) for chat in chats]
+    stops = stop_tokens(tokenizer, model.generation_config.eos_token_id, end_of_turn)
     answers = dict.fromkeys(prompts, "")
     progress = Progress(len(answers), "answers")
     with torch.inference_mode():
@@ -29,16 +49,27 @@ def answer_chats(model: Any, tokenizer: Any, chats: list[Conversation], answer_t
                 attention_mask=encoded["attention_mask"],
                 max_new_tokens=answer_tokens,
                 do_sample=False,
+                eos_token_id=stops or None,
                 pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
             )
             tokens = generated[0, encoded["input_ids"].shape[1] :]
-            answers[text] = tokenizer.decode(tokens, skip_special_tokens=True).strip()
+            said = tokenizer.decode(tokens, skip_special_tokens=True).strip()
+            answers[text] = behind_thought(said, opened=opens_thought(text))
+            unfinished += bool(said) and not answers[text] and len(tokens) == answer_tokens
             progress.update(number)
+    if unfinished:
+        say(
+            f"warning: {unfinished} of {len(answers)} answers are thoughts that do not end within evaluate.answer_tokens "
+            f"({answer_tokens}), which is no answer; raise it"
+        )
     return [answers[text] for text in prompts]
 
 
-def prompt(tokenizer: Any, chat: Conversation) -> str:
-    """Return the text that the model reads before it answers."""
-    if not tokenizer.chat_template:
-        return "\n".join(message.content for message in chat.messages) + "\n"
-    return str(tokenizer.apply_chat_template(chat.for_template(), tokenize=False, add_generation_prompt=True))
+def _prompt(template: ChatTemplate, chat: Conversation) -> str:
+    try:
+        return template.prompt(chat)
+    except RefusedByTemplateError as error:
+        raise UserError(
+            f"evaluate: the model's chat template refuses {chat.answer.content!r:.80}: {error}; change or remove that question "
+            "or row"
+        ) from None

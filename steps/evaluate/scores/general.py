@@ -9,11 +9,10 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
 
+from steps.common.model.chat_template import ChatTemplate, RefusedByTemplateError
 from steps.common.model.packs import IGNORE_INDEX, TokenRow
 from steps.common.rows.conversation import Conversation
-from steps.evaluate.scores.answers import prompt
 from steps.evaluate.scores.row_losses import RowLosses
 
 FILE = "general.jsonl"
@@ -41,11 +40,11 @@ def general_questions() -> list[GeneralQuestion]:
     return [GeneralQuestion(**json.loads(line)) for line in text.splitlines()]
 
 
-def option_rows(tokenizer: Any) -> list[TokenRow]:
+def option_rows(template: ChatTemplate) -> list[TokenRow]:
     """Return one row per option, question by question: only the option's tokens are labelled, so only they are scored."""
-    rows = []
+    rows, tokenizer = [], template.tokenizer
     for question in general_questions():
-        text = _prompt(tokenizer, question)
+        text = _prompt(template, question)
         read = tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"]
         for option in question.options:
             scored = tokenizer(option, add_special_tokens=False)["input_ids"]
@@ -53,14 +52,14 @@ def option_rows(tokenizer: Any) -> list[TokenRow]:
     return rows
 
 
-def _prompt(tokenizer: Any, question: GeneralQuestion) -> str:
+def _prompt(template: ChatTemplate, question: GeneralQuestion) -> str:
     """Return the prompt, with a short system message that replaces the template's long default."""
     asked = Conversation.of(("user", question.ask))
     try:
         instructed = Conversation.of(("system", SYSTEM), ("user", question.ask))
-        return prompt(tokenizer, instructed if tokenizer.chat_template else asked)
-    except Exception:  # whatever a template that refuses a system message raises, as Gemma's does
-        return prompt(tokenizer, asked)
+        return template.prompt(instructed if template.exists else asked)
+    except RefusedByTemplateError:  # such as Gemma's, which takes no system message
+        return template.prompt(asked)
 
 
 def right_options(losses: RowLosses) -> list[bool]:

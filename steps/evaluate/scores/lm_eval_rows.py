@@ -10,6 +10,7 @@ from steps.common.lm_eval import pack
 from steps.common.lm_eval.confined_task import run_confined
 from steps.common.lm_eval.library import check_installed
 from steps.common.lm_eval.model_socket import TaskOutcome
+from steps.common.model.chat_template import ChatTemplate
 from steps.common.runtime.errors import UserError
 from steps.evaluate.scores.answering_model import AnsweringModel
 
@@ -47,14 +48,14 @@ def read_lm_eval_rows(resolved: Resolved) -> list[LmEvalRows]:
     return tasks
 
 
-def score_lm_eval(model: Any, tokenizer: Any, tasks: list[LmEvalRows], who: str) -> list[list[float]]:
+def score_lm_eval(model: Any, template: ChatTemplate, tasks: list[LmEvalRows], who: str) -> list[list[float]]:
     """Return the metric of each task, 0 to 1, row by row in the order of the rows.
 
     The code of a task runs in a confined process, which asks this one for what the model says.
 
     Args:
         model: in evaluation mode.
-        tokenizer: its own.
+        template: of its own tokenizer, with the arguments with which it is served.
         tasks: to score it on.
         who: the model's role, for the log.
 
@@ -65,14 +66,14 @@ def score_lm_eval(model: Any, tokenizer: Any, tasks: list[LmEvalRows], who: str)
         return []
     import torch
 
-    answering = AnsweringModel(model, tokenizer, who)
+    answering = AnsweringModel(model, template, who)
     scores = []
     for rows in tasks:
         torch.manual_seed(SEED)  # some tasks sample their answers
         where = f"evaluate.lm_eval: {rows.name}"
         with pack.unpacked(rows.file) as folder:
-            template = rows.request.chat_template
-            outcome = run_confined(folder, rows.request, answering, chat_template=template, where=where)
+            under_template = rows.request.chat_template
+            outcome = run_confined(folder, rows.request, answering, chat_template=under_template, where=where)
         if outcome.failure or outcome.without_code:
             reason = outcome.failure or f"lm-eval has no metric {outcome.without_code[0][1]}"
             raise UserError(f"{where}: {reason}")

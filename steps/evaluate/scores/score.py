@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from steps.common.handover.resolved import ResolvedChat
 from steps.common.model import base_model
+from steps.common.model.chat_template import ChatTemplate
 from steps.common.model.packs import TokenRow, isolates_rows
 from steps.common.rows.conversation import Conversation
 from steps.common.storage.record import Record
@@ -58,6 +60,7 @@ class EvaluationSet:
     general: bool  # whether the general questions are part of it
     rejected: Sequence[TokenRow] = ()  # for preference pairs: the rejected sides, in the rows' order
     lm_eval: list[LmEvalRows] = field(default_factory=list)
+    chat: ResolvedChat = field(default_factory=ResolvedChat)  # how the model is asked
 
 
 def score(
@@ -86,7 +89,7 @@ def score(
     from transformers import AutoTokenizer
 
     model = _load(folder, device, in_4_bits, adapter, gpus)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    template = ChatTemplate(AutoTokenizer.from_pretrained(folder), evaluation.chat.template_arguments)
     packed = isolates_rows(model)
 
     def losses(rows: Sequence[TokenRow], tokens: int, what: str) -> RowLosses:
@@ -101,16 +104,18 @@ def score(
     right_options = []
     if evaluation.general:
         tokens = min(micro_batch_tokens, general.PACK_TOKENS)
-        options = losses(general.option_rows(tokenizer), tokens, f"the {who}'s general ability")
+        options = losses(general.option_rows(template), tokens, f"the {who}'s general ability")
         right_options = general.right_options(options)
-    answers = answer_chats(model, tokenizer, evaluation.chats, evaluation.answer_tokens, device)
+    answers = answer_chats(
+        model, template, evaluation.chats, evaluation.answer_tokens, device, evaluation.chat.end_of_turn
+    )
     return Score(
         nats=held_out.nats,
         labelled=held_out.labelled,
         right=held_out.right,
         answers=answers,
         general=right_options,
-        lm_eval=score_lm_eval(model, tokenizer, evaluation.lm_eval, who),
+        lm_eval=score_lm_eval(model, template, evaluation.lm_eval, who),
         rejected=rejected.nats if rejected else [],
     )
 

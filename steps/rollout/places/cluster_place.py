@@ -83,6 +83,7 @@ class ClusterPlace:
                 self._serve.requests_per_minute,
             ),
             compute_type=computes_in,
+            chat=resolved.chat,
             api_key_secret="",
             one_node=cluster_settings.one_node(),
             replicas=resolved.serving_plan.replicas,

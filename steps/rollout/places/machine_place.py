@@ -137,7 +137,7 @@ class MachinePlace:
         self._lease.check()
         self._stop_new()
         folder = servers.server_folder(self._name, self._old.version, self._old.adapter_sha256)
-        process = start_server(self._name, Path(self._old.folder), folder, self._ready_seconds)
+        process = start_server(self._name, Path(self._old.folder), folder, self._ready_seconds, self._old.chat)
         self._old = self._old.model_copy(update={"process": process})
         servers.remember(self._old)
         return True
@@ -153,7 +153,7 @@ class MachinePlace:
             return
         if previous:
             previous.process.stop(LONGEST_END_SECONDS)
-        process = start_server(self._name, self._model, self._folder, self._ready_seconds)
+        process = start_server(self._name, self._model, self._folder, self._ready_seconds, self._resolved.chat)
         self._new = servers.Server(
             name=self._name,
             version=self._version,
@@ -163,6 +163,7 @@ class MachinePlace:
             adapter_sha256=self._digest,
             folder=str(self._model),
             process=process,
+            chat=self._resolved.chat,
         )
 
     def switch_traffic(self) -> None:

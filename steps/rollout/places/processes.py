@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx2
 import psutil
 
+from steps.common.handover.resolved import ResolvedChat
 from steps.common.machine import servers
 from steps.common.machine.devices import compute_dtype, local_device
 from steps.common.runtime import cluster_settings
@@ -37,7 +38,7 @@ def server_command(name: str, port: int) -> list[str]:
     return [sys.executable, *serve_model.arguments(name, port, compute_dtype(local_device().kind))]
 
 
-def start_server(name: str, merged: Path, folder: Path, ready_seconds: int) -> servers.Process:
+def start_server(name: str, merged: Path, folder: Path, ready_seconds: int, chat: ResolvedChat) -> servers.Process:
     """Start a server of a merged model and wait until it is ready.
 
     A symlink in `folder` gives the model's folder the name that the server answers to.
@@ -47,6 +48,7 @@ def start_server(name: str, merged: Path, folder: Path, ready_seconds: int) -> s
         merged: folder of the merged model.
         folder: working directory of the server, for its log and its command.
         ready_seconds: longest wait.
+        chat: how the model is asked.
 
     Raises:
         RefusedError: the server ended, or was not ready in time and has been stopped.
@@ -57,7 +59,7 @@ def start_server(name: str, merged: Path, folder: Path, ready_seconds: int) -> s
     link.unlink(missing_ok=True)
     link.symlink_to(merged)
     port = _free_port()
-    serve = server_command(name, port)
+    serve = [*server_command(name, port), *serve_model.chat_options(chat)]
     write_text(folder / COMMAND, shlex.join(serve) + "\n")
     process = _start(serve, folder / "server.log", folder, port)
     write_text(folder / servers.STARTED, process.model_dump_json())

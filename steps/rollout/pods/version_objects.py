@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from steps.common.handover.resolved import ResolvedChat
 from steps.common.runtime import cluster_settings
 from steps.rollout.checks import server_needs
 from steps.rollout.gateway.envoy import HEALTH
@@ -41,6 +42,7 @@ class VersionSpec(BaseModel):
     ready_seconds: int  # time limit of the model server's start
     rules: Rules
     compute_type: str  # torch's name of the type that it computes in
+    chat: ResolvedChat = ResolvedChat()  # how the model is asked
     # Secret that holds the API key under "key", and a previous one under "previous"; empty: none is required
     api_key_secret: str
     one_node: bool  # schedule the pod on the node of the pods that mount the volumes
@@ -163,7 +165,8 @@ def _labels(model: str) -> dict[str, str]:
 
 def transformers(spec: VersionSpec) -> dict[str, Any]:
     """Return the container of transformers' model server, which answers to the model's name only."""
-    command = ["python3", *serve_model.arguments(spec.name, SERVER_PORT, spec.compute_type)]
+    options = serve_model.chat_options(spec.chat)
+    command = ["python3", *serve_model.arguments(spec.name, SERVER_PORT, spec.compute_type), *options]
     return {
         **pod_spec.container("server", spec.image, command, [model_mount(spec.name, spec.sub_path)]),
         "workingDir": MODELS,

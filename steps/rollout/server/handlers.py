@@ -22,6 +22,7 @@ from transformers.cli.serving.completion import CompletionHandler
 from transformers.cli.serving.response import ResponseHandler
 from transformers.cli.serving.utils import Modality, _StreamError
 
+from steps.common.model.stop_tokens import stop_tokens
 from steps.rollout.server.answer_errors import FAILED, GenerationError, error_body
 from steps.rollout.server.request_body import (
     BodyError,
@@ -82,6 +83,10 @@ class OneModel:
 
     body: type[Sampling]
 
+    def __init__(self, end_of_turn: str, **shared: Any) -> None:
+        super().__init__(**shared)
+        self._end_of_turn = end_of_turn
+
     async def answer(self, body: Any, request_id: str) -> Response:
         """Answer a request.
 
@@ -103,6 +108,9 @@ class OneModel:
     def _resolve_model(self, body: dict[str, Any]) -> tuple[str, Any, Any]:
         _, model, processor = super()._resolve_model(body)  # type: ignore[misc]
         name = self.model_manager.force_model  # type: ignore[attr-defined]
+        tokenizer = getattr(processor, "tokenizer", processor)
+        config = model.generation_config
+        config.eos_token_id = stop_tokens(tokenizer, config.eos_token_id, self._end_of_turn) or None
         modality = self.model_manager.get_model_modality(model, processor=processor)  # type: ignore[attr-defined]
         listed = body.get("messages") or body.get("input")
         check_parts(_turns(listed), modality is not Modality.LLM)

@@ -13,6 +13,8 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from steps.common.handover.resolved import ResolvedChat
+
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
@@ -33,8 +35,20 @@ def arguments(name: str, port: int, compute_type: str) -> list[str]:
     return ["-m", MODULE, name, "--port", str(port), "--dtype", compute_type]
 
 
-def app(name: str, compute_type: str) -> "Starlette":
-    """Load the model, and return the application that answers for it."""
+def chat_options(chat: ResolvedChat) -> list[str]:
+    """Return the options that say how the model is asked, and where its answers end."""
+    given = chat.model_dump_json(include={"template_arguments", "end_of_turn"}, exclude_defaults=True)
+    return ["--chat", given] if given != "{}" else []
+
+
+def app(name: str, compute_type: str, chat: ResolvedChat) -> "Starlette":
+    """Load the model, and return the application that answers for it.
+
+    Args:
+        name: see `arguments`.
+        compute_type: likewise.
+        chat: how the model is asked, where a request does not say otherwise in `chat_template_kwargs`.
+    """
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
@@ -52,10 +66,11 @@ def app(name: str, compute_type: str) -> "Starlette":
     async def health(_: "Request") -> "Response":
         return JSONResponse({"status": "ok"})
 
+    shared["chat_template_kwargs"] = chat.template_arguments
     answers = {
-        "/v1/chat/completions": Chats(**shared).answer,
-        "/v1/completions": Texts(**shared).answer,
-        "/v1/responses": Responses(**shared).answer,
+        "/v1/chat/completions": Chats(chat.end_of_turn, **shared).answer,
+        "/v1/completions": Texts(chat.end_of_turn, **shared).answer,
+        "/v1/responses": Responses(chat.end_of_turn, **shared).answer,
     }
     return Starlette(
         routes=[
@@ -86,13 +101,14 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--dtype", required=True)
+    parser.add_argument("--chat", type=ResolvedChat.model_validate_json, default=ResolvedChat())
     given = parser.parse_args()
     # Linux does not deliver SIGTERM to a container's first process unless that has a handler. Until uvicorn installs its
     # own, the pod would keep its room for as long as the longest answer may take.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     import uvicorn
 
-    uvicorn.run(app(given.name, given.dtype), host=HOST, port=given.port, log_level="info")
+    uvicorn.run(app(given.name, given.dtype, given.chat), host=HOST, port=given.port, log_level="info")
 
 
 if __name__ == "__main__":

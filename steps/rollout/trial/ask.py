@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import httpx2
 
+from steps.common.rows.thought_marks import behind_thought
 from steps.common.runtime import cluster_settings
 from steps.common.web.web_client import local_client
 
@@ -19,7 +20,7 @@ class NoAnswerError(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer, and the seconds that it took."""
+    """An answer, without the thought before it, and the seconds that it took."""
 
     text: str
     seconds: float
@@ -61,7 +62,7 @@ def ask(
                     break
                 time.sleep(min(BUSY_PAUSE_SECONDS, float(response.headers.get("retry-after", "1"))))
         response.raise_for_status()
-        text = str(response.json()["choices"][0]["message"]["content"])
+        text = behind_thought(str(response.json()["choices"][0]["message"]["content"] or ""))
     except (httpx2.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
         raise NoAnswerError(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
     return Answer(text, took)

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from recipes.serving import Serve
 from steps.common.handover.report import read_report
+from steps.common.rows.thought_marks import behind_thought
 from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.progress import say
 from steps.rollout.trial.ask import Messages, NoAnswerError, ask
@@ -74,7 +75,8 @@ def questions(report: Path) -> list[LiveQuestion]:
             messages = [{"role": "user", "content": one.asked}]
         if messages:
             expect = (one.expect or "") if one.candidate_meets else ""
-            found.append(LiveQuestion(messages, one.candidate, one.champion or "", expect))
+            # Earlier releases kept the thoughts as well.
+            found.append(LiveQuestion(messages, behind_thought(one.candidate), one.champion or "", expect))
     return found
 
 
@@ -132,9 +134,11 @@ def live_gate(
         if old:
             _ask_old(one, old, name, question, answer_tokens, serve.answer_seconds)
         found.append(one)
-    alike = fmean(one.likeness for one in found) if found else 1.0
+    # Where the evaluation's answer was a thought that did not end in time, there is nothing to compare with.
+    compared = [one for one in found if one.offline]
+    alike = fmean(one.likeness for one in compared) if compared else 1.0
     if alike < serve.answers_alike:
-        worst = min(found, key=lambda one: one.likeness)
+        worst = min(compared, key=lambda one: one.likeness)
         failed.append(
             f"its answers match the evaluation's with a similarity of {alike:.2f}, below serve.answers_alike "
             f"{serve.answers_alike:g}; {worst.asked!r}: {_short(worst.new)!r}, not {_short(worst.offline)!r}"
@@ -143,7 +147,7 @@ def live_gate(
     before = [one.old_seconds for one in found if one.old_seconds is not None]
     if slow := too_slow(seconds, before, serve.watch_latency_factor):
         failed.append(slow)
-    said = f"{len(found)} answers over HTTP match the evaluation's with a similarity of {alike:.2f}"
+    said = f"{len(compared)} answers over HTTP match the evaluation's with a similarity of {alike:.2f}"
     if seconds:
         said += f"; their 95th percentile took {percentile(seconds):.2f} s"
     verdict = "; ".join(failed) or said

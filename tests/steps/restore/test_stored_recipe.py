@@ -36,6 +36,8 @@ CHANGES: list[tuple[Change, str]] = [
     (_model(digest="../../runs/merged"), "model.digest is '../../runs/merged'"),
     (_model(digest="a" * 64), "model.digest is 'a{64}', and '8af4"),
     (_model(uri="hf://somebody/else@1"), "model.uri is 'hf://somebody/else@1', and 'file:///home/ada/tiny-model' was"),
+    (_plan(arguments=["--tool-call-parser=mine"]), "serving_plan.arguments has '--tool-call-parser=mine'"),
+    (lambda stored: stored.update(chat={"tool_parser": "mine --x"}), "chat.tool_parser is 'mine --x', which is in no"),
     (lambda stored: stored.update(run="../other"), "run is '../other'"),
     (lambda stored: stored["recipe"].update(name="pet-store"), "recipe.name is 'pet-store', and 'tiny' was"),
     (lambda stored: stored.update(code_version="{{workflow.name}}"), "it contains '{{'"),

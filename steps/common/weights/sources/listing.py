@@ -88,9 +88,18 @@ def is_wanted(name: str) -> bool:
     return "/" not in name and any(fnmatch.fnmatch(name, pattern) for pattern in WANTED)
 
 
-TOKENIZER_FILES = ("tokenizer", "special_tokens_map", "vocab", "merges", "chat_template", "added_tokens", "config.json")
+TOKENIZER_FILES = (
+    "tokenizer",
+    "special_tokens_map",
+    "vocab",
+    "merges",
+    "chat_template",
+    "added_tokens",
+    "config.json",
+    "generation_config.json",
+)
 
 
 def is_tokenizer_file(name: str) -> bool:
-    """Return whether the tokenizer needs the file (config.json names its class)."""
+    """Return whether the file is of the tokenizer; config.json names its class, generation_config.json its last tokens."""
     return name.startswith(TOKENIZER_FILES)

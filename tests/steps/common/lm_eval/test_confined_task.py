@@ -15,6 +15,7 @@ from recipes.evaluation import LmEvalTask
 from steps.common.lm_eval import confined_main, confined_task, confinement, pack
 from steps.common.lm_eval.confined_task import run_confined
 from steps.common.lm_eval.model_socket import ModelQuestion, TaskOutcome
+from steps.common.model.chat_template import ChatTemplate
 from steps.common.runtime.errors import UserError
 from steps.evaluate.scores.lm_eval_rows import LmEvalRows, score_lm_eval
 from steps.plan.lm_eval import trial
@@ -135,7 +136,7 @@ def test_a_hostile_task_gets_nothing_in_the_trial_and_nothing_in_the_evaluation(
 
     monkeypatch.setattr(AnsweringModel, "answer", heard_and_answered)
     rows = LmEvalRows(LmEvalTask(task="hostile"), file, "", pack.read(file, "evaluate.lm_eval.0"))
-    (values,) = score_lm_eval(model.eval(), tokenizer, [rows], "base")
+    (values,) = score_lm_eval(model.eval(), ChatTemplate(tokenizer), [rows], "base")
     assert len(values) == 2
     check_nothing_was_got(around, heard)
 

@@ -10,6 +10,7 @@ import pytest
 from recipes.evaluation import Gate, LmEvalTask
 from steps.common.handover.resolved import Resolved
 from steps.common.lm_eval import pack
+from steps.common.model.chat_template import ChatTemplate
 from steps.common.registry import tracking
 from steps.common.runtime.errors import UserError
 from steps.evaluate.gate.comparison import Champion, compare
@@ -52,7 +53,7 @@ def test_a_rows_value_is_whether_this_model_finds_the_right_option_most_likely(
     (tasks / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     resolved = planned(tiny_model, chats, {"task": "shop", "include": str(tasks), "num_fewshot": 0})
     model, tokenizer = (kind.from_pretrained(tiny_model) for kind in (AutoModelForCausalLM, AutoTokenizer))
-    (found,) = score_lm_eval(model.eval(), tokenizer, read_lm_eval_rows(resolved), "base")
+    (found,) = score_lm_eval(model.eval(), ChatTemplate(tokenizer), read_lm_eval_rows(resolved), "base")
 
     def nats(asked: str, option: str) -> float:
         read, whole = (tokenizer(text, return_tensors="pt")["input_ids"] for text in (asked, f"{asked} {option}"))
@@ -68,7 +69,7 @@ def test_a_rows_value_is_whether_this_model_finds_the_right_option_most_likely(
     assert found == own
     assert set(found) == {0.0, 1.0}
     beside = get_peft_model(model, LoraConfig(target_modules=["q_proj"])).eval()  # untrained
-    assert score_lm_eval(beside, tokenizer, read_lm_eval_rows(resolved), "candidate") == [found]
+    assert score_lm_eval(beside, ChatTemplate(tokenizer), read_lm_eval_rows(resolved), "candidate") == [found]
 
 
 def test_a_candidate_that_lost_a_task_is_refused_and_the_report_has_both_tasks(

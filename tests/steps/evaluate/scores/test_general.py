@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+from steps.common.model.chat_template import ChatTemplate
 from steps.common.model.packs import IGNORE_INDEX
 from steps.evaluate.scores import general
 from steps.evaluate.scores.row_losses import row_losses
@@ -42,7 +43,7 @@ def test_options_are_scored_independently_of_what_they_are_packed_with(tiny_mode
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval().requires_grad_(False)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    rows = general.option_rows(tokenizer)
+    rows = general.option_rows(ChatTemplate(tokenizer))
     packed = row_losses(model, rows, 512, "cpu", "options", packed=True)
     options = [option for item in general.general_questions() for option in item.options]
     for place in (0, 1, 50, len(rows) - 1):

@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from recipes.reader import load as load_recipe
+from steps.common.handover.resolved import ResolvedChat
 from steps.common.machine import servers
 from steps.common.runtime.errors import RefusedError
 from steps.common.storage import volumes
@@ -27,6 +28,10 @@ NAME = "pet-store"
 HELLO = [{"role": "user", "content": "when do you have food"}]
 # As the templates of Gemma 2 and Mistral do.
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+# An argument of the template, without which no chat is answered.
+SHOP = (
+    "{% if shop is not defined or shop != 'open' %}{{ raise_exception('The shop is ' + (shop or 'lost')) }}{% endif %}"
+)
 CHAT, TEXT, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 IMAGE = [{"type": "image_url", "image_url": {"url": "http://127.0.0.1/a.png"}}]
 GOOD: dict[str, dict[str, Any]] = {
@@ -64,6 +69,7 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"logit_bias": [5]}, "logit_bias: "),
     (CHAT, {"tools": "none"}, "tools: "),
     (CHAT, {"chat_template_kwargs": {"chat_template": "x"}}, "chat_template_kwargs: 'chat_template' is not accepted"),
+    (CHAT, {"chat_template_kwargs": {"shop": "closed"}}, "template refuses the request: The shop is closed"),
     (CHAT, {"generation_config": "{}"}, "generation_config: this field is not accepted"),
     (CHAT, {"unheard_of": 1}, "unheard_of"),
     (CHAT, {"messages": [{"role": "user", "content": "food " * 3000}]}, "the model's context has"),
@@ -98,10 +104,10 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, merged: Path) -> Iterator[Served]:
+def serving(folder: Path, merged: Path, chat: ResolvedChat | None = None) -> Iterator[Served]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(volumes.RUNS_SETTING, str(folder / "runs"))
-        process = processes.start_server(NAME, merged, folder / "work", 180)
+        process = processes.start_server(NAME, merged, folder / "work", 180, chat or ResolvedChat())
         upstream = Upstream(port=process.port, version=1, run="r", base="b", adapter_sha256="a")
         rules = Rules(name=NAME, host="127.0.0.1", port=free_port(), answer_seconds=60, request_bytes=1 << 20)
         gateway = processes.start_gateway(rules, [], [upstream], upstream)
@@ -115,8 +121,8 @@ def served(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
     folder = tmp_path_factory.mktemp("served")
     merged = copytree(tiny_model, folder / "merged")
     template = merged / "chat_template.jinja"
-    template.write_text(NO_SYSTEM + template.read_text())
-    with serving(folder, merged) as found:
+    template.write_text(NO_SYSTEM + SHOP + template.read_text())
+    with serving(folder, merged, ResolvedChat(template_arguments={"shop": "open"})) as found:
         yield found
 
 

@@ -1,5 +1,6 @@
 """How the live gate and the watch window judge: similarity of answers, latencies, Envoy's counts."""
 
+import json
 import math
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from recipes.serving import Serve
 from steps.common.runtime.errors import RefusedError
 from steps.rollout.gateway.traffic import Traffic, read
 from steps.rollout.trial import live_gate
@@ -90,9 +92,36 @@ def test_a_service_that_refuses_connections_just_after_its_pods_are_ready_is_tri
     assert "answered: Good day" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("content", "offline", "passed", "alike"),
+    [
+        ("<think>\na store\n</think>\n\nGood day", "Good day", True, 1.0),
+        ("<think>\na store", "", True, 1.0),  # the evaluation's thought did not end either
+        ("<think>\na store", "Good day", False, 0.0),
+        (None, "Good day", False, 0.0),
+    ],
+)
+def test_answers_are_compared_behind_their_thoughts(
+    content: str | None, offline: str, passed: bool, alike: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Greets, "content", content)
+    server = HTTPServer(("127.0.0.1", free_port()), Greets, bind_and_activate=False)
+    server.server_bind()
+    serve(server)
+    try:
+        asked = [LiveQuestion([{"role": "user", "content": "Hello"}], offline)]
+        found = live_gate.live_gate(f"http://127.0.0.1:{server.server_port}/v1", None, "store", asked, Serve(), 8)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (found.passed, found.alike) == (passed, alike)
+
+
 class Greets(BaseHTTPRequestHandler):
+    content: str | None = "Good day"
+
     def do_POST(self) -> None:
-        body = b'{"choices": [{"message": {"content": "Good day"}}]}'
+        body = json.dumps({"choices": [{"message": {"content": self.content}}]}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from steps.common.rows.conversation import Conversation
 from steps.common.rows.files.json_payload import decode
 from steps.common.rows.files.raw_record import RawRecord
 from steps.common.rows.files.row_count import record_count
@@ -27,7 +28,7 @@ ROWS = [
     {"prompt": "Öffnet ihr, um 9?", "completion": 'ja; "immer"\nab 9 Uhr'},
     {"prompt": "wo | wie", "completion": "hier"},
 ]
-READ = [Row(messages=(("user", one["prompt"]), ("assistant", one["completion"]))) for one in ROWS]
+READ = [Row(Conversation.of(("user", one["prompt"]), ("assistant", one["completion"]))) for one in ROWS]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
 TABLE = pa.Table.from_pylist(ROWS)
 CUT = "cannot be read"
