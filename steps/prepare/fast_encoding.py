@@ -82,18 +82,17 @@ class FastEncoder:
             return []
         if self._tried >= TRIED_TEXTS and not self._worked:
             return list(self._backend.encode_batch(texts, add_special_tokens=False))
-        return [
-            self._from_bytes(text, found.ids) or self._backend.encode(text, add_special_tokens=False)
-            for text, found in zip(texts, self._backend.encode_batch_fast(texts, add_special_tokens=False), strict=True)
-        ]
+        fast = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [self._encoding(text, found.ids) for text, found in zip(texts, fast, strict=True)]
 
-    def _from_bytes(self, text: str, ids: list[int]) -> BytesEncoding | None:
-        parts = [self._bytes[token] for token in ids]
-        data = text.encode()
-        found = BytesEncoding(text, data, ids, parts) if b"".join(parts) == data else None
+    def _encoding(self, text: str, ids: list[int]) -> Encoding:
+        parts, data = [self._bytes[token] for token in ids], text.encode()
         self._tried += 1
-        self._worked += found is not None
-        return found
+        if b"".join(parts) != data:
+            own: Encoding = self._backend.encode(text, add_special_tokens=False)
+            return own
+        self._worked += 1
+        return BytesEncoding(text, data, ids, parts)
 
 
 def _bytes_of_tokens(backend: Any) -> list[bytes]:

@@ -31,6 +31,8 @@ class Message:
     @property
     def text(self) -> str:
         """All that the message says, to be compared with others."""
+        if not self.thinking and not self.tool_calls:
+            return self.content
         calls = [f"{call.name}({call.arguments})" for call in self.tool_calls]
         return "\n".join(part for part in (self.thinking, self.content, *calls) if part)
 
@@ -64,8 +66,14 @@ class Conversation:
 
     @property
     def question(self) -> str:
-        """All that the assistant did not say."""
-        return "\n".join(message.content for message in self.messages if message.role != "assistant")
+        """What is asked: the documents, and what system and user say. If the user says nothing, the whole conversation.
+
+        The results of tools are left out: with other results, a question is the same.
+        """
+        if not any(message.role == "user" for message in self.messages):
+            return self.content
+        said = [message.content for message in self.messages if message.role in ("system", "user")]
+        return "\n".join([self.documents, *said] if self.documents else said)
 
     @property
     def content(self) -> str:

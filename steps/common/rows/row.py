@@ -9,8 +9,8 @@ from steps.common.rows.conversation import Conversation, Message
 class Row:
     """A row to train on.
 
-    It has either a `conversation` that ends with the assistant's message, or `text`. In a pair, that last message is the
-    chosen answer and `rejected` is the other one.
+    It has either a `conversation` that ends with an assistant's message that is learnt, or `text`. In a pair, that last
+    message is the chosen answer and `rejected` is the other one.
     """
 
     conversation: Conversation | None = None
@@ -20,8 +20,8 @@ class Row:
 
     @property
     def question(self) -> str:
-        """All that the assistant did not say; for plain text, the text itself."""
-        return (self.conversation.question if self.conversation else "") or self.text
+        """What is asked; for plain text, the text itself."""
+        return self.conversation.question if self.conversation else self.text
 
     @property
     def content(self) -> str:

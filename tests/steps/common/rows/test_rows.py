@@ -106,8 +106,7 @@ def pair(chosen: Any, rejected: Any, **others: Any) -> str:
         (pair([U, A], [U]), "'rejected', with its prompt, does not end with an assistant message"),
         (pair([U, A], [U, B], prompt="z"), "'chosen' is a whole conversation, and 'prompt' is not one of its messages"),
         (pair([U, A], [U, B], prompt=[{**U, "content": "z"}]), "and does not begin with 'prompt'"),
-        (pair([A], [B], prompt=[U, A]), "'chosen', with its prompt, has two messages of the same role in a row"),
-        (pair([{"role": "bot", "content": "x"}], [B]), "message 1 has the role 'bot'"),
+        (pair([{"role": "robot", "content": "x"}], [B]), "message 1 has the role 'robot'"),
     ],
 )
 def test_a_bad_row_is_told_with_file_line_and_reason(tmp_path: Path, line: str, reason: str) -> None:
