@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import RawArray
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steps.common.machine.devices import cores
+from steps.common.machine.parent_death import signal_on_parent_death
 from steps.common.runtime.progress import Progress
 from steps.prepare.labelled_table import TableLabelling, labelled_schema
 
@@ -47,6 +49,15 @@ class _Work:
 
 
 _work: list[_Work] = []  # of the step that runs
+
+
+def _end_with_parent() -> None:
+    """Let a process that was forked for this work end when its parent is killed: `datasets` would leave one behind for ever."""
+    if _work:
+        signal_on_parent_death(signal.SIGKILL)
+
+
+os.register_at_fork(after_in_child=_end_with_parent)
 
 
 def label_pieces(pieces: Iterable[Path], labelling: TableLabelling, progress: Progress) -> Iterator[LabelledPiece]:
