@@ -107,6 +107,21 @@ class CostSoFar(ReportPart):
     so_far: float | None
 
 
+class PreparedSource(ReportPart):
+    """The rows of one source in a mixture, as they are seen per epoch."""
+
+    source: str  # with its part in the mixture, in words
+    rows: int
+    tokens: int
+    weight: float | None = None  # how many times each of its rows is seen; None: it has a share
+    share: float | None = None  # of the training rows
+
+    @property
+    def in_words(self) -> str:
+        """Its rows, as a part of a line."""
+        return f"{self.source}: {self.rows} rows, {self.tokens} tokens"
+
+
 class PreparedData(ReportPart):
     """The rows, as `prepare` reports them."""
 
@@ -123,6 +138,8 @@ class PreparedData(ReportPart):
     turns_cut: int = 0  # likewise: cut off, because the row is too long
     too_long_rows: int = 0  # left out by `data.too_long`
     warnings: list[str] = []  # what the user should know before the version serves
+    sources: list[PreparedSource] = []  # of a mixture; empty: there is only one source
+    ignored: dict[str, int] = {}  # rows by the name of what has no effect in them
 
     @property
     def turns_in_words(self) -> str:
@@ -131,6 +148,12 @@ class PreparedData(ReportPart):
             return ""
         cut = f", {self.turns_cut} cut off" if self.turns_cut else ""
         return f"{self.turns_learnt} turns of the assistant learnt, {self.turns_read} only read{cut}"
+
+    @property
+    def ignored_in_words(self) -> str:
+        """What has no effect, by name; empty if there is nothing of the kind."""
+        names = ", ".join(f"{name} ({rows} rows)" for name, rows in self.ignored.items())
+        return f"ignored: {names}" if names else ""
 
 
 class TuningReport(ReportPart):
