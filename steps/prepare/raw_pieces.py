@@ -14,7 +14,7 @@ from steps.common.runtime.progress import Progress
 if TYPE_CHECKING:
     import pyarrow
 
-PIECE_BYTES = 64 << 20  # of records in a file
+PIECE_BYTES = 128 << 20  # of records in a file; the processes are started anew for each
 BATCH_ROWS = 1024
 
 
