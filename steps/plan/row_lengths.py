@@ -50,7 +50,7 @@ def check_lengths(data: Data, files: Iterable[Path], model: str, chat: ResolvedC
     if not folder or any(find_spec(package) is None for package in PACKAGES):
         where = "in this image" if folder else "on this machine yet"
         return f"rows over {key}: not counted, since the model's tokenizer is not {where}"
-    found = lengths([row for path in files for row in _sample(path)], folder, data.max_tokens, chat)
+    found = lengths(_sample(list(files)), folder, data.max_tokens, chat)
     if found is None:
         return f"rows over {key}: not counted, since the model's chat template cannot be rendered here"
     if not found.too_long:
@@ -101,11 +101,12 @@ def _beside(row: Row) -> dict[str, str]:
     return {"tools": row.conversation.tools, "documents": row.conversation.documents}
 
 
-def _sample(path: Path) -> list[Row]:
-    head = islice(read_rows(path), 0, SAMPLE * EVERY)
-    good = [found[1] for found in head if not isinstance(found, BadRow)]
-    step = max(1, len(good) // SAMPLE)
-    return good[::step][:SAMPLE]
+def _sample(files: list[Path]) -> list[Row]:
+    """Return rows that are spread over the beginnings of the files; of many files, over some."""
+    chosen = files[:: 1 + len(files) // SAMPLE]
+    heads = (islice(read_rows(path), max(1, SAMPLE * EVERY // len(chosen))) for path in chosen)
+    good = [found[1] for head in heads for found in head if not isinstance(found, BadRow)]
+    return good[:: 1 + len(good) // SAMPLE]
 
 
 def _tokenizer_folder(model: str) -> Path | None:
