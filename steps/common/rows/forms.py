@@ -1,20 +1,20 @@
 """The forms of rows, recognised by their columns, and the conversion of each to a `Row`.
 
-Each form is a module: `chat`, `sharegpt`, `prompt_completion`, `instruction`, `preference`. Plain text has one column, `text`.
+Each form is a module: `chat_messages`, `sharegpt`, `prompt_completion`, `instruction`, `preference`. Plain text has one column, `text`.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from steps.common.rows import chat, instruction, preference, prompt_completion, sharegpt
+from steps.common.rows import chat_messages, instruction, preference, prompt_completion, sharegpt
 from steps.common.rows.cells.columns import Columns, FormError
 from steps.common.rows.row import Row
 
 __all__ = ["FormError", "to_row"]
 
 # In this order: some datasets repeat the chosen conversation as `messages`, or the first question as `prompt`.
-FORMS = (preference, chat, sharegpt, prompt_completion, instruction)
+FORMS = (preference, chat_messages, sharegpt, prompt_completion, instruction)
 EXPECTED = ", ".join(form.EXPECTED for form in FORMS[1:])
 MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 SEVERAL_ANSWERS = ("completions", "responses", "outputs", "answers")
