@@ -1,6 +1,7 @@
 """The forms of rows, recognised by their columns, and the conversion of each to a `Row`.
 
-Each form is a module: `chat_messages`, `sharegpt`, `prompt_completion`, `instruction`, `preference`. Plain text has one column, `text`.
+Each form is a module: `chat_messages`, `sharegpt`, `prompt_completion`, `instruction`, `preference`. Plain text has one
+column, `text`.
 """
 
 from collections.abc import Mapping
