@@ -14,6 +14,10 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
+def _is_empty(value: object) -> bool:
+    return not value
+
+
 def _nan_from_null(value: Any) -> Any:
     return math.nan if value is None else value
 
@@ -118,11 +122,13 @@ class PreparedData(ReportPart):
     train_tokens: int
     longest: int = 0
     labelled_share: float
-    turns_learnt: int = 0  # of the assistant, per epoch
-    turns_read: int = 0  # likewise: not learnt, because the row says so, or because the server builds no such prompt
-    turns_cut: int = 0  # likewise: cut off, because the row is too long
-    too_long_rows: int = 0  # left out by `data.too_long`
-    warnings: list[str] = []  # what the user should know before the version serves
+    turns_learnt: int = Field(default=0, exclude_if=_is_empty)  # of the assistant, per epoch
+    turns_read: int = Field(
+        default=0, exclude_if=_is_empty
+    )  # likewise: not learnt, because the row says so, or because the server builds no such prompt
+    turns_cut: int = Field(default=0, exclude_if=_is_empty)  # likewise: cut off, because the row is too long
+    too_long_rows: int = Field(default=0, exclude_if=_is_empty)  # left out by `data.too_long`
+    warnings: list[str] = Field(default=[], exclude_if=_is_empty)  # what the user should know before the version serves
 
     @property
     def turns_in_words(self) -> str:
