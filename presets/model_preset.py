@@ -34,6 +34,7 @@ class Chat(BaseModel):
     template_arguments: dict[str, bool | int | float | str] = Field(
         default={}, description="arguments of the chat template, in preparation, evaluation and serving"
     )
+    # Names and models: https://docs.vllm.ai/en/latest/features/tool_calling/, read on 2026-11-29.
     tool_parser: str = Field(default="", description="vLLM's parser of tool calls; empty: none is known")
 
 

@@ -160,7 +160,7 @@ class Labeller:
             if fitting:
                 cut, shared = len(shared) - len(fitting), fitting
                 ids, labels = ids[: fitting[-1][1]], labels[: fitting[-1][1]]
-        read = replace(chat, messages=chat.messages[: shared[-1][0].turn + 1])
+        read = _up_to(chat, shared[-1][0].turn)
         return [Example(ids, labels, read, len(shared), turns_cut=cut), *apart]
 
     def _apart(self, chat: Conversation, text: LearntText, span: LearntSpan) -> Example:
@@ -168,7 +168,7 @@ class Labeller:
         prompt, answer = self._ids(text.text[: span.start]), text.text[span.start : span.end]
         # Behind a special token, no tokenizer adds the space that it adds at the start of a text.
         learnt = self._ids(self._anchor + answer)[1 if self._anchor else 0 :]
-        read = replace(chat, messages=chat.messages[: span.turn + 1])
+        read = _up_to(chat, span.turn)
         return Example([*prompt, *learnt], [IGNORE_INDEX] * len(prompt) + learnt, read, 1)
 
     def _border_holds(self, encoding: Any, ids: list[int], first: int, start: int, text: str) -> bool:
@@ -289,6 +289,11 @@ def _with_read(examples: list[Example], chat: Conversation, learnt: int) -> list
     said = sum(message.role == "assistant" for message in chat.messages)
     examples[0].turns_read = max(0, said - learnt)
     return examples
+
+
+def _up_to(chat: Conversation, turn: int) -> Conversation:
+    """Return a conversation up to a turn and with it."""
+    return chat if turn + 1 == len(chat.messages) else replace(chat, messages=chat.messages[: turn + 1])
 
 
 def _with_thought(message: Message) -> str:

@@ -195,11 +195,13 @@ class LearntTurns:
     def _shape(self, conversation: Conversation, turns: tuple[int, ...]) -> _Shape | None:
         """Return the shape of a conversation if it is known; it becomes known when it occurs a second time."""
         messages = conversation.messages
-        if conversation.tools or conversation.documents or any(one.tool_calls or one.name for one in messages):
+        if conversation.tools or conversation.documents:
             return None
-        if not all(one.content for one in messages):
-            return None
-        key = (turns, *((one.role, bool(one.thinking)) for one in messages))
+        key: tuple[Any, ...] = (turns,)
+        for one in messages:
+            if one.tool_calls or one.name or not one.content:
+                return None
+            key += (one.role, bool(one.thinking))
         self._seen[key] += 1
         if self._seen[key] == 2:
             self._shapes[key] = self._analysed(conversation, turns)
