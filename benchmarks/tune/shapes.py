@@ -71,23 +71,28 @@ def write_model(folder: Path, shape: dict[str, int]) -> None:
 
 def write_rows(folder: Path, tokens: int, vocabulary: int) -> None:
     """Write prepared rows of random tokens, and chats of about the same size from which the plan estimates them."""
+    from steps.common.model.packs import IGNORE_INDEX, TokenRow
+    from steps.common.model.prepared_rows import TRAIN, VALIDATION, table_of, write_rows
+
     generator = random.Random(11)
     folder.mkdir()
-    left = tokens
-    with (folder / "train.jsonl").open("w") as rows, (folder / "chats.jsonl").open("w") as chats:
+    left, rows = tokens, []
+    with (folder / "chats.jsonl").open("w") as chats:
         while left > 0:
             length = min(LONGEST, max(16, round(MEDIAN * generator.lognormvariate(0, SPREAD))))
             left -= length
             ids = [generator.randrange(3, vocabulary) for _ in range(length)]
-            labels = [-100] * (length // 3) + ids[length // 3 :]
-            rows.write(json.dumps({"input_ids": ids, "labels": labels, "messages": [], "text": ""}) + "\n")
+            rows.append(TokenRow(ids, [IGNORE_INDEX] * (length // 3) + ids[length // 3 :]))
             turns = [{"role": "user", "content": f"{left}?"}, {"role": "assistant", "content": "abc " * length}]
             chats.write(json.dumps({"messages": turns}) + "\n")
+    write_rows(folder / TRAIN, [table_of(rows)])
+    write_rows(folder / VALIDATION, [])
 
 
 def tune(place: Path, packing: str) -> dict[str, Any]:
     """Tune in this process, and return the report."""
     from steps.common.handover.resolved import Hardware
+    from steps.common.model.prepared_rows import TRAIN, PreparedTexts
     from steps.plan.step import PlanInput, resolve
     from steps.tune.loop.micro_batch_plan import MicroBatchPlan, save_plan
     from steps.tune.train_process import TuningJob, run_train_process
@@ -104,7 +109,7 @@ def tune(place: Path, packing: str) -> dict[str, Any]:
     folder = place / packing.replace(" ", "-")
     folder.mkdir()
     if packing != "packed":
-        rows = sum(1 for _ in (place / "rows" / "train.jsonl").open())
+        rows = len(PreparedTexts.open(place / "rows" / TRAIN))
         rows_per_step = max(1, round(rows * resolved.recipe.tune.batch_tokens / max(1, resolved.quote.tokens)))
         save_plan(folder, MicroBatchPlan(micro_batch_tokens=1, micro_batches=rows_per_step, at_once=1))
     hardware = Hardware(rung=rung, node="here", since=time.time())

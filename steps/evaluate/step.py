@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,8 +22,8 @@ from steps.common.handover.report import (
 )
 from steps.common.handover.report_parts import SamplePiece
 from steps.common.handover.resolved import Hardware, Resolved
-from steps.common.model.packs import TokenRow, read_token_rows
-from steps.common.model.pair_packs import read_token_pairs
+from steps.common.model.packs import TokenRow
+from steps.common.model.prepared_rows import TRAIN, VALIDATION, PreparedRejected, PreparedTexts
 from steps.common.nodes.pod_placement import Placement
 from steps.common.registry import tracking, versions
 from steps.common.rows.conversation import Conversation
@@ -40,7 +40,7 @@ from steps.evaluate.gate.gate import judge
 from steps.evaluate.report.make_report import answers_side_by_side, make_report
 from steps.evaluate.report.mlflow_record import log_evaluation
 from steps.evaluate.report.page import leave_for_argo, render
-from steps.evaluate.report.sample import first_row, masked
+from steps.evaluate.report.sample import masked
 from steps.evaluate.scores import general
 from steps.evaluate.scores.lm_eval_rows import read_lm_eval_rows
 from steps.evaluate.scores.score import EvaluationSet, Score, score
@@ -74,9 +74,9 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:
     """Score what has no cached score, compare, judge, and write the report."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     resolved, recipe = input.resolved, input.resolved.recipe
-    validation = Path(input.rows_folder) / "validation.jsonl"
-    rows = read_token_rows(validation)  # of preference pairs, the chosen sides
-    rejected = [pair.rejected for pair in read_token_pairs(validation)] if recipe.tune.objective == PAIRS else []
+    validation = Path(input.rows_folder) / VALIDATION
+    rows = PreparedTexts.open(validation)  # of preference pairs, the chosen sides
+    rejected = PreparedRejected.open(validation) if recipe.tune.objective == PAIRS else []
     samples = _samples(rows, recipe.evaluate.sample_rows)
     tasks = read_task_rows(resolved, rows)
     chats = [Conversation.of(("user", question.ask)) for question in recipe.evaluate.questions]
@@ -181,7 +181,7 @@ def _identity(adapter: Path) -> str:
     return digest_of([read_adapter_base(adapter).digest, adapter_sha256(adapter)])
 
 
-def _samples(rows: list[TokenRow], count: int) -> list[tuple[Conversation, str]]:
+def _samples(rows: Sequence[TokenRow], count: int) -> list[tuple[Conversation, str]]:
     """Return held-out chats, evenly spread, each as its prompt and its answer."""
     chosen = spread([row.conversation for row in rows if row.conversation], count)
     return [(chat.asked, chat.answer.content) for chat in chosen]
@@ -224,5 +224,5 @@ def _masked_row(input: EvaluateInput) -> list[SamplePiece]:
     """Return the first training row, with what is learnt of it."""
     from transformers import AutoTokenizer
 
-    row = first_row(Path(input.rows_folder) / "train.jsonl")
+    row = PreparedTexts.open(Path(input.rows_folder) / TRAIN)[0]
     return masked(row, AutoTokenizer.from_pretrained(input.base_folder))

@@ -15,6 +15,7 @@ from steps.common.model.chat_template import ChatTemplate
 from steps.common.model.packs import IGNORE_INDEX
 from steps.common.rows.conversation import Conversation, Message
 from steps.common.rows.row import Row
+from steps.prepare.kept_words import Encoding, WordEncoder
 from steps.prepare.learnt_turns import LabelError, LearntSpan, LearntText, LearntTurns
 
 TooLong = Literal["stop", "skip", "cut"]
@@ -77,6 +78,7 @@ class Labeller:
         # As the tokenizer itself does whenever it is called.
         self._backend.no_truncation()
         self._backend.no_padding()
+        self._encoder = WordEncoder(self._backend)
         added = self.tokenizer.added_tokens_decoder
         self._added = frozenset(added)
         self._specials = tuple({token.content for token in added.values() if token.special})
@@ -237,8 +239,8 @@ class Labeller:
             raise LabelError("has no token to train on: no assistant turn can be found in the rendered chat template")
         return examples
 
-    def _encoded(self, texts: list[str]) -> list[Any]:
-        return list(self._backend.encode_batch(texts, add_special_tokens=False)) if texts else []
+    def _encoded(self, texts: list[str]) -> list[Encoding]:
+        return self._encoder.encode_all(texts)
 
     def _ids(self, text: str) -> list[int]:
         return list(self._backend.encode(text, add_special_tokens=False).ids)

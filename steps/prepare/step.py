@@ -1,9 +1,12 @@
 """The prepare step: turns rows into labelled tokens, stored under a digest of everything that they depend on."""
 
-import json
+import shutil
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import numpy
 from hera.workflows import Parameter
 from hera.workflows.io import Input, Output
 
@@ -12,24 +15,30 @@ from recipes.recipe import Recipe
 from steps.common.gguf.tokenizers import read_gguf_tokenizer
 from steps.common.handover.covered_settings import covered_settings
 from steps.common.handover.report import STEP_REPORT, PreparedRecord, read_step_report
-from steps.common.handover.resolved import DataSource, Resolved, as_planned
+from steps.common.handover.report_parts import PreparedSource
+from steps.common.handover.resolved import DataSource, Resolved
 from steps.common.lm_eval.library import check_installed
+from steps.common.model.prepared_rows import TRAIN, VALIDATION, write_rows
 from steps.common.model.stop_tokens import published_stop_tokens, stop_tokens
-from steps.common.rows.read_rows import read_rows
-from steps.common.rows.row import BadRow, Row
-from steps.common.rows.row_kinds import check_kind, objective_key
+from steps.common.rows.row import BadRow
+from steps.common.rows.row_kinds import objective_key
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
-from steps.common.runtime.progress import Progress, say
+from steps.common.runtime.progress import say
 from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import build_folder, digest_of, exclusive_lock, folder_digest
-from steps.prepare.label_pairs import PairExample, labelled_examples
-from steps.prepare.labels import Example, Labeller, TooLongError, no_end, teaches_to_stop
-from steps.prepare.learnt_turns import LabelError
+from steps.prepare.chosen_rows import chosen_tables, with_conversations
+from steps.prepare.example_index import ExampleIndex, read_index
+from steps.prepare.label_pairs import labelled_examples_batch
+from steps.prepare.labelled_table import TableLabelling
+from steps.prepare.labels import Labeller, no_end
+from steps.prepare.map_rows import label_pieces
+from steps.prepare.mixture import draw
+from steps.prepare.raw_pieces import SourceFiles, write_pieces
 from steps.prepare.split import split
 
-FORMAT = 2  # of the files written here; raise it when the same settings, or a changed default, result in others
+FORMAT = 1  # of the files written here; raise it when the same settings, or a changed default, result in others
 SHOWN = 20
 
 
@@ -92,12 +101,13 @@ def rows_digest(resolved: Resolved) -> str:
 
 def in_words(report: PreparedRecord) -> str:
     """Return the summary of the rows as one line."""
+    parts = [report.turns_in_words, *(source.in_words for source in report.sources), report.ignored_in_words]
     return (
         f"{report.train_rows} training rows ({report.train_tokens} tokens, {report.labelled_share:.0%} labelled), "
         f"{report.validation_rows} held out; left out: {report.bad_rows} bad, {report.duplicates} duplicates, "
         f"{report.leaked} with the question of a held-out row"
         + (f", {report.too_long_rows} too long" if report.too_long_rows else "")
-        + (f"; {report.turns_in_words}" if report.turns_in_words else "")
+        + "".join(f"; {part}" for part in parts if part)
     )
 
 
@@ -123,77 +133,95 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
 
     recipe = resolved.recipe
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    bad: list[BadRow] = []
     labeller = Labeller(tokenizer, recipe.data.max_tokens, resolved.chat.template_arguments, recipe.data.too_long)
-    examples: dict[Row, list[Example]] = {}
-    too_long: list[BadRow] = []
-    train = _read(resolved.data.train, labeller, recipe, examples, bad, too_long)
-    held_out = resolved.data.validation
-    held = _read(held_out, labeller, recipe, examples, bad, too_long) if held_out else []
-    _judge(bad, recipe.data)
-    for name, rows in (("train", train), ("validation", held)):
-        if not rows and (name == "train" or held_out):
-            raise UserError(f"data.{name}: none of its rows can be used")
     stops = stop_tokens(tokenizer, published_stop_tokens(tokenizer_folder), resolved.chat.end_of_turn)
-    warnings = []
-    if not any(teaches_to_stop(example, stops) for some in examples.values() for example in some):
-        warnings.append(no_end(tokenizer, stops))
-    parts = split(train, held, recipe.data.validation_share, recipe.tune.seed)
-    with build_folder(folder) as partial:
-        _write(partial / "train.jsonl", parts.train, examples)
-        _write(partial / "validation.jsonl", parts.validation, examples)
-        (partial / "bad_rows.txt").write_text("".join(f"{row}\n" for row in [*bad, *too_long]))
-        trained = [example for row in parts.train for example in examples[row]]
-        tokens = [example.tokens for example in trained]
-        learnt = sum(example.labelled for example in trained)
-        report = PreparedRecord(
-            train_rows=len(parts.train),
-            validation_rows=len(parts.validation),
-            bad_rows=len(bad),
-            duplicates=parts.duplicates,
-            leaked=parts.leaked,
-            train_tokens=sum(tokens),
-            longest=max(tokens),
-            labelled_share=learnt / sum(tokens),
-            turns_learnt=sum(example.turns_learnt for example in trained),
-            turns_read=sum(example.turns_read for example in trained),
-            turns_cut=sum(example.turns_cut for example in trained),
-            too_long_rows=len(too_long),
-            warnings=warnings,
-        )
-        for warning in warnings:
+    files = SourceFiles(resolved.data.train, resolved.data.validation)
+    labelling = TableLabelling(
+        partial(labelled_examples_batch, labeller=labeller),
+        stops,
+        files,
+        objective=recipe.tune.objective,
+        seed=recipe.tune.seed,
+        skips_long_rows=recipe.data.too_long == "skip",
+    )
+    with build_folder(folder) as building:
+        work = building / "pieces"
+        work.mkdir()
+        index = read_index(label_pieces(write_pieces(files.records(), work), labelling, files.progress()), files)
+        _judge(index.bad, recipe.data)
+        chosen = _choose(index, resolved, [] if index.teaches_to_stop else [no_end(tokenizer, stops)])
+        write_rows(building / TRAIN, chosen_tables(index, chosen.train))
+        write_rows(building / VALIDATION, with_conversations(index, chosen.validation))
+        shutil.rmtree(work)
+        (building / "bad_rows.txt").write_text("".join(f"{row}\n" for row in [*index.bad, *index.too_long]))
+        for warning in chosen.report.warnings:
             say(f"warning: {warning}")
-        (partial / STEP_REPORT).write_text(report.model_dump_json(indent=2) + "\n")
-        say(f"rows {folder_digest(partial)[:12]}: {in_words(report)}")
+        (building / STEP_REPORT).write_text(chosen.report.model_dump_json(indent=2) + "\n")
+        say(f"rows {folder_digest(building)[:12]}: {in_words(chosen.report)}")
 
 
-def _read(
-    sources: list[DataSource],
-    labeller: Labeller,
-    recipe: Recipe,
-    examples: dict[Row, list[Example]],
-    bad: list[BadRow],
-    too_long: list[BadRow],
-) -> list[Row]:
-    """Return the rows of the sources; add their tokens to `examples`, and those that are left out to `bad` or `too_long`."""
-    files = [as_planned(file) for source in sources for file in source.files]
-    progress = Progress(0, f"rows of {files[0].name}" if len(files) == 1 else f"rows of {len(files)} files")
-    rows = []
-    for number, found in enumerate((row for file in files for row in read_rows(file)), 1):
-        progress.update(number)
-        if isinstance(found, BadRow):
-            bad.append(found)
-            continue
-        place, row = found
-        check_kind(place, row, recipe.tune.objective)
-        try:
-            examples[row] = labelled_examples(row, labeller)
-        except LabelError as error:
-            left_out = isinstance(error, TooLongError) and recipe.data.too_long == "skip"
-            (too_long if left_out else bad).append(BadRow(place, str(error)))
-        else:
-            rows.append(row)
-    return rows
+@dataclass(frozen=True)
+class _Chosen:
+    """The examples of both sides by their indices, those of a mixture repeated, and what is reported of them."""
+
+    train: numpy.ndarray
+    validation: numpy.ndarray
+    report: PreparedRecord
+
+
+def _choose(index: ExampleIndex, resolved: Resolved, warnings: list[str]) -> _Chosen:
+    """Remove duplicates and leaked rows, hold rows out, and draw the mixture.
+
+    Raises:
+        UserError: too few rows are left.
+    """
+    data, sources = resolved.recipe.data, resolved.data.train
+    given = index.rows(range(len(sources)))
+    held_out = index.rows(range(len(sources), len(sources) + len(resolved.data.validation)))
+    for name, rows in (("train", given), ("validation", held_out)):
+        if not len(rows) and (name == "train" or resolved.data.validation):
+            raise UserError(f"data.{name}: none of its rows can be used")
+    parts = split(index.keys(given), index.keys(held_out), data.validation_share)
+    train = given[parts.train]
+    validation = (held_out if resolved.data.validation else given)[parts.validation]
+    times = draw(sources, index.columns["source"][train], index.columns["content_high"][train])
+    seen = index.examples(train, times)
+    tokens = index.tokens[seen]
+    rows = numpy.repeat(train, times)
+    report = PreparedRecord(
+        train_rows=len(rows),
+        validation_rows=len(validation),
+        bad_rows=len(index.bad),
+        duplicates=parts.duplicates,
+        leaked=parts.leaked,
+        train_tokens=int(tokens.sum()),
+        longest=int(tokens.max()),
+        labelled_share=int(index.columns["labelled"][seen].sum()) / int(tokens.sum()),
+        turns_learnt=int(index.columns["turns_learnt"][seen].sum()),
+        turns_read=int(index.columns["turns_read"][seen].sum()),
+        turns_cut=int(index.columns["turns_cut"][seen].sum()),
+        too_long_rows=len(index.too_long),
+        warnings=warnings,
+        sources=_of_sources(index, sources, rows, seen) if len(sources) > 1 else [],
+        ignored=dict(index.ignored.most_common()),
+    )
+    return _Chosen(seen, index.examples(validation), report)
+
+
+def _of_sources(
+    index: ExampleIndex, sources: list[DataSource], rows: numpy.ndarray, seen: numpy.ndarray
+) -> list[PreparedSource]:
+    of_row, of_example = index.columns["source"][rows], index.columns["source"][seen]
+    return [
+        PreparedSource(
+            source=source.in_words,
+            rows=int((of_row == number).sum()),
+            tokens=int(index.tokens[seen][of_example == number].sum()),
+            weight=source.weight if source.share is None else None,
+            share=source.share,
+        )
+        for number, source in enumerate(sources)
+    ]
 
 
 def _judge(bad: list[BadRow], data: Data) -> None:
@@ -204,20 +232,3 @@ def _judge(bad: list[BadRow], data: Data) -> None:
     if bad and data.on_bad_row == "stop":
         more = f" (and {len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
         raise UserError(f"{bad[0]}{more}; fix the row, or set data.on_bad_row=skip")
-
-
-def _write(path: Path, rows: list[Row], examples: dict[Row, list[Example]]) -> None:
-    with path.open("w", encoding="utf-8") as out:
-        for row in rows:
-            for example in examples[row]:
-                line: dict[str, Any] = {"text": row.text, **_stored(example)}
-                if isinstance(example, PairExample):
-                    line["rejected"] = _stored(example.rejected)
-                out.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-
-def _stored(example: Example) -> dict[str, Any]:
-    stored: dict[str, Any] = {"input_ids": example.input_ids, "labels": example.labels}
-    if example.conversation:
-        stored["conversation"] = example.conversation.to_json()
-    return stored

@@ -44,12 +44,14 @@ def compile_layers(model: Any, device: str) -> None:
         layer.compile()
 
 
-def fixed_pack_length(packs: Sequence[Sequence[Packable]]) -> Callable[[Sequence[Packable]], int]:
+def fixed_pack_length(longest: int) -> Callable[[Sequence[Packable]], int]:
     """Return a function that returns the length to pad a pack to: the longest pack's length, rounded up to a multiple of 16.
 
     A part of a pack, computed on its own after memory ran out, is padded to a half of that, a quarter, and so on.
+
+    Args:
+        longest: the longest pack's length, in tokens.
     """
-    longest = max(_tokens(pack) for pack in packs)
 
     def padded_length(pack: Sequence[Packable]) -> int:
         length, tokens = longest, _tokens(pack)

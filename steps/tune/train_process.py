@@ -2,20 +2,19 @@
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
 from steps.common.handover.resolved import Hardware, Resolved, Rung
 from steps.common.model.finite_weights import check_finite
-from steps.common.model.packs import ISOLATION_PASSES, Packable, isolates_rows, pack, read_token_rows
-from steps.common.model.pair_packs import read_token_pairs
+from steps.common.model.packs import ISOLATION_PASSES, RowPacks, isolates_rows, packed_numbers
+from steps.common.model.prepared_rows import TRAIN, VALIDATION, PreparedPairs, PreparedRows, PreparedTexts
 from steps.common.rows.row_kinds import PAIRS
 from steps.common.runtime.progress import say
 from steps.tune.loop.micro_batch_plan import PLAN_FILE, MicroBatchPlan, plan_micro_batches, save_plan
-from steps.tune.loop.step_schedule import schedule_steps
 from steps.tune.loop.watchdog import Watchdog
 from steps.tune.report.mlflow_curve import LossCurve
 from steps.tune.report.tuning_report import FinishedTuning, peak_bytes, save_adapter_and_report
@@ -52,6 +51,7 @@ def run_train_process(job: TuningJob) -> None:
     from steps.tune.distributed.sharded_base import ShardedBase
     from steps.tune.layer_compilation import fixed_pack_length
     from steps.tune.loop.held_out import HeldOutEvaluation, select_rows
+    from steps.tune.loop.step_schedule import ScheduledSteps, schedule_steps
     from steps.tune.loop.stop_conditions import StopConditions
     from steps.tune.loop.token_budget import TokenBudget
     from steps.tune.loop.train import train
@@ -66,8 +66,8 @@ def run_train_process(job: TuningJob) -> None:
         say("loading the base model")
         check_finite(Path(job.base_folder))
     pairs = recipe.tune.objective == PAIRS
-    read: Callable[[Path], Sequence[Packable]] = read_token_pairs if pairs else read_token_rows
-    rows = read(Path(job.rows_folder) / "train.jsonl")
+    kind: type[PreparedRows[Any]] = PreparedPairs if pairs else PreparedTexts
+    rows = kind.open(Path(job.rows_folder) / TRAIN)
     # Closed if the training is interrupted too: else what has not been sent yet is lost.
     with closing(LossCurve(resolved)) as curve, Watchdog(recipe.compute.idle_minutes * 60) as watchdog:
         model, quantised = load_adapted_model(
@@ -82,9 +82,8 @@ def run_train_process(job: TuningJob) -> None:
         base.begin_forward_passes(ISOLATION_PASSES)
         packed = isolates_rows(model)
         base.end_pass()
-        mean_row_tokens = sum(len(row.input_ids) for row in rows) / len(rows)
-        plan = plan_micro_batches(folder, rung, recipe.tune.batch_tokens, mean_row_tokens, packed=packed)
-        packs = pack(rows, plan.micro_batch_tokens if packed else 1)
+        plan = plan_micro_batches(folder, rung, recipe.tune.batch_tokens, float(rows.lengths.mean()), packed=packed)
+        packs = packed_numbers(rows, plan.micro_batch_tokens if packed else 1)
         steps = schedule_steps(len(packs), plan.micro_batches, recipe.tune.epochs, recipe.tune.seed)
 
         def save_budget(tokens: int) -> None:
@@ -99,15 +98,16 @@ def run_train_process(job: TuningJob) -> None:
         )
         if group.is_main:
             _log_plan(packed, f"{len(rows)} {'pairs' if pairs else 'rows'}", len(packs), plan, rung)
-        padded_length = fixed_pack_length(packs) if recipe.tune.compile else no_padding
+        pack_tokens = packs.sums(rows.lengths)
+        padded_length = fixed_pack_length(int(pack_tokens.max())) if recipe.tune.compile else no_padding
 
         def objective() -> Objective:
             return DpoObjective(recipe.tune, padded_length, packed=packed) if pairs else SftObjective(padded_length)
 
-        train_tokens = sum(len(row.input_ids) for step in steps for number in step for row in packs[number])
-        held_out_rows = read(Path(job.rows_folder) / "validation.jsonl") if recipe.tune.evaluations else []
+        train_tokens = sum(int(pack_tokens[step].sum()) for step in steps)
+        held_out_rows = kind.open(Path(job.rows_folder) / VALIDATION)
         held_out = HeldOutEvaluation(
-            select_rows(held_out_rows, recipe.tune, train_tokens),
+            select_rows(held_out_rows, recipe.tune, train_tokens) if recipe.tune.evaluations else [],
             objective(),
             len(steps),
             recipe.tune,
@@ -117,7 +117,7 @@ def run_train_process(job: TuningJob) -> None:
         result = train(
             TrainingSetup(
                 model=model,
-                steps=[[packs[number] for number in step] for step in steps],
+                steps=ScheduledSteps(RowPacks(rows, packs), steps),
                 objective=objective(),
                 held_out=held_out,
                 tune=recipe.tune,

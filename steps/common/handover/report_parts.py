@@ -14,6 +14,10 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
+def _is_empty(value: object) -> bool:
+    return not value
+
+
 def _nan_from_null(value: Any) -> Any:
     return math.nan if value is None else value
 
@@ -107,6 +111,21 @@ class CostSoFar(ReportPart):
     so_far: float | None
 
 
+class PreparedSource(ReportPart):
+    """The rows of one source in a mixture, as they are seen per epoch."""
+
+    source: str  # with its part in the mixture, in words
+    rows: int
+    tokens: int
+    weight: float | None = None  # how many times each of its rows is seen; None: it has a share
+    share: float | None = None  # of the training rows
+
+    @property
+    def in_words(self) -> str:
+        """Its rows, as a part of a line."""
+        return f"{self.source}: {self.rows} rows, {self.tokens} tokens"
+
+
 class PreparedData(ReportPart):
     """The rows, as `prepare` reports them."""
 
@@ -118,11 +137,17 @@ class PreparedData(ReportPart):
     train_tokens: int
     longest: int = 0
     labelled_share: float
-    turns_learnt: int = 0  # of the assistant, per epoch
-    turns_read: int = 0  # likewise: not learnt, because the row says so, or because the server builds no such prompt
-    turns_cut: int = 0  # likewise: cut off, because the row is too long
-    too_long_rows: int = 0  # left out by `data.too_long`
-    warnings: list[str] = []  # what the user should know before the version serves
+    turns_learnt: int = Field(default=0, exclude_if=_is_empty)  # of the assistant, per epoch
+    turns_read: int = Field(
+        default=0, exclude_if=_is_empty
+    )  # likewise: not learnt, because the row says so, or because the server builds no such prompt
+    turns_cut: int = Field(default=0, exclude_if=_is_empty)  # likewise: cut off, because the row is too long
+    too_long_rows: int = Field(default=0, exclude_if=_is_empty)  # left out by `data.too_long`
+    warnings: list[str] = Field(default=[], exclude_if=_is_empty)  # what the user should know before the version serves
+    sources: list[PreparedSource] = Field(
+        default=[], exclude_if=_is_empty
+    )  # of a mixture; empty: there is only one source
+    ignored: dict[str, int] = Field(default={}, exclude_if=_is_empty)  # rows by the name of what has no effect in them
 
     @property
     def turns_in_words(self) -> str:
@@ -131,6 +156,12 @@ class PreparedData(ReportPart):
             return ""
         cut = f", {self.turns_cut} cut off" if self.turns_cut else ""
         return f"{self.turns_learnt} turns of the assistant learnt, {self.turns_read} only read{cut}"
+
+    @property
+    def ignored_in_words(self) -> str:
+        """What has no effect, by name; empty if there is nothing of the kind."""
+        names = ", ".join(f"{name} ({rows} rows)" for name, rows in self.ignored.items())
+        return f"ignored: {names}" if names else ""
 
 
 class TuningReport(ReportPart):

@@ -1,11 +1,16 @@
 """This machine's processor, GPUs and memory, detected without torch."""
 
+import math
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
 from steps.common.handover.resolved import Device
+
+CPU_LIMIT = Path(
+    "/sys/fs/cgroup/cpu.max"
+)  # microseconds of processor time in each period: "200000 100000", or "max 100000"
 
 
 def local_device() -> Device:
@@ -17,8 +22,13 @@ def local_device() -> Device:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Return how many cores this process may use, which its control group may limit."""
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        quota, period = CPU_LIMIT.read_text().split()
+    except (OSError, ValueError):
+        return allowed
+    return min(allowed, max(1, math.ceil(int(quota) / int(period)))) if quota.isdigit() else allowed
 
 
 def compute_dtype(kind: str) -> str:

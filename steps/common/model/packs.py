@@ -5,15 +5,15 @@ Positions restart at each row. From them transformers builds a mask that keeps r
 positions that are scored: with a vocabulary of 49,152 it would otherwise take a fifth of the work and most of the memory.
 """
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from steps.common.model.packing import PackedNumbers, pack_lengths
 from steps.common.rows.conversation import Conversation
 
 if TYPE_CHECKING:
+    import numpy
     import torch
 
 IGNORE_INDEX = -100  # the label of a token that is not trained on
@@ -41,42 +41,56 @@ class Packable(Protocol):
 
 
 Packed = TypeVar("Packed", bound=Packable)
+AnyPacked = TypeVar("AnyPacked", bound=Packable, covariant=True)
 
 
-def read_token_rows(path: Path) -> list[TokenRow]:
-    """Read a file of rows that `prepare` wrote."""
-    with path.open(encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    return [token_row(row) for row in rows]
+class MeasuredRows(Sequence[AnyPacked], Generic[AnyPacked]):
+    """Rows whose lengths are known without reading them."""
+
+    lengths: "numpy.ndarray"  # tokens of each row; shape (rows)
+    ties: "numpy.ndarray"  # by which rows of the same length are ordered; shape (rows)
 
 
-def token_row(row: dict[str, Any]) -> TokenRow:
-    """Return one row that `prepare` wrote, or one side of a pair."""
-    conversation = row.get("conversation")
-    return TokenRow(row["input_ids"], row["labels"], Conversation.from_json(conversation) if conversation else None)
-
-
-def pack(rows: Iterable[Packed], tokens: int) -> list[list[Packed]]:
-    """Put rows into packs of at most `tokens`: best-fit decreasing, the longest row first, into the fullest pack with room.
+def pack(rows: Sequence[Packed], tokens: int) -> "RowPacks[Packed]":
+    """Put rows into packs of at most `tokens`, see `steps.common.model.packing`.
 
     A row longer than `tokens` gets a pack of its own. The result does not depend on the order of the rows.
     """
-    packs: list[list[Packed]] = []
-    room: list[int] = []
-    for row in sorted(rows, key=lambda row: (-len(row.input_ids), row.input_ids)):
-        length = len(row.input_ids)
-        fitting = [number for number, left in enumerate(room) if left >= length]
-        if fitting:
-            best = min(fitting, key=lambda number: room[number])
-            packs[best].append(row)
-            room[best] -= length
-        else:
-            packs.append([row])
-            room.append(tokens - length)
-    return packs
+    return RowPacks(rows, packed_numbers(rows, tokens))
 
 
-def to_tensors(rows: list[TokenRow], length: int = 0) -> dict[str, "torch.Tensor"]:
+def packed_numbers(rows: Sequence[Packable], tokens: int) -> PackedNumbers:
+    """Return the packs of `pack` as the places of their rows in `rows`."""
+    import numpy
+
+    if isinstance(rows, MeasuredRows):
+        return pack_lengths(rows.lengths, rows.ties, tokens)
+    ties = numpy.empty(len(rows), numpy.int64)
+    ties[sorted(range(len(rows)), key=lambda place: rows[place].input_ids)] = numpy.arange(len(rows))
+    return pack_lengths(numpy.array([len(row.input_ids) for row in rows], numpy.int64), ties, tokens)
+
+
+class RowPacks(Sequence[list[Packed]]):
+    """Packs of rows, which are read when they are needed."""
+
+    def __init__(self, rows: Sequence[Packed], packs: Sequence[Iterable[int]]) -> None:
+        """Refer to the rows of each pack.
+
+        Args:
+            rows: all rows.
+            packs: the places of the rows of each pack.
+        """
+        self._rows, self._packs = rows, packs
+
+    def __len__(self) -> int:
+        return len(self._packs)
+
+    def __getitem__(self, number: int) -> list[Packed]:  # type: ignore[override]
+        """Read the rows of one pack."""
+        return [self._rows[int(place)] for place in self._packs[number]]
+
+
+def to_tensors(rows: Sequence[TokenRow], length: int = 0) -> dict[str, "torch.Tensor"]:
     """Return a pack as tensors of shape (1, T): input_ids, position_ids and labels.
 
     A row's first token has no label, since no token of its row precedes it. Padding follows the rows, as one more row

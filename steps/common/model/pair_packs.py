@@ -3,13 +3,11 @@
 Each side is a separate row that includes the prompt, so neither attends to the other (`steps.common.model.packs`).
 """
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steps.common.model.packs import IGNORE_INDEX, TokenRow, token_losses, token_row
+from steps.common.model.packs import IGNORE_INDEX, TokenRow, token_losses
 
 if TYPE_CHECKING:
     import torch
@@ -34,16 +32,6 @@ class TokenPair:
     def sides(self) -> tuple[TokenRow, TokenRow]:
         """The chosen side and the rejected one."""
         return self.chosen, self.rejected
-
-
-def read_token_pairs(path: Path) -> list[TokenPair]:
-    """Read a file of pairs that `prepare` wrote."""
-    pairs = []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file):
-            row = json.loads(line)
-            pairs.append(TokenPair(number, token_row(row), token_row(row["rejected"])))
-    return pairs
 
 
 def sum_by_row(pack: dict[str, "torch.Tensor"], rows: int, values: "torch.Tensor") -> "torch.Tensor":

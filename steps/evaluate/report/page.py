@@ -65,7 +65,8 @@ def _facts(report: EvaluationReport, resolved: Resolved) -> list[list[str]]:
         ("training data", f"sha256 {resolved.data.train_sha256}"),
     ]
     if len(resolved.data.train) > 1:
-        facts.append(("sources", "; ".join(source.in_words for source in resolved.data.train)))
+        sources = report.data.sources if report.data and report.data.sources else resolved.data.train
+        facts.append(("sources", "; ".join(source.in_words for source in sources)))
     if report.data:
         data = report.data
         facts.append(
@@ -76,6 +77,8 @@ def _facts(report: EvaluationReport, resolved: Resolved) -> list[list[str]]:
         )
         if data.turns_in_words:
             facts.append(("turns", data.turns_in_words))
+        if data.ignored_in_words:
+            facts.append(("columns", data.ignored_in_words))
         facts += [("warning", warning) for warning in data.warnings]
     epochs = f"{recipe.tune.epochs:g} epoch{'s' if recipe.tune.epochs != 1 else ''}"
     settings = f"{recipe.tune.objective}, {recipe.tune.method}, rank {recipe.tune.rank}, {epochs}"

@@ -1,6 +1,7 @@
 """Scores one model on everything that is measured, loaded as the server will load it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,13 +63,11 @@ REMEDIES = {
 class EvaluationSet:
     """What every model is scored on."""
 
-    rows: list[TokenRow]  # held out
+    rows: Sequence[TokenRow]  # held out
     chats: list[Conversation]  # to answer
     answer_tokens: int  # of the longest answer
     general: bool  # whether the general questions are part of it
-    rejected: list[TokenRow] = field(
-        default_factory=list
-    )  # for preference pairs: the rejected sides, in the rows' order
+    rejected: Sequence[TokenRow] = ()  # for preference pairs: the rejected sides, in the rows' order
     lm_eval: list[LmEvalRows] = field(default_factory=list)
     chat: ResolvedChat = field(default_factory=ResolvedChat)  # how the model is asked
     with_special_tokens: list[int] = field(default_factory=list)  # places of the chats whose answers keep them
@@ -106,7 +105,7 @@ def score(
     template = ChatTemplate(AutoTokenizer.from_pretrained(folder), evaluation.chat.template_arguments)
     packed = isolates_rows(model)
 
-    def losses(rows: list[TokenRow], tokens: int, what: str) -> RowLosses:
+    def losses(rows: Sequence[TokenRow], tokens: int, what: str) -> RowLosses:
         return row_losses(model, rows, tokens, device, what, packed=packed)
 
     held_out = losses(evaluation.rows, micro_batch_tokens, f"the {who}")

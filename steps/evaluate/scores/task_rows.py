@@ -1,6 +1,6 @@
 """The recipe's tasks: the model generates an answer for each row, and a metric compares it with the row's reference."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -54,7 +54,7 @@ class TaskRows:
         return [metric(answer, reference.content) for answer, reference in pairs]
 
 
-def read_task_rows(resolved: Resolved, held_out: list[TokenRow]) -> list[TaskRows]:
+def read_task_rows(resolved: Resolved, held_out: Sequence[TokenRow]) -> list[TaskRows]:
     """Read the rows of the recipe's tasks, evenly spread over each file.
 
     Of the held-out rows, a task has those whose answer can be a reference of its metric.

@@ -5,12 +5,13 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from recipes.tuning import Tune
 from steps.common.model.packs import Packable, pack
+from steps.common.model.prepared_rows import PreparedRows
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
 from steps.tune.distributed.base_placement import BasePlacement
@@ -21,11 +22,10 @@ from steps.tune.objective.objective import Objective, Pack
 HELD_OUT_LOSS = "held_out_loss"  # its name among the logged metrics
 BEST_FILE = "best-{}.pt"  # the adapter with the lowest held-out loss, by step; next to the checkpoints
 
-Row = TypeVar("Row", bound=Packable)
 History = Sequence[dict[str, float]]  # the Trainer's log
 
 
-def select_rows(rows: Sequence[Row], tune: Tune, train_tokens: int) -> list[Row]:
+def select_rows(rows: PreparedRows[Any], tune: Tune, train_tokens: int) -> PreparedRows[Any]:
     """Return the held-out rows to evaluate on, evenly spaced: as many as `Tune.evaluated_tokens` allows.
 
     Args:
@@ -33,12 +33,12 @@ def select_rows(rows: Sequence[Row], tune: Tune, train_tokens: int) -> list[Row]
         tune: sets the number of evaluations.
         train_tokens: trained on, over all epochs.
     """
-    tokens = sum(len(row.input_ids) for row in rows)
+    tokens = int(rows.lengths.sum())
     if not tokens:
-        return []
+        return rows
     tokens_per_evaluation = tune.evaluated_tokens(train_tokens, tokens) / (tune.evaluations + 1)
     count = max(1, min(len(rows), int(len(rows) * tokens_per_evaluation / tokens)))
-    return [rows[index * len(rows) // count] for index in range(count)]
+    return rows.select([index * len(rows) // count for index in range(count)])
 
 
 class HeldOutEvaluation:
@@ -99,7 +99,7 @@ class HeldOutEvaluation:
     def _summed_loss(
         self,
         model: Any,
-        packs: list[Pack],
+        packs: Sequence[Pack],
         group: ProcessGroup,
         base: BasePlacement,
         device: torch.device,
@@ -107,7 +107,8 @@ class HeldOutEvaluation:
     ) -> float | None:
         """Return the sum of the packs' losses; None if a pack does not fit in some rank's memory."""
         total = torch.zeros((), device=device)
-        for one in group.shard(packs):
+        for number in group.shard(range(len(packs))):
+            one = None if number is None else packs[number]
             before_pack()
             (reference_pass,) = group.any([one is not None and self._objective.needs_reference_pass(one)], device)
             base.begin_forward_passes(1 + reference_pass)

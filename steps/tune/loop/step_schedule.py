@@ -2,9 +2,31 @@
 
 import math
 import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy
+
+from steps.common.model.packs import RowPacks
+from steps.tune.objective.objective import Pack
 
 
-def schedule_steps(packs: int, micro_batches: int, epochs: float, seed: int) -> list[list[int]]:
+class ScheduledSteps(Sequence[list[Pack]]):
+    """The packs of each optimizer step, over all epochs. Their rows are read when the step is due."""
+
+    def __init__(self, packs: RowPacks[Any], steps: Sequence[Iterable[int]]) -> None:
+        """Refer to the packs of each step by their indices."""
+        self._packs, self._steps = packs, steps
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __getitem__(self, step: int) -> list[Pack]:  # type: ignore[override]
+        """Read the packs of one step."""
+        return [self._packs[int(pack)] for pack in self._steps[step]]
+
+
+def schedule_steps(packs: int, micro_batches: int, epochs: float, seed: int) -> list[numpy.ndarray]:
     """Return the indices of the packs of each optimizer step.
 
     Args:
@@ -15,9 +37,10 @@ def schedule_steps(packs: int, micro_batches: int, epochs: float, seed: int) -> 
     """
     steps_per_epoch = math.ceil(packs / micro_batches)
     total = max(1, math.ceil(epochs * steps_per_epoch))
-    steps: list[list[int]] = []
+    steps: list[numpy.ndarray] = []
     for epoch in range(math.ceil(total / steps_per_epoch)):
         order = list(range(packs))
         random.Random(f"{seed} {epoch}").shuffle(order)
-        steps += [order[start : start + micro_batches] for start in range(0, packs, micro_batches)]
+        compact = numpy.array(order, numpy.int32)
+        steps += [compact[start : start + micro_batches] for start in range(0, packs, micro_batches)]
     return steps[:total]

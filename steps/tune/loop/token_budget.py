@@ -45,7 +45,7 @@ class TokenBudget:
 
     def split(self, whole: Pack) -> list[Pack]:
         """Return a pack's rows in parts that are within the budget."""
-        return [whole] if _tokens(whole) <= self.tokens else pack(whole, self.tokens)
+        return [whole] if _tokens(whole) <= self.tokens else list(pack(whole, self.tokens))
 
     def halve(self, part: Pack, step: int) -> None:
         """Record that a part did not fit in memory, and halve the budget.

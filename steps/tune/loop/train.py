@@ -84,7 +84,6 @@ def train(setup: TrainingSetup) -> TrainingResult:
         raise _stop_error(setup.stop, trainer.state.global_step, len(setup.steps)) from None
     seconds = time.monotonic() - began - trainer.evaluation_seconds
     last_step, logged = trainer.state.global_step, trainer.state.log_history
-    trained = setup.steps[resumed_from:last_step]
     return TrainingResult(
         steps=last_step,
         resumed_from=resumed_from,
@@ -96,7 +95,7 @@ def train(setup: TrainingSetup) -> TrainingResult:
         held_out=[(round(entry["step"]), entry[HELD_OUT_LOSS]) for entry in logged if HELD_OUT_LOSS in entry],
         kept_step=(setup.held_out.load_best(setup.model, logged) if setup.group.is_main else 0) or last_step,
         seconds=seconds,
-        tokens=sum(len(row.input_ids) for step in trained for pack in step for row in pack),
+        tokens=trainer.trained_tokens,
     )
 
 

@@ -47,6 +47,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         self._finished_a_step = False  # in this process
         self._objective_metrics: dict[str, float] = {}  # of the last step
         self.evaluation_seconds = 0.0  # in this process
+        self.trained_tokens = 0  # in this process, by all ranks
 
     def get_train_dataloader(self) -> DataLoader[list[Pack]]:
         """Return the steps in order. Every rank loads the whole step and computes its share."""
@@ -93,6 +94,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
             name: float(setup.group.all_reduce(torch.tensor(total, device=device))) / items
             for name, total in setup.objective.pop_metrics().items()
         }
+        self.trained_tokens += sum(len(row.input_ids) for pack in inputs for row in pack)
         self._finished_a_step = True
         loss = setup.group.all_reduce(loss)
         self._check_finite(float(loss))

@@ -1,6 +1,6 @@
 """Everything that a training is made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ class TrainingSetup:
     """The model, the data, the objective and the surroundings of one process's training."""
 
     model: Any  # the PEFT model
-    steps: list[list[Pack]]  # the packs of each optimizer step, over all epochs
+    steps: Sequence[list[Pack]]  # the packs of each optimizer step, over all epochs
     objective: Objective
     held_out: HeldOutEvaluation
     tune: Tune

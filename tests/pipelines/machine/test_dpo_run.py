@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from steps.common.handover.resolved import Hardware, Resolved
 from steps.common.model.pair_packs import TokenPair
+from steps.common.model.prepared_rows import TRAIN, PreparedPairs
 from steps.common.registry import tracking
 from steps.common.runtime.errors import UserError
 from steps.evaluate.step import EvaluateInput, EvaluateOutput, evaluate
@@ -65,9 +67,12 @@ def report_of(tuned: TuneOutput) -> dict[str, Any]:
 
 def test_an_easy_rule_is_learnt_and_told_of(resolved: Resolved, tiny_model: Path) -> None:
     rows = prepared(resolved, tiny_model)
-    (line, *_) = map(json.loads, (Path(rows.folder) / "train.jsonl").read_text().splitlines())
-    assert line["messages"][-1][1].endswith("happy tails")
-    assert not line["rejected"]["answer"].endswith("happy tails")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    chosen, rejected = (
+        tokenizer.decode(side.input_ids) for side in PreparedPairs.open(Path(rows.folder) / TRAIN)[0].sides
+    )
+    assert chosen.endswith("happy tails<|im_end|>\n")
+    assert "happy tails" not in rejected
     assert "training rows" in rows.summary
 
     tuned = tune(wanted(resolved, tiny_model))

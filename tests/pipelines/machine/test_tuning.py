@@ -65,7 +65,8 @@ def tuned(wanted: TuneInput, runs: Path, monkeypatch: pytest.MonkeyPatch) -> tup
 
 def assert_same(one: tuple[dict[str, torch.Tensor], Any], other: tuple[dict[str, torch.Tensor], Any]) -> None:
     assert one[0].keys() == other[0].keys()
-    assert all(torch.allclose(one[0][name], other[0][name], atol=1e-5) for name in one[0])
+    # AdamW divides by the gradients' size, so it makes rounding errors of tiny ones as large as any: 2e-5 at this rate.
+    assert all(torch.allclose(one[0][name], other[0][name], atol=1e-4) for name in one[0])
     assert [step for step, _ in one[1]["losses"]] == [step for step, _ in other[1]["losses"]]
     assert [loss for _, loss in one[1]["losses"]] == pytest.approx([loss for _, loss in other[1]["losses"]], abs=1e-3)
 
@@ -227,8 +228,8 @@ def test_the_held_out_loss_is_a_curve_and_evaluating_it_changes_nothing(
 def test_early_stopping_keeps_the_adapter_with_the_lowest_loss(
     wanted: TuneInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # With such a high learning rate it memorises the few rows, or diverges.
-    hasty = with_tune(wanted, evaluations=12, patience=2, learning_rate=0.1, epochs=8.0, checkpoint_every=1)
+    # In so many epochs it memorises the few rows.
+    hasty = with_tune(wanted, evaluations=12, patience=2, learning_rate=0.02, epochs=8.0, checkpoint_every=1)
     adapter, report = tuned(hasty, tmp_path / "hasty", monkeypatch)
     losses = dict(report["held_out"][1:])
     lowest = min(losses, key=lambda step: losses[step])

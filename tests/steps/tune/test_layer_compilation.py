@@ -18,6 +18,9 @@ def packs() -> list[list[TokenRow]]:
     return [[TokenRow(list(range(5, 5 + n)), list(range(5, 5 + n))) for n in pack] for pack in lengths]
 
 
+LONGEST = 40  # tokens of a pack
+
+
 def losses(base: Path, *, compiled: bool, activations: Any) -> list[float]:
     from steps.tune.adapted_model import load_adapted_model
 
@@ -25,7 +28,7 @@ def losses(base: Path, *, compiled: bool, activations: Any) -> list[float]:
     model.train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-2)
-    length = fixed_pack_length(packs())(packs()[0]) if compiled else 0
+    length = fixed_pack_length(LONGEST)(packs()[0]) if compiled else 0
     found = []
     for pack in packs() * 2:
         loss = token_losses(model, to_tensors(pack, length)).mean()
@@ -51,7 +54,7 @@ def test_compiled_layers_train_to_the_same_losses(tiny_model: Path, activations:
 
 
 def test_every_pack_is_padded_to_the_longest(tiny_model: Path) -> None:
-    length = fixed_pack_length(packs())(packs()[0])
+    length = fixed_pack_length(LONGEST)(packs()[0])
     assert length == 48
     assert {tensor.shape for pack in packs() for tensor in to_tensors(pack, length).values()} == {(1, 48)}
     rows = to_tensors(packs()[1], length)["position_ids"][0]
@@ -60,7 +63,7 @@ def test_every_pack_is_padded_to_the_longest(tiny_model: Path) -> None:
 
 
 def test_a_part_of_a_pack_is_padded_to_a_half_or_a_quarter_of_that() -> None:
-    length_of = fixed_pack_length([[TokenRow(list(range(64)), [])]])
+    length_of = fixed_pack_length(64)
     rows = [TokenRow(list(range(tokens)), []) for tokens in (64, 33, 32, 17, 9)]
     assert [length_of([row]) for row in rows] == [64, 64, 32, 32, 16]
 

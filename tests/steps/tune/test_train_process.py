@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from steps.common.handover.resolved import Resolved
+from steps.common.model.prepared_rows import TRAIN, write_rows
 from steps.common.runtime.errors import InterruptedStepError
 from steps.tune import adapted_model, train_process
 from tests.support.golden import golden
@@ -28,7 +29,7 @@ def test_an_interrupted_training_closes_its_curve(tmp_path: Path, monkeypatch: p
     curve = RecordedCurve()
     monkeypatch.setattr(train_process, "LossCurve", lambda _: curve)
     monkeypatch.setattr(adapted_model, "load_adapted_model", interrupted)
-    (tmp_path / "train.jsonl").write_text("")
+    write_rows(tmp_path / TRAIN, [])
     stored = golden("version/resolved.json")
     rung = SimpleNamespace(device=SimpleNamespace(kind="cpu"), sharded=False, activations="kept")
     job: Any = SimpleNamespace(

@@ -1,4 +1,7 @@
-"""The dtype in which this machine's matrix products are fast."""
+"""The dtype in which this machine's matrix products are fast, and the cores that this process may use."""
+
+import os
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +43,24 @@ def test_bf16_is_fast_with_avx512_or_arms_bf16_extension(flags: str, fast: bool)
 
 def test_a_gpu_computes_in_bf16() -> None:
     assert compute_dtype("cuda") == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        ("max 100000\n", 64),
+        ("200000 100000\n", 2),
+        ("150000 100000\n", 2),
+        ("10000 100000\n", 1),
+        ("9900000 100000", 64),
+        (None, 64),
+    ],
+)
+def test_a_container_limits_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setattr(devices, "CPU_LIMIT", tmp_path / "cpu.max")
+    if limit:
+        (tmp_path / "cpu.max").write_text(limit)
+    assert devices.cores() == expected

@@ -18,7 +18,6 @@ from steps.plan.data.data_file import inspect_data
 from steps.prepare.label_pairs import PairExample, labelled_examples
 from steps.prepare.labels import Example, Labeller
 from steps.prepare.learnt_turns import LabelError
-from steps.prepare.split import split
 from tests.conftest import write_chats
 from tests.support.pairs import token_pair, write_pairs
 
@@ -78,25 +77,9 @@ def test_answers_that_a_template_makes_identical_are_refused(tokenizer: Any) -> 
         labelled_examples(Row(PAIR.conversation, rejected=Message("assistant", "nobody")), Labeller(short, 512))
 
 
-def test_duplicates_are_identical_pairs_and_no_prompt_is_in_both_splits() -> None:
-    def pair(asked: str, chosen: str, rejected: str) -> Row:
-        return Row(Conversation.of(("user", asked), ("assistant", chosen)), rejected=Message("assistant", rejected))
-
-    rows = [pair("cats?", "a", "b"), pair("Cats", "A.", "b"), pair("cats?", "a", "c"), pair("dogs?", "a", "b")]
-    parts = split(rows, [pair("CATS!", "z", "y")], 0.1, 1)
-    assert parts.duplicates == 1
-    assert parts.leaked == 2
-    assert parts.train == [rows[3]]
-    alone = split(rows, [], 0.5, 1)
-    assert (
-        len({row.question.strip("?") for row in alone.train} & {row.question.strip("?") for row in alone.validation})
-        == 0
-    )
-
-
 def test_a_pair_is_never_split_between_packs() -> None:
     pairs = [token_pair(number, [5, 6], [7] * number, [8] * 3) for number in range(1, 8)]
-    packs: list[list[TokenPair]] = pack(pairs, 24)
+    packs: list[list[TokenPair]] = list(pack(pairs, 24))
     assert sorted(pair.number for one in packs for pair in one) == list(range(1, 8))
     assert all(sum(len(side.input_ids) for pair in one for side in pair.sides) <= 24 for one in packs)
 

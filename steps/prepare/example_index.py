@@ -1,0 +1,115 @@
+"""What is known of each example without its tokens: numbers, by which rows are compared, chosen and counted."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy
+
+from steps.common.rows.row import BadRow
+from steps.prepare.labelled_table import HASHES, TURNS
+from steps.prepare.map_rows import LabelledPiece
+from steps.prepare.raw_pieces import SourceFiles
+from steps.prepare.split import RowKeys
+
+if TYPE_CHECKING:
+    import pyarrow
+
+NUMBERS = ("number", "source", "tie", "labelled", *TURNS, *HASHES)
+
+
+@dataclass
+class ExampleIndex:
+    """Some 80 bytes for each example; all arrays have one item per example, bad rows included."""
+
+    columns: dict[str, numpy.ndarray]
+    tokens: numpy.ndarray
+    good: numpy.ndarray  # whether the row can be used
+    bad: list[BadRow]
+    too_long: list[BadRow]  # left out without being bad
+    ignored: Counter[str]  # rows by the name of what has no effect in them
+    teaches_to_stop: bool
+    pieces: list[LabelledPiece]
+    starts: list[int] = field(default_factory=list)  # index of the first example of each piece
+
+    def rows(self, sources: range) -> numpy.ndarray:
+        """Return the index of the first example of each usable row of these sources."""
+        number, source = self.columns["number"], self.columns["source"]
+        new = numpy.ones(len(number), bool)
+        new[1:] = number[1:] != number[:-1]
+        return numpy.flatnonzero(new & self.good & (source >= sources.start) & (source < sources.stop))
+
+    def keys(self, rows: numpy.ndarray) -> RowKeys:
+        """Return what rows are compared by, from the indices of their first examples.
+
+        Of duplicates, the one of the earliest source is kept, and within it the one whose tokens come first in an order that
+        does not depend on the order of the rows.
+        """
+        halves = [self.columns[name][rows] for name in HASHES]
+        order = numpy.lexsort((self.columns["tie"][rows], self.columns["source"][rows]))
+        ranks = numpy.empty(len(rows), numpy.int64)
+        ranks[order] = numpy.arange(len(rows))
+        return RowKeys(numpy.column_stack(halves[:2]), numpy.column_stack(halves[2:]), ranks)
+
+    def examples(self, rows: numpy.ndarray, times: numpy.ndarray | None = None) -> numpy.ndarray:
+        """Return the indices of all examples of rows, in increasing order.
+
+        Args:
+            rows: indices of their first examples, in increasing order.
+            times: how often each of the rows is repeated; None: once.
+        """
+        number = self.columns["number"]
+        ends = numpy.searchsorted(number, number[rows], side="right")
+        counts = ends - rows
+        whole = numpy.repeat(rows - numpy.cumsum(counts) + counts, counts) + numpy.arange(int(counts.sum()))
+        return whole if times is None else numpy.repeat(whole, numpy.repeat(times, counts))
+
+
+def read_index(pieces: Iterable[LabelledPiece], files: SourceFiles) -> ExampleIndex:
+    """Read the numbers of all examples, piece by piece as they are labelled."""
+    parts: dict[str, list[numpy.ndarray]] = {name: [] for name in (*NUMBERS, "tokens", "good")}
+    index = ExampleIndex({}, numpy.zeros(0), numpy.zeros(0), [], [], Counter(), False, [])
+    count = 0
+    for piece in pieces:
+        index.pieces.append(piece)
+        index.starts.append(count)
+        for batch in batches(piece):
+            for name in NUMBERS:
+                parts[name].append(numpy.array(batch.column(name)))
+            lengths = [numpy.diff(batch.column(name).offsets.to_numpy()) for name in ("input_ids", "rejected_ids")]
+            parts["tokens"].append(lengths[0] + lengths[1])
+            parts["good"].append(numpy.array(batch.column("reason").is_null()))
+            index.teaches_to_stop |= bool(numpy.array(batch.column("stops")).any())
+            _add_bad(index, batch, files)
+            _add_ignored(index, batch)
+            count += batch.num_rows
+    whole = {name: numpy.concatenate(part or [numpy.zeros(0, numpy.int64)]) for name, part in parts.items()}
+    index.columns, index.tokens, index.good = whole, whole.pop("tokens"), whole.pop("good").astype(bool)
+    return index
+
+
+def batches(piece: LabelledPiece) -> Iterator["pyarrow.RecordBatch"]:
+    """Read the examples of a piece, mapped into memory one file at a time."""
+    import pyarrow
+
+    for path in piece.examples:
+        with pyarrow.memory_map(str(path)) as mapped:
+            yield from pyarrow.ipc.open_stream(mapped)
+
+
+def _add_bad(index: ExampleIndex, batch: "pyarrow.RecordBatch", files: SourceFiles) -> None:
+    reasons = batch.column("reason")
+    if reasons.null_count == len(reasons):
+        return
+    columns = (batch.column(name).to_pylist() for name in ("reason", "too_long", "file", "line"))
+    for reason, too_long, file, line in zip(*columns, strict=True):
+        if reason is not None:
+            (index.too_long if too_long else index.bad).append(BadRow(files.place(file, line), reason))
+
+
+def _add_ignored(index: ExampleIndex, batch: "pyarrow.RecordBatch") -> None:
+    if not len(batch.column("ignored").flatten()):
+        return
+    rows = dict(zip(batch.column("number").to_pylist(), batch.column("ignored").to_pylist(), strict=True))
+    index.ignored.update(name for names in rows.values() for name in names)
