@@ -15,7 +15,7 @@ from steps.common.model.chat_template import ChatTemplate
 from steps.common.model.packs import IGNORE_INDEX
 from steps.common.rows.conversation import Conversation, Message
 from steps.common.rows.row import Row
-from steps.prepare.fast_encoding import Encoding, FastEncoder
+from steps.prepare.kept_words import Encoding, WordEncoder
 from steps.prepare.learnt_turns import LabelError, LearntSpan, LearntText, LearntTurns
 
 TooLong = Literal["stop", "skip", "cut"]
@@ -78,7 +78,7 @@ class Labeller:
         # As the tokenizer itself does whenever it is called.
         self._backend.no_truncation()
         self._backend.no_padding()
-        self._encoder = FastEncoder(self._backend)
+        self._encoder = WordEncoder(self._backend)
         added = self.tokenizer.added_tokens_decoder
         self._added = frozenset(added)
         self._specials = tuple({token.content for token in added.values() if token.special})

@@ -1,0 +1,136 @@
+"""Tokenises texts word by word, each different word once: most words of a text have occurred before.
+
+A tokenizer first splits a text at its special tokens, then into what its pre-tokenizer takes for words, and then tokenises each
+of these by itself. So wherever the pre-tokenizer splits, the parts can be tokenised apart. All that are in use split before a
+space that follows ASCII text and precedes an ASCII letter. A tokenizer for which this does not hold in the probes, or in one of
+the first texts, is asked for whole texts.
+"""
+
+import itertools
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+BORDER = re.compile(r"(?<=[!-~])(?= [A-Za-z])")
+PROBES = (
+    "the cat Sat on THE mat",
+    "I'm a B c, d. E! f? (g) h-i j_k",
+    "in 2020 we had 7 of x",
+    'he "said" it; she: no% yes$ and\nso on',
+    "caf\u00e9 au lait a\u00f1o Nuevo",
+)
+CHECKED_TEXTS = 128  # that are tokenised whole too, before the words are relied on
+KEPT_WORDS, LONGEST_WORD = 100_000, 32  # some 40 MB in each process; longer ones, in characters, seldom occur twice
+
+Word = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]  # tokens, and the characters of each
+
+
+class Encoding(Protocol):
+    """What is asked of the tokens of a text."""
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens."""
+
+    def __len__(self) -> int: ...
+
+    def char_to_token(self, char_pos: int) -> int | None:
+        """Return the index of the first token that has a character; None if there is none."""
+
+    def token_to_chars(self, token_index: int) -> tuple[int, int] | None:
+        """Return the first character of a token, and the one behind its last."""
+
+
+class WordsEncoding:
+    """The tokens of a text, put together from those of its words."""
+
+    def __init__(self, parts: list[str], words: list[Word]) -> None:
+        """Join the words of a text, each as it stands there and as tokens."""
+        self.ids = list(itertools.chain.from_iterable([ids for ids, _ in words]))
+        self._parts, self._words = parts, words
+        self._starts: list[int] = []  # the first character of each word
+        self._firsts: list[int] = []  # the first token of each word
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def _locate(self) -> None:
+        if not self._starts:
+            self._starts = list(itertools.accumulate(map(len, self._parts), initial=0))
+            self._firsts = list(itertools.accumulate([len(ids) for ids, _ in self._words], initial=0))
+
+    def char_to_token(self, char_pos: int) -> int | None:
+        """Return the index of the first token that has a character; None if there is none."""
+        self._locate()
+        if not 0 <= char_pos < self._starts[-1]:
+            return None
+        word = bisect_right(self._starts, char_pos) - 1
+        at = char_pos - self._starts[word]
+        found = (place for place, (begin, end) in enumerate(self._words[word][1]) if begin <= at < end)
+        place = next(found, None)
+        return None if place is None else self._firsts[word] + place
+
+    def token_to_chars(self, token_index: int) -> tuple[int, int] | None:
+        """Return the first character of a token, and the one behind its last."""
+        self._locate()
+        word = bisect_right(self._firsts, token_index) - 1
+        begin, end = self._words[word][1][token_index - self._firsts[word]]
+        return self._starts[word] + begin, self._starts[word] + end
+
+
+class WordEncoder:
+    """Tokenises texts without adding special tokens."""
+
+    def __init__(self, backend: Any) -> None:
+        """Wrap a `tokenizers.Tokenizer`."""
+        self._backend = backend
+        self._kept: dict[str, Word] = {}
+        added = backend.get_added_tokens_decoder().values()
+        specials = sorted((token.content for token in added), key=len, reverse=True)
+        self._special = re.compile("(" + "|".join(map(re.escape, specials)) + ")") if specials else None
+        # These look at what surrounds them.
+        looks_around = any(token.lstrip or token.rstrip or token.single_word for token in added)
+        self._by_words = not looks_around and not any(BORDER.search(special) for special in specials)
+        self._to_check = CHECKED_TEXTS
+        self._by_words = self._by_words and self._agrees(PROBES)
+
+    def encode_all(self, texts: Sequence[str]) -> list[Encoding]:
+        """Tokenise texts."""
+        if not texts:
+            return []
+        if self._by_words and self._to_check > 0:
+            self._to_check -= len(texts)
+            self._by_words = self._agrees(texts)
+        return list(self._of_words(texts) if self._by_words else self._whole(texts))
+
+    def _agrees(self, texts: Sequence[str]) -> bool:
+        return all(
+            one.ids == other.ids and one.token_to_chars(len(one) - 1) == other.token_to_chars(len(other) - 1)
+            for one, other in zip(self._of_words(texts), self._whole(texts), strict=True)
+            if len(other)
+        )
+
+    def _whole(self, texts: Sequence[str]) -> list[Any]:
+        found: list[Any] = self._backend.encode_batch(texts, add_special_tokens=False)
+        return found
+
+    def _of_words(self, texts: Sequence[str]) -> list[WordsEncoding]:
+        parts = [self._split(text) for text in texts]
+        new = list(set().union(*parts).difference(self._kept))
+        made: dict[str, Word] = {}
+        for text, found in zip(new, self._backend.encode_batch(new, add_special_tokens=False), strict=True):
+            made[text] = tuple(found.ids), tuple(found.offsets)
+            if len(self._kept) < KEPT_WORDS and len(text) <= LONGEST_WORD:
+                self._kept[text] = made[text]
+        kept = self._kept
+        return [WordsEncoding(words, [kept[word] if word in kept else made[word] for word in words]) for words in parts]
+
+    def _split(self, text: str) -> list[str]:
+        if not self._special:
+            return BORDER.split(text)
+        found: list[str] = []
+        for number, part in enumerate(self._special.split(text)):
+            if part:
+                found += [part] if number % 2 else BORDER.split(part)
+        return found
