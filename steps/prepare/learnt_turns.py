@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from steps.common.model.chat_template import ChatTemplate, RefusedByTemplateError
+from steps.common.rows.cells.thought_marks import MARKS, closes_thought, opens_thought
 from steps.common.rows.conversation import Conversation, Message
-from steps.common.rows.thought_marks import MARKS, closes_thought, opens_thought, split_thought
 
 THOUGHT_ENDS = "{thought}\n{closing}\n\n"  # as reasoning models write it
 
@@ -256,8 +256,6 @@ def generated(prompt: str, answered: str, message: Message) -> str:
         LabelError: the turn is not found, or has thoughts that the prompt excludes.
     """
     thought, content = message.thinking.strip(), message.content.strip()
-    if not thought:
-        thought, content = split_thought(content)
     if answered.startswith(prompt):
         rest = answered[len(prompt) :]
     else:

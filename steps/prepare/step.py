@@ -38,7 +38,7 @@ from steps.prepare.mixture import draw
 from steps.prepare.raw_pieces import SourceFiles, write_pieces
 from steps.prepare.split import split
 
-FORMAT = 1  # of the files written here; raise it when the same settings, or a changed default, result in others
+FORMAT = 2  # of the files written here; raise it when the same settings, or a changed default, result in others
 SHOWN = 20
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from steps.common.rows.cells.columns import Columns, FormError, in_a_line, is_empty, kind_of
-from steps.common.rows.cells.message_text import MARKS, read_content, read_result, same_thoughts, split_thoughts
+from steps.common.rows.cells.message_text import read_content, read_result, same_thoughts
+from steps.common.rows.cells.thought_marks import MARKS, split_thoughts
 from steps.common.rows.cells.tool_calls import read_calls
 from steps.common.rows.conversation import Message, Role, ToolCall
 

@@ -5,7 +5,7 @@ from typing import Any
 from steps.common.lm_eval.library import silence
 from steps.common.lm_eval.model_socket import ModelQuestion
 from steps.common.model.chat_template import ChatTemplate
-from steps.common.rows.thought_marks import MARKS
+from steps.common.rows.cells.thought_marks import MARKS
 from steps.common.runtime.progress import Progress, say
 
 PROGRESS_EVERY = 32  # requests

@@ -5,8 +5,8 @@ from typing import Any
 
 from steps.common.model.chat_template import ChatTemplate, RefusedByTemplateError
 from steps.common.model.stop_tokens import stop_tokens
+from steps.common.rows.cells.thought_marks import behind_thought, opens_thought
 from steps.common.rows.conversation import Conversation
-from steps.common.rows.thought_marks import behind_thought, opens_thought
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import Progress, say
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import httpx2
 
-from steps.common.rows.thought_marks import behind_thought
+from steps.common.rows.cells.thought_marks import behind_thought
 from steps.common.runtime import cluster_settings
 from steps.common.web.web_client import local_client
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from recipes.serving import Serve
 from steps.common.handover.report import read_report
-from steps.common.rows.thought_marks import behind_thought
+from steps.common.rows.cells.thought_marks import behind_thought
 from steps.common.runtime.errors import RefusedError
 from steps.common.runtime.progress import say
 from steps.rollout.trial.ask import Messages, NoAnswerError, ask

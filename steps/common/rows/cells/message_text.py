@@ -7,7 +7,6 @@ from steps.common.rows.cells.columns import FormError, in_a_line, is_empty, kind
 
 TEXT_PARTS = (None, "", "text", "input_text", "output_text")
 THOUGHT_PARTS = ("thinking", "reasoning")
-MARKS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))  # opening and closing
 
 
 def read_content(value: Any, where: str) -> tuple[str, str]:
@@ -54,22 +53,6 @@ def read_result(value: Any, where: str) -> str:
     if isinstance(value, list | tuple) and any(isinstance(part, Mapping) and part.get("type") for part in value):
         return read_content(value, where)[1]
     return to_json(value, f"the content of {where}")
-
-
-def split_thoughts(text: str) -> tuple[str, str]:
-    """Return the thoughts that stand in marks before an answer, and the answer.
-
-    The first mark may be missing, since some models' prompts end with it. Marks anywhere else are part of the answer.
-    """
-    for opening, closing in MARKS:
-        if closing not in text:
-            continue
-        before, _, answer = text.partition(closing)
-        thoughts = before.lstrip().removeprefix(opening)
-        opened = before.lstrip().startswith(opening)
-        if opening not in thoughts and (opened or (opening not in answer and closing not in answer)):
-            return thoughts.strip(), answer.lstrip("\r\n")
-    return "", text
 
 
 def same_thoughts(found: list[str], where: str) -> str:

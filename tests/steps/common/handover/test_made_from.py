@@ -44,7 +44,9 @@ def test_a_version_of_0_1_0_counts_as_made_from_the_same(stored: Resolved) -> No
 
 def test_results_that_0_1_0_has_left_are_found_by_their_keys(stored: Resolved) -> None:
     tags = json.loads(golden("version_tags.json").read_text())
-    assert rows_digest(stored) != tags["fineline.rows_digest"]  # those rows are JSON lines, which `tune` no longer reads
+    assert (
+        rows_digest(stored) != tags["fineline.rows_digest"]
+    )  # those rows are JSON lines, which `tune` no longer reads
     assert tuning_key(stored, tags["fineline.rows_digest"]).startswith("2b8495f5c31317fd")  # as its folder was called
     later = with_recipe(stored, LaterRecipe.model_validate(stored.recipe.model_dump(mode="json", exclude_unset=True)))
     assert rows_digest(later) == rows_digest(stored)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from steps.common.rows.thought_marks import behind_thought, closes_thought, opens_thought, split_thought
+from steps.common.rows.cells.thought_marks import behind_thought, closes_thought, opens_thought, split_thoughts
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,9 @@ def test_the_answer_is_what_follows_a_thought_that_ends(text: str, opened: bool,
 
 
 def test_a_thought_is_split_off_with_its_marks() -> None:
-    assert split_thought("<think>\nwe have\n</think>\n\nyes") == ("we have", "yes")
-    assert split_thought("yes </think> no") == ("", "yes </think> no")
+    assert split_thoughts("<think>\nwe have\n</think>\n\nyes") == ("we have", "yes")
+    assert split_thoughts("yes </think> no") == ("yes", " no")  # the prompt may have opened it
+    assert split_thoughts("yes <think> no </think>") == ("", "yes <think> no </think>")
 
 
 def test_a_prompt_may_end_inside_a_thought_or_behind_one() -> None:

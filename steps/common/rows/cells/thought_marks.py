@@ -19,12 +19,19 @@ def behind_thought(text: str, *, opened: bool = False) -> str:
     return "" if opened else text.strip()
 
 
-def split_thought(text: str) -> tuple[str, str]:
-    """Return the thought that a text begins with, without its marks, and what follows it."""
+def split_thoughts(text: str) -> tuple[str, str]:
+    """Return the thoughts that stand in marks before an answer, and the answer.
+
+    The first mark may be missing, since some models' prompts end with it. Marks anywhere else are part of the answer.
+    """
     for opening, closing in MARKS:
-        inside, closed, after = text.lstrip().removeprefix(opening).partition(closing)
-        if closed and text.lstrip().startswith(opening):
-            return inside.strip(), after.strip()
+        if closing not in text:
+            continue
+        before, _, answer = text.partition(closing)
+        thoughts = before.lstrip().removeprefix(opening)
+        opened = before.lstrip().startswith(opening)
+        if opening not in thoughts and (opened or (opening not in answer and closing not in answer)):
+            return thoughts.strip(), answer.lstrip("\r\n")
     return "", text
 
 
