@@ -21,7 +21,8 @@ PROBES = (
     "caf\u00e9 au lait a\u00f1o Nuevo",
 )
 CHECKED_TEXTS = 128  # that are tokenised whole too, before the words are relied on
-KEPT_WORDS, LONGEST_WORD = 100_000, 32  # some 40 MB in each process; longer ones, in characters, seldom occur twice
+# Of words, twice as many are kept: 40 MB in each process. Longer ones, in characters, seldom occur twice.
+KEPT_WORDS, LONGEST_WORD = 50_000, 32
 
 Word = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]  # tokens, and the characters of each
 
@@ -86,6 +87,7 @@ class WordEncoder:
         """Wrap a `tokenizers.Tokenizer`."""
         self._backend = backend
         self._kept: dict[str, Word] = {}
+        self._of_before: dict[str, Word] = {}  # what was kept until there was too much of it
         added = backend.get_added_tokens_decoder().values()
         specials = sorted((token.content for token in added), key=len, reverse=True)
         self._special = re.compile("(" + "|".join(map(re.escape, specials)) + ")") if specials else None
@@ -116,15 +118,19 @@ class WordEncoder:
         return found
 
     def _of_words(self, texts: Sequence[str]) -> list[WordsEncoding]:
+        if len(self._kept) > KEPT_WORDS:
+            self._kept, self._of_before = {}, self._kept
         parts = [self._split(text) for text in texts]
         new = list(set().union(*parts).difference(self._kept))
-        made: dict[str, Word] = {}
-        for text, found in zip(new, self._backend.encode_batch(new, add_special_tokens=False), strict=True):
-            made[text] = tuple(found.ids), tuple(found.offsets)
-            if len(self._kept) < KEPT_WORDS and len(text) <= LONGEST_WORD:
-                self._kept[text] = made[text]
-        kept = self._kept
-        return [WordsEncoding(words, [kept[word] if word in kept else made[word] for word in words]) for words in parts]
+        unknown = [word for word in new if word not in self._of_before]
+        self._kept.update((word, self._of_before[word]) for word in new if word in self._of_before)
+        for word, found in zip(unknown, self._backend.encode_batch(unknown, add_special_tokens=False), strict=True):
+            self._kept[word] = tuple(found.ids), tuple(found.offsets)
+        encodings = [WordsEncoding(words, [self._kept[word] for word in words]) for words in parts]
+        for word in unknown:
+            if len(word) > LONGEST_WORD:
+                del self._kept[word]
+        return encodings
 
     def _split(self, text: str) -> list[str]:
         if not self._special:

@@ -75,11 +75,10 @@ def label_pieces(pieces: Iterable[Path], labelling: TableLabelling, progress: Pr
     multiprocess.set_start_method("fork", force=True)
     work = _Work(labelling, progress)
     _work.append(work)
-    gc.freeze()  # so that the processes do not copy every page when they collect garbage
     try:
         for piece in pieces:
-            examples = _label(work, piece)
-            yield LabelledPiece(piece, examples)
+            gc.freeze()  # so that the processes do not copy every page when they collect garbage
+            yield LabelledPiece(piece, _label(work, piece))
     finally:
         gc.unfreeze()
         _work.remove(work)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 PIECE_BYTES = 128 << 20  # of records in a file; the processes are started anew for each
+# Of the first file. One process labels so few records, and those that follow inherit the words that it has tokenised.
+FIRST_PIECE_BYTES = 1 << 20
 BATCH_ROWS = 1024
 
 
@@ -74,7 +76,7 @@ def write_pieces(records: Iterable[tuple[int, int, RawRecord]], folder: Path) ->
         for name, value in zip(columns, values, strict=True):
             columns[name].append(value)
         size += len(record.payload)
-        if size >= PIECE_BYTES:
+        if size >= (PIECE_BYTES if pieces else min(FIRST_PIECE_BYTES, PIECE_BYTES)):
             yield _write(columns, folder / f"raw-{pieces:05}.arrow")
             columns = {name: [] for name in columns}
             size, pieces = 0, pieces + 1
