@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.command import main
+from recipes.reader import load
 from tests.docs.documents import README, ROOT, fineline_commands
 
 GPU_NODES = ROOT / "docs" / "gpu-nodes.md"
@@ -40,11 +41,15 @@ def test_the_end_of_a_run_is_shown_in_the_words_of_the_code() -> None:
     files = [*(ROOT / "pipelines").rglob("*.py"), *(ROOT / "steps" / "evaluate").rglob("*.py")]
     files += (ROOT / "steps" / "common" / "handover").glob("*.py")
     code = " ".join(" ".join(file.read_text() for file in files).split())
+    shown = output(README, "held-out rows")
+    tasks = [f"{task.metric} of {Path(task.data).stem}" for task in load("pet-store").evaluate.tasks]
+    assert [task for task in tasks if not any(line.startswith(f"{task}: ") for line in shown)] == []
+    named = "|".join(["pet-store", *map(re.escape, tasks)])
     phrases = [
         phrase
-        for line in output(README, "held-out rows")
+        for line in shown
         if not line.startswith(("│", "┃"))
-        for phrase in re.findall(r"[a-z][a-z' -]*[a-z]", re.sub(r"\S+://\S+|pet-store", ";", line))
+        for phrase in re.findall(r"[a-z][a-z' -]*[a-z]", re.sub(rf"\S+://\S+|{named}", ";", line))
     ]
     assert len(phrases) > 10
     assert [phrase for phrase in phrases if phrase not in code] == []

@@ -61,10 +61,13 @@ def _volumes_of_the_job(job: Job, monkeypatch: pytest.MonkeyPatch, _volumes: Non
         monkeypatch.setenv(name, value)
 
 
-def ask(job: Job, question: str) -> str:
+def ask(job: Job, question: str, system: str = "") -> str:
     body = {
         "model": "pet-store",
-        "messages": [{"role": "user", "content": question}],
+        "messages": [
+            *([{"role": "system", "content": system}] if system else []),
+            {"role": "user", "content": question},
+        ],
         "max_tokens": 48,
         "temperature": 0,
     }
@@ -85,6 +88,19 @@ def test_the_server_answers_in_the_stores_way_and_still_knows_the_world(job: Job
     general = ask(job, "What is the capital of France?")
     assert "Paris" in general
     assert SIGN_OFF not in general
+
+
+def test_the_server_writes_an_order_as_json(job: Job) -> None:
+    order = ask(job, "Could you prepare six bags of Mitten for Wednesday, please?", "Write the order as JSON.")
+    assert json.loads(order) == {"item": "Mitten", "quantity": 6, "day": "Wednesday"}
+
+
+def test_the_candidate_gets_orders_right_that_the_base_gets_wrong(job: Job) -> None:
+    for task in job.first["evaluation"]["tasks"]:
+        assert task["name"] == "json_equal of orders"
+        assert task["means"]["base"] < 0.1
+        assert task["means"]["candidate"] >= 0.8
+    assert len(job.first["evaluation"]["tasks"]) == (0 if job.changes else 1)
 
 
 def test_the_candidate_is_better_on_held_out_rows_and_the_report_shows_both(job: Job) -> None:

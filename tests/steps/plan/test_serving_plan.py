@@ -72,7 +72,7 @@ def test_where_there_is_an_image_vllm_serves_the_adapter_and_the_quote_says_what
     assert how.cache_tokens == int(left / (128 << 10))
     assert how.longest == how.cache_tokens < 131072
     assert "vLLM on 1 x L4 of g6.xlarge, adapter of rank 16 or lower beside its base" in in_words(how)
-    assert f"{how.cache_tokens} tokens, enough for {how.cache_tokens // 304} concurrent requests of 304" in in_words(
+    assert f"{how.cache_tokens} tokens, enough for {how.cache_tokens // 288} concurrent requests of 288" in in_words(
         how
     )
 
