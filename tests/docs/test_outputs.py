@@ -42,7 +42,7 @@ def test_the_end_of_a_run_is_shown_in_the_words_of_the_code() -> None:
     files += (ROOT / "steps" / "common" / "handover").glob("*.py")
     code = " ".join(" ".join(file.read_text() for file in files).split())
     shown = output(README, "held-out rows")
-    tasks = [f"{task.metric} of {Path(task.data).stem}" for task in load("pet-store").evaluate.tasks]
+    tasks = [f"{task.metric} of {task.called}" for task in load("pet-store").evaluate.tasks]
     assert [task for task in tasks if not any(line.startswith(f"{task}: ") for line in shown)] == []
     named = "|".join(["pet-store", *map(re.escape, tasks)])
     phrases = [
