@@ -41,7 +41,11 @@ class _Work:
 
     def table(self, records: "pyarrow.Table", rank: int | None) -> "pyarrow.Table":
         """Label a batch, and report the progress from the first process."""
-        found = self.labelling.labelled(records)
+        gc.disable()  # a batch makes many objects and no cycles: looking for some takes a fourteenth of the time
+        try:
+            found = self.labelling.labelled(records)
+        finally:
+            gc.enable()
         self.done[rank or 0] += records.num_rows
         if not rank:
             self.progress.update(self.before + sum(self.done))
