@@ -64,12 +64,15 @@ class Labeller:
         max_tokens: most tokens of an example.
         arguments: of the chat template.
         too_long: "cut" ends a conversation that is too long after the last turn that fits. Otherwise it is an error.
+        vocabulary: number of tokens that the model has embeddings for; 0: for all of the tokenizer's. Some tokenizers have
+            tokens, of images for example, that their text models lack.
     """
 
     tokenizer: Any
     max_tokens: int
     arguments: Mapping[str, Any] = field(default_factory=dict)
     too_long: TooLong = "stop"
+    vocabulary: int = 0
 
     def __post_init__(self) -> None:
         self.template = ChatTemplate(self.tokenizer, self.arguments)
@@ -84,6 +87,8 @@ class Labeller:
         self._specials = tuple({token.content for token in added.values() if token.special})
         self._anchor = self.tokenizer.eos_token or next(iter(self._specials), "")
         self._tails: dict[str, list[int]] = {}
+        known = self.vocabulary or len(self.tokenizer)
+        self._without_embedding = {token: text for text, token in self.tokenizer.get_vocab().items() if token >= known}
 
     def examples(self, row: Row, *, last_alone: bool = False) -> list[Example]:
         """Tokenise and label a row that is no pair.
@@ -237,6 +242,13 @@ class Labeller:
             raise TooLongError(longest, self.max_tokens, what)
         if not any(one.labelled for one in examples):
             raise LabelError("has no token to train on: no assistant turn can be found in the rendered chat template")
+        if self._without_embedding:
+            for one in examples:
+                unknown = self._without_embedding.keys() & set(one.input_ids)
+                if unknown:
+                    raise LabelError(
+                        f"has {self._without_embedding[min(unknown)]!r}, a token that the tokenizer has and the model has not"
+                    )
         return examples
 
     def _encoded(self, texts: list[str]) -> list[Encoding]:

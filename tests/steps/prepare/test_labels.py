@@ -266,3 +266,18 @@ def test_a_conversation_is_cut_between_turns_and_what_is_learnt_stays_whole(toke
     moved = Labeller(with_template(tokenizer, OPENED), 64, too_long="cut")
     (found,) = labelled_examples(Row(long), moved)
     assert (learnt(found, tokenizer), found.turns_cut) == ("\n</think>\n\nyes cats<|im_end|>", 1)
+
+
+def test_a_token_that_the_model_has_no_embedding_for_makes_a_bad_row(tokenizer: Any) -> None:
+    from copy import deepcopy
+
+    larger = deepcopy(tokenizer)
+    vocabulary = len(larger)
+    larger.add_tokens(["<image>"], special_tokens=True)
+    chat, plain = Row(Conversation.of(("user", "a <image>"), ("assistant", "cats"))), Row(text="we have <image>")
+    labeller = Labeller(larger, 512, vocabulary=vocabulary)
+    for row in (chat, plain):
+        with pytest.raises(LabelError, match="has '<image>', a token that the tokenizer has and the model has not"):
+            labelled_examples(row, labeller)
+        assert labelled_examples(row, Labeller(larger, 512))
+    assert labelled_examples(Row(text="we have food"), labeller)
