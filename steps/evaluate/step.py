@@ -212,7 +212,7 @@ def _call_reader(input: EvaluateInput) -> CallReader:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(input.base_folder)
-    return lambda answer: read_calls(answer, tokenizer)
+    return lambda answer: read_calls(answer, tokenizer, input.resolved.chat.tool_parser)
 
 
 def _report_of(kind: type[StepReport], folder: Path) -> StepReport | None:
