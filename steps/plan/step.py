@@ -103,9 +103,8 @@ def resolve(input: PlanInput) -> Resolved:
     if recipe.serve.enabled:
         needs_api_key(recipe)
     checked = check_recipe(recipe, CheckScope(serves_here=not cluster_settings.in_cluster()))
-    say(checked.long_rows)
     model = pinned_model(recipe.model, checked.model)
-    return Resolved(
+    resolved = Resolved(
         run=input.run,
         recipe=kept(recipe),
         model=model,
@@ -118,6 +117,8 @@ def resolve(input: PlanInput) -> Resolved:
         code_version=code_version(),
         serving_plan=checked.serving_plan,
     )
+    say(checked.long_rows)  # last: a refusal is one line
+    return resolved
 
 
 def hand_over(resolved: Resolved, run: str) -> None:

@@ -53,7 +53,7 @@ def decode(payload: bytes) -> dict[str, Any]:
         PayloadError: the payload is not UTF-8, not JSON, not an object, or has a key twice or half of a character.
     """
     try:
-        value = DECODER.decode(payload.removeprefix(codecs.BOM_UTF8).decode())
+        value = DECODER.decode(payload.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n").decode())
     except UnicodeDecodeError:
         raise PayloadError("not text in UTF-8") from None
     except json.JSONDecodeError as error:
