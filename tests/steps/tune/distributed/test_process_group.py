@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 from steps.common.handover.resolved import Hardware
+from steps.common.model.packs import TokenRow
+from steps.common.model.prepared_rows import TRAIN, VALIDATION, table_of, write_rows
 from steps.common.runtime.errors import USER_ERROR
 from steps.plan.step import PlanInput, resolve
 from steps.tune.launch import OUTCOME_FILE
@@ -73,9 +75,8 @@ def test_a_rank_that_fails_alone_exits_with_an_error_so_that_torchrun_ends_the_o
 ) -> None:
     file = job(tmp_path, tiny_model, chats, "cpu")
     (tmp_path / "rows").mkdir()
-    row = '{"input_ids": [5, 6, 7], "labels": [5, 6, 7], "messages": [], "text": ""}\n'
-    for name in ("train", "validation"):
-        (tmp_path / "rows" / f"{name}.jsonl").write_text(row)
+    for side in (TRAIN, VALIDATION):
+        write_rows(tmp_path / "rows" / side, [table_of([TokenRow([5, 6, 7], [5, 6, 7])])])
     wanted = TuningJob.model_validate_json(file.read_text())
     recipe = wanted.resolved.recipe
     recipe = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"targets": ["nowhere"]})})
