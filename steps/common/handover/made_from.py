@@ -13,4 +13,6 @@ def made_from(resolved: Resolved) -> str:
     data = resolved.data
     tasks = [file.sha256 if file else "" for file in [*resolved.tasks, *resolved.lm_eval]]
     settings = covered_settings(resolved.recipe)
-    return digest_of([resolved.model.digest, data.train_sha256, data.validation_sha256, tasks, settings])
+    # As they apply, so that it makes no difference whether recipe or preset sets one. Those of 0.1.0 had none.
+    asked = [resolved.chat.template_arguments] if resolved.chat.template_arguments else []
+    return digest_of([resolved.model.digest, data.train_sha256, data.validation_sha256, tasks, settings, *asked])

@@ -140,7 +140,7 @@ class PreparedData(ReportPart):
     turns_learnt: int = Field(default=0, exclude_if=_is_empty)  # of the assistant, per epoch
     turns_read: int = Field(
         default=0, exclude_if=_is_empty
-    )  # likewise: not learnt, because the row says so, or because the server builds no such prompt
+    )  # likewise: not learned, because the row says so, or because the server builds no such prompt
     turns_cut: int = Field(default=0, exclude_if=_is_empty)  # likewise: cut off, because the row is too long
     too_long_rows: int = Field(default=0, exclude_if=_is_empty)  # left out by `data.too_long`
     warnings: list[str] = Field(default=[], exclude_if=_is_empty)  # what the user should know before the version serves
@@ -151,11 +151,11 @@ class PreparedData(ReportPart):
 
     @property
     def turns_in_words(self) -> str:
-        """How many of the assistant's turns are learnt; empty if there are none, or an earlier release counted none."""
+        """How many of the assistant's turns are learned; empty if there are none, or an earlier release counted none."""
         if not self.turns_learnt + self.turns_read:
             return ""
         cut = f", {self.turns_cut} cut off" if self.turns_cut else ""
-        return f"{self.turns_learnt} turns of the assistant learnt, {self.turns_read} only read{cut}"
+        return f"{self.turns_learnt} turns of the assistant learned, {self.turns_read} only read{cut}"
 
     @property
     def ignored_in_words(self) -> str:
@@ -195,7 +195,7 @@ class TuningReport(ReportPart):
 
 
 class SamplePiece(ReportPart):
-    """Consecutive tokens of a training row that are all learnt, or all only read."""
+    """Consecutive tokens of a training row that are all learned, or all only read."""
 
     text: str
     learnt: bool

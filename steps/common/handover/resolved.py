@@ -221,6 +221,10 @@ class ServingPlan(Fixed):
     arguments: list[str] = []  # of `vllm serve`, from the model preset and `ResolvedChat`
 
 
+# Options of `vllm serve` for calls of tools; they change neither the prompt nor what the model generates.
+ENABLE_TOOLS, TOOL_PARSER = "--enable-auto-tool-choice", "--tool-call-parser="
+
+
 class ResolvedChat(Fixed):
     """How the model is asked, in preparation, evaluation and serving: what the recipe sets, laid over the preset's."""
 
@@ -235,7 +239,7 @@ class ResolvedChat(Fixed):
         if self.template_arguments:
             found.append(f"--default-chat-template-kwargs={json.dumps(self.template_arguments)}")
         if self.tool_parser:
-            found += ["--enable-auto-tool-choice", f"--tool-call-parser={self.tool_parser}"]
+            found += [ENABLE_TOOLS, f"{TOOL_PARSER}{self.tool_parser}"]
         return found
 
 

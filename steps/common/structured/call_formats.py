@@ -15,6 +15,9 @@ from steps.common.structured.parsed_call import BrokenCallError, ParsedCall, cal
 TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", re.DOTALL)
 FUNCTION = re.compile(r"<function=([^>\n]+)>(.*?)(</function>|$)", re.DOTALL)
 PARAMETER = re.compile(r"<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
+LLAMA_BEGIN = re.compile(
+    r'\s*\[?\{\s*"(?:type"\s*:\s*"function"\s*,\s*")?name"\s*:\s*"[^"]*"\s*,\s*"(?:parameters|arguments)"'
+)
 MISTRAL = "[TOOL_CALLS]"
 MISTRAL_NAMED = re.compile(r"\s*([\w.-]+)(?:\[CALL_ID\][\w-]*)?(?:\[ARGS\])?\s*(?=\{)")
 # DeepSeek writes a fullwidth bar and, for a space, a low block.
@@ -49,7 +52,10 @@ def tagged_xml(text: str) -> list[ParsedCall]:
 
 
 def llama_json(text: str) -> list[ParsedCall]:
-    """Read `{"name": …, "parameters": …}`, perhaps after `<|python_tag|>`, several with semicolons between (Llama 3)."""
+    """Read `{"name": …, "parameters": …}`, perhaps after `<|python_tag|>`, several with semicolons between (Llama 3).
+
+    Without that mark, an object needs `parameters` or `arguments` too: many an answer in JSON has a name.
+    """
     _, mark, after = text.partition("<|python_tag|>")
     body = after if mark else text
     if not body.lstrip().startswith(("{", "[{")):
@@ -57,11 +63,13 @@ def llama_json(text: str) -> list[ParsedCall]:
             raise BrokenCallError("no JSON follows <|python_tag|>")
         return []
     try:
-        return _from_json(body)
+        values = _json_values(body)
+        if mark or all(map(_has_arguments, values)):
+            return [_from_object(value) for value in values]
     except BrokenCallError:
-        if mark or re.match(r'\s*\[?\{\s*"(?:type"\s*:\s*"function"\s*,\s*")?name"', body):
+        if mark or LLAMA_BEGIN.match(body):
             raise
-        return []  # JSON that calls nothing
+    return []  # JSON that calls nothing
 
 
 def mistral(text: str) -> list[ParsedCall]:
@@ -153,7 +161,11 @@ def _json_literal(node: ast.expr) -> Any:
 
 
 def _from_json(text: str) -> list[ParsedCall]:
-    """Read JSON objects, or lists of them, that only spaces, commas, or semicolons separate."""
+    """Read calls in JSON objects, or in lists of them, that only spaces, commas, or semicolons separate."""
+    return [_from_object(value) for value in _json_values(text)]
+
+
+def _json_values(text: str) -> list[Any]:
     values: list[Any] = []
     place = 0
     while place < len(text):
@@ -164,7 +176,7 @@ def _from_json(text: str) -> list[ParsedCall]:
         values += value if isinstance(value, list) else [value]
     if not values:
         raise BrokenCallError("a call is empty")
-    return [_from_object(value) for value in values]
+    return values
 
 
 def _leading_json(text: str, start: int) -> tuple[Any, int]:
@@ -176,9 +188,18 @@ def _leading_json(text: str, start: int) -> tuple[Any, int]:
         raise BrokenCallError(f"a call is not JSON: {error}") from None
 
 
+def _has_arguments(value: Any) -> bool:
+    called = _called(value)
+    return isinstance(called, dict) and bool(called.keys() & {"arguments", "parameters"})
+
+
+def _called(value: Any) -> Any:
+    """Return what has the name and the arguments: OpenAI's notation has it in `function`."""
+    return value["function"] if isinstance(value, dict) and isinstance(value.get("function"), dict) else value
+
+
 def _from_object(value: Any) -> ParsedCall:
-    if isinstance(value, dict) and isinstance(value.get("function"), dict):
-        value = value["function"]
+    value = _called(value)
     if not isinstance(value, dict):
         raise BrokenCallError("a call is not an object")
     return call_of(value.get("name"), value.get("arguments", value.get("parameters")))

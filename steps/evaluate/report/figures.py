@@ -86,13 +86,13 @@ def memory(report: EvaluationReport) -> str:
 
 
 def share_learnt(report: EvaluationReport) -> str:
-    """Plot how many of the training tokens are learnt, and how many are only read."""
+    """Plot how many of the training tokens are learned, and how many are only read."""
     if not report.data or not report.data.train_tokens:
         return ""
     tokens, share = report.data.train_tokens, report.data.labelled_share
     learnt = tokens * share
     drawn = [
-        ("learnt", learnt, f"{learnt:.0f} ({share:.0%})"),
+        ("learned", learnt, f"{learnt:.0f} ({share:.0%})"),
         ("only read", tokens - learnt, f"{tokens - learnt:.0f} ({1 - share:.0%})"),
     ]
     return bars("Training tokens per epoch", drawn)

@@ -39,6 +39,7 @@ class TaskRows:
     task: Task
     chats: list[Conversation]
     references: list[Message]
+    family: str = ""  # format of the calls in references that are text, see `parse_calls`
 
     @property
     def keeps_special_tokens(self) -> bool:
@@ -49,7 +50,7 @@ class TaskRows:
         """Return the metric of each answer, between 0 and 1; `read_calls` finds the calls in one."""
         pairs = zip(answers, self.references, strict=True)
         if self.task.metric == CALL:
-            return [call(read_calls(answer), wanted_calls(reference)) for answer, reference in pairs]
+            return [call(read_calls(answer), wanted_calls(reference, self.family)) for answer, reference in pairs]
         metric = METRICS[self.task.metric]
         return [metric(answer, reference.content) for answer, reference in pairs]
 
@@ -63,10 +64,11 @@ def read_task_rows(resolved: Resolved, held_out: Sequence[TokenRow]) -> list[Tas
         UserError: a file has changed since the run was planned, or there is no row with a reference.
     """
     tasks: list[TaskRows] = []
+    family = resolved.chat.tool_parser
     for task, source in zip(resolved.recipe.evaluate.tasks, resolved.tasks, strict=True):
         if source is None:
             rows = [row.conversation for row in held_out if row.conversation]
-            rows = [chat for chat in rows if is_reference(task.metric, chat.answer)]
+            rows = [chat for chat in rows if is_reference(task.metric, chat.answer, family)]
         else:
             found = (row for file in source.files for row in read_rows(as_planned(file)))
             good = [row[1] for row in found if not isinstance(row, BadRow)]
@@ -78,7 +80,7 @@ def read_task_rows(resolved: Resolved, held_out: Sequence[TokenRow]) -> list[Tas
         name = f"{task.metric} of {task.called}"
         same = sum(other.name.partition(" (")[0] == name for other in tasks)
         chats, references = [one.asked for one in chosen], [one.answer for one in chosen]
-        tasks.append(TaskRows(f"{name} ({same + 1})" if same else name, task, chats, references))
+        tasks.append(TaskRows(f"{name} ({same + 1})" if same else name, task, chats, references, family))
     return tasks
 
 

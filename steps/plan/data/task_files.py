@@ -15,12 +15,15 @@ from steps.plan.data.data_file import find, pin_file
 GENERAL_TOKENS = 9000  # of the general questions with their options; templates differ
 
 
-def inspect_tasks(recipe: Recipe, readable: Callable[[str], bool] = lambda _: True) -> list[DataSource | None]:
+def inspect_tasks(
+    recipe: Recipe, readable: Callable[[str], bool] = lambda _: True, family: str = ""
+) -> list[DataSource | None]:
     """Download the tasks' files if they are remote, hash them and read their rows.
 
     Args:
         recipe: the recipe with the tasks.
         readable: tells whether this machine can read a file; the others are left out.
+        family: format in which the model writes calls of tools, see `parse_calls`.
 
     Returns:
         One entry per task, in the recipe's order: None for a task on the held-out rows, or one whose file was left out.
@@ -29,12 +32,12 @@ def inspect_tasks(recipe: Recipe, readable: Callable[[str], bool] = lambda _: Tr
         UserError: a file is missing, of an unknown kind, or has a row that cannot be used or has no reference for the metric.
     """
     return [
-        _inspect(number, task) if task.places and all(map(readable, task.places)) else None
+        _inspect(number, task, family) if task.places and all(map(readable, task.places)) else None
         for number, task in enumerate(recipe.evaluate.tasks)
     ]
 
 
-def _inspect(number: int, task: Task) -> DataSource:
+def _inspect(number: int, task: Task, family: str) -> DataSource:
     key = f"evaluate.tasks.{number}"
     found = [one for place in task.places for one in find(place)]
     rows = calls = 0
@@ -45,14 +48,15 @@ def _inspect(number: int, task: Task) -> DataSource:
             raise UserError(f"{key}: {row[0]}: is plain text; a task needs rows with a question and an answer")
         rows += 1
         reference = row[1].conversation.answer
-        if error := reference_error(task.metric, reference):
+        if error := reference_error(task.metric, reference, family):
             raise UserError(f"{key}: {row[0]}: {error}")
-        calls += task.metric == CALL and bool(wanted_calls(reference))
+        calls += task.metric == CALL and bool(wanted_calls(reference, family))
     name = ", ".join(map(without_credentials, task.places))
     if not rows:
         raise UserError(f"{key}: {name}: has no rows")
     if task.metric == CALL and not calls:
+        written = f" in the format {family!r} (chat.tool_parser)" if family else ""
         raise UserError(
-            f"{key}: {name}: no row's answer calls a tool, which the metric {CALL} is about; use another metric"
+            f"{key}: {name}: no row's answer calls a tool{written}, which the metric {CALL} is about; use another metric"
         )
     return DataSource(source=name, files=[pin_file(*one) for one in found])

@@ -7,7 +7,7 @@ gateway of desk v7  ─┘
 
 from typing import Any
 
-from steps.common.handover.resolved import ServingPlan
+from steps.common.handover.resolved import ENABLE_TOOLS, TOOL_PARSER, ServingPlan
 from steps.common.storage.record import Record
 from steps.rollout.checks import server_needs
 from steps.rollout.pods import object_names, pod_spec
@@ -75,9 +75,33 @@ def differs(there: BaseServer, wanted: BaseServer) -> str:
         return f"it has room for {has.max_adapters} adapters, not {need.max_adapters}"
     if (has.gpus, has.instance_type) != (need.gpus, need.instance_type):
         return "it has other GPUs"
-    if has.arguments != need.arguments:
+    if _without_tools(has.arguments) != _without_tools(need.arguments):
         return "it has other arguments"
     return ""
+
+
+def other_tools(there: BaseServer, wanted: BaseServer) -> str:
+    """Return what an existing base server does otherwise with calls of tools, and how to change it; empty if nothing.
+
+    That alone is no reason for a second server, which would need further GPUs: 0.1.0 started its servers without a parser.
+    """
+    has, need = (_tools(one.served.arguments) for one in (there, wanted))
+    if has == need:
+        return ""
+    parser = [one.removeprefix(TOOL_PARSER) for one in has if one.startswith(TOOL_PARSER)]
+    does = (
+        f"reads calls of tools with the parser {parser[0]}" if parser else "leaves calls of tools in the answer's text"
+    )
+    wish = f"with {' '.join(need)}" if need else "without a parser"
+    return f"{there.name} {does}; to restart it {wish}, change its command: kubectl edit deployment {there.name}"
+
+
+def _without_tools(arguments: list[str]) -> list[str]:
+    return [one for one in arguments if one != ENABLE_TOOLS and not one.startswith(TOOL_PARSER)]
+
+
+def _tools(arguments: list[str]) -> list[str]:
+    return [one for one in arguments if one not in _without_tools(arguments)]
 
 
 def served(server: BaseServer) -> str:

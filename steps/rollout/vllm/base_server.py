@@ -30,6 +30,7 @@ from steps.rollout.vllm.base_objects import (
     differs,
     disruption_budget,
     found_server,
+    other_tools,
     served,
     service,
 )
@@ -95,6 +96,8 @@ def chosen(existing: list[BaseServer], wanted: BaseServer) -> BaseServer:
             continue
         replicas = max(one.served.replicas, wanted.served.replicas)
         say(f"{one.name} loads the adapter without a restart")
+        if told := other_tools(one, wanted):
+            say(told)
         served = one.served.model_copy(update={"replicas": replicas})
         return one.model_copy(update={"served": served, "autoscaled": wanted.autoscaled})
     return wanted

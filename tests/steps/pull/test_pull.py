@@ -11,12 +11,13 @@ from steps.common.handover.resolved import ResolvedModel
 from steps.common.runtime.errors import UserError
 from steps.common.storage import volumes
 from steps.common.storage.files import sha256_of
+from steps.common.weights.store import MANIFEST
 from steps.plan.model import resolve_model
 from steps.pull.publish import publish_model, publish_tokenizer
 from tests.support.hub import Hub
 from tests.support.source import COMMIT
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, LAST_TOKENS = "model.safetensors", "generation_config.json"
 
 
 @pytest.fixture
@@ -60,6 +61,19 @@ def test_the_tokenizer_is_fetched_without_the_weights(hub: Hub, model: ResolvedM
     folder, _ = publish_tokenizer(model)
     assert (folder / "tokenizer.json").exists()
     assert WEIGHTS not in hub.served
+
+
+def test_a_tokenizer_of_an_earlier_release_gets_the_files_that_it_lacks(hub: Hub, model: ResolvedModel) -> None:
+    folder, fetched = publish_tokenizer(model)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    held = [file for file in manifest["files"] if file["name"] != LAST_TOKENS]
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "files": held}))
+    (folder / LAST_TOKENS).unlink()
+    hub.served.clear()
+    assert publish_tokenizer(model) == (folder, fetched)
+    assert json.loads((folder / MANIFEST).read_text())["files"] == manifest["files"]
+    assert (folder / LAST_TOKENS).is_file()
+    assert publish_tokenizer(model) == (folder, 0)
 
 
 def test_a_lost_connection_is_resumed_at_the_byte(hub: Hub, model: ResolvedModel, tiny_model: Path) -> None:

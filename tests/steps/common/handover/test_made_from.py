@@ -8,7 +8,7 @@ from recipes.recipe import Recipe
 from recipes.tuning import Tune
 from steps.common.handover.covered_settings import covered_settings
 from steps.common.handover.made_from import made_from
-from steps.common.handover.resolved import DataFile, DataSource, Resolved, ResolvedData
+from steps.common.handover.resolved import DataFile, DataSource, Resolved, ResolvedChat, ResolvedData
 from steps.prepare.step import rows_digest
 from steps.tune.step import tuning_key
 from tests.support.golden import golden
@@ -126,6 +126,22 @@ def test_what_is_read_counts_with_its_mixture_and_not_how_it_is_named(stored: Re
     ]
     assert len({made_from(resolved) for resolved in others}) == len(others)
     assert len({rows_digest(resolved) for resolved in others}) == len(others)
+
+
+def test_how_the_model_is_asked_counts_as_it_applies_and_not_who_sets_it(stored: Resolved) -> None:
+    recipe = Recipe.model_validate({"name": "tiny", "data": {"train": "/r"}})
+    written_out = Recipe.model_validate(
+        {"name": "tiny", "data": {"train": "/r"}, "chat": {"template_arguments": {"enable_thinking": False}}}
+    )
+    plain = with_recipe(stored, recipe)
+    asked, thinking = (
+        plain.model_copy(update={"chat": ResolvedChat(template_arguments={"enable_thinking": value}, **others)})
+        for value, others in ((False, {"tool_parser": "hermes"}), (True, {}))
+    )
+    assert len({made_from(one) for one in (plain, asked, thinking)}) == 3
+    assert len({rows_digest(one) for one in (plain, asked, thinking)}) == 3
+    for digest in (made_from, rows_digest):
+        assert digest(with_recipe(asked, written_out)) == digest(asked)
 
 
 @pytest.mark.parametrize(

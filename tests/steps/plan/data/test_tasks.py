@@ -1,27 +1,30 @@
 """The files of evaluation tasks: pinned by the plan, part of a version's digest, and read again unchanged."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from steps.common.handover.made_from import made_from
-from steps.common.handover.resolved import Resolved
+from steps.common.handover.resolved import Resolved, ResolvedChat
 from steps.common.model.packs import TokenRow
 from steps.common.rows.conversation import Conversation, Message
 from steps.common.runtime.errors import UserError
+from steps.common.structured.parse_calls import parse_calls
 from steps.evaluate.scores.task_rows import read_task_rows, spread
 from steps.plan.step import PlanInput, resolve
 
 ASKED = '{"prompt": "capital of %s?", "completion": "city %s"}\n'
 
 
-def planned(model: Path, chats: Path, *tasks: dict[str, Any]) -> Resolved:
+def planned(model: Path, chats: Path, *tasks: dict[str, Any], tool_parser: str = "auto") -> Resolved:
     wanted = {
         "name": "tiny",
         "model": model.as_uri(),
         "data": {"train": str(chats), "max_tokens": 64},
         "evaluate": {"tasks": list(tasks)},
+        "chat": {"tool_parser": tool_parser},
     }
     return resolve(PlanInput(recipe=str(wanted)))
 
@@ -132,6 +135,24 @@ def test_of_the_held_out_rows_a_task_has_those_that_its_metric_is_about(tiny_mod
     for metric in metrics[1:]:
         with pytest.raises(UserError, match=r"heldout has no row with a reference answer that (is JSON|calls a tool)"):
             read_task_rows(planned(tiny_model, chats, {"metric": metric}), held_out[:1])
+
+
+def test_a_call_counts_in_the_format_of_the_model_and_a_name_alone_is_none(
+    tiny_model: Path, chats: Path, asked: Path
+) -> None:
+    answers = ['{"name": "Rex", "age": 3}', '{"name": "f", "parameters": {}}', '<tool_call>{"name": "f"}</tool_call>']
+    held_out = [TokenRow([1], [1], Conversation.of(("user", "?"), ("assistant", answer))) for answer in answers]
+    resolved = planned(tiny_model, chats, {"metric": "call"})
+    for family, called in (("", answers[1:]), ("llama3_json", answers[1:2]), ("hermes", answers[2:])):
+        as_family = resolved.model_copy(update={"chat": ResolvedChat(tool_parser=family)})
+        (task,) = read_task_rows(as_family, held_out)
+        assert [one.content for one in task.references] == called
+        assert task.values(called, partial(parse_calls, family=family)) == [1] * len(called)
+    asked.write_text(CALL)
+    with pytest.raises(
+        UserError, match=r"no row's answer calls a tool in the format 'llama3_json' \(chat.tool_parser\)"
+    ):
+        planned(tiny_model, chats, {"data": str(asked), "metric": "call"}, tool_parser="llama3_json")
 
 
 def test_a_row_that_should_call_no_tool_counts_in_a_file_of_calls(tiny_model: Path, chats: Path, asked: Path) -> None:

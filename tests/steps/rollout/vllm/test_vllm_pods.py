@@ -1,6 +1,7 @@
 """A vLLM pod: its exact command, its GPUs, probes and deadlines; and which base server takes an adapter."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,31 @@ def test_a_running_base_server_is_used_again_unless_it_would_have_to_restart(cha
     assert (used.name == there.name) == (not why)
     if not why:
         assert used.served.replicas == max(3, wanted.served.replicas)
+
+
+KWARGS = "--default-chat-template-kwargs="
+PARSER = ["--enable-auto-tool-choice", "--tool-call-parser=hermes"]
+
+
+@pytest.mark.parametrize(
+    ("has", "needs", "told"),
+    [
+        ([], PARSER, "leaves calls of tools in the answer's text; to restart it with " + " ".join(PARSER)),
+        (PARSER, [], "with the parser hermes; to restart it without a parser, .*: kubectl edit deployment base--"),
+        (["--enforce-eager", *PARSER], ["--enforce-eager", *PARSER[:1], "--tool-call-parser=xlam"], "parser=xlam"),
+        (PARSER, PARSER, None),
+        (PARSER, [KWARGS + "{}", *PARSER], ""),
+        ([KWARGS + '{"a": true}'], [KWARGS + '{"a": false}'], ""),
+    ],
+)
+def test_a_running_base_server_is_used_again_whatever_its_parser_of_calls_and_says_so(
+    has: list[str], needs: list[str], told: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there, wanted = base_server(arguments=has), base_server(arguments=needs)
+    used = chosen([there], wanted)
+    assert (used.name == there.name) == (told != "")
+    said = capsys.readouterr().err
+    assert re.search(told, said) if told else "calls of tools" not in said
 
 
 def test_a_base_server_has_another_name_only_if_it_would_have_to_restart() -> None:
