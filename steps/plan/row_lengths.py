@@ -58,7 +58,8 @@ def check_lengths(data: Data, files: Iterable[Path], model: str, chat: ResolvedC
         folder = _tokenizer_folder(model)
         found = lengths(_sample(list(files)), folder, data.max_tokens, chat)
     except CannotCountError as reason:
-        return f"rows over {key}: not counted, since {reason}"
+        never = "; plain texts and pairs are never cut: a long one is a bad row" if data.too_long == "cut" else ""
+        return f"rows over {key}: not counted, since {reason}{never}"
     refused = f"; {found.refused} could not be rendered" if found.refused else ""
     if not found.too_long:
         return f"rows over {key}: none of {found.rows} in a sample; the longest has {found.longest} tokens{refused}"

@@ -108,6 +108,9 @@ def test_a_tokenizer_that_cannot_be_used_here_is_said_and_stops_nothing(
     line = check_lengths(Data(train=str(rows), max_tokens=64), [rows], model.as_uri(), ResolvedChat())
     assert line.startswith("rows over data.max_tokens (64): not counted, since ")
     assert why in line
+    assert "never cut" not in line
+    cut = Data(train=str(rows), too_long="cut")
+    assert "plain texts and pairs are never cut" in check_lengths(cut, [rows], model.as_uri(), ResolvedChat())
     assert "\n" not in line
 
 

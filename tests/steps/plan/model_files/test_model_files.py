@@ -458,3 +458,5 @@ def test_the_known_types_are_those_of_the_installed_transformers() -> None:
     assert transformers.__version__.startswith(f"{minor}."), again
     assert set(known["causal"]) == set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) & set(CONFIG_MAPPING_NAMES), again
     assert set(known["tokenizers"]) == set(TOKENIZER_MAPPING_NAMES), again
+    untied = {kind: transformers.AutoConfig.for_model(kind) for kind in weight_headers.UNTIED_BY_DEFAULT}
+    assert {kind for kind, config in untied.items() if config.tie_word_embeddings is not False} == set()
