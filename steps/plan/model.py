@@ -175,7 +175,8 @@ def _inspected(files: Listing) -> Architecture:
     except ValueError as error:
         raise UserError(f"model {files.uri}: {error}") from None
     compare_with_config(files.uri, read_tensors(files), config, shape)
-    refuse_ids_beyond(files, shape.vocabulary)
+    padding = config.get("pad_token_id")
+    refuse_ids_beyond(files, shape.vocabulary, padding if isinstance(padding, int) else 0)
     return shape
 
 

@@ -4,9 +4,8 @@ This takes the tokenizer, which is there if the model has been fetched before or
 jinja2. It does without transformers, whose import takes longer than the rest of a plan.
 """
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -14,23 +13,32 @@ from typing import Any
 
 from recipes.data import Data
 from steps.common.handover.resolved import ResolvedChat
+from steps.common.model.chat_template import ChatTemplate, RefusedByTemplateError
 from steps.common.rows.read_rows import read_rows
 from steps.common.rows.row import BadRow, Row
 from steps.common.runtime.errors import UserError
 from steps.common.storage import volumes
 from steps.common.weights import store
+from steps.plan.model_files.template_renderer import read_renderer
 
 SAMPLE, EVERY = 200, 10  # rows, spread over ten times as many
 PACKAGES = ("tokenizers", "jinja2")
+END_TOKENS = 8  # that a template may write behind an answer, at most; they need not fit
+
+
+class CannotCountError(Exception):
+    """The rows cannot be counted here; the text says why."""
 
 
 @dataclass(frozen=True)
 class RowLengths:
-    """The lengths of a sample of rows, in tokens."""
+    """The lengths of a sample of rows, in tokens. A pair has the length of its longer side."""
 
     rows: int
     too_long: int
     longest: int
+    uncut: int  # of those that are too long: `too_long: cut` cannot shorten them
+    refused: int  # rows that the chat template cannot render, beside `rows`
 
 
 def check_lengths(data: Data, files: Iterable[Path], model: str, chat: ResolvedChat) -> str:
@@ -46,59 +54,95 @@ def check_lengths(data: Data, files: Iterable[Path], model: str, chat: ResolvedC
         UserError: rows are too long, and the recipe stops at such a row.
     """
     key = f"data.max_tokens ({data.max_tokens})"
-    folder = _tokenizer_folder(model)
-    if not folder or any(find_spec(package) is None for package in PACKAGES):
-        where = "in this image" if folder else "on this machine yet"
-        return f"rows over {key}: not counted, since the model's tokenizer is not {where}"
-    found = lengths(_sample(list(files)), folder, data.max_tokens, chat)
-    if found is None:
-        return f"rows over {key}: not counted, since the model's chat template cannot be rendered here"
+    try:
+        folder = _tokenizer_folder(model)
+        found = lengths(_sample(list(files)), folder, data.max_tokens, chat)
+    except CannotCountError as reason:
+        never = "; plain texts and pairs are never cut: a long one is a bad row" if data.too_long == "cut" else ""
+        return f"rows over {key}: not counted, since {reason}{never}"
+    refused = f"; {found.refused} could not be rendered" if found.refused else ""
     if not found.too_long:
-        return f"rows over {key}: none of {found.rows} in a sample; the longest has {found.longest} tokens"
+        return f"rows over {key}: none of {found.rows} in a sample; the longest has {found.longest} tokens{refused}"
     share = found.too_long / found.rows
-    counted = f"{found.too_long} of {found.rows} in a sample ({share:.1%}); the longest has {found.longest} tokens"
-    if data.too_long == "stop" and data.on_bad_row == "stop":
+    counted = (
+        f"{found.too_long} of {found.rows} in a sample ({share:.1%}); the longest has {found.longest} tokens{refused}"
+    )
+    stops = data.on_bad_row == "stop"
+    if data.too_long == "stop" and stops:
         raise UserError(
             f"data.max_tokens: {counted}, and the limit is {data.max_tokens}; raise it, or set data.too_long to cut (between "
             "turns) or skip"
         )
-    return (
-        f"rows over {key}: {counted}; {'they are cut between turns' if data.too_long == 'cut' else 'they are left out'}"
+    if data.too_long == "cut" and stops and found.uncut:
+        raise UserError(
+            f"data.max_tokens: {counted}, and the limit is {data.max_tokens}; data.too_long=cut cannot shorten {found.uncut}: "
+            "plain texts, pairs, and chats whose first answer does not fit; raise the limit, or set data.too_long=skip"
+        )
+    cut = found.too_long - found.uncut if data.too_long == "cut" else 0
+    done = [f"{cut} are cut between turns"] * bool(cut) + [f"{found.too_long - cut} are left out"] * (
+        cut < found.too_long
     )
+    return f"rows over {key}: {counted}; {', '.join(done)}"
 
 
-def lengths(rows: list[Row], folder: Path, max_tokens: int, chat: ResolvedChat) -> RowLengths | None:
-    """Return the lengths of rows under the chat template in a tokenizer's folder; None if it cannot be rendered here."""
-    from tokenizers import Tokenizer
+def lengths(rows: list[Row], folder: Path, max_tokens: int, chat: ResolvedChat) -> RowLengths:
+    """Return the lengths of rows under the chat template in a tokenizer's folder.
 
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_truncation()
-    template = _template(folder)
-    texts: list[str] = []
+    Raises:
+        CannotCountError: the tokenizer cannot be read, or its template renders none of the rows.
+    """
+    try:
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer.no_truncation()
+        template = ChatTemplate(read_renderer(folder), chat.template_arguments)
+    except Exception as error:  # tokenizers raises nothing more special
+        raise CannotCountError(f"the model's tokenizer cannot be read here: {_first_line(error)}") from None
+    texts: list[list[str]] = []
+    rendered: list[Row] = []
+    why = ""
     for row in rows:
-        for reading in row.readings:
-            if not reading.conversation or not template:
-                texts.append(reading.content)
-                continue
-            try:
-                texts.append(_rendered(template, reading, chat))
-            except Exception:  # a row that the template refuses is a bad row, which `prepare` reports
-                continue
-    if not texts:
-        return None
-    found = [len(encoding.ids) for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
-    return RowLengths(len(found), sum(tokens > max_tokens for tokens in found), max(found))
+        try:
+            texts.append([_text(template, reading) for reading in row.readings])
+            rendered.append(row)
+        except RefusedByTemplateError as error:  # a bad row, which `prepare` reports
+            why = str(error)
+    if not rendered:
+        raise CannotCountError(
+            f"the model's chat template cannot be rendered here: {why}" if why else "no row was read"
+        )
+    found = _longest(tokenizer, texts)
+    long = [row for row, tokens in zip(rendered, found, strict=True) if tokens > max_tokens]
+    heads = [head for row in long if (head := _first_answer(template, row))]
+    cut = sum(tokens - END_TOKENS <= max_tokens for tokens in _longest(tokenizer, [[head] for head in heads]))
+    return RowLengths(len(found), len(long), max(found), len(long) - cut, len(rows) - len(rendered))
 
 
-def _rendered(template: Any, row: Row, chat: ResolvedChat) -> str:
-    assert row.conversation
-    given = {name: json.loads(text) if text else None for name, text in _beside(row).items()}
-    return str(template.render(messages=row.conversation.for_template(), **given, **chat.template_arguments))
+def _text(template: ChatTemplate, row: Row) -> str:
+    chat = row.conversation
+    if not chat or not template.exists:
+        return row.content
+    return template.render(template.messages(chat), chat, asking=False)
 
 
-def _beside(row: Row) -> dict[str, str]:
-    assert row.conversation
-    return {"tools": row.conversation.tools, "documents": row.conversation.documents}
+def _first_answer(template: ChatTemplate, row: Row) -> str:
+    """Return a conversation up to its first answer, which is what `cut` leaves at least; empty if the row is never cut."""
+    chat = row.conversation
+    if not chat or row.rejected or not template.exists:
+        return ""
+    end = next((at for at, one in enumerate(chat.messages, 1) if one.role == "assistant" and one.learnt), 0)
+    head = replace(chat, messages=chat.messages[:end])
+    try:
+        return _text(template, Row(head))
+    except RefusedByTemplateError:  # not known: as long as nothing, so that the row is not refused
+        return " "
+
+
+def _longest(tokenizer: Any, texts: list[list[str]]) -> list[int]:
+    """Return the tokens of the longest text of each list."""
+    encoded = iter(tokenizer.encode_batch([one for many in texts for one in many], add_special_tokens=False))
+    return [max(len(next(encoded).ids) for _ in many) for many in texts]
 
 
 def _sample(files: list[Path]) -> list[Row]:
@@ -109,38 +153,22 @@ def _sample(files: list[Path]) -> list[Row]:
     return good[:: 1 + len(good) // SAMPLE]
 
 
-def _tokenizer_folder(model: str) -> Path | None:
-    """Return a folder with the tokenizer.json of the model at a URI; None if there is none on this machine."""
+def _tokenizer_folder(model: str) -> Path:
+    """Return a folder with the tokenizer.json of the model at a URI.
+
+    Raises:
+        CannotCountError: there is none on this machine, or it cannot be used here.
+    """
     own = [Path(model.removeprefix("file://"))] if model.startswith("file://") else []
     published = [file.parent for file in volumes.weights().glob(f"*/*/{store.MANIFEST}")]
     folders = [*own, *(one for one in published if store.read_manifest(one).get("uri") == model and store.intact(one))]
-    return next((folder for folder in folders if (folder / "tokenizer.json").is_file()), None)
+    found = next((folder for folder in folders if (folder / "tokenizer.json").is_file()), None)
+    if found is None:
+        raise CannotCountError("the model's tokenizer.json is not on this machine")
+    if missing := [package for package in PACKAGES if find_spec(package) is None]:
+        raise CannotCountError(f"the Python package {' and '.join(missing)} is not installed here (extra `tune`)")
+    return found
 
 
-def _template(folder: Path) -> Any:
-    """Return the chat template in a tokenizer's folder, ready to be rendered; None if there is none."""
-    from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    config = _read_json(folder / "tokenizer_config.json")
-    file = folder / "chat_template.jinja"
-    source = file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
-    if isinstance(source, list):  # several, by name
-        source = {one["name"]: one["template"] for one in source}.get("default")
-    if not source:
-        return None
-    # As transformers renders it.
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
-    environment.globals["raise_exception"] = _refuse
-    specials = {name: value.get("content") if isinstance(value, dict) else value for name, value in config.items()}
-    environment.globals.update({name: value for name, value in specials.items() if name.endswith("_token")})
-    return environment.from_string(source)
-
-
-def _refuse(message: str) -> str:
-    raise ValueError(message)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -14,6 +14,7 @@ from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
 from steps.plan.model import resolved_chat
+from steps.plan.model_files.vllm_parsers import refuse_unknown_parser
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def plan_serving(recipe: Recipe, model: KnownModel, settings: ServingSettings) -
             f"serve.gpus: {model.architecture.heads} attention heads cannot be split across {serve.gpus} GPUs; "
             "choose a number that divides them"
         )
-    vllm = _vllm_limits(recipe.model)
+    chat, vllm = resolved_chat(recipe), _vllm_limits(recipe.model)
+    refuse_unknown_parser(chat.tool_parser, settings.vllm_image)
     rank = _adapter_rank(recipe, model, vllm)
     plan = ServingPlan(
         runtime="vllm",
@@ -75,7 +77,7 @@ def plan_serving(recipe: Recipe, model: KnownModel, settings: ServingSettings) -
         instance_type=serve.instance_type or settings.instance_type,
         rank=rank,
         max_adapters=serve.max_adapters if rank else 0,
-        arguments=[*vllm.arguments, *resolved_chat(recipe).vllm_arguments],
+        arguments=[*vllm.arguments, *chat.vllm_arguments],
     )
     sized = plan.gpus and plan.instance_type and settings.instance_types_known
     return _with_size(plan, recipe, model) if sized else plan

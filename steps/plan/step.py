@@ -23,6 +23,7 @@ from steps.common.storage.files import write_text
 from steps.plan.addresses import kept
 from steps.plan.check_recipe import CheckScope, check_recipe
 from steps.plan.model import pinned_model, resolved_chat
+from steps.plan.plan_size import refuse_large_plan
 from steps.plan.quote.quote import quote
 from steps.plan.quote.to_buy import in_words as rung_in_words
 from steps.plan.serving_plan import in_words as serving_in_words
@@ -117,6 +118,8 @@ def resolve(input: PlanInput) -> Resolved:
         code_version=code_version(),
         serving_plan=checked.serving_plan,
     )
+    if cluster_settings.in_cluster():
+        refuse_large_plan(resolved)
     say(checked.long_rows)  # last: a refusal is one line
     return resolved
 

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from recipes.reader import RecipeError, load, override_of, shipped
+from recipes.unique_keys import DoubleKeyError, UniqueKeyLoader
 
 DATA = "name: shop\ndata: {train: %s}\n"
 GOOD = "name: shop\ndata: {train: chats.jsonl}\n"
@@ -54,6 +56,17 @@ def test_a_tasks_file_starts_there_too_and_the_held_out_rows_have_none(tmp_path:
 def test_a_merge_may_be_overridden(tmp_path: Path) -> None:
     tune = load(write(tmp_path, GOOD + "tune: {<<: {rank: 2, epochs: 1}, epochs: 3}\n")).tune
     assert (tune.rank, tune.epochs) == (2, 3)
+
+
+def test_a_merge_of_what_has_a_merge_may_be_overridden_too() -> None:
+    text = "a: &a {k: 1}\nx: {y: {z: &b {<<: *a, k: 2}}}\nd: {<<: *b}\n"
+    assert yaml.load(text, UniqueKeyLoader)["d"] == {"k": 2}
+    several = yaml.load("a: &a {kk: 1}\nb: &b {kk: 2, l: 3}\nc: {<<: [*a, *b], m: 4}\n", UniqueKeyLoader)
+    assert several["c"] == {"kk": 1, "l": 3, "m": 4}
+    for twice in ("e: {k: 1, k: 2}", "e: [{f: {k: 1, k: 2}}]", "e: {<<: {k: 1, k: 2}}"):
+        with pytest.raises(DoubleKeyError, match="the key 'k' is given twice") as refused:
+            yaml.load(text + twice, UniqueKeyLoader)
+        assert refused.value.line == 4
 
 
 def test_overrides_win_and_take_every_kind_of_value(tmp_path: Path) -> None:

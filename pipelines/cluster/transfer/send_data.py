@@ -1,5 +1,6 @@
 """Sends a recipe's local data to where the steps can read it: the object store that is set, else the runs volume."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipelines.cluster.argo_server import ClusterConnection
@@ -8,12 +9,14 @@ from pipelines.cluster.transfer.upload import upload
 from pipelines.workflows.step_pods.containers import RUNS_MOUNT
 from recipes.data import Data, RowSource, listed
 from recipes.recipe import Recipe
+from steps.common.handover.resolved import DataFile
 from steps.common.runtime.cluster_settings import VLLM_IMAGE_SETTING
 from steps.common.runtime.errors import UserError
 from steps.common.storage.files import sha256_of
 from steps.plan.check_recipe import CheckScope, check_recipe
 from steps.plan.data.local_files import find_local
 from steps.plan.data.s3_file import put
+from steps.plan.plan_size import refuse_many_files
 from steps.plan.serving_plan import ServingSettings
 
 STORE_SETTING = "FINELINE_DATA_URL"  # s3://BUCKET/PREFIX
@@ -55,11 +58,24 @@ def with_data_in_reach(connection: ClusterConnection, recipe: Recipe) -> Recipe:
     store = setting(connection, STORE_SETTING).rstrip("/") if local else ""
     if store and not store.startswith("s3://"):
         raise UserError(f"the setting {STORE_SETTING} is {store!r}; write it as s3://BUCKET/PREFIX")
-    sent: dict[Path, str] = {}
-    for file in (file for files in local.values() for file in files):
-        if file not in sent:
-            there = f"{store}/{sha256_of(file)[:16]}/{file.name}"
-            sent[file] = put(file, there) if store else upload(connection, file)
+    names = _names(file for files in local.values() for file in files)
+    refuse_many_files(
+        recipe,
+        (
+            DataFile(
+                path=f"{RUNS_MOUNT}/data/{'0' * 16}/{names[file]}",
+                sha256="0" * 64,
+                bytes=file.stat().st_size,
+                source=f"{store}/{'0' * 16}/{names[file]}" if store else "",
+            )
+            for files in local.values()
+            for file in files
+        ),
+    )
+    sent = {
+        file: put(file, f"{store}/{sha256_of(file)[:16]}/{name}") if store else upload(connection, file, name)
+        for file, name in names.items()
+    }
     at = {place: [sent[file] for file in files] for place, files in local.items()}
     changed = {
         "train": _train_at(data, at) if at.keys() & set(places) else data.train,
@@ -69,6 +85,22 @@ def with_data_in_reach(connection: ClusterConnection, recipe: Recipe) -> Recipe:
     lm_eval = [task.model_copy(update={"include": _at(task.include, at)}) for task in lm_eval]
     evaluate = evaluate.model_copy(update={"tasks": tasks, "lm_eval": lm_eval})
     return recipe.model_copy(update={"data": data.model_copy(update=changed), "evaluate": evaluate})
+
+
+def _names(files: Iterable[Path]) -> dict[Path, str]:
+    """Return the names under which files are sent, so that two with the same name and content stay two."""
+    names: dict[Path, str] = {}
+    taken: set[tuple[str, int]] = set()
+    for file in files:
+        if file not in names:
+            # The size stands for the content: a name that need not differ may differ all the same.
+            name, size = file.name, file.stat().st_size
+            number = 2
+            while (name, size) in taken:
+                name, number = f"{number}-{file.name}", number + 1
+            taken.add((name, size))
+            names[file] = name
+    return names
 
 
 def _at(places: str | list[str], sent: dict[str, list[str]]) -> str | list[str]:

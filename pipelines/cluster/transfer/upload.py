@@ -15,16 +15,21 @@ from steps.receive.step import RECEIVED
 ERRAND = Errand("the pod that receives the data", "the data could not be received")
 
 
-def upload(connection: ClusterConnection, file: Path) -> str:
+def upload(connection: ClusterConnection, file: Path, name: str) -> str:
     """Send the file to the runs volume, unless it is there already, and return its path inside a step.
+
+    Args:
+        connection: the cluster.
+        file: of this machine.
+        name: that it gets there.
 
     Raises:
         UserError: the template `receive` is not installed, its pod does not start, or the file does not arrive.
     """
     digest, size = sha256_of(file), file.stat().st_size
-    wanted = {"file": file.name, "sha256": digest, "size": str(size)}
+    wanted = {"file": name, "sha256": digest, "size": str(size)}
     talk_to_pod(connection, receive.NAME, wanted, ERRAND, lambda receiver: _send(receiver, file))
-    return f"{RUNS_MOUNT}/data/{digest[:16]}/{file.name}"
+    return f"{RUNS_MOUNT}/data/{digest[:16]}/{name}"
 
 
 def _send(receiver: PodConversation, file: Path) -> None:

@@ -84,8 +84,8 @@ def inspect_data(data: Data, objective: str, readable: Callable[[str], bool] = l
     ]
     held_places = data.held_out_places
     held = [_inspect([place], data.on_bad_row, objective) for place in held_places if readable(place)]
-    _check_rows("data.train", train)
-    _check_rows("data.validation", held)
+    _check_rows("data.train", train, all_read=len(train) == len(wanted))
+    _check_rows("data.validation", held, all_read=len(held) == len(held_places))
     if (count := sum(len(one.source.files) for one in [*train, *held])) > MOST_FILES:
         raise UserError(f"data: has {count} files of rows, and a run may have {MOST_FILES}; join some, e.g. as Parquet")
     if len(train) < len(wanted) or len(held) < len(held_places):
@@ -110,12 +110,15 @@ def mixed(sources: list[Inspected]) -> DataSize:
     return DataSize(sum(size.rows for size in sizes), sum(size.tokens for size in sizes))
 
 
-def _check_rows(key: str, sources: list[Inspected]) -> None:
-    paths = [file.source or file.path for one in sources for file in one.source.files]
-    if twice := next((path for path in paths if paths.count(path) > 1), ""):
-        raise UserError(f"{key}: {twice} belongs to two sources; name it in one of them")
-    if sources and sum(one.size.rows for one in sources) < 2:
-        raise UserError(f"{paths[0]}: has one row; at least two are needed, one to train on and one to hold out")
+def _check_rows(key: str, sources: list[Inspected], *, all_read: bool) -> None:
+    files = [file for one in sources for file in one.source.files]
+    # An address is kept without its query, so that it alone does not tell two files apart.
+    places = [(file.source, file.path) for file in files]
+    if twice := next((place for place in places if places.count(place) > 1), None):
+        raise UserError(f"{key}: {twice[0] or twice[1]} belongs to two sources; name it in one of them")
+    if sources and all_read and sum(one.size.rows for one in sources) < 2:
+        where = files[0].source or files[0].path
+        raise UserError(f"{where}: has one row; at least two are needed, one to train on and one to hold out")
 
 
 def _inspect(

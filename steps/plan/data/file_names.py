@@ -8,7 +8,7 @@ from steps.common.rows.files.file_kind import KINDS, is_known
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
 
-MOST_FILES = 200  # of a run: its parameters name each, and Argo takes no more than 128 KiB of them
+MOST_FILES = 200  # of a run, whose plan names each; on a cluster it may be shorter still, see `plan_size`
 SHOWN = 5
 # What stands beside data: what `datasets` keeps there in files of known kinds, and what is of no interest among the others.
 NOT_ROWS = re.compile(r"(dataset_infos?|dataset_dict|state|config)\.json|cache-[0-9a-f]+\.arrow")

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from steps.common.runtime.errors import UserError
+from steps.common.runtime.progress import say
 from steps.common.storage import volumes
 from steps.common.weights.sources.listing import Listing, SourceFile
 from steps.common.weights.sources.small_file import FilePartReader, part_reader
 from steps.common.weights.sources.weights_index import refuse_pointer
 
 LONGEST_FILE = 64 << 20  # bytes; the largest vocabularies of today take half of that
-FAST, PIECES, CONFIG = "tokenizer.json", "tokenizer.model", "tokenizer_config.json"
+FAST, PIECES, CONFIG, SPECIALS = "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"
 RANKED_LINE = re.compile(rb"[A-Za-z0-9+/=]+ (\d+)")  # of tiktoken's format: a token in base64, and its id
 # Stands for an image, sound or video in the tokenizer of a whole family. Text does not have it, and a text model such as
 # Gemma 3 1B has no row for it.
@@ -28,25 +29,48 @@ class TokenId:
     number: int
 
 
-def refuse_ids_beyond(listing: Listing, rows: int) -> None:
-    """Refuse a tokenizer that has tokens without a row in the embedding.
+def refuse_ids_beyond(listing: Listing, rows: int, padding: int = 0) -> None:
+    """Refuse a tokenizer that has tokens without a row in the embedding; warn if it is only the one that pads.
 
     Args:
         listing: of the model.
         rows: of the embedding.
+        padding: token id with which the model itself pads, according to its config.json.
 
     Raises:
         UserError: with the highest such token; or the model has no tokenizer, or one that cannot be read.
         UnreachableError: the source did not answer, even when asked again.
     """
     with part_reader() as reader:
-        highest = max(_tokens(listing, reader), key=lambda token: token.number, default=TokenId("", -1))
-    if highest.number >= rows:
+        beyond = {token for token in _tokens(listing, reader) if token.number >= rows}
+        pad = _padding_token(listing, reader) if beyond else ""
+    if not beyond:
+        return
+    highest = max(beyond, key=lambda token: token.number)
+    # Rows are packed and not padded with it. The model loads if it does not use that id itself.
+    if {token.text for token in beyond} == {pad} and padding < rows:
+        say(
+            f"warning: model {listing.uri}: its padding token {pad!r} has id {highest.number}, and its embedding has {rows} "
+            "rows; no row is padded with it, and a row whose text has it is a bad row"
+        )
+    else:
         raise UserError(
             f"model {listing.uri}: its tokenizer has the token {highest.text!r} with id {highest.number}, and its embedding "
             f"has {rows} rows; enlarge the embedding with transformers' resize_token_embeddings and save the model, or remove "
             "the token"
         )
+
+
+def _padding_token(listing: Listing, reader: FilePartReader) -> str:
+    """Return the token that only pads; empty if there is none, or if it has another task as well."""
+    named: dict[str, str] = {}
+    for file in (_at_hand(listing, file) for file in listing.files if file.name in (SPECIALS, CONFIG)):
+        for task, value in _json(listing.uri, file.name, _content(listing.uri, file, reader)).items():
+            text = value.get("content") if isinstance(value, dict) else value
+            if task.endswith("_token") and isinstance(text, str):
+                named[task] = text
+    pad = named.pop("pad_token", "")
+    return "" if pad in named.values() else pad
 
 
 def _tokens(listing: Listing, reader: FilePartReader) -> Iterator[TokenId]:

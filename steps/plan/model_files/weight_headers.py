@@ -24,6 +24,8 @@ FLOATS = {"F64", "F32", "F16", "BF16"}
 INTEGERS = {"I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
 EMBEDDINGS = {"embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings"}
 HEADS = {"lm_head", "embed_out", "output_layer"}
+# Types whose embedding is not tied where config.json does not say it.
+UNTIED_BY_DEFAULT = {"granite", "llama", "mistral", "olmo", "olmo2", "phi", "phi3", "qwen2", "qwen3", "stablelm"}
 WITH_HEAD = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|layer)\.(\d+)\.")
 
@@ -68,11 +70,24 @@ def embedding_rows(tensors: dict[str, Tensor]) -> int:
     return 0
 
 
+def has_head(tensors: dict[str, Tensor], rows: int) -> bool:
+    """Return whether any tensor may be the output embedding: by its name, or with a row for each token.
+
+    Args:
+        tensors: by name.
+        rows: of the embedding.
+    """
+    if any(HEADS & set(name.split(".")) for name in tensors):
+        return True
+    own = [name for name, tensor in tensors.items() if len(tensor.shape) == 2 and tensor.shape[0] == rows]
+    return any(not EMBEDDINGS & set(name.split(".")) for name in own)
+
+
 def compare_with_config(uri: str, tensors: dict[str, Tensor], config: dict[str, Any], shape: Architecture) -> None:
     """Refuse weights that are not those of the model's config.json, and those without a head.
 
     Raises:
-        UserError: with both.
+        UserError: with both, or with what is missing.
     """
     rows = embedding_rows(tensors)
     if rows and rows != shape.vocabulary:
@@ -87,11 +102,19 @@ def compare_with_config(uri: str, tensors: dict[str, Tensor], config: dict[str, 
             "choose another revision"
         )
     classes = config.get("architectures") or []
-    untied = not shape.tied_embeddings and not any(HEADS & set(name.split(".")) for name in tensors)
+    untied = not shape.tied_embeddings and not has_head(tensors, shape.vocabulary)
     if untied and classes and not any(str(name).endswith(WITH_HEAD) for name in classes):
         raise UserError(
             f"model {uri}: its weights are those of {classes[0]}, without a language model's head; choose the repository of "
             "the language model"
+        )
+    # Without the key, it depends on the type; of one that is not known here, it is not said.
+    apart = config.get("tie_word_embeddings", config.get("model_type") not in UNTIED_BY_DEFAULT) is False
+    if untied and apart and rows:
+        raise UserError(
+            f"model {uri}: its weights lack the output embedding (lm_head), which would be a random one, and its config.json "
+            "does not tie it to the input embedding; complete the upload, or set tie_word_embeddings to true if the model "
+            "shares its embedding"
         )
 
 

@@ -209,3 +209,21 @@ def test_a_constant_that_a_models_config_lacks_is_named(model: Path, capsys: pyt
     assert line.endswith("its config.json does not set max_position_embeddings; only dense decoders can be tuned")
     assert line_of_command(capsys, "plan", text, "--cloud", "aws") == line
     assert line_of_command(capsys, "run", text) == line
+
+
+def test_a_plan_that_no_pod_could_be_given_is_refused_on_a_cluster_alone(
+    model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(100):
+        (folder / "more").mkdir(exist_ok=True)
+        (folder / "more" / f"{'x' * 200}{number}.jsonl").write_text(ROWS * 2)
+    (folder / "more").rename(folder / ("y" * 200))
+    text = recipe_text(
+        {"model": model.as_uri(), "data.max_tokens": 64, "data.train": "y" * 200, "serve.enabled": False}
+    )
+    assert len(step.resolve(PlanInput(recipe=text)).data.train[0].files) == 100
+    monkeypatch.setenv("FINELINE_SERVE_IMAGE", "fineline-serve:0.1.0")
+    with pytest.raises(
+        UserError, match=r"names 100 files one by one, takes .* KiB, and on a cluster it may take 48 KiB"
+    ):
+        step.resolve(PlanInput(recipe=text))

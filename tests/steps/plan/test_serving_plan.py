@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
+from presets.model_preset import model_presets
 from recipes.reader import RecipeError, load
 from steps.common.adapter.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from steps.common.adapter.vllm_limits import MAX_LORA_RANKS, required_max_lora_rank, vllm_refusals
 from steps.common.handover.resolved import KnownModel
 from steps.common.runtime.errors import RefusedError, UserError
+from steps.common.structured.parse_calls import FORMATS
 from steps.plan.model import known_model
+from steps.plan.model_files.vllm_parsers import NAMES
 from steps.plan.serving_plan import ServingSettings, in_words, plan_serving
 from steps.rollout.pods.object_names import of_version
 from steps.rollout.vllm.adapter_folder import published_adapter
@@ -162,3 +165,20 @@ def test_a_folder_that_holds_another_adapter_is_not_served_under_that_name(adapt
     (folder / WEIGHTS_FILE).chmod(0o600)
     with pytest.raises(RefusedError, match="is not readable by other users"):
         published_adapter(adapter, "store-v1-0", "/models/x")
+
+
+def test_a_parser_that_vllm_does_not_have_is_refused_with_the_nearest_and_one_of_another_image_is_said(
+    in_cluster: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parsers = {preset.chat.tool_parser for preset in model_presets().values()} - {""}
+    assert parsers | FORMATS.keys() <= NAMES
+    with pytest.raises(
+        UserError, match=r"chat\.tool_parser: vLLM v0\.32\.0 has no parser 'hermess'; did you mean 'hermes'"
+    ):
+        found(chat__tool_parser="hermess")
+    monkeypatch.setenv("FINELINE_VLLM_IMAGE", "registry.example.com/vllm-openai:v0.32.0@sha256:0a")
+    with pytest.raises(UserError, match=r"no parser 'zz'; it has apertus, "):
+        found(chat__tool_parser="zz")
+    monkeypatch.setenv("FINELINE_VLLM_IMAGE", "registry.example.com/own-vllm:1")
+    assert "--tool-call-parser=hermess" in found(chat__tool_parser="hermess").arguments
+    assert "warning: chat.tool_parser: " in capsys.readouterr().err

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.cluster.transfer import send_data
 from pipelines.cluster.transfer.send_data import STORE_SETTING, with_data_in_reach
 from pipelines.commands.schedule import schedule
 from recipes.data import Data, RowSource
@@ -17,7 +18,7 @@ from steps.common.storage.files import sha256_of
 from steps.plan.addresses import check_addresses, kept
 from steps.plan.data.data_file import inspect_data
 from steps.plan.data.file_names import MOST_FILES
-from steps.plan.data.local_copy import fetch_all
+from steps.plan.data.local_copy import LocalCopy, fetch_all
 from steps.plan.data.local_files import find_local
 
 
@@ -198,6 +199,32 @@ def test_a_file_belongs_to_one_source(tmp_path: Path) -> None:
         inspect_data(Data(train=[str(tmp_path / "a.jsonl"), str(tmp_path)]), "sft")
 
 
+def test_addresses_that_differ_in_their_query_alone_are_two_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetched(place: str) -> list[LocalCopy]:
+        page = place[-1]
+        make(tmp_path, f"{page}/rows.jsonl", text=rows(4, page))
+        path = tmp_path / page / "rows.jsonl"
+        return [LocalCopy(pinned="https://host/rows", tag="", path=str(path), sha256=sha256_of(path), bytes=1)]
+
+    monkeypatch.setattr("steps.plan.data.data_file.fetch_all", fetched)
+    found = inspect_data(Data(train=["https://host/rows?page=1", "https://host/rows?page=2"]), "sft")
+    assert found is not None
+    assert len(found.files.train) == 2
+    monkeypatch.setattr("steps.plan.data.data_file.fetch_all", lambda place: fetched("1"))
+    with pytest.raises(UserError, match="https://host/rows belongs to two sources"):
+        inspect_data(Data(train=["https://host/rows?page=1", "https://host/rows?page=1&a"]), "sft")
+
+
+def test_one_row_here_may_have_others_elsewhere(tmp_path: Path) -> None:
+    make(tmp_path, "a.jsonl")
+    mixture = Data(train=[f"{tmp_path}/a.jsonl", "s3://chats/b.jsonl"])
+    assert inspect_data(mixture, "sft", lambda place: "://" not in place) is None
+    with pytest.raises(UserError, match=r"a\.jsonl: has one row"):
+        inspect_data(Data(train=f"{tmp_path}/a.jsonl"), "sft")
+
+
 def test_all_files_of_a_run_are_counted_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path, "a/1.jsonl", "a/2.jsonl", "b/1.jsonl", "b/2.jsonl", text=rows(2))
     monkeypatch.setattr("steps.plan.data.data_file.MOST_FILES", 3)
@@ -275,6 +302,32 @@ def test_a_local_folder_becomes_a_list_of_files(tmp_path: Path, bucket: Any) -> 
     sent = with_data_in_reach(connection(), load("pet-store", changes))
     assert isinstance(sent.data.train, list)
     assert [str(place).rpartition("/")[2] for place in sent.data.train] == ["1.jsonl", "2.jsonl"]
+
+
+@pytest.mark.parametrize("store", ["s3://chats/sent", ""])
+def test_two_files_with_the_same_name_and_content_stay_two(
+    tmp_path: Path, bucket: Any, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, "more/a/rows.jsonl", "more/b/rows.jsonl", text=rows(4))
+    monkeypatch.setattr(send_data, "upload", lambda _, file, name: f"/data/{sha256_of(file)[:16]}/{name}")
+    if not store:
+        monkeypatch.setattr(send_data, "sha256_of", None)  # `upload` does it
+    changes = {"data.train": str(tmp_path / "more"), "data.validation": ""}
+    sent = with_data_in_reach(connection(store), load("pet-store", changes))
+    assert [str(place).rpartition("/")[2] for place in sent.data.train] == ["rows.jsonl", "2-rows.jsonl"]
+    assert load(sent.model_dump_json()) == sent
+
+
+def test_files_whose_names_no_parameter_of_a_run_could_hold_are_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, *(f"more/{number:03d}-{'x' * 110}.jsonl" for number in range(150)), text=rows(1))
+    monkeypatch.setattr(send_data, "put", None)
+    changes = {"data.train": str(tmp_path / "more"), "data.validation": ""}
+    with pytest.raises(
+        UserError, match=r"names 151 files one by one, takes \d+ KiB, and on a cluster it may take 48 KiB; join"
+    ):
+        with_data_in_reach(connection(), load("pet-store", changes))
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,12 @@ def without_head(folder: Path, architecture: str) -> Path:
     return folder
 
 
+def pad_beyond(folder: Path) -> Path:
+    (folder / "tokenizer.json").write_text(tokenizer({"a": 0}, (100, "[PAD]")))
+    configure(folder, "tokenizer_config.json", pad_token={"content": "[PAD]"}, eos_token="</s>")
+    return folder
+
+
 REFUSED: dict[str, tuple[Change, str]] = {
     "shard that is not there": (
         lambda m: delete(m / SHARDS[1]),
@@ -184,6 +190,14 @@ REFUSED: dict[str, tuple[Change, str]] = {
         lambda m: without_head(m, "LlamaForSequenceClassification"),
         "its weights are those of LlamaForSequenceClassification, without a language model's head",
     ),
+    "language model without its head": (
+        lambda m: without_head(m, "LlamaForCausalLM"),
+        "its weights lack the output embedding (lm_head)",
+    ),
+    "language model without its head, of a type that ties it by default": (
+        lambda m: (without_head(m, "GemmaForCausalLM"), configure(m, model_type="gemma", tie_word_embeddings=False)),
+        "its config.json does not tie it to the input embedding",
+    ),
     "code": (
         lambda m: configure(m, model_type="internlm2", auto_map={"AutoModelForCausalLM": "modeling_internlm2.X"}),
         "its model_type 'internlm2' needs Python code of its repository (auto_map), which is never run; choose a model of",
@@ -209,6 +223,18 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "added token without a row": (
         lambda m: (m / "tokenizer.json").write_text(tokenizer({"a": 0}, (100, "[PAD]"))),
         "its tokenizer has the token '[PAD]' with id 100, and its embedding has 100 rows; enlarge the embedding",
+    ),
+    "padding token without a row, with which the model pads itself": (
+        lambda m: (pad_beyond(m), configure(m, pad_token_id=100)),
+        "has the token '[PAD]' with id 100",
+    ),
+    "padding token without a row that ends texts too": (
+        lambda m: (pad_beyond(m), configure(m, "tokenizer_config.json", pad_token="[PAD]", eos_token="[PAD]")),
+        "has the token '[PAD]' with id 100",
+    ),
+    "padding token and another one without rows": (
+        lambda m: (pad_beyond(m), configure(m, "added_tokens.json", **{"<extra>": 101})),
+        "has the token '<extra>' with id 101",
     ),
     "added token in added_tokens.json": (
         lambda m: configure(m, "added_tokens.json", **{"<extra>": 120}),
@@ -262,6 +288,13 @@ ACCEPTED: dict[str, Change] = {
         without_head(m, "LlamaModel"),
         configure(m, tie_word_embeddings=True),
     ),
+    "language model without its head, of a type that ties it by default": lambda m: (
+        without_head(m, "GPT2LMHeadModel"),
+        configure(m, model_type="gpt2"),
+    ),
+    "head with another name": lambda m: as_single_file(
+        m, {("output.weight" if "head" in name else name): kind for name, kind in TENSORS.items()}
+    ),
     "more layers than its config": lambda m: configure(m, num_hidden_layers=1),
     "integers that are no weights": lambda m: as_single_file(m, {**TENSORS, "model.position_ids": ("I64", [4, 2])}),
 }
@@ -271,6 +304,13 @@ ACCEPTED: dict[str, Change] = {
 def test_a_model_that_can_be_loaded_is_planned(name: str, model: Path) -> None:
     ACCEPTED[name](model)
     assert resolve_model(model.as_uri()).bytes > 0
+
+
+def test_a_padding_token_without_a_row_is_no_obstacle_and_said(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pad_beyond(model)
+    resolve_model(model.as_uri())
+    assert "warning: model " in (told := capsys.readouterr().err)
+    assert "its padding token '[PAD]' has id 100, and its embedding has 100 rows" in told
 
 
 def test_the_shards_are_taken_and_the_same_weights_in_other_layouts_are_not(
@@ -418,3 +458,5 @@ def test_the_known_types_are_those_of_the_installed_transformers() -> None:
     assert transformers.__version__.startswith(f"{minor}."), again
     assert set(known["causal"]) == set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) & set(CONFIG_MAPPING_NAMES), again
     assert set(known["tokenizers"]) == set(TOKENIZER_MAPPING_NAMES), again
+    untied = {kind: transformers.AutoConfig.for_model(kind) for kind in weight_headers.UNTIED_BY_DEFAULT}
+    assert {kind for kind, config in untied.items() if config.tie_word_embeddings is not False} == set()

@@ -62,13 +62,19 @@ def test_a_tokenizer_model_alone_is_enough(kind: str, write: Any, tokenizer_clas
     rows, encode = write(folder, kind)
     (folder / "config.json").write_text(json.dumps({**CONFIG, "vocab_size": rows}))
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": tokenizer_class}))
-    write_safetensors(folder / "model.safetensors", {"model.embed_tokens.weight": ("BF16", [rows, 64])})
+    write_safetensors(
+        folder / "model.safetensors",
+        {"model.embed_tokens.weight": ("BF16", [rows, 64]), "lm_head.weight": ("BF16", [rows, 64])},
+    )
     published, _ = publish_tokenizer(resolve_model(folder.as_uri()))
     tokenizer = AutoTokenizer.from_pretrained(published)
     assert tokenizer(TEXT, add_special_tokens=False).input_ids == encode(TEXT)
     # One row fewer, and the last token has none.
     (folder / "config.json").write_text(json.dumps({**CONFIG, "vocab_size": rows - 1}))
-    write_safetensors(folder / "model.safetensors", {"model.embed_tokens.weight": ("BF16", [rows - 1, 64])})
+    write_safetensors(
+        folder / "model.safetensors",
+        {"model.embed_tokens.weight": ("BF16", [rows - 1, 64]), "lm_head.weight": ("BF16", [rows - 1, 64])},
+    )
     with pytest.raises(UserError, match=f"with id {rows - 1}, and its embedding has {rows - 1} rows"):
         resolve_model(folder.as_uri())
     (folder / "tokenizer.model").write_bytes(b"<html>")
