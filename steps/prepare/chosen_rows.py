@@ -11,6 +11,7 @@ from steps.common.rows.files.raw_record import RawRecord
 from steps.common.rows.read_rows import parse
 from steps.common.rows.row import BadRow, RowPlace
 from steps.prepare.example_index import ExampleIndex, batches
+from steps.prepare.map_rows import BATCH_ROWS
 
 if TYPE_CHECKING:
     import pyarrow
@@ -61,6 +62,8 @@ def _tables(index: ExampleIndex, chosen: numpy.ndarray) -> Iterator[tuple[Path, 
         for batch in batches(piece):
             first, last = numpy.searchsorted(chosen, [at, at + batch.num_rows])
             if last > first:
-                places = pyarrow.array(chosen[first:last] - at)
-                yield piece.records, pyarrow.Table.from_batches([batch]).take(places)
+                table = pyarrow.Table.from_batches([batch])
+                for begin in range(int(first), int(last), BATCH_ROWS):  # a row may be repeated any number of times
+                    places = pyarrow.array(chosen[begin : min(begin + BATCH_ROWS, int(last))] - at)
+                    yield piece.records, table.take(places)
             at += batch.num_rows

@@ -1,9 +1,12 @@
 """What is known of each example without its tokens: numbers, by which rows are compared, chosen and counted."""
 
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import numpy
 
@@ -16,7 +19,44 @@ from steps.prepare.split import RowKeys
 if TYPE_CHECKING:
     import pyarrow
 
+SHOWN = 20  # bad rows
 NUMBERS = ("number", "source", "tie", "labelled", *TURNS, *HASHES)
+
+
+class BadRows:
+    """The rows that cannot be used, in a file as they are found; behind them, those that were left out as too long.
+
+    Only the first are in memory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Begin an empty file."""
+        self.first: list[BadRow] = []
+        self.count = self.too_long = 0
+        self._path, self._long_path = path, path.with_name(path.name + ".long")
+        self._files = ExitStack()
+        self._bad, self._long = (self._open(one) for one in (self._path, self._long_path))
+
+    def _open(self, path: Path) -> IO[str]:
+        # A name of a file need not be valid UTF-8.
+        return self._files.enter_context(path.open("w", encoding="utf-8", errors="backslashreplace"))
+
+    def add(self, row: BadRow, *, too_long: bool) -> None:
+        """Add a row."""
+        print(row, file=self._long if too_long else self._bad)
+        if too_long:
+            self.too_long += 1
+            return
+        self.count += 1
+        if self.count <= SHOWN:
+            self.first.append(row)
+
+    def close(self) -> None:
+        """Complete the file."""
+        self._files.close()
+        with self._path.open("ab") as whole, self._long_path.open("rb") as long:
+            shutil.copyfileobj(long, whole)
+        self._long_path.unlink()
 
 
 @dataclass
@@ -26,8 +66,7 @@ class ExampleIndex:
     columns: dict[str, numpy.ndarray]
     tokens: numpy.ndarray
     good: numpy.ndarray  # whether the row can be used
-    bad: list[BadRow]
-    too_long: list[BadRow]  # left out without being bad
+    bad: BadRows
     ignored: Counter[str]  # rows by the name of what has no effect in them
     teaches_to_stop: bool
     pieces: list[LabelledPiece]
@@ -66,24 +105,32 @@ class ExampleIndex:
         return whole if times is None else numpy.repeat(whole, numpy.repeat(times, counts))
 
 
-def read_index(pieces: Iterable[LabelledPiece], files: SourceFiles) -> ExampleIndex:
-    """Read the numbers of all examples, piece by piece as they are labelled."""
+def read_index(pieces: Iterable[LabelledPiece], files: SourceFiles, bad_rows: Path) -> ExampleIndex:
+    """Read the numbers of all examples, piece by piece as they are labelled.
+
+    Args:
+        pieces: with their examples.
+        files: that the records are from.
+        bad_rows: file to write the rows that cannot be used to, one a line.
+    """
     parts: dict[str, list[numpy.ndarray]] = {name: [] for name in (*NUMBERS, "tokens", "good")}
-    index = ExampleIndex({}, numpy.zeros(0), numpy.zeros(0), [], [], Counter(), False, [])
-    count = 0
-    for piece in pieces:
-        index.pieces.append(piece)
-        index.starts.append(count)
-        for batch in batches(piece):
-            for name in NUMBERS:
-                parts[name].append(numpy.array(batch.column(name)))
-            lengths = [numpy.diff(batch.column(name).offsets.to_numpy()) for name in ("input_ids", "rejected_ids")]
-            parts["tokens"].append(lengths[0] + lengths[1])
-            parts["good"].append(numpy.array(batch.column("reason").is_null()))
-            index.teaches_to_stop |= bool(numpy.array(batch.column("stops")).any())
-            _add_bad(index, batch, files)
-            _add_ignored(index, batch)
-            count += batch.num_rows
+    index = ExampleIndex({}, numpy.zeros(0), numpy.zeros(0), BadRows(bad_rows), Counter(), False, [])
+    count, last = 0, -1
+    with closing(index.bad):
+        for piece in pieces:
+            index.pieces.append(piece)
+            index.starts.append(count)
+            for batch in batches(piece):
+                for name in NUMBERS:
+                    parts[name].append(numpy.array(batch.column(name)))
+                lengths = [numpy.diff(batch.column(name).offsets.to_numpy()) for name in ("input_ids", "rejected_ids")]
+                parts["tokens"].append(lengths[0] + lengths[1])
+                parts["good"].append(numpy.array(batch.column("reason").is_null()))
+                index.teaches_to_stop |= bool(numpy.array(batch.column("stops")).any())
+                _add_bad(index, batch, files)
+                _add_ignored(index, batch, last)
+                count += batch.num_rows
+                last = batch.column("number")[-1].as_py() if batch.num_rows else last
     whole = {name: numpy.concatenate(part or [numpy.zeros(0, numpy.int64)]) for name, part in parts.items()}
     index.columns, index.tokens, index.good = whole, whole.pop("tokens"), whole.pop("good").astype(bool)
     return index
@@ -105,11 +152,13 @@ def _add_bad(index: ExampleIndex, batch: "pyarrow.RecordBatch", files: SourceFil
     columns = (batch.column(name).to_pylist() for name in ("reason", "too_long", "file", "line"))
     for reason, too_long, file, line in zip(*columns, strict=True):
         if reason is not None:
-            (index.too_long if too_long else index.bad).append(BadRow(files.place(file, line), reason))
+            index.bad.add(BadRow(files.place(file, line), reason), too_long=too_long)
 
 
-def _add_ignored(index: ExampleIndex, batch: "pyarrow.RecordBatch") -> None:
+def _add_ignored(index: ExampleIndex, batch: "pyarrow.RecordBatch", last: int) -> None:
+    """Count what is ignored in the rows of a batch, but for the last row of the batch before: it may go on in this one."""
     if not len(batch.column("ignored").flatten()):
         return
     rows = dict(zip(batch.column("number").to_pylist(), batch.column("ignored").to_pylist(), strict=True))
+    rows.pop(last, None)
     index.ignored.update(name for names in rows.values() for name in names)

@@ -10,7 +10,7 @@ def draw(sources: list[DataSource], source_of: numpy.ndarray, order: numpy.ndarr
     """Return how often each row is seen per epoch; shape (rows).
 
     A weight of 2 repeats each row of a source, and one of 0.5 takes half of them. Shares take as many rows of each source as
-    the largest mixture has in which no row repeats.
+    the largest mixture has in which no row repeats. Of each source that has rows, at least one is taken.
 
     Args:
         sources: of the training rows. Either all have a share, or none has.
@@ -33,7 +33,10 @@ def draw(sources: list[DataSource], source_of: numpy.ndarray, order: numpy.ndarr
 def _wanted(sources: list[DataSource], counts: numpy.ndarray) -> list[int]:
     """Return how many rows to draw from each source."""
     if all(source.share is None for source in sources):
-        return [round(source.weight * int(count)) for source, count in zip(sources, counts, strict=True)]
+        return [
+            max(1, round(source.weight * count)) if count else 0
+            for source, count in zip(sources, counts.tolist(), strict=True)
+        ]
     shares = [source.share or 0.0 for source in sources]
     for source, count in zip(sources, counts, strict=True):
         if not count:

@@ -1,5 +1,6 @@
 """The records of all files as they stand there, in Arrow files of bounded size: from them, processes take their parts."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 PIECE_BYTES = 128 << 20  # of records in a file; the processes are started anew for each
 # Of the first file. One process labels so few records, and those that follow inherit the words that it has tokenised.
 FIRST_PIECE_BYTES = 1 << 20
-BATCH_ROWS = 1024
+BATCH_ROWS, BATCH_BYTES = 1024, 8 << 20  # whatever is reached first
 
 
 @dataclass
@@ -68,26 +69,37 @@ def raw_schema() -> "pyarrow.Schema":
 
 
 def write_pieces(records: Iterable[tuple[int, int, RawRecord]], folder: Path) -> Iterator[Path]:
-    """Write the records in pieces, and yield each piece when it is written."""
-    columns: dict[str, list[Any]] = {name: [] for name in raw_schema().names}
-    size = pieces = 0
-    for number, (source, file, record) in enumerate(records):
-        values = (source, file, record.line, number, record.payload, record.reason)
-        for name, value in zip(columns, values, strict=True):
-            columns[name].append(value)
-        size += len(record.payload)
-        if size >= (PIECE_BYTES if pieces else min(FIRST_PIECE_BYTES, PIECE_BYTES)):
-            yield _write(columns, folder / f"raw-{pieces:05}.arrow")
-            columns = {name: [] for name in columns}
-            size, pieces = 0, pieces + 1
-    if columns["number"]:
-        yield _write(columns, folder / f"raw-{pieces:05}.arrow")
+    """Write the records in pieces, and yield each piece when it is written. Only a batch of records is in memory."""
+    numbered = enumerate(records)
+    for piece, first in enumerate(numbered):
+        path = folder / f"raw-{piece:05}.arrow"
+        _write_piece(
+            path, itertools.chain([first], numbered), PIECE_BYTES if piece else min(FIRST_PIECE_BYTES, PIECE_BYTES)
+        )
+        yield path
 
 
-def _write(columns: dict[str, list[Any]], path: Path) -> Path:
+def _write_piece(path: Path, records: Iterable[tuple[int, tuple[int, int, RawRecord]]], most: int) -> None:
+    """Write records, of at least so many bytes as long as there are some."""
     import pyarrow
 
-    table = pyarrow.table(columns, schema=raw_schema())
-    with pyarrow.OSFile(str(path), "wb") as out, pyarrow.ipc.new_stream(out, table.schema) as writer:
-        writer.write_table(table, BATCH_ROWS)
-    return path
+    schema = raw_schema()
+    size = held = 0
+    rows: list[tuple[Any, ...]] = []
+    with pyarrow.OSFile(str(path), "wb") as out, pyarrow.ipc.new_stream(out, schema) as writer:
+
+        def flush() -> None:
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            writer.write_batch(pyarrow.record_batch(columns, schema=schema))
+            rows.clear()
+
+        for number, (source, file, record) in records:
+            rows.append((source, file, record.line, number, record.payload, record.reason))
+            size, held = size + len(record.payload), held + len(record.payload)
+            if len(rows) >= BATCH_ROWS or held >= BATCH_BYTES:
+                flush()
+                held = 0
+            if size >= most:
+                break
+        if rows:
+            flush()

@@ -20,7 +20,6 @@ from steps.common.handover.resolved import DataSource, Resolved
 from steps.common.lm_eval.library import check_installed
 from steps.common.model.prepared_rows import TRAIN, VALIDATION, write_rows
 from steps.common.model.stop_tokens import published_stop_tokens, stop_tokens
-from steps.common.rows.row import BadRow
 from steps.common.rows.row_kinds import objective_key
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.exit_codes import step
@@ -29,7 +28,7 @@ from steps.common.runtime.waiting import WaitingLine
 from steps.common.storage import volumes
 from steps.common.storage.files import build_folder, digest_of, exclusive_lock, folder_digest
 from steps.prepare.chosen_rows import chosen_tables, with_conversations
-from steps.prepare.example_index import ExampleIndex, read_index
+from steps.prepare.example_index import BadRows, ExampleIndex, read_index
 from steps.prepare.label_pairs import labelled_examples_batch
 from steps.prepare.labelled_table import TableLabelling
 from steps.prepare.labels import Labeller, no_end
@@ -39,7 +38,6 @@ from steps.prepare.raw_pieces import SourceFiles, write_pieces
 from steps.prepare.split import split
 
 FORMAT = 2  # of the files written here; raise it when the same settings, or a changed default, result in others
-SHOWN = 20
 
 
 class PrepareInput(Input):
@@ -153,13 +151,16 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
     with build_folder(folder) as building:
         work = building / "pieces"
         work.mkdir()
-        index = read_index(label_pieces(write_pieces(files.records(), work), labelling, files.progress()), files)
+        index = read_index(
+            label_pieces(write_pieces(files.records(), work), labelling, files.progress()),
+            files,
+            building / "bad_rows.txt",
+        )
         _judge(index.bad, recipe.data)
         chosen = _choose(index, resolved, [] if index.teaches_to_stop else [no_end(tokenizer, stops)])
         write_rows(building / TRAIN, chosen_tables(index, chosen.train))
         write_rows(building / VALIDATION, with_conversations(index, chosen.validation))
         shutil.rmtree(work)
-        (building / "bad_rows.txt").write_text("".join(f"{row}\n" for row in [*index.bad, *index.too_long]))
         for warning in chosen.report.warnings:
             say(f"warning: {warning}")
         (building / STEP_REPORT).write_text(chosen.report.model_dump_json(indent=2) + "\n")
@@ -197,7 +198,7 @@ def _choose(index: ExampleIndex, resolved: Resolved, warnings: list[str]) -> _Ch
     report = PreparedRecord(
         train_rows=len(rows),
         validation_rows=len(validation),
-        bad_rows=len(index.bad),
+        bad_rows=index.bad.count,
         duplicates=parts.duplicates,
         leaked=parts.leaked,
         train_tokens=int(tokens.sum()),
@@ -206,7 +207,7 @@ def _choose(index: ExampleIndex, resolved: Resolved, warnings: list[str]) -> _Ch
         turns_learnt=int(index.columns["turns_learnt"][seen].sum()),
         turns_read=int(index.columns["turns_read"][seen].sum()),
         turns_cut=int(index.columns["turns_cut"][seen].sum()),
-        too_long_rows=len(index.too_long),
+        too_long_rows=index.bad.too_long,
         warnings=warnings,
         sources=_of_sources(index, sources, rows, seen) if len(sources) > 1 else [],
         ignored=dict(index.ignored.most_common()),
@@ -230,11 +231,11 @@ def _of_sources(
     ]
 
 
-def _judge(bad: list[BadRow], data: Data) -> None:
-    for row in bad[:SHOWN]:
+def _judge(bad: BadRows, data: Data) -> None:
+    for row in bad.first:
         say(f"bad row: {row}")
-    if len(bad) > SHOWN:
-        say(f"and {len(bad) - SHOWN} more bad rows")
-    if bad and data.on_bad_row == "stop":
-        more = f" (and {len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
-        raise UserError(f"{bad[0]}{more}; fix the row, or set data.on_bad_row=skip")
+    if bad.count > len(bad.first):
+        say(f"and {bad.count - len(bad.first)} more bad rows")
+    if bad.count and data.on_bad_row == "stop":
+        more = f" (and {bad.count - 1} more bad rows)" if bad.count > 1 else ""
+        raise UserError(f"{bad.first[0]}{more}; fix the row, or set data.on_bad_row=skip")

@@ -36,6 +36,8 @@ def _first_not_finite(file: Path) -> str:
         for name in tensors.keys():  # noqa: SIM118 - not a dict
             tensor = tensors.get_tensor(name)
             if tensor.numel() and tensor.is_floating_point():
+                if tensor.itemsize == 1:
+                    tensor = tensor.float()  # of such types PyTorch finds no extremes
                 # Both are NaN if there is one. On a CPU this is ten times as fast as isfinite().
                 low, high = tensor.aminmax()
                 if not (low.isfinite() and high.isfinite()):

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from steps.common.model.packs import IGNORE_INDEX, MeasuredRows, TokenRow
 from steps.common.model.pair_packs import TokenPair
 from steps.common.rows.conversation import Conversation
+from steps.common.runtime.errors import UserError
 
 if TYPE_CHECKING:
     import numpy
@@ -183,9 +184,14 @@ class PreparedRows(MeasuredRows[Read], Generic[Read]):
 
         Args:
             folder: `train` or `validation` below the folder of the prepared rows.
+
+        Raises:
+            UserError: an earlier release has prepared them.
         """
         import numpy
 
+        if not (folder / ROWS_FILE).is_file() and folder.parent.is_dir():
+            raise UserError(f"{folder.parent}: was prepared by an earlier release; start a new run")
         file = RowFile(folder / ROWS_FILE)
         lengths = numpy.sum([file.lengths(ids) for ids, _ in cls.columns], axis=0)
         return cls(file, lengths, file.ties(), numpy.arange(len(lengths)))

@@ -27,6 +27,12 @@ def test_a_weight_says_how_often_each_row_is_seen() -> None:
     assert sorted(more) == [2, 2, 3, 3]
 
 
+def test_a_source_with_rows_gives_at_least_one() -> None:
+    few, none = drawn([10, 0], weight=[0.04, 0.04])
+    assert sorted(few) == [0] * 9 + [1]
+    assert none == []
+
+
 @pytest.mark.parametrize(
     ("counts", "shares", "taken"),
     [

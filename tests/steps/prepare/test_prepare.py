@@ -1,9 +1,11 @@
 """The prepare step: the same rows result in the same files, whatever their order and the number of processes."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import multiprocess
 import pytest
 
 from recipes.data import Data
@@ -69,6 +71,8 @@ def test_any_number_of_processes_and_pieces_writes_the_same_files(
 ) -> None:
     rows = [*rows_of(60), {"prompt": "?", "completion": ""}, *rows_of(4)]
     digests = set()
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+    before = (None, multiprocess.get_start_method(allow_none=True))
     for processes, piece_bytes in ((1, 1 << 20), (2, 1 << 20), (2, 1000)):
         monkeypatch.setattr(map_rows, "cores", lambda processes=processes: processes)
         monkeypatch.setattr(map_rows, "ROWS_A_PROCESS", 2)
@@ -82,6 +86,7 @@ def test_any_number_of_processes_and_pieces_writes_the_same_files(
         folder.rename(tmp_path / f"done-{len(list(tmp_path.iterdir()))}")
     assert len(digests) == 1
     assert not (tmp_path / "hub").exists()  # nothing is kept elsewhere
+    assert (os.environ.get("TOKENIZERS_PARALLELISM"), multiprocess.get_start_method(allow_none=True)) == before
 
 
 def test_the_order_of_the_rows_decides_nothing_but_their_order(tiny_model: Path, tmp_path: Path) -> None:

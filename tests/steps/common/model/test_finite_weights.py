@@ -30,3 +30,13 @@ def test_a_weight_that_is_not_finite_is_named(
     ) as told:
         check_finite(folder)
     assert "\n" not in str(told.value)
+
+
+def test_a_weight_of_one_byte_is_looked_at_too(tmp_path: Path) -> None:
+    weight = torch.ones(4, 4).to(torch.float8_e4m3fn)
+    save_file({NAME: weight}, tmp_path / "model.safetensors")
+    check_finite(tmp_path)
+    weight[2, 1] = float("nan")
+    save_file({NAME: weight}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=f"its weight {NAME} contains NaN"):
+        check_finite(tmp_path)

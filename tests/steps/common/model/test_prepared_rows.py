@@ -16,6 +16,7 @@ from steps.common.model.prepared_rows import (
     write_rows,
 )
 from steps.common.rows.conversation import Conversation
+from steps.common.runtime.errors import UserError
 
 CHAT = Conversation.of(("user", "cats?"), ("assistant", "yes"))
 ROWS = [
@@ -79,3 +80,9 @@ def test_rows_are_packed_by_their_lengths_before_any_is_read(tmp_path: Path, mon
         patched.setattr(PreparedTexts, "__getitem__", None)
         assert [numbers.tolist() for numbers in packed_numbers(found, 6)] == [[2, 1], [0, 3]]
     assert list(pack(found, 6)) == [[ROWS[2], ROWS[1]], [ROWS[0], ROWS[3]]]
+
+
+def test_rows_of_an_earlier_release_are_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match=r"was prepared by an earlier release; start a new run$"):
+        PreparedTexts.open(tmp_path / "train")
