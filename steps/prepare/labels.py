@@ -278,7 +278,7 @@ def learnt_turns(chat: Conversation, *, last_alone: bool = False, first_too: boo
         turns = [turn for turn in turns if turn == len(chat.messages) - 1]
     if not turns:
         raise LabelError(
-            "has no assistant message that is learnt: each is marked as only read, or precedes any question"
+            "has no assistant message that is learned: each is marked as only read, or precedes any question"
         )
     return tuple(turns)
 

@@ -155,7 +155,7 @@ class PreparedData(ReportPart):
         if not self.turns_learnt + self.turns_read:
             return ""
         cut = f", {self.turns_cut} cut off" if self.turns_cut else ""
-        return f"{self.turns_learnt} turns of the assistant learnt, {self.turns_read} only read{cut}"
+        return f"{self.turns_learnt} turns of the assistant learned, {self.turns_read} only read{cut}"
 
     @property
     def ignored_in_words(self) -> str:

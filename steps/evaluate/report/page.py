@@ -47,7 +47,7 @@ def render(report: EvaluationReport, resolved: Resolved) -> str:
         _table(_columns(report), _scores(report), numbers_from=1),
         _tasks(report),
         *figures(report),
-        "<h2>A training row: bold text is learnt, grey text is only read</h2>",
+        "<h2>A training row: bold text is learned, grey text is only read</h2>",
         _sample(report.sample),
         "<h2>The same questions, before and after</h2>",
         _table(["question", "answer in the data", "before", "after"], answers),

@@ -205,12 +205,12 @@ def test_a_turn_that_is_only_read_is_counted_and_not_learnt(tokenizer: Any) -> N
             THOUGHT,
             "its message 3 has thoughts, and the model is asked to answer with",
         ),
-        (TEMPLATE, {}, replace(ONE, messages=(ONE.messages[0], Message("assistant", "a", learnt=False))), "is learnt"),
+        (TEMPLATE, {}, replace(ONE, messages=(ONE.messages[0], Message("assistant", "a", learnt=False))), "is learned"),
         (
             TEMPLATE.replace("{{ message['content'] }}<|im_end|>\n", ""),
             {},
             ONE,
-            "its message 2 is not in the rendered",
+            "its message 2 is changed by the chat template, so it",
         ),
     ],
 )

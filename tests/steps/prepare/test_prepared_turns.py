@@ -44,13 +44,13 @@ def test_a_row_that_is_too_long_stops_is_skipped_or_is_cut(tiny_model: Path, row
         prepared(tiny_model, rows)
     skipped = prepared(tiny_model, rows, too_long="skip")
     assert (skipped.train_rows + skipped.validation_rows, skipped.too_long_rows, skipped.bad_rows) == (9, 1, 0)
-    assert in_words(skipped).endswith(", 1 too long; 16 turns of the assistant learnt, 0 only read")
+    assert in_words(skipped).endswith(", 1 too long; 16 turns of the assistant learned, 0 only read")
     others = rows.with_name("others.jsonl")
     others.write_text("".join(json.dumps({"prompt": f"fish {n}?", "completion": "yes"}) + "\n" for n in range(2)))
     cut = prepared(tiny_model, rows, too_long="cut", validation=str(others))
     assert (cut.train_rows, cut.turns_learnt, cut.turns_read, cut.turns_cut) == (10, 19, 0, 1)
     assert (cut.too_long_rows, cut.bad_rows) == (0, 0)
-    assert cut.turns_in_words == "19 turns of the assistant learnt, 0 only read, 1 cut off"
+    assert cut.turns_in_words == "19 turns of the assistant learned, 0 only read, 1 cut off"
 
 
 def test_answers_that_would_not_end_are_warned_of(

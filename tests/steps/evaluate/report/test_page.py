@@ -118,7 +118,7 @@ def test_the_page_has_verdict_scores_and_answers_and_loads_nothing(resolved: Res
     assert {"refused", "2.000", "7.39", "25.0%", "<script>alert(1)</script>", "a & b"} <= set(seen.text)
     assert {"version 4, the champion", "exact of <capitals>", "90.0%", "80.0%"} <= set(seen.text)
     assert "30 steps in 1m01s, 321 tokens/s, 41% of the device's peak (MFU)" in " ".join(seen.text)
-    assert {"9 turns of the assistant learnt, 4 only read", "no row teaches the <model> to stop"} <= set(seen.text)
+    assert {"9 turns of the assistant learned, 4 only read", "no row teaches the <model> to stop"} <= set(seen.text)
     assert not seen.tags & {"script", "img", "link", "iframe"}
     assert seen.loads == []
     assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org)", page.replace(resolved.model.uri, ""))
