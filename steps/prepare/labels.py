@@ -9,9 +9,10 @@ between prompt and answer, the turn becomes an example of its own whose prompt a
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
-from steps.common.model.chat_template import ChatTemplate
+from steps.common.model.chat_template import ChatTemplate, RefusedByTemplateError
 from steps.common.model.packs import IGNORE_INDEX
 from steps.common.rows.conversation import Conversation, Message
 from steps.common.rows.row import Row
@@ -21,6 +22,7 @@ from steps.prepare.learnt_turns import LabelError, LearntSpan, LearntText, Learn
 TooLong = Literal["stop", "skip", "cut"]
 # Ends of prompts whose tokens are kept, and the longest of them in characters. A chat template has only a few, and short ones.
 KEPT_TAILS, LONGEST_TAIL = 4096, 200
+LINE = "\n"
 
 
 @dataclass(slots=True)
@@ -66,6 +68,7 @@ class Labeller:
         too_long: "cut" ends a conversation that is too long after the last turn that fits. Otherwise it is an error.
         vocabulary: number of tokens that the model has embeddings for; 0: for all of the tokenizer's. Some tokenizers have
             tokens, of images for example, that their text models lack.
+        stops: tokens at which the server ends an answer.
     """
 
     tokenizer: Any
@@ -73,6 +76,7 @@ class Labeller:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     too_long: TooLong = "stop"
     vocabulary: int = 0
+    stops: Collection[int] = ()
 
     def __post_init__(self) -> None:
         self.template = ChatTemplate(self.tokenizer, self.arguments)
@@ -113,8 +117,11 @@ class Labeller:
             try:
                 if row.conversation and self.template.exists:
                     chats.append((number, row.conversation, learnt_turns(row.conversation, last_alone=last_alone)))
+                elif row.conversation:
+                    found[number] = self._without_template(row.conversation, last_alone=last_alone)
                 else:
-                    found[number] = self._checked([self._plain(row, last_alone=last_alone)])
+                    ids = self._text_ids(row.text)
+                    found[number] = self._checked([Example(ids, list(ids))])
             except LabelError as error:
                 found[number] = error
         texts: list[tuple[int, Conversation, list[LearntText]]] = []
@@ -128,13 +135,13 @@ class Labeller:
         encodings = iter(self._encoded([one.text for _, _, many in texts for one in many]))
         for number, chat, many in texts:
             try:
-                found[number] = self._of_chat(chat, [(one, next(encodings)) for one in many])
+                made = [example for one in many for example in self._of_text(chat, one, next(encodings))]
+                found[number] = self._fitting(chat, made)
             except LabelError as error:
                 found[number] = error
         return [one if one is not None else LabelError("has nothing to learn") for one in found]
 
-    def _of_chat(self, chat: Conversation, texts: list[tuple[LearntText, Any]]) -> list[Example]:
-        made = [example for text, encoding in texts for example in self._of_text(chat, text, encoding)]
+    def _fitting(self, chat: Conversation, made: list[Example]) -> list[Example]:
         learnt = sum(one.turns_learnt for one in made)
         fitting = [one for one in made if one.tokens <= self.max_tokens]
         if self.too_long != "cut" or not fitting:
@@ -152,7 +159,8 @@ class Labeller:
         shared: list[tuple[LearntSpan, int]] = []  # with the number of tokens up to its end
         for span in text.spans:
             first, behind = _token_at(encoding, span.start, text.text), _token_at(encoding, span.end, text.text)
-            if self._border_holds(encoding, ids, first, span.start, text.text) and _ends_at(encoding, behind, span.end):
+            begins = self._border_holds(encoding, ids, first, span.start, text.text)
+            if begins and _ends_at(encoding, behind, span.end, text.text):
                 labels[first:behind] = ids[first:behind]
                 shared.append((span, behind))
             else:
@@ -171,10 +179,29 @@ class Labeller:
     def _apart(self, chat: Conversation, text: LearntText, span: LearntSpan) -> Example:
         """Tokenise a turn's prompt and its answer separately."""
         prompt, answer = self._ids(text.text[: span.start]), text.text[span.start : span.end]
-        # Behind a special token, no tokenizer adds the space that it adds at the start of a text.
-        learnt = self._ids(self._anchor + answer)[1 if self._anchor else 0 :]
+        learnt = self._ids_behind(LINE, answer) if self._spaced_behind_specials else None
+        if learnt is None:
+            learnt = self._ids_behind(self._anchor, answer)
+        if learnt is None:
+            learnt = self._ids(answer)
         read = _up_to(chat, span.turn)
         return Example([*prompt, *learnt], [IGNORE_INDEX] * len(prompt) + learnt, read, 1)
+
+    def _ids_behind(self, before: str, answer: str) -> list[int] | None:
+        """Return the tokens of an answer behind a text; None if a token spans their border.
+
+        There, no tokenizer adds the space that it adds at the start of a text.
+        """
+        encoding = self._backend.encode(before + answer, add_special_tokens=False)
+        first = _token_at(encoding, len(before), before + answer)
+        split = _ends_at(encoding, first, len(before), before + answer)
+        return list(encoding.ids[first:]) if split else None
+
+    @cached_property
+    def _spaced_behind_specials(self) -> bool:
+        """Whether the tokenizer takes what follows a special token for the start of a text too, as Llama 2's does."""
+        behind_line = self._ids_behind(LINE, "probe")
+        return behind_line is not None and behind_line != self._ids_behind(self._anchor, "probe")
 
     def _border_holds(self, encoding: Any, ids: list[int], first: int, start: int, text: str) -> bool:
         """Return whether the tokens before an answer are those of the prompt alone.
@@ -195,45 +222,73 @@ class Labeller:
                 self._tails[tail] = alone
         return alone == ids[token:first]
 
-    def _plain(self, row: Row, *, last_alone: bool) -> Example:
-        """Label all of a plain text, or the assistant's texts of a chat for a model without a chat template."""
-        chat = row.conversation
-        if chat is None:
-            ids = self._text_ids(row.text)
-            return Example(ids, list(ids))
+    def _without_template(self, chat: Conversation, *, last_alone: bool) -> list[Example]:
+        """Label the assistant's texts of a chat for a model without a chat template: each turn under its own prompt.
+
+        The turns share no text, since an answer is learnt with the token that ends it, and the prompt of a later turn does not
+        have that token.
+        """
         for what, given in (("tools", chat.tools), ("documents", chat.documents)):
             if given:
                 raise LabelError(f"its {what}: the model has no chat template, so it takes none")
         if any(message.tool_calls for message in chat.messages):
             raise LabelError("calls tools, and the model has no chat template to write calls with")
-        learnt = set(learnt_turns(chat, last_alone=last_alone, first_too=True))
-        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
-        ids = [] if bos is None else [bos]
-        labels = [IGNORE_INDEX] * len(ids)
-        for turn, message in enumerate(chat.messages):
-            said = message.role == "assistant"
-            part = self._ids(_with_thought(message) if turn in learnt else message.content + ("" if said else "\n"))
-            if said and eos is not None:
-                part = [*part, eos]
-            ids += part
-            labels += part if turn in learnt else [IGNORE_INDEX] * len(part)
-        return _with_read([Example(ids, labels, chat, len(learnt))], chat, len(learnt))[0]
+        texts: list[LearntText] = []
+        for turn in learnt_turns(chat, last_alone=last_alone, first_too=True):
+            prompt = self.template.prompt(replace(chat, messages=chat.messages[:turn]))
+            whole = prompt + _with_thought(chat.messages[turn])
+            texts.append(LearntText(whole, (LearntSpan(len(prompt), len(whole), turn),)))
+        encodings = self._encoded([one.text for one in texts])
+        begin = self._begin_of_prompt
+        end = [] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id]
+        made = [
+            replace(
+                one,
+                input_ids=[*begin, *one.input_ids, *end],
+                labels=[*[IGNORE_INDEX] * len(begin), *one.labels, *end],
+            )
+            for text, encoding in zip(texts, encodings, strict=True)
+            for one in self._of_text(chat, text, encoding)
+        ]
+        return self._fitting(chat, made)
+
+    @cached_property
+    def _begin_of_prompt(self) -> list[int]:
+        """The tokens that the tokenizer itself puts before a prompt that no template has written."""
+        alone, ids = self._ids("probe"), self._backend.encode("probe").ids
+        return next((ids[:at] for at in range(len(ids)) if ids[at : at + len(alone)] == alone), [])
 
     def _text_ids(self, text: str) -> list[int]:
         """Return the tokens of a text, with those that begin and end a text unless a template has written them already."""
         ids = self._ids(text)
         bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         rendered = any(special in text for special in self._specials)
-        begun = bos is None or ids[:1] == [bos] or (rendered and not self._begins_with_bos())
-        ended = eos is None or text.rstrip().endswith(self._specials)
+        begun = bos is None or ids[:1] == [bos] or (rendered and not self._begins_with_bos)
+        ended = eos is None or text.rstrip().endswith(self._ends)
         return [*([] if begun else [bos]), *ids, *([] if ended else [eos])]
 
+    @cached_property
     def _begins_with_bos(self) -> bool:
-        """Return whether a prompt under the chat template begins with the token that begins a text."""
+        """Whether a prompt under the chat template begins with the token that begins a text."""
         if not self.template.exists:
             return True
-        prompt = self.template.prompt(Conversation.of(("user", "probe")))
-        return prompt.startswith(self.tokenizer.bos_token)
+        try:
+            return self.template.prompt(Conversation.of(("user", "probe"))).startswith(self.tokenizer.bos_token)
+        except RefusedByTemplateError:  # such as one that demands a system message
+            return False
+
+    @cached_property
+    def _ends(self) -> tuple[str, ...]:
+        """The tokens that end a text: those at which a server ends an answer, and the one that ends the template's turns."""
+        known = {self.tokenizer.eos_token, *self.tokenizer.convert_ids_to_tokens(sorted(self.stops))}
+        if self.template.exists:
+            chat = Conversation.of(("user", "probe"), ("assistant", "probe"))
+            try:
+                written = self.template.render(self.template.messages(chat), chat, asking=False).rstrip()
+            except RefusedByTemplateError:
+                written = ""
+            known |= {special for special in self._specials if written.endswith(special)}
+        return tuple(token for token in known if token)
 
     def _checked(self, examples: list[Example]) -> list[Example]:
         longest = max(one.tokens for one in examples)
@@ -321,6 +376,12 @@ def _token_at(encoding: Any, character: int, text: str) -> int:
     return len(encoding)
 
 
-def _ends_at(encoding: Any, behind: int, end: int) -> bool:
-    """Return whether the token before `behind` ends at a character or before it."""
-    return behind > 0 and encoding.token_to_chars(behind - 1)[1] <= end
+def _ends_at(encoding: Any, behind: int, end: int, text: str) -> bool:
+    """Return whether the token before `behind` ends at a character: what is between, if anything, is spaces without a place.
+
+    Where a token goes on behind the end of an answer, its last characters are in no token that is the answer's own.
+    """
+    if not behind:
+        return False
+    last: int = encoding.token_to_chars(behind - 1)[1]
+    return last == end or (last < end and not text[last:end].strip())

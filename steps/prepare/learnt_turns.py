@@ -261,7 +261,7 @@ def generated(prompt: str, answered: str, message: Message) -> str:
     else:
         rest = _behind(_without_thought(prompt), answered)
         if content not in rest:
-            raise LabelError("is not in the rendered chat template as it stands in the row, so it cannot be learned")
+            raise LabelError("is changed by the chat template, so it cannot be learned as it stands in the row")
     if not rest.strip():
         raise LabelError("is not written by the model's chat template, so there is nothing to learn")
     if closes_thought(prompt) and thought:

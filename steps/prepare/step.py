@@ -131,14 +131,15 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
 
     recipe = resolved.recipe
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    stops = stop_tokens(tokenizer, published_stop_tokens(tokenizer_folder), resolved.chat.end_of_turn)
     labeller = Labeller(
         tokenizer,
         recipe.data.max_tokens,
         resolved.chat.template_arguments,
         recipe.data.too_long,
         resolved.model.architecture.vocabulary,
+        stops,
     )
-    stops = stop_tokens(tokenizer, published_stop_tokens(tokenizer_folder), resolved.chat.end_of_turn)
     files = SourceFiles(resolved.data.train, resolved.data.validation)
     labelling = TableLabelling(
         partial(labelled_examples_batch, labeller=labeller),

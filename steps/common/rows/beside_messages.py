@@ -33,7 +33,7 @@ def row_of(columns: Columns, conversation: Conversation, name: str) -> Row:
     """
     messages = conversation.messages
     if not any(message.role == "assistant" for message in messages):
-        raise FormError("does not end with an assistant message, so there is nothing to train on")
+        raise FormError("has no assistant message, so there is nothing to train on")
     learnt = [number for number, message in enumerate(messages, 1) if message.role == "assistant" and message.learnt]
     if not learnt:
         raise FormError("has no assistant message to train on: the weight of each is 0")
@@ -41,7 +41,7 @@ def row_of(columns: Columns, conversation: Conversation, name: str) -> Row:
         if not messages[number - 1].content.strip() and not messages[number - 1].tool_calls:
             raise FormError(f"message {number} (assistant) has only thoughts")
     if learnt[-1] < len(messages):
-        columns.ignore(f"{name}[] after the last that is learned")
+        columns.ignore(f"{name}[] after the last one learned")
     return Row(replace(conversation, messages=messages[: learnt[-1]]))
 
 

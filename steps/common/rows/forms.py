@@ -61,17 +61,20 @@ def _check_refused(columns: Columns, *, rated: bool) -> None:
     """Refuse columns that change what the rest of the row means."""
     media = next((name for name in MEDIA if columns.has(name)), "")
     if media:
-        raise FormError(f"{columns.shown(media)} holds what is not text; only text can be learned")
+        raise FormError(f"{columns.shown(media)} has images, audio or video; Fineline learns from text only")
     for name in ("label", "kto_tag"):
-        if rated and _is_rating(columns.peek(name)):
+        if rated and _is_rating(name, columns.peek(name)):
             raise FormError(
                 f"{columns.shown(name)} marks the answer as good or bad, which is not supported: keep the good rows without "
                 f"it, or pair each with a bad one in the columns {preference.EXPECTED}"
             )
 
 
-def _is_rating(value: Any) -> bool:
-    return value in (0, 1) or (isinstance(value, str) and value.strip().lower() in ("true", "false"))
+def _is_rating(name: str, value: Any) -> bool:
+    if isinstance(value, str):
+        return value.strip().lower() in ("true", "false", *(("0", "1") if name == "kto_tag" else ()))
+    # A number in `label` may be the class of a text, or anything.
+    return isinstance(value, bool) or (name == "kto_tag" and value in (0, 1))
 
 
 def _check_characters(row: Row) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from steps.common.rows.beside_messages import conversation_of, row_of
-from steps.common.rows.cells.columns import Columns, FormError, is_empty, kind_of
+from steps.common.rows.cells.columns import Columns, FormError, is_empty, kind_of, says_nothing
 from steps.common.rows.cells.message_text import same_thoughts
 from steps.common.rows.cells.tool_calls import read_calls
 from steps.common.rows.conversation import Message, ToolCall
@@ -88,7 +88,7 @@ def _called(columns: Columns) -> Message:
 
 
 def _history(columns: Columns) -> tuple[Message, ...]:
-    if not columns.has("history"):
+    if says_nothing(columns.use("history")):
         return ()
     turns = columns.listed("history")
     if all(isinstance(turn, dict) and any(key in turn for key in ROLE_KEYS) for turn in turns):

@@ -4,35 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from steps.common.rows.cells.columns import Columns, FormError, in_a_line, is_empty, kind_of
+from steps.common.rows.cells.columns import Columns, FormError, in_a_line, is_empty, kind_of, says_nothing
 from steps.common.rows.cells.message_text import read_content, read_result, same_thoughts
+from steps.common.rows.cells.role_names import CALL_ROLES, ROLES
 from steps.common.rows.cells.thought_marks import MARKS, split_thoughts
 from steps.common.rows.cells.tool_calls import read_calls
 from steps.common.rows.conversation import Message, Role, ToolCall
 
-# Without this mapping, the model would be trained on role names that it has never seen.
-ROLES: dict[str, Role] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bot": "assistant",
-    "chatbot": "assistant",
-    "ai": "assistant",
-    "model": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "observation": "tool",
-    "tool_response": "tool",
-    "tool_result": "tool",
-    "function_response": "tool",
-    "ipython": "tool",
-    "environment": "tool",
-}
-CALL_ROLES = ("function_call", "tool_call")  # the assistant's; the content is the JSON of the call
 ROLE_KEYS, CONTENT_KEYS = ("role", "from"), ("content", "value", "text")
 THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
 LEARNT_KEYS = ("weight", "train", "training", "loss")
@@ -62,11 +40,11 @@ def message_text(role: Role, text: str, *, thinking: str = "", learnt: bool = Tr
     """Return a message of a text; the assistant's thoughts stand in marks before its answer, or beside it.
 
     Raises:
-        FormError: an assistant's message has thoughts and no answer.
+        FormError: an assistant's message has a thought that does not end, or thoughts and no answer.
     """
     if role != "assistant":
         return Message(role, text)
-    marked, answer = split_thoughts(text)
+    marked, answer = split_thoughts(text, "the answer")
     if not answer.strip():
         raise FormError("the answer has only thoughts")
     return Message(role, answer, thinking=same_thoughts([thinking, marked], "the answer"), learnt=learnt)
@@ -135,7 +113,11 @@ class _MessageReader:
         if type(text) is not str or type(role) is not str or not text or text.isspace():
             return False
         known = ROLES.get(role)
-        if known is None or known == "tool" or (known == "assistant" and any(closing in text for _, closing in MARKS)):
+        if (
+            known is None
+            or known == "tool"
+            or (known == "assistant" and any(mark in text for marks in MARKS for mark in marks))
+        ):
             return False
         self._number += 1
         self._add(Message(known, text, learnt=self._learnt or known != "assistant"))
@@ -188,12 +170,12 @@ class _MessageReader:
         thoughts, text = read_content(content, where)
         if not text.strip() and isinstance(keys.use("refusal"), str):
             text = keys.use("refusal")
-        marked, text = split_thoughts(text)
+        marked, text = split_thoughts(text, where)
         beside = [keys.text(key) for key in THOUGHT_KEYS if keys.has(key)]
         thinking = same_thoughts([*beside, thoughts, marked], where)
         self._open.clear()
         calls_key = keys.first("tool_calls", "function_call")
-        calls = self._calls(keys.use(calls_key), where) if calls_key and keys.has(calls_key) else ()
+        calls = () if says_nothing(keys.use(calls_key)) else self._calls(keys.peek(calls_key), where)
         if not text.strip() and not calls and not thinking:
             raise FormError(f"{where} has no content")
         self._add(Message("assistant", text, thinking=thinking, tool_calls=calls, learnt=learnt))
@@ -202,7 +184,7 @@ class _MessageReader:
         """Add calls that are a turn of their own; those that follow one another are made at once."""
         thinking = ""
         if isinstance(content, str):
-            thinking, content = split_thoughts(content)
+            thinking, content = split_thoughts(content, where)
         last = self.messages[-1] if self.messages else None
         if last and last.role == "assistant" and last.learnt == learnt and not thinking:
             self.messages[-1] = replace(last, tool_calls=last.tool_calls + self._calls(content, where))

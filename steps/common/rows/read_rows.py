@@ -4,6 +4,7 @@ Reading has two halves: `read_raw` gets the records out of a file, and `parse`, 
 `Row`, in any process.
 """
 
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -26,8 +27,8 @@ READERS: dict[str, Callable[[Path], Iterator[RawRecord]]] = {
     "parquet": read_parquet,
     "arrow": read_arrow,
 }
-# What reading a damaged file raises: Arrow's errors are of these classes too, as are those of codecs and of gzip.
-DAMAGE = (OSError, EOFError, ValueError, NotImplementedError, MemoryError, zlib.error)
+# What reading a damaged file raises: most of Arrow's errors are of these classes too, as are those of codecs and of gzip.
+DAMAGE: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, NotImplementedError, MemoryError, zlib.error)
 
 
 def read_raw(path: Path) -> Iterator[RawRecord]:
@@ -50,10 +51,16 @@ def read_raw(path: Path) -> Iterator[RawRecord]:
         for record in READERS[KINDS[suffixes(path.name)[0]]](path):
             yield record
             last = record[0]
-    except DAMAGE as error:
+    except _damage() as error:
         reason = " ".join((getattr(error, "strerror", "") or str(error)).split()) or type(error).__name__
         where = f"after row {last}" if last else "at all"
         raise UserError(f"{path}: cannot be read {where}: {reason}; make or fetch the file again") from None
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """Return what reading a damaged file raises, with those errors of Arrow's that have no other class, if it was loaded."""
+    arrow = sys.modules.get("pyarrow")
+    return (*DAMAGE, arrow.ArrowException) if arrow else DAMAGE
 
 
 def parse(place: RowPlace, record: RawRecord) -> tuple[RowPlace, Row] | BadRow:

@@ -1,5 +1,7 @@
 """Words that are tokenised once give the tokens and offsets of whole texts."""
 
+import re
+import string
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from steps.prepare import kept_words
 from steps.prepare.kept_words import WordEncoder, WordsEncoding
 
+CHARACTERS = string.ascii_letters + string.digits + string.punctuation + " \n"
 TEXTS = [
     "",
     "when do you have cats? When do you",
@@ -37,11 +40,18 @@ def trained(kind: str) -> Any:
         tokenizer.normalizer = normalizers.NFC()
     elif kind == "pairs of words":
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+ \w+"), "isolated")
-    elif kind != "whole":
+    elif kind == "first":  # marks the start of the text, and not what follows an added token
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    elif kind not in ("whole", "rare"):
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if kind == "rare":  # only one token goes over the border of two words, and the probes do not have it
+        tokens = [*CHARACTERS, "zq", "zq "]
+        return Tokenizer(models.BPE({one: number for number, one in enumerate(tokens)}, [("z", "q"), ("zq", " ")]))
     corpus = ["when do you have cats and the cat sat on the mat in 2020 we had"] * 4
     alphabet = pre_tokenizers.ByteLevel.alphabet() if kind in ("split", "strips", "spaced") else []
     tokenizer.train_from_iterator(corpus, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet))
+    if kind == "first":
+        tokenizer.add_special_tokens(["<|im_end|>"])
     if kind == "strips":
         tokenizer.add_special_tokens([AddedToken("<|im_end|>", rstrip=True)])
     if kind == "spaced":
@@ -61,6 +71,7 @@ def agrees(backend: Any) -> list[bool]:
             places, tokens = range(len(text) + 1), range(len(own))
             assert [one.char_to_token(at) for at in places] == [own.char_to_token(at) for at in places]
             assert [one.token_to_chars(at) for at in tokens] == [own.token_to_chars(at) for at in tokens]
+            assert not isinstance(one, WordsEncoding) or one.offsets == own.offsets
             kinds.append(isinstance(one, WordsEncoding))
     return kinds
 
@@ -76,7 +87,15 @@ def test_words_that_are_not_kept_are_tokenised_again(byte_level: Any, monkeypatc
 
 @pytest.mark.parametrize(
     ("kind", "by_words"),
-    [("split", True), ("pairs of words", False), ("whole", False), ("strips", False), ("spaced", False)],
+    [
+        ("split", True),
+        ("pairs of words", False),
+        ("whole", False),
+        ("strips", False),
+        ("spaced", False),
+        ("first", False),
+        ("rare", False),
+    ],
 )
 def test_only_a_tokenizer_that_splits_before_words_is_asked_for_words(kind: str, by_words: bool) -> None:
     assert agrees(trained(kind)) == [by_words] * 2 * len(TEXTS)
@@ -86,5 +105,6 @@ def test_a_tokenizer_that_differs_in_a_first_text_is_asked_for_whole_texts(
     byte_level: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kept_words, "PROBES", ())
+    monkeypatch.setattr(kept_words, "OVER_BORDER", re.compile("(?!)"))
     backend = trained("pairs of words")
     assert not any(agrees(backend))

@@ -210,7 +210,7 @@ def test_a_turn_that_is_only_read_is_counted_and_not_learnt(tokenizer: Any) -> N
             TEMPLATE.replace("{{ message['content'] }}<|im_end|>\n", ""),
             {},
             ONE,
-            "its message 2 is not in the rendered",
+            "its message 2 is changed by the chat template, so it",
         ),
     ],
 )
@@ -242,10 +242,72 @@ def test_a_token_over_the_border_of_prompt_and_answer_does_not_change_the_prompt
     ],
 )
 def test_a_plain_text_begins_and_ends_once(tokenizer: Any, text: str, ids: list[str]) -> None:
-    (found,) = labelled_examples(Row(text=text), Labeller(tokenizer, 512))
+    stops = [tokenizer.convert_tokens_to_ids("<|endoftext|>")]
+    (found,) = labelled_examples(Row(text=text), Labeller(tokenizer, 512, stops=stops))
     assert tokenizer.decode(found.input_ids) == ("".join(ids) or text)
     assert found.labels == found.input_ids
     assert found.conversation is None
+
+
+def test_a_plain_text_ends_whatever_its_last_token_and_whatever_the_template_refuses(tokenizer: Any) -> None:
+    picky = with_template(tokenizer, "{{ raise_exception('a system message, please') }}")
+    picky.add_tokens(["<image>"], special_tokens=True)
+    for text in ("we have <image>", "<|im_start|>system\nwe have"):
+        (found,) = labelled_examples(Row(text=text), Labeller(picky, 512))
+        assert picky.decode(found.input_ids).endswith(text + END)
+    own = with_template(picky, "{% for m in messages %}{{ m.content }}<image>\n{% endfor %}")  # it ends a turn with it
+    (found,) = labelled_examples(Row(text="we have <image>"), Labeller(own, 512))
+    assert own.decode(found.input_ids).endswith("we have <image>")
+
+
+def test_an_answer_whose_last_token_goes_on_in_the_template_is_learnt_to_its_end() -> None:
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    words = Regex(r"\p{L}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+")  # as Qwen and Llama 3 have it
+    split, level = pre_tokenizers.Split(words, "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([split, level])
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    backend.train_from_iterator(["yes.\n\nno.\n\n"] * 4, trainers.BpeTrainer(initial_alphabet=alphabet, vocab_size=300))
+    joining = PreTrainedTokenizerFast(tokenizer_object=backend)
+    joining.chat_template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    assert any(text.startswith(".") and len(text) == 3 for text in joining.get_vocab())
+    chat = Conversation.of(("user", "cats?"), ("assistant", "yes."), ("user", "dogs"), ("assistant", "no"))
+    found = labelled_examples(Row(chat), Labeller(joining, 512))
+    said = ["".join(joining.convert_ids_to_tokens([x for x in one.labels if x != IGNORE_INDEX])) for one in found]
+    assert sorted(said) == ["no", "yes."]
+    assert sum(one.turns_learnt for one in found) == 2
+
+
+@pytest.mark.parametrize("scheme", ["first", "always"])
+def test_without_a_template_each_turn_is_learnt_under_the_prompt_of_the_evaluation(scheme: str) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE(unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    specials = ["<unk>", "<s>", "</s>"]
+    said = ["cats?", "yes cats", "dogs?", "no"]
+    backend.train_from_iterator(["\n".join(said)] * 4, trainers.BpeTrainer(special_tokens=specials, vocab_size=60))
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    plain = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    chat = Conversation.of(*zip(["user", "assistant"] * 2, said, strict=True))  # type: ignore[arg-type]
+    found = labelled_examples(Row(chat), Labeller(plain, 512))
+    assert [one.turns_learnt for one in found] == [1, 1]
+    for one, answer in zip(found, (said[1], said[3]), strict=True):
+        assert one.conversation is not None
+        prompt = plain(ChatTemplate(plain).prompt(one.conversation.asked))["input_ids"]
+        assert one.input_ids[: len(prompt)] == prompt
+        assert one.labels == [IGNORE_INDEX] * len(prompt) + one.input_ids[len(prompt) :]
+        rest = plain.convert_ids_to_tokens(one.input_ids[len(prompt) :])
+        assert "".join(rest) == answer.replace(" ", "\u2581") + "</s>"
+    long = replace(chat, messages=(*chat.messages[:2], Message("user", "dogs? " * 40), chat.messages[3]))
+    (cut,) = labelled_examples(Row(long), Labeller(plain, 30, too_long="cut"))
+    assert (cut.input_ids, cut.turns_cut, cut.turns_read) == (found[0].input_ids, 1, 0)
 
 
 def test_a_row_that_is_too_long_is_refused_with_its_length(tokenizer: Any) -> None:

@@ -4,7 +4,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from steps.common.rows.cells.role_names import CALL_ROLES, ROLES
+
+CALL_KEYS = ("tool_calls", "function_call")
 SHOWN_NAMES = 20
+LONGEST_NOTHING = 20  # characters of an empty value as JSON, with spaces
 SHOWN_LENGTH = 80  # characters of a value in an error
 
 
@@ -105,7 +109,7 @@ class Columns:
             except (ValueError, RecursionError):
                 return value  # a text that only starts like a list
             listed = [found] if isinstance(found, dict) else found
-            if all(isinstance(one, dict) and ("role" in one or "from" in one) for one in listed) and listed:
+            if _are_messages(listed):
                 return list(listed)
         return self.text(name)
 
@@ -155,6 +159,26 @@ def _objects(value: Mapping[str, Any]) -> list[Any]:
         return [value]
     names = [name for name, inner in value.items() if inner is not None]
     return [dict(zip(names, found, strict=True)) for found in zip(*lists, strict=True)]
+
+
+def _are_messages(values: list[Any]) -> bool:
+    """Return whether what stands in a text as JSON is messages, and not an answer that is JSON itself."""
+    if not values or not all(isinstance(one, dict) for one in values):
+        return False
+    first = values[0].get("role", values[0].get("from"))
+    known = isinstance(first, str) and first.strip().lower() in (*ROLES, *CALL_ROLES)
+    openai = all("role" in one and any(key in one for key in ("content", *CALL_KEYS)) for one in values)
+    return known and (openai or all("from" in one and "value" in one for one in values))
+
+
+def says_nothing(value: Any) -> bool:
+    """Return whether a value is empty, or is text that is an empty value as JSON: `[]`, `{}`, `null`, `""`."""
+    if not isinstance(value, str) or len(value) > LONGEST_NOTHING:
+        return is_empty(value)
+    try:
+        return is_empty(value) or is_empty(json.loads(value))
+    except ValueError:
+        return False
 
 
 def is_empty(value: Any) -> bool:

@@ -10,6 +10,7 @@ from steps.common.rows.cells.columns import (
     in_a_line,
     is_empty,
     kind_of,
+    says_nothing,
     to_json,
     without_nulls,
 )
@@ -60,8 +61,8 @@ def read_tools(columns: Columns) -> str:
     Raises:
         FormError: the tools cannot be read.
     """
-    name = columns.first("tools", "functions")
-    if not name or is_empty(columns.use(name)):
+    name = next((name for name in ("tools", "functions") if not says_nothing(columns.use(name))), "")
+    if not name:
         return ""
     where = columns.shown(name)
     given = columns.listed(name)
@@ -86,7 +87,7 @@ def read_documents(columns: Columns) -> str:
     Raises:
         FormError: the documents are not a list of objects.
     """
-    if not columns.has("documents"):
+    if says_nothing(columns.use("documents")):
         return ""
     documents = without_nulls(columns.listed("documents"))
     where = columns.shown("documents")

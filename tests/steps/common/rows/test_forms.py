@@ -295,6 +295,7 @@ def test_thoughts_are_told_from_the_answer(answer: dict[str, Any]) -> None:
         ("hello <think>", Message("assistant", "hello <think>")),
         ("The marks are <think> and </think>.", Message("assistant", "The marks are <think> and </think>.")),
         ("<think>one <think>two</think> three", Message("assistant", "<think>one <think>two</think> three")),
+        ("Write </think> behind the thought.", Message("assistant", "Write </think> behind the thought.")),
         ("one</think>two</think>three", Message("assistant", "one</think>two</think>three")),
         ("<think>a greeting</think>  hello\n", replace(THOUGHT, content="  hello\n")),
     ],
@@ -339,13 +340,37 @@ def test_what_follows_the_last_learnt_answer_is_ignored_by_name() -> None:
     for turns in ([USER], [USER, bad], [bad]):
         row = to_row(messages(USER, ANSWER, *turns))
         assert row == chat(*CHAT)
-        assert row.ignored == ("messages[] after the last that is learned",)
+        assert row.ignored == ("messages[] after the last one learned",)
 
 
 def test_only_the_completion_is_learnt_of_a_prompt_in_messages() -> None:
     row = to_row({"prompt": [USER, {"role": "assistant", "content": "example"}, USER], "completion": [ANSWER]})
     assert row == chat(CHAT[0], Message("assistant", "example", learnt=False), *CHAT)
     assert to_row({"prompt": [USER], "completion": "hello"}) == chat(*CHAT)
+
+
+@pytest.mark.parametrize("name", ["tools", "functions", "documents", "history"])
+@pytest.mark.parametrize("value", ["[]", "null", "", " [ ] ", "{}", '""'])
+def test_an_empty_value_written_as_json_is_none(name: str, value: str) -> None:
+    assert to_row({"query": "hi", "response": "hello", name: value}) == chat(*CHAT)
+    other = {"functions": [TOOL]} if name == "tools" else {}
+    row = to_row({"query": "hi", "response": "hello", name: value, **other})
+    assert row == chat(*CHAT, tools=TOOLS if other else "")
+    assert row.ignored == ()
+    assert to_row(messages(USER, {**ANSWER, "tool_calls": value})) == chat(*CHAT)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ['{"from": "Berlin", "to": "Paris"}', '{"role":"admin"}', '[{"role": "admin", "content": "all"}]', '{"role": 1}'],
+)
+def test_an_answer_that_is_json_is_a_text_unless_it_is_messages(said: str) -> None:
+    assert to_row({"prompt": "hi", "completion": said}) == chat(CHAT[0], Message("assistant", said))
+    assert to_row({"prompt": "hi", "chosen": said, "rejected": "what"}).conversation == Conversation(
+        (CHAT[0], Message("assistant", said))
+    )
+    for written in ([ANSWER], [{"from": "gpt", "value": "hello"}], ANSWER):
+        assert to_row({"prompt": "hi", "completion": json.dumps(written)}) == chat(*CHAT)
 
 
 @pytest.mark.parametrize(
@@ -478,6 +503,8 @@ def test_a_call_is_preferred_to_an_answer() -> None:
             ("messages[].name", "messages[].score", "id", "parallel_tool_calls"),
         ),
         (sharegpt(("human", "hi"), ("gpt", "hello"), source="web"), ("source",)),
+        ({"prompt": "hi", "completion": "hello", "label": 1}, ("label",)),
+        (messages(USER, ANSWER, label=0), ("label",)),
         (
             messages({"role": "user", "content": [{"type": "thinking", "thinking": "hm"}, "hi"]}, ANSWER),
             ("messages[].content of user: thinking",),
@@ -532,7 +559,7 @@ CALLS_OTHERWISE = {"role": "assistant", "tool_calls": [{"type": "custom", "custo
         ),
         (
             messages(USER, reference_answer="hello"),
-            "does not end with an assistant message, so there is nothing to train on",
+            "has no assistant message, so there is nothing to train on",
         ),
         (
             messages(USER, {"role": "usr", "content": "x"}),
@@ -590,10 +617,19 @@ CALLS_OTHERWISE = {"role": "assistant", "tool_calls": [{"type": "custom", "custo
             "'system_prompt' differs from the system message",
         ),
         (messages(USER, ANSWER, system=3), "'system' has content that is a number"),
-        (messages(USER, ANSWER, images=["a.png"]), "'images' holds what is not text"),
-        ({"text": "a picture", "image": b"\x89PNG"}, "'image' holds what is not text"),
+        (
+            messages(USER, ANSWER, images=["a.png"]),
+            "'images' has images, audio or video; Fineline learns from text only",
+        ),
+        ({"text": "a picture", "image": b"\x89PNG"}, "'image' has images, audio or video"),
         ({"prompt": "hi", "completion": "hello", "label": True}, "'label' marks the answer as good or bad"),
-        (messages(USER, ANSWER, label=0), "'label' marks the answer as good or bad"),
+        (messages(USER, ANSWER, label="False"), "'label' marks the answer as good or bad"),
+        (messages(USER, ANSWER, kto_tag=0), "'kto_tag' marks the answer as good or bad"),
+        (
+            messages(USER, {"role": "assistant", "content": "<think>never ends"}),
+            "message 2 (assistant) has a thought that does not end",
+        ),
+        ({"prompt": "hi", "completion": "[THINK]never ends"}, "the answer has a thought that does not end"),
         ({"instruction": "hi", "output": "hello", "kto_tag": "false"}, "'kto_tag' marks the answer as good or bad"),
         ({"prompt": "hi", "completions": ["a", "b"]}, "'completions' holds several answers"),
         ({"question": "hi", "answers": ["a", "b"]}, "'answers' holds several answers"),

@@ -338,7 +338,14 @@ def test_a_wrong_offset_in_an_arrow_file_does_not_end_the_process(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "error", [pa.ArrowInvalid("so"), pa.ArrowNotImplementedError("so"), pa.ArrowMemoryError("so"), OSError(5, "so")]
+    "error",
+    [
+        pa.ArrowInvalid("so"),
+        pa.ArrowNotImplementedError("so"),
+        pa.ArrowMemoryError("so"),
+        pa.ArrowException("so"),
+        OSError(5, "so"),
+    ],
 )
 def test_each_error_of_a_reader_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def failing(_: Path) -> Iterator[RawRecord]:
