@@ -1,9 +1,9 @@
 """The role names that are in use, and the roles that they mean."""
 
-from steps.common.rows.conversation import Role
+from typing import Literal
 
 # Without this mapping, the model would be trained on role names that it has never seen.
-ROLES: dict[str, Role] = {
+ROLES: dict[str, Literal["system", "user", "assistant", "tool"]] = {
     "system": "system",
     "developer": "system",
     "user": "user",

@@ -94,7 +94,7 @@ def pair(chosen: Any, rejected: Any, **others: Any) -> str:
         ('{"question": "x"}', "has the columns question; expected are messages"),
         ('{"messages": []}', "'messages' is empty"),
         ('{"messages": [{"role": "usr", "content": "x"}]}', "message 1 has the role 'usr'"),
-        ('{"messages": [{"role": "user", "content": "x"}]}', "does not end with an assistant message"),
+        ('{"messages": [{"role": "user", "content": "x"}]}', "has no assistant message"),
         ('{"messages": [{"role": "user", "content": " "}]}', "message 1 (user) has no content"),
         ('{"prompt": "x", "completion": null}', "'completion' is null, not text"),
         ('{"prompt": "x", "chosen": "a b", "rejected": "a  b "}', "are the same answer"),
