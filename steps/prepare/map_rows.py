@@ -150,6 +150,9 @@ def _label(work: _Work, piece: Path) -> list[Path]:
     records = Dataset.from_file(str(piece)).with_format("arrow")
     processes = processes_for(len(records), piece.stat().st_size)
     work.done = RawArray("q", processes)
+    if processes > 1 and not work.before:
+        # Here, so that all processes inherit one decision on how texts are tokenised, which the first ones settle.
+        work.labelling.labelled(records[:BATCH_ROWS])
     labelled = records.map(
         _labelled,
         with_rank=True,
