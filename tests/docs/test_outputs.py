@@ -29,6 +29,7 @@ def test_a_quote_is_shown_as_it_is_printed(
 ) -> None:
     (command,) = [one for one in fineline_commands() if one.file == file and "--cloud" in one.words]
     monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr("rich._console", None)  # whatever has printed before has fixed its width
     assert main(command.words[3:]) == 0
     printed = {in_words(line) for line in capsys.readouterr().out.splitlines()}
     for line in output(file, "│ first choice"):
