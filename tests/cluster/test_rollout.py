@@ -42,7 +42,7 @@ from tests.conftest import write_chats
 from tests.pipelines.machine.test_versions import shuffle
 from tests.support.commands import wait_for
 from tests.support.kubectl import get, kubectl
-from tests.support.load import Load, load
+from tests.support.load import Load, load, wait_until_answered
 from tests.support.pods import restricted
 from tests.support.steps import Account
 
@@ -607,6 +607,7 @@ def test_what_0_1_0_serves_is_found_replaced_and_kept_to_go_back_to(
         kubectl("apply", "-n", space, "-f", "-", document=document)
     kubectl("rollout", "status", f"deployment/{name}-v1", "-n", space, "--timeout=180s")
     url = address(space, name)
+    wait_until_answered(url)
     with load(url, name, clients=2, pause=0.2, max_tokens=4) as met:
         # Version 1 of a registry that began anew with the upgrade.
         other = rollouts.folder / "merged" / "version-2"

@@ -5,7 +5,7 @@ import json
 from tests.cluster.golden_objects import of_0_1_0
 from tests.cluster.test_rollout import NAME, Rollouts, _settings, address, rollouts
 from tests.support.kubectl import kubectl
-from tests.support.load import load
+from tests.support.load import load, wait_until_answered
 
 __all__ = ["_settings", "rollouts"]  # fixtures: the installed namespace, and the settings of a rollout in it
 
@@ -20,7 +20,9 @@ def test_a_version_that_0_1_0_serves_is_found_and_replaced_without_a_failed_requ
     second = rollouts.model(2, seed=2)
     rollouts.send(second)
     asked = rollouts.asked(second)
-    with load(address(space, NAME), NAME, max_tokens=4) as met:
+    url = address(space, NAME)
+    wait_until_answered(url)
+    with load(url, NAME, max_tokens=4) as met:
         rollouts.roll_out(2, second, asked)
     assert rollouts.told.old_version == 1
     assert met.failures == []

@@ -4,11 +4,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
+
+from tests.support.commands import wait_for
 
 # The connection was refused, or the client tried to connect just as the last pod went away.
 NOBODY = ("ConnectError", "ConnectTimeout")
@@ -27,6 +29,17 @@ class Load:
         return [failure for failure in self.failures if not any(nobody in failure for nobody in NOBODY)]
 
 
+def wait_until_answered(url: str) -> None:
+    """Wait for a Service's first answer: its pods are ready before the nodes send them the requests to its address."""
+    wait_for(lambda: _answers(url), 60)
+
+
+def _answers(url: str) -> bool:
+    with suppress(httpx2.TransportError), httpx2.Client(timeout=5, trust_env=False) as client:
+        return client.get(f"{url}/models").is_success
+    return False
+
+
 @contextmanager
 def load(
     url: str, name: str, clients: int = 4, pause: float = 0.02, headers: dict[str, str] | None = None, **body: Any
@@ -43,7 +56,7 @@ def load(
             while not over.is_set():
                 try:
                     answer = client.post(f"{url}/chat/completions", json=asked, headers=dict(headers or {}))
-                    answer.raise_for_status()
+                    assert answer.is_success, f"{answer.status_code}: {answer.text}"
                     assert answer.json()["choices"][0]["message"]["role"] == "assistant"
                     met.answers[answer.headers["fineline-version"]] += 1
                 except Exception as error:  # anything that a client would see
