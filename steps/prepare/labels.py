@@ -142,15 +142,19 @@ class Labeller:
         return [one if one is not None else LabelError("has nothing to learn") for one in found]
 
     def _fitting(self, chat: Conversation, made: list[Example]) -> list[Example]:
+        said = sum(message.role == "assistant" for message in chat.messages)
         learnt = sum(one.turns_learnt for one in made)
         fitting = [one for one in made if one.tokens <= self.max_tokens]
         if self.too_long != "cut" or not fitting:
-            return self._checked(_with_read(made, chat, learnt))
+            made[0].turns_read = max(0, said - learnt)
+            return self._checked(made)
+        first, *others = self._checked(fitting)
         kept = sum(one.turns_learnt for one in fitting)
-        first, *others = _with_read(fitting, chat, kept)
         cut = learnt + sum(one.turns_cut for one in made) - kept
-        read = sum(message.role == "assistant" for message in chat.messages) - kept - cut
-        return [replace(first, turns_read=read, turns_cut=cut), *(replace(one, turns_cut=0) for one in others)]
+        return [
+            replace(first, turns_read=said - kept - cut, turns_cut=cut),
+            *(replace(one, turns_cut=0) for one in others),
+        ]
 
     def _of_text(self, chat: Conversation, text: LearntText, encoding: Any) -> list[Example]:
         ids: list[int] = encoding.ids
@@ -350,12 +354,6 @@ def no_end(tokenizer: Any, stops: Sequence[int]) -> str:
         f"no row teaches the model to stop: its chat template ends no turn with {named}, so answers may run to the maximum "
         "length"
     )
-
-
-def _with_read(examples: list[Example], chat: Conversation, learnt: int) -> list[Example]:
-    said = sum(message.role == "assistant" for message in chat.messages)
-    examples[0].turns_read = max(0, said - learnt)
-    return examples
 
 
 def _up_to(chat: Conversation, turn: int) -> Conversation:

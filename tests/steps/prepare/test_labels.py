@@ -336,10 +336,18 @@ def test_a_token_that_the_model_has_no_embedding_for_makes_a_bad_row(tokenizer: 
     larger = deepcopy(tokenizer)
     vocabulary = len(larger)
     larger.add_tokens(["<image>"], special_tokens=True)
-    chat, plain = Row(Conversation.of(("user", "a <image>"), ("assistant", "cats"))), Row(text="we have <image>")
+    seen = Conversation.of(("user", "a <image>"), ("assistant", "cats"))
+    chat, plain = Row(seen), Row(text="we have <image>")
     labeller = Labeller(larger, 512, vocabulary=vocabulary)
     for row in (chat, plain):
         with pytest.raises(LabelError, match="has '<image>', a token that the tokenizer has and the model has not"):
             labelled_examples(row, labeller)
         assert labelled_examples(row, Labeller(larger, 512))
     assert labelled_examples(Row(text="we have food"), labeller)
+    cutting = Labeller(larger, 64, too_long="cut", vocabulary=vocabulary)
+    turns = Conversation.of(("user", "dogs? " * 40), ("assistant", "no")).messages
+    for long in (chat, Row(Conversation((*seen.messages, *turns)))):
+        with pytest.raises(LabelError, match="has '<image>', a token that the tokenizer has and the model has not"):
+            labelled_examples(long, cutting)
+    behind = Row(Conversation((*ONE.messages, Message("user", "dogs <image>" * 40), turns[1])))
+    assert [one.turns_cut for one in labelled_examples(behind, cutting)] == [1]
