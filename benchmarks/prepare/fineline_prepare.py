@@ -1,7 +1,6 @@
 """The contender `fineline` of `compare.py`: the prepare step. With `--fetch`, only what it needs is fetched."""
 
 import json
-import resource
 import shutil
 import sys
 import time
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import datasets  # noqa: F401 - so that its import is not timed
 import yaml
+from processor_time import cpu_seconds
 from transformers import AutoTokenizer
 
 from steps.common.handover.report import PreparedRecord, read_step_report
@@ -19,13 +19,6 @@ from steps.prepare.step import PrepareInput, prepare
 from steps.pull.step import PullInput, pull
 
 folder = Path(sys.argv[1])
-
-
-def cpu_seconds() -> float:
-    """Return the processor time of this process and of those that it has started and that have ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
-
 
 recipe = {
     "name": "benchmark",

@@ -1,7 +1,6 @@
 """The contender `map` of `compare.py`: what a short script with `datasets` does, chat template and tokenizer."""
 
 import json
-import resource
 import shutil
 import sys
 import time
@@ -9,19 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+from processor_time import cpu_seconds
 from transformers import AutoTokenizer
 
 from steps.common.machine.devices import cores
 
 folder = Path(sys.argv[1])
-
-
-def cpu_seconds() -> float:
-    """Return the processor time of this process and of those that it has started and that have ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
-
-
 tokenizer = AutoTokenizer.from_pretrained((folder / "base.txt").read_text())
 cache = folder / "map"
 shutil.rmtree(cache, ignore_errors=True)

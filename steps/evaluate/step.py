@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -20,9 +20,7 @@ from steps.common.handover.report import (
     read_step_report,
     write_report,
 )
-from steps.common.handover.report_parts import SamplePiece
 from steps.common.handover.resolved import Hardware, Resolved
-from steps.common.model.packs import TokenRow
 from steps.common.model.prepared_rows import TRAIN, VALIDATION, PreparedRejected, PreparedTexts
 from steps.common.nodes.pod_placement import Placement
 from steps.common.registry import tracking, versions
@@ -33,8 +31,7 @@ from steps.common.runtime.exit_codes import step
 from steps.common.runtime.progress import say
 from steps.common.storage import volumes
 from steps.common.storage.files import digest_of, write_text
-from steps.common.structured.parse_calls import parse_calls, read_calls
-from steps.common.structured.reference import CALL
+from steps.common.structured.parse_calls import read_calls
 from steps.evaluate.gate.comparison import Champion, compare, scores_by_role
 from steps.evaluate.gate.gate import judge
 from steps.evaluate.report.make_report import answers_side_by_side, make_report
@@ -44,7 +41,7 @@ from steps.evaluate.report.sample import masked
 from steps.evaluate.scores import general
 from steps.evaluate.scores.lm_eval_rows import read_lm_eval_rows
 from steps.evaluate.scores.score import EvaluationSet, Score, score
-from steps.evaluate.scores.task_rows import CallReader, read_task_rows, spread
+from steps.evaluate.scores.task_rows import read_task_rows, spread
 
 FORMAT = 4  # of a cached score; raise it when scoring changes
 
@@ -73,12 +70,15 @@ class EvaluateOutput(Output):
 def evaluate(input: EvaluateInput) -> EvaluateOutput:
     """Score what has no cached score, compare, judge, and write the report."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from transformers import AutoTokenizer
+
     resolved, recipe = input.resolved, input.resolved.recipe
     validation = Path(input.rows_folder) / VALIDATION
     rows = PreparedTexts.open(validation)  # of preference pairs, the chosen sides
     rejected = PreparedRejected.open(validation) if recipe.tune.objective == PAIRS else []
-    samples = _samples(rows, recipe.evaluate.sample_rows)
-    tasks = read_task_rows(resolved, rows)
+    held_out = [row.conversation for row in rows if row.conversation]
+    samples = _samples(held_out, recipe.evaluate.sample_rows)
+    tasks = read_task_rows(resolved, held_out)
     chats = [Conversation.of(("user", question.ask)) for question in recipe.evaluate.questions]
     chats += [chat for chat, _ in samples]
     first_task_answer = len(chats)
@@ -106,8 +106,16 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:
         # Here, because this step has torch; in a cluster rollout has none.
         merge_into_base(Path(input.base_folder), Path(input.adapter_folder))
     champion_score = champion.score if champion else None
+    tokenizer = AutoTokenizer.from_pretrained(input.base_folder)
     comparison = compare(
-        base, candidate, champion_score, tasks, first_task_answer, lm_eval, recipe.tune.beta, _call_reader(input)
+        base,
+        candidate,
+        champion_score,
+        tasks,
+        first_task_answer,
+        lm_eval,
+        recipe.tune.beta,
+        lambda answer: read_calls(answer, tokenizer, resolved.chat.tool_parser),
     )
     verdict = judge(recipe.gate, base, candidate, champion, comparison, recipe.evaluate.questions)
     scores = scores_by_role(base, candidate, champion_score)
@@ -121,7 +129,7 @@ def evaluate(input: EvaluateInput) -> EvaluateOutput:
         answers_side_by_side(recipe.evaluate.questions, samples, scores),
         _report_of(PreparedRecord, Path(input.rows_folder)),
         _report_of(TuningRecord, Path(input.adapter_folder).parent),
-        _masked_row(input),
+        masked(PreparedTexts.open(Path(input.rows_folder) / TRAIN)[0], tokenizer),
     )
     file = volumes.run_folder(resolved.run or "unnamed") / versions.EVALUATION_FILE
     write_report(report, file)
@@ -183,10 +191,9 @@ def _identity(adapter: Path) -> str:
     return digest_of([read_adapter_base(adapter).digest, adapter_sha256(adapter)])
 
 
-def _samples(rows: Sequence[TokenRow], count: int) -> list[tuple[Conversation, str]]:
+def _samples(held_out: list[Conversation], count: int) -> list[tuple[Conversation, str]]:
     """Return held-out chats, evenly spread, each as its prompt and its answer."""
-    chosen = spread([row.conversation for row in rows if row.conversation], count)
-    return [(chat.asked, chat.answer.content) for chat in chosen]
+    return [(chat.asked, chat.answer.content) for chat in spread(held_out, count)]
 
 
 def _champion(input: EvaluateInput, scored: Callable[[str, Path | None], Score]) -> Champion | None:
@@ -207,24 +214,6 @@ def _champion(input: EvaluateInput, scored: Callable[[str, Path | None], Score])
         return Champion(number, scored("champion", adapter), same, sha256)
 
 
-def _call_reader(input: EvaluateInput) -> CallReader:
-    """Return what finds the calls of tools in an answer of this model."""
-    if all(task.metric != CALL for task in input.resolved.recipe.evaluate.tasks):
-        return parse_calls
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(input.base_folder)
-    return lambda answer: read_calls(answer, tokenizer, input.resolved.chat.tool_parser)
-
-
 def _report_of(kind: type[StepReport], folder: Path) -> StepReport | None:
     """Return the report that `prepare` or `tune` has left in its folder; None if there is none."""
     return read_step_report(kind, folder) if (folder / STEP_REPORT).is_file() else None
-
-
-def _masked_row(input: EvaluateInput) -> list[SamplePiece]:
-    """Return the first training row, with what is learnt of it."""
-    from transformers import AutoTokenizer
-
-    row = PreparedTexts.open(Path(input.rows_folder) / TRAIN)[0]
-    return masked(row, AutoTokenizer.from_pretrained(input.base_folder))

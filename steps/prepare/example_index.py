@@ -4,7 +4,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -69,8 +69,7 @@ class ExampleIndex:
     bad: BadRows
     ignored: Counter[str]  # rows by the name of what has no effect in them
     teaches_to_stop: bool
-    pieces: list[LabelledPiece]
-    starts: list[int] = field(default_factory=list)  # index of the first example of each piece
+    pieces: list[LabelledPiece]  # with the examples, in their order
 
     def rows(self, sources: range) -> numpy.ndarray:
         """Return the index of the first example of each usable row of these sources."""
@@ -114,26 +113,25 @@ def read_index(pieces: Iterable[LabelledPiece], files: SourceFiles, bad_rows: Pa
         bad_rows: file to write the rows that cannot be used to, one a line.
     """
     parts: dict[str, list[numpy.ndarray]] = {name: [] for name in (*NUMBERS, "tokens", "good")}
-    index = ExampleIndex({}, numpy.zeros(0), numpy.zeros(0), BadRows(bad_rows), Counter(), False, [])
-    count, last = 0, -1
-    with closing(index.bad):
+    read: list[LabelledPiece] = []
+    ignored: Counter[str] = Counter()
+    teaches_to_stop, last = False, -1
+    with closing(BadRows(bad_rows)) as bad:
         for piece in pieces:
-            index.pieces.append(piece)
-            index.starts.append(count)
+            read.append(piece)
             for batch in batches(piece):
                 for name in NUMBERS:
                     parts[name].append(numpy.array(batch.column(name)))
                 lengths = [numpy.diff(batch.column(name).offsets.to_numpy()) for name in ("input_ids", "rejected_ids")]
                 parts["tokens"].append(lengths[0] + lengths[1])
                 parts["good"].append(numpy.array(batch.column("reason").is_null()))
-                index.teaches_to_stop |= bool(numpy.array(batch.column("stops")).any())
-                _add_bad(index, batch, files)
-                _add_ignored(index, batch, last)
-                count += batch.num_rows
+                teaches_to_stop |= bool(numpy.array(batch.column("stops")).any())
+                _add_bad(bad, batch, files)
+                _add_ignored(ignored, batch, last)
                 last = batch.column("number")[-1].as_py() if batch.num_rows else last
     whole = {name: numpy.concatenate(part or [numpy.zeros(0, numpy.int64)]) for name, part in parts.items()}
-    index.columns, index.tokens, index.good = whole, whole.pop("tokens"), whole.pop("good").astype(bool)
-    return index
+    tokens, good = whole.pop("tokens"), whole.pop("good").astype(bool)
+    return ExampleIndex(whole, tokens, good, bad, ignored, teaches_to_stop, read)
 
 
 def batches(piece: LabelledPiece) -> Iterator["pyarrow.RecordBatch"]:
@@ -145,20 +143,20 @@ def batches(piece: LabelledPiece) -> Iterator["pyarrow.RecordBatch"]:
             yield from pyarrow.ipc.open_stream(mapped)
 
 
-def _add_bad(index: ExampleIndex, batch: "pyarrow.RecordBatch", files: SourceFiles) -> None:
+def _add_bad(bad: BadRows, batch: "pyarrow.RecordBatch", files: SourceFiles) -> None:
     reasons = batch.column("reason")
     if reasons.null_count == len(reasons):
         return
     columns = (batch.column(name).to_pylist() for name in ("reason", "too_long", "file", "line"))
     for reason, too_long, file, line in zip(*columns, strict=True):
         if reason is not None:
-            index.bad.add(BadRow(files.place(file, line), reason), too_long=too_long)
+            bad.add(BadRow(files.place(file, line), reason), too_long=too_long)
 
 
-def _add_ignored(index: ExampleIndex, batch: "pyarrow.RecordBatch", last: int) -> None:
+def _add_ignored(ignored: Counter[str], batch: "pyarrow.RecordBatch", last: int) -> None:
     """Count what is ignored in the rows of a batch, but for the last row of the batch before: it may go on in this one."""
     if not len(batch.column("ignored").flatten()):
         return
     rows = dict(zip(batch.column("number").to_pylist(), batch.column("ignored").to_pylist(), strict=True))
     rows.pop(last, None)
-    index.ignored.update(name for names in rows.values() for name in names)
+    ignored.update(name for names in rows.values() for name in names)

@@ -4,28 +4,11 @@ Everything before the last turn is equal on both sides, so its log-probability c
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 from steps.common.rows.row import Row
 from steps.prepare.labels import Example, Labeller
 from steps.prepare.learnt_turns import LabelError
-
-
-@dataclass(slots=True)
-class PairExample(Example):
-    """A pair as the model reads it: the chosen side, and the rejected one as an attribute."""
-
-    rejected: Example = field(default_factory=lambda: Example([], []))
-
-    @property
-    def tokens(self) -> int:
-        """Number of tokens on both sides."""
-        return Example.tokens.fget(self) + self.rejected.tokens  # type: ignore[attr-defined, no-any-return]
-
-    @property
-    def labelled(self) -> int:
-        """Number of scored tokens on both sides."""
-        return Example.labelled.fget(self) + self.rejected.labelled  # type: ignore[attr-defined, no-any-return]
 
 
 def labelled_examples(row: Row, labeller: Labeller) -> list[Example]:
@@ -65,4 +48,4 @@ def _pair(chosen: list[Example] | LabelError, rejected: list[Example] | LabelErr
         return LabelError(
             "the chat template removes the difference between its answers, so the model reads the same text twice"
         )
-    return [PairExample(one.input_ids, one.labels, one.conversation, one.turns_learnt, one.turns_read, rejected=other)]
+    return [replace(one, rejected=other)]

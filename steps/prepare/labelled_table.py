@@ -5,7 +5,6 @@ A record that cannot be used becomes a row with a reason and no tokens.
 
 import hashlib
 import itertools
-from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,8 @@ from steps.common.rows.files.raw_record import RawRecord
 from steps.common.rows.read_rows import parse
 from steps.common.rows.row import BadRow, Row
 from steps.common.rows.row_kinds import check_kind
-from steps.prepare.label_pairs import PairExample
-from steps.prepare.labels import Example, TooLongError, teaches_to_stop
+from steps.prepare.label_pairs import labelled_examples_batch
+from steps.prepare.labels import Example, Labeller, TooLongError, teaches_to_stop
 from steps.prepare.learnt_turns import LabelError
 from steps.prepare.raw_pieces import SourceFiles
 from steps.prepare.split import HASH_BYTES, row_hashes
@@ -51,12 +50,10 @@ def labelled_schema() -> "pyarrow.Schema":
 class TableLabelling:
     """What a process needs to know to label records."""
 
-    label: Callable[[Sequence[Row]], Sequence[Sequence[Example] | LabelError]]
-    stops: Collection[int]  # tokens at which the server ends an answer
+    labeller: Labeller
     files: SourceFiles
     objective: str
     seed: int
-    skips_long_rows: bool = False  # leave a row that is too long out, instead of counting it as a bad row
 
     def labelled(self, records: "pyarrow.Table") -> "pyarrow.Table":
         """Return the examples of some records, in their order, with the columns of `labelled_schema`.
@@ -76,10 +73,11 @@ class TableLabelling:
             check_kind(*found, self.objective)
             rows[at] = found[1]
         made: list[tuple[int, Example]] = []
-        for at, examples in zip(rows, self.label(list(rows.values())), strict=True):
+        for at, examples in zip(rows, labelled_examples_batch(list(rows.values()), self.labeller), strict=True):
             if isinstance(examples, LabelError):
                 bad[at] = str(examples)
-                if self.skips_long_rows and isinstance(examples, TooLongError):
+                # Such a row is left out, and not counted as a bad one.
+                if self.labeller.too_long == "skip" and isinstance(examples, TooLongError):
                     too_long.add(at)
             else:
                 made += ((at, example) for example in examples)
@@ -101,10 +99,7 @@ class TableLabelling:
         examples = [example for _, example in entries]
         chosen = _Tokens([(one.input_ids, one.labels) if one else ([], []) for one in examples])
         rejected = _Tokens(
-            [
-                (one.rejected.input_ids, one.rejected.labels) if isinstance(one, PairExample) else ([], [])
-                for one in examples
-            ]
+            [(one.rejected.input_ids, one.rejected.labels) if one and one.rejected else ([], []) for one in examples]
         )
         hashes = {at: row_hashes(row, self.seed) for at, row in rows.items() if at not in bad}
         nothing = (bytes(HASH_BYTES), bytes(HASH_BYTES))
@@ -124,7 +119,7 @@ class TableLabelling:
             "messages": [len(one.messages) if one else 0 for one in conversations],
             **{name: [getattr(one, name) if one else 0 for one in examples] for name in TURNS},
             "labelled": chosen.labelled() + rejected.labelled(),
-            "stops": [one is not None and teaches_to_stop(one, self.stops) for one in examples],
+            "stops": [one is not None and teaches_to_stop(one, self.labeller.stops) for one in examples],
             "reason": [bad.get(at) for at in places],
             "too_long": [at in too_long for at in places],
             "ignored": [list(rows[at].ignored) if at in rows else [] for at in places],

@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from steps.common.model.chat_template import ChatTemplate, RefusedByTemplateError
 from steps.common.model.packs import IGNORE_INDEX
-from steps.common.rows.conversation import Conversation, Message
+from steps.common.rows.conversation import Conversation
 from steps.common.rows.row import Row
 from steps.prepare.kept_words import Encoding, WordEncoder
-from steps.prepare.learnt_turns import LabelError, LearntSpan, LearntText, LearntTurns
+from steps.prepare.learnt_turns import LabelError, LearntSpan, LearntText, LearntTurns, with_thought
 
 TooLong = Literal["stop", "skip", "cut"]
 # Ends of prompts whose tokens are kept, and the longest of them in characters. A chat template has only a few, and short ones.
@@ -37,6 +37,7 @@ class Example:
         0  # assistant's turns of the row that are learnt in none of its examples; only its first one has them
     )
     turns_cut: int = 0  # learnt turns of the row that were cut off; likewise
+    rejected: "Example | None" = None  # of a pair, the side with the rejected answer; this is the chosen one then
 
     @property
     def tokens(self) -> int:
@@ -51,10 +52,6 @@ class Example:
 
 class TooLongError(LabelError):
     """The row is longer than `data.max_tokens`."""
-
-    def __init__(self, tokens: int, max_tokens: int, what: str = "is") -> None:
-        super().__init__(f"{what} {tokens} tokens long, over data.max_tokens ({max_tokens})")
-        self.tokens = tokens
 
 
 @dataclass
@@ -111,7 +108,7 @@ class Labeller:
 
     def examples_of(self, rows: Sequence[Row], *, last_alone: bool = False) -> list[list[Example] | LabelError]:
         """Do the same for many rows, with one call of the tokenizer; what `examples` raises is returned."""
-        found: list[list[Example] | LabelError | None] = [None] * len(rows)
+        found: dict[int, list[Example] | LabelError] = {}
         chats: list[tuple[int, Conversation, tuple[int, ...]]] = []
         for number, row in enumerate(rows):
             try:
@@ -139,18 +136,22 @@ class Labeller:
                 found[number] = self._fitting(chat, made)
             except LabelError as error:
                 found[number] = error
-        return [one if one is not None else LabelError("has nothing to learn") for one in found]
+        return [found[number] for number in range(len(rows))]
 
     def _fitting(self, chat: Conversation, made: list[Example]) -> list[Example]:
+        said = sum(message.role == "assistant" for message in chat.messages)
         learnt = sum(one.turns_learnt for one in made)
         fitting = [one for one in made if one.tokens <= self.max_tokens]
         if self.too_long != "cut" or not fitting:
-            return self._checked(_with_read(made, chat, learnt))
+            made[0].turns_read = max(0, said - learnt)
+            return self._checked(made)
+        first, *others = self._checked(fitting)
         kept = sum(one.turns_learnt for one in fitting)
-        first, *others = _with_read(fitting, chat, kept)
         cut = learnt + sum(one.turns_cut for one in made) - kept
-        read = sum(message.role == "assistant" for message in chat.messages) - kept - cut
-        return [replace(first, turns_read=read, turns_cut=cut), *(replace(one, turns_cut=0) for one in others)]
+        return [
+            replace(first, turns_read=said - kept - cut, turns_cut=cut),
+            *(replace(one, turns_cut=0) for one in others),
+        ]
 
     def _of_text(self, chat: Conversation, text: LearntText, encoding: Any) -> list[Example]:
         ids: list[int] = encoding.ids
@@ -236,7 +237,8 @@ class Labeller:
         texts: list[LearntText] = []
         for turn in learnt_turns(chat, last_alone=last_alone, first_too=True):
             prompt = self.template.prompt(replace(chat, messages=chat.messages[:turn]))
-            whole = prompt + _with_thought(chat.messages[turn])
+            said = chat.messages[turn]
+            whole = prompt + (with_thought(said.thinking, said.content) if said.thinking else said.content)
             texts.append(LearntText(whole, (LearntSpan(len(prompt), len(whole), turn),)))
         encodings = self._encoded([one.text for one in texts])
         begin = self._begin_of_prompt
@@ -294,7 +296,7 @@ class Labeller:
         longest = max(one.tokens for one in examples)
         if longest > self.max_tokens:
             what = "is" if len(examples) == 1 else "has a turn that, with its prompt, is"
-            raise TooLongError(longest, self.max_tokens, what)
+            raise TooLongError(f"{what} {longest} tokens long, over data.max_tokens ({self.max_tokens})")
         if not any(one.labelled for one in examples):
             raise LabelError("has no token to train on: no assistant turn can be found in the rendered chat template")
         if self._without_embedding:
@@ -352,19 +354,9 @@ def no_end(tokenizer: Any, stops: Sequence[int]) -> str:
     )
 
 
-def _with_read(examples: list[Example], chat: Conversation, learnt: int) -> list[Example]:
-    said = sum(message.role == "assistant" for message in chat.messages)
-    examples[0].turns_read = max(0, said - learnt)
-    return examples
-
-
 def _up_to(chat: Conversation, turn: int) -> Conversation:
     """Return a conversation up to a turn and with it."""
     return chat if turn + 1 == len(chat.messages) else replace(chat, messages=chat.messages[: turn + 1])
-
-
-def _with_thought(message: Message) -> str:
-    return f"<think>\n{message.thinking}\n</think>\n\n{message.content}" if message.thinking else message.content
 
 
 def _token_at(encoding: Any, character: int, text: str) -> int:

@@ -24,9 +24,7 @@ class LabelError(Exception):
 
     def within(self, place: str) -> "LabelError":
         """Return the same error with a text in front of its own."""
-        found = type(self).__new__(type(self), f"{place}{self}")
-        found.__dict__.update(self.__dict__)
-        return found
+        return type(self)(f"{place}{self}")
 
 
 @dataclass(frozen=True)
@@ -282,7 +280,13 @@ def generated(prompt: str, answered: str, message: Message) -> str:
     if not thought:
         return rest
     lead = rest[: len(rest) - len(rest.lstrip())]
-    return f"{lead}{opening}\n{THOUGHT_ENDS.format(thought=thought, closing=closing)}{rest.lstrip()}"
+    return lead + with_thought(thought, rest.lstrip(), (opening, closing))
+
+
+def with_thought(thought: str, answer: str, marks: tuple[str, str] = MARKS[0]) -> str:
+    """Return an answer with the thought before it, as reasoning models write them."""
+    opening, closing = marks
+    return f"{opening}\n{THOUGHT_ENDS.format(thought=thought, closing=closing)}{answer}"
 
 
 def _behind(prompt: str, answered: str) -> str:

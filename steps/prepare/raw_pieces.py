@@ -2,11 +2,12 @@
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steps.common.handover.resolved import DataSource, as_planned
+from steps.common.handover.resolved import DataFile, DataSource, as_planned
 from steps.common.rows.files.raw_record import RawRecord
 from steps.common.rows.read_rows import read_raw
 from steps.common.rows.row import RowPlace
@@ -27,7 +28,12 @@ class SourceFiles:
 
     train: list[DataSource]
     validation: list[DataSource]
-    paths: list[str] = field(default_factory=list)  # by the number of a file
+
+    @cached_property
+    def numbered(self) -> list[tuple[int, DataFile]]:
+        """By the number of a file, the number of its source and the file."""
+        sources = enumerate([*self.train, *self.validation])
+        return [(number, file) for number, source in sources for file in source.files]
 
     def records(self) -> Iterator[tuple[int, int, RawRecord]]:
         """Read all records, each with the number of its source and of its file.
@@ -35,21 +41,18 @@ class SourceFiles:
         Raises:
             UserError: a file has changed since the run was planned, or cannot be read.
         """
-        for number, source in enumerate([*self.train, *self.validation]):
-            for file in source.files:
-                path = as_planned(file)
-                self.paths.append(str(path))
-                for record in read_raw(path):
-                    yield number, len(self.paths) - 1, record
+        for number, (source, file) in enumerate(self.numbered):
+            for record in read_raw(as_planned(file)):
+                yield source, number, record
 
     def progress(self) -> Progress:
         """Return a progress that counts their records."""
-        names = [Path(file.path).name for source in [*self.train, *self.validation] for file in source.files]
+        names = [Path(file.path).name for _, file in self.numbered]
         return Progress(0, f"rows of {names[0]}" if len(names) == 1 else f"rows of {len(names)} files")
 
     def place(self, file: int, line: int) -> RowPlace:
         """Return the place of a record."""
-        return RowPlace(self.paths[file], line)
+        return RowPlace(self.numbered[file][1].path, line)
 
 
 def raw_schema() -> "pyarrow.Schema":

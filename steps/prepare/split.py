@@ -39,12 +39,13 @@ class Split:
 
 def row_hashes(row: Row, seed: int) -> tuple[bytes, bytes]:
     """Return the hashes of a row's question and of its content, in normal form. Their order is random, and set by the seed."""
-    found = (
-        hashlib.sha256(f"{seed} {normal(text)}".encode("utf-8", "surrogatepass"))
-        for text in (row.question, row.content)
-    )
-    question, content = (one.digest()[:HASH_BYTES] for one in found)
-    return question, content
+    question, content = row.question, row.content
+    hashed = _hash(question, seed)
+    return hashed, hashed if content == question else _hash(content, seed)
+
+
+def _hash(text: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed} {normal(text)}".encode("utf-8", "surrogatepass")).digest()[:HASH_BYTES]
 
 
 def split(train: RowKeys, validation: RowKeys, share: float) -> Split:

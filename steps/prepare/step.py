@@ -2,7 +2,6 @@
 
 import shutil
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +28,6 @@ from steps.common.storage import volumes
 from steps.common.storage.files import build_folder, digest_of, exclusive_lock, folder_digest
 from steps.prepare.chosen_rows import chosen_tables, with_conversations
 from steps.prepare.example_index import BadRows, ExampleIndex, read_index
-from steps.prepare.label_pairs import labelled_examples_batch
 from steps.prepare.labelled_table import TableLabelling
 from steps.prepare.labels import Labeller, no_end
 from steps.prepare.map_rows import label_pieces
@@ -141,14 +139,7 @@ def _prepare(resolved: Resolved, tokenizer_folder: Path, folder: Path) -> None:
         stops,
     )
     files = SourceFiles(resolved.data.train, resolved.data.validation)
-    labelling = TableLabelling(
-        partial(labelled_examples_batch, labeller=labeller),
-        stops,
-        files,
-        objective=recipe.tune.objective,
-        seed=recipe.tune.seed,
-        skips_long_rows=recipe.data.too_long == "skip",
-    )
+    labelling = TableLabelling(labeller, files, recipe.tune.objective, recipe.tune.seed)
     with build_folder(folder) as building:
         work = building / "pieces"
         work.mkdir()
@@ -210,21 +201,21 @@ def _choose(index: ExampleIndex, resolved: Resolved, warnings: list[str]) -> _Ch
         turns_cut=int(index.columns["turns_cut"][seen].sum()),
         too_long_rows=index.bad.too_long,
         warnings=warnings,
-        sources=_of_sources(index, sources, rows, seen) if len(sources) > 1 else [],
+        sources=_of_sources(index, sources, rows, seen, tokens) if len(sources) > 1 else [],
         ignored=dict(index.ignored.most_common()),
     )
     return _Chosen(seen, index.examples(validation), report)
 
 
 def _of_sources(
-    index: ExampleIndex, sources: list[DataSource], rows: numpy.ndarray, seen: numpy.ndarray
+    index: ExampleIndex, sources: list[DataSource], rows: numpy.ndarray, seen: numpy.ndarray, tokens: numpy.ndarray
 ) -> list[PreparedSource]:
     of_row, of_example = index.columns["source"][rows], index.columns["source"][seen]
     return [
         PreparedSource(
             source=source.in_words,
             rows=int((of_row == number).sum()),
-            tokens=int(index.tokens[seen][of_example == number].sum()),
+            tokens=int(tokens[of_example == number].sum()),
             weight=source.weight if source.share is None else None,
             share=source.share,
         )

@@ -5,7 +5,7 @@ from typing import Any
 
 from presets.memory import Activations
 from recipes.tuning import Tune
-from steps.common.runtime.errors import UserError
+from steps.common.runtime.errors import UserError, first_line
 from steps.tune.distributed.base_placement import BasePlacement, ReplicatedBase
 
 
@@ -67,7 +67,7 @@ def load_adapted_model(
     try:
         model = get_peft_model(model, config)
     except ValueError as error:
-        raise UserError(f"tune.targets: {str(error).splitlines()[0]}") from None
+        raise UserError(f"tune.targets: {first_line(error)}") from None
     _check_targets(model)
     # Adapter weights are in fp32. In bf16, AdamW's updates are rounded away: a quarter of them at a learning rate of 2e-4,
     # 19 in 20 at 1e-5. `prepare_model_for_kbit_training` would convert the embedding, the head and the residual stream to

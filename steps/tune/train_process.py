@@ -105,9 +105,9 @@ def run_train_process(job: TuningJob) -> None:
             return DpoObjective(recipe.tune, padded_length, packed=packed) if pairs else SftObjective(padded_length)
 
         train_tokens = sum(int(pack_tokens[step].sum()) for step in steps)
-        held_out_rows = kind.open(Path(job.rows_folder) / VALIDATION)
+        validation = Path(job.rows_folder) / VALIDATION
         held_out = HeldOutEvaluation(
-            select_rows(held_out_rows, recipe.tune, train_tokens) if recipe.tune.evaluations else [],
+            select_rows(kind.open(validation), recipe.tune, train_tokens) if recipe.tune.evaluations else [],
             objective(),
             len(steps),
             recipe.tune,

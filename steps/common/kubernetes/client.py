@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from steps.common.kubernetes.api_errors import NotFoundError, api_errors
-from steps.common.runtime.errors import UserError
+from steps.common.runtime.errors import UserError, first_line
 
 # The API server is restarting, or has too much to do.
 RETRIED_STATUSES = (429, 500, 502, 503, 504)
@@ -237,6 +237,6 @@ def _use(configuration: Any, policy: RetryPolicy) -> None:
 
 
 def _reason(error: Exception) -> str:
-    first = str(error).splitlines()[0].rstrip(".")
+    first = first_line(error).rstrip(".")
     # The client calls a file that does not exist invalid.
     return "no configuration found" if first.endswith("No configuration found") else first

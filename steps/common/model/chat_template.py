@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from steps.common.rows.conversation import Conversation, Message, ToolCall
+from steps.common.runtime.errors import first_line
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -111,7 +112,7 @@ class ChatTemplate:
                     return self._applied([_with_text_arguments(message) for message in messages], given)
                 except Exception:  # the first error is the one to report
                     pass
-            raise RefusedByTemplateError(_first_line(error)) from None
+            raise RefusedByTemplateError(first_line(error)) from None
 
     def render_all(self, chats: Sequence[Messages]) -> list[str] | None:
         """Render whole conversations that have neither tools nor documents; None if one of them is refused."""
@@ -157,8 +158,3 @@ def _with_text_arguments(message: Mapping[str, Any]) -> Mapping[str, Any]:
         for call in message["tool_calls"]
     ]
     return {**message, "tool_calls": calls}
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__

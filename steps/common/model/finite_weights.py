@@ -19,7 +19,7 @@ def check_finite(folder: Path) -> None:
         UserError: with the tensor and its file.
     """
     files = sorted(folder.glob("*.safetensors"))
-    with ThreadPoolExecutor(max(1, cores())) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for file, name in zip(files, pool.map(_first_not_finite, files), strict=True):
             if name:
                 raise UserError(

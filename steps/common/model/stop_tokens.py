@@ -18,8 +18,9 @@ def stop_tokens(tokenizer: Any, published: int | list[int] | None, end_of_turn: 
     found = set(published if isinstance(published, list) else [] if published is None else [published])
     if tokenizer.eos_token_id is not None:
         found.add(tokenizer.eos_token_id)
-    if end_of_turn in tokenizer.get_vocab():
-        found.add(tokenizer.convert_tokens_to_ids(end_of_turn))
+    token = tokenizer.convert_tokens_to_ids(end_of_turn) if end_of_turn else None
+    if token is not None and tokenizer.convert_ids_to_tokens(token) == end_of_turn:  # an unknown one has another's id
+        found.add(token)
     return sorted(found)
 
 

@@ -1,7 +1,6 @@
 """A conversation: its messages, and what else the chat template is given."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self, get_args
 
@@ -119,12 +118,7 @@ class Conversation:
 
     def for_template(self) -> list[dict[str, Any]]:
         """Return the messages as chat templates take them."""
-        return for_template(self.messages)
-
-
-def for_template(messages: Iterable[Message]) -> list[dict[str, Any]]:
-    """Return messages as chat templates take them."""
-    return [message.for_template() for message in messages]
+        return [message.for_template() for message in self.messages]
 
 
 def _given(message: Message) -> dict[str, Any]:

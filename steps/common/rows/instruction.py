@@ -11,7 +11,7 @@ from steps.common.rows.cells.columns import Columns, FormError, is_empty, kind_o
 from steps.common.rows.cells.message_text import same_thoughts
 from steps.common.rows.cells.tool_calls import read_calls
 from steps.common.rows.conversation import Message, ToolCall
-from steps.common.rows.message_list import ROLE_KEYS, message_text, read_messages
+from steps.common.rows.message_list import ROLE_KEYS, THOUGHT_KEYS, message_text, read_messages
 from steps.common.rows.row import Row
 
 EXPECTED = "instruction and output, question and answer"
@@ -25,7 +25,7 @@ PARTS = {
     "query": ("input", "context", "contexts"),
     "input": ("context", "contexts"),
 }
-THOUGHTS = ("reasoning_content", "reasoning", "thinking", "complex_cot", "chain_of_thought")
+THOUGHTS = (*THOUGHT_KEYS, "complex_cot", "chain_of_thought")
 
 
 def recognise(has: Callable[..., bool]) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from steps.common.rows.cells.columns import Columns, FormError, in_a_line, is_empty, kind_of, says_nothing
+from steps.common.rows.cells.columns import CALL_KEYS, Columns, FormError, in_a_line, is_empty, kind_of, says_nothing
 from steps.common.rows.cells.message_text import read_content, read_result, same_thoughts
 from steps.common.rows.cells.role_names import CALL_ROLES, ROLES
 from steps.common.rows.cells.thought_marks import MARKS, split_thoughts
@@ -141,7 +141,7 @@ class _MessageReader:
         thoughts, text = read_content(content, where)
         if thoughts:
             keys.ignore(f"content of {role}: thinking")
-        if keys.has("tool_calls") or keys.has("function_call"):
+        if any(keys.has(key) for key in CALL_KEYS):
             raise FormError(f"{where} calls a tool; only the assistant can")
         if text.strip():
             self._add(Message(role, text))
@@ -174,7 +174,7 @@ class _MessageReader:
         beside = [keys.text(key) for key in THOUGHT_KEYS if keys.has(key)]
         thinking = same_thoughts([*beside, thoughts, marked], where)
         self._open.clear()
-        calls_key = keys.first("tool_calls", "function_call")
+        calls_key = keys.first(*CALL_KEYS)
         calls = () if says_nothing(keys.use(calls_key)) else self._calls(keys.peek(calls_key), where)
         if not text.strip() and not calls and not thinking:
             raise FormError(f"{where} has no content")

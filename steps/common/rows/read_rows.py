@@ -7,14 +7,13 @@ Reading has two halves: `read_raw` gets the records out of a file, and `parse`, 
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 from steps.common.rows.files.columnar import read_arrow, read_parquet
 from steps.common.rows.files.csv_table import read_csv
 from steps.common.rows.files.file_kind import KINDS, check_known, check_start, suffixes
 from steps.common.rows.files.json_file import read_json_document, read_json_lines
-from steps.common.rows.files.json_payload import PayloadError, check_whole, decode, has_half_escapes
+from steps.common.rows.files.json_payload import PayloadError, decode
 from steps.common.rows.files.raw_record import RawRecord
 from steps.common.rows.forms import FormError, to_row
 from steps.common.rows.row import BadRow, Row, RowPlace
@@ -69,8 +68,6 @@ def parse(place: RowPlace, record: RawRecord) -> tuple[RowPlace, Row] | BadRow:
         return BadRow(place, record.reason)
     try:
         row = to_row(decode(record.payload))
-        if has_half_escapes(record.payload):
-            check_whole("the row", asdict(row))  # a cell with JSON may have had an escape of its own
     except (PayloadError, FormError) as error:
         return BadRow(place, str(error))
     except RecursionError:

@@ -36,3 +36,8 @@ class InterruptedReadError(Exception):
 
 class UnknownHostError(InterruptedReadError):
     """No DNS server knows the source's host: a mistyped address, unless it is known when asked again."""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, for an error that is one line; its class if it has no text."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

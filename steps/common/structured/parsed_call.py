@@ -38,14 +38,3 @@ def call_of(name: Any, arguments: Any) -> ParsedCall:
     if not isinstance(name, str) or not name.strip() or not isinstance(arguments, dict):
         raise BrokenCallError("a call needs a name, and an object with its arguments")
     return ParsedCall(name.strip(), arguments)
-
-
-def same_calls(found: list[ParsedCall], wanted: list[ParsedCall]) -> bool:
-    """Tell whether both are the same calls, in any order."""
-    left = list(wanted)
-    for call in found:
-        match = next((other for other in left if call.same(other)), None)
-        if match is None:
-            return False
-        left.remove(match)
-    return not left

@@ -46,7 +46,7 @@ def answer_chats(
     progress = Progress(len(answers), "answers")
     with torch.inference_mode():
         for number, text in enumerate(answers, 1):
-            encoded = tokenizer(text, return_tensors="pt", add_special_tokens=not tokenizer.chat_template).to(device)
+            encoded = tokenizer(text, return_tensors="pt", add_special_tokens=not template.exists).to(device)
             generated = model.generate(
                 input_ids=encoded["input_ids"],
                 attention_mask=encoded["attention_mask"],

@@ -45,7 +45,7 @@ def option_rows(template: ChatTemplate) -> list[TokenRow]:
     rows, tokenizer = [], template.tokenizer
     for question in general_questions():
         text = _prompt(template, question)
-        read = tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"]
+        read = tokenizer(text, add_special_tokens=not template.exists)["input_ids"]
         for option in question.options:
             scored = tokenizer(option, add_special_tokens=False)["input_ids"]
             rows.append(TokenRow(read + scored, [IGNORE_INDEX] * len(read) + scored))

@@ -145,7 +145,7 @@ def _check_finite(losses: RowLosses, who: str) -> None:
     if useless:
         raise UserError(
             f"evaluate: the {who}'s loss is not finite on {useless} of {len(losses.nats)} held-out rows; "
-            f"{REMEDIES.get(who, REMEDIES['candidate'])}"
+            f"{REMEDIES[who]}"
         )
 
 

@@ -1,12 +1,11 @@
 """The recipe's tasks: the model generates an answer for each row, and a metric compares it with the row's reference."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from recipes.evaluation import Task
 from steps.common.handover.resolved import Resolved, as_planned
-from steps.common.model.packs import TokenRow
 from steps.common.rows.conversation import Conversation, Message
 from steps.common.rows.read_rows import read_rows
 from steps.common.rows.row import BadRow
@@ -55,10 +54,10 @@ class TaskRows:
         return [metric(answer, reference.content) for answer, reference in pairs]
 
 
-def read_task_rows(resolved: Resolved, held_out: Sequence[TokenRow]) -> list[TaskRows]:
+def read_task_rows(resolved: Resolved, held_out: list[Conversation]) -> list[TaskRows]:
     """Read the rows of the recipe's tasks, evenly spread over each file.
 
-    Of the held-out rows, a task has those whose answer can be a reference of its metric.
+    Of the held-out conversations, a task has those whose answer can be a reference of its metric.
 
     Raises:
         UserError: a file has changed since the run was planned, or there is no row with a reference.
@@ -67,8 +66,7 @@ def read_task_rows(resolved: Resolved, held_out: Sequence[TokenRow]) -> list[Tas
     family = resolved.chat.tool_parser
     for task, source in zip(resolved.recipe.evaluate.tasks, resolved.tasks, strict=True):
         if source is None:
-            rows = [row.conversation for row in held_out if row.conversation]
-            rows = [chat for chat in rows if is_reference(task.metric, chat.answer, family)]
+            rows = [chat for chat in held_out if is_reference(task.metric, chat.answer, family)]
         else:
             found = (row for file in source.files for row in read_rows(as_planned(file)))
             good = [row[1] for row in found if not isinstance(row, BadRow)]

@@ -7,6 +7,7 @@ import httpx2
 
 from steps.common.rows.cells.thought_marks import behind_thought
 from steps.common.runtime import cluster_settings
+from steps.common.runtime.errors import first_line
 from steps.common.web.web_client import local_client
 
 Messages = list[dict[str, str]]
@@ -64,5 +65,5 @@ def ask(
         response.raise_for_status()
         text = behind_thought(str(response.json()["choices"][0]["message"]["content"] or ""))
     except (httpx2.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise NoAnswerError(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
+        raise NoAnswerError(first_line(error)) from None
     return Answer(text, took)

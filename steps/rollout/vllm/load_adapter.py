@@ -4,7 +4,7 @@ import time
 
 import httpx2
 
-from steps.common.runtime.errors import RefusedError
+from steps.common.runtime.errors import RefusedError, first_line
 from steps.common.runtime.progress import say
 from steps.common.web.web_client import local_client
 
@@ -64,7 +64,7 @@ def _parents(replica: str, address: str) -> dict[str, str]:
         answer.raise_for_status()
         return {one["id"]: one.get("parent") or "" for one in answer.json()["data"]}
     except (httpx2.HTTPError, ValueError, KeyError) as error:
-        raise RefusedError(f"{replica} does not list its models: {str(error).splitlines()[0]}") from None
+        raise RefusedError(f"{replica} does not list its models: {first_line(error)}") from None
 
 
 def _message(answer: httpx2.Response) -> str:

@@ -7,6 +7,7 @@ import numpy
 import pyarrow
 import pytest
 
+from steps.common.handover.resolved import DataFile, DataSource
 from steps.common.rows.files.raw_record import RawRecord
 from steps.prepare.chosen_rows import chosen_tables
 from steps.prepare.example_index import SHOWN, ExampleIndex, read_index
@@ -27,7 +28,8 @@ def indexed(folder: Path, *batches: list[dict[str, Any]]) -> ExampleIndex:
         for batch in batches:
             rows = [{**empty, **zeros, "stops": True, "too_long": False, "conversation": "", **row} for row in batch]
             writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
-    files = SourceFiles([], [], ["rows.jsonl"])
+    file = DataFile(path="rows.jsonl", sha256="", bytes=0)
+    files = SourceFiles([DataSource(source=file.path, files=[file])], [])
     return read_index([LabelledPiece(folder / "raw.arrow", [examples])], files, folder / "bad_rows.txt")
 
 

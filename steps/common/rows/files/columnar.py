@@ -8,7 +8,7 @@ from steps.common.rows.files.file_content import decompressed
 from steps.common.rows.files.file_kind import suffixes
 from steps.common.rows.files.json_payload import encode
 from steps.common.rows.files.raw_record import RawRecord
-from steps.common.runtime.errors import UserError
+from steps.common.runtime.errors import UserError, first_line
 
 AT_ONCE = 1000  # rows
 # Raised by a cell: text that is not UTF-8, a time out of range, a map with a key twice or with keys that JSON does not have.
@@ -61,7 +61,7 @@ def batches(path: Path) -> Iterator[Any]:
         try:
             reader = pyarrow.ipc.open_file(source) if is_file else pyarrow.ipc.open_stream(source)
         except (pyarrow.ArrowException, OSError) as error:
-            raise UserError(f"{path}: not an Arrow file: {str(error).splitlines()[0]}") from None
+            raise UserError(f"{path}: not an Arrow file: {first_line(error)}") from None
         yield from (reader.get_batch(i) for i in range(reader.num_record_batches)) if is_file else reader
 
 
@@ -85,7 +85,7 @@ def _opened(path: Path, content: Any) -> Any:
     try:
         return parquet.ParquetFile(content)
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{path}: not a Parquet file: {first_line(error)}") from None
 
 
 def _check_names(path: Path, names: list[str]) -> None:

@@ -17,6 +17,7 @@ STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 FLAT = rb'\{(?:[^"{}\[\]]++|' + STRING + rb")*+\}"  # an object without others in it
 # What gives an array its structure, after what need not be looked into. A quote that stays alone has no end yet.
 TOKEN = re.compile(rb'(?:[^"{}\[\],]++|' + STRING + rb"|" + FLAT + rb')*+(["{}\[\],])', re.DOTALL)
+NOT_SPACE = re.compile(r"\S")
 
 
 def read_json_lines(path: Path) -> Iterator[RawRecord]:
@@ -115,16 +116,15 @@ def _objects(path: Path) -> Iterator[RawRecord]:
 
 def _one_by_one(path: Path, text: str) -> Iterator[str]:
     """Yield the text of each JSON value."""
-    at = len(text) - len(text.lstrip())
-    while at < len(text):
+    at = 0
+    while begin := NOT_SPACE.search(text, at):
         try:
-            _, end = json.JSONDecoder().raw_decode(text, at)
+            _, at = json.JSONDecoder().raw_decode(text, begin.start())
         except json.JSONDecodeError as error:
             raise UserError(f"{path}:{error.lineno}: not JSON at column {error.colno}: {error.msg}") from None
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: not JSON that can be read: {error}") from None
-        yield text[at:end]
-        at = end + len(text[end:]) - len(text[end:].lstrip())
+        yield text[begin.start() : at]
 
 
 def _listed(path: Path, text: str) -> list[Any] | None:

@@ -68,16 +68,11 @@ def decode(payload: bytes) -> dict[str, Any]:
         raise PayloadError("not an object")
     if HALF.search(payload):
         for name, one in value.items():
-            check_whole(name, one)
+            _check_whole(name, one)
     return value
 
 
-def has_half_escapes(payload: bytes) -> bool:
-    """Return whether a payload has escapes that may be half of a character, perhaps in JSON within a text."""
-    return HALF.search(payload) is not None
-
-
-def check_whole(name: str, value: Any) -> None:
+def _check_whole(name: str, value: Any) -> None:
     """Check that a column has no half of a character (a lone surrogate), at any depth.
 
     Raises:

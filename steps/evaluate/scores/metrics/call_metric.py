@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from steps.common.structured.parsed_call import ParsedCall, same_calls
+from steps.common.structured.parsed_call import ParsedCall
 
 
 def call(found: Sequence[ParsedCall] | None, wanted: Sequence[ParsedCall]) -> float:
@@ -12,4 +12,12 @@ def call(found: Sequence[ParsedCall] | None, wanted: Sequence[ParsedCall]) -> fl
         found: the answer's calls; None if it begins one that cannot be read.
         wanted: the reference's; empty if the answer should call no tool.
     """
-    return float(found is not None and same_calls(list(found), list(wanted)))
+    if found is None:
+        return 0.0
+    left = list(wanted)
+    for one in found:
+        match = next((other for other in left if one.same(other)), None)
+        if match is None:
+            return 0.0
+        left.remove(match)
+    return float(not left)

@@ -15,7 +15,7 @@ from steps.common.rows.conversation import Conversation, Message
 from steps.common.rows.row import Row
 from steps.common.runtime.errors import UserError
 from steps.plan.data.data_file import inspect_data
-from steps.prepare.label_pairs import PairExample, labelled_examples
+from steps.prepare.label_pairs import labelled_examples
 from steps.prepare.labels import Example, Labeller
 from steps.prepare.learnt_turns import LabelError
 from tests.conftest import write_chats
@@ -38,19 +38,19 @@ def labelled_text(side: Example, tokenizer: Any) -> str:
     return str(tokenizer.decode([label for label in side.labels if label != IGNORE_INDEX]))
 
 
-def pair_of(row: Row, tokenizer: Any, max_tokens: int = 512) -> PairExample:
+def pair_of(row: Row, tokenizer: Any, max_tokens: int = 512) -> tuple[Example, Example]:
     (found,) = labelled_examples(row, Labeller(tokenizer, max_tokens))
-    assert isinstance(found, PairExample)
-    return found
+    assert found.rejected
+    return found, found.rejected
 
 
 def test_both_sides_have_the_prompt_and_only_the_last_answer_is_scored(tokenizer: Any) -> None:
-    found = pair_of(PAIR, tokenizer)
+    found, rejected = pair_of(PAIR, tokenizer)
     assert labelled_text(found, tokenizer) == "no<|im_end|>"
-    assert labelled_text(found.rejected, tokenizer) == "yes dogs<|im_end|>"
+    assert labelled_text(rejected, tokenizer) == "yes dogs<|im_end|>"
     prompt = found.labels.index(next(label for label in found.labels if label != IGNORE_INDEX))
-    assert found.input_ids[:prompt] == found.rejected.input_ids[:prompt]
-    assert found.tokens == len(found.input_ids) + len(found.rejected.input_ids)
+    assert found.input_ids[:prompt] == rejected.input_ids[:prompt]
+    assert found.tokens + rejected.tokens == len(found.input_ids) + len(rejected.input_ids)
 
 
 def test_without_a_chat_template_the_texts_are_concatenated(tokenizer: Any) -> None:
@@ -58,9 +58,9 @@ def test_without_a_chat_template_the_texts_are_concatenated(tokenizer: Any) -> N
 
     plain = deepcopy(tokenizer)
     plain.chat_template = None
-    found = pair_of(PAIR, plain)
+    found, rejected = pair_of(PAIR, plain)
     assert labelled_text(found, tokenizer) == "no<|im_end|>"
-    assert labelled_text(found.rejected, tokenizer) == "yes dogs<|im_end|>"
+    assert labelled_text(rejected, tokenizer) == "yes dogs<|im_end|>"
 
 
 def test_a_side_that_is_too_long_is_named(tokenizer: Any) -> None:

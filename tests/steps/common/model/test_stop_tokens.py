@@ -1,6 +1,7 @@
 """Where an answer ends: at the tokenizer's end, at those of the generation config, and at the preset's end of a turn."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,3 +26,17 @@ def test_all_ends_count_once(tiny_model: Path) -> None:
     assert stop_tokens(tokenizer, None, "") == [2]
     assert stop_tokens(tokenizer, [1, 2], "<|endoftext|>") == [0, 1, 2]
     assert stop_tokens(tokenizer, 1, "<|no such token|>") == [1, 2]
+
+
+def test_an_end_is_looked_up_without_the_whole_vocabulary(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoTokenizer
+
+    def whole(self: Any) -> dict[str, int]:
+        raise AssertionError("the whole vocabulary is built")
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    monkeypatch.setattr(type(tokenizer), "get_vocab", whole)
+    for unknown in (None, "<|endoftext|>"):  # the token that stands for every text that is none
+        tokenizer.unk_token = unknown
+        assert stop_tokens(tokenizer, None, "<|endoftext|>") == [0, 2]
+        assert stop_tokens(tokenizer, None, "<|no such token|>") == [2]

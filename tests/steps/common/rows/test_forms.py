@@ -673,6 +673,14 @@ CALLS_OTHERWISE = {"role": "assistant", "tool_calls": [{"type": "custom", "custo
             messages(USER, {"role": "assistant", "tool_calls": [{"name": "a", "arguments": '{"b": "\\ud83d"}'}]}),
             "has '\\ud83d', half of a character",
         ),
+        *(
+            ({**messages(USER, ANSWER), name: json.dumps(value)}, "has '\\ud83d', half of a character")
+            for name, value in {
+                "messages": [USER, {**ANSWER, "reasoning": "cut \ud83d"}],
+                "tools": [{"name": "a", "description": "cut \ud83d"}],
+                "documents": [{"title": "a", "text": "cut \ud83d"}],
+            }.items()
+        ),
         ({f"c{number}": 1 for number in range(30)}, "c18, c19 and 10 more; expected are messages"),
         ({"a\n\ud83d": 1}, "has the columns a \\ud83d; expected are"),
     ],

@@ -8,7 +8,7 @@ import pytest
 
 from steps.common.structured.json_answer import UntypedText
 from steps.common.structured.parse_calls import FORMATS, parse_calls, read_calls
-from steps.common.structured.parsed_call import ParsedCall, same_calls
+from steps.common.structured.parsed_call import ParsedCall
 
 ROME = ParsedCall("get_weather", {"city": "Rome", "days": 3})
 NOW = ParsedCall("now", {})
@@ -75,8 +75,7 @@ def test_calls_are_read_in_the_familys_format_and_without_naming_it(
 ) -> None:
     for found in (parse_calls(text, family), parse_calls(text), parse_calls(text, "a parser of later")):
         assert found is not None
-        assert same_calls(found, calls)
-        assert [call.name for call in found] == [call.name for call in calls]
+        assert all(one.same(other) for one, other in zip(found, calls, strict=True))
 
 
 def test_each_family_is_tried() -> None:

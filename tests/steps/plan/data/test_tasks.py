@@ -8,7 +8,6 @@ import pytest
 
 from steps.common.handover.made_from import made_from
 from steps.common.handover.resolved import Resolved, ResolvedChat
-from steps.common.model.packs import TokenRow
 from steps.common.rows.conversation import Conversation, Message
 from steps.common.runtime.errors import UserError
 from steps.common.structured.parse_calls import parse_calls
@@ -38,9 +37,7 @@ def asked(tmp_path: Path) -> Path:
 
 def test_a_tasks_rows_are_asked_spread_over_its_file(tiny_model: Path, chats: Path, asked: Path) -> None:
     resolved = planned(tiny_model, chats, {"data": str(asked), "metric": "exact", "rows": 3}, {"metric": "rouge_l"})
-    held_out = [
-        TokenRow([1], [1], Conversation.of(("system", "be kind"), ("user", "hello"), ("assistant", "good day")))
-    ]
+    held_out = [Conversation.of(("system", "be kind"), ("user", "hello"), ("assistant", "good day"))]
     own, held = read_task_rows(resolved, held_out)
     assert own.chats == [Conversation.of(("user", f"capital of {number}?")) for number in (0, 3, 6)]
     assert [one.content for one in own.references] == ["city 0", "city 3", "city 6"]
@@ -123,7 +120,7 @@ def test_a_reference_that_its_metric_cannot_use_stops_the_plan(
 
 def test_of_the_held_out_rows_a_task_has_those_that_its_metric_is_about(tiny_model: Path, chats: Path) -> None:
     answers = ["good day", '{"item": "Velvet"}', '<tool_call>{"name": "open"}</tool_call>']
-    held_out = [TokenRow([1], [1], Conversation.of(("user", "?"), ("assistant", answer))) for answer in answers]
+    held_out = [Conversation.of(("user", "?"), ("assistant", answer)) for answer in answers]
     metrics = ("exact", "json_valid", "json_equal", "call")
     tasks = read_task_rows(planned(tiny_model, chats, *({"metric": metric} for metric in metrics)), held_out)
     assert [[one.content for one in task.references] for task in tasks] == [
@@ -141,7 +138,7 @@ def test_a_call_counts_in_the_format_of_the_model_and_a_name_alone_is_none(
     tiny_model: Path, chats: Path, asked: Path
 ) -> None:
     answers = ['{"name": "Rex", "age": 3}', '{"name": "f", "parameters": {}}', '<tool_call>{"name": "f"}</tool_call>']
-    held_out = [TokenRow([1], [1], Conversation.of(("user", "?"), ("assistant", answer))) for answer in answers]
+    held_out = [Conversation.of(("user", "?"), ("assistant", answer)) for answer in answers]
     resolved = planned(tiny_model, chats, {"metric": "call"})
     for family, called in (("", answers[1:]), ("llama3_json", answers[1:2]), ("hermes", answers[2:])):
         as_family = resolved.model_copy(update={"chat": ResolvedChat(tool_parser=family)})

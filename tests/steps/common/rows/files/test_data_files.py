@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -139,6 +140,19 @@ def test_an_array_is_divided_wherever_its_blocks_end(
     )
     assert [json.loads(record.payload) for record in read_raw(file)] == items
     assert [record.line for record in read_raw(file)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_objects_one_after_another_take_no_longer_each_in_a_long_file(tmp_path: Path) -> None:
+    def seconds(work: Callable[[], Any]) -> float:
+        began = time.process_time()
+        work()
+        return time.process_time() - began
+
+    objects = [json.dumps({"text": f"{number} " + "b" * 1000}, indent=1) for number in range(4000)]
+    file = written(tmp_path, "a.json", "\n".join(objects) + "\n")
+    parsing = seconds(lambda: [json.loads(one) for one in objects])
+    assert seconds(lambda: list(read_raw(file))) < 40 * parsing
+    assert [record.payload.decode() for record in read_raw(file)] == objects
 
 
 def test_a_warning_says_which_encoding_was_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
