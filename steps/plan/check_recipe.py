@@ -12,7 +12,7 @@ from steps.plan.data.data_file import DataSize, InspectedData, inspect_data
 from steps.plan.data.task_files import inspect_tasks
 from steps.plan.exportable import check_exportable
 from steps.plan.lm_eval.recipe_tasks import asked_too, packed_file
-from steps.plan.model import check_context, check_tunable, known_model, resolved_chat
+from steps.plan.model import check_context, check_tunable, known_model, listed_files, resolved_chat
 from steps.plan.quote.deadlines import check_rollout
 from steps.plan.row_lengths import check_lengths
 from steps.plan.serving_plan import ServingSettings, plan_serving
@@ -82,17 +82,19 @@ def check_recipe(recipe: Recipe, scope: CheckScope) -> CheckedRecipe:
     if not scope.serves_here:
         check_rollout(recipe)
     data = inspect_data(recipe.data, recipe.tune.objective, scope.readable)
-    tasks = inspect_tasks(recipe, scope.readable, resolved_chat(recipe).tool_parser)
+    chat = resolved_chat(recipe)
+    tasks = inspect_tasks(recipe, scope.readable, chat.tool_parser)
     model = serving = None
     long_rows = ""
     if scope.readable(recipe.model):
-        check_exportable(recipe)
-        model = known_model(recipe.model)
+        listed = listed_files(recipe.model)
+        check_exportable(recipe, listed)
+        model = known_model(recipe.model, listed)
         check_context(recipe, model.architecture)
         serving = plan_serving(recipe, model, scope.serving) if scope.serving else None
         if data:
             train = [Path(file.path) for source in data.files.train for file in source.files]
-            long_rows = check_lengths(recipe.data, train, model.uri, resolved_chat(recipe))
+            long_rows = check_lengths(recipe.data, train, model.uri, chat)
     if scope.serves_here and recipe.serve.enabled:
         # Loads psutil, which nothing else here needs.
         from steps.plan.port import check_port
