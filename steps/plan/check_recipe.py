@@ -11,10 +11,10 @@ from steps.plan.addresses import check_addresses
 from steps.plan.data.data_file import DataSize, InspectedData, inspect_data
 from steps.plan.data.task_files import inspect_tasks
 from steps.plan.exportable import check_exportable
+from steps.plan.lengths.row_lengths import check_lengths
 from steps.plan.lm_eval.recipe_tasks import asked_too, packed_file
 from steps.plan.model import check_context, check_tunable, known_model, listed_files, resolved_chat
 from steps.plan.quote.deadlines import check_rollout
-from steps.plan.row_lengths import check_lengths
 from steps.plan.serving_plan import ServingSettings, plan_serving
 
 

@@ -14,7 +14,7 @@ from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
 from steps.plan.model import preset_of, resolved_chat
-from steps.plan.model_files.vllm_parsers import refuse_unknown_parser
+from steps.plan.vllm_parsers import refuse_unknown_parser
 
 
 @dataclass(frozen=True)

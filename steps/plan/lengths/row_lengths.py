@@ -19,7 +19,7 @@ from steps.common.rows.row import BadRow, Row
 from steps.common.runtime.errors import UserError
 from steps.common.weights import store
 from steps.common.weights.sources.folder import folder_of
-from steps.plan.model_files.template_renderer import read_renderer
+from steps.plan.lengths.template_renderer import read_renderer
 
 SAMPLE, EVERY = 200, 10  # rows, spread over ten times as many
 PACKAGES = ("tokenizers", "jinja2")
