@@ -9,6 +9,7 @@ from recipes.recipe import Recipe
 from steps.common.handover.resolved import DataFile, DataSource, KnownModel, ServingPlan
 from steps.plan.addresses import check_addresses
 from steps.plan.data.data_file import DataSize, InspectedData, inspect_data
+from steps.plan.data.local_files import LocalFiles
 from steps.plan.data.task_files import inspect_tasks
 from steps.plan.exportable import check_exportable
 from steps.plan.lengths.row_lengths import check_lengths
@@ -38,6 +39,7 @@ class CheckedRecipe:
     data_in_scope: InspectedData | None
     serving_in_scope: ServingPlan | None
     long_rows: str = ""  # how many rows are too long, in words; empty: out of scope
+    local: LocalFiles = field(default_factory=LocalFiles)  # what is known of this machine's files of rows
 
     @property
     def model(self) -> KnownModel:
@@ -81,9 +83,10 @@ def check_recipe(recipe: Recipe, scope: CheckScope) -> CheckedRecipe:
     check_tunable(recipe.model, recipe.tune.method)
     if not scope.serves_here:
         check_rollout(recipe)
-    data = inspect_data(recipe.data, recipe.tune.objective, scope.readable)
+    local = LocalFiles()
+    data = inspect_data(recipe.data, recipe.tune.objective, scope.readable, local)
     chat = resolved_chat(recipe)
-    tasks = inspect_tasks(recipe, scope.readable, chat.tool_parser)
+    tasks = inspect_tasks(recipe, scope.readable, chat.tool_parser, local)
     model = serving = None
     long_rows = ""
     if scope.readable(recipe.model):
@@ -105,7 +108,7 @@ def check_recipe(recipe: Recipe, scope: CheckScope) -> CheckedRecipe:
         packed_file(f"evaluate.lm_eval.{number}", task) if not task.include or scope.readable(task.include) else None
         for number, task in enumerate(recipe.evaluate.lm_eval)
     ]
-    return CheckedRecipe(recipe, tasks, lm_eval, model, data, serving, long_rows)
+    return CheckedRecipe(recipe, tasks, lm_eval, model, data, serving, long_rows, local)
 
 
 T = TypeVar("T")
