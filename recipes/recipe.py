@@ -43,6 +43,13 @@ class Recipe(RecipePart):
         "allowed.",
     )
 
+    @property
+    def places(self) -> dict[str, list[str]]:
+        """The paths and addresses of the rows, by key."""
+        tasks = {f"evaluate.tasks.{number}.data": task.places for number, task in enumerate(self.evaluate.tasks)}
+        train = [place for source in self.data.sources for place in source.places]
+        return {"data.train": train, "data.validation": self.data.held_out_places, **tasks}
+
     @model_validator(mode="after")
     def _no_workflow_references(self) -> "Recipe":
         # Argo Workflows replaces {{...}} inside a parameter's value and offers no way to escape it

@@ -78,10 +78,8 @@ def _check_readable(recipe: "Recipe") -> None:
     from steps.common.runtime.errors import UserError
     from steps.plan.lm_eval.recipe_tasks import is_packed
 
-    places = {"data.train": [place for source in recipe.data.sources for place in source.places]}
-    places["data.validation"] = recipe.data.held_out_places
-    places |= {f"evaluate.tasks.{number}.data": task.places for number, task in enumerate(recipe.evaluate.tasks)}
-    places |= {f"evaluate.lm_eval.{i}.include": [task.include] for i, task in enumerate(recipe.evaluate.lm_eval)}
+    packed = {f"evaluate.lm_eval.{i}.include": [task.include] for i, task in enumerate(recipe.evaluate.lm_eval)}
+    places = recipe.places | packed
     for number, task in enumerate(recipe.evaluate.lm_eval):
         if not is_packed(task):
             raise UserError(

@@ -9,12 +9,13 @@ from recipes.recipe import Recipe
 from steps.common.handover.resolved import DataFile, DataSource, KnownModel, ServingPlan
 from steps.plan.addresses import check_addresses
 from steps.plan.data.data_file import DataSize, InspectedData, inspect_data
+from steps.plan.data.local_files import LocalFiles
 from steps.plan.data.task_files import inspect_tasks
 from steps.plan.exportable import check_exportable
+from steps.plan.lengths.row_lengths import check_lengths
 from steps.plan.lm_eval.recipe_tasks import asked_too, packed_file
-from steps.plan.model import check_context, check_tunable, known_model, resolved_chat
+from steps.plan.model import check_context, check_tunable, known_model, listed_files, resolved_chat
 from steps.plan.quote.deadlines import check_rollout
-from steps.plan.row_lengths import check_lengths
 from steps.plan.serving_plan import ServingSettings, plan_serving
 
 
@@ -38,6 +39,7 @@ class CheckedRecipe:
     data_in_scope: InspectedData | None
     serving_in_scope: ServingPlan | None
     long_rows: str = ""  # how many rows are too long, in words; empty: out of scope
+    local: LocalFiles = field(default_factory=LocalFiles)  # what is known of this machine's files of rows
 
     @property
     def model(self) -> KnownModel:
@@ -81,18 +83,21 @@ def check_recipe(recipe: Recipe, scope: CheckScope) -> CheckedRecipe:
     check_tunable(recipe.model, recipe.tune.method)
     if not scope.serves_here:
         check_rollout(recipe)
-    data = inspect_data(recipe.data, recipe.tune.objective, scope.readable)
-    tasks = inspect_tasks(recipe, scope.readable, resolved_chat(recipe).tool_parser)
+    local = LocalFiles()
+    data = inspect_data(recipe.data, recipe.tune.objective, scope.readable, local)
+    chat = resolved_chat(recipe)
+    tasks = inspect_tasks(recipe, scope.readable, chat.tool_parser, local)
     model = serving = None
     long_rows = ""
     if scope.readable(recipe.model):
-        check_exportable(recipe)
-        model = known_model(recipe.model)
+        listed = listed_files(recipe.model)
+        check_exportable(recipe, listed)
+        model = known_model(recipe.model, listed)
         check_context(recipe, model.architecture)
         serving = plan_serving(recipe, model, scope.serving) if scope.serving else None
         if data:
             train = [Path(file.path) for source in data.files.train for file in source.files]
-            long_rows = check_lengths(recipe.data, train, model.uri, resolved_chat(recipe))
+            long_rows = check_lengths(recipe.data, train, model.uri, chat)
     if scope.serves_here and recipe.serve.enabled:
         # Loads psutil, which nothing else here needs.
         from steps.plan.port import check_port
@@ -103,7 +108,7 @@ def check_recipe(recipe: Recipe, scope: CheckScope) -> CheckedRecipe:
         packed_file(f"evaluate.lm_eval.{number}", task) if not task.include or scope.readable(task.include) else None
         for number, task in enumerate(recipe.evaluate.lm_eval)
     ]
-    return CheckedRecipe(recipe, tasks, lm_eval, model, data, serving, long_rows)
+    return CheckedRecipe(recipe, tasks, lm_eval, model, data, serving, long_rows, local)
 
 
 T = TypeVar("T")

@@ -9,31 +9,43 @@ from recipes.recipe import Recipe
 from steps.common.handover.resolved import KnownModel, ResolvedChat, ResolvedModel
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
-from steps.common.storage import volumes
-from steps.common.weights.sources.listing import Listing, SourceFile, is_adapter_file
+from steps.common.weights import store
+from steps.common.weights.sources.listing import Listing, is_adapter_file
 from steps.common.weights.sources.revision import pin
 from steps.common.weights.sources.small_file import read_small
 from steps.common.weights.sources.weights_index import SINGLE
-from steps.common.weights.store import read_manifest
 from steps.plan.model_files.loadable import refuse_foreign_code
 from steps.plan.model_files.token_ids import refuse_ids_beyond
 from steps.plan.model_files.weight_headers import compare_with_config, read_tensors
 
 
-def resolve_model(reference: str) -> ResolvedModel:
+def listed_files(reference: str) -> Listing | None:
+    """Return the files of the model that a URI names, pinned; None for a preset, whose source need not be asked.
+
+    Raises:
+        UserError: the scheme is unknown, the source has no such model, or denies access.
+        UnreachableError: the source did not answer, even when asked again.
+    """
+    return pin(ModelSource(uri=reference)) if "://" in reference else None
+
+
+def resolve_model(reference: str, listed: Listing | None = None) -> ResolvedModel:
     """Resolve a preset's name or a URI.
+
+    Args:
+        reference: the name or the URI.
+        listed: what `listed_files` has returned, if it was called.
 
     Raises:
         UserError: the preset or the scheme is unknown, the repository does not exist or access is denied, the config lacks
             a constant, or the model's files cannot be loaded: see `steps/plan/model_files/`.
         UnreachableError: the source did not answer, even when asked again.
     """
-    if "://" in reference:
-        files = pin(ModelSource(uri=reference))
-        shape = _inspected(files)
-        _tell_left_out(files)
-        return _resolved(reference.rstrip("/").rpartition("/")[2], files, shape, files.licence, [])
-    preset, source = _preset(reference)
+    if listed := listed or listed_files(reference):
+        shape = _inspected(listed)
+        _tell_left_out(listed)
+        return _resolved(reference.rstrip("/").rpartition("/")[2], listed, shape, listed.licence, [])
+    preset, source = preset_of(reference)
     published = _published(source)
     files = published or pin(source)
     if published is None:
@@ -47,7 +59,7 @@ def resolved_chat(recipe: Recipe) -> ResolvedChat:
     Raises:
         UserError: the preset is unknown.
     """
-    chat = Chat(style="") if "://" in recipe.model else _preset(recipe.model)[0].chat
+    chat = Chat(style="") if "://" in recipe.model else preset_of(recipe.model)[0].chat
     wanted = recipe.chat.tool_parser
     return ResolvedChat(
         template_arguments=chat.template_arguments | recipe.chat.template_arguments,
@@ -64,7 +76,7 @@ def check_tunable(reference: str, method: str) -> None:
     """
     if "://" in reference:
         return
-    preset, _ = _preset(reference)
+    preset, _ = preset_of(reference)
     if preset.cannot_be_tuned:
         raise UserError(f"model: {preset.name} cannot be tuned: {preset.cannot_be_tuned}")
     if preset.cannot_be_quantised and method == "qlora":
@@ -85,15 +97,19 @@ def check_context(recipe: Recipe, shape: Architecture) -> None:
         )
 
 
-def known_model(reference: str) -> KnownModel:
+def known_model(reference: str, listed: Listing | None = None) -> KnownModel:
     """Return what is known about a model without asking the source of a preset; a URI's source is asked.
+
+    Args:
+        reference: a preset's name or a URI.
+        listed: what `listed_files` has returned, if it was called.
 
     Raises:
         UserError: see `resolve_model`.
     """
     if "://" in reference:
-        return resolve_model(reference)
-    preset, source = _preset(reference)
+        return resolve_model(reference, listed)
+    preset, source = preset_of(reference)
     return KnownModel(
         name=preset.name,
         uri=source.uri,
@@ -112,18 +128,22 @@ def pinned_model(reference: str, known: KnownModel) -> ResolvedModel:
     return known if isinstance(known, ResolvedModel) else resolve_model(reference)
 
 
-def published_files(reference: str) -> tuple[dict[str, Any], set[str]]:
-    """Return the config.json of the model that a URI names, empty if it has none, and the names of its files.
+def read_config(files: Listing) -> dict[str, Any] | None:
+    """Return the content of a model's config.json; None if it has none.
 
     Raises:
-        UserError: the source has no such model, or denies access.
+        UserError: it cannot be read.
         UnreachableError: the source did not answer, even when asked again.
     """
-    files = pin(ModelSource(uri=reference))
-    return _read_config(files) or {}, {file.name for file in files.files}
+    return _read_json(files, "config.json")
 
 
-def _preset(reference: str) -> tuple[ModelPreset, ModelSource]:
+def preset_of(reference: str) -> tuple[ModelPreset, ModelSource]:
+    """Return the preset that a recipe names, and its source.
+
+    Raises:
+        UserError: the preset is unknown.
+    """
     try:
         return find(reference)
     except UnknownPresetError as error:
@@ -144,16 +164,10 @@ def _resolved(name: str, files: Listing, architecture: Architecture, licence: st
 
 def _published(source: ModelSource) -> Listing | None:
     """Return the listing of a pinned source that is on the volume already: its manifest, which needs no network."""
-    for file in volumes.weights().glob("models/*/manifest.json"):
-        manifest = read_manifest(file.parent)
-        if manifest.get("uri") == source.uri:
-            files, left_out = manifest["source_files"], manifest.get("left_out", [])
-            return Listing(
-                uri=source.uri,
-                files=[SourceFile(**file) for file in files],
-                left_out=[SourceFile(**file) for file in left_out],
-            )
-    return None
+    manifest = next((found for _, found in store.folders_of(source.uri, "models")), None)
+    if manifest is None:
+        return None
+    return Listing(uri=source.uri, files=manifest["source_files"], left_out=manifest.get("left_out", []))
 
 
 def _inspected(files: Listing) -> Architecture:
@@ -162,7 +176,7 @@ def _inspected(files: Listing) -> Architecture:
     Raises:
         UserError: it is not a dense decoder that can be tuned as it is; the line says why.
     """
-    config = _read_config(files)
+    config = read_config(files)
     if config is None:
         raise UserError(f"model {files.uri}: has no config.json, and no preset provides its constants")
     refuse_foreign_code(files.uri, config, _read_json(files, "tokenizer_config.json") or {})
@@ -192,10 +206,6 @@ def _tell_left_out(files: Listing) -> None:
     if others:
         taken = SINGLE if SINGLE in names else "the shards of its index"
         say(f"model {files.uri}: its weights are {taken}; left alone: {', '.join(others)}")
-
-
-def _read_config(files: Listing) -> dict[str, Any] | None:
-    return _read_json(files, "config.json")
 
 
 def _read_json(files: Listing, name: str) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from presets.gpu_preset import CLOUDS, GpuPreset
 from presets.memory import GIB
-from presets.model_preset import UnknownPresetError, Vllm, find
+from presets.model_preset import Vllm
 from presets.serving_memory import SHARE, serving_memory
 from recipes.recipe import Recipe
 from steps.common.adapter.vllm_limits import MAX_LORA_RANKS, required_max_lora_rank
@@ -13,8 +13,8 @@ from steps.common.nodes import instance_types
 from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
-from steps.plan.model import resolved_chat
-from steps.plan.model_files.vllm_parsers import refuse_unknown_parser
+from steps.plan.model import preset_of, resolved_chat
+from steps.plan.vllm_parsers import refuse_unknown_parser
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ def plan_serving(recipe: Recipe, model: KnownModel, settings: ServingSettings) -
             f"serve.gpus: {model.architecture.heads} attention heads cannot be split across {serve.gpus} GPUs; "
             "choose a number that divides them"
         )
-    chat, vllm = resolved_chat(recipe), _vllm_limits(recipe.model)
+    chat = resolved_chat(recipe)
+    vllm = Vllm() if "://" in recipe.model else preset_of(recipe.model)[0].vllm
     refuse_unknown_parser(chat.tool_parser, settings.vllm_image)
     rank = _adapter_rank(recipe, model, vllm)
     plan = ServingPlan(
@@ -133,15 +134,6 @@ def _adapter_rank(recipe: Recipe, model: KnownModel, vllm: Vllm) -> int:
         return required_max_lora_rank(tune.rank)
     except ValueError as error:
         raise UserError(f"tune.rank: {error}; lower it, or set serve.form=merged") from None
-
-
-def _vllm_limits(reference: str) -> Vllm:
-    if "://" in reference:
-        return Vllm()
-    try:
-        return find(reference)[0].vllm
-    except UnknownPresetError as error:
-        raise UserError(f"model: {error}") from None
 
 
 def _with_size(plan: ServingPlan, recipe: Recipe, model: KnownModel) -> ServingPlan:

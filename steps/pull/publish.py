@@ -70,8 +70,10 @@ def _publish(model: ResolvedModel, folder: Path, *, only_tokenizer: bool) -> tup
 
 def _is_published(folder: Path, *, only_tokenizer: bool) -> bool:
     """Return whether a folder is published, and is not a tokenizer of an earlier release, which fetched fewer of its files."""
-    if not store.intact(folder) or not only_tokenizer:
-        return store.intact(folder)
+    if not store.intact(folder):
+        return False
+    if not only_tokenizer:
+        return True
     manifest = store.read_manifest(folder)
     held, listed = ({file["name"] for file in manifest[key]} for key in ("files", "source_files"))
     return all(name in held for name in listed if is_tokenizer_file(name))

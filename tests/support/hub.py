@@ -6,7 +6,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.source import COMMIT, send_json, sibling
+
+
+def point_at(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Let the server at a URL be the hub."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", url)
 
 
 class Hub:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from steps.plan.model_files.weight_headers import FIRST_BYTES
+from tests.support.web import blob_id
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONFIG = {
@@ -60,7 +61,7 @@ def sibling(file: Path) -> dict[str, Any]:
     """Return a file's entry in the hub's listing."""
     content = file.read_bytes()
     found: dict[str, Any] = {"rfilename": file.name, "size": len(content)}
-    found["blobId"] = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    found["blobId"] = blob_id(content)
     if file.suffix == ".safetensors":
         sha256 = hashlib.sha256(content).hexdigest()
         found["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": 134}

@@ -12,9 +12,7 @@ from recipes.recipe import Recipe
 from steps.common.handover.resolved import DataFile
 from steps.common.runtime.cluster_settings import VLLM_IMAGE_SETTING
 from steps.common.runtime.errors import UserError
-from steps.common.storage.files import sha256_of
 from steps.plan.check_recipe import CheckScope, check_recipe
-from steps.plan.data.local_files import find_local
 from steps.plan.data.s3_file import put
 from steps.plan.plan_size import refuse_many_files
 from steps.plan.serving_plan import ServingSettings
@@ -51,9 +49,8 @@ def with_data_in_reach(connection: ClusterConnection, recipe: Recipe) -> Recipe:
         for task, file in zip(evaluate.lm_eval, checked.lm_eval, strict=True)
     ]
     data = recipe.data
-    places = [place for source in data.sources for place in source.places] + data.held_out_places
-    places += [place for task in tasks for place in task.places]
-    local = {place: find_local(place) for place in places if is_local(place)}
+    known = checked.local
+    local = {place: known.at(place) for places in recipe.places.values() for place in places if is_local(place)}
     local |= {task.include: [Path(task.include)] for task in lm_eval if is_local(task.include)}
     store = setting(connection, STORE_SETTING).rstrip("/") if local else ""
     if store and not store.startswith("s3://"):
@@ -72,15 +69,14 @@ def with_data_in_reach(connection: ClusterConnection, recipe: Recipe) -> Recipe:
             for file in files
         ),
     )
-    sent = {
-        file: put(file, f"{store}/{sha256_of(file)[:16]}/{name}") if store else upload(connection, file, name)
-        for file, name in names.items()
-    }
+
+    def send(file: Path, name: str) -> str:
+        sha256 = known.sha256(file)
+        return put(file, f"{store}/{sha256[:16]}/{name}") if store else upload(connection, file, name, sha256)
+
+    sent = {file: send(file, name) for file, name in names.items()}
     at = {place: [sent[file] for file in files] for place, files in local.items()}
-    changed = {
-        "train": _train_at(data, at) if at.keys() & set(places) else data.train,
-        "validation": _at(data.validation, at) if data.validation else "",
-    }
+    changed = {"train": _train_at(data, at), "validation": _at(data.validation, at)}
     tasks = [task.model_copy(update={"data": _at(task.data, at)}) for task in tasks]
     lm_eval = [task.model_copy(update={"include": _at(task.include, at)}) for task in lm_eval]
     evaluate = evaluate.model_copy(update={"tasks": tasks, "lm_eval": lm_eval})
@@ -105,6 +101,8 @@ def _names(files: Iterable[Path]) -> dict[Path, str]:
 
 def _at(places: str | list[str], sent: dict[str, list[str]]) -> str | list[str]:
     """Return the places where the files of others lie now: one as a text, several as a list."""
+    if not sent.keys() & set(listed(places)):
+        return places
     found = [there for place in listed(places) for there in sent.get(place, [place])]
     return found[0] if len(found) == 1 else found
 
@@ -114,14 +112,14 @@ def _train_at(data: Data, sent: dict[str, list[str]]) -> str | list[str | RowSou
     if isinstance(data.train, str):
         found = _at(data.train, sent)
         return found if isinstance(found, str) else [*found]
-    return [
-        one.model_copy(update={"source": _at(one.source, sent)})
-        if isinstance(one, RowSource)
-        else RowSource(source=there)
-        if isinstance(there := _at(one, sent), list)
-        else there
-        for one in data.train
-    ]
+    return [_item_at(one, sent) for one in data.train]
+
+
+def _item_at(item: str | RowSource, sent: dict[str, list[str]]) -> str | RowSource:
+    if isinstance(item, RowSource):
+        return item.model_copy(update={"source": _at(item.source, sent)})
+    found = _at(item, sent)
+    return found if isinstance(found, str) else RowSource(source=found)
 
 
 def is_local(file: str) -> bool:

@@ -9,27 +9,26 @@ from pipelines.workflows.step_pods.containers import RUNS_MOUNT
 from steps.common.port_forward.parts import PART
 from steps.common.port_forward.pod_conversation import PodConversation
 from steps.common.runtime.progress import Progress
-from steps.common.storage.files import sha256_of
 from steps.receive.step import RECEIVED
 
 ERRAND = Errand("the pod that receives the data", "the data could not be received")
 
 
-def upload(connection: ClusterConnection, file: Path, name: str) -> str:
+def upload(connection: ClusterConnection, file: Path, name: str, sha256: str) -> str:
     """Send the file to the runs volume, unless it is there already, and return its path inside a step.
 
     Args:
         connection: the cluster.
         file: of this machine.
         name: that it gets there.
+        sha256: of its content.
 
     Raises:
         UserError: the template `receive` is not installed, its pod does not start, or the file does not arrive.
     """
-    digest, size = sha256_of(file), file.stat().st_size
-    wanted = {"file": name, "sha256": digest, "size": str(size)}
+    wanted = {"file": name, "sha256": sha256, "size": str(file.stat().st_size)}
     talk_to_pod(connection, receive.NAME, wanted, ERRAND, lambda receiver: _send(receiver, file))
-    return f"{RUNS_MOUNT}/data/{digest[:16]}/{name}"
+    return f"{RUNS_MOUNT}/data/{sha256[:16]}/{name}"
 
 
 def _send(receiver: PodConversation, file: Path) -> None:

@@ -81,13 +81,18 @@ class DataSource(Fixed):
         return where if self.weight == 1 else f"{where}, {self.weight:g} times per epoch"
 
 
+def is_mixture(sources: list[DataSource]) -> bool:
+    """Return whether some rows are seen more or less often than once."""
+    return any(source.weight != 1 or source.share is not None for source in sources)
+
+
 def rows_sha256(sources: list[DataSource]) -> str:
     """Return a digest over the content of all files, and over the mixture if there is one.
 
     A single file with the default weight has its own SHA-256. How files are grouped matters only in a mixture, and their names
     do not matter.
     """
-    if any(source.weight != 1 or source.share is not None for source in sources):
+    if is_mixture(sources):
         return digest_of([[one.weight, one.share, [file.sha256 for file in one.files]] for one in sources])
     found = [file.sha256 for source in sources for file in source.files]
     return found[0] if len(found) == 1 else digest_of(found) if found else ""

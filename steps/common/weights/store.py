@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         return found if isinstance(found.get("files"), list) else {}
     except (OSError, ValueError, AttributeError):
         return {}
+
+
+def folders_of(uri: str, kind: str = "*") -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the published folders of a URI with their manifests. Their files may be damaged: see `intact`.
+
+    Args:
+        uri: of the model, pinned.
+        kind: of the folders: "models" or "tokenizers"; "*" for both.
+    """
+    for file in volumes.weights().glob(f"{kind}/*/{MANIFEST}"):
+        manifest = read_manifest(file.parent)
+        if manifest.get("uri") == uri:
+            yield file.parent, manifest
 
 
 def is_content(path: Path, file: SourceFile) -> bool:

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from recipes.data import Data
-from steps.common.handover.resolved import DataFile, DataSource, ResolvedData
+from steps.common.handover.resolved import DataFile, DataSource, ResolvedData, is_mixture
 from steps.common.rows.files.file_kind import check_known
 from steps.common.rows.files.row_count import record_count
 from steps.common.rows.read_rows import parse, read_raw
@@ -14,10 +14,9 @@ from steps.common.rows.row import BadRow, Row, RowPlace
 from steps.common.rows.row_kinds import check_kind
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.redaction import without_credentials
-from steps.common.storage.files import sha256_of
 from steps.plan.data.file_names import MOST_FILES
 from steps.plan.data.local_copy import LocalCopy, fetch, fetch_all
-from steps.plan.data.local_files import find_local
+from steps.plan.data.local_files import LocalFiles
 
 HEAD_ROWS = 2000  # of a source that are read
 HEAD_ROWS_OF_FILE = 50  # of each of its files at least
@@ -61,13 +60,16 @@ class Inspected:
     size: DataSize
 
 
-def inspect_data(data: Data, objective: str, readable: Callable[[str], bool] = lambda _: True) -> InspectedData | None:
+def inspect_data(
+    data: Data, objective: str, readable: Callable[[str], bool] = lambda _: True, local: LocalFiles | None = None
+) -> InspectedData | None:
     """Download the data files if they are remote, hash them and read their first rows.
 
     Args:
         data: the recipe's part.
         objective: the recipe's objective, which determines the kind of rows that it needs.
         readable: tells whether this machine can read a place; the others are left out.
+        local: what is known already of this machine's files.
 
     Returns:
         None if a place was left out.
@@ -76,14 +78,15 @@ def inspect_data(data: Data, objective: str, readable: Callable[[str], bool] = l
         UserError: a file is missing, empty, of an unknown kind, belongs to two sources, or has a bad row or a row of the
             wrong kind for the objective; or there is a single row.
     """
+    local = local or LocalFiles()
     wanted = [(one.places, 1.0 if one.weight is None else one.weight, one.share) for one in data.sources]
     train = [
-        _inspect(places, data.on_bad_row, objective, weight, share)
+        _inspect(local, places, data.on_bad_row, objective, weight, share)
         for places, weight, share in wanted
         if all(map(readable, places))
     ]
     held_places = data.held_out_places
-    held = [_inspect([place], data.on_bad_row, objective) for place in held_places if readable(place)]
+    held = [_inspect(local, [place], data.on_bad_row, objective) for place in held_places if readable(place)]
     _check_rows("data.train", train, all_read=len(train) == len(wanted))
     _check_rows("data.validation", held, all_read=len(held) == len(held_places))
     if (count := sum(len(one.source.files) for one in [*train, *held])) > MOST_FILES:
@@ -96,10 +99,9 @@ def inspect_data(data: Data, objective: str, readable: Callable[[str], bool] = l
     share = data.validation_share
     rows, tokens = (sum(getattr(one.size, part) for one in train) for part in ("rows", "tokens"))
     held_out = DataSize(round(rows * share), round(tokens * share))
-    trained = mixed(train)
-    if all(one.source.weight == 1 and one.source.share is None for one in train):
+    if not is_mixture(files.train):
         return InspectedData(files, DataSize(rows - held_out.rows, tokens - held_out.tokens), held_out)
-    return InspectedData(files, trained.times(1 - share), held_out)
+    return InspectedData(files, mixed(train).times(1 - share), held_out)
 
 
 def mixed(sources: list[Inspected]) -> DataSize:
@@ -122,9 +124,14 @@ def _check_rows(key: str, sources: list[Inspected], *, all_read: bool) -> None:
 
 
 def _inspect(
-    places: list[str], on_bad_row: str, objective: str, weight: float = 1.0, share: float | None = None
+    local: LocalFiles,
+    places: list[str],
+    on_bad_row: str,
+    objective: str,
+    weight: float = 1.0,
+    share: float | None = None,
 ) -> Inspected:
-    found = [one for place in places for one in find(place)]
+    found = [one for place in places for one in find(place, local)]
     each = max(HEAD_ROWS_OF_FILE, HEAD_ROWS // len(found))
     sizes = [_size(path, each, on_bad_row, objective) for path, _ in found]
     name = ", ".join(map(without_credentials, places))
@@ -133,7 +140,7 @@ def _inspect(
         raise UserError(
             f"{name}: {f'none of its first {seen} rows can be used' if seen else 'has no rows; it needs at least two'}"
         )
-    source = DataSource(source=name, files=[pin_file(*one) for one in found], weight=weight, share=share)
+    source = DataSource(source=name, files=[pin_file(*one, local) for one in found], weight=weight, share=share)
     return Inspected(source, DataSize(sum(size.rows for size, _ in sizes), sum(size.tokens for size, _ in sizes)))
 
 
@@ -157,11 +164,12 @@ def _size(path: Path, most: int, on_bad_row: str, objective: str) -> tuple[DataS
     return DataSize(round(times * len(good)), round(times * tokens)), len(head)
 
 
-def find(place: str) -> list[tuple[Path, LocalCopy | None]]:
+def find(place: str, local: LocalFiles) -> list[tuple[Path, LocalCopy | None]]:
     """Return the files of rows at a place, each with the record of its download if it is remote.
 
     Args:
         place: path or URL of a file, a folder or a pattern; on the hub, of a data set too.
+        local: what is known already of this machine's files.
 
     Raises:
         UserError: there is no such file, it is of an unknown kind, or access is denied.
@@ -169,7 +177,7 @@ def find(place: str) -> list[tuple[Path, LocalCopy | None]]:
     """
     if "://" in place:
         return [(Path(copy.path), copy) for copy in fetch_all(place)]
-    return [(path, None) for path in find_local(place)]
+    return [(path, None) for path in local.at(place)]
 
 
 def locate(name: str, check_name: Callable[[str], None] = check_known) -> tuple[Path, LocalCopy | None]:
@@ -187,8 +195,8 @@ def locate(name: str, check_name: Callable[[str], None] = check_known) -> tuple[
     return Path(fetched.path if fetched else name), fetched
 
 
-def pin_file(path: Path, fetched: LocalCopy | None) -> DataFile:
+def pin_file(path: Path, fetched: LocalCopy | None, local: LocalFiles | None = None) -> DataFile:
     """Return a file with its digest, which a download has already computed."""
-    digest = fetched.sha256 if fetched else sha256_of(path)
+    digest = fetched.sha256 if fetched else (local or LocalFiles()).sha256(path)
     source = fetched.pinned if fetched else ""
     return DataFile(path=str(path), sha256=digest, bytes=path.stat().st_size, source=source)

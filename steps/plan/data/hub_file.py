@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, quote, unquote
 
 from steps.common.runtime.errors import UserError
 from steps.common.storage.retry import with_retries
-from steps.common.weights.sources.hub import HubHeaders, ask_hub, hub_api
+from steps.common.weights.sources.hub import HubHeaders, ask_hub, hub_api, repository_info
 from steps.plan.data.file_names import fixed_folder, is_pattern, matching, refuse_several_splits, rows_among
 from steps.plan.data.hub_splits import CARD, Repository, WantedSplit, files_of_split
 from steps.plan.data.remote_file import RemoteFile
@@ -61,7 +61,8 @@ class _Dataset:
     def __init__(self, url: str, name: str, revision: str) -> None:
         self._url, self._name, self._revision = url, name, revision
         self._api = hub_api()
-        self._commit = self._ask(self._pin)
+        self._headers = HubHeaders()
+        self._commit = str(self._ask(lambda: repository_info(self._api, name, revision, "dataset")).sha)
 
     def at(self, path: str) -> list[RemoteFile]:
         """Find a file, the files of a folder, or those that match a pattern."""
@@ -85,26 +86,19 @@ class _Dataset:
     def split(self, config: str, split: str) -> list[RemoteFile]:
         """Find the files of a split."""
         files = self._files_below("")
-        card = self._card() if CARD in files and self._revision != CONVERTED else ""
+        card = self._card(files[CARD]) if CARD in files and self._revision != CONVERTED else ""
         repository = Repository(self._name, list(files), card, self._revision == CONVERTED)
         names = files_of_split(WantedSplit(self._url, config, split), repository)
         return [self._listed(files[name]) for name in rows_among(self._url, names)]
-
-    def _pin(self) -> str:
-        info = self._api.repo_info(self._name, revision=self._revision, repo_type="dataset")
-        if info.gated:
-            self._api.auth_check(self._name, repo_type="dataset")
-        return str(info.sha)
 
     def _files_below(self, folder: str) -> dict[str, Any]:
         options = {"revision": self._commit, "repo_type": "dataset", "recursive": True}
         tree = self._ask(lambda: list(self._api.list_repo_tree(self._name, folder or None, **options)))
         return {entry.path: entry for entry in tree if hasattr(entry, "blob_id") and entry.size}
 
-    def _card(self) -> str:
-        address = self._address(CARD)
-        shown = f"{self._url}: {CARD}"
-        file = find_with_headers(address, shown, HubHeaders().for_url(address), "set HF_TOKEN")
+    def _card(self, entry: Any) -> str:
+        address, shown = self._address(CARD), f"{self._url}: {CARD}"
+        file = with_headers(address, shown, self._headers.for_url(address), "set HF_TOKEN", _tag(entry), entry.size)
         return with_retries(shown, lambda: b"".join(file.blocks())).decode(errors="replace")
 
     def _address(self, path: str) -> str:
@@ -112,11 +106,11 @@ class _Dataset:
 
     def _asked_for(self, path: str, entry: Any) -> RemoteFile:
         address, pinned, tag = self._address(path), self._pinned(path), _tag(entry)
-        return find_with_headers(address, pinned, HubHeaders().for_url(address), "set HF_TOKEN", tag)
+        return find_with_headers(address, pinned, self._headers.for_url(address), "set HF_TOKEN", tag)
 
     def _listed(self, entry: Any) -> RemoteFile:
         address, pinned = self._address(entry.path), self._pinned(entry.path)
-        headers = HubHeaders().for_url(address)
+        headers = self._headers.for_url(address)
         # Not by commit: a file that the next commit leaves as it is is not fetched again.
         own = f"hf://datasets/{self._name}@{self._revision}/{entry.path}"
         return with_headers(address, pinned, headers, "set HF_TOKEN", _tag(entry), entry.size, own)
@@ -125,22 +119,15 @@ class _Dataset:
         return f"hf://datasets/{self._name}@{self._commit}/{path}"
 
     def _ask(self, question: Callable[[], T]) -> T:
-        from huggingface_hub import errors
-
-        url, api = self._url, self._api
-        try:
-            return ask_hub(url, api, question)
-        except errors.GatedRepoError:
-            page = f"{api.endpoint}/datasets/{self._name}"
-            raise UserError(f"{url}: is gated; accept its terms at {page} and set HF_TOKEN") from None
-        except errors.RevisionNotFoundError:
-            raise UserError(f"{url}: has no revision {self._revision!r}") from None
-        except errors.RepositoryNotFoundError:
-            raise UserError(f"{url}: no such dataset at {api.endpoint}; if it is private, set HF_TOKEN") from None
-        except errors.EntryNotFoundError:
-            raise UserError(f"{url}: the dataset has no such folder") from None
-        except errors.HfHubHTTPError as error:
-            raise UserError(f"{url}: {api.endpoint} refuses with status {error.response.status_code}") from None
+        endpoint = self._api.endpoint
+        page = f"{endpoint}/datasets/{self._name}"
+        refusals = {
+            "GatedRepoError": f"is gated; accept its terms at {page} and set HF_TOKEN",
+            "RevisionNotFoundError": f"has no revision {self._revision!r}",
+            "RepositoryNotFoundError": f"no such dataset at {endpoint}; if it is private, set HF_TOKEN",
+            "EntryNotFoundError": "the dataset has no such folder",
+        }
+        return ask_hub(self._url, self._api, question, refusals)
 
 
 def _tag(entry: Any) -> str:

@@ -47,10 +47,10 @@ def fetch(url: str, check_name: Callable[[str], None] = check_known) -> LocalCop
         UserError: the scheme or the suffix is unknown, there is no such file or there are several, or access is denied.
         UnreachableError: the source did not answer, even when asked again. A partial download is deleted.
     """
-    found = fetch_all(url, check_name)
+    found = _find(url, check_name)
     if len(found) > 1:
         raise UserError(f"{without_credentials(url)}: has {len(found)} files; name one of them")
-    return found[0]
+    return _fetched(url, found[0])
 
 
 def fetch_all(url: str, check_name: Callable[[str], None] = check_known) -> list[LocalCopy]:
@@ -64,6 +64,10 @@ def fetch_all(url: str, check_name: Callable[[str], None] = check_known) -> list
         UserError: the scheme or the suffix is unknown, there is no such file, or access is denied.
         UnreachableError: the source did not answer, even when asked again. A partial download is deleted.
     """
+    return [_fetched(url, remote) for remote in _find(url, check_name)]
+
+
+def _find(url: str, check_name: Callable[[str], None]) -> list[RemoteFile]:
     scheme, _, rest = url.partition("://")
     if scheme not in SCHEMES:
         known = ", ".join(f"{name}://" for name in SCHEMES)
@@ -74,11 +78,12 @@ def fetch_all(url: str, check_name: Callable[[str], None] = check_known) -> list
     found = find_remote(url)
     for remote in found:
         check_name(remote.pinned)
-    return [_fetched(remote.address or url, remote) for remote in found]
+    return found
 
 
 def _fetched(url: str, remote: RemoteFile) -> LocalCopy:
-    record = volumes.runs() / "data" / "remote" / f"{digest_of(without_credentials(url))[:16]}.json"
+    address = without_credentials(remote.address or url)
+    record = volumes.runs() / "data" / "remote" / f"{digest_of(address)[:16]}.json"
     last = _read(record)
     if last and remote.tag and last.tag == remote.tag and Path(last.path).exists():
         say(f"{remote.pinned}: unchanged since the last download")

@@ -6,7 +6,34 @@ from pathlib import Path
 from steps.common.rows.files.file_kind import check_known
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
+from steps.common.storage.files import sha256_of
 from steps.plan.data.file_names import fixed_folder, is_pattern, refuse_several_splits, rows_among
+
+
+class LocalFiles:
+    """The files of rows on this machine: each place is searched once, and each file is hashed again only if it changes."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[Path]] = {}
+        self._digests: dict[tuple[Path, int, int], str] = {}
+
+    def at(self, place: str) -> list[Path]:
+        """Return the files of rows at a place, sorted by name.
+
+        Raises:
+            UserError: see `find_local`.
+        """
+        if place not in self._found:
+            self._found[place] = find_local(place)
+        return self._found[place]
+
+    def sha256(self, path: Path) -> str:
+        """Return the SHA-256 of a file's content."""
+        status = path.stat()
+        version = (path, status.st_size, status.st_mtime_ns)
+        if version not in self._digests:
+            self._digests[version] = sha256_of(path)
+        return self._digests[version]
 
 
 def find_local(place: str) -> list[Path]:

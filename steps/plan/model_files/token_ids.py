@@ -41,9 +41,10 @@ def refuse_ids_beyond(listing: Listing, rows: int, padding: int = 0) -> None:
         UserError: with the highest such token; or the model has no tokenizer, or one that cannot be read.
         UnreachableError: the source did not answer, even when asked again.
     """
+    files = _at_hand(listing)
     with part_reader() as reader:
-        beyond = {token for token in _tokens(listing, reader) if token.number >= rows}
-        pad = _padding_token(listing, reader) if beyond else ""
+        beyond = {token for token in _tokens(listing.uri, files, reader) if token.number >= rows}
+        pad = _padding_token(listing.uri, files, reader) if beyond else ""
     if not beyond:
         return
     highest = max(beyond, key=lambda token: token.number)
@@ -61,11 +62,11 @@ def refuse_ids_beyond(listing: Listing, rows: int, padding: int = 0) -> None:
         )
 
 
-def _padding_token(listing: Listing, reader: FilePartReader) -> str:
+def _padding_token(uri: str, files: dict[str, SourceFile], reader: FilePartReader) -> str:
     """Return the token that only pads; empty if there is none, or if it has another task as well."""
     named: dict[str, str] = {}
-    for file in (_at_hand(listing, file) for file in listing.files if file.name in (SPECIALS, CONFIG)):
-        for task, value in _json(listing.uri, file.name, _content(listing.uri, file, reader)).items():
+    for file in (file for name, file in files.items() if name in (SPECIALS, CONFIG)):
+        for task, value in _json(uri, file.name, _content(uri, file, reader)).items():
             text = value.get("content") if isinstance(value, dict) else value
             if task.endswith("_token") and isinstance(text, str):
                 named[task] = text
@@ -73,24 +74,23 @@ def _padding_token(listing: Listing, reader: FilePartReader) -> str:
     return "" if pad in named.values() else pad
 
 
-def _tokens(listing: Listing, reader: FilePartReader) -> Iterator[TokenId]:
+def _tokens(uri: str, files: dict[str, SourceFile], reader: FilePartReader) -> Iterator[TokenId]:
     """Yield the tokens that text may have."""
-    files = {file.name: _at_hand(listing, file) for file in listing.files}
 
     def read(name: str) -> Any:
-        return _json(listing.uri, name, _content(listing.uri, files[name], reader)) if name in files else {}
+        return _json(uri, name, _content(uri, files[name], reader)) if name in files else {}
 
     if FAST in files:
         fast = read(FAST)
         if not isinstance(fast.get("model"), dict):
-            raise UserError(f"model {listing.uri}: {FAST} is not a tokenizer; choose another revision")
+            raise UserError(f"model {uri}: {FAST} is not a tokenizer; choose another revision")
         found = [*_vocabulary(fast["model"].get("vocab")), *_added(fast.get("added_tokens"))]
     elif PIECES in files:
-        content = _content(listing.uri, files[PIECES], reader)
+        content = _content(uri, files[PIECES], reader)
         ranked = RANKED_LINE.fullmatch(content.rstrip().rpartition(b"\n")[2])
         count = int(ranked[1]) + 1 if ranked else _pieces(content)
         if not count:
-            raise UserError(f"model {listing.uri}: {PIECES} is neither a SentencePiece model nor in tiktoken's format")
+            raise UserError(f"model {uri}: {PIECES} is neither a SentencePiece model nor in tiktoken's format")
         found = [TokenId("the last of its vocabulary", count - 1)]
     elif "vocab.json" in files:
         found = [*_vocabulary(read("vocab.json"))]
@@ -98,7 +98,7 @@ def _tokens(listing: Listing, reader: FilePartReader) -> Iterator[TokenId]:
         found = []
     else:
         raise UserError(
-            f"model {listing.uri}: has no tokenizer; it needs {FAST}, {PIECES}, or vocab.json and merges.txt beside its weights"
+            f"model {uri}: has no tokenizer; it needs {FAST}, {PIECES}, or vocab.json and merges.txt beside its weights"
         )
     found += _vocabulary(read("added_tokens.json"))
     decoder = read(CONFIG).get("added_tokens_decoder")
@@ -107,12 +107,17 @@ def _tokens(listing: Listing, reader: FilePartReader) -> Iterator[TokenId]:
     yield from (token for token in found if not OTHER_MODALITY.fullmatch(token.text))
 
 
-def _at_hand(listing: Listing, file: SourceFile) -> SourceFile:
-    """Return the file on the volume if it is published: large tokenizers are then not read from their source again."""
-    for folder in (volumes.published_model(listing.digest), volumes.published_tokenizer(listing.digest)):
-        if (folder / file.name).is_file():
-            return SourceFile(name=file.name, bytes=file.bytes, url=str(folder / file.name))
-    return file
+def _at_hand(listing: Listing) -> dict[str, SourceFile]:
+    """Return the files by name, on the volume if they are published: large tokenizers are then not read from afar again."""
+    digest = listing.digest
+    files = {file.name: file for file in listing.files}
+    for folder in (volumes.published_tokenizer(digest), volumes.published_model(digest)):
+        files |= {
+            name: SourceFile(name=name, bytes=file.bytes, url=str(folder / name))
+            for name, file in files.items()
+            if (folder / name).is_file()
+        }
+    return files
 
 
 def _content(uri: str, file: SourceFile, reader: FilePartReader) -> bytes:

@@ -14,8 +14,8 @@ from typing import Any
 from presets.architecture import Architecture
 from steps.common.runtime.errors import UserError
 from steps.common.weights.sources.listing import Listing, SourceFile
-from steps.common.weights.sources.small_file import FilePartReader, part_reader, read_small
-from steps.common.weights.sources.weights_index import INDEX, POINTER, read_index, refuse_pointer
+from steps.common.weights.sources.small_file import FilePartReader, part_reader
+from steps.common.weights.sources.weights_index import INDEX, read_index, refuse_pointer
 
 FIRST_BYTES = 1 << 16  # most headers are shorter
 LONGEST_HEADER = 100_000_000  # bytes; safetensors itself reads no longer ones
@@ -48,14 +48,15 @@ def read_tensors(listing: Listing) -> dict[str, Tensor]:
         UnreachableError: the source did not answer, even when asked again.
     """
     weights = [file for file in listing.files if file.name.endswith(".safetensors")]
+    index = next((file for file in listing.files if file.name == INDEX), None)
     with part_reader() as reader, ThreadPoolExecutor(CONNECTIONS) as pool:
         headers = pool.map(lambda file: _read_header(listing.uri, file, reader), weights)
         tensors = dict(chain.from_iterable(header.items() for header in headers))
+        text = reader.read(index, 0, None).decode() if index else ""
     for name, tensor in tensors.items():
         _check_type(listing.uri, name, tensor)
-    index = next((file for file in listing.files if file.name == INDEX), None)
-    if index is not None:
-        for name, shard in read_index(listing.uri, read_small(index)).items():
+    if index:
+        for name, shard in read_index(listing.uri, text).items():
             if name not in tensors or tensors[name].file != shard:
                 raise UserError(f"model {listing.uri}: {INDEX} has the tensor {name!r} in {shard}, which lacks it")
     return tensors
@@ -120,8 +121,7 @@ def compare_with_config(uri: str, tensors: dict[str, Tensor], config: dict[str, 
 
 def _read_header(uri: str, file: SourceFile, reader: FilePartReader) -> dict[str, Tensor]:
     start = reader.read(file, 0, FIRST_BYTES)
-    if start.startswith(POINTER.encode()):
-        refuse_pointer(uri, file.name, POINTER)
+    refuse_pointer(uri, file.name, start[:200].decode(errors="replace"))
     length = int.from_bytes(start[:8], "little")
     size = file.bytes or None
     if len(start) < 8:

@@ -97,11 +97,15 @@ def other_tools(there: BaseServer, wanted: BaseServer) -> str:
 
 
 def _without_tools(arguments: list[str]) -> list[str]:
-    return [one for one in arguments if one != ENABLE_TOOLS and not one.startswith(TOOL_PARSER)]
+    return [one for one in arguments if not _is_for_tools(one)]
 
 
 def _tools(arguments: list[str]) -> list[str]:
-    return [one for one in arguments if one not in _without_tools(arguments)]
+    return [one for one in arguments if _is_for_tools(one)]
+
+
+def _is_for_tools(argument: str) -> bool:
+    return argument == ENABLE_TOOLS or argument.startswith(TOOL_PARSER)
 
 
 def served(server: BaseServer) -> str:

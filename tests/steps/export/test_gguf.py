@@ -16,6 +16,7 @@ from steps.common.gguf.tokenizers import GgufTokenizer, identify_tokenizer, read
 from steps.common.runtime.errors import UserError
 from steps.export.gguf_file import GgufMetadata, write_gguf
 from steps.plan.exportable import check_exportable
+from steps.plan.model import listed_files
 
 ROWS = 416  # of the embedding matrix: more than the tokenizer has tokens
 SMALL: dict[str, Any] = {
@@ -272,20 +273,23 @@ def test_an_unknown_quantisation_is_refused_with_the_known_ones() -> None:
 
 
 def test_what_cannot_be_written_is_refused_before_anything_is_paid_for(tmp_path: Path) -> None:
+    def check(wanted: Recipe) -> None:
+        check_exportable(wanted, listed_files(wanted.model))
+
     (tmp_path / "config.json").write_text('{"model_type": "gpt_neox"}')
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(
         UserError, match=r"export\.gguf: the architecture 'gpt_neox' is not supported; .* set export\.merged=true"
     ):
-        check_exportable(recipe(tmp_path.as_uri(), "q8_0"))
+        check(recipe(tmp_path.as_uri(), "q8_0"))
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(
         UserError, match=r"export\.gguf: the model has no tokenizer\.json to make a vocabulary from; set"
     ):
-        check_exportable(recipe(tmp_path.as_uri(), "q8_0"))
+        check(recipe(tmp_path.as_uri(), "q8_0"))
     (tmp_path / "tokenizer.json").write_text("{}")
-    check_exportable(recipe(tmp_path.as_uri(), "q8_0"))
+    check(recipe(tmp_path.as_uri(), "q8_0"))
     with pytest.raises(UserError, match=r"export\.gguf: the architecture of falcon-7b is not supported"):
-        check_exportable(recipe("falcon-7b", "q8_0"))
-    check_exportable(recipe("falcon-7b", "none"))
-    check_exportable(recipe("qwen3-8b", "q4_0"))
+        check(recipe("falcon-7b", "q8_0"))
+    check(recipe("falcon-7b", "none"))
+    check(recipe("qwen3-8b", "q4_0"))

@@ -12,10 +12,13 @@ import pytest
 
 from pipelines.cluster.transfer.send_data import with_data_in_reach
 from pipelines.command import main
+from presets.model_preset import ModelSource
 from recipes.reader import RecipeError, load
 from steps.common.handover.resolved import Resolved, Tracking
 from steps.common.runtime.errors import UserError
 from steps.common.storage import volumes
+from steps.common.weights.sources.listing import Listing
+from steps.common.weights.sources.revision import pin
 from steps.plan import step
 from steps.plan.step import PlanInput
 from tests.support.pairs import write_pairs
@@ -158,6 +161,18 @@ def test_checking_a_recipe_loads_neither_hera_nor_torch_and_asks_nobody_about_a_
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_model_that_is_to_be_exported_is_listed_once(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = []
+
+    def counted(source: ModelSource) -> Listing:
+        listed.append(source.uri)
+        return pin(source)
+
+    monkeypatch.setattr("steps.plan.model.pin", counted)
+    step.resolve(PlanInput(recipe=recipe_text({"model": model.as_uri(), "data.max_tokens": 64, "export.gguf": "q8_0"})))
+    assert listed == [model.as_uri()]
 
 
 def test_the_plan_step_takes_over_what_the_command_has_planned(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

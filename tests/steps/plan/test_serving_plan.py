@@ -14,8 +14,8 @@ from steps.common.handover.resolved import KnownModel
 from steps.common.runtime.errors import RefusedError, UserError
 from steps.common.structured.parse_calls import FORMATS
 from steps.plan.model import known_model
-from steps.plan.model_files.vllm_parsers import NAMES
 from steps.plan.serving_plan import ServingSettings, in_words, plan_serving
+from steps.plan.vllm_parsers import _known
 from steps.rollout.pods.object_names import of_version
 from steps.rollout.vllm.adapter_folder import published_adapter
 
@@ -171,7 +171,7 @@ def test_a_parser_that_vllm_does_not_have_is_refused_with_the_nearest_and_one_of
     in_cluster: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parsers = {preset.chat.tool_parser for preset in model_presets().values()} - {""}
-    assert parsers | FORMATS.keys() <= NAMES
+    assert parsers | FORMATS.keys() <= set(_known()["parsers"])
     with pytest.raises(
         UserError, match=r"chat\.tool_parser: vLLM v0\.32\.0 has no parser 'hermess'; did you mean 'hermes'"
     ):

@@ -9,7 +9,7 @@ import pytest
 
 from steps.common.handover.report import PreparedRecord, read_step_report
 from steps.common.runtime.errors import UserError
-from steps.plan import row_lengths
+from steps.plan.lengths import row_lengths
 from steps.plan.step import PlanInput, resolve
 from steps.prepare.step import PrepareInput, in_words, prepare
 

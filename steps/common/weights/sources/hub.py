@@ -1,6 +1,6 @@
 """hf://ORG/NAME[@REVISION]: the Hugging Face Hub, or another server with its API at HF_ENDPOINT."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -81,17 +81,17 @@ def list_hub(uri: str) -> Listing:
     )
 
 
-def ask_hub(where: str, api: Any, question: Callable[[], T]) -> T:
+def ask_hub(where: str, api: Any, question: Callable[[], T], refusals: Mapping[str, str]) -> T:
     """Return the hub's answer to a question, which is repeated if the hub does not answer it.
 
     Args:
         where: what is asked for, for messages.
         api: the hub's client.
         question: calls the client once or several times.
+        refusals: what to tell the user, by the name of the error in `huggingface_hub.errors`; special errors come first.
 
     Raises:
-        HfHubHTTPError: the hub answers that it has no such thing, or denies access; see `huggingface_hub.errors`.
-        UserError: the name is not valid, or the client is offline by its settings.
+        UserError: the hub has no such thing, or denies access; the name is not valid; the client is offline by its settings.
         UnreachableError: the hub did not answer, even when asked again.
     """
     import httpx2
@@ -102,7 +102,9 @@ def ask_hub(where: str, api: Any, question: Callable[[], T]) -> T:
             return question()
         except errors.HfHubHTTPError as error:
             check_status(error.response)
-            raise
+            status = f"{api.endpoint} refuses with status {error.response.status_code}"
+            told = (words for name, words in refusals.items() if isinstance(error, getattr(errors, name)))
+            raise UserError(f"{where}: {next(told, status)}") from None
         except errors.HFValidationError as error:
             raise UserError(f"{where}: not a repository name: {in_one_line(error)}") from None
         except errors.OfflineModeIsEnabled:
@@ -115,25 +117,29 @@ def ask_hub(where: str, api: Any, question: Callable[[], T]) -> T:
     return with_retries(f"{where} at {api.endpoint}", attempt)
 
 
+def repository_info(api: Any, repository: str, revision: str, kind: str = "model") -> Any:
+    """Return what the hub says of a revision, with the sizes of a model's files.
+
+    Args:
+        api: the hub's client.
+        repository: its name.
+        revision: a branch, a tag or a commit.
+        kind: of the repository: "model" or "dataset".
+
+    Raises:
+        HfHubHTTPError: the hub has no such thing, or denies access.
+    """
+    info = api.repo_info(repository, revision=revision, repo_type=kind, files_metadata=kind == "model")
+    if info.gated:  # it is described to everyone
+        api.auth_check(repository, repo_type=kind)
+    return info
+
+
 def _ask(api: Any, repository: str, revision: str) -> Any:
-    from huggingface_hub import errors
-
-    where = f"model hf://{repository}"
-
-    def question() -> Any:
-        info = api.repo_info(repository, revision=revision, files_metadata=True)
-        if info.gated:
-            api.auth_check(repository)
-        return info
-
-    try:
-        return ask_hub(where, api, question)
-    except errors.GatedRepoError:
-        page = f"{api.endpoint}/{repository}"
-        raise UserError(f"{where}: is gated; accept its licence at {page} and set HF_TOKEN to your token") from None
-    except errors.RevisionNotFoundError:
-        raise UserError(f"{where}: has no revision {revision!r}; give a branch, a tag or a commit after '@'") from None
-    except errors.RepositoryNotFoundError:
-        raise UserError(f"{where}: not found at {api.endpoint}; if it is private, set HF_TOKEN") from None
-    except errors.HfHubHTTPError as error:
-        raise UserError(f"{where}: {api.endpoint} refuses with status {error.response.status_code}") from None
+    page = f"{api.endpoint}/{repository}"
+    refusals = {
+        "GatedRepoError": f"is gated; accept its licence at {page} and set HF_TOKEN to your token",
+        "RevisionNotFoundError": f"has no revision {revision!r}; give a branch, a tag or a commit after '@'",
+        "RepositoryNotFoundError": f"not found at {api.endpoint}; if it is private, set HF_TOKEN",
+    }
+    return ask_hub(f"model hf://{repository}", api, lambda: repository_info(api, repository, revision), refusals)

@@ -9,7 +9,8 @@ import pytest
 
 import steps.common.storage.retry
 from steps.common.runtime.errors import UserError
-from steps.plan.data.local_copy import fetch_all
+from steps.plan.data.local_copy import fetch, fetch_all
+from tests.support.hub import point_at
 from tests.support.web import COMMIT, Web, put_data_set
 
 
@@ -17,8 +18,7 @@ from tests.support.web import COMMIT, Web, put_data_set
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     monkeypatch.setattr(steps.common.storage.retry, "FIRST_WAIT_SECONDS", 0.01)
     web = Web()
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", web.url)
-    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", web.url)
+    point_at(monkeypatch, web.url)
     monkeypatch.setenv("HF_TOKEN", "hub-token")
     yield web
     web.close()
@@ -131,6 +131,14 @@ def test_a_file_that_the_next_commit_leaves_as_it_is_is_not_fetched_again(hub: W
     assert [a.sha256 == b.sha256 for a, b in zip(first, second, strict=True)] == [True, False]
     again = [path for path, _ in hub.seen if "/resolve/" in path and path.endswith(".jsonl")]
     assert again[2:] == [f"/datasets/org/chats/resolve/{COMMIT}/b.jsonl"]
+
+
+def test_a_card_is_asked_for_once_and_no_row_of_several_files_where_one_is_needed(hub: Web) -> None:
+    put_data_set(hub, repository(*FILES, readme=card(TWO)))
+    with pytest.raises(UserError, match="has 2 files; name one of them"):
+        fetch("hf://datasets/org/chats?config=en")
+    read = [path for path, _ in hub.seen if "/resolve/" in path]
+    assert read == [f"/datasets/org/chats/resolve/{COMMIT}/README.md"]
 
 
 def test_a_card_and_a_file_that_are_cut_off_are_read_again(hub: Web) -> None:

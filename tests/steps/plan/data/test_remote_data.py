@@ -16,6 +16,7 @@ from steps.common.storage import volumes
 from steps.plan.data.data_file import inspect_data
 from steps.plan.data.local_copy import fetch
 from steps.plan.data.s3_file import put
+from tests.support.hub import point_at
 from tests.support.web import COMMIT, Web, put_data_set
 
 ROWS = b"".join(json.dumps({"prompt": f"when {n}", "completion": f"on day {n}"}).encode() + b"\n" for n in range(40))
@@ -110,8 +111,7 @@ def test_an_address_that_is_none_is_one_line(web: Web, url: str, told: str) -> N
 
 @pytest.fixture
 def hub(web: Web, monkeypatch: pytest.MonkeyPatch) -> Web:
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", web.url)
-    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", web.url)
+    point_at(monkeypatch, web.url)
     monkeypatch.setenv("HF_TOKEN", "hub-token")
     for revision in ("main", "v1"):
         put_data_set(web, {"data/rows.jsonl": ROWS}, revision)

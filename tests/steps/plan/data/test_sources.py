@@ -1,6 +1,7 @@
 """Sources of rows: files, folders, patterns and links on this machine and in a store; mixtures; what is sent to a cluster."""
 
 import json
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,8 @@ from recipes.reader import load
 from steps.common.runtime.errors import UserError
 from steps.common.storage.files import sha256_of
 from steps.plan.addresses import check_addresses, kept
+from steps.plan.check_recipe import check_recipe
+from steps.plan.data import local_files
 from steps.plan.data.data_file import inspect_data
 from steps.plan.data.file_names import MOST_FILES
 from steps.plan.data.local_copy import LocalCopy, fetch_all
@@ -309,13 +312,40 @@ def test_two_files_with_the_same_name_and_content_stay_two(
     tmp_path: Path, bucket: Any, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path, "more/a/rows.jsonl", "more/b/rows.jsonl", text=rows(4))
-    monkeypatch.setattr(send_data, "upload", lambda _, file, name: f"/data/{sha256_of(file)[:16]}/{name}")
-    if not store:
-        monkeypatch.setattr(send_data, "sha256_of", None)  # `upload` does it
+    monkeypatch.setattr(send_data, "upload", lambda _connection, _file, name, sha256: f"/data/{sha256[:16]}/{name}")
     changes = {"data.train": str(tmp_path / "more"), "data.validation": ""}
     sent = with_data_in_reach(connection(store), load("pet-store", changes))
     assert [str(place).rpartition("/")[2] for place in sent.data.train] == ["rows.jsonl", "2-rows.jsonl"]
     assert load(sent.model_dump_json()) == sent
+
+
+def test_a_file_is_hashed_once_unless_it_changes_before_it_is_sent(
+    tmp_path: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path, "more/1.jsonl", "more/2.jsonl", text=rows(4))
+    make(tmp_path, "more/3.jsonl", text="")
+    hashed: list[str] = []
+
+    def counted(path: Path) -> str:
+        hashed.append(path.name)
+        return sha256_of(path)
+
+    monkeypatch.setattr(local_files, "sha256_of", counted)
+    changes = {"data.train": str(tmp_path / "more"), "data.validation": ""}
+    with_data_in_reach(connection(), load("pet-store", changes))
+    assert len(hashed) == len(set(hashed))
+    assert {"1.jsonl", "2.jsonl"} <= set(hashed)
+    assert capsys.readouterr().err.count("left out, empty: 3.jsonl") == 1
+
+    def change_after(*given: Any) -> Any:
+        checked = check_recipe(*given)
+        make(tmp_path, "more/2.jsonl", text=rows(4, "new"))  # of the same size
+        os.utime(tmp_path / "more/2.jsonl", (1, 1))
+        return checked
+
+    monkeypatch.setattr(send_data, "check_recipe", change_after)
+    sent = with_data_in_reach(connection(), load("pet-store", changes))
+    assert str(sent.data.train[1]).split("/")[-2] == sha256_of(tmp_path / "more/2.jsonl")[:16]
 
 
 def test_files_whose_names_no_parameter_of_a_run_could_hold_are_not_sent(

@@ -16,6 +16,7 @@ from steps.plan.model import resolve_model
 from steps.plan.model_files import weight_headers
 from steps.plan.model_files.loadable import _known
 from steps.pull.publish import publish_model, publish_tokenizer
+from tests.support.hub import point_at
 from tests.support.source import COMMIT, CONFIG, Asked, Behaviour, Source, sibling, write_safetensors
 
 INDEX = "model.safetensors.index.json"
@@ -372,8 +373,7 @@ def test_weights_in_another_layout_do_not_change_what_a_base_is_called(model: Pa
 @pytest.fixture
 def hub(model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Source]:
     source = Source(model)
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", source.url)
-    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", source.url)
+    point_at(monkeypatch, source.url)
     monkeypatch.setattr(steps.common.storage.retry, "FIRST_WAIT_SECONDS", 0.001)
     yield source
     source.close()

@@ -17,9 +17,9 @@ from steps.common.model.chat_template import ChatTemplate, RefusedByTemplateErro
 from steps.common.rows.read_rows import read_rows
 from steps.common.rows.row import BadRow, Row
 from steps.common.runtime.errors import UserError
-from steps.common.storage import volumes
 from steps.common.weights import store
-from steps.plan.model_files.template_renderer import read_renderer
+from steps.common.weights.sources.folder import folder_of
+from steps.plan.lengths.template_renderer import read_renderer
 
 SAMPLE, EVERY = 200, 10  # rows, spread over ten times as many
 PACKAGES = ("tokenizers", "jinja2")
@@ -159,9 +159,8 @@ def _tokenizer_folder(model: str) -> Path:
     Raises:
         CannotCountError: there is none on this machine, or it cannot be used here.
     """
-    own = [Path(model.removeprefix("file://"))] if model.startswith("file://") else []
-    published = [file.parent for file in volumes.weights().glob(f"*/*/{store.MANIFEST}")]
-    folders = [*own, *(one for one in published if store.read_manifest(one).get("uri") == model and store.intact(one))]
+    own = [folder_of(model)] if model.startswith("file://") else []
+    folders = [*own, *(folder for folder, _ in store.folders_of(model) if store.intact(folder))]
     found = next((folder for folder in folders if (folder / "tokenizer.json").is_file()), None)
     if found is None:
         raise CannotCountError("the model's tokenizer.json is not on this machine")

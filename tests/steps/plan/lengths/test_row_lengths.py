@@ -13,10 +13,10 @@ from steps.common.model.chat_template import ChatTemplate
 from steps.common.rows.conversation import Conversation, Message, ToolCall
 from steps.common.rows.row import Row
 from steps.common.runtime.errors import UserError
-from steps.plan import row_lengths
 from steps.plan.data.data_file import inspect_data
-from steps.plan.model_files.template_renderer import read_renderer
-from steps.plan.row_lengths import check_lengths, lengths
+from steps.plan.lengths import row_lengths
+from steps.plan.lengths.row_lengths import check_lengths, lengths
+from steps.plan.lengths.template_renderer import read_renderer
 from steps.plan.step import PlanInput, resolve
 
 
@@ -48,6 +48,14 @@ def test_the_plan_says_how_many_rows_are_too_long_and_stops_if_the_recipe_does(
     monkeypatch.setattr(row_lengths, "PACKAGES", ("a_package_that_is_not_there",))
     planned(tiny_model.as_uri(), rows)
     assert "since the Python package a_package_that_is_not_there is not installed here" in capsys.readouterr().err
+
+
+def test_a_folder_with_a_space_in_its_name_has_a_tokenizer_too(
+    tiny_model: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "a model")
+    planned((tmp_path / "a model").as_uri(), rows, max_tokens=512)
+    assert "rows over data.max_tokens (512): none of 40 in a sample" in capsys.readouterr().err
 
 
 def said(*answers: str) -> dict[str, object]:

@@ -1,0 +1,1 @@
+"""How long rows are under the model's own chat template and tokenizer."""
