@@ -16,7 +16,7 @@ from steps.common.handover.resolved import ResolvedChat
 from steps.common.model.chat_template import ChatTemplate, RefusedByTemplateError
 from steps.common.rows.read_rows import read_rows
 from steps.common.rows.row import BadRow, Row
-from steps.common.runtime.errors import UserError
+from steps.common.runtime.errors import UserError, first_line
 from steps.common.weights import store
 from steps.common.weights.sources.folder import folder_of
 from steps.plan.lengths.template_renderer import read_renderer
@@ -98,7 +98,7 @@ def lengths(rows: list[Row], folder: Path, max_tokens: int, chat: ResolvedChat) 
         tokenizer.no_truncation()
         template = ChatTemplate(read_renderer(folder), chat.template_arguments)
     except Exception as error:  # tokenizers raises nothing more special
-        raise CannotCountError(f"the model's tokenizer cannot be read here: {_first_line(error)}") from None
+        raise CannotCountError(f"the model's tokenizer cannot be read here: {first_line(error)}") from None
     texts: list[list[str]] = []
     rendered: list[Row] = []
     why = ""
@@ -167,7 +167,3 @@ def _tokenizer_folder(model: str) -> Path:
     if missing := [package for package in PACKAGES if find_spec(package) is None]:
         raise CannotCountError(f"the Python package {' and '.join(missing)} is not installed here (extra `tune`)")
     return found
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
