@@ -1,0 +1,1 @@
+"""OpenAI's API for fine-tuning, over the runs of one machine or of a cluster."""

@@ -1,0 +1,77 @@
+"""Where jobs run: this machine, or a cluster."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from api.jobs.job_record import JobRecord
+from pipelines.shown.task_state import TaskState
+from recipes.recipe import Recipe
+from steps.common.handover.report import EvaluationReport
+from steps.common.handover.resolved import Quote
+
+Status = Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
+ENDED: tuple[Status, ...] = ("succeeded", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The losses of a training at one step, as far as they were measured."""
+
+    step: int
+    time: float  # Unix time
+    train_loss: float | None = None
+    held_out_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class JobState:
+    """How far a job's run has come."""
+
+    status: Status
+    tasks: Mapping[str, tuple[TaskState, str]] = field(default_factory=dict)  # by name: state and latest progress
+    started: float = 0.0  # Unix time; 0: not yet
+    finished: float = 0.0  # Unix time; 0: not yet
+    message: str = ""  # why it failed
+    refused: bool = False  # by the gate or the rollout, not by a fault
+    quote: Quote | None = None
+    node: str = ""  # that the training has got; empty: none, or this machine
+    report: EvaluationReport | None = None
+    verdict: str = ""
+    version: int | None = None  # that was registered
+    url: str = ""  # at which the model is served
+    trained_tokens: int | None = None
+    measurements: tuple[Measurement, ...] = ()
+
+
+class JobPlace(Protocol):
+    """Creates, reads and steers the runs of jobs. Every method may be called at any time, by several processes at once."""
+
+    def quote(self, recipe: Recipe) -> Quote | None:
+        """Check a recipe, and return what a run of it would take; None if only the run itself can tell.
+
+        Raises:
+            UserError: a run of it would fail.
+            UnreachableError: something that the check needs did not answer.
+        """
+
+    def create(self, job: JobRecord, recipe: Recipe) -> None:
+        """Create the job's run. Once this returns, the job is not lost; if it does not return, there is a job or there is none."""
+
+    def jobs(self, team: str) -> list[JobRecord]:
+        """Return a team's jobs, the newest first."""
+
+    def job(self, team: str, id: str) -> JobRecord | None:
+        """Return a job of a team, or None."""
+
+    def state(self, job: JobRecord) -> JobState:
+        """Return how far a job has come."""
+
+    def cancel(self, job: JobRecord) -> None:
+        """Stop the job's run for good, if it has not ended."""
+
+    def pause(self, job: JobRecord) -> None:
+        """Stop the job's run at a checkpoint, and give its node back; it stays to be resumed."""
+
+    def resume(self, job: JobRecord) -> None:
+        """Go on with a paused job."""

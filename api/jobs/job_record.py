@@ -1,0 +1,27 @@
+"""What a fine-tuning job was asked for, as it is stored beside its run."""
+
+from typing import Any, Literal
+
+from steps.common.storage.record import Record
+
+Wanted = Literal["run", "pause", "cancel"]
+
+
+class JobRecord(Record):
+    """A job. Everything else about it is its run's."""
+
+    id: str  # ftjob-RUN
+    run: str
+    team: str
+    created_at: int  # Unix time in seconds
+    model: str  # base model, as the client named it
+    name: str  # of the model that is tuned
+    training_file: str  # its id
+    validation_file: str | None = None
+    method: dict[str, Any]  # as the API returns it
+    seed: int
+    suffix: str | None = None
+    metadata: dict[str, str] | None = None
+    quoted_dollars: float | None = None  # None: not known, or nothing is bought
+    wanted: Wanted = "run"
+    wanted_at: int = 0  # Unix time at which it was last paused, resumed or cancelled; 0: never

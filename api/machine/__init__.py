@@ -1,0 +1,1 @@
+"""Jobs as runs on this machine, one at a time."""

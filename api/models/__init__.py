@@ -1,0 +1,1 @@
+"""Tuned models, and the door to those that are served."""

@@ -1,0 +1,28 @@
+"""What the routes of the API work with."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from fastapi import Request
+
+from api.jobs.job_place import JobPlace
+
+if TYPE_CHECKING:
+    from api.files.file_contents import FileContents
+    from api.models.addresses import Addresses
+    from sqlalchemy.orm import Session, sessionmaker
+
+
+@dataclass(frozen=True)
+class Services:
+    """The state that the routes share."""
+
+    sessions: "sessionmaker[Session]"
+    contents: "FileContents"
+    jobs: JobPlace
+    addresses: "Addresses"
+
+
+def services(request: Request) -> Services:
+    """Return the application's services, for a route's `Depends`."""
+    return cast(Services, request.app.state.services)
