@@ -9,7 +9,7 @@ from api.jobs.job_place import JobPlace
 
 if TYPE_CHECKING:
     from api.files.file_contents import FileContents
-    from api.models.addresses import Addresses
+    from api.models.served_addresses import Addresses
     from sqlalchemy.orm import Session, sessionmaker
 
 
