@@ -25,21 +25,21 @@ def new_id(sha256: str) -> str:
     return f"file-{start_of(sha256)}{secrets.token_hex(8)}"
 
 
-def content_of(id: str) -> str:
+def content_of(file_id: str) -> str:
     """Return the beginning of the digest of the content that an uploaded file's id tells; empty if it tells none."""
-    match = ID.fullmatch(id)
+    match = ID.fullmatch(file_id)
     return match["start"] if match else ""
 
 
-def find(session: Session, team: str, id: str, param: str = "file_id") -> StoredFile:
+def find(session: Session, team: str, file_id: str, param: str = "file_id") -> StoredFile:
     """Return a file of a team.
 
     Raises:
         ApiError: the team has no such file.
     """
-    found = session.get(StoredFile, id)
+    found = session.get(StoredFile, file_id)
     if found is None or found.team != team:
-        raise not_found("file", id, param)
+        raise not_found("file", file_id, param)
     return found
 
 
@@ -53,7 +53,7 @@ def listed(session: Session, team: str, purpose: str | None, *, oldest_first: bo
 
 
 def add(
-    session: Session, contents: FileContents, team: str, id: str, filename: str, purpose: str, content: bytes
+    session: Session, contents: FileContents, team: str, file_id: str, filename: str, purpose: str, content: bytes
 ) -> StoredFile:
     """Store a content that the API has made itself as a file of a team, and commit it; once it is there, return it as it is.
 
@@ -61,7 +61,7 @@ def add(
         session: of the database.
         contents: where the contents lie.
         team: its owner.
-        id: by which the file is known; the same id is the same file.
+        file_id: by which the file is known; the same id is the same file.
         filename: its name.
         purpose: what it is for.
         content: all of it.
@@ -70,11 +70,11 @@ def add(
         ApiError: the id is another team's file.
         UserError: the disk is full.
     """
-    if session.get(StoredFile, id) is not None:
-        return find(session, team, id)
+    if session.get(StoredFile, file_id) is not None:
+        return find(session, team, file_id)
     with contents.incoming(filename) as incoming:
         incoming.write(content)
-        return store(session, contents, incoming, team, id, filename, purpose)
+        return store(session, contents, incoming, team, file_id, filename, purpose)
 
 
 def store(
@@ -82,18 +82,18 @@ def store(
     contents: FileContents,
     incoming: IncomingContent,
     team: str,
-    id: str,
+    file_id: str,
     filename: str,
     purpose: str,
 ) -> StoredFile:
     """Publish a content and commit the file that has it; a file of that id that another process has just stored stays."""
     with contents.lock():
         session.rollback()  # to see what was committed since
-        if session.get(StoredFile, id) is not None:
-            return find(session, team, id)
+        if session.get(StoredFile, file_id) is not None:
+            return find(session, team, file_id)
         contents.publish(incoming)
         file = StoredFile(
-            id=id,
+            id=file_id,
             team=team,
             filename=filename,
             purpose=purpose,

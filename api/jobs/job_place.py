@@ -30,6 +30,7 @@ class JobState:
 
     status: Status
     tasks: Mapping[str, tuple[TaskState, str]] = field(default_factory=dict)  # by name: state and latest progress
+    times: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # Unix times of start and end; 0: not yet
     started: float = 0.0  # Unix time; 0: not yet
     finished: float = 0.0  # Unix time; 0: not yet
     message: str = ""  # why it failed
@@ -56,12 +57,15 @@ class JobPlace(Protocol):
         """
 
     def create(self, job: JobRecord, recipe: Recipe) -> None:
-        """Create the job's run. Once this returns, the job is not lost; if it does not return, there is a job or there is none."""
+        """Create the job's run, named `job.run`; a job that is there already stays as it is.
+
+        Once this returns, the job is not lost; if it does not return, there is a job or there is none.
+        """
 
     def jobs(self, team: str) -> list[JobRecord]:
         """Return a team's jobs, the newest first."""
 
-    def job(self, team: str, id: str) -> JobRecord | None:
+    def job(self, team: str, job_id: str) -> JobRecord | None:
         """Return a job of a team, or None."""
 
     def state(self, job: JobRecord) -> JobState:

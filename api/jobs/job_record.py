@@ -23,5 +23,16 @@ class JobRecord(Record):
     suffix: str | None = None
     metadata: dict[str, str] | None = None
     quoted_dollars: float | None = None  # None: not known, or nothing is bought
+    request: str = ""  # digest of the request that created it, by which a repeated one is recognised
     wanted: Wanted = "run"
     wanted_at: int = 0  # Unix time at which it was last paused, resumed or cancelled; 0: never
+    wishes: list[tuple[int, Wanted]] = []  # all of these times, with what was wanted
+
+    def wanting(self, wanted: Wanted, now: float) -> "JobRecord":
+        """Return the record of a job that is now to be paused, resumed or cancelled. Wanting the same again changes nothing."""
+        if wanted == self.wanted:
+            return self
+        at = int(now)
+        return self.model_copy(
+            update={"wanted": wanted, "wanted_at": at, "wishes": [*self.wishes, (at, wanted)]},
+        )

@@ -1,7 +1,6 @@
 """Which team a model's name belongs to: to the one that first had a job for it, for good."""
 
 import time
-from collections.abc import Sequence
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
