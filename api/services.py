@@ -8,9 +8,10 @@ from fastapi import Request
 from api.jobs.job_place import JobPlace
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
+
     from api.files.file_contents import FileContents
     from api.models.addresses import Addresses
-    from sqlalchemy.orm import Session, sessionmaker
 
 
 @dataclass(frozen=True)
