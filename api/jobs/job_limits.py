@@ -29,30 +29,35 @@ def check_jobs_at_once(limits: Limits, jobs: Iterable[JobRecord], place: JobPlac
         )
 
 
-def check_dollars(limits: Limits, jobs: Iterable[JobRecord], place: JobPlace, quote: Quote | None, now: float) -> None:
-    """Refuse a job whose quote, with those of the team's jobs of this calendar month in UTC, exceeds the team's dollars.
+def dollars_left(limits: Limits, jobs: Iterable[JobRecord], place: JobPlace, now: float) -> float | None:
+    """Return the dollars that the quotes of a team's jobs have left of its calendar month in UTC; None: it has no limit.
 
     Args:
         limits: of the team.
         jobs: of the team.
         place: where they run.
-        quote: of the new job; None: not known, which counts nothing until the run has made it.
         now: Unix time.
+    """
+    if limits.dollars_a_month is None:
+        return None
+    spent = sum(quoted_dollars(job, place) for job in jobs if _month(job.created_at) == _month(now))
+    return round(limits.dollars_a_month - spent, 6)
+
+
+def check_dollars(left: float | None, limits: Limits, quote: Quote | None) -> None:
+    """Refuse a job whose quote exceeds what is left. A quote that only the run can make is held to it by the run's plan.
 
     Raises:
         ApiError: with the quote and what is left.
     """
-    most = limits.dollars_a_month
-    if most is None:
-        return
-    spent = sum(quoted_dollars(job, place) for job in jobs if _month(job.created_at) == _month(now))
     cost = (quote.first.cost if quote else None) or 0.0
-    if spent + cost <= most:
+    if left is None or (cost <= left and (quote or left > 0)):
         return
+    quoted = f"the job is quoted at ${cost:.2f} on {quote.first.name}" if quote else "the job's quote is not known yet"
     raise ApiError(
         429,
-        f"the job is quoted at ${cost:.2f}{_on(quote)}, the team's jobs of this month (UTC) at ${spent:.2f}, and its limit is "
-        f"${most:.2f}; train on less, choose a smaller base model, or have the limit raised",
+        f"{quoted}, and of the team's ${limits.dollars_a_month:.2f} a month ${max(0.0, left):.2f} are left until the "
+        "month ends (UTC); train on less, choose a smaller base model, or have the limit raised",
         code="insufficient_quota",
     )
 
@@ -71,7 +76,3 @@ def quoted_dollars(job: JobRecord, place: JobPlace) -> float:
 def _month(time: float) -> tuple[int, int]:
     then = datetime.datetime.fromtimestamp(time, datetime.UTC)
     return then.year, then.month
-
-
-def _on(quote: Quote | None) -> str:
-    return f" on {quote.first.name}" if quote else ""

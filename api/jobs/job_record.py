@@ -22,6 +22,7 @@ class JobRecord(Record):
     seed: int
     suffix: str | None = None
     metadata: dict[str, str] | None = None
+    quoted: bool = False  # before its run was created, and not only by the run
     quoted_dollars: float | None = None  # None: not known, or nothing is bought
     request: str = ""  # digest of the request that created it, by which a repeated one is recognised
     wanted: Wanted = "run"
