@@ -1,7 +1,7 @@
 """Ids in the place of the paths of uploaded files: a caller knows no path of the server."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from api.files.team_files import content_of
 from steps.common.storage import volumes
@@ -24,7 +24,7 @@ def with_ids(text: str, ids: Iterable[str]) -> str:
     return found
 
 
-def first_named(text: str, ids: dict[str, str | None]) -> str | None:
+def first_named(text: str, ids: Mapping[str, str | None]) -> str | None:
     """Return the field whose file an error is about, None if it is about none of them.
 
     Args:

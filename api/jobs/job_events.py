@@ -68,12 +68,11 @@ def events_of(job: JobRecord, state: JobState) -> list[FineTuningJobEvent]:
 
 def _event(job: JobRecord, one: Happening) -> FineTuningJobEvent:
     digest = hashlib.sha256(f"{job.id} {one.key}".encode()).hexdigest()[:24]
-    files = [file for file in (job.training_file, job.validation_file) if file]
     return FineTuningJobEvent(
         id=f"ftevent-{digest}",
         created_at=int(one.time),
         level=one.level,
-        message=with_ids(one.message, files),
+        message=with_ids(one.message, job.files),
         type="metrics" if one.metrics else "message",
         data=one.metrics or None,
     )

@@ -113,7 +113,7 @@ def error_of(job: JobRecord, state: JobState) -> JobError | None:
 
 
 def _told(job: JobRecord, text: str) -> str:
-    return with_ids(text, [one for one in (job.training_file, job.validation_file) if one])
+    return with_ids(text, job.files)
 
 
 def _exit_code(state: JobState) -> int:

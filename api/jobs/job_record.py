@@ -18,6 +18,7 @@ class JobRecord(Record):
     name: str  # of the model that is tuned
     training_file: str  # its id
     validation_file: str | None = None
+    files: list[str] = []  # ids of all that it reads: these two, and those of the evaluation's tasks
     method: dict[str, Any]  # as the API returns it
     seed: int
     suffix: str | None = None

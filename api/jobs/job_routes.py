@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Request
@@ -82,7 +82,7 @@ def create_job(
         return _answer(services, found)
     check_jobs_at_once(caller.limits, services.jobs.jobs(caller.team), services.jobs)
     name = model_name(caller.team, body.suffix, body.model, unique)
-    recipe, quote = _planned(services, caller, body, name)
+    plan = _planned(services, caller, body, name)
     with _creating[caller.team]:
         # Again: the request before this one may have come to its end meanwhile.
         if found := _created_before(services, repeated):
@@ -90,13 +90,13 @@ def create_job(
         jobs = services.jobs.jobs(caller.team)
         check_jobs_at_once(caller.limits, jobs, services.jobs)
         left = dollars_left(caller.limits, jobs, services.jobs, time.time())
-        check_dollars(left, caller.limits, quote)
-        if quote is None and left is not None:
-            recipe = _within(recipe, left)
+        check_dollars(left, caller.limits, plan.quote)
+        if plan.quote is None and left is not None:
+            plan = replace(plan, recipe=_within(plan.recipe, left))
         with services.sessions() as session:
             claim(session, caller.team, name, caller.limits.models)
-        job = _record(caller, body, name, run_name(name, unique), recipe, quote, request)
-        services.jobs.create(job, recipe)
+        job = _record(caller, body, name, run_name(name, unique), plan, request)
+        services.jobs.create(job, plan.recipe)
     return _answer(services, services.jobs.job(caller.team, job.id) or job)
 
 
@@ -139,14 +139,23 @@ def _created_before(services: Services, repeated: _Repeated) -> JobRecord | None
     return next((job for job in recent if job.request == repeated.request), None)
 
 
-def _planned(services: Services, caller: Caller, body: CreateBody, name: str) -> tuple[Recipe, Quote | None]:
-    """Return the recipe of a request and its quote.
+@dataclass(frozen=True)
+class _Planned:
+    """The recipe of a request, its quote if it is known, and the ids of the files that it names."""
+
+    recipe: Recipe
+    quote: Quote | None
+    files: list[str]
+
+
+def _planned(services: Services, caller: Caller, body: CreateBody, name: str) -> _Planned:
+    """Return the recipe of a request, with what a run of it would take.
 
     Raises:
         ApiError: a run of it would fail, or it names what the team has not.
         UnreachableError: something that the plan needs did not answer.
     """
-    ids: dict[str, str | None] = {}  # of the files, by the field that names them
+    ids: dict[str, str] = {}  # of the files, by the field that names them
 
     def address(file_id: str, field: str) -> str:
         ids[field] = file_id
@@ -165,9 +174,9 @@ def _planned(services: Services, caller: Caller, body: CreateBody, name: str) ->
 
     try:
         recipe = recipe_of(body, name, JobData(address, row_tokens))
-        return recipe, services.jobs.quote(recipe)
+        return _Planned(recipe, services.jobs.quote(recipe), list(dict.fromkeys(ids.values())))
     except UserError as error:
-        message = with_ids(first_line(error), [one for one in ids.values() if one])
+        message = with_ids(first_line(error), ids.values())
         raise ApiError(400, message, param=first_named(message, ids) or _field_of(message)) from None
 
 
@@ -186,9 +195,7 @@ def _within(recipe: Recipe, dollars: float) -> Recipe:
     return recipe.model_copy(update={"compute": recipe.compute.model_copy(update={"max_cost": most})})
 
 
-def _record(
-    caller: Caller, body: CreateBody, name: str, run: str, recipe: Recipe, quote: Quote | None, request: str
-) -> JobRecord:
+def _record(caller: Caller, body: CreateBody, name: str, run: str, plan: _Planned, request: str) -> JobRecord:
     return JobRecord(
         id=f"ftjob-{run}",
         run=run,
@@ -198,12 +205,13 @@ def _record(
         name=name,
         training_file=body.training_file,
         validation_file=body.validation_file,
+        files=plan.files,
         method=body.wanted_method.in_answers(),
-        seed=recipe.tune.seed,
+        seed=plan.recipe.tune.seed,
         suffix=body.suffix,
         metadata=body.metadata,
-        quoted=quote is not None,
-        quoted_dollars=quote.first.cost if quote else None,
+        quoted=plan.quote is not None,
+        quoted_dollars=plan.quote.first.cost if plan.quote else None,
         request=request,
     )
 
