@@ -175,7 +175,7 @@ def test_steps_that_did_not_run_are_not_told_of() -> None:
         "pull": task(Phase.SUCCEEDED, REUSED),
         "plan": task(Phase.INTERRUPTED),
     }
-    times = {name: (NOW + 1.0, NOW + 2.0) for name in tasks}
+    times = dict.fromkeys(tasks, (NOW + 1.0, NOW + 2.0))
     told = [one for one in messages(a_job(), JobState("running", tasks=tasks, times=times)) if one.startswith("Step")]
     assert told == ["Step plan: started", "Step plan: stopped after 1m00s"]
 
