@@ -6,16 +6,13 @@ Documented at https://developers.openai.com/api/docs/guides/error-codes. The cli
 from typing import Any
 
 TYPES = {
-    400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
     409: "conflict_error",
-    413: "invalid_request_error",
-    422: "invalid_request_error",
     429: "rate_limit_error",
 }
-OUR_FAULT = "server_error"
+CALLERS_FAULT, OUR_FAULT = "invalid_request_error", "server_error"  # of any other status
 
 
 class ApiError(Exception):
@@ -39,7 +36,8 @@ class ApiError(Exception):
 
 def error_body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
     """Return the body of an error."""
-    return {"error": {"message": message, "type": TYPES.get(status, OUR_FAULT), "param": param, "code": code}}
+    kind = TYPES.get(status, CALLERS_FAULT if status < 500 else OUR_FAULT)
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def not_found(kind: str, name: str, param: str) -> ApiError:

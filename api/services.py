@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from api.files.file_contents import FileContents
-    from api.models.addresses import Addresses
+    from api.models.served_addresses import Addresses
 
 
 @dataclass(frozen=True)

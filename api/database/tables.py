@@ -64,3 +64,5 @@ class OwnedModel(Table):
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
     team: Mapped[str] = mapped_column(ForeignKey("teams.name"), index=True)
     created_at: Mapped[int]
+    # None: it was not deleted. The name stays the team's: the registry still has its versions, which are not for others.
+    deleted_at: Mapped[int | None]

@@ -1,0 +1,79 @@
+"""Finds the team behind each request by the key that it sends, before anything of its body is read."""
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+from sqlalchemy.orm import Session, sessionmaker
+from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.error_answers import error_answer
+from api.openai_errors import ApiError
+from api.services import Services
+from api.teams.api_keys import verified
+from api.teams.caller import Caller
+from api.teams.request_rate import RequestRate
+from api.teams.teams import limits_of
+
+SCHEME = "Bearer "
+FOR_TEAMS = "/v1/"
+BEARER = HTTPBearer(auto_error=False, scheme_name="key", description="A key of `fineline api keys make TEAM`.")
+
+
+def authenticate(sessions: sessionmaker[Session], rate: RequestRate, authorization: str) -> Caller:
+    """Return who sends a header `Authorization`, and count the request.
+
+    Raises:
+        ApiError: it has no key that works, or its team makes too many requests.
+    """
+    if not authorization.lower().startswith(SCHEME.lower()):
+        raise ApiError(
+            401, "the request has no API key; send it as the header 'Authorization: Bearer KEY'", code="no_api_key"
+        )
+    with sessions() as session:
+        found = verified(session, authorization[len(SCHEME) :].strip())
+        if found is None:
+            raise ApiError(
+                401, "the API key is unknown, revoked or expired; ask whoever runs this server", code="invalid_api_key"
+            )
+        key, team = found
+        caller = Caller(team=team.name, key=key.id, limits=limits_of(team))
+    limit = caller.limits.requests_a_minute
+    if wait := rate.wait_seconds(caller.team, limit):
+        raise ApiError(
+            429,
+            f"team {caller.team} may make {limit} requests a minute; try again in {wait} s",
+            code="rate_limit_exceeded",
+            wait_seconds=wait,
+        )
+    return caller
+
+
+def caller(request: Request, _: Annotated[object, Depends(BEARER)]) -> Caller:
+    """Return who makes the request, for a route's `Depends`."""
+    return cast(Caller, request.state.caller)
+
+
+class Authentication:
+    """Answers requests for what belongs to teams that have no key, and tells the routes about the others.
+
+    FastAPI would read the body of a request, such as a large file, before it looks at the key.
+    """
+
+    def __init__(self, app: ASGIApp, services: Services, rate: RequestRate) -> None:
+        self._app, self._sessions, self._rate = app, services.sessions, rate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != "http" or not f"{scope['path']}/".startswith(FOR_TEAMS):
+            await self._app(scope, receive, send)
+            return
+        header = Request(scope).headers.get("authorization", "")
+        try:
+            found = await run_in_threadpool(authenticate, self._sessions, self._rate, header)
+        except ApiError as error:
+            await error_answer(error)(scope, receive, send)
+            return
+        scope.setdefault("state", {})["caller"] = found
+        await self._app(scope, receive, send)

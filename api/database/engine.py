@@ -1,0 +1,101 @@
+"""Opens the database, and brings its tables to the form of this release."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
+
+from steps.common.runtime.errors import UserError, first_line
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+KINDS = ("sqlite", "postgresql")
+WAIT_SECONDS = 30  # for another process that writes
+CONNECTIONS = 50  # a few more than FastAPI has threads
+MIGRATING = 0x66696E656C696E65  # number of Postgres's advisory lock: "fineline"
+
+
+def open_database(url: str) -> sessionmaker[Session]:
+    """Open the database at an address of SQLAlchemy, make or migrate its tables, and return what makes sessions.
+
+    Several processes may start at once: one migrates, the others wait for it.
+
+    Raises:
+        UserError: it cannot be opened or migrated.
+    """
+    where = _parsed(url)
+    shown = where.render_as_string(hide_password=True)
+    try:
+        engine = _engine(where)
+        with engine.connect() as connection:
+            _lock(connection)
+            _migrate(connection, shown)
+            connection.commit()
+    except OSError as error:
+        raise UserError(f"database {shown}: {error.strerror or error}") from error
+    except ImportError as error:
+        raise UserError(f"database {shown}: its driver is not installed: {error}") from error
+    except SQLAlchemyError as error:
+        raise UserError(f"database {shown}: {first_line(error)}; check FINELINE_API_DATABASE") from error
+    return sessionmaker(engine)
+
+
+def _parsed(url: str) -> URL:
+    try:
+        where = make_url(url)
+        where.get_dialect()
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        where = None
+    if where is None or where.get_backend_name() not in KINDS:
+        # Not quoted: it may hold a password.
+        raise UserError(
+            "FINELINE_API_DATABASE: is no address of SQLite or Postgres; write it as sqlite:////FOLDER/FILE or "
+            "postgresql+psycopg2://HOST/DATABASE, with user and password before the host"
+        )
+    return where
+
+
+def _engine(where: URL) -> Engine:
+    if where.get_backend_name() == "postgresql":
+        # The server may have closed a connection while it lay in the pool.
+        return create_engine(where, pool_size=10, max_overflow=CONNECTIONS - 10, pool_pre_ping=True)
+    if where.database in (None, "", ":memory:"):
+        raise UserError("FINELINE_API_DATABASE: a database in memory would be lost; write it as sqlite:////FOLDER/FILE")
+    file = Path(str(where.database))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(mode=0o600)
+    # Python's driver begins a transaction with the first write alone, so what was read before holds no lock.
+    engine = create_engine(where, connect_args={"timeout": WAIT_SECONDS}, pool_size=10, max_overflow=CONNECTIONS - 10)
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: object, _: object) -> None:
+        connection.execute("PRAGMA foreign_keys = ON")  # type: ignore[attr-defined]
+
+    return engine
+
+
+def _lock(connection: Connection) -> None:
+    """Wait until no other process migrates; the lock goes with the transaction."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATING})")
+    else:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _migrate(connection: Connection, shown: str) -> None:
+    settings = Config()
+    settings.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    settings.set_main_option("path_separator", "os")
+    settings.attributes["connection"] = connection
+    known = {script.revision for script in ScriptDirectory.from_config(settings).walk_revisions()}
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current is not None and current not in known:
+        raise UserError(
+            f"database {shown}: was migrated by a later release of Fineline ({current}); update Fineline, or name "
+            "another one in FINELINE_API_DATABASE"
+        )
+    command.upgrade(settings, "head")

@@ -1,0 +1,109 @@
+"""Turns whatever goes wrong in a request into an answer in OpenAI's form."""
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from api.openai_errors import ApiError, error_body
+from recipes.reader import RecipeError
+from steps.common.runtime.errors import UnreachableError, UserError
+from steps.common.runtime.redaction import redact
+
+LOG = logging.getLogger(__name__)
+REQUEST_PARTS = ("body", "query", "path", "header", "cookie")
+# What pydantic adds to the place of a mistake besides names and numbers: which type of several it has tried.
+NAME = re.compile(r"[A-Za-z0-9_.-]+")
+HEADERS = {401: {"WWW-Authenticate": "Bearer"}}
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorAnswer(BaseModel):
+    """The body of an answer that refuses a request."""
+
+    error: ErrorDetail
+
+
+def error_answer(error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the answer for an error."""
+    every = {**HEADERS.get(error.status, {}), **(headers or {})}
+    if error.wait_seconds:
+        every["Retry-After"] = str(error.wait_seconds)
+    # Escaped: a message may quote half a character, which UTF-8 cannot express.
+    text = json.dumps(error_body(error.status, redact(str(error)), error.param, error.code))
+    return Response(text, error.status, every, "application/json")
+
+
+def refusal_of(errors: Sequence[Any]) -> ApiError:
+    """Return the answer for a request whose fields are wrong: its first mistake."""
+    mistake = errors[0]
+    place = [str(part) for part in mistake["loc"]]
+    if place[:1] and place[0] in REQUEST_PARTS:
+        place = place[1:]
+    if mistake["type"] == "json_invalid":
+        return ApiError(400, f"the body is no JSON: {mistake.get('ctx', {}).get('error', mistake['msg'])}")
+    param = ".".join(part for part in place if NAME.fullmatch(part)) or None
+    message = str(mistake["msg"]).removeprefix("Value error, ")
+    return ApiError(400, f"{param or 'the body'}: {message[:1].lower()}{message[1:]}", param=param)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Let an application answer every error in OpenAI's form."""
+
+    @app.exception_handler(ApiError)
+    async def _refused(_: Request, error: ApiError) -> Response:
+        return error_answer(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_: Request, error: RequestValidationError) -> Response:
+        return error_answer(refusal_of(error.errors()))
+
+    @app.exception_handler(UserError)
+    @app.exception_handler(RecipeError)
+    async def _mistaken(_: Request, error: Exception) -> Response:
+        return error_answer(ApiError(400, str(error)))
+
+    @app.exception_handler(UnreachableError)
+    async def _unreachable(_: Request, error: UnreachableError) -> Response:
+        return error_answer(ApiError(503, str(error), wait_seconds=10))
+
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(InterfaceError)
+    @app.exception_handler(NoConnectionError)
+    async def _no_database(request: Request, error: Exception) -> Response:
+        LOG.error("%s %s: the database did not answer", request.method, request.url.path, exc_info=error)
+        return error_answer(ApiError(503, "the server's database did not answer; try again", wait_seconds=10))
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        return error_answer(_named(request, error), error.headers)
+
+    # Starlette raises it again once it has answered, and uvicorn logs it.
+    @app.exception_handler(Exception)
+    async def _ours(_: Request, error: Exception) -> Response:
+        return error_answer(ApiError(500, "the server made a mistake, which it has logged; tell whoever runs it"))
+
+
+def _named(request: Request, error: HTTPException) -> ApiError:
+    if error.status_code == 404:
+        return ApiError(404, f"there is no {request.method} {request.url.path}", code="unknown_url")
+    if error.status_code == 405:
+        return ApiError(405, f"{request.url.path} does not take {request.method}", code="method_not_allowed")
+    return ApiError(error.status_code, str(error.detail))

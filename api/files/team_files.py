@@ -1,0 +1,119 @@
+"""A team's files by their ids.
+
+The id of an uploaded file has the beginning of its content's digest in it. So a job, which has stored the ids of its files,
+still tells which content it needs when the names of the files are gone.
+"""
+
+import re
+import secrets
+import time
+from collections.abc import Sequence
+
+import sqlalchemy
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.database.tables import StoredFile
+from api.files.file_contents import FileContents, IncomingContent, start_of
+from api.openai_errors import not_found
+
+TRAINING, RESULTS = "fine-tune", "fine-tune-results"  # purposes
+ID = re.compile(r"file-(?P<start>[0-9a-f]{16})[0-9a-f]{16}")
+
+
+def new_id(sha256: str) -> str:
+    """Return a new id for a file with that content."""
+    return f"file-{start_of(sha256)}{secrets.token_hex(8)}"
+
+
+def content_of(file_id: str) -> str:
+    """Return the beginning of the digest of the content that an uploaded file's id tells; empty if it tells none."""
+    match = ID.fullmatch(file_id)
+    return match["start"] if match else ""
+
+
+def find(session: Session, team: str, file_id: str, param: str = "file_id") -> StoredFile:
+    """Return a file of a team.
+
+    Raises:
+        ApiError: the team has no such file.
+    """
+    found = session.get(StoredFile, file_id)
+    if found is None or found.team != team:
+        raise not_found("file", file_id, param)
+    return found
+
+
+def listed(session: Session, team: str, purpose: str | None, *, oldest_first: bool) -> Sequence[StoredFile]:
+    """Return a team's files, of one purpose if one is given."""
+    wanted = select(StoredFile).where(StoredFile.team == team)
+    if purpose is not None:
+        wanted = wanted.where(StoredFile.purpose == purpose)
+    order = (StoredFile.created_at, StoredFile.id) if oldest_first else (StoredFile.created_at.desc(), StoredFile.id)
+    return session.scalars(wanted.order_by(*order)).all()
+
+
+def delete(session: Session, team: str, file_id: str) -> None:
+    """Delete a file of a team by its name, and commit that; its content stays.
+
+    Raises:
+        ApiError: the team has no such file.
+    """
+    find(session, team, file_id)
+    session.execute(sqlalchemy.delete(StoredFile).where(StoredFile.id == file_id, StoredFile.team == team))
+    session.commit()
+
+
+def add(
+    session: Session, contents: FileContents, team: str, file_id: str, filename: str, purpose: str, content: bytes
+) -> StoredFile:
+    """Store a content that the API has made itself as a file of a team, and commit it; once it is there, return it as it is.
+
+    Args:
+        session: of the database.
+        contents: where the contents lie.
+        team: its owner.
+        file_id: by which the file is known; the same id is the same file.
+        filename: its name.
+        purpose: what it is for.
+        content: all of it.
+
+    Raises:
+        ApiError: the id is another team's file.
+        UserError: the disk is full.
+    """
+    if session.get(StoredFile, file_id) is not None:
+        return find(session, team, file_id)
+    with contents.incoming(filename) as incoming:
+        incoming.write(content)
+        return store(session, contents, incoming, team, file_id, filename, purpose)
+
+
+def store(
+    session: Session,
+    contents: FileContents,
+    incoming: IncomingContent,
+    team: str,
+    file_id: str,
+    filename: str,
+    purpose: str,
+) -> StoredFile:
+    """Publish a content and commit the file that has it; a file of that id that another process has just stored stays."""
+    with contents.lock():
+        session.rollback()  # to see what was committed since
+        if session.get(StoredFile, file_id) is not None:
+            return find(session, team, file_id)
+        contents.publish(incoming)
+        file = StoredFile(
+            id=file_id,
+            team=team,
+            filename=filename,
+            purpose=purpose,
+            bytes=incoming.bytes,
+            sha256=incoming.sha256,
+            created_at=int(time.time()),
+        )
+        session.add(file)
+        session.commit()
+        session.refresh(file)
+        return file

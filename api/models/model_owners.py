@@ -1,0 +1,84 @@
+"""Which team a model's name belongs to: to the one that first had a job for it, for good."""
+
+import time
+
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from api.database.tables import OwnedModel, Team
+from api.models.registered_models import is_registered
+from api.openai_errors import ApiError
+from presets.model_preset import model_presets
+
+
+def claim(session: Session, team: str, name: str, most: int | None) -> None:
+    """Make the team the owner of a model's name, unless it is already, and commit that.
+
+    Args:
+        session: of the database, with nothing in it that is not committed.
+        team: who wants it.
+        name: of the model.
+        most: how many models the team may own; None: as many as it likes.
+
+    Raises:
+        ApiError: the name is another team's, a base model's or that of a model that the API has not made (409), or the team
+            has as many models as it may (429).
+        UnreachableError: the registry does not answer.
+    """
+    if session.get(OwnedModel, name) is None and (name in model_presets() or is_registered(name)):
+        raise _taken(name)
+    # A write comes first: until the commit no other process counts the models of the team, on SQLite and Postgres alike.
+    session.rollback()
+    session.execute(update(Team).where(Team.name == team).values(name=team))
+    try:
+        if _take(session, team, name, most):
+            session.commit()
+    except IntegrityError:  # another team has claimed it in this moment
+        raise _taken(name) from None
+    finally:
+        session.rollback()
+
+
+def _take(session: Session, team: str, name: str, most: int | None) -> bool:
+    """Write that the team owns the name; return whether there was anything to write."""
+    found = session.get(OwnedModel, name, populate_existing=True)
+    if found is not None and found.team != team:
+        raise _taken(name)
+    if found is not None and found.deleted_at is None:
+        return False
+    count = len(owned(session, team))
+    if most is not None and count >= most:
+        raise ApiError(
+            429,
+            f"the team owns {count} models, and {most} is its limit; delete one, or tune one of them again by its suffix",
+            code="model_limit_exceeded",
+        )
+    if found is not None:
+        found.deleted_at = None
+    else:
+        session.add(OwnedModel(name=name, team=team, created_at=int(time.time()), deleted_at=None))
+    return True
+
+
+def _taken(name: str) -> ApiError:
+    return ApiError(409, f"the model name {name} is taken; choose another suffix", param="suffix", code="name_taken")
+
+
+def owned(session: Session, team: str) -> list[OwnedModel]:
+    """Return the models of a team that it has not deleted, the newest first."""
+    wanted = select(OwnedModel).where(OwnedModel.team == team, OwnedModel.deleted_at.is_(None))
+    return list(session.scalars(wanted.order_by(OwnedModel.created_at.desc(), OwnedModel.name)))
+
+
+def is_owned(session: Session, team: str, name: str) -> bool:
+    """Return whether a model is a team's, and was not deleted."""
+    wanted = select(func.count()).select_from(OwnedModel).where(OwnedModel.name == name, OwnedModel.team == team)
+    return bool(session.scalar(wanted.where(OwnedModel.deleted_at.is_(None))))
+
+
+def delete(session: Session, team: str, name: str) -> None:
+    """Delete a model of a team, and commit that: the name stays the team's, and counts no longer."""
+    gone = update(OwnedModel).where(OwnedModel.name == name, OwnedModel.team == team)
+    session.execute(gone.values(deleted_at=int(time.time())))
+    session.commit()

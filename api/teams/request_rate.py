@@ -1,0 +1,52 @@
+"""How many requests a team makes in a minute."""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+MINUTE = 60.0
+MOST_TEAMS = (
+    10_000  # whose requests are remembered; beyond that, those that have been silent for a minute are forgotten
+)
+
+
+@dataclass
+class _Allowance:
+    """The requests that a team has left, as a bucket that fills again in a minute."""
+
+    left: float
+    at: float
+
+
+class RequestRate:
+    """Counts the requests of teams in this process. What it remembers of a team has a fixed size."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._teams: dict[str, _Allowance] = {}
+
+    def wait_seconds(self, team: str, a_minute: int | None) -> int:
+        """Count a request; 0: it is allowed. Otherwise, it does not count, and may be repeated after so many seconds."""
+        if a_minute is None:
+            return 0
+        with self._lock:
+            now = self._clock()
+            known = self._teams.get(team)
+            if known is None:
+                self._forget(now)
+                known = self._teams[team] = _Allowance(left=a_minute, at=now)
+            # A limit that has been lowered holds at once.
+            known.left = min(float(a_minute), known.left + (now - known.at) * a_minute / MINUTE)
+            known.at = now
+            if known.left >= 1:
+                known.left -= 1
+                return 0
+            return math.ceil((1 - known.left) * MINUTE / a_minute) if a_minute else int(MINUTE)
+
+    def _forget(self, now: float) -> None:
+        """Make place for another team. Whoever was silent for a minute has a full allowance anyway."""
+        if len(self._teams) >= MOST_TEAMS:
+            self._teams = {team: one for team, one in self._teams.items() if now - one.at < MINUTE}
