@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass
+from types import TracebackType
 
 from filelock import FileLock, Timeout
 
@@ -50,10 +51,13 @@ class QueuedJob:
 
 
 class JobQueue:
-    """Works on the queue from a thread of its own, while no other process does."""
+    """Works on the queue from a thread of its own, while no other process does.
+
+    When the block ends, the run that is executed is stopped at a checkpoint; the next process goes on with it.
+    """
 
     def __init__(self) -> None:
-        """Prepare the queue; `start` starts it."""
+        """Prepare the queue; nothing starts yet."""
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="job-queue", daemon=True)
@@ -61,20 +65,20 @@ class JobQueue:
             str, int
         ] = {}  # names of the runs that have ended, with the time of their folder's last change
 
-    def start(self) -> None:
-        """Begin to work."""
+    def __enter__(self) -> "JobQueue":
         self._thread.start()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join()
 
     def wake(self) -> None:
         """Look at the queue at once."""
         self._wake.set()
-
-    def stop(self) -> None:
-        """Stop the run that is executed at a checkpoint, and return once it has ended; the next process goes on with it."""
-        self._stopping.set()
-        self._wake.set()
-        if self._thread.ident:
-            self._thread.join()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
