@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from api.machine.child_process import child_environment
 from steps.common.machine.parent_death import signal_on_parent_death
 from steps.common.runtime.errors import INTERRUPTED
 
@@ -24,15 +25,13 @@ def begin(action: str, run: str, output: Path) -> subprocess.Popen[bytes]:
         run: its name.
         output: file that its output is appended to.
     """
-    # Otherwise a folder in the working directory that is named like one of our packages would be imported instead.
-    settings = {**os.environ, "PYTHONSAFEPATH": "1"}
     with output.open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "api.machine.job_process", action, run, str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=settings,
+            env=child_environment(),
             start_new_session=True,  # Ctrl-C reaches the parent alone, which stops this process once
         )
 

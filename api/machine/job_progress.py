@@ -10,7 +10,7 @@ from api.jobs.job_place import ENDED, JobState, Measurement, Status
 from api.jobs.job_record import JobRecord
 from api.machine.job_folders import JobFolder
 from api.machine.stored_records import StoredRecords
-from pipelines.machine.run_record import INPUTS, OUTPUTS, PROGRESS, STATE, Run
+from pipelines.machine.run_record import INPUTS, OUTPUTS, PROGRESS, RUN, STATE, Run
 from pipelines.shown.task_state import Phase, TaskState
 from steps.common.handover.report import STEP_REPORT, EvaluationReport, TuningRecord
 from steps.common.handover.report_parts import TuningReport
@@ -61,7 +61,7 @@ def job_state(folder: JobFolder, job: JobRecord) -> JobState:
         tasks=tasks,
         times=times,
         started=run.started if tasks or run.phase is Phase.RUNNING else 0.0,
-        finished=float(job.wanted_at) if status == "cancelled" else run.finished if status in ENDED else 0.0,
+        finished=_finished(status, job, run),
         message=run.message if status == "failed" else "",
         refused=status == "failed" and run.exit_code == GATE_REFUSED,
         quote=_quote(run),
@@ -72,6 +72,12 @@ def job_state(folder: JobFolder, job: JobRecord) -> JobState:
         trained_tokens=_trained_tokens(tuning, report),
         measurements=_measurements(tuning, report, times.get("tune", (0.0, 0.0))),
     )
+
+
+def _finished(status: Status, job: JobRecord, run: Run) -> float:
+    if status == "cancelled":
+        return float(job.wanted_at)
+    return (run.finished or _changed(run.folder / RUN)) if status in ENDED else 0.0
 
 
 def reached(run: Run) -> str:
@@ -104,7 +110,7 @@ def _tasks(run: Run) -> tuple[Mapping[str, tuple[TaskState, str]], Mapping[str, 
     """Return state and progress, and the times, of each task that this execution or an earlier one has begun or passed by."""
     states: dict[str, tuple[TaskState, str]] = {}
     times: dict[str, tuple[float, float]] = {}
-    began = _changed(run.folder / "run.json")
+    began = _changed(run.folder / RUN)
     found = sorted(_folders(run.folder / "tasks"), key=lambda folder: _changed(folder / INPUTS) or _changed(folder))
     for folder in found:
         begun, ended = _changed(folder / INPUTS), _changed(folder / STATE)

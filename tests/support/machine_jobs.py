@@ -1,5 +1,6 @@
 """Jobs of this machine as `api` stores them, and processes that work on their queue."""
 
+import os
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from api.jobs.job_record import JobRecord
 from api.machine.machine_jobs import MachineJobs
 from recipes.reader import load
 from recipes.recipe import Recipe
+from steps.common.storage import volumes
 from tests.support.commands import tiny_recipe, wait_for
 
 QUEUE = "import sys; from api.machine.job_queue import JobQueue\nwith JobQueue(): print('works', flush=True); sys.stdin.read()"
@@ -65,14 +67,14 @@ def queue_process() -> subprocess.Popen[str]:
     return process
 
 
-def executing(run: str = "") -> list[psutil.Process]:
-    """The processes that execute the runs of jobs."""
+def executing() -> list[psutil.Process]:
+    """The processes that execute the runs of this test's jobs."""
     found = []
     for process in psutil.process_iter():
         try:
-            line = process.cmdline()
+            line, runs = process.cmdline(), process.environ().get(volumes.RUNS_SETTING)
         except psutil.Error:
             continue
-        if "api.machine.job_process" in line and "execute" in line and (not run or run in line):
+        if "api.machine.job_process" in line and "execute" in line and runs == os.environ[volumes.RUNS_SETTING]:
             found.append(process)
     return found

@@ -1,6 +1,8 @@
 """Jobs whose runs are executed: in their turn, paused, cancelled, killed. Two-layer model, real processes."""
 
+import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -22,6 +24,7 @@ from steps.common.registry import tracking
 from steps.common.storage import volumes
 from steps.prune.step import PruneInput, prune
 from tests.support.commands import wait_for
+from tests.support.golden import golden
 from tests.support.machine_jobs import created, executing, job_record, queue_process, tiny_job, wait_until
 
 LONG = {"epochs": 40, "checkpoint_every": 5}  # about a minute of steps
@@ -87,7 +90,7 @@ def test_jobs_run_one_after_another_and_say_how_far_they_are(tmp_path: Path, tin
     assert len([one for one in done.measurements if one.held_out_loss is not None]) == 3
     start, end = done.times["tune"]
     assert all(start <= one.time <= end for one in done.measurements)
-    assert list(done.tasks)[0] == "plan"
+    assert next(iter(done.tasks)) == "plan"
     assert done.tasks["rollout"][0].phase is Phase.SKIPPED
 
     assert (refused.status, refused.refused, refused.version) == ("failed", True, None)
@@ -126,7 +129,8 @@ def test_a_paused_job_goes_on_from_its_checkpoint_and_a_cancelled_one_does_not(
         state = wait_until(jobs, job, lambda state: len(state.measurements) > len(measured) + 2)
         assert state.status == "running"
         assert f"resuming from the checkpoint of step {reached}" in log_of(job, "tune")
-        assert [one.step for one in state.measurements] == list(range(1, len(state.measurements) + 1))
+        steps = [one.step for one in state.measurements if one.train_loss is not None]
+        assert steps == list(range(1, len(steps) + 1))
         jobs.cancel(job)
         cancelled = jobs.state(job)
         assert cancelled.status == "cancelled"
@@ -224,6 +228,28 @@ def test_two_processes_share_a_queue_and_one_takes_over_from_the_other(
         rest.stdin.close()
         assert rest.wait(30) == 0
     assert "already tuned" in log_of(second, "tune")
+
+
+def test_a_run_and_a_job_of_an_earlier_schema_are_read_and_executed(recipe: Recipe) -> None:
+    jobs, job = MachineJobs(), job_record()
+    jobs.create(job, recipe)
+    folder = JobFolder(job.run)
+    for name, later in (("run.json", ("finished",)), ("job.json", ("wishes", "request", "files"))):
+        content = json.loads((folder.path / name).read_text())
+        kept = {key: value for key, value in content.items() if key not in ("schema_version", *later)}
+        (folder.path / name).write_text(json.dumps(kept))
+    assert [one.id for one in jobs.jobs("cats")] == [job.id]
+    with JobQueue():
+        wait_until(jobs, job, lambda state: "plan" in state.tasks)
+        jobs.cancel(job)
+    assert jobs.state(job).status == "cancelled"
+
+    old = job_record()
+    jobs.create(old, recipe)
+    shutil.copy(golden("records/run.json"), volumes.run_folder(old.run) / "run.json")
+    state = jobs.state(old)
+    assert (state.status, state.quote) == ("succeeded", None)
+    assert state.finished
 
 
 def test_a_person_may_execute_the_run_of_a_job_meanwhile(recipe: Recipe) -> None:
