@@ -6,9 +6,10 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from api.database.tables import OwnedModel, Team
+from api.database.tables import OwnedModel
 from api.models.registered_models import is_registered
 from api.openai_errors import ApiError
+from api.teams.teams import hold_team
 from presets.model_preset import model_presets
 
 
@@ -28,9 +29,8 @@ def claim(session: Session, team: str, name: str, most: int | None) -> None:
     """
     if session.get(OwnedModel, name) is None and (name in model_presets() or is_registered(name)):
         raise _taken(name)
-    # A write comes first: until the commit no other process counts the models of the team, on SQLite and Postgres alike.
     session.rollback()
-    session.execute(update(Team).where(Team.name == team).values(name=team))
+    hold_team(session, team)
     try:
         if _take(session, team, name, most):
             session.commit()
