@@ -324,7 +324,7 @@ def _ended(status: str) -> str:
 def _job(services: Services, caller: Caller, job_id: str) -> JobRecord:
     found = services.jobs.job(caller.team, job_id) if ID.fullmatch(job_id) else None
     if found is None:
-        raise not_found("fine-tuning job", job_id, "job_id")
+        raise not_found("job", job_id, "job_id")
     return found
 
 

@@ -220,7 +220,7 @@ def test_another_teams_job_is_as_one_that_does_not_exist(api: RunningApi) -> Non
 def test_an_id_that_is_none_is_not_found(api: RunningApi, job_id: str) -> None:
     answer = httpx2.get(f"{api.url}/fine_tuning/jobs/{job_id}", headers={"Authorization": f"Bearer {api.key('pets')}"})
     assert answer.status_code == 404
-    assert answer.json()["error"]["code"] in ("fine-tuning_job_not_found", "unknown_url")
+    assert answer.json()["error"]["code"] in ("job_not_found", "unknown_url")
 
 
 def test_a_model_of_another_team_is_not_taken(api: RunningApi, place: StatedJobs) -> None:
