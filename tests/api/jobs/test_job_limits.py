@@ -59,10 +59,16 @@ def test_a_job_beyond_the_dollars_is_refused_with_its_quote() -> None:
     check_dollars(None, Limits(), a_quote(cost=1e6))
 
 
-def test_a_quote_that_is_not_known_passes_as_long_as_something_is_left() -> None:
-    check_dollars(0.01, Limits(dollars_a_month=1), None)
-    with pytest.raises(ApiError, match="not known yet"):
-        check_dollars(0.0, Limits(dollars_a_month=1), None)
+def test_a_job_without_a_quote_buys_nothing() -> None:
+    check_dollars(0.0, Limits(dollars_a_month=1), None)
+
+
+def test_a_price_that_is_not_known_is_refused_where_there_is_a_limit() -> None:
+    bought = a_quote(cost=1.0)
+    unpriced = bought.model_copy(update={"ladder": [bought.first.model_copy(update={"cost": None})]})
+    check_dollars(None, Limits(), unpriced)
+    with pytest.raises(ApiError, match="price of g6.xlarge on-demand is not known"):
+        check_dollars(5.0, Limits(dollars_a_month=5), unpriced)
 
 
 def test_jobs_that_wait_or_run_count_and_others_do_not() -> None:

@@ -97,7 +97,7 @@ def test_an_error_names_files_by_their_ids_and_no_path_of_the_server() -> None:
     ids = {"training_file": training, "validation_file": held_out, "files": [training, held_out]}
     for name, param, place in (
         (held_out, "validation_file", "/var/lib/fineline/runs/data/bbbbbbbbbbbbbbbb/uploaded.jsonl.gz"),
-        (training, "training_file", "s3://bucket/runs/data/aaaaaaaaaaaaaaaa/uploaded.csv"),
+        (training, "training_file", "s3://bucket/runs/aaaaaaaaaaaaaaaa/uploaded.csv"),
     ):
         error = the_object(JobState("failed", message=f"prepare: {place}:17: message 2 has no content"), **ids).error
         assert error

@@ -254,16 +254,6 @@ def test_limits_are_kept(api: RunningApi, place: StatedJobs) -> None:
     assert raised.value.code == "model_limit_exceeded"
 
 
-def test_a_run_that_is_quoted_later_is_held_to_what_is_left(api: RunningApi, place: StatedJobs) -> None:
-    client = api.client()
-    api.limit("pets", dollars_a_month=10.0)
-    create(client)
-    place.given = None
-    create(client, extra_body={"recipe": {"compute": {"max_cost": 2}}}, suffix="own")
-    create(client, suffix="later")
-    assert [recipe.compute.max_cost for recipe in place.recipes.values()] == [0, 2, 6]
-
-
 class SlowJobs(StatedJobs):
     """Jobs whose plan takes a moment."""
 
