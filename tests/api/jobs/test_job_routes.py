@@ -340,7 +340,7 @@ def test_a_client_that_lost_the_answer_gets_the_job_that_it_made(
     made = application.create_app
     monkeypatch.setattr(
         "tests.support.running_api.create_app",
-        lambda *given: DroppedAnswers(made(*given), 2),  # type: ignore[arg-type]
+        lambda *given: DroppedAnswers(made(*given), 2),
     )
     with running_api(tmp_path, jobs=place) as api:
         client = api.client().with_options(max_retries=3)
