@@ -1,5 +1,6 @@
 """The OpenAPI document: published, true, and with no request that it allows or forbids the server makes a mistake."""
 
+import re
 from typing import Any
 
 import hypothesis
@@ -48,14 +49,14 @@ def test_no_request_finds_a_mistake_of_the_server(case: schemathesis.Case, app_a
 
 
 def test_what_openais_client_asks_for_is_there(document: dict[str, Any]) -> None:
-    found = {(method, path) for path, item in document["paths"].items() for method in item}
-    job = "/v1/fine_tuning/jobs/{fine_tuning_job_id}"
+    found = {(method, re.sub(r"{\w+}", "{}", path)) for path, item in document["paths"].items() for method in item}
+    job = "/v1/fine_tuning/jobs/{}"
     assert found >= {
         ("post", "/v1/files"),
         ("get", "/v1/files"),
-        ("get", "/v1/files/{file_id}"),
-        ("delete", "/v1/files/{file_id}"),
-        ("get", "/v1/files/{file_id}/content"),
+        ("get", "/v1/files/{}"),
+        ("delete", "/v1/files/{}"),
+        ("get", "/v1/files/{}/content"),
         ("post", "/v1/fine_tuning/jobs"),
         ("get", "/v1/fine_tuning/jobs"),
         ("get", job),
@@ -65,8 +66,8 @@ def test_what_openais_client_asks_for_is_there(document: dict[str, Any]) -> None
         ("get", f"{job}/events"),
         ("get", f"{job}/checkpoints"),
         ("get", "/v1/models"),
-        ("get", "/v1/models/{model}"),
-        ("delete", "/v1/models/{model}"),
+        ("get", "/v1/models/{}"),
+        ("delete", "/v1/models/{}"),
         ("post", "/v1/chat/completions"),
     }
 
