@@ -17,6 +17,7 @@ from pipelines.shown.task_state import REUSED, Phase, TaskState
 from steps.common.runtime.errors import INTERRUPTED, USER_ERROR, UserError
 
 POLL_SECONDS = 0.1
+LOOK_SECONDS = 1.0  # whoever looks whether the run is being executed holds its lock for a moment
 GRACE_SECONDS = 120.0  # lets a training finish its step and write a checkpoint
 NO_APPROVALS = "approvals work on a cluster only; set the workflow parameter approval to false"
 DONE = {Phase.SUCCEEDED, Phase.SKIPPED}
@@ -57,13 +58,13 @@ class Execution:
         """
         lock = self.run.lock()
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=LOOK_SECONDS)
         except Timeout:
             raise RunningError(
                 f"run {self.run.name} is being executed by another process; wait for it, or stop it with Ctrl-C there"
             ) from None
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        self.run.phase, self.run.exit_code, self.run.message = Phase.RUNNING, 0, ""
+        self.run.phase, self.run.exit_code, self.run.message, self.run.finished = Phase.RUNNING, 0, "", 0.0
         self.run.save()
         try:
             self._execute(self.workflow.tasks)
@@ -78,6 +79,7 @@ class Execution:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            self.run.finished = time.time()
             self.run.save()
             lock.release()
         return self.run

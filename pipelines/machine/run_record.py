@@ -31,6 +31,7 @@ class Run(Record):
     phase: Phase = Phase.RUNNING
     exit_code: int = 0
     message: str = ""
+    finished: float = 0.0  # Unix time; 0: not yet, or an earlier release ended it
 
     @property
     def folder(self) -> Path:

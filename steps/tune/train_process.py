@@ -17,6 +17,7 @@ from steps.common.runtime.progress import say
 from steps.tune.loop.micro_batch_plan import PLAN_FILE, MicroBatchPlan, plan_micro_batches, save_plan
 from steps.tune.loop.watchdog import Watchdog
 from steps.tune.report.mlflow_curve import LossCurve
+from steps.tune.report.step_journal import StepJournal
 from steps.tune.report.tuning_report import FinishedTuning, peak_bytes, save_adapter_and_report
 
 NODE_SETTING = "FINELINE_NODE"  # name of the node that this pod runs on; unset on one machine
@@ -101,10 +102,17 @@ def run_train_process(job: TuningJob) -> None:
         pack_tokens = packs.sums(rows.lengths)
         padded_length = fixed_pack_length(int(pack_tokens.max())) if recipe.tune.compile else no_padding
 
+        journal = StepJournal(folder)
+
+        def log_metrics(step: int, values: dict[str, float]) -> None:
+            journal.log(step, values)
+            curve.log(step, values)
+
         def objective() -> Objective:
             return DpoObjective(recipe.tune, padded_length, packed=packed) if pairs else SftObjective(padded_length)
 
-        train_tokens = sum(int(pack_tokens[step].sum()) for step in steps)
+        step_tokens = [int(pack_tokens[step].sum()) for step in steps]
+        train_tokens = sum(step_tokens)
         validation = Path(job.rows_folder) / VALIDATION
         held_out = HeldOutEvaluation(
             select_rows(kind.open(validation), recipe.tune, train_tokens) if recipe.tune.evaluations else [],
@@ -127,13 +135,15 @@ def run_train_process(job: TuningJob) -> None:
                 base=base,
                 budget=budget,
                 stop=StopConditions(deadline(job.hardware)),
-                log_metrics=curve.log,
+                log_metrics=log_metrics,
                 heartbeat=watchdog.beat,
             )
         )
     if not group.is_main:
         return
-    save_adapter_and_report(folder, FinishedTuning(model, quantised, resolved, rung, plan, budget, result))
+    save_adapter_and_report(
+        folder, FinishedTuning(model, quantised, resolved, rung, plan, budget, result, sum(step_tokens[: result.steps]))
+    )
     shutil.rmtree(folder / "checkpoints")
     (folder / PLAN_FILE).unlink()
 

@@ -169,6 +169,9 @@ class TuningReport(ReportPart):
 
     steps: int
     resumed_from: int = 0
+    trained_tokens: int | None = Field(
+        default=None, exclude_if=_is_none
+    )  # in all steps; None: an earlier release tuned
     seconds: float
     tokens_a_second: float
     first_loss: Measured

@@ -32,6 +32,10 @@ CPU_EFFICIENCY, GPU_EFFICIENCY = 0.55, 0.5
 STEP_SECONDS = {"tune": 25.0, "evaluate": 20.0, "rollout": 35.0}  # imports, loading, server start
 
 
+class TooLittleMemoryError(UserError):
+    """The tuning does not fit into the memory that is free now."""
+
+
 def this_machine(
     recipe: Recipe, name: str, shape: Architecture, train: DataSize, held_out: DataSize
 ) -> tuple[Rung, str]:
@@ -45,7 +49,7 @@ def this_machine(
         held_out: size of the held-out rows and of the lm-eval tasks.
 
     Raises:
-        UserError: the tuning does not fit into memory.
+        TooLittleMemoryError: the tuning does not fit into memory.
     """
     device = local_device()
     on_cpu = device.kind == "cpu"
@@ -57,7 +61,7 @@ def this_machine(
     if sharded:
         fit = _fit(recipe, shape, available, stack, processes, shards=processes)
     if fit is None:
-        raise UserError(_too_large(recipe, name, shape, available, stack, processes, shared=sharded))
+        raise TooLittleMemoryError(_too_large(recipe, name, shape, available, stack, processes, shared=sharded))
     micro, activations, memory = fit
     row = max(micro, longest_row(recipe))
     moved = processes * offloaded_bytes(shape, row) if activations == "offloaded" else 0

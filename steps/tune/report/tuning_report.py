@@ -31,6 +31,7 @@ class FinishedTuning:
     plan: MicroBatchPlan
     budget: "TokenBudget"
     result: "TrainingResult"
+    trained_tokens: int  # in all steps, those before a resumption too
 
 
 def save_adapter_and_report(folder: Path, tuning: FinishedTuning) -> None:
@@ -46,6 +47,7 @@ def save_adapter_and_report(folder: Path, tuning: FinishedTuning) -> None:
     report = TuningRecord(
         steps=result.steps,
         resumed_from=result.resumed_from,
+        trained_tokens=tuning.trained_tokens,
         seconds=result.seconds,
         tokens_a_second=result.tokens / max(result.seconds, 1e-9),
         first_loss=first,

@@ -47,6 +47,7 @@ def upgrade() -> None:
         Column("name", String(63), primary_key=True),
         Column("team", String(63), ForeignKey("teams.name"), nullable=False),
         Column("created_at", BigInteger, nullable=False),
+        Column("deleted_at", BigInteger),
     )
     op.create_index("ix_models_team", "models", ["team"])
 

@@ -1,0 +1,36 @@
+"""Deletes the contents that nothing needs: no file has the digest, and no job that has not ended was given such a file.
+
+What a job needs is told by the ids of its files, which have the beginning of the digest in them: the job place knows them for as
+long as there is the job, on a machine and in a cluster, when the names of the files are gone. A content that is still needed when
+its last name goes is deleted with another file, once the job has ended. Runs that were not made by the API read other places.
+"""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.database.tables import StoredFile, Team
+from api.files.file_contents import start_of
+from api.files.team_files import content_of
+from api.services import Services
+from api.unfinished_jobs import unfinished_jobs
+
+
+def delete_unneeded(session: Session, services: Services) -> None:
+    """Delete them, and what uploads have left that were killed."""
+    contents = services.contents
+    contents.delete_interrupted()
+    with contents.lock():
+        session.rollback()  # to see what was committed since
+        named = {start_of(digest) for digest in session.scalars(select(StoredFile.sha256).distinct())}
+        left = contents.published() - named
+        if not left:
+            return
+        teams = session.scalars(select(Team.name)).all()
+        needing = unfinished_jobs(services.jobs, teams, lambda job: bool(left & _contents_of(job.files)))
+        for job in needing:
+            left -= _contents_of(job.files)
+        contents.delete(left)
+
+
+def _contents_of(file_ids: list[str]) -> set[str]:
+    return {content_of(one) for one in file_ids}

@@ -1,0 +1,141 @@
+"""The folders of jobs: those of their runs, with a `job.json` beside `run.json`."""
+
+import contextlib
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+
+from filelock import FileLock
+
+from api.jobs.job_record import JobRecord
+from api.machine.stored_records import StoredRecords
+from pipelines.machine.run_record import RUN, Run, load_run
+from pipelines.shown.task_state import Phase
+from steps.common.runtime.errors import INTERRUPTED
+from steps.common.storage import volumes
+from steps.common.storage.files import publish, write_text
+from steps.common.storage.record import Record
+from steps.common.storage.retention import is_locked
+
+JOB, EXECUTIONS, OUTPUT = "job.json", "executions.json", "job.log"
+LOCK = ".lock"  # of the run, held by the process that executes it
+CANCELLED = "cancelled"  # message of a run that was stopped for good
+ID_PREFIX = "ftjob-"
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
+STAGING = ".creating"  # folder of the runs volume; beside the runs, an unfinished one would be listed
+
+MOST_REMEMBERED = 10_000
+
+
+class Executions(Record):
+    """What the queue remembers of the executions of a job's run."""
+
+    lost: int = 0  # that ended by no fault of the user, one after another, without getting further
+    reached: str = ""  # how far the last one of these got
+    not_before: float = 0.0  # Unix time at which the next may begin
+    given_up: bool = False
+
+
+_jobs = StoredRecords(JobRecord.read, MOST_REMEMBERED)
+_runs = StoredRecords(Run.read, MOST_REMEMBERED)
+_executions = StoredRecords(Executions.read, MOST_REMEMBERED)
+
+
+class JobFolder:
+    """The folder of a job's run."""
+
+    def __init__(self, run: str) -> None:
+        """Name the folder; it need not exist."""
+        self.name = run
+        self.path = volumes.run_folder(run)
+
+    def job(self) -> JobRecord | None:
+        """Return the job; None if there is none, or if its record cannot be read. It is shared, and must not be changed."""
+        return _jobs.read(self.path / JOB)
+
+    def run(self) -> Run | None:
+        """Return the run's record; it is shared, and must not be changed."""
+        return _runs.read(self.path / RUN)
+
+    def executions(self) -> Executions:
+        """Return what the queue remembers; it is shared, and must not be changed."""
+        return _executions.read(self.path / EXECUTIONS) or Executions()
+
+    def save_job(self, job: JobRecord) -> None:
+        """Replace the job's record; the folder's lock must be held."""
+        write_text(self.path / JOB, job.model_dump_json(indent=2) + "\n")
+
+    def save_executions(self, executions: Executions) -> None:
+        """Replace what the queue remembers; the folder's lock must be held."""
+        write_text(self.path / EXECUTIONS, executions.model_dump_json(indent=2) + "\n")
+
+    def lock(self) -> FileLock:
+        """Return the lock under which the records of a job are changed. It is held for moments only."""
+        return FileLock(str(self.path / ".job.lock"))
+
+    def has_ended(self, run: Run) -> bool:
+        """Return whether nothing more will be done for a run: it has succeeded or failed, and will not be tried again."""
+        if run.phase is Phase.FAILED and run.exit_code == INTERRUPTED:
+            return self.executions().given_up
+        return run.phase in (Phase.SUCCEEDED, Phase.FAILED)
+
+    def close_cancelled(self) -> None:
+        """Record that a cancelled run has ended, unless a process still executes it; the folder's lock must be held."""
+        run = load_run(self.name)
+        if run is None or self.has_ended(run) or (run.phase is Phase.RUNNING and is_locked(self.path / LOCK)):
+            return
+        run.phase, run.exit_code, run.message, run.finished = Phase.FAILED, 1, CANCELLED, time.time()
+        run.save()
+
+
+def is_executing() -> bool:
+    """Return whether a process executes the run of a job."""
+    return any(
+        (run := folder.run()) and run.phase is Phase.RUNNING and is_locked(folder.path / LOCK)
+        for folder, _ in job_folders()
+    )
+
+
+def folder_of(job_id: str) -> JobFolder | None:
+    """Return the folder that the job with this id has if it exists; None if no job can have the id."""
+    name = job_id.removeprefix(ID_PREFIX)
+    if not job_id.startswith(ID_PREFIX) or not RUN_NAME.fullmatch(name):
+        return None
+    return JobFolder(name)
+
+
+def job_folders() -> Iterator[tuple[JobFolder, JobRecord]]:
+    """Yield the folders of all jobs, in no order."""
+    with contextlib.suppress(FileNotFoundError):
+        for path in (volumes.runs() / "runs").iterdir():
+            folder = JobFolder(path.name)
+            if job := folder.job():
+                yield folder, job
+
+
+def create_folder(job: JobRecord, run: Run, others: dict[str, str]) -> None:
+    """Create a job's folder: all of it, or nothing.
+
+    Args:
+        job: the job.
+        run: its run.
+        others: content of further files, by name.
+
+    Raises:
+        FileExistsError: a run has this name.
+    """
+    final = volumes.run_folder(job.run)
+    partial = volumes.runs() / STAGING / f"{job.run}-{uuid.uuid4().hex}"
+    try:
+        for name, text in {**others, RUN: run.model_dump_json(indent=2), JOB: job.model_dump_json(indent=2)}.items():
+            write_text(partial / name, text + "\n")
+        try:
+            publish(partial, final)
+        except OSError:
+            if final.exists():
+                raise FileExistsError(str(final)) from None
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

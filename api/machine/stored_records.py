@@ -1,0 +1,63 @@
+"""Reads records that are read again and again, anew only once their file has changed."""
+
+import logging
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from steps.common.runtime.errors import UserError
+
+LOG = logging.getLogger("fineline.api")
+
+Stored = TypeVar("Stored")
+
+
+class StoredRecords(Generic[Stored]):
+    """The content of files that are replaced whole, or only appended to. What it returns is shared, and must not be changed."""
+
+    def __init__(self, read: Callable[[bytes, Path], Stored], most: int) -> None:
+        """Start with nothing read.
+
+        Args:
+            read: turns a file's content into a record, or raises ValueError or UserError.
+            most: files whose content is remembered.
+        """
+        self._read = read
+        self._most = most
+        self._known: OrderedDict[Path, tuple[tuple[int, int, int], Stored | None]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, file: Path) -> Stored | None:
+        """Return the record in a file; None if there is no such file, or, with a line in the log, if it cannot be read."""
+        try:
+            with file.open("rb") as opened:
+                found = _identity(opened.fileno())
+                with self._lock:
+                    known = self._known.get(file)
+                    if known and known[0] == found:
+                        self._known.move_to_end(file)
+                        return known[1]
+                content = opened.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            LOG.warning("%s: %s", file, error.strerror)
+            return None
+        try:
+            record = self._read(content, file)
+        except (ValueError, KeyError, UserError) as error:  # one such file must not take the others along
+            LOG.warning("%s: cannot be read: %s", file, " ".join(str(error).split()))
+            record = None
+        with self._lock:
+            self._known[file] = (found, record)
+            if len(self._known) > self._most:
+                self._known.popitem(last=False)
+        return record
+
+
+def _identity(descriptor: int) -> tuple[int, int, int]:
+    found = os.fstat(descriptor)
+    return found.st_ino, found.st_mtime_ns, found.st_size

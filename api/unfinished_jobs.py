@@ -1,0 +1,16 @@
+"""The jobs of all teams that have not ended, and what they still need."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from api.jobs.job_place import ENDED, JobPlace
+from api.jobs.job_record import JobRecord
+
+
+def unfinished_jobs(
+    jobs: JobPlace, teams: Iterable[str], is_wanted: Callable[[JobRecord], bool]
+) -> Iterator[JobRecord]:
+    """Yield the jobs that wait, run or are paused. Only those that are wanted are asked for their state, which takes longer."""
+    for team in teams:
+        for job in jobs.jobs(team):
+            if is_wanted(job) and jobs.state(job).status not in ENDED:
+                yield job
