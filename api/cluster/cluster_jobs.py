@@ -1,5 +1,6 @@
 """The jobs of a cluster: each is a Workflow of the installed template, or a chain of them if it was paused."""
 
+import functools
 import re
 import threading
 import time
@@ -39,6 +40,7 @@ from steps.common.handover.resolved import Quote
 from steps.common.kubernetes.api_errors import ConflictError
 from steps.common.kubernetes.workflow_objects import WORKFLOWS
 from steps.common.nodes import ledger_file
+from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import UserError
 from steps.common.storage import volumes
 
@@ -47,21 +49,25 @@ LABEL = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 # Argo writes a Workflow several times a second while its steps start.
 TRIES, PAUSE_SECONDS = 20, 0.2
 SWEEP_SECONDS = 3600.0  # between two looks for ended jobs that nobody has asked for; Argo keeps them for days
+MOST_REMEMBERED = 128  # Workflows that have been read
 GONE = "its Workflow was deleted before it ended"
 
 
 class ClusterJobs:
     """A `JobPlace`: a namespace of the cluster."""
 
-    def __init__(self, namespace: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, namespace: str = "", clock: Callable[[], float] = time.time) -> None:
         """Create the place.
 
         Args:
-            namespace: where Fineline is installed.
+            namespace: where Fineline is installed; empty: this pod's.
             clock: returns Unix time.
         """
-        self._namespace, self._clock = namespace, clock
+        self._namespace, self._clock = namespace or cluster_settings.namespace(), clock
         self._archive = JobArchive()
+        # By name and resourceVersion, and therefore never out of date.
+        self._read = functools.lru_cache(MOST_REMEMBERED)(self._read_version)
+        self._ended_state = functools.lru_cache(MOST_REMEMBERED)(self._state_of_ended)
         self._swept, self._sweeping = 0.0, threading.Lock()
 
     def quote(self, recipe: Recipe) -> Quote | None:
@@ -106,9 +112,20 @@ class ClusterJobs:
             if kept is None:
                 return JobState(status="failed", message=GONE, finished=float(job.wanted_at or job.created_at))
             return job_state(self._archive.record(job.team, job.run) or job, kept)
+        if not has_ended(workflow):
+            return job_state(record_of(workflow), workflow)
+        return self._ended_state(*_version(workflow)) or job_state(record_of(workflow), workflow)
+
+    def _read_version(self, name: str, _resource_version: str) -> dict[str, Any] | None:
+        return WORKFLOWS.read(name, self._namespace)
+
+    def _state_of_ended(self, name: str, resource_version: str) -> JobState | None:
+        """Return the state of a job whose Workflow has ended, and keep it; None if the Workflow is gone."""
+        workflow = self._read(name, resource_version)
+        if workflow is None:
+            return None
         record = record_of(workflow)
-        if has_ended(workflow):
-            self._archive.save(record, with_nodes(workflow))
+        self._archive.save(record, with_nodes(workflow))
         return job_state(record, workflow)
 
     def cancel(self, job: JobRecord) -> None:
@@ -229,8 +246,10 @@ class ClusterJobs:
 
     def _latest(self, job: JobRecord) -> dict[str, Any] | None:
         """Return the latest Workflow of a job; None if there is none any more."""
-        found = self._latest_metadata(job.team, job.run)
-        return WORKFLOWS.read(found["metadata"]["name"], self._namespace) if found else None
+        while found := self._latest_metadata(job.team, job.run):
+            if workflow := self._read(*_version(found)):
+                return workflow
+        return None
 
     def _sweep(self) -> None:
         """Now and then, keep every job that has ended, before Argo deletes its Workflow."""
@@ -244,3 +263,7 @@ class ClusterJobs:
             self._swept = self._clock()
         finally:
             self._sweeping.release()
+
+
+def _version(item: dict[str, Any]) -> tuple[str, str]:
+    return item["metadata"]["name"], item["metadata"]["resourceVersion"]

@@ -1,6 +1,7 @@
 """How far a job's run has come, from its Workflow and from what its steps have left on the runs volume."""
 
 import base64
+import contextlib
 import gzip
 import json
 from datetime import datetime
@@ -15,10 +16,12 @@ from pipelines.cluster.cluster_result import why_failed
 from pipelines.cluster.follow import all_tasks
 from pipelines.shown.task_state import Phase
 from steps.common.handover.report import STEP_REPORT, EvaluationReport, TuningRecord, read_report, read_step_report
+from steps.common.handover.report_parts import TuningReport
 from steps.common.handover.resolved import Hardware, Resolved
 from steps.common.kubernetes.workflow_objects import ENDED, STOPPED
 from steps.common.runtime.errors import GATE_REFUSED, USER_ERROR, UserError
 from steps.common.storage import volumes
+from steps.tune.report.step_journal import JOURNAL, parse_journal
 
 SUCCEEDED = "Succeeded"
 REFUSES = ("evaluate", "register", "rollout")
@@ -37,13 +40,14 @@ def job_state(record: JobRecord, stored: dict[str, Any]) -> JobState:
     status = workflow.get("status", {})
     tasks = all_tasks(workflow)
     resolved, tuning = resolved_of(workflow), tuning_folder(workflow)
-    report, tuned, hardware = _report(workflow), _tuning_report(tuning), hardware_of(workflow)
+    report, hardware, times = _report(workflow), hardware_of(workflow), _times(workflow, set(tasks))
+    tuned = _tuning_report(tuning, report)
     job_status = _status(record, workflow)
     failed = job_status == "failed"
     return JobState(
         status=job_status,
         tasks=tasks,
-        times=_times(workflow, set(tasks)),
+        times=times,
         started=_unix(status.get("startedAt")),
         finished=(_finished(workflow) or float(record.wanted_at)) if job_status in JOB_ENDED else 0.0,
         message=(_why_stopped(workflow) or why_failed(workflow)) if failed else "",
@@ -54,8 +58,9 @@ def job_state(record: JobRecord, stored: dict[str, Any]) -> JobState:
         verdict=outputs(workflow, "evaluate").get("verdict", ""),
         version=_whole_number(outputs(workflow, "register").get("version", "")),
         url=outputs(workflow, "rollout").get("url", ""),
-        trained_tokens=resolved.quote.tokens if resolved and tuned else None,
-        measurements=_measurements(tuning, tuned, workflow),
+        trained_tokens=tuned.trained_tokens if tuned else None,
+        # Until the tuning has begun, a journal is that of another run with the same content.
+        measurements=_measurements(tuning, tuned, times["tune"]) if "tune" in times else (),
     )
 
 
@@ -159,17 +164,46 @@ def _report(workflow: dict[str, Any]) -> EvaluationReport | None:
         return None
 
 
-def _tuning_report(folder: Path | None) -> TuningRecord | None:
-    if folder is None or not (folder / STEP_REPORT).exists():
-        return None
+def _tuning_report(folder: Path | None, report: EvaluationReport | None) -> TuningReport | None:
+    """Return the training's report, or the evaluation's copy of it: the folder may have been deleted to free the disk."""
+    if folder is not None and (folder / STEP_REPORT).exists():
+        with contextlib.suppress(UserError, OSError):
+            return read_step_report(TuningRecord, folder)
+    return report.tuning if report else None
+
+
+def _measurements(
+    folder: Path | None, tuned: TuningReport | None, times: tuple[float, float]
+) -> tuple[Measurement, ...]:
+    """Return the losses, from the journal that the training writes, or else from its report.
+
+    Args:
+        folder: the tuning's, as it is when it is finished.
+        tuned: the report, if there is one.
+        times: when the run's tuning began and ended. One that an earlier run has done was measured before.
+    """
+    for place in (folder, folder.with_name(f"{folder.name}.partial")) if folder else ():
+        if journal := _journal(place / JOURNAL):
+            return tuple(
+                Measurement(
+                    step, max(values.get("time", 0.0), times[0]), values.get("loss"), values.get("held_out_loss")
+                )
+                for step, values in journal.items()
+            )
+    if tuned is None:
+        return ()
+    train, held_out = dict(tuned.losses), dict(tuned.held_out)
+    return tuple(
+        Measurement(step, times[1] or times[0], train.get(step), held_out.get(step))
+        for step in sorted(train.keys() | held_out.keys())
+    )
+
+
+def _journal(file: Path) -> dict[int, dict[str, float]]:
     try:
-        return read_step_report(TuningRecord, folder)
-    except (UserError, OSError):
-        return None
-
-
-def _measurements(folder: Path | None, tuned: TuningRecord | None, workflow: dict[str, Any]) -> tuple[Measurement, ...]:
-    return ()
+        return parse_journal(file.read_bytes(), file)
+    except OSError:
+        return {}
 
 
 def _whole_number(text: str) -> int | None:
