@@ -64,6 +64,20 @@ def load(reference: str, overrides: dict[str, str] | None = None) -> Recipe:
     for key, value in (overrides or {}).items():
         _override(tree, key, value)
     _place_data(tree, Path.cwd())
+    return from_tree(tree, where, overrides)
+
+
+def from_tree(tree: dict[str, Any], where: str, overrides: dict[str, str] | None = None) -> Recipe:
+    """Return the recipe with these keys and values, in which the paths are absolute.
+
+    Args:
+        tree: the keys and values.
+        where: what errors call the recipe.
+        overrides: by which some of the values were set.
+
+    Raises:
+        RecipeError: with the key, what is wrong, and the nearest known key.
+    """
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:

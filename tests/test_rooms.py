@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("pipelines", "presets", "recipes", "steps")
+PACKAGES = ("api", "pipelines", "presets", "recipes", "steps")
 LARGEST_ROOM = 13
 # Users know these names: a command and a workflow may share one, and every step has its `step.py`.
 KNOWN_TO_USERS = ("pipelines/commands/", "pipelines/workflows/")
@@ -61,6 +61,12 @@ def test_the_packages_import_in_one_direction() -> None:
     assert _breaking("presets", "recipes", "steps", "pipelines") == []
     assert _breaking("recipes", "steps", "pipelines") == []
     assert _breaking("steps", "pipelines") == []
+
+
+def test_only_its_command_knows_the_api() -> None:
+    others = [arrow for package in PACKAGES if package != "api" for arrow in _breaking(package, "api")]
+    assert {arrow.partition(" ")[0] for arrow in others} == {"pipelines.commands.api"}
+    assert _breaking("api", "pipelines.commands") == []
 
 
 def test_no_step_imports_another_and_no_concern_imports_a_step() -> None:

@@ -54,7 +54,7 @@ def _parsed(url: str) -> URL:
         # Not quoted: it may hold a password.
         raise UserError(
             "FINELINE_API_DATABASE: is no address of SQLite or Postgres; write it as sqlite:////FOLDER/FILE or "
-            "postgresql+psycopg2://USER:PASSWORD@HOST/DATABASE"
+            "postgresql+psycopg2://HOST/DATABASE, with user and password before the host"
         )
     return where
 
@@ -65,7 +65,9 @@ def _engine(where: URL) -> Engine:
         return create_engine(where, pool_size=10, max_overflow=CONNECTIONS - 10, pool_pre_ping=True)
     if where.database in (None, "", ":memory:"):
         raise UserError("FINELINE_API_DATABASE: a database in memory would be lost; write it as sqlite:////FOLDER/FILE")
-    Path(str(where.database)).expanduser().parent.mkdir(parents=True, exist_ok=True)
+    file = Path(str(where.database))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(mode=0o600)
     # Python's driver begins a transaction with the first write alone, so what was read before holds no lock.
     engine = create_engine(where, connect_args={"timeout": WAIT_SECONDS}, pool_size=10, max_overflow=CONNECTIONS - 10)
 

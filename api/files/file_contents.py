@@ -19,7 +19,7 @@ from api.database.tables import StoredFile
 from api.openai_errors import ApiError
 from steps.common.rows.files.file_kind import suffixes
 from steps.common.storage import volumes
-from steps.common.storage.disk_errors import disk_errors
+from steps.common.storage.disk_errors import FULL
 from steps.common.storage.files import exclusive_lock
 
 INCOMING = ".incoming-"  # start of the name of a temporary folder
@@ -47,8 +47,7 @@ class IncomingContent:
         """Append a part.
 
         Raises:
-            ApiError: the file is larger than is allowed.
-            UserError: the disk is full.
+            ApiError: the file is larger than is allowed, or the disk is full.
         """
         self.bytes += len(part)
         if self.bytes > self._most:
@@ -56,13 +55,13 @@ class IncomingContent:
                 413, f"the file is larger than {self._most} bytes, which is the most here; divide it", param="file"
             )
         self._digest.update(part)
-        with disk_errors(self.path.parent, "nothing of it is kept"):
+        with _room():
             self._file.write(part)
 
     def close(self) -> None:
         """Write what is buffered to the disk."""
         if not self._file.closed:
-            with disk_errors(self.path.parent, "nothing of it is kept"), self._file:
+            with _room(), self._file:
                 self._file.flush()
                 os.fsync(self._file.fileno())
 
@@ -78,7 +77,7 @@ class FileContents:
     def incoming(self, filename: str) -> Iterator[IncomingContent]:
         """Yield a content to write to; unless it is published within the block, nothing of it is kept."""
         folder = _data()
-        with disk_errors(folder, "nothing is kept"):
+        with _room():
             folder.mkdir(parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix=INCOMING, dir=folder))
         try:
@@ -94,7 +93,7 @@ class FileContents:
         """Rename a complete content to its place; the caller holds the lock until a file with its digest is committed."""
         content.close()
         final = volumes.sent_data(content.sha256) / content.path.name
-        with disk_errors(final.parent, "nothing of it is kept"):
+        with _room():
             final.parent.mkdir(parents=True, exist_ok=True)
             content.path.chmod(0o644)
             content.path.replace(final)
@@ -152,3 +151,18 @@ def _path(sha256: str, filename: str) -> Path:
 
 def _data() -> Path:
     return volumes.runs() / "data"
+
+
+@contextlib.contextmanager
+def _room() -> Iterator[None]:
+    """Tell a client that the disk is full, without its path.
+
+    Raises:
+        ApiError: it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise ApiError(503, "the server has no room for the file; tell whoever runs it") from error
+        raise

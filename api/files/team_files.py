@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Sequence
 
+import sqlalchemy
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -50,6 +51,17 @@ def listed(session: Session, team: str, purpose: str | None, *, oldest_first: bo
         wanted = wanted.where(StoredFile.purpose == purpose)
     order = (StoredFile.created_at, StoredFile.id) if oldest_first else (StoredFile.created_at.desc(), StoredFile.id)
     return session.scalars(wanted.order_by(*order)).all()
+
+
+def delete(session: Session, team: str, file_id: str) -> None:
+    """Delete a file of a team by its name, and commit that; its content stays.
+
+    Raises:
+        ApiError: the team has no such file.
+    """
+    find(session, team, file_id)
+    session.execute(sqlalchemy.delete(StoredFile).where(StoredFile.id == file_id, StoredFile.team == team))
+    session.commit()
 
 
 def add(

@@ -1,8 +1,8 @@
 """Deletes the contents that nothing needs: no file has the digest, and no job that has not ended was given such a file.
 
-What a job needs is told by the ids of its files, which have the beginning of the digest in them: the job place knows them for as
-long as there is the job, on a machine and in a cluster, when the names of the files are gone. A content that is still needed when
-its last name goes is deleted with another file, once the job has ended. Runs that were not made by the API read other places.
+What a job needs is told by the ids of its files, which have the beginning of the digest in them: the job's record has them when
+the names of the files are gone, on a machine and in a cluster. A content that is still needed when its last name goes is
+deleted with another file, once the job has ended. Runs that were not made by the API read other places.
 """
 
 from sqlalchemy import select
@@ -26,11 +26,12 @@ def delete_unneeded(session: Session, services: Services) -> None:
         if not left:
             return
         teams = session.scalars(select(Team.name)).all()
-        needing = unfinished_jobs(services.jobs, teams, lambda job: bool(left & _contents_of(job.files)))
-        for job in needing:
-            left -= _contents_of(job.files)
-        contents.delete(left)
+        needing = unfinished_jobs(
+            services.jobs, teams, lambda job: bool(left & _contents(job.training_file, job.validation_file))
+        )
+        needed = {start for job in needing for start in _contents(job.training_file, job.validation_file)}
+        contents.delete(left - needed)
 
 
-def _contents_of(file_ids: list[str]) -> set[str]:
-    return {content_of(one) for one in file_ids}
+def _contents(training_file: str, validation_file: str | None) -> set[str]:
+    return {content_of(training_file), content_of(validation_file or "")}

@@ -115,7 +115,9 @@ class UploadForm:
         elif name.startswith(EXPIRY):
             raise ApiError(400, "files do not expire here; leave expires_after out, and delete the file", param=EXPIRY)
         elif name != "purpose":
-            raise ApiError(400, f"the form has a field {name!r}, which is not known; it has purpose and file", param=name)
+            raise ApiError(
+                400, f"the form has a field {name!r}, which is not known; it has purpose and file", param=name
+            )
 
     def _begin_file(self, filename: bytes | None) -> None:
         if self.content is not None:
@@ -150,7 +152,9 @@ class UploadForm:
         self.purpose = _shown(self._value)
         if self.purpose != TRAINING:
             raise ApiError(
-                400, f"files with the purpose {self.purpose!r} are of no use here; it must be {TRAINING}", param="purpose"
+                400,
+                f"files with the purpose {self.purpose!r} are of no use here; it must be {TRAINING}",
+                param="purpose",
             )
 
     def _complete(self) -> None:

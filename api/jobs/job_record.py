@@ -18,10 +18,12 @@ class JobRecord(Record):
     name: str  # of the model that is tuned
     training_file: str  # its id
     validation_file: str | None = None
+    files: list[str] = []  # ids of all that it reads: these two, and those of the evaluation's tasks
     method: dict[str, Any]  # as the API returns it
     seed: int
     suffix: str | None = None
     metadata: dict[str, str] | None = None
+    quoted: bool = False  # before its run was created, and not only by the run
     quoted_dollars: float | None = None  # None: not known, or nothing is bought
     request: str = ""  # digest of the request that created it, by which a repeated one is recognised
     wanted: Wanted = "run"

@@ -3,10 +3,14 @@
 import time
 
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from api.database.tables import OwnedModel, Team
+from api.database.tables import OwnedModel
+from api.models.registered_models import is_registered
 from api.openai_errors import ApiError
+from api.teams.teams import hold_team
+from presets.model_preset import model_presets
 
 
 def claim(session: Session, team: str, name: str, most: int | None) -> None:
@@ -19,20 +23,32 @@ def claim(session: Session, team: str, name: str, most: int | None) -> None:
         most: how many models the team may own; None: as many as it likes.
 
     Raises:
-        ApiError: the name is another team's (409), or the team has as many models as it may (429).
+        ApiError: the name is another team's, a base model's or that of a model that the API has not made (409), or the team
+            has as many models as it may (429).
+        UnreachableError: the registry does not answer.
     """
-    # A write comes first: until the commit no other process counts the models of the team, on SQLite and Postgres alike.
-    session.execute(update(Team).where(Team.name == team).values(name=team))
+    if session.get(OwnedModel, name) is None and (name in model_presets() or is_registered(name)):
+        raise _taken(name)
+    session.rollback()
+    hold_team(session, team)
+    try:
+        if _take(session, team, name, most):
+            session.commit()
+    except IntegrityError:  # another team has claimed it in this moment
+        raise _taken(name) from None
+    finally:
+        session.rollback()
+
+
+def _take(session: Session, team: str, name: str, most: int | None) -> bool:
+    """Write that the team owns the name; return whether there was anything to write."""
     found = session.get(OwnedModel, name, populate_existing=True)
     if found is not None and found.team != team:
-        session.rollback()
-        raise ApiError(409, f"the model name {name} is taken; choose another suffix", param="suffix", code="name_taken")
+        raise _taken(name)
     if found is not None and found.deleted_at is None:
-        session.rollback()
-        return
+        return False
     count = len(owned(session, team))
     if most is not None and count >= most:
-        session.rollback()
         raise ApiError(
             429,
             f"the team owns {count} models, and {most} is its limit; delete one, or tune one of them again by its suffix",
@@ -42,20 +58,11 @@ def claim(session: Session, team: str, name: str, most: int | None) -> None:
         found.deleted_at = None
     else:
         session.add(OwnedModel(name=name, team=team, created_at=int(time.time()), deleted_at=None))
-    _commit(session, team, name)
+    return True
 
 
-def _commit(session: Session, team: str, name: str) -> None:
-    from sqlalchemy.exc import IntegrityError
-
-    try:
-        session.commit()
-    except IntegrityError:  # another team has claimed it in this moment
-        session.rollback()
-        if not is_owned(session, team, name):
-            raise ApiError(
-                409, f"the model name {name} is taken; choose another suffix", param="suffix", code="name_taken"
-            ) from None
+def _taken(name: str) -> ApiError:
+    return ApiError(409, f"the model name {name} is taken; choose another suffix", param="suffix", code="name_taken")
 
 
 def owned(session: Session, team: str) -> list[OwnedModel]:

@@ -43,7 +43,7 @@ def make_key(session: Session, team: str) -> NewKey:
     team_named(session, team)
     key = PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
     made = ApiKey(
-        id=f"key-{secrets.token_hex(8)}", team=team, sha256=hash_of(key), start=key[:SHOWN], created_at=int(time.time())
+        id=f"key-{secrets.token_hex(6)}", team=team, sha256=hash_of(key), start=key[:SHOWN], created_at=int(time.time())
     )
     session.add(made)
     session.flush()

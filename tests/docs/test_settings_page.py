@@ -21,7 +21,7 @@ def section(heading: str) -> str:
 def in_code() -> set[str]:
     files = [
         file
-        for folder in ("pipelines", "steps", "presets", "recipes", "argo")
+        for folder in ("api", "pipelines", "steps", "presets", "recipes", "argo")
         for suffix in ("py", "yaml")
         for file in (ROOT / folder).rglob(f"*.{suffix}")
     ]

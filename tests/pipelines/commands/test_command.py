@@ -13,7 +13,7 @@ from pipelines.command import main, parser
 from pipelines.commands import schema
 from tests.support.commands import fineline
 
-ON_THIS_MACHINE = ["backup", "plan", "prune", "presets", "pull", "run", "runs", "schema", "serving", "weights"]
+ON_THIS_MACHINE = ["api", "backup", "plan", "prune", "presets", "pull", "run", "runs", "schema", "serving", "weights"]
 ON_A_CLUSTER = ["doctor", "logs", "render", "rollback", "schedule", "status", "stop", "submit"]
 
 
@@ -60,7 +60,7 @@ def test_the_version_is_printed() -> None:
     [
         ("pln", "did you mean plan?"),
         ("statsu", "did you mean status?"),
-        ("xyzzy", "the commands are backup, doctor, logs, "),
+        ("xyzzy", "the commands are api, backup, doctor, logs, "),
     ],
 )
 def test_a_misspelt_command_gets_the_nearest_one(word: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,169 @@
+"""The routes of files: upload, list, retrieve, content, delete."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Annotated, Any, BinaryIO, Literal, Self
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from api.authentication import caller
+from api.database.tables import StoredFile
+from api.files import team_files
+from api.files.row_check import check_rows
+from api.files.unneeded_contents import delete_unneeded
+from api.files.upload_form import UploadForm
+from api.openai_errors import ApiError
+from api.paging import MOST, After, Limit, Page, paged
+from api.services import Services, services
+from api.teams.caller import Caller
+from steps.common.runtime.errors import UnreachableError
+
+BLOCK = 1 << 20  # bytes
+
+FORM: dict[str, Any] = {
+    "type": "object",
+    "required": ["purpose", "file"],
+    "additionalProperties": False,
+    "properties": {
+        "purpose": {"type": "string", "enum": [team_files.TRAINING]},
+        "file": {"type": "string", "format": "binary", "description": "Rows; the suffix of its name tells the kind."},
+    },
+}
+BINARY: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+
+router = APIRouter(tags=["Files"])
+
+
+class FileObject(BaseModel):
+    """A file."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    status: Literal["processed"] = "processed"
+
+    @classmethod
+    def of(cls, file: StoredFile) -> Self:
+        """Return what is told of a file."""
+        return cls(
+            id=file.id, bytes=file.bytes, created_at=file.created_at, filename=file.filename, purpose=file.purpose
+        )
+
+
+class FileDeleted(BaseModel):
+    """That a file was deleted."""
+
+    id: str
+    object: Literal["file"] = "file"
+    deleted: Literal[True] = True
+
+
+@router.post(
+    "/files", openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}}
+)
+async def upload_file(
+    request: Request, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
+) -> FileObject:
+    """Upload a file of rows.
+
+    Each row is read. A file that cannot be tuned on is refused with the place of its first bad row.
+    """
+    with UploadForm(request.headers.get("content-type", ""), state.contents) as form:
+        refusal: Exception | None = None
+        try:
+            async for part in request.stream():
+                # What follows a refusal is read all the same: few clients look for an answer before they have sent all.
+                if refusal is None:
+                    refusal = await run_in_threadpool(_refusal, form, part)
+        except ClientDisconnect:
+            raise ApiError(400, "the connection ended before the file was complete") from None
+        if refusal is not None:
+            raise refusal
+        return await run_in_threadpool(_store, form, by, state)
+
+
+def _refusal(form: UploadForm, part: bytes) -> Exception | None:
+    try:
+        form.feed(part)
+    except Exception as error:
+        return error
+    return None
+
+
+def _store(form: UploadForm, by: Caller, state: Services) -> FileObject:
+    content = form.complete()
+    check_rows(content.path, form.filename, state.contents.most_bytes)
+    file_id = team_files.new_id(content.sha256)
+    with state.sessions() as session:
+        file = team_files.store(session, state.contents, content, by.team, file_id, form.filename, team_files.TRAINING)
+        return FileObject.of(file)
+
+
+@router.get("/files")
+def list_files(
+    by: Annotated[Caller, Depends(caller)],
+    state: Annotated[Services, Depends(services)],
+    after: After = None,
+    limit: Limit = MOST,
+    order: Literal["asc", "desc"] = "desc",
+    purpose: Annotated[str | None, Query(description="only files with this purpose")] = None,
+) -> Page[FileObject]:
+    """List the team's files."""
+    with state.sessions() as session:
+        found = team_files.listed(session, by.team, purpose, oldest_first=order == "asc")
+        return paged([FileObject.of(one) for one in found], lambda one: one.id, after, limit)
+
+
+@router.get("/files/{file_id}")
+def retrieve_file(
+    file_id: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
+) -> FileObject:
+    """Return what is known of a file."""
+    with state.sessions() as session:
+        return FileObject.of(team_files.find(session, by.team, file_id))
+
+
+@router.get("/files/{file_id}/content", response_class=StreamingResponse, responses={200: {"content": BINARY}})
+def retrieve_file_content(
+    file_id: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
+) -> StreamingResponse:
+    """Return the content of a file."""
+    with state.sessions() as session:
+        found = team_files.find(session, by.team, file_id)
+        try:
+            content = state.contents.open(found)
+        except FileNotFoundError:
+            raise ApiError(
+                404, f"the content of the file {file_id} is gone; upload it again", code="file_content_not_found"
+            ) from None
+        headers = {
+            "Content-Length": str(found.bytes),
+            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(found.filename)}",
+        }
+    return StreamingResponse(_parts(content), headers=headers, media_type="application/octet-stream")
+
+
+def _parts(content: BinaryIO) -> Iterator[bytes]:
+    with content:
+        while part := content.read(BLOCK):
+            yield part
+
+
+@router.delete("/files/{file_id}")
+def delete_file(
+    file_id: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
+) -> FileDeleted:
+    """Delete a file. Jobs that have it already go on with it."""
+    with state.sessions() as session:
+        team_files.delete(session, by.team, file_id)
+        with contextlib.suppress(UnreachableError):  # the content is deleted with another file
+            delete_unneeded(session, state)
+    return FileDeleted(id=file_id)

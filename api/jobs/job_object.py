@@ -1,0 +1,150 @@
+"""A job as the API returns it: OpenAI's `FineTuningJob`, from the job's record and the state of its run."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from api.jobs.file_places import first_named, with_ids
+from api.jobs.job_place import ENDED, JobState, Status
+from api.jobs.job_record import JobRecord
+from pipelines.shown.task_state import Phase
+from steps.common.runtime.errors import INTERRUPTED, USER_ERROR
+
+CODES = {USER_ERROR: "invalid_job", INTERRUPTED: "unreachable"}  # of an error, by the exit code of the step that failed
+REFUSED, FAULT = "candidate_refused", "server_error"
+# The tasks that the legs of a quote are for, as far as their names differ.
+TASK_OF_LEG = {"load": "tune"}
+
+
+class JobError(BaseModel):
+    """Why a job has failed."""
+
+    code: str
+    message: str
+    param: str | None
+
+
+class FineTuningJob(BaseModel):
+    """A fine-tuning job. Times are Unix seconds."""
+
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    id: str
+    created_at: int
+    finished_at: int | None = Field(description="null until the job has ended")
+    estimated_finish: int | None = Field(description="from the quote and what is done; null unless the job runs")
+    status: Status
+    error: JobError | None = Field(
+        description="why a failed job has failed; of a refused candidate, the gate's reasons"
+    )
+    model: str = Field(description="base model")
+    fine_tuned_model: str | None = Field(
+        description="name to chat with; null until it has passed its gate and is served"
+    )
+    organization_id: str = Field(description="the team")
+    training_file: str
+    validation_file: str | None
+    result_files: list[str] = Field(description="the step metrics, once the job has ended")
+    trained_tokens: int | None
+    method: dict[str, Any]
+    hyperparameters: dict[str, int | float | str] = Field(description="those of the method")
+    seed: int
+    user_provided_suffix: str | None
+    metadata: dict[str, str] | None
+    integrations: list[Any] | None
+
+
+def job_object(job: JobRecord, state: JobState, result_files: list[str], now: float) -> FineTuningJob:
+    """Return a job as the API returns it.
+
+    Args:
+        job: what it was asked for.
+        state: how far its run has come.
+        result_files: ids of its result files.
+        now: Unix time.
+    """
+    ended = state.status in ENDED
+    made = state.status == "succeeded" and state.version is not None
+    return FineTuningJob(
+        id=job.id,
+        created_at=job.created_at,
+        finished_at=int(state.finished or job.wanted_at or job.created_at) if ended else None,
+        estimated_finish=estimated_finish(state, now),
+        status=state.status,
+        error=error_of(job, state),
+        model=job.model,
+        fine_tuned_model=job.name if made else None,
+        organization_id=job.team,
+        training_file=job.training_file,
+        validation_file=job.validation_file,
+        result_files=result_files,
+        trained_tokens=state.trained_tokens if ended else None,
+        method=job.method,
+        hyperparameters=job.method.get(job.method["type"], {}).get("hyperparameters", {}),
+        seed=job.seed,
+        user_provided_suffix=job.suffix,
+        metadata=job.metadata,
+        integrations=None,
+    )
+
+
+def reasons_of(state: JobState) -> list[str]:
+    """Return the reasons for which a version was accepted or refused; empty if nothing has judged it yet."""
+    if state.report:
+        return state.report.reasons
+    _, _, reasons = state.verdict.partition(": ")
+    return [reason for reason in reasons.split("; ") if reason]
+
+
+def error_of(job: JobRecord, state: JobState) -> JobError | None:
+    """Return why a job has failed; None if it has not."""
+    if state.status != "failed":
+        return None
+    by_gate = bool(state.report and not state.report.passed)
+    if state.refused:
+        reasons = reasons_of(state) if by_gate or not state.message else [state.message]
+        who = "the gate refused the candidate" if by_gate else "the candidate was refused"
+        return JobError(
+            code=REFUSED, message=f"{who}: {'; '.join(_told(job, reason) for reason in reasons)}", param=None
+        )
+    message = _told(job, state.message) or "the run failed"
+    fields = {"training_file": job.training_file, "validation_file": job.validation_file}
+    code = CODES.get(_exit_code(state), FAULT)
+    return JobError(code=code, message=message, param=first_named(message, fields))
+
+
+def _told(job: JobRecord, text: str) -> str:
+    return with_ids(text, job.files)
+
+
+def _exit_code(state: JobState) -> int:
+    failed = [task.exit_code for task, _ in state.tasks.values() if task.phase is Phase.FAILED]
+    return failed[0] if failed else 1
+
+
+def estimated_finish(state: JobState, now: float) -> int | None:
+    """Return when a running job will have ended: what the quote says of each step, less what is done. None: not known."""
+    if state.status != "running" or not state.quote:
+        return None
+    left: dict[str, float] = {}
+    for leg, minutes in state.quote.first.minutes.items():
+        task = TASK_OF_LEG.get(leg, leg)
+        left[task] = left.get(task, 0.0) + 60 * minutes
+    for task in left:
+        if task in state.tasks:
+            left[task] = _left(state, task, left[task], now)
+    return int(now + sum(left.values()))
+
+
+def _left(state: JobState, task: str, quoted: float, now: float) -> float:
+    """Return the seconds that a task that has begun will still take."""
+    begun, _ = state.tasks[task]
+    if begun.phase not in (Phase.PENDING, Phase.RUNNING):
+        return 0.0
+    start, _ = state.times.get(task, (0.0, 0.0))
+    if task == "tune" and state.quote and start:
+        done = [one for one in state.measurements if one.time >= start and one.train_loss is not None]
+        if len(done) > 1 and done[-1].step > done[0].step:
+            pace = (done[-1].time - done[0].time) / (done[-1].step - done[0].step)
+            return max(0.0, (state.quote.steps - done[-1].step) * pace - (now - done[-1].time))
+    elapsed = now - start if start else begun.seconds
+    return max(0.0, quoted - elapsed)

@@ -1,0 +1,341 @@
+"""`/fine_tuning/jobs`: jobs as OpenAI's clients create, read and steer them."""
+
+import hashlib
+import re
+import secrets
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Request
+from starlette.datastructures import QueryParams
+
+from api.authentication import caller
+from api.files.team_files import TRAINING, find
+from api.jobs.create_body import CreateBody
+from api.jobs.file_places import first_named, with_ids
+from api.jobs.job_checkpoints import FineTuningJobCheckpoint, checkpoints_of
+from api.jobs.job_events import FineTuningJobEvent, events_of
+from api.jobs.job_limits import check_dollars, check_jobs_at_once, dollars_left
+from api.jobs.job_object import FineTuningJob, job_object
+from api.jobs.job_place import ENDED
+from api.jobs.job_record import JobRecord
+from api.jobs.model_names import RUN_UNIQUE, model_name, run_name
+from api.jobs.recipe_of_job import JobData, recipe_of
+from api.jobs.row_size import mean_row_tokens
+from api.jobs.step_metrics import result_files
+from api.models.model_owners import claim
+from api.openai_errors import ApiError, not_found
+from api.paging import After, Limit, Page, paged
+from api.services import Services, services
+from api.teams.caller import Caller
+from recipes.recipe import Recipe
+from steps.common.handover.resolved import Quote
+from steps.common.runtime.errors import UserError, first_line
+
+ID = re.compile(r"ftjob-[a-z0-9][a-z0-9-]{0,80}")
+# A client sends a request again when it got no answer; within this time an equal one that says so is the same request.
+REPEATED_SECONDS = 900
+METADATA_KEY = re.compile(r"metadata\[(.*)\]", re.DOTALL)
+# `metadata[key]=value`, which FastAPI has no type for.
+METADATA_PARAMETER: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "metadata",
+            "in": "query",
+            "required": False,
+            "style": "deepObject",
+            "explode": True,
+            "description": "Only jobs with these pairs, as metadata[KEY]=VALUE; metadata=null: only jobs without any.",
+            "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+        }
+    ]
+}
+
+router = APIRouter(prefix="/fine_tuning/jobs", tags=["Fine-tuning"])
+
+TheCaller = Annotated[Caller, Depends(caller)]
+TheServices = Annotated[Services, Depends(services)]
+
+# For the teams that this process serves: limits hold although several requests of a team arrive at once.
+_creating: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+
+@router.post("")
+def create_job(
+    body: CreateBody,
+    caller: TheCaller,
+    services: TheServices,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    x_stainless_retry_count: Annotated[str | None, Header(include_in_schema=False)] = None,
+) -> FineTuningJob:
+    """Create a job.
+
+    A request with an `Idempotency-Key` that was sent before returns the job that it created.
+    """
+    request = body.digest()
+    unique = _unique(caller.team, idempotency_key)
+    repeated = _Repeated(caller.team, request, unique if idempotency_key else "", x_stainless_retry_count or "0")
+    if found := _created_before(services, repeated):
+        return _answer(services, found)
+    check_jobs_at_once(caller.limits, services.jobs.jobs(caller.team), services.jobs)
+    name = model_name(caller.team, body.suffix, body.model, unique)
+    plan = _planned(services, caller, body, name)
+    with _creating[caller.team]:
+        # Again: the request before this one may have come to its end meanwhile.
+        if found := _created_before(services, repeated):
+            return _answer(services, found)
+        jobs = services.jobs.jobs(caller.team)
+        check_jobs_at_once(caller.limits, jobs, services.jobs)
+        left = dollars_left(caller.limits, jobs, services.jobs, time.time())
+        check_dollars(left, caller.limits, plan.quote)
+        if plan.quote is None and left is not None:
+            plan = replace(plan, recipe=_within(plan.recipe, left))
+        with services.sessions() as session:
+            claim(session, caller.team, name, caller.limits.models)
+        job = _record(caller, body, name, run_name(name, unique), plan, request)
+        services.jobs.create(job, plan.recipe)
+    return _answer(services, services.jobs.job(caller.team, job.id) or job)
+
+
+def _unique(team: str, idempotency_key: str | None) -> str:
+    """Return digits that no other job has; the same ones for the same key of a team."""
+    if not idempotency_key:
+        return secrets.token_hex(RUN_UNIQUE)
+    return hashlib.sha256(f"{team}\n{idempotency_key}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Repeated:
+    """By what a request can be the same as an earlier one."""
+
+    team: str
+    request: str  # its digest
+    unique: str  # what its Idempotency-Key gives; empty: it has none
+    retries: str  # how many times the client has sent it before, which OpenAI's clients say
+
+
+def _created_before(services: Services, repeated: _Repeated) -> JobRecord | None:
+    """Return the job that the same request has created before, as far as the request tells that it is the same.
+
+    Raises:
+        ApiError: the key of the request was sent with another one.
+    """
+    if repeated.unique:
+        end = f"-{repeated.unique[:RUN_UNIQUE]}"
+        found = next((job for job in services.jobs.jobs(repeated.team) if job.run.endswith(end)), None)
+        if found and found.request != repeated.request:
+            raise ApiError(
+                409,
+                f"the Idempotency-Key was sent with another request, which created {found.id}; send a new key",
+                code="idempotency_key_reused",
+            )
+        return found
+    if repeated.retries == "0":
+        return None
+    recent = [job for job in services.jobs.jobs(repeated.team) if job.created_at >= time.time() - REPEATED_SECONDS]
+    return next((job for job in recent if job.request == repeated.request), None)
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """The recipe of a request, its quote if it is known, and the ids of the files that it names."""
+
+    recipe: Recipe
+    quote: Quote | None
+    files: list[str]
+
+
+def _planned(services: Services, caller: Caller, body: CreateBody, name: str) -> _Planned:
+    """Return the recipe of a request, with what a run of it would take.
+
+    Raises:
+        ApiError: a run of it would fail, or it names what the team has not.
+        UnreachableError: something that the plan needs did not answer.
+    """
+    ids: dict[str, str] = {}  # of the files, by the field that names them
+
+    def address(file_id: str, field: str) -> str:
+        ids[field] = file_id
+        with services.sessions() as session:
+            file = find(session, caller.team, file_id, field)
+            if file.purpose != TRAINING:
+                raise ApiError(
+                    400,
+                    f"{file_id} has the purpose {file.purpose}; upload the rows with the purpose {TRAINING}",
+                    param=field,
+                )
+            return services.contents.address(file)
+
+    def row_tokens(objective: str) -> float:
+        return mean_row_tokens(address(body.training_file, "training_file"), objective)
+
+    try:
+        recipe = recipe_of(body, name, JobData(address, row_tokens))
+        return _Planned(recipe, services.jobs.quote(recipe), list(dict.fromkeys(ids.values())))
+    except UserError as error:
+        message = with_ids(first_line(error), ids.values())
+        raise ApiError(400, message, param=first_named(message, ids) or _field_of(message)) from None
+
+
+def _field_of(message: str) -> str | None:
+    """Return the field of the request that an error of the plan is about, which begins with the recipe's key."""
+    key = message.partition(":")[0]
+    if key.startswith("model"):
+        return "model"
+    return f"recipe.{key}" if re.fullmatch(r"[a-z_]+(\.[a-z_0-9]+)+", key) else None
+
+
+def _within(recipe: Recipe, dollars: float) -> Recipe:
+    """Return a recipe whose run refuses, once it has its quote, to cost more."""
+    own = recipe.compute.max_cost
+    most = min(own, dollars) if own else dollars
+    return recipe.model_copy(update={"compute": recipe.compute.model_copy(update={"max_cost": most})})
+
+
+def _record(caller: Caller, body: CreateBody, name: str, run: str, plan: _Planned, request: str) -> JobRecord:
+    return JobRecord(
+        id=f"ftjob-{run}",
+        run=run,
+        team=caller.team,
+        created_at=int(time.time()),
+        model=body.model,
+        name=name,
+        training_file=body.training_file,
+        validation_file=body.validation_file,
+        files=plan.files,
+        method=body.wanted_method.in_answers(),
+        seed=plan.recipe.tune.seed,
+        suffix=body.suffix,
+        metadata=body.metadata,
+        quoted=plan.quote is not None,
+        quoted_dollars=plan.quote.first.cost if plan.quote else None,
+        request=request,
+    )
+
+
+@router.get("", openapi_extra=METADATA_PARAMETER)
+def list_jobs(
+    request: Request, caller: TheCaller, services: TheServices, after: After = None, limit: Limit = 20
+) -> Page[FineTuningJob]:
+    """List the team's jobs, the newest first."""
+    wanted = _wanted_metadata(request.query_params)
+    jobs = [job for job in services.jobs.jobs(caller.team) if _has(job, wanted)]
+    page = paged(jobs, lambda job: job.id, after, limit)
+    return Page(
+        data=[_answer(services, job) for job in page.data],
+        has_more=page.has_more,
+        first_id=page.first_id,
+        last_id=page.last_id,
+    )
+
+
+Filter = dict[str, str] | Literal["null"]
+
+
+def _wanted_metadata(query: QueryParams) -> Filter:
+    pairs = {match[1]: value for key, value in query.multi_items() if (match := METADATA_KEY.fullmatch(key))}
+    bare = query.get("metadata")
+    if bare is None or (bare == "" and not pairs):
+        return pairs
+    if bare != "null" or pairs:
+        raise ApiError(400, "metadata: write metadata[KEY]=VALUE, or metadata=null alone", param="metadata")
+    return "null"
+
+
+def _has(job: JobRecord, wanted: Filter) -> bool:
+    if wanted == "null":
+        return job.metadata is None
+    return all((job.metadata or {}).get(key) == value for key, value in wanted.items())
+
+
+@router.get("/{job_id}")
+def retrieve_job(job_id: str, caller: TheCaller, services: TheServices) -> FineTuningJob:
+    """Return a job."""
+    return _answer(services, _job(services, caller, job_id))
+
+
+@router.get("/{job_id}/events")
+def list_events(
+    job_id: str, caller: TheCaller, services: TheServices, after: After = None, limit: Limit = 20
+) -> Page[FineTuningJobEvent]:
+    """List what happened to a job, the newest first."""
+    job = _job(services, caller, job_id)
+    return paged(events_of(job, services.jobs.state(job)), lambda event: event.id, after, limit)
+
+
+@router.get("/{job_id}/checkpoints")
+def list_checkpoints(
+    job_id: str, caller: TheCaller, services: TheServices, after: After = None, limit: Limit = 10
+) -> Page[FineTuningJobCheckpoint]:
+    """List the checkpoints of a job that can be used as a model: of a job that has succeeded, its model."""
+    job = _job(services, caller, job_id)
+    return paged(checkpoints_of(job, services.jobs.state(job)), lambda one: one.id, after, limit)
+
+
+@router.post("/{job_id}/cancel")
+def cancel_job(job_id: str, caller: TheCaller, services: TheServices) -> FineTuningJob:
+    """Stop a job for good."""
+    job = _to_steer(services, caller, job_id, "cancelled")
+    services.jobs.cancel(job)
+    return _answer_anew(services, job)
+
+
+@router.post("/{job_id}/pause")
+def pause_job(job_id: str, caller: TheCaller, services: TheServices) -> FineTuningJob:
+    """Stop a job at a checkpoint and give its node back; it can be resumed."""
+    job = _to_steer(services, caller, job_id, "paused")
+    services.jobs.pause(job)
+    return _answer_anew(services, job)
+
+
+@router.post("/{job_id}/resume")
+def resume_job(job_id: str, caller: TheCaller, services: TheServices) -> FineTuningJob:
+    """Go on with a paused job."""
+    job = _to_steer(services, caller, job_id, "resumed")
+    with _creating[caller.team]:
+        if job.wanted == "pause" or services.jobs.state(job).status == "paused":
+            check_jobs_at_once(caller.limits, services.jobs.jobs(caller.team), services.jobs)
+            services.jobs.resume(job)
+    return _answer_anew(services, job)
+
+
+def _to_steer(services: Services, caller: Caller, job_id: str, how: str) -> JobRecord:
+    """Return a job that has not ended, or that has ended as it is asked for.
+
+    Raises:
+        ApiError: the team has no such job, or it has ended.
+    """
+    job = _job(services, caller, job_id)
+    status = services.jobs.state(job).status
+    if status in ENDED and status != how:
+        raise ApiError(
+            400, f"{job_id} has {_ended(status)}, so that it cannot be {how}", param="job_id", code="job_ended"
+        )
+    return job
+
+
+def _ended(status: str) -> str:
+    return "been cancelled" if status == "cancelled" else status
+
+
+def _job(services: Services, caller: Caller, job_id: str) -> JobRecord:
+    found = services.jobs.job(caller.team, job_id) if ID.fullmatch(job_id) else None
+    if found is None:
+        raise not_found("fine-tuning job", job_id, "job_id")
+    return found
+
+
+def _answer_anew(services: Services, job: JobRecord) -> FineTuningJob:
+    return _answer(services, services.jobs.job(job.team, job.id) or job)
+
+
+def _answer(services: Services, job: JobRecord) -> FineTuningJob:
+    state = services.jobs.state(job)
+    files: list[str] = []
+    if state.status in ENDED:
+        with services.sessions() as session:
+            files = result_files(session, services.contents, job, state)
+    return job_object(job, state, files, time.time())

@@ -1,0 +1,168 @@
+"""The recipe that a request for a job stands for: OpenAI's fields mapped on Fineline's keys, and the request's own keys."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from api.jobs.create_body import CreateBody
+from api.jobs.model_names import check_base
+from api.openai_errors import ApiError
+from recipes.evaluation import HELD_OUT
+from recipes.reader import RecipeError, from_tree
+from recipes.recipe import Recipe
+from recipes.tuning import Tune
+
+WHERE = "recipe"  # what errors call it, which is the name of the request's field too
+SERVERS = "the servers are those of whoever runs this installation"
+VOLUMES = "only uploaded files are read here"
+# Keys that the request has a field for, or that are not a caller's to decide, and why.
+REFUSED: dict[str, str] = {
+    "name": "the model's name is made from the team's and the field suffix",
+    "model": "use the field model",
+    "data.train": "use the field training_file",
+    "data.validation": "use the field validation_file",
+    "tune.objective": "use the field method",
+    "tune.seed": "use the field seed",
+    "evaluate.lm_eval.include": VOLUMES,
+    "registry": "the registry is that of this installation",
+    "secrets": "the Secrets are those of this installation",
+    "compute.node_class": "nodes are bought as this installation does it",
+    "serve.enabled": "each job that passes its gate is served",
+    "serve.host": SERVERS,
+    "serve.port": SERVERS,
+    "serve.api_key": "the API's keys are needed in any case",
+    "serve.strategy": SERVERS,
+    "serve.keep_previous": SERVERS,
+    "serve.runtime": SERVERS,
+    "serve.gpus": SERVERS,
+    "serve.replicas": SERVERS,
+    "serve.max_adapters": SERVERS,
+    "serve.max_request_mib": SERVERS,
+    "serve.instance_type": SERVERS,
+}
+# Hyperparameters that are a key of the recipe, in other units or not.
+KEYS = {"n_epochs": "epochs", "batch_size": "batch_tokens", "beta": "beta"}
+
+Find = Callable[[str, str], str]  # address of the team's file with an id; the field that names it
+RowTokens = Callable[[str], float]  # mean tokens of a row of the training file, for an objective
+
+
+@dataclass(frozen=True)
+class JobData:
+    """The team's files, as far as a recipe needs them."""
+
+    find: Find
+    row_tokens: RowTokens
+
+
+def recipe_of(body: CreateBody, name: str, data: JobData) -> Recipe:
+    """Return the recipe of a job.
+
+    Args:
+        body: the request.
+        name: of the model.
+        data: finds the files.
+
+    Raises:
+        ApiError: the request names what does not exist, or asks for what is not a caller's to decide.
+    """
+    check_base(body.model)
+    tree = _own_keys(body.recipe or {})
+    method = body.wanted_method
+    tune = _part(tree, "tune")
+    if method.type == "dpo":
+        tune["objective"] = "dpo"
+    if body.seed is not None:
+        tune["seed"] = body.seed
+    rows = _part(tree, "data")
+    rows["train"] = data.find(body.training_file, "training_file")
+    if body.validation_file:
+        rows["validation"] = data.find(body.validation_file, "validation_file")
+    _place_tasks(tree, data.find)
+    _set_hyperparameters(tune, body, lambda: data.row_tokens("dpo" if method.type == "dpo" else "sft"))
+    tree |= {"name": name, "model": body.model}
+    try:
+        return from_tree(tree, WHERE)
+    except RecipeError as error:
+        raise ApiError(400, str(error), param=WHERE) from None
+
+
+def _own_keys(given: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of the request's own keys, two levels deep, after refusing those that are not a caller's to set."""
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        _refuse(key)
+        if isinstance(value, dict):
+            for inner in value:
+                _refuse(f"{key}.{inner}")
+        found[key] = dict(value) if isinstance(value, dict) else value
+    evaluate = found.get("evaluate")
+    tasks = evaluate.get("lm_eval") if isinstance(evaluate, dict) else None
+    for task in tasks if isinstance(tasks, list) else []:
+        for inner in task if isinstance(task, dict) else ():
+            _refuse(f"evaluate.lm_eval.{inner}")
+    return found
+
+
+def _refuse(key: str) -> None:
+    if why := REFUSED.get(key):
+        raise ApiError(400, f"{WHERE}: {key} cannot be set here: {why}", param=f"{WHERE}.{key}", code="key_not_allowed")
+
+
+def _part(tree: dict[str, Any], name: str) -> dict[str, Any]:
+    part = tree.setdefault(name, {})
+    if not isinstance(part, dict):
+        raise ApiError(400, f"{WHERE}: {name}: input should be a mapping of keys to values", param=f"{WHERE}.{name}")
+    return part
+
+
+def _place_tasks(tree: dict[str, Any], find: Find) -> None:
+    """Put addresses in the place of the file ids of the evaluation's tasks."""
+    evaluate = tree.get("evaluate")
+    tasks = evaluate.get("tasks") if isinstance(evaluate, dict) else None
+    if not isinstance(evaluate, dict) or not isinstance(tasks, list):
+        return
+    placed = []
+    for number, task in enumerate(tasks):
+        if isinstance(task, dict) and task.get("data", HELD_OUT) != HELD_OUT:
+            place, named = f"{WHERE}.evaluate.tasks.{number}.data", task["data"]
+            ids = named if isinstance(named, list) else [named]
+            if not all(isinstance(one, str) for one in ids):
+                raise ApiError(
+                    400, f"{place}: input should be the id of an uploaded file, or a list of ids", param=place
+                )
+            found = [find(one, place) for one in ids]
+            task = {**task, "data": found if isinstance(named, list) else found[0]}
+        placed.append(task)
+    evaluate["tasks"] = placed
+
+
+def _set_hyperparameters(tune: dict[str, Any], body: CreateBody, row_tokens: Callable[[], float]) -> None:
+    method = body.wanted_method
+    given = method.hyperparameters.model_dump(exclude_none=True)
+    where = "hyperparameters" if body.method is None else f"method.{method.type}.hyperparameters"
+    for name, key in KEYS.items():
+        if name in given and key in tune:
+            raise ApiError(
+                400, f"{where}.{name} and recipe.tune.{key} set the same; leave one out", param=f"{where}.{name}"
+            )
+    if epochs := given.get("n_epochs"):
+        tune["epochs"] = epochs
+    if beta := given.get("beta"):
+        tune["beta"] = beta
+    if rows := given.get("batch_size"):
+        tune["batch_tokens"] = max(8, round(rows * row_tokens()))
+    if factor := given.get("learning_rate_multiplier"):
+        place = f"{where}.learning_rate_multiplier"
+        rate = tune.get("learning_rate", Tune.model_validate({"objective": tune.get("objective", "sft")}).learning_rate)
+        if isinstance(rate, bool) or not isinstance(rate, int | float):
+            raise ApiError(
+                400, "recipe: tune.learning_rate: input should be a number", param="recipe.tune.learning_rate"
+            )
+        if not 0 < rate * factor <= 1:
+            raise ApiError(
+                400,
+                f"{place}: {factor:g} times the learning rate {rate:g} is {rate * factor:g}; it must be above 0 and at most 1",
+                param=place,
+            )
+        tune["learning_rate"] = rate * factor

@@ -1,0 +1,18 @@
+"""How long the rows of a file are: a batch size in rows becomes one in tokens by it."""
+
+from recipes.data import Data
+
+
+def mean_row_tokens(address: str, objective: str) -> float:
+    """Return the mean tokens of a file's rows, estimated from the first of them as the plan does; of a pair, both sides count.
+
+    Raises:
+        UserError: the file has no rows of the kind that the objective needs.
+    """
+    from steps.plan.data.data_file import inspect_data
+
+    found = inspect_data(Data(train=address, on_bad_row="skip"), objective)
+    if found is None:
+        raise RuntimeError("a file was left out, though every file can be read")
+    rows, tokens = found.train.rows + found.held_out.rows, found.train.tokens + found.held_out.tokens
+    return tokens / max(1, rows)

@@ -1,0 +1,93 @@
+"""The front door: asks a team's own tuned models, and passes the answers of their gateways back."""
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from api.authentication import caller
+from api.models import model_owners
+from api.models.passed_on import PassedOn, request_headers
+from api.openai_errors import ApiError
+from api.services import Services, services
+from api.teams.caller import Caller
+
+BODY: dict[str, Any] = {
+    "type": "object",
+    "required": ["model"],
+    "properties": {"model": {"type": "string", "description": "Name of a tuned model, as `fine_tuned_model` has it."}},
+    "additionalProperties": True,
+    "description": "As OpenAI documents it. All of it is passed on to the server of the model.",
+}
+REQUEST: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": {"schema": BODY}}}}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer of the model's server.",
+        "content": {
+            "application/json": {"schema": {"type": "object"}},
+            "text/event-stream": {"schema": {"type": "string"}},
+        },
+    }
+}
+
+router = APIRouter(tags=["Answers"])
+
+
+@router.post("/chat/completions", openapi_extra=REQUEST, responses=ANSWERS, response_class=Response)
+async def create_chat_completion(
+    request: Request, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
+) -> Response:
+    """Ask a tuned model for its turn in a chat."""
+    return await _passed_on(request, by, state, "chat/completions")
+
+
+@router.post("/completions", openapi_extra=REQUEST, responses=ANSWERS, response_class=Response)
+async def create_completion(
+    request: Request, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
+) -> Response:
+    """Ask a tuned model how a text goes on."""
+    return await _passed_on(request, by, state, "completions")
+
+
+@router.post("/responses", openapi_extra=REQUEST, responses=ANSWERS, response_class=Response)
+async def create_response(
+    request: Request, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
+) -> Response:
+    """Ask a tuned model by OpenAI's Responses API."""
+    return await _passed_on(request, by, state, "responses")
+
+
+async def _passed_on(request: Request, by: Caller, state: Services, path: str) -> PassedOn:
+    body = await request.body()
+    gateway = await run_in_threadpool(_gateway, body, by.team, state)
+    return PassedOn(f"{gateway}/{path}", body, request_headers(request.headers, state.addresses.api_key()))
+
+
+def _gateway(body: bytes, team: str, state: Services) -> str:
+    """Return the base URL of the gateway of the model that a body names.
+
+    The gateway refuses a body that names another model as well.
+
+    Raises:
+        ApiError: it names none, or one that is not the team's or not served.
+    """
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError):
+        raise ApiError(400, "the body is no JSON") from None
+    model = asked.get("model") if isinstance(asked, dict) else None
+    if not isinstance(model, str):
+        raise ApiError(400, "the body must be a JSON object with a field 'model', which is a text", param="model")
+    with state.sessions() as session:
+        owned = model_owners.is_owned(session, team, model)
+    url = state.addresses.url(model) if owned else None
+    if url is None:
+        raise ApiError(
+            404,
+            f"the model {model} does not exist, or is not served; `GET /v1/models` lists those that are",
+            param="model",
+            code="model_not_found",
+        )
+    return url

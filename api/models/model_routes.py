@@ -1,0 +1,115 @@
+"""The routes of models: list, retrieve, delete."""
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel
+
+from api.authentication import caller
+from api.models import model_owners
+from api.models.served_addresses import ServedModel
+from api.openai_errors import ApiError, not_found
+from api.paging import MOST, After, Limit, Page, paged
+from api.services import Services, services
+from api.teams.caller import Caller
+from api.unfinished_jobs import unfinished_jobs
+from presets.model_preset import ModelPreset, model_presets
+from steps.rollout.lease.right import BusyError
+
+OWNER_OF_BASES = "system"  # as OpenAI has it
+
+router = APIRouter(tags=["Models"])
+
+
+class ModelObject(BaseModel):
+    """A model: one that the team has tuned, or a base that can be tuned."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    parent: str | None = None  # base that it was tuned from; null: it is a base
+    version: int | None = None  # that is served, or would be
+    served: bool = False
+
+
+class ModelDeleted(BaseModel):
+    """That a model was deleted."""
+
+    id: str
+    object: Literal["model"] = "model"
+    deleted: Literal[True] = True
+
+
+@router.get("/models")
+def list_models(
+    by: Annotated[Caller, Depends(caller)],
+    state: Annotated[Services, Depends(services)],
+    after: After = None,
+    limit: Limit = MOST,
+) -> Page[ModelObject]:
+    """List the models that the team has tuned, the newest first, then the bases that can be tuned."""
+    with state.sessions() as session:
+        names = [one.name for one in model_owners.owned(session, by.team)]
+    known = state.addresses.known(names)
+    tuned = [_tuned(name, by.team, known[name]) for name in names if name in known]
+    return paged([*tuned, *_bases(model_presets().values())], lambda one: one.id, after, limit)
+
+
+@router.get("/models/{model}")
+def retrieve_model(
+    model: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
+) -> ModelObject:
+    """Return what is known of a model."""
+    with state.sessions() as session:
+        owned = model_owners.is_owned(session, by.team, model)
+    if owned and (found := state.addresses.known([model]).get(model)):
+        return _tuned(model, by.team, found)
+    if model in model_presets() and (bases := list(_bases([model_presets()[model]]))):
+        return bases[0]
+    raise not_found("model", model, "model")
+
+
+@router.delete("/models/{model}")
+def delete_model(
+    model: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
+) -> ModelDeleted:
+    """Withdraw every version of a model and stop serving it. A later job of the same suffix makes a new version."""
+    with state.sessions() as session:
+        if not model_owners.is_owned(session, by.team, model):
+            if model in model_presets():
+                raise ApiError(403, f"{model} is a base model, which is for all teams; only tuned models are deleted")
+            raise not_found("model", model, "model")
+        under_way = unfinished_jobs(state.jobs, [by.team], lambda job: job.name == model)
+        if job := next(under_way, None):
+            raise ApiError(
+                409, f"the job {job.id} is tuning {model}; cancel it, or wait for its end, and delete the model then"
+            )
+        # In this order: once nothing may serve a version again, none is left that does; and what was interrupted is repeated.
+        state.addresses.withdraw(model, f"team {by.team}")
+        try:
+            state.addresses.stop(model)
+        except BusyError:
+            raise ApiError(
+                409, f"a version of {model} is being rolled out; try again in a minute", wait_seconds=60
+            ) from None
+        model_owners.delete(session, by.team, model)
+    return ModelDeleted(id=model)
+
+
+def _tuned(name: str, team: str, found: ServedModel) -> ModelObject:
+    return ModelObject(
+        id=name,
+        created=found.created_at,
+        owned_by=team,
+        parent=found.base or None,
+        version=found.version,
+        served=found.served,
+    )
+
+
+def _bases(presets: Iterable[ModelPreset]) -> Iterable[ModelObject]:
+    for preset in presets:
+        if not preset.cannot_be_tuned:
+            yield ModelObject(id=preset.name, created=0, owned_by=OWNER_OF_BASES)

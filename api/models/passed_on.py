@@ -1,0 +1,107 @@
+"""A request that is passed on to a model's gateway, and its answer, which is passed back byte by byte as it arrives."""
+
+from collections.abc import Iterable, Mapping
+
+import anyio
+import httpx2
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from api.error_answers import error_answer
+from api.openai_errors import ApiError
+
+# What is passed on of a request; everything else is for this server, such as the team's key, or belongs to the connection.
+REQUEST_HEADERS = (
+    "accept",
+    "accept-encoding",
+    "content-type",
+    "traceparent",
+    "tracestate",
+    "user-agent",
+    "x-request-id",
+)
+# What is not passed back of an answer: what belongs to the connection (RFC 9110, section 7.6.1), and what this server says too.
+CONNECTION_HEADERS = {
+    b"connection",
+    b"keep-alive",
+    b"proxy-authenticate",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+}
+OWN_HEADERS = {b"date", b"server"}
+CONNECT_SECONDS = 5.0
+# The gateway ends an answer after the recipe's serve.answer_seconds; this is for one that has gone without a word.
+SILENCE_SECONDS = 3600.0
+TIMEOUT = httpx2.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS)
+# A gateway closes a connection that is idle, without notice, and a request on it would be lost.
+LIMITS = httpx2.Limits(max_keepalive_connections=0)
+
+
+class PassedOn(Response):
+    """The answer of a gateway. When the client goes, so does the request."""
+
+    def __init__(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Take the request; it is sent when the answer is wanted.
+
+        Args:
+            url: where it is sent to.
+            body: as the client has sent it.
+            headers: all that are sent.
+        """
+        super().__init__()
+        self._url, self._content, self._sent = url, body, headers
+        self._answered = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Ask the gateway, and pass its answer back."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(_until_gone, receive, group.cancel_scope)
+            try:
+                await self._pass_back(send)
+            except httpx2.HTTPError as error:
+                # Where the answer has begun its end is missing, and the connection is closed without one, as the gateway's was.
+                if not self._answered:
+                    await error_answer(_in_words(error))(scope, receive, send)
+            group.cancel_scope.cancel()
+
+    async def _pass_back(self, send: Send) -> None:
+        # There is no TLS to verify: loading this machine's certificates takes longer than a short answer.
+        async with (
+            httpx2.AsyncClient(trust_env=False, verify=False, timeout=TIMEOUT, limits=LIMITS) as client,
+            client.stream("POST", self._url, content=self._content, headers=self._sent) as answer,
+        ):
+            headers = list(_passed_back(answer.headers.raw))
+            self._answered = True
+            await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
+            async for part in answer.aiter_raw():
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def request_headers(headers: Headers, api_key: str) -> dict[str, str]:
+    """Return what is sent to a gateway: what it may know of a client's headers, and the gateway's own key."""
+    sent = {name: headers[name] for name in REQUEST_HEADERS if name in headers}
+    return {**sent, "authorization": f"Bearer {api_key}"} if api_key else sent
+
+
+def _passed_back(headers: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
+    given = [(name.lower(), value) for name, value in headers]
+    named = {one.strip().lower() for name, value in given if name == b"connection" for one in value.split(b",")}
+    dropped = CONNECTION_HEADERS | OWN_HEADERS | named
+    return ((name, value) for name, value in given if name not in dropped)
+
+
+async def _until_gone(receive: Receive, cancelled: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    cancelled.cancel()
+
+
+def _in_words(error: httpx2.HTTPError) -> ApiError:
+    if isinstance(error, httpx2.ReadTimeout):
+        return ApiError(504, "the model did not answer in time; ask for a shorter answer", code="timeout")
+    return ApiError(503, "the model does not answer; try again in a few seconds", code="unavailable", wait_seconds=5)

@@ -1,0 +1,90 @@
+"""Serves the API until it is told to stop."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+
+import uvicorn
+from sqlalchemy.orm import Session, sessionmaker
+
+from api.application import create_app
+from api.database.engine import open_database
+from api.services import Services
+from api.settings import ApiSettings, api_settings
+from steps.common.runtime.cluster_settings import in_cluster
+from steps.common.runtime.errors import UserError
+
+GRACE_SECONDS = 30  # for answers that are under way when the server is told to stop
+WAITING_CONNECTIONS = 2048
+
+
+def serve(host: str = "", port: int | None = None) -> int:
+    """Serve until SIGTERM or Ctrl-C, and return the exit code. New connections are refused then, and answers finished.
+
+    Args:
+        host: address to listen on; empty: as the settings say.
+        port: port to listen on; 0: any that is free; None: as the settings say.
+
+    Raises:
+        UserError: a setting is wrong, the database cannot be opened, or the port is taken.
+    """
+    settings = api_settings()
+    settings = replace(settings, host=host or settings.host, port=settings.port if port is None else port)
+    sessions = open_database(settings.database)
+    with _listening(settings) as listener, _services(sessions, settings) as services:
+        server = uvicorn.Server(
+            uvicorn.Config(create_app(services, settings), timeout_graceful_shutdown=GRACE_SECONDS, server_header=False)
+        )
+        print(f"serving on http://{_shown(listener)}/v1; stop with Ctrl-C", flush=True)
+        # uvicorn raises the signal again when it has stopped, and the command takes SIGTERM for Ctrl-C.
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+    return 0
+
+
+@contextlib.contextmanager
+def _listening(settings: ApiSettings) -> Iterator[socket.socket]:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise UserError(
+            f"cannot listen on {settings.host}: {error.strerror or error}; choose another --host"
+        ) from error
+    with listener:
+        # A server that has just stopped leaves connections that would keep the port for a minute.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+            listener.listen(WAITING_CONNECTIONS)
+        except OSError as error:
+            raise UserError(
+                f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}; choose another --port"
+            ) from error
+        yield listener
+
+
+def _shown(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@contextlib.contextmanager
+def _services(sessions: sessionmaker[Session], settings: ApiSettings) -> Iterator[Services]:
+    """Yield what the routes work with, in a cluster or on this machine."""
+    from api.files.file_contents import FileContents
+
+    contents = FileContents(settings.max_upload_bytes)
+    if in_cluster():
+        from api.cluster.cluster_addresses import ClusterAddresses
+        from api.cluster.cluster_jobs import ClusterJobs
+
+        yield Services(sessions, contents, ClusterJobs(), ClusterAddresses())
+        return
+    from api.machine.machine_addresses import MachineAddresses
+    from api.machine.machine_jobs import MachineJobs
+
+    yield Services(sessions, contents, MachineJobs(), MachineAddresses())
