@@ -1,6 +1,7 @@
 """Serves the API until it is told to stop."""
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -81,7 +82,10 @@ def _services(sessions: sessionmaker[Session], settings: ApiSettings) -> Iterato
     if in_cluster():
         from api.cluster.cluster_addresses import ClusterAddresses
         from api.cluster.cluster_jobs import ClusterJobs
+        from api.files.bucket_contents import STORE_SETTING, BucketContents
 
+        if store := os.environ.get(STORE_SETTING, "").strip():
+            contents = BucketContents(store, settings.max_upload_bytes)
         yield Services(sessions, contents, ClusterJobs(), ClusterAddresses())
         return
     from api.machine.machine_addresses import MachineAddresses

@@ -1,15 +1,12 @@
-"""The API as a real server in this process: uvicorn, SQLite, and this machine's jobs and addresses."""
+"""The API of this machine as a real server: SQLite, this machine's jobs and addresses, and clients of teams."""
 
 import contextlib
-import socket
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import openai
-import uvicorn
+from openai import OpenAI
 
 from api.application import create_app
 from api.database.engine import open_database
@@ -18,37 +15,31 @@ from api.machine.machine_addresses import MachineAddresses
 from api.machine.machine_jobs import MachineJobs
 from api.services import Services
 from api.settings import api_settings
-from api.teams.api_keys import make_key
-from api.teams.caller import Limits
-from api.teams.teams import make_team, set_limits
-from tests.support.commands import wait_for
+from tests.support.api_server import client_of, listening, team_key
 
 
 @dataclass
 class RunningApi:
     """A server that runs, and the keys that were made for it."""
 
-    url: str
+    address: str  # without a path
     services: Services
-    _keys: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """The base URL of the API."""
+        return f"{self.address}/v1"
 
     def key(self, team: str) -> str:
         """Return a key of a team, which is made if it is new."""
-        if team not in self._keys:
-            with self.services.sessions.begin() as session:
-                make_team(session, team)
-                self._keys[team] = make_key(session, team).key
-        return self._keys[team]
+        if team not in self.keys:
+            self.keys[team] = team_key(self.services.sessions, team)
+        return self.keys[team]
 
-    def limit(self, team: str, **limits: Any) -> None:
-        """Give a team these limits and no others."""
-        self.key(team)
-        with self.services.sessions.begin() as session:
-            set_limits(session, team, Limits(**limits))
-
-    def client(self, team: str = "pets", **options: Any) -> openai.OpenAI:
+    def client(self, team: str = "pets") -> OpenAI:
         """Return the client of a team, which repeats nothing by itself."""
-        return openai.OpenAI(base_url=self.url, api_key=self.key(team), **{"max_retries": 0, "timeout": 60, **options})
+        return client_of(self.address, self.key(team))
 
 
 @contextlib.contextmanager
@@ -60,16 +51,6 @@ def running_api(folder: Path, *, max_upload_bytes: int | None = None, **parts: A
     sessions = open_database(settings.database)
     contents = FileContents(settings.max_upload_bytes)
     services = replace(Services(sessions, contents, MachineJobs(), MachineAddresses()), **parts)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        server = uvicorn.Server(uvicorn.Config(create_app(services, settings), log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        wait_for(lambda: server.started, 30)
-        try:
-            yield RunningApi(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", services)
-        finally:
-            server.should_exit = True
-            thread.join(30)
-            sessions.kw["bind"].dispose()
+    with listening(create_app(services, settings)) as address:
+        yield RunningApi(address, services)
+    sessions.kw["bind"].dispose()

@@ -1,0 +1,109 @@
+"""The contents of uploaded files in the object store that `submit` sends data to as well."""
+
+import contextlib
+from collections.abc import Collection, Iterator
+from functools import partial
+from typing import BinaryIO, cast
+
+from api.database.tables import StoredFile
+from api.files.file_contents import DEFAULT_MOST_BYTES, NAME, FileContents, IncomingContent, content_name, start_of
+from api.openai_errors import ApiError
+from steps.common.runtime.errors import UserError
+from steps.common.storage.object_store import open_store, translate_errors
+from steps.common.storage.retry import with_retries
+from steps.plan.data.s3_file import put
+
+SCHEME = "s3://"
+STORE_SETTING = "FINELINE_DATA_URL"  # s3://BUCKET/PREFIX, the same that `submit` reads
+
+
+class BucketContents(FileContents):
+    """See `FileContents`. What arrives is on this machine's disk until it is checked."""
+
+    def __init__(self, url: str, most_bytes: int = DEFAULT_MOST_BYTES) -> None:
+        """Name the place.
+
+        Args:
+            url: s3://BUCKET/PREFIX.
+            most_bytes: size limit of a file.
+
+        Raises:
+            UserError: it is no such place.
+        """
+        super().__init__(most_bytes)
+        if not url.startswith(SCHEME):
+            raise UserError(f"the setting {STORE_SETTING} is {url!r}; write it as s3://BUCKET/PREFIX")
+        self._url = url.rstrip("/")
+
+    def publish(self, content: IncomingContent) -> None:
+        """Upload a complete content to its place."""
+        content.close()
+        with _reachable():
+            put(content.path, f"{self._url}/{start_of(content.sha256)}/{content.path.name}")
+
+    def address(self, file: StoredFile) -> str:
+        """Return the place of a file's content, as a recipe's `data.train` names it."""
+        return f"{self._url}/{start_of(file.sha256)}/{content_name(file.filename)}"
+
+    def open(self, file: StoredFile) -> BinaryIO:
+        """Open a file's content.
+
+        Raises:
+            FileNotFoundError: it is gone.
+            UnreachableError: the store does not answer.
+        """
+        url = self.address(file)
+
+        def begin() -> BinaryIO:
+            from pyarrow import fs
+
+            store, path = open_store(url)
+            if translate_errors(url, lambda: store.get_file_info(path)).type != fs.FileType.File:
+                raise FileNotFoundError(url)
+            return cast(BinaryIO, translate_errors(url, lambda: store.open_input_stream(path)))
+
+        with _reachable():
+            return with_retries(url, begin)
+
+    def published(self) -> set[str]:
+        """Return the beginnings of the digests of all contents that were published."""
+        return {path.split("/")[-2] for path in self._objects()}
+
+    def delete(self, starts: Collection[str]) -> None:
+        """Delete the contents whose digests begin so."""
+        store, _ = open_store(self._url)
+
+        def delete(path: str) -> None:
+            with contextlib.suppress(UserError):  # it is gone already
+                translate_errors(self._url, lambda: store.delete_file(path))
+
+        for path in self._objects():
+            if path.split("/")[-2] in starts:
+                with_retries(self._url, partial(delete, path))
+
+    def _objects(self) -> list[str]:
+        """Return the paths of all contents."""
+
+        def ask() -> list[str]:
+            from pyarrow import fs
+
+            store, path = open_store(self._url)
+            selector = fs.FileSelector(path, allow_not_found=True, recursive=True)
+            found = translate_errors(self._url, lambda: store.get_file_info(selector))
+            paths = [info.path for info in found if info.type == fs.FileType.File]
+            return [path for path in paths if path.split("/")[-1].startswith(f"{NAME}.")]
+
+        return with_retries(self._url, ask)
+
+
+@contextlib.contextmanager
+def _reachable() -> Iterator[None]:
+    """Tell a client that the store refuses, without the store's address.
+
+    Raises:
+        ApiError: it does.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise ApiError(503, "the server cannot reach what it keeps files in; tell whoever runs it") from error
