@@ -31,7 +31,7 @@ from api.cluster.workflow_state import (
     tuning_folder,
     with_nodes,
 )
-from api.jobs.job_place import JobState
+from api.jobs.job_place import ENDED, JobState
 from api.jobs.job_record import JobRecord, Wanted
 from pipelines.workflows.recipe_text import as_text
 from recipes.reader import load
@@ -65,7 +65,8 @@ class ClusterJobs:
         """
         self._namespace, self._clock = namespace or cluster_settings.namespace(), clock
         self._archive = JobArchive()
-        # By name and resourceVersion, and therefore never out of date.
+        # By what changes with them, and therefore never out of date.
+        self._final_state = functools.lru_cache(MOST_REMEMBERED)(self._state_of_kept)
         self._read = functools.lru_cache(MOST_REMEMBERED)(self._read_version)
         self._ended_state = functools.lru_cache(MOST_REMEMBERED)(self._state_of_ended)
         self._swept, self._sweeping = 0.0, threading.Lock()
@@ -106,6 +107,8 @@ class ClusterJobs:
 
     def state(self, job: JobRecord) -> JobState:
         """Return how far a job has come."""
+        if final := self._final_state(job.team, job.run, self._archive.changed(job.run)):
+            return final
         workflow = self._latest(job)
         if workflow is None:
             kept = self._archive.workflow(job.run)
@@ -115,6 +118,14 @@ class ClusterJobs:
         if not has_ended(workflow):
             return job_state(record_of(workflow), workflow)
         return self._ended_state(*_version(workflow)) or job_state(record_of(workflow), workflow)
+
+    def _state_of_kept(self, team: str, run: str, _changed: int) -> JobState | None:
+        """Return the state of a job that is kept and will never change; None if there is no such one."""
+        record, workflow = self._archive.record(team, run), self._archive.workflow(run)
+        if record is None or workflow is None:
+            return None
+        state = job_state(record, workflow)
+        return state if state.status in ENDED else None
 
     def _read_version(self, name: str, _resource_version: str) -> dict[str, Any] | None:
         return WORKFLOWS.read(name, self._namespace)

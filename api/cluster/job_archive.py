@@ -64,6 +64,13 @@ class JobArchive:
         files = (volumes.runs() / "runs").glob(f"*/{JOB}")
         return [found for file in files if (found := self._read(file)) and found.team == team]
 
+    def changed(self, run: str) -> int:
+        """Return when what is kept of a job was last changed; 0 if nothing is kept."""
+        try:
+            return (volumes.run_folder(run) / JOB).stat().st_mtime_ns
+        except OSError:
+            return 0
+
     def workflow(self, run: str) -> dict[str, Any] | None:
         """Return the latest Workflow of a job; None if it is not kept."""
         text = _text(volumes.run_folder(run) / WORKFLOW)
