@@ -2,10 +2,11 @@
 
 from typing import Annotated, cast
 
+import anyio
+from anyio.to_thread import run_sync
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from sqlalchemy.orm import Session, sessionmaker
-from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.error_answers import error_answer
@@ -16,6 +17,7 @@ from api.teams.caller import Caller
 from api.teams.request_rate import RequestRate
 from api.teams.teams import limits_of
 
+THREADS = 8  # of their own, so that routes which wait for something hold up no others
 SCHEME = "Bearer "
 FOR_TEAMS = "/v1/"
 BEARER = HTTPBearer(auto_error=False, scheme_name="key", description="A key of `fineline api keys make TEAM`.")
@@ -63,6 +65,7 @@ class Authentication:
 
     def __init__(self, app: ASGIApp, services: Services, rate: RequestRate) -> None:
         self._app, self._sessions, self._rate = app, services.sessions, rate
+        self._threads = anyio.CapacityLimiter(THREADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -71,7 +74,7 @@ class Authentication:
             return
         header = Request(scope).headers.get("authorization", "")
         try:
-            found = await run_in_threadpool(authenticate, self._sessions, self._rate, header)
+            found = await run_sync(authenticate, self._sessions, self._rate, header, limiter=self._threads)
         except ApiError as error:
             await error_answer(error)(scope, receive, send)
             return

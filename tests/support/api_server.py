@@ -10,10 +10,30 @@ from fastapi import FastAPI
 from openai import OpenAI
 from sqlalchemy.orm import Session, sessionmaker
 
+from api.application import create_app
+from api.database.engine import open_database
+from api.files.file_contents import FileContents
+from api.machine.machine_addresses import MachineAddresses
+from api.machine.machine_jobs import MachineJobs
+from api.services import Services
+from api.settings import ApiSettings, api_settings
 from api.teams.api_keys import make_key
 from api.teams.caller import Limits
 from api.teams.teams import make_team, set_limits
 from tests.support.commands import wait_for
+
+
+def machine_services(settings: ApiSettings | None = None) -> Services:
+    """Return what the routes work with, on this machine's volumes; nothing executes jobs."""
+    settings = settings or api_settings()
+    contents = FileContents(settings.max_upload_bytes)
+    return Services(open_database(settings.database), contents, MachineJobs(), MachineAddresses())
+
+
+def machine_app(settings: ApiSettings | None = None) -> FastAPI:
+    """Return the application over this machine's volumes; nothing executes jobs."""
+    settings = settings or api_settings()
+    return create_app(machine_services(settings), settings)
 
 
 def team_key(sessions: sessionmaker[Session], team: str, limits: Limits | None = None) -> str:
