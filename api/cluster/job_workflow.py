@@ -18,6 +18,7 @@ RECORD = "fineline.dev/job-record"  # annotation: the job's record as JSON
 TUNING = (
     "fineline.dev/tuning"  # annotation: the folder of a paused training, which `prune` keeps as long as it is named
 )
+LONGEST = 63  # characters of a Workflow's name
 OF_THE_API = f"{MADE_BY}={THE_API}"
 
 
@@ -39,8 +40,15 @@ def new_workflow(job: JobRecord, parameters: Mapping[str, str], attempt: int) ->
 
 
 def name_of(run: str, attempt: int) -> str:
-    """Return the name of a Workflow of the job with this run."""
-    return run if attempt == 1 else f"{run}-r{attempt}"
+    """Return the name of a Workflow of the job with this run; Argo takes as many characters as a label's value has.
+
+    The end of a run's name is its own, and what is left out of a long one is the end of the model's name.
+    """
+    if attempt == 1:
+        return run
+    model, _, unique = run.rpartition("-")
+    end = f"-{unique}-r{attempt}"
+    return f"{model[: LONGEST - len(end)].rstrip('-')}{end}"
 
 
 def selector(team: str, run: str = "") -> str:
