@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from openai import NotFoundError
 
 from api.cluster.cluster_addresses import ClusterAddresses
 from api.cluster.cluster_jobs import ClusterJobs
@@ -20,13 +20,14 @@ from steps.common.kubernetes import client
 from steps.common.nodes.ledger import BoughtNode, Purchase
 from steps.common.runtime import cluster_settings
 from steps.common.storage import volumes
-from steps.rollout.stop_serving import StopServingInput, stop_serving
 from tests.api.cluster.test_workflow_state import job as job_record
 from tests.cluster.test_rights import ARGO_CONTROLLER, RESOLVED, RUNS, run_of
-from tests.support.api_server import client_of, listening, team_key
+from tests.conftest import write_chats
 from tests.support.impersonation import Person
-from tests.support.kubectl import get, kubectl
+from tests.support.kubectl import kubectl
 from tests.support.overlay import install, uninstall
+from tests.support.running_api import running_api
+from tests.support.steps import Account
 
 SPACE = "fineline-api-tests"
 ACCOUNT = Person(f"system:serviceaccount:{SPACE}:fineline-api")
@@ -48,21 +49,13 @@ def installed(crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
-def place(installed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterJobs:
+def place(installed: None, tmp_path: Path) -> ClusterJobs:
     """The jobs of the namespace, as the API's account reads and writes them."""
-    connect_as("fineline-api", tmp_path, monkeypatch)
+    account = Account(tmp_path, SPACE, "fineline-api", {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", str(account.kubeconfig))
+        client.connect_with_kubeconfig()
     return ClusterJobs(SPACE)
-
-
-def connect_as(account: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    token = kubectl("create", "token", account, "-n", SPACE).stdout.strip()
-    config = yaml.safe_load(kubectl("config", "view", "--raw", "--minify").stdout)
-    config["users"][0]["user"] = {"token": token}
-    config["contexts"][0]["context"]["namespace"] = SPACE
-    file = folder / f"{account}.kubeconfig"
-    file.write_text(yaml.safe_dump(config))
-    monkeypatch.setenv("KUBECONFIG", str(file))
-    client.connect_with_kubeconfig()
 
 
 @pytest.fixture(autouse=True)
@@ -332,7 +325,7 @@ def test_nobody_else_passes_a_run_off_as_a_teams(place: ClusterJobs) -> None:
 
 
 @dataclass
-class Fake:
+class ServedObjects:
     """A model's objects, as a rollout would have made them; no pod of them starts."""
 
     name: str
@@ -363,17 +356,15 @@ class Fake:
 def test_a_models_address_is_that_of_its_service(place: ClusterJobs) -> None:
     addresses = ClusterAddresses(SPACE)
     assert addresses.url("pets-shop") is None
-    Fake("pets-shop").apply()
+    ServedObjects("pets-shop").apply()
     assert addresses.url("pets-shop") == f"http://pets-shop.{SPACE}.svc/v1"
     assert addresses.url("fineline-api") is None  # a Service, and no model's
     assert addresses.url("kubernetes") is None
 
 
-def test_deleting_a_model_stops_what_serves_it(
-    place: ClusterJobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deleting_a_model_stops_what_serves_it(place: ClusterJobs, tmp_path: Path) -> None:
     for name in ("pets-old", "pets-new"):
-        Fake(name).apply()
+        ServedObjects(name).apply()
     addresses = ClusterAddresses(SPACE)
     addresses.stop("pets-old")
     addresses.stop("pets-none")
@@ -382,13 +373,60 @@ def test_deleting_a_model_stops_what_serves_it(
     assert run["spec"]["workflowTemplateRef"]["name"] == "stop-serving"
     assert parameters_of(run) == {"name": "pets-old"}
 
-    monkeypatch.setenv(cluster_settings.SERVE_IMAGE_SETTING, "fineline-serve:0.1.0")
-    connect_as("fineline-rollout", tmp_path, monkeypatch)
-    assert "1" not in stop_serving(StopServingInput(name="pets-none")).stopped
-    told = stop_serving(StopServingInput(**parameters_of(run))).stopped
-    assert told == "pets-old is not served any more: pets-old--v2-01234567 deleted"
+    settings = {cluster_settings.SERVE_IMAGE_SETTING: "fineline-serve:0.1.0"}
+    rollout = Account(tmp_path, SPACE, "fineline-rollout", settings)
+
+    def stopped(name: str) -> str:
+        done = rollout.run("steps.rollout.stop_serving:stop_serving", {"name": name})
+        assert done.code == 0, done.log
+        return done.outputs["stopped"]
+
+    assert stopped("pets-none") == "pets-none was not served"
+    assert stopped("pets-old") == "pets-old is not served any more: pets-old--v2-01234567 deleted"
     left = kubectl("get", "services,deployments", "-n", SPACE, "-l", "fineline.dev/model", "-o", "name").stdout
     assert "pets-old" not in left
     assert "service/pets-new" in left
     assert "deployment.apps/pets-new--v2-01234567" in left
-    assert stop_serving(StopServingInput(name="pets-old")).stopped == "pets-old was not served"
+    assert addresses.url("pets-old") is None
+    assert stopped("pets-old") == "pets-old was not served"
+
+
+# The whole API over it
+
+
+def test_openais_client_makes_and_steers_a_job(place: ClusterJobs, tmp_path: Path) -> None:
+    with running_api(tmp_path, jobs=place, addresses=ClusterAddresses(SPACE)) as api:
+        ours, theirs = api.client("pets"), api.client("cats")
+        rows = tmp_path / "rows.jsonl"
+        write_chats(rows)
+        file = ours.files.create(file=rows, purpose="fine-tune")
+        base = "smollm2-135m-instruct:pypi"
+        job = ours.fine_tuning.jobs.create(model=base, training_file=file.id, suffix="made", metadata={"a": "b"})
+        assert job.status in ("queued", "validating_files")
+        (made,) = (one for one in workflows_of_team("pets") if parameters_of(one)["name"] == "pets-made")
+        run = made["metadata"]["name"]
+        assert job.id == f"ftjob-{run}"
+        place_of_rows = load(parameters_of(made)["recipe"]).data.train
+        assert Path(str(place_of_rows)).read_bytes() == rows.read_bytes()
+
+        as_argo(run, "Running", plan=DONE, tune={"phase": "Running"})
+        assert ours.fine_tuning.jobs.retrieve(job.id).status == "running"
+        assert ours.fine_tuning.jobs.pause(job.id).status == "paused"
+        as_argo(run, "Failed", plan=DONE, tune=INTERRUPTED)
+        assert ours.fine_tuning.jobs.resume(job.id).status == "queued"
+        told = [event.message for event in ours.fine_tuning.jobs.list_events(job.id)]
+        assert {"Pause asked for", "Resumption asked for"} <= set(told)
+        for steer in ("retrieve", "cancel", "pause", "resume", "list_events"):
+            with pytest.raises(NotFoundError):
+                getattr(theirs.fine_tuning.jobs, steer)(job.id)
+        assert job.id not in [one.id for one in theirs.fine_tuning.jobs.list()]
+        assert ours.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+        assert [one["spec"].get("shutdown") for one in workflows_of_team("pets") if run in one["metadata"]["name"]] == [
+            "Stop",
+            "Stop",
+        ]
+
+
+def workflows_of_team(team: str) -> list[dict[str, Any]]:
+    found = kubectl("get", "workflows", "-n", SPACE, "-l", f"{TEAM_LABEL}={team}", "-o", "json").stdout
+    return list(json.loads(found)["items"])
