@@ -90,7 +90,9 @@ def _services(sessions: sessionmaker[Session], settings: ApiSettings) -> Iterato
             contents = BucketContents(store, settings.max_upload_bytes)
         yield Services(sessions, contents, ClusterJobs(), ClusterAddresses())
         return
+    from api.machine.job_queue import JobQueue
     from api.machine.machine_addresses import MachineAddresses
     from api.machine.machine_jobs import MachineJobs
 
-    yield Services(sessions, contents, MachineJobs(), MachineAddresses())
+    with JobQueue() as queue:
+        yield Services(sessions, contents, MachineJobs(queue.wake), MachineAddresses())

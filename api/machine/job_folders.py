@@ -1,6 +1,7 @@
 """The folders of jobs: those of their runs, with a `job.json` beside `run.json`."""
 
 import contextlib
+import os
 import re
 import shutil
 import time
@@ -21,7 +22,8 @@ from steps.common.storage.retention import is_locked
 
 JOB, EXECUTIONS, OUTPUT = "job.json", "executions.json", "job.log"
 LOCK = ".lock"  # of the run, held by the process that executes it
-CANCELLED = "cancelled"  # message of a run that was stopped for good
+# Messages of runs that are not executed.
+CANCELLED, PAUSED, QUEUED = "cancelled", "paused", "waits in the queue of 'fineline api'"
 ID_PREFIX = "ftjob-"
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 STAGING = ".creating"  # folder of the runs volume; beside the runs, an unfinished one would be listed
@@ -36,6 +38,8 @@ class Executions(Record):
     reached: str = ""  # how far the last one of these got
     not_before: float = 0.0  # Unix time at which the next may begin
     given_up: bool = False
+    needs: str = ""  # folder of the training that it goes on with, for `fineline prune`
+    closed: bool = False  # the records of a cancelled run: MLflow's, and what holds its base model
 
 
 _jobs = StoredRecords(JobRecord.read, MOST_REMEMBERED)
@@ -81,20 +85,32 @@ class JobFolder:
             return self.executions().given_up
         return run.phase in (Phase.SUCCEEDED, Phase.FAILED)
 
-    def close_cancelled(self) -> None:
-        """Record that a cancelled run has ended, unless a process still executes it; the folder's lock must be held."""
+    def has_begun(self) -> bool:
+        """Return whether any task of the run was ever started."""
+        return (self.path / "tasks").is_dir()
+
+    def is_executed(self) -> bool:
+        """Return whether a process executes the run. Looking holds its lock for a moment."""
+        return is_locked(self.path / LOCK)
+
+    def record_waiting(self, job: JobRecord) -> None:
+        """Say in the record of a run that is not executed what it waits for; the folder's lock must be held."""
         run = load_run(self.name)
-        if run is None or self.has_ended(run) or (run.phase is Phase.RUNNING and is_locked(self.path / LOCK)):
+        if run is None or run.phase is Phase.RUNNING or self.has_ended(run):
             return
-        run.phase, run.exit_code, run.message, run.finished = Phase.FAILED, 1, CANCELLED, time.time()
+        if job.wanted == "cancel":
+            run.phase, run.exit_code, run.message, run.finished = Phase.FAILED, 1, CANCELLED, time.time()
+        elif job.wanted == "pause":
+            run.phase, run.exit_code, run.message = Phase.INTERRUPTED, INTERRUPTED, PAUSED
+        else:
+            run.phase, run.exit_code, run.message = Phase.PENDING, 0, QUEUED
         run.save()
 
 
 def is_executing() -> bool:
     """Return whether a process executes the run of a job."""
     return any(
-        (run := folder.run()) and run.phase is Phase.RUNNING and is_locked(folder.path / LOCK)
-        for folder, _ in job_folders()
+        (run := folder.run()) and run.phase is Phase.RUNNING and folder.is_executed() for folder, _ in job_folders()
     )
 
 
@@ -106,13 +122,20 @@ def folder_of(job_id: str) -> JobFolder | None:
     return JobFolder(name)
 
 
+def run_names() -> Iterator[tuple[str, int]]:
+    """Yield the name of each run's folder, and when something was last put into it, in nanoseconds since 1970."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(volumes.runs() / "runs") as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                yield entry.name, entry.stat().st_mtime_ns
+
+
 def job_folders() -> Iterator[tuple[JobFolder, JobRecord]]:
     """Yield the folders of all jobs, in no order."""
-    with contextlib.suppress(FileNotFoundError):
-        for path in (volumes.runs() / "runs").iterdir():
-            folder = JobFolder(path.name)
-            if job := folder.job():
-                yield folder, job
+    for name, _ in run_names():
+        folder = JobFolder(name)
+        if job := folder.job():
+            yield folder, job
 
 
 def create_folder(job: JobRecord, run: Run, others: dict[str, str]) -> None:

@@ -1,15 +1,16 @@
 """How far a job's run has come, from what the run itself has written."""
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from api.jobs.job_place import JobState, Measurement, Status
+from api.jobs.job_place import ENDED, JobState, Measurement, Status
 from api.jobs.job_record import JobRecord
 from api.machine.job_folders import JobFolder
 from api.machine.stored_records import StoredRecords
-from pipelines.machine.run_record import INPUTS, OUTPUTS, PROGRESS, STATE, Run
+from pipelines.machine.run_record import INPUTS, OUTPUTS, PROGRESS, RUN, STATE, Run
 from pipelines.shown.task_state import Phase, TaskState
 from steps.common.handover.report import STEP_REPORT, EvaluationReport, TuningRecord
 from steps.common.handover.report_parts import TuningReport
@@ -54,13 +55,13 @@ def job_state(folder: JobFolder, job: JobRecord) -> JobState:
     status = _status(folder, job, run)
     tasks, times = _tasks(run)
     report = _report(run)
-    tuning = _tuning_folder(run)
+    tuning = tuning_folder(run)
     return JobState(
         status=status,
         tasks=tasks,
         times=times,
-        started=0.0 if run.phase is Phase.PENDING or (status == "cancelled" and not tasks) else run.started,
-        finished=(run.finished or float(job.wanted_at)) if status in ("succeeded", "failed", "cancelled") else 0.0,
+        started=run.started if tasks or run.phase is Phase.RUNNING else 0.0,
+        finished=_finished(status, job, run),
         message=run.message if status == "failed" else "",
         refused=status == "failed" and run.exit_code == GATE_REFUSED,
         quote=_quote(run),
@@ -71,6 +72,24 @@ def job_state(folder: JobFolder, job: JobRecord) -> JobState:
         trained_tokens=_trained_tokens(tuning, report),
         measurements=_measurements(tuning, report, times.get("tune", (0.0, 0.0))),
     )
+
+
+def _finished(status: Status, job: JobRecord, run: Run) -> float:
+    if status == "cancelled":
+        return float(job.wanted_at)
+    return (run.finished or _changed(run.folder / RUN)) if status in ENDED else 0.0
+
+
+def reached(run: Run) -> str:
+    """Return how far a run has come: the same text again if an execution of it has got no further."""
+    done = [
+        folder.name
+        for folder in _folders(run.folder / "tasks")
+        if (state := _task_states.read(folder / STATE)) and state.phase is Phase.SUCCEEDED
+    ]
+    tuning = tuning_folder(run)
+    checkpoints = [name for name in _names(tuning / "checkpoints") if name.startswith("checkpoint-")] if tuning else []
+    return " ".join([*sorted(done), *sorted(checkpoints)])
 
 
 def _status(folder: JobFolder, job: JobRecord, run: Run) -> Status:
@@ -91,7 +110,7 @@ def _tasks(run: Run) -> tuple[Mapping[str, tuple[TaskState, str]], Mapping[str, 
     """Return state and progress, and the times, of each task that this execution or an earlier one has begun or passed by."""
     states: dict[str, tuple[TaskState, str]] = {}
     times: dict[str, tuple[float, float]] = {}
-    began = _changed(run.folder / "run.json")
+    began = _changed(run.folder / RUN)
     found = sorted(_folders(run.folder / "tasks"), key=lambda folder: _changed(folder / INPUTS) or _changed(folder))
     for folder in found:
         begun, ended = _changed(folder / INPUTS), _changed(folder / STATE)
@@ -120,7 +139,7 @@ def _report(run: Run) -> EvaluationReport | None:
     return _reports.read(Path(name)) if name else None
 
 
-def _tuning_folder(run: Run) -> Path | None:
+def tuning_folder(run: Run) -> Path | None:
     """Return the folder of the run's tuning, finished or not; None if it has not begun, or was deleted to free the disk."""
     final = _tunings.read(run.task_folder("tune") / INPUTS)
     if final is None:
@@ -166,8 +185,12 @@ def _tuning_report(tuning: Path | None, report: EvaluationReport | None) -> Tuni
 
 
 def _folders(path: Path) -> list[Path]:
+    return [path / name for name in _names(path) if (path / name).is_dir()]
+
+
+def _names(path: Path) -> list[str]:
     try:
-        return [entry for entry in path.iterdir() if entry.is_dir()]
+        return sorted(entry.name for entry in os.scandir(path))
     except FileNotFoundError:
         return []
 

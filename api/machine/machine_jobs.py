@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from api.jobs.job_place import JobState
 from api.jobs.job_record import JobRecord, Wanted
-from api.machine.job_folders import JobFolder, create_folder, folder_of, is_executing, job_folders
+from api.machine.job_folders import QUEUED, JobFolder, create_folder, folder_of, is_executing, job_folders
 from api.machine.job_progress import QUOTE, job_state
 from api.machine.plan_process import planned
 from pipelines.machine.run_record import Run
@@ -71,7 +71,7 @@ class MachineJobs:
             parameters={**workflow.parameters, "recipe": text},
             started=time.time(),
             phase=Phase.PENDING,
-            message="waits in the queue of 'fineline api'",
+            message=QUEUED,
         )
         try:
             create_folder(job, run, others)
@@ -110,13 +110,15 @@ class MachineJobs:
 
     def _want(self, job: JobRecord, wanted: Wanted) -> None:
         folder = JobFolder(job.run)
+        if not folder.job():
+            return
         with folder.lock():
             now, run = folder.job(), folder.run()
             if now is None or run is None or now.wanted == "cancel" or folder.has_ended(run):
                 return
-            folder.save_job(now.wanting(wanted, time.time()))
-            if wanted == "cancel":
-                folder.close_cancelled()
+            wanting = now.wanting(wanted, time.time())
+            folder.save_job(wanting)
+            folder.record_waiting(wanting)
         self._wake_queue()
 
 

@@ -1,9 +1,9 @@
 """Plans a recipe in a process of its own: what a plan loads and measures, such as a GPU's speed, ends with it."""
 
-import os
 import subprocess
 import sys
 
+from api.machine.child_process import child_environment
 from steps.common.handover.resolved import Resolved
 from steps.common.runtime.errors import INTERRUPTED, USER_ERROR, UnreachableError, UserError
 
@@ -25,10 +25,14 @@ def planned(recipe: str, *, busy: bool) -> Resolved | None:
     """
     command = [sys.executable, "-m", "api.machine.plan_process", *([BUSY] if busy else [])]
     try:
-        # Otherwise a folder in the working directory that is named like one of our packages would be imported instead.
-        settings = {**os.environ, "PYTHONSAFEPATH": "1"}
         done = subprocess.run(
-            command, input=recipe, capture_output=True, text=True, env=settings, timeout=LONGEST_SECONDS, check=False
+            command,
+            input=recipe,
+            capture_output=True,
+            text=True,
+            env=child_environment(),
+            timeout=LONGEST_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise UnreachableError(f"the recipe could not be planned within {LONGEST_SECONDS / 60:.0f} minutes") from None

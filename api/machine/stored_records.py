@@ -33,13 +33,14 @@ class StoredRecords(Generic[Stored]):
     def read(self, file: Path) -> Stored | None:
         """Return the record in a file; None if there is no such file, or, with a line in the log, if it cannot be read."""
         try:
+            found = _identity(file.stat())
+            with self._lock:
+                known = self._known.get(file)
+                if known and known[0] == found:
+                    self._known.move_to_end(file)
+                    return known[1]
             with file.open("rb") as opened:
-                found = _identity(opened.fileno())
-                with self._lock:
-                    known = self._known.get(file)
-                    if known and known[0] == found:
-                        self._known.move_to_end(file)
-                        return known[1]
+                found = _identity(os.fstat(opened.fileno()))
                 content = opened.read()
         except FileNotFoundError:
             return None
@@ -58,6 +59,5 @@ class StoredRecords(Generic[Stored]):
         return record
 
 
-def _identity(descriptor: int) -> tuple[int, int, int]:
-    found = os.fstat(descriptor)
+def _identity(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_ino, found.st_mtime_ns, found.st_size

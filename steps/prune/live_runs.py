@@ -11,7 +11,9 @@ from steps.common.kubernetes.cluster_objects import created_at
 from steps.common.storage import volumes
 from steps.common.storage.retention import is_locked
 
-RUN, LOCK, SUCCEEDED = "run.json", ".lock", "Succeeded"
+RUN, LOCK, SUCCEEDED, FAILED = "run.json", ".lock", "Succeeded", "Failed"
+# Of a job of `fineline api`: what it was asked for, and what its run goes on with.
+JOB, EXECUTIONS = "job.json", "executions.json"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,10 @@ def of_workflows(workflows: Iterable[dict[str, Any]], ended: set[str]) -> LiveRu
 
 
 def of_this_machine(newer_than: float) -> LiveRuns:
-    """Return the runs of this machine: those under way, and those begun or resumed lately that have not succeeded.
+    """Return the runs of this machine that may still need what they have made.
+
+    They are those under way, those begun or resumed lately that have not succeeded, and those of jobs that wait in the queue or
+    are paused, however long.
 
     Args:
         newer_than: seconds since 1970.
@@ -58,6 +63,8 @@ def of_this_machine(newer_than: float) -> LiveRuns:
         under_way = is_locked(file.with_name(LOCK))
         if under_way:
             since = min(since, started)
-        if under_way or (phase != SUCCEEDED and file.stat().st_mtime > newer_than):
-            texts += [output.read_text(errors="replace") for output in file.parent.glob("tasks/*/outputs/parameters/*")]
+        waits = phase not in (SUCCEEDED, FAILED) and file.with_name(JOB).exists()
+        if under_way or waits or (phase != SUCCEEDED and file.stat().st_mtime > newer_than):
+            named = [*file.parent.glob("tasks/*/outputs/parameters/*"), *file.parent.glob(EXECUTIONS)]
+            texts += [output.read_text(errors="replace") for output in named]
     return LiveRuns(texts, since)

@@ -1,0 +1,79 @@
+"""The process that executes a job's run, as `fineline run --resume RUN` does. If its parent dies, it ends at a checkpoint."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from api.machine.child_process import child_environment
+from steps.common.machine.parent_death import signal_on_parent_death
+from steps.common.runtime.errors import INTERRUPTED
+
+EXECUTE, CLOSE = "execute", "close"
+
+
+def begin(action: str, run: str, output: Path) -> subprocess.Popen[bytes]:
+    """Start the process.
+
+    The thread that calls this must outlive it: the kernel takes the end of that thread for the end of the parent.
+
+    Args:
+        action: what to do with the run: execute it, or close the records of one that was cancelled.
+        run: its name.
+        output: file that its output is appended to.
+    """
+    with output.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "api.machine.job_process", action, run, str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=child_environment(),
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which stops this process once
+        )
+
+
+def main(arguments: list[str]) -> int:
+    """Do what `begin` asks for, and return the exit code of `fineline run`."""
+    action, run, parent = arguments
+    signal_on_parent_death(signal.SIGTERM)
+    if os.getppid() != int(parent):  # it died before the kernel was asked to tell
+        return INTERRUPTED
+    if action == CLOSE:
+        return _close(run)
+    from pipelines.command import main as fineline
+
+    return fineline(["run", "--resume", run])
+
+
+def _close(name: str) -> int:
+    """Close the records of a cancelled run, as the workflow's exit handler does for one that ends."""
+    from pipelines.machine.run_record import load_run
+    from steps.common.runtime.proxies import bypass_proxies
+    from steps.common.runtime.redaction import redacted_streams
+    from steps.common.runtime.secret import strip_secrets
+    from steps.release.step import ReleaseInput, release
+
+    run = load_run(name)
+    if run is None:
+        return 0
+    with redacted_streams():
+        bypass_proxies()
+        strip_secrets()
+        release(
+            ReleaseInput(
+                run=name,
+                status="Failed",
+                recipe=run.parameters["recipe"],
+                failures=json.dumps([{"displayName": "job", "message": run.message}]),
+                seconds=max(0.0, (run.finished or time.time()) - run.started),
+            )
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
