@@ -4,6 +4,7 @@ import base64
 import contextlib
 import gzip
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from api.jobs.job_record import JobRecord, Wanted
 from pipelines.cluster.argo_nodes import outputs
 from pipelines.cluster.cluster_result import why_failed
 from pipelines.cluster.follow import all_tasks
-from pipelines.shown.task_state import Phase
+from pipelines.shown.task_state import Phase, TaskState
 from steps.common.handover.report import STEP_REPORT, EvaluationReport, TuningRecord, read_report, read_step_report
 from steps.common.handover.report_parts import TuningReport
 from steps.common.handover.resolved import Hardware, Resolved
@@ -42,7 +43,7 @@ def job_state(record: JobRecord, stored: dict[str, Any]) -> JobState:
     resolved, tuning = resolved_of(workflow), tuning_folder(workflow)
     report, hardware, times = _report(workflow), hardware_of(workflow), _times(workflow, set(tasks))
     tuned = _tuning_report(tuning, report)
-    job_status = _status(record, workflow)
+    job_status = _status(record, workflow, tasks)
     failed = job_status == "failed"
     return JobState(
         status=job_status,
@@ -116,9 +117,9 @@ def tuning_folder(workflow: dict[str, Any]) -> Path | None:
     return volumes.tuning(tuning_key(resolved, digest))
 
 
-def _status(record: JobRecord, workflow: dict[str, Any]) -> Status:
+def _status(record: JobRecord, workflow: dict[str, Any], tasks: Mapping[str, tuple[TaskState, str]]) -> Status:
     """Return the state; a job is said to be paused or cancelled as soon as that is wanted, while its run still ends."""
-    phase, tasks = main_phase(workflow), all_tasks(workflow)
+    phase = main_phase(workflow)
     if phase == SUCCEEDED:
         return "succeeded"
     stopped = STOPS.get(record.wanted)

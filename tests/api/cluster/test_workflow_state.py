@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,11 @@ from api.cluster.job_archive import JobArchive, kept_of
 from api.cluster.job_workflow import name_of, new_workflow, parameters_of, record_of, selector
 from api.cluster.workflow_state import job_state, tuning_folder
 from api.jobs.job_record import JobRecord, Wanted
+from pipelines.workflows.recipe_text import as_text
+from recipes.reader import load
 from steps.common.kubernetes.workflow_objects import STOPPED
 from steps.common.storage import volumes
+from steps.plan.step import PlanInput, resolve
 
 START, END = "2026-11-29T20:00:00Z", "2026-11-29T20:10:00Z"
 STARTED, ENDED = 1795982400.0, 1795983000.0
@@ -140,6 +144,30 @@ def test_a_large_status_which_argo_compresses_reads_the_same() -> None:
     nodes = json.dumps(found["status"].pop("nodes")).encode()
     found["status"]["compressedNodes"] = base64.b64encode(gzip.compress(nodes)).decode()
     assert job_state(record_of(found), found) == plain
+
+
+def test_the_losses_of_a_training_that_runs_are_those_of_its_journal(tiny_model: Path, chats: Path) -> None:
+    recipe = load("pet-store", {"model": tiny_model.as_uri(), "data.train": str(chats), "data.max_tokens": "64"})
+    resolved = resolve(PlanInput(recipe=as_text(recipe)))
+    planned = node("plan", "Succeeded", outputs={"resolved": resolved.model_dump_json()})
+    prepared = node("prepare", "Succeeded", outputs={"digest": "a" * 64})
+    before = workflow(planned, prepared)
+    folder = tuning_folder(before)
+    assert folder is not None
+    assert folder.parent == volumes.runs() / "tunings"
+    partial = folder.with_name(f"{folder.name}.partial")
+    partial.mkdir(parents=True)
+    lines = [{"step": 1, "time": STARTED - 9, "loss": 3.0}, {"step": 2, "time": STARTED + 9, "loss": 2.0}]
+    (partial / "steps.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert job_state(record_of(before), before).measurements == ()
+    found = workflow(planned, prepared, node("tune", "Running"))
+    state = job_state(record_of(found), found)
+    # The first step is of the Workflow before this one.
+    assert [(one.step, one.time, one.train_loss) for one in state.measurements] == [
+        (1, STARTED, 3.0),
+        (2, STARTED + 9, 2.0),
+    ]
+    assert state.quote == resolved.quote
 
 
 def test_the_folder_of_a_tuning_is_not_known_before_its_rows_are_prepared() -> None:
