@@ -220,6 +220,8 @@ class ClusterJobs:
                 self._stop_kept(job, wanted)
                 return
             record = record_of(found)
+            if main_phase(with_nodes(found)) == SUCCEEDED:
+                return
             if record.wanted == "cancel":
                 wanted = "cancel"
             metadata, tries, record = found["metadata"], tries - 1, record.wanting(wanted, self._clock())

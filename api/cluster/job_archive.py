@@ -3,6 +3,7 @@
 import contextlib
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from steps.common.storage import volumes
 from steps.common.storage.files import write_text
 
 JOB, WORKFLOW = "job.json", "workflow.json"
+# Between two looks at the volume: what another process keeps is a Workflow for days yet.
+LIST_SECONDS = 600.0
 OF_METADATA = ("name", "namespace", "creationTimestamp", "labels")
 OF_SPEC = ("workflowTemplateRef", "arguments", "shutdown")
 OF_STATUS = ("phase", "message", "startedAt", "finishedAt")
@@ -36,7 +39,8 @@ class JobArchive:
     """What is kept of ended jobs: the record, and of the latest Workflow what a job's state is read from."""
 
     def __init__(self) -> None:
-        self._known: dict[Path, tuple[tuple[int, int], JobRecord]] = {}
+        self._records: dict[str, JobRecord] = {}  # by run
+        self._listed = float("-inf")
         self._writing = threading.Lock()
 
     def save(self, record: JobRecord, workflow: dict[str, Any]) -> None:
@@ -48,21 +52,27 @@ class JobArchive:
             for name, text in texts.items():
                 if _text(folder / name) != text:
                     write_text(folder / name, text)
+            self._records[record.run] = record
 
     def save_record(self, record: JobRecord) -> None:
         """Replace the record of a job that is kept."""
         with self._writing:
             write_text(volumes.run_folder(record.run) / JOB, record.model_dump_json(indent=2) + "\n")
+            self._records[record.run] = record
 
     def record(self, team: str, run: str) -> JobRecord | None:
         """Return the record of a team's job; None if it is not kept."""
-        found = self._read(volumes.run_folder(run) / JOB)
+        found = _record(volumes.run_folder(run) / JOB)
         return found if found and found.team == team else None
 
     def records(self, team: str) -> list[JobRecord]:
-        """Return the records of a team's jobs."""
-        files = (volumes.runs() / "runs").glob(f"*/{JOB}")
-        return [found for file in files if (found := self._read(file)) and found.team == team]
+        """Return the records of a team's jobs. Those that other processes keep are seen some minutes later."""
+        if time.monotonic() - self._listed > LIST_SECONDS:
+            files = (volumes.runs() / "runs").glob(f"*/{JOB}")
+            found = {record.run: record for file in files if (record := _record(file))}
+            with self._writing:
+                self._records, self._listed = found, time.monotonic()
+        return [record for record in list(self._records.values()) if record.team == team]
 
     def changed(self, run: str) -> int:
         """Return when what is kept of a job was last changed; 0 if nothing is kept."""
@@ -76,16 +86,6 @@ class JobArchive:
         text = _text(volumes.run_folder(run) / WORKFLOW)
         found: dict[str, Any] | None = json.loads(text) if text else None
         return found
-
-    def _read(self, file: Path) -> JobRecord | None:
-        """Return the record in a file, which is parsed again only if it has changed."""
-        with contextlib.suppress(OSError, ValueError, UserError):
-            found = file.stat()
-            seen = (found.st_mtime_ns, found.st_ino)
-            if file not in self._known or self._known[file][0] != seen:
-                self._known[file] = (seen, JobRecord.read(file.read_text(), file))
-            return self._known[file][1]
-        return None
 
 
 def kept_of(workflow: dict[str, Any]) -> dict[str, Any]:
@@ -101,6 +101,12 @@ def kept_of(workflow: dict[str, Any]) -> dict[str, Any]:
         "spec": {key: workflow["spec"][key] for key in OF_SPEC if key in workflow["spec"]},
         "status": {**{key: status[key] for key in OF_STATUS if key in status}, "nodes": nodes},
     }
+
+
+def _record(file: Path) -> JobRecord | None:
+    with contextlib.suppress(OSError, ValueError, UserError):
+        return JobRecord.read(file.read_text(encoding="utf-8"), file)
+    return None
 
 
 def _text(file: Path) -> str:
