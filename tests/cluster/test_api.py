@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from openai import NotFoundError
 
 from api.cluster.cluster_addresses import ClusterAddresses
 from api.cluster.cluster_jobs import ClusterJobs
 from api.cluster.job_workflow import JOB_LABEL, MADE_BY, RECORD, TEAM_LABEL, name_of, parameters_of
 from api.jobs.job_record import JobRecord
+from pipelines.workflows.step_pods.containers import CONTROL_IMAGE
 from recipes.reader import load
 from recipes.recipe import Recipe
 from steps.common.kubernetes import client
@@ -21,11 +23,12 @@ from steps.common.nodes.ledger import BoughtNode, Purchase
 from steps.common.runtime import cluster_settings
 from steps.common.storage import volumes
 from tests.api.cluster.test_workflow_state import job as job_record
+from tests.cluster.test_manifests import rules
 from tests.cluster.test_rights import ARGO_CONTROLLER, RESOLVED, RUNS, run_of
 from tests.conftest import write_chats
 from tests.support.impersonation import Person
 from tests.support.kubectl import kubectl
-from tests.support.overlay import install, uninstall
+from tests.support.overlay import install, overlay, uninstall
 from tests.support.running_api import running_api
 from tests.support.steps import Account
 
@@ -319,6 +322,45 @@ def test_nobody_else_passes_a_run_off_as_a_teams(place: ClusterJobs) -> None:
     assert PAT.tries("patch", RUNS, {"spec": {"shutdown": "Stop"}}, namespace=SPACE, name=job.run) == ""
     own = {"metadata": {"labels": {"workflows.argoproj.io/completed": "true"}}}
     assert ARGO_CONTROLLER.tries("patch", RUNS, own, namespace=SPACE, name=job.run) == ""
+
+
+# The component
+
+
+def api_of(text: str) -> dict[str, Any]:
+    documents = list(yaml.safe_load_all(text))
+    (found,) = (one for one in documents if (one["kind"], one["metadata"]["name"]) == ("Deployment", "fineline-api"))
+    return dict(found["spec"])
+
+
+def test_with_postgres_there_are_two_replicas_and_no_volume(installed: None, tmp_path: Path) -> None:
+    place = str(overlay(tmp_path, SPACE, "api-postgres", upon="base"))
+    kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "--force-conflicts", "-k", place)
+    text = kubectl("kustomize", place).stdout
+    spec = api_of(text)
+    (container,) = spec["template"]["spec"]["containers"]
+    assert (spec["replicas"], spec["strategy"]["type"]) == (2, "RollingUpdate")
+    assert [one for one in container["env"] if one["name"] == "FINELINE_API_DATABASE"] == [
+        {
+            "name": "FINELINE_API_DATABASE",
+            "valueFrom": {"secretKeyRef": {"name": "fineline-api-store", "key": "database"}},
+        }
+    ]
+    named = {one["name"] for one in [*container["volumeMounts"], *spec["template"]["spec"]["volumes"]]}
+    assert named == {"runs", "weights", "certificates", "tmp"}
+    claims = {one["metadata"]["name"] for one in yaml.safe_load_all(text) if one["kind"] == "PersistentVolumeClaim"}
+    assert "fineline-api" not in claims
+
+
+def test_the_api_is_reached_by_its_port_alone(installed: None, tmp_path: Path) -> None:
+    text = kubectl("kustomize", str(overlay(tmp_path, SPACE, "api", upon="base"))).stdout
+    policies = [one for one in yaml.safe_load_all(text) if one["kind"] == "NetworkPolicy"]
+    spec = api_of(text)["template"]
+    labels, (container,) = spec["metadata"]["labels"], spec["spec"]["containers"]
+    (ingress,) = rules(policies, labels, "ingress")
+    assert ingress["ports"] == [{"protocol": "TCP", "port": container["ports"][0]["containerPort"]}]
+    assert container["resources"]["requests"].keys() == container["resources"]["limits"].keys() == {"cpu", "memory"}
+    assert container["image"] == CONTROL_IMAGE
 
 
 # What is served
