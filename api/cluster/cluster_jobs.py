@@ -33,7 +33,7 @@ from api.cluster.workflow_state import (
 )
 from api.jobs.job_place import ENDED, JobState
 from api.jobs.job_record import JobRecord, Wanted
-from pipelines.workflows.recipe_text import as_text
+from pipelines.workflows.parameters import as_text
 from recipes.reader import load
 from recipes.recipe import Recipe
 from steps.common.handover import installation

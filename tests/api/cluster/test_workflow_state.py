@@ -12,7 +12,7 @@ from api.cluster.job_archive import JobArchive, kept_of
 from api.cluster.job_workflow import name_of, new_workflow, parameters_of, record_of, selector
 from api.cluster.workflow_state import job_state, tuning_folder
 from api.jobs.job_record import JobRecord, Wanted
-from pipelines.workflows.recipe_text import as_text
+from pipelines.workflows.parameters import as_text
 from recipes.reader import load
 from steps.common.kubernetes.workflow_objects import STOPPED
 from steps.common.storage import volumes
