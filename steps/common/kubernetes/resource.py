@@ -53,7 +53,8 @@ class Resource:
         """Return the objects of an API group that have the labels, each with nothing but its metadata."""
         headers = {"Accept": METADATA_ALONE}
         with api_errors():
-            return list(self._request("list", namespace, label_selector=selector, _headers=headers)["items"])
+            # Of no objects, the list is null.
+            return list(self._request("list", namespace, label_selector=selector, _headers=headers)["items"] or [])
 
     def list(self, selector: str = "", namespace: str = "") -> list[dict[str, Any]]:
         """Return the objects that have the labels."""
