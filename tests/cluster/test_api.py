@@ -88,7 +88,10 @@ def as_argo(workflow: str, phase: str, **nodes: dict[str, Any]) -> None:
     started, ended = "2026-11-29T20:00:00Z", "2026-11-29T20:10:00Z"
     over = {"finishedAt": ended} if phase in ("Succeeded", "Failed") else {}
     every = {
-        name: {"id": name, "name": name, "displayName": name, "type": "Pod", "startedAt": started, **node}
+        name: {
+            **{"id": name, "name": name, "displayName": name, "type": "Pod", "startedAt": started, **node},
+            **({} if node["phase"] == "Running" else {"finishedAt": ended}),
+        }
         for name, node in nodes.items()
     }
     top = {"id": workflow, "name": workflow, "displayName": workflow, "type": "DAG", "phase": phase, **over}
