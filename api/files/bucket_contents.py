@@ -8,7 +8,7 @@ from typing import BinaryIO, cast
 from api.database.tables import StoredFile
 from api.files.file_contents import DEFAULT_MOST_BYTES, NAME, FileContents, IncomingContent, content_name, start_of
 from api.openai_errors import ApiError
-from steps.common.runtime.errors import UserError
+from steps.common.runtime.errors import UnreachableError, UserError
 from steps.common.storage.object_store import open_store, translate_errors
 from steps.common.storage.retry import with_retries
 from steps.plan.data.s3_file import put
@@ -50,7 +50,7 @@ class BucketContents(FileContents):
 
         Raises:
             FileNotFoundError: it is gone.
-            UnreachableError: the store does not answer.
+            ApiError: the store refuses or does not answer.
         """
         url = self.address(file)
 
@@ -98,12 +98,14 @@ class BucketContents(FileContents):
 
 @contextlib.contextmanager
 def _reachable() -> Iterator[None]:
-    """Tell a client that the store refuses, without the store's address.
+    """Tell a client that the store refuses or does not answer, without the store's address.
 
     Raises:
         ApiError: it does.
     """
     try:
         yield
-    except UserError as error:
-        raise ApiError(503, "the server cannot reach what it keeps files in; tell whoever runs it") from error
+    except (UserError, UnreachableError) as error:
+        raise ApiError(
+            503, "the server cannot reach what it keeps files in; tell whoever runs it", wait_seconds=10
+        ) from error

@@ -25,6 +25,7 @@ from steps.common.storage.files import exclusive_lock
 INCOMING = ".incoming-"  # start of the name of a temporary folder
 # Not the user's name of the file: it may have a pattern's characters, and the path is in what other teams' runs are told.
 NAME = "uploaded"
+FOLDER = "[0-9a-f]" * 16  # as a pattern: the beginning of a digest
 DEFAULT_MOST_BYTES = 512 << 20  # as OpenAI's
 DAY = 24 * 3600
 
@@ -116,7 +117,7 @@ class FileContents:
 
     def published(self) -> set[str]:
         """Return the beginnings of the digests of all contents that were published."""
-        return {file.parent.name for file in _data().glob(f"*/{NAME}.*")}
+        return {file.parent.name for file in _data().glob(f"{FOLDER}/{NAME}.*")}
 
     def delete(self, starts: Collection[str]) -> None:
         """Delete the contents whose digests begin so; the caller holds the lock, and knows that nothing needs them."""
