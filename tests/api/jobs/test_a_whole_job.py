@@ -78,7 +78,9 @@ def script(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
                 time.sleep(0.2)
                 return now if now.status in ENDED else None
 
-            yield Script(client, wait_for(lambda: ended(job.id), 1800), wait_for(lambda: ended(refused.id), 1800), training, seen)
+            yield Script(
+                client, wait_for(lambda: ended(job.id), 1800), wait_for(lambda: ended(refused.id), 1800), training, seen
+            )
             if any(model.id == "pets-shop" for model in client.models.list()):
                 client.models.delete("pets-shop")
     hub.close()
