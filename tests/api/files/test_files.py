@@ -366,7 +366,7 @@ def test_a_content_that_an_unfinished_job_needs_outlives_its_name(
 def test_the_contents_of_ended_jobs_and_of_killed_uploads_are_deleted(api: RunningApi, jobs: JobsThatSay) -> None:
     made = upload(api)
     for status in ("succeeded", "failed"):
-        jobs.tell(status, made.id, status)  # type: ignore[arg-type]
+        jobs.tell(status, made.id, status)
     for name, age in ((".incoming-old", 2), (".incoming-new", 0)):
         folder = volumes.runs() / "data" / name
         folder.mkdir()
