@@ -82,8 +82,10 @@ def _services(sessions: sessionmaker[Session], settings: ApiSettings) -> Iterato
     if in_cluster():
         from api.cluster.cluster_addresses import ClusterAddresses
         from api.cluster.cluster_jobs import ClusterJobs
+        from api.cluster.pod_process import prepare_process
         from api.files.bucket_contents import STORE_SETTING, BucketContents
 
+        prepare_process()
         if store := os.environ.get(STORE_SETTING, "").strip():
             contents = BucketContents(store, settings.max_upload_bytes)
         yield Services(sessions, contents, ClusterJobs(), ClusterAddresses())
