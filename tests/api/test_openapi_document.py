@@ -33,7 +33,7 @@ class Published:
     file_id: str
     job_id: str
 
-    def with_what_there_is(self, case: schemathesis.Case) -> None:
+    def with_what_there_is(self, case: schemathesis.Case[Any]) -> None:
         """Let half of the requests that name a file or a job name one that there is, unless they delete it."""
         if case.method == "DELETE":
             return
@@ -86,7 +86,7 @@ operations = schemathesis.pytest.from_fixture("schema")
 
 @operations.parametrize()
 @hypothesis.settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
-def test_no_request_finds_a_mistake_of_the_server(case: schemathesis.Case, published: Published) -> None:
+def test_no_request_finds_a_mistake_of_the_server(case: schemathesis.Case[Any], published: Published) -> None:
     published.with_what_there_is(case)
     headers = {"Authorization": f"Bearer {published.key}"}
     # What is well-formed may name a model or an item of a list that there is not.
