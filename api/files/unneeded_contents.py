@@ -8,7 +8,7 @@ deleted with another file, once the job has ended. Runs that were not made by th
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.database.tables import StoredFile, Team
+from api.database.tables import Team, TeamFile
 from api.files.file_contents import start_of
 from api.files.team_files import content_of
 from api.jobs.job_record import JobRecord
@@ -22,7 +22,7 @@ def delete_unneeded(session: Session, services: Services) -> None:
     contents.delete_interrupted()
     with contents.lock():
         session.rollback()  # to see what was committed since
-        named = {start_of(digest) for digest in session.scalars(select(StoredFile.sha256).distinct())}
+        named = {start_of(digest) for digest in session.scalars(select(TeamFile.sha256).distinct())}
         left = contents.published() - named
         if not left:
             return

@@ -3,9 +3,7 @@
 import hashlib
 import re
 import secrets
-import threading
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -13,6 +11,7 @@ from fastapi import APIRouter, Depends, Header, Request
 from starlette.datastructures import QueryParams
 
 from api.authentication import caller
+from api.database.team_lock import team_lock
 from api.files.team_files import TRAINING, find
 from api.jobs.create_body import CreateBody
 from api.jobs.file_places import first_named, with_ids
@@ -59,9 +58,6 @@ router = APIRouter(prefix="/fine_tuning/jobs", tags=["Fine-tuning"])
 TheCaller = Annotated[Caller, Depends(caller)]
 TheServices = Annotated[Services, Depends(services)]
 
-# For the teams that this process serves: limits hold although several requests of a team arrive at once.
-_creating: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-
 
 @router.post("")
 def create_job(
@@ -83,7 +79,7 @@ def create_job(
     check_jobs_at_once(caller.limits, services.jobs.jobs(caller.team), services.jobs)
     name = model_name(caller.team, body.suffix, body.model, unique)
     plan = _planned(services, caller, body, name)
-    with _creating[caller.team]:
+    with team_lock(services.sessions, caller.team):
         # Again: the request before this one may have come to its end meanwhile.
         if found := _created_before(services, repeated):
             return _answer(services, found)
@@ -286,7 +282,7 @@ def pause_job(job_id: str, caller: TheCaller, services: TheServices) -> FineTuni
 def resume_job(job_id: str, caller: TheCaller, services: TheServices) -> FineTuningJob:
     """Go on with a paused job."""
     job = _to_steer(services, caller, job_id, "resumed")
-    with _creating[caller.team]:
+    with team_lock(services.sessions, caller.team):
         if job.wanted == "pause" or services.jobs.state(job).status == "paused":
             check_jobs_at_once(caller.limits, services.jobs.jobs(caller.team), services.jobs)
             services.jobs.resume(job)

@@ -54,12 +54,12 @@ def script(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
             client = api.client("pets")
             with chats.open("rb") as rows:
                 training = client.files.create(file=rows, purpose="fine-tune").id
-            multiplied = {"n_epochs": 4, "learning_rate_multiplier": 2.0}
+            given: Any = {"n_epochs": 4, "learning_rate_multiplier": 2.0}
             job = client.fine_tuning.jobs.create(
                 model="hf://org/tiny",
                 training_file=training,
                 suffix="shop",
-                method={"type": "supervised", "supervised": {"hyperparameters": multiplied}},  # type: ignore[typeddict-item]
+                method={"type": "supervised", "supervised": {"hyperparameters": given}},
                 extra_body={"recipe": RECIPE},
             )
             refused = client.fine_tuning.jobs.create(
@@ -78,7 +78,9 @@ def script(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
                 time.sleep(0.2)
                 return now if now.status in ENDED else None
 
-            yield Script(client, wait_for(lambda: ended(job.id)), wait_for(lambda: ended(refused.id)), training, seen)
+            yield Script(
+                client, wait_for(lambda: ended(job.id), 1800), wait_for(lambda: ended(refused.id), 1800), training, seen
+            )
             if any(model.id == "pets-shop" for model in client.models.list()):
                 client.models.delete("pets-shop")
     hub.close()

@@ -123,7 +123,7 @@ def test_tasks_name_files_of_the_team() -> None:
         {"metric": "rouge_l"},
         {"metric": "exact", "data": "heldout"},
     ]
-    own = {"evaluate": {"tasks": tasks}}
+    own: dict[str, Any] = {"evaluate": {"tasks": tasks}}
     found = recipe(recipe=own).evaluate.tasks
     both = [FILES["file-task"], FILES["file-other"]]
     assert [task.data for task in found] == [FILES["file-task"], both, "heldout", "heldout"]
