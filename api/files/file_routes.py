@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from api.authentication import caller
-from api.database.tables import StoredFile
+from api.database.tables import TeamFile
 from api.files import team_files
 from api.files.row_check_process import checked
 from api.files.unneeded_contents import delete_unneeded
@@ -51,7 +51,7 @@ class FileObject(BaseModel):
     status: Literal["processed"] = "processed"
 
     @classmethod
-    def of(cls, file: StoredFile) -> Self:
+    def of(cls, file: TeamFile) -> Self:
         """Return what is told of a file."""
         return cls(
             id=file.id, bytes=file.bytes, created_at=file.created_at, filename=file.filename, purpose=file.purpose
