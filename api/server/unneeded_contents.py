@@ -12,8 +12,8 @@ from api.database.tables import Team, TeamFile
 from api.files.file_contents import start_of
 from api.files.team_files import content_of
 from api.jobs.job_record import JobRecord
-from api.services import Services
-from api.unfinished_jobs import unfinished_jobs
+from api.server.services import Services
+from api.server.unfinished_jobs import unfinished_jobs
 
 
 def delete_unneeded(session: Session, services: Services) -> None:
