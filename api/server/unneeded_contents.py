@@ -5,15 +5,16 @@ the names of the files are gone, on a machine and in a cluster. A content that i
 deleted with another file, once the job has ended. Runs that were not made by the API read other places.
 """
 
+from collections.abc import Iterable
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.database.tables import Team, TeamFile
 from api.files.file_contents import start_of
 from api.files.team_files import content_of
-from api.jobs.job_record import JobRecord
 from api.server.services import Services
-from api.server.unfinished_jobs import unfinished_jobs
+from api.server.unfinished_jobs import files_of, unfinished_jobs
 
 
 def delete_unneeded(session: Session, services: Services) -> None:
@@ -27,10 +28,9 @@ def delete_unneeded(session: Session, services: Services) -> None:
         if not left:
             return
         teams = session.scalars(select(Team.name)).all()
-        needing = unfinished_jobs(services.jobs, teams, lambda job: bool(left & _contents(job)))
-        needed = {start for job in needing for start in _contents(job)}
-        contents.delete(left - needed)
+        needing = unfinished_jobs(services.jobs, teams, lambda job: bool(left & _contents(files_of(job))))
+        contents.delete(left - {start for job in needing for start in _contents(files_of(job))})
 
 
-def _contents(job: JobRecord) -> set[str]:
-    return {content_of(file) for file in (job.training_file, job.validation_file or "", *job.files)}
+def _contents(file_ids: Iterable[str]) -> set[str]:
+    return {content_of(one) for one in file_ids}

@@ -377,6 +377,17 @@ def test_the_contents_of_ended_jobs_and_of_killed_uploads_are_deleted(api: Runni
     assert everything() == {".incoming-new/uploaded.jsonl"}
 
 
+def test_a_content_whose_name_was_not_stored_before_a_kill_goes_with_the_next_deletion(api: RunningApi) -> None:
+    contents = api.server.services.contents
+    with contents.incoming("lost.csv") as incoming:
+        incoming.write(b"prompt,completion\n")
+        with contents.lock():
+            contents.publish(incoming)  # and the process is killed before the commit
+    made = upload(api)
+    api.client().files.delete(made.id)
+    assert everything() == set()
+
+
 def test_what_submit_has_sent_stays(api: RunningApi) -> None:
     made = upload(api)
     sent = content_folder() / "rows.jsonl"
