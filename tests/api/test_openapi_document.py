@@ -13,7 +13,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from api.jobs.job_record import JobRecord
-from api.services import Services
+from api.server.services import Services
 from recipes.reader import load
 from tests.support.api_server import client_of, listening, machine_app, team_key
 from tests.support.commands import free_port

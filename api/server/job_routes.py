@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Request
 from starlette.datastructures import QueryParams
 
-from api.authentication import caller
 from api.database.team_lock import team_lock
 from api.files.team_files import TRAINING, find
 from api.jobs.create_body import CreateBody
@@ -28,7 +27,8 @@ from api.jobs.step_metrics import result_files
 from api.models.model_owners import claim
 from api.openai_errors import ApiError, not_found
 from api.paging import After, Limit, Page, paged
-from api.services import Services, services
+from api.server.authentication import caller
+from api.server.services import Services, services
 from api.teams.caller import Caller
 from recipes.recipe import Recipe
 from steps.common.handover.resolved import Quote

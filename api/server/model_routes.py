@@ -7,15 +7,15 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from api.authentication import caller
 from api.database.team_lock import team_lock
 from api.models import model_owners
 from api.models.served_addresses import ServedModel
 from api.openai_errors import ApiError, not_found
 from api.paging import MOST, After, Limit, Page, paged
-from api.services import Services, services
+from api.server.authentication import caller
+from api.server.services import Services, services
+from api.server.unfinished_jobs import unfinished_jobs
 from api.teams.caller import Caller
-from api.unfinished_jobs import unfinished_jobs
 from presets.model_preset import ModelPreset, model_presets
 from steps.rollout.lease.right import BusyError
 

@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 from api.database.tables import Team, TeamFile
 from api.files.file_contents import start_of
 from api.files.team_files import content_of
-from api.services import Services
-from api.unfinished_jobs import files_of, unfinished_jobs
+from api.server.services import Services
+from api.server.unfinished_jobs import files_of, unfinished_jobs
 
 
 def delete_unneeded(session: Session, services: Services) -> None:
