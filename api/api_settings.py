@@ -7,8 +7,8 @@ from steps.common.runtime.errors import UserError
 from steps.common.runtime.settings import size_in_bytes
 from steps.common.storage import volumes
 
-DATABASE_SETTING = "FINELINE_API_DATABASE"  # its address, as SQLAlchemy writes it
-MAX_UPLOAD_SETTING = "FINELINE_API_MAX_UPLOAD"  # size of the largest file that is accepted
+DATABASE_SETTING = "FINELINE_API_DATABASE"  # its URL, as SQLAlchemy writes it
+MAX_UPLOAD_SETTING = "FINELINE_API_MAX_UPLOAD"  # size of the largest accepted file
 HOST_SETTING = "FINELINE_API_HOST"  # address to listen on
 PORT_SETTING = "FINELINE_API_PORT"
 MAX_UPLOAD, HOST, PORT = "512MB", "127.0.0.1", "8350"
@@ -16,9 +16,9 @@ MAX_UPLOAD, HOST, PORT = "512MB", "127.0.0.1", "8350"
 
 @dataclass(frozen=True)
 class ApiSettings:
-    """Where the API listens, what it accepts, and where it remembers."""
+    """Where the API listens, what it accepts, and where its database is."""
 
-    database: str  # address for SQLAlchemy
+    database: str  # URL for SQLAlchemy
     max_upload_bytes: int
     host: str
     port: int
@@ -28,7 +28,7 @@ def api_settings() -> ApiSettings:
     """Return the settings of this process.
 
     Raises:
-        UserError: one has a value that is none.
+        UserError: a setting has an invalid value.
     """
     try:
         most = size_in_bytes(os.environ.get(MAX_UPLOAD_SETTING) or MAX_UPLOAD)
@@ -36,7 +36,7 @@ def api_settings() -> ApiSettings:
         raise UserError(f"{MAX_UPLOAD_SETTING}: {error}") from None
     port = os.environ.get(PORT_SETTING) or PORT
     if not port.isdecimal() or int(port) > 65535:
-        raise UserError(f"{PORT_SETTING}: {port!r} is not the number of a port")
+        raise UserError(f"{PORT_SETTING}: {port!r} is not a port number; write 0 to 65535")
     return ApiSettings(
         database=os.environ.get(DATABASE_SETTING) or f"sqlite:///{volumes.runs() / 'api.db'}",
         max_upload_bytes=most,

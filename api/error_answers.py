@@ -1,4 +1,4 @@
-"""Turns whatever goes wrong in a request into an answer in OpenAI's form."""
+"""Turns every error of a request into an answer in OpenAI's format."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ from steps.common.runtime.redaction import redact
 
 LOG = logging.getLogger(__name__)
 REQUEST_PARTS = ("body", "query", "path", "header", "cookie")
-# What pydantic adds to the place of a mistake besides names and numbers: which type of several it has tried.
+# A field or an index in the location of an error. Where a field has several types, pydantic also names the one that it tried.
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 HEADERS = {401: {"WWW-Authenticate": "Bearer"}}
 
@@ -38,7 +38,7 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorAnswer(BaseModel):
-    """The body of an answer that refuses a request."""
+    """The body of an error."""
 
     error: ErrorDetail
 
@@ -48,26 +48,26 @@ def error_answer(error: ApiError, headers: Mapping[str, str] | None = None) -> R
     every = {**HEADERS.get(error.status, {}), **(headers or {})}
     if error.wait_seconds:
         every["Retry-After"] = str(error.wait_seconds)
-    # Escaped: a message may quote half a character, which UTF-8 cannot express.
+    # Escaped, since a message may quote a lone surrogate, which UTF-8 cannot encode.
     text = json.dumps(error_body(error.status, redact(str(error)), error.param, error.code))
     return Response(text, error.status, every, "application/json")
 
 
 def refusal_of(errors: Sequence[Any]) -> ApiError:
-    """Return the answer for a request whose fields are wrong: its first mistake."""
+    """Return the answer for a request with invalid fields: it names the first of them."""
     mistake = errors[0]
     place = [str(part) for part in mistake["loc"]]
     if place[:1] and place[0] in REQUEST_PARTS:
         place = place[1:]
     if mistake["type"] == "json_invalid":
-        return ApiError(400, f"the body is no JSON: {mistake.get('ctx', {}).get('error', mistake['msg'])}")
+        return ApiError(400, f"the body is not valid JSON: {mistake.get('ctx', {}).get('error', mistake['msg'])}")
     param = ".".join(part for part in place if NAME.fullmatch(part)) or None
     message = str(mistake["msg"]).removeprefix("Value error, ")
     return ApiError(400, f"{param or 'the body'}: {message[:1].lower()}{message[1:]}", param=param)
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Let an application answer every error in OpenAI's form."""
+    """Make an application answer every error in OpenAI's format."""
 
     @app.exception_handler(ApiError)
     async def _refused(_: Request, error: ApiError) -> Response:
@@ -91,30 +91,38 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(NoConnectionError)
     async def _no_database(request: Request, error: Exception) -> Response:
         LOG.error("%s %s: the database did not answer", request.method, request.url.path, exc_info=error)
-        return error_answer(ApiError(503, "the server's database did not answer; try again", wait_seconds=10))
+        return error_answer(
+            ApiError(503, "the server's database did not answer; try again in a few seconds", wait_seconds=10)
+        )
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
         headers = dict(error.headers or {})
-        if error.status_code == 405:  # Starlette names the methods of the first route alone
+        if error.status_code == 405:  # Starlette names only the methods of the first route
             headers["Allow"] = ", ".join(sorted(_methods(app, request.url.path)))
         return error_answer(_named(request, error), headers)
 
-    # Starlette raises it again once it has answered, and uvicorn logs it.
+    # Starlette raises the error again after the answer, and uvicorn logs it.
     @app.exception_handler(Exception)
     async def _ours(_: Request, error: Exception) -> Response:
-        return error_answer(ApiError(500, "the server made a mistake, which it has logged; tell whoever runs it"))
+        return error_answer(ApiError(500, "the server has an internal error; ask its administrator to look in its log"))
 
 
 def _methods(app: FastAPI, path: str) -> set[str]:
-    """Return the methods that any route of a path takes."""
+    """Return the methods that the routes of a path accept."""
     routes = [route for route in iter_route_contexts(app.routes) if route.path and route.methods]
     return {method for route in routes if compile_path(route.path)[0].match(path) for method in route.methods}
 
 
 def _named(request: Request, error: HTTPException) -> ApiError:
     if error.status_code == 404:
-        return ApiError(404, f"there is no {request.method} {request.url.path}", code="unknown_url")
+        return ApiError(
+            404,
+            f"there is no {request.method} {request.url.path}; /openapi.json lists what there is",
+            code="unknown_url",
+        )
     if error.status_code == 405:
-        return ApiError(405, f"{request.url.path} does not take {request.method}", code="method_not_allowed")
+        return ApiError(
+            405, f"{request.url.path} does not accept {request.method}; see the header Allow", code="method_not_allowed"
+        )
     return ApiError(error.status_code, str(error.detail))

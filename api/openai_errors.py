@@ -1,6 +1,6 @@
-"""Errors in the form that OpenAI's clients read: `{"error": {"message", "type", "param", "code"}}`.
+"""Errors in the format that OpenAI's clients read: `{"error": {"message", "type", "param", "code"}}`.
 
-Documented at https://developers.openai.com/api/docs/guides/error-codes. The client raises by the status.
+Documented at https://developers.openai.com/api/docs/guides/error-codes. The client chooses its exception by the status.
 """
 
 from typing import Any
@@ -12,11 +12,11 @@ TYPES = {
     409: "conflict_error",
     429: "rate_limit_error",
 }
-CALLERS_FAULT, OUR_FAULT = "invalid_request_error", "server_error"  # of any other status
+CALLERS_FAULT, OUR_FAULT = "invalid_request_error", "server_error"  # for every other status
 
 
 class ApiError(Exception):
-    """An answer that refuses a request."""
+    """An error that is the answer to a request."""
 
     def __init__(
         self, status: int, message: str, *, param: str | None = None, code: str | None = None, wait_seconds: int = 0
@@ -24,11 +24,11 @@ class ApiError(Exception):
         """Store the answer.
 
         Args:
-            status: of HTTP.
-            message: one line: what happened, to what, and what to do.
+            status: HTTP status.
+            message: one line: what happened, to what, and what to do next.
             param: field of the request that is wrong.
-            code: for programs.
-            wait_seconds: after which the request may be repeated; 0: not said.
+            code: reason, for programs.
+            wait_seconds: time after which the client may retry; 0: not stated.
         """
         super().__init__(message)
         self.status, self.param, self.code, self.wait_seconds = status, param, code, wait_seconds
@@ -41,5 +41,10 @@ def error_body(status: int, message: str, param: str | None = None, code: str | 
 
 
 def not_found(kind: str, name: str, param: str) -> ApiError:
-    """Return the answer for what does not exist, or belongs to another team, which must not be told apart."""
-    return ApiError(404, f"no such {kind}: {name}", param=param, code=f"{kind.replace(' ', '_')}_not_found")
+    """Return the answer for what does not exist or belongs to another team; a caller must not be able to tell which."""
+    return ApiError(
+        404,
+        f"no such {kind}: {name}; check it, and whose API key this is",
+        param=param,
+        code=f"{kind.replace(' ', '_')}_not_found",
+    )

@@ -11,8 +11,8 @@ from api.openai_errors import ApiError
 MOST = 10_000
 
 T = TypeVar("T")
-After = Annotated[str | None, Query(description="id of the last item of the page before")]
-Limit = Annotated[int, Query(ge=1, le=MOST, description="most items of a page")]
+After = Annotated[str | None, Query(description="id of the last item on the previous page")]
+Limit = Annotated[int, Query(ge=1, le=MOST, description="maximum number of items on a page")]
 
 
 class Page(BaseModel, Generic[T]):
@@ -26,7 +26,7 @@ class Page(BaseModel, Generic[T]):
 
 
 def paged(items: Sequence[T], id_of: Callable[[T], str], after: str | None, limit: int) -> Page[T]:
-    """Return the page of a list that begins behind the item `after`.
+    """Return the page of a list that begins after the item with the id `after`.
 
     Raises:
         ApiError: the list has no such item.
@@ -35,7 +35,9 @@ def paged(items: Sequence[T], id_of: Callable[[T], str], after: str | None, limi
     if after is not None:
         first = next((place for place, item in enumerate(items, start=1) if id_of(item) == after), 0)
         if not first:
-            raise ApiError(400, f"the list has no item {after!r}; after takes the id of one of them", param="after")
+            raise ApiError(
+                400, f"the list has no item {after!r}; after takes the id of an item in the list", param="after"
+            )
     page = list(items[first : first + limit])
     return Page(
         data=page,

@@ -1,4 +1,4 @@
-"""What no request may have, whatever it asks for: a body that is too large, or a text that is none."""
+"""Limits for every request: the size of its body, and the characters in it."""
 
 import re
 from urllib.parse import unquote_to_bytes
@@ -10,17 +10,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.error_answers import error_answer
 from api.openai_errors import ApiError
 
-MAX_JSON_BYTES = 16 * 1024 * 1024  # a conversation of a million tokens has about five
-FORM_BYTES = 64 * 1024  # of a form besides the file in it
-# Escapes in JSON, of which the first group is one that stands for no text: NUL, which Postgres does not store, and half a pair
-# of surrogates, which UTF-8 cannot express. Each escape is matched whole, so that a backslash is not taken for another one's.
+MAX_JSON_BYTES = 16 * 1024 * 1024  # a conversation of a million tokens has about 5 MiB
+FORM_BYTES = 64 * 1024  # of a form, in addition to the file in it
+# Escapes in JSON. The first group is an escape that text must not have: NUL, which Postgres does not store, or a lone
+# surrogate, which UTF-8 cannot encode. Each escape is matched whole, so that an escaped backslash does not begin another.
 ESCAPE = re.compile(rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]|(u0000|u[dD][89a-fA-F])|.)", re.DOTALL)
 
 
 class RequestLimits:
-    """Refuses a request that is too large, at once if it says so, and one with characters that are in no text.
+    """Refuses a request that is too large, at once if its header says so, or that has characters which text must not have.
 
-    A form is passed on as it comes, everything else when all of it is there.
+    A form is passed on as it arrives, any other body once it is complete.
     """
 
     def __init__(self, app: ASGIApp, max_upload_bytes: int) -> None:
@@ -40,7 +40,7 @@ class RequestLimits:
 
     async def _limited(self, scope: Scope, receive: Receive) -> Receive:
         if "\0" in scope["path"] or b"\0" in unquote_to_bytes(scope["query_string"]):
-            raise ApiError(400, "the address has the character NUL, which is in no name")
+            raise ApiError(400, "the address contains the character NUL; remove it")
         headers = Headers(scope=scope)
         form = headers.get("content-type", "").lower().startswith("multipart/form-data")
         most = self._max_upload_bytes + FORM_BYTES if form else MAX_JSON_BYTES
@@ -57,7 +57,7 @@ class RequestLimits:
             message = await receive()
             received += len(message.get("body", b""))
             if received > most:
-                # FastAPI passes this one on as it is, and takes any other for a body that it cannot read.
+                # FastAPI passes on an HTTPException, and reports any other exception as a body that it cannot read.
                 raise HTTPException(413, str(self._too_large(form=True)))
             return message
 
@@ -82,14 +82,18 @@ class RequestLimits:
         return replayed
 
     def _too_large(self, form: bool) -> ApiError:
-        what, most = ("file", self._max_upload_bytes) if form else ("body", MAX_JSON_BYTES)
-        return ApiError(413, f"the {what} is larger than the {most} bytes that this server accepts", code="too_large")
+        message = (
+            f"the file is larger than the {self._max_upload_bytes} bytes that this server accepts; split it"
+            if form
+            else f"the body is larger than the {MAX_JSON_BYTES} bytes that this server accepts; send less"
+        )
+        return ApiError(413, message, code="too_large")
 
 
 def _check_text(body: bytes) -> None:
     try:
         body.decode()
     except UnicodeDecodeError as error:
-        raise ApiError(400, f"the body is not UTF-8: byte {error.start}") from None
+        raise ApiError(400, f"the body is not UTF-8 at byte {error.start}; encode it as UTF-8") from None
     if b"\0" in body or (b"\\u" in body and any(found[1] for found in ESCAPE.finditer(body))):
-        raise ApiError(400, "the body has a character that is in no text: NUL, or half a pair of surrogates")
+        raise ApiError(400, "the body contains NUL or a lone surrogate, which are not text; remove it")

@@ -1,1 +1,1 @@
-"""What the API remembers of its own: teams, keys, names of files, owners of models."""
+"""The API's own data: teams, keys, names of files, and owners of models."""

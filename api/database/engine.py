@@ -1,4 +1,4 @@
-"""Opens the database, and brings its tables to the form of this release."""
+"""Opens the database, and migrates its tables to this release."""
 
 from pathlib import Path
 
@@ -16,11 +16,11 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 KINDS = ("sqlite", "postgresql")
 WAIT_SECONDS = 30  # for another process that writes
 CONNECTIONS = 50  # a few more than FastAPI has threads
-MIGRATING = 0x66696E656C696E65  # number of Postgres's advisory lock: "fineline"
+MIGRATING = 0x66696E656C696E65  # key of an advisory lock in Postgres: "fineline"
 
 
 def open_database(url: str) -> sessionmaker[Session]:
-    """Open the database at an address of SQLAlchemy, make or migrate its tables, and return what makes sessions.
+    """Open the database at an SQLAlchemy URL, create or migrate its tables, and return its session factory.
 
     Several processes may start at once: one migrates, the others wait for it.
 
@@ -36,7 +36,7 @@ def open_database(url: str) -> sessionmaker[Session]:
             _migrate(connection, shown)
             connection.commit()
     except OSError as error:
-        raise UserError(f"database {shown}: {error.strerror or error}") from error
+        raise UserError(f"database {shown}: {error.strerror or error}; check FINELINE_API_DATABASE") from error
     except ImportError as error:
         raise UserError(f"database {shown}: its driver is not installed: {error}") from error
     except SQLAlchemyError as error:
@@ -51,9 +51,9 @@ def _parsed(url: str) -> URL:
     except (ArgumentError, NoSuchModuleError, ValueError):
         where = None
     if where is None or where.get_backend_name() not in KINDS:
-        # Not quoted: it may hold a password.
+        # Not quoted, since it may contain a password.
         raise UserError(
-            "FINELINE_API_DATABASE: is no address of SQLite or Postgres; write it as sqlite:////FOLDER/FILE or "
+            "FINELINE_API_DATABASE: is not a URL of SQLite or Postgres; write it as sqlite:////FOLDER/FILE or "
             "postgresql+psycopg2://HOST/DATABASE, with user and password before the host"
         )
     return where
@@ -61,14 +61,16 @@ def _parsed(url: str) -> URL:
 
 def _engine(where: URL) -> Engine:
     if where.get_backend_name() == "postgresql":
-        # The server may have closed a connection while it lay in the pool.
+        # The server may have closed a connection while it was idle in the pool.
         return create_engine(where, pool_size=10, max_overflow=CONNECTIONS - 10, pool_pre_ping=True)
     if where.database in (None, "", ":memory:"):
-        raise UserError("FINELINE_API_DATABASE: a database in memory would be lost; write it as sqlite:////FOLDER/FILE")
+        raise UserError(
+            "FINELINE_API_DATABASE: a database in memory is lost at the end; write it as sqlite:////FOLDER/FILE"
+        )
     file = Path(str(where.database))
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch(mode=0o600)
-    # Python's driver begins a transaction with the first write alone, so what was read before holds no lock.
+    # Python's driver begins a transaction only at the first write, so reads before it hold no lock.
     engine = create_engine(where, connect_args={"timeout": WAIT_SECONDS}, pool_size=10, max_overflow=CONNECTIONS - 10)
 
     @event.listens_for(engine, "connect")
@@ -79,7 +81,7 @@ def _engine(where: URL) -> Engine:
 
 
 def _lock(connection: Connection) -> None:
-    """Wait until no other process migrates; the lock goes with the transaction."""
+    """Wait until no other process migrates. The lock is released when the transaction ends."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATING})")
     else:
@@ -96,6 +98,6 @@ def _migrate(connection: Connection, shown: str) -> None:
     if current is not None and current not in known:
         raise UserError(
             f"database {shown}: was migrated by a later release of Fineline ({current}); update Fineline, or name "
-            "another one in FINELINE_API_DATABASE"
+            "another database in FINELINE_API_DATABASE"
         )
     command.upgrade(settings, "head")

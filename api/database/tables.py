@@ -1,6 +1,6 @@
-"""The tables: teams with their limits, their keys, the names of their files, and which models are theirs.
+"""The tables: teams with their limits, their keys, the names of their files, and the models that they own.
 
-Jobs have no table. A job is a run, and what it was asked for lies beside the run.
+Jobs have no table. A job is a run, and its record is stored beside the run.
 """
 
 from sqlalchemy import BigInteger, ForeignKey, Index, String
@@ -23,7 +23,7 @@ class Team(Table):
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
     created_at: Mapped[int]
     dollars_a_month: Mapped[float | None]
-    jobs_at_once: Mapped[int | None]  # that wait or run
+    jobs_at_once: Mapped[int | None]  # queued or running
     models: Mapped[int | None]  # that the team owns
     requests_a_minute: Mapped[int | None]
 
@@ -38,11 +38,11 @@ class ApiKey(Table):
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
     start: Mapped[str] = mapped_column(String(16))  # its first characters, by which a person recognises it
     created_at: Mapped[int]
-    ends_at: Mapped[int | None]  # None: it does not end; revoked: the time of that
+    ends_at: Mapped[int | None]  # None: it does not expire; of a revoked key, when it was revoked
 
 
 class TeamFile(Table):
-    """The name under which a team finds a file. The content lies on the runs volume, under its digest."""
+    """A file of a team. Its content is stored elsewhere, under its digest."""
 
     __tablename__ = "files"
     __table_args__ = (Index("files_of_team", "team", "created_at"),)
@@ -57,12 +57,12 @@ class TeamFile(Table):
 
 
 class OwnedModel(Table):
-    """The team that a model's name belongs to, from its first job on."""
+    """The team that owns a model's name, from its first job on."""
 
     __tablename__ = "models"
 
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
     team: Mapped[str] = mapped_column(ForeignKey("teams.name"), index=True)
     created_at: Mapped[int]
-    # None: it was not deleted. The name stays the team's: the registry still has its versions, which are not for others.
+    # None: it was not deleted. The name stays the team's, since the registry still has the versions.
     deleted_at: Mapped[int | None]

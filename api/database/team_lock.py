@@ -1,4 +1,4 @@
-"""A lock for each team, which every process of the API respects that has the same database."""
+"""A lock for each team, shared by all processes of the API that use the same database."""
 
 import contextlib
 import threading
@@ -14,9 +14,9 @@ _here: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 @contextlib.contextmanager
 def team_lock(sessions: sessionmaker[Session], team: str) -> Iterator[None]:
-    """Hold a team's lock, so that what is counted within the block stays so until its end.
+    """Hold a team's lock, so that what is counted within the block stays true until its end.
 
-    SQLite is for one process, so only Postgres is asked for the lock too. It takes the lock back when the process dies.
+    SQLite serves one process only, which needs no lock in the database. Postgres releases its lock when the process dies.
     """
     engine = sessions.kw["bind"]
     with _here[team]:
@@ -29,7 +29,7 @@ def team_lock(sessions: sessionmaker[Session], team: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked_in_postgres(engine: Engine, team: str) -> Iterator[None]:
-    """Hold a team's lock in the database; while another process has it, wait."""
+    """Hold a team's lock in the database, after waiting for any other process that holds it."""
     number = int.from_bytes(sha256(f"fineline {team}".encode()).digest()[:8], signed=True)
     with engine.connect() as plain:
         connection: Connection = plain.execution_options(isolation_level="AUTOCOMMIT")

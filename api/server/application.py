@@ -1,4 +1,4 @@
-"""The application: every route, what stands before them, and the OpenAPI document."""
+"""The application: its routes, the middleware in front of them, and the OpenAPI document."""
 
 from typing import Literal
 
@@ -17,21 +17,21 @@ ROUTERS = (file_routes.router, job_routes.router, model_routes.router, front_doo
 
 
 class Health(BaseModel):
-    """That the server answers."""
+    """The health of the server."""
 
     status: Literal["ok"] = "ok"
 
 
 def create_app(services: Services, settings: ApiSettings) -> FastAPI:
-    """Return the application over the state that its routes share."""
+    """Return the application, with the state that its routes share."""
     app = FastAPI(
         title="Fineline",
-        description="OpenAI's API for fine-tuning, and for asking the models that it makes.",
+        description="OpenAI's API for fine-tuning models, and for querying the tuned ones.",
         version="1",
-        # A page that loads its scripts from elsewhere is of no use to a server without the internet.
+        # These pages load their scripts from the internet, which may be out of reach.
         docs_url=None,
         redoc_url=None,
-        # To an address without the slash, which a client would follow without its key.
+        # A client may follow a redirect without its key.
         redirect_slashes=False,
     )
     app.state.services, app.state.settings = services, settings
@@ -42,11 +42,11 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
 
     @app.get("/health", tags=["Server"])
     def health() -> Health:
-        """Tell that the server answers."""
+        """Report that the server answers."""
         return Health()
 
     add_error_handlers(app)
-    # The last one that is added is the first to see a request.
+    # The middleware that is added last sees a request first.
     app.add_middleware(RequestLimits, max_upload_bytes=settings.max_upload_bytes)
     app.add_middleware(Authentication, services=services, rate=RequestRate())
     return app

@@ -1,4 +1,4 @@
-"""Finds the team behind each request by the key that it sends, before anything of its body is read."""
+"""Identifies the team behind each request by its API key, before the body is read."""
 
 from typing import Annotated, cast
 
@@ -17,17 +17,19 @@ from api.teams.caller import Caller
 from api.teams.request_rate import RequestRate
 from api.teams.teams import limits_of
 
-THREADS = 8  # of their own, so that routes which wait for something hold up no others
+THREADS = 8  # for authentication only, so that slow routes do not delay it
 SCHEME = "Bearer "
 FOR_TEAMS = "/v1/"
-BEARER = HTTPBearer(auto_error=False, scheme_name="key", description="A key of `fineline api keys make TEAM`.")
+BEARER = HTTPBearer(
+    auto_error=False, scheme_name="key", description="An API key, made with `fineline api keys make TEAM`."
+)
 
 
 def authenticate(sessions: sessionmaker[Session], rate: RequestRate, authorization: str) -> Caller:
-    """Return who sends a header `Authorization`, and count the request.
+    """Return the caller that a header `Authorization` identifies, and count the request.
 
     Raises:
-        ApiError: it has no key that works, or its team makes too many requests.
+        ApiError: there is no valid key, or the team makes too many requests.
     """
     if not authorization.lower().startswith(SCHEME.lower()):
         raise ApiError(
@@ -37,7 +39,9 @@ def authenticate(sessions: sessionmaker[Session], rate: RequestRate, authorizati
         found = verified(session, authorization[len(SCHEME) :].strip())
         if found is None:
             raise ApiError(
-                401, "the API key is unknown, revoked or expired; ask whoever runs this server", code="invalid_api_key"
+                401,
+                "the API key is unknown, revoked, or expired; ask the administrator for a new one",
+                code="invalid_api_key",
             )
         key, team = found
         caller = Caller(team=team.name, key=key.id, limits=limits_of(team))
@@ -58,9 +62,9 @@ def caller(request: Request, _: Annotated[object, Depends(BEARER)]) -> Caller:
 
 
 class Authentication:
-    """Answers requests for what belongs to teams that have no key, and tells the routes about the others.
+    """Refuses requests to `/v1/` without a valid key, and tells the routes who makes the others.
 
-    FastAPI would read the body of a request, such as a large file, before it looks at the key.
+    FastAPI alone would read the body of a request, such as a large file, before it checks the key.
     """
 
     def __init__(self, app: ASGIApp, services: Services, rate: RequestRate) -> None:

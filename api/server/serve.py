@@ -16,16 +16,16 @@ from api.server.services import Services
 from steps.common.runtime.cluster_settings import in_cluster
 from steps.common.runtime.errors import UserError
 
-GRACE_SECONDS = 30  # for answers that are under way when the server is told to stop
+GRACE_SECONDS = 30  # to finish open answers when the server is told to stop
 WAITING_CONNECTIONS = 2048
 
 
 def serve(host: str = "", port: int | None = None) -> int:
-    """Serve until SIGTERM or Ctrl-C, and return the exit code. New connections are refused then, and answers finished.
+    """Serve until SIGTERM or Ctrl-C, then refuse new connections, finish open answers, and return the exit code.
 
     Args:
-        host: address to listen on; empty: as the settings say.
-        port: port to listen on; 0: any that is free; None: as the settings say.
+        host: address to listen on; empty: from the settings.
+        port: port to listen on; 0: any free port; None: from the settings.
 
     Raises:
         UserError: a setting is wrong, the database cannot be opened, or the port is taken.
@@ -38,7 +38,7 @@ def serve(host: str = "", port: int | None = None) -> int:
             uvicorn.Config(create_app(services, settings), timeout_graceful_shutdown=GRACE_SECONDS, server_header=False)
         )
         print(f"serving on http://{_shown(listener)}/v1; stop with Ctrl-C", flush=True)
-        # uvicorn raises the signal again when it has stopped, and the command takes SIGTERM for Ctrl-C.
+        # uvicorn raises the signal again after it has stopped, and the command treats SIGTERM like Ctrl-C.
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
     return 0
@@ -56,7 +56,7 @@ def _listening(settings: ApiSettings) -> Iterator[socket.socket]:
             f"cannot listen on {settings.host}: {error.strerror or error}; choose another --host"
         ) from error
     with listener:
-        # A server that has just stopped leaves connections that would keep the port for a minute.
+        # Otherwise the connections of a server that has just stopped would block the port for a minute.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
@@ -75,7 +75,7 @@ def _shown(listener: socket.socket) -> str:
 
 @contextlib.contextmanager
 def _services(sessions: sessionmaker[Session], settings: ApiSettings) -> Iterator[Services]:
-    """Yield what the routes work with, in a cluster or on this machine."""
+    """Yield the services of a cluster or of this machine."""
     from api.files.file_contents import FileContents
 
     contents = FileContents(settings.max_upload_bytes)

@@ -1,4 +1,4 @@
-"""What the routes of the API work with."""
+"""The services that the routes of the API share."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast

@@ -9,7 +9,7 @@ from api.jobs.job_record import JobRecord
 def unfinished_jobs(
     jobs: JobPlace, teams: Iterable[str], is_wanted: Callable[[JobRecord], bool]
 ) -> Iterator[JobRecord]:
-    """Yield the jobs that wait, run or are paused. Only those that are wanted are asked for their state, which takes longer."""
+    """Yield the wanted jobs that are queued, running, or paused. Only their states are read, since that takes longer."""
     for team in teams:
         for job in jobs.jobs(team):
             if is_wanted(job) and jobs.state(job).status not in ENDED:

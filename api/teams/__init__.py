@@ -1,1 +1,1 @@
-"""Who may call the API, and how much of it."""
+"""Who may call the API, and how much they may use."""

@@ -1,6 +1,6 @@
 """The keys of teams. A key is shown once, when it is made; its hash is stored.
 
-A key has 256 random bits, so its SHA-256 is as hard to guess as the key, and needs no salt and no slow hash.
+A key has 256 random bits, so its SHA-256 is as hard to guess as the key. It needs neither a salt nor a slow hash.
 """
 
 import hmac
@@ -22,7 +22,7 @@ SHOWN = 9  # characters of a key that lists show
 
 @dataclass(frozen=True)
 class NewKey:
-    """A key that has just been made: the only time that its text is known."""
+    """A key that was just made. Its text is known only now."""
 
     id: str
     team: str
@@ -51,9 +51,9 @@ def make_key(session: Session, team: str) -> NewKey:
 
 
 def verified(session: Session, key: str) -> tuple[ApiKey, Team] | None:
-    """Return a key and its team if it is one and has not ended.
+    """Return a key and its team; None if the key is unknown or has expired.
 
-    The database looks for the hash: how long that takes tells about hashes, from which no key follows.
+    The database looks up the hash, so the time that this takes reveals nothing about a key.
     """
     wanted = hash_of(key)
     found = session.execute(
@@ -65,20 +65,20 @@ def verified(session: Session, key: str) -> tuple[ApiKey, Team] | None:
 
 
 def ended(key: ApiKey) -> bool:
-    """Return whether a key no longer works."""
+    """Return whether a key has expired or was revoked."""
     return key.ends_at is not None and key.ends_at <= time.time()
 
 
 def all_keys(session: Session) -> list[ApiKey]:
-    """Return every key, those of one team together, the oldest first."""
+    """Return all keys by team, the oldest first."""
     return list(session.scalars(select(ApiKey).order_by(ApiKey.team, ApiKey.created_at, ApiKey.id)))
 
 
 def rotate_key(session: Session, key_id: str, valid_seconds: int) -> NewKey:
-    """Make a key that takes the place of another one, which works for some time yet.
+    """Make a key that replaces another one, which still works for some time.
 
     Raises:
-        UserError: there is no such key, or it has ended.
+        UserError: there is no such key, or it has expired.
     """
     old = _living(session, key_id)
     end = int(time.time()) + valid_seconds
@@ -87,10 +87,10 @@ def rotate_key(session: Session, key_id: str, valid_seconds: int) -> NewKey:
 
 
 def revoke_key(session: Session, key_id: str) -> ApiKey:
-    """End a key at once.
+    """Revoke a key at once.
 
     Raises:
-        UserError: there is no such key, or it has ended.
+        UserError: there is no such key, or it has expired.
     """
     key = _living(session, key_id)
     key.ends_at = int(time.time())
@@ -100,7 +100,7 @@ def revoke_key(session: Session, key_id: str) -> ApiKey:
 def _living(session: Session, key_id: str) -> ApiKey:
     key = session.get(ApiKey, key_id)
     if key is None:
-        raise UserError(f"there is no API key {key_id!r}; 'fineline api keys list' has their ids")
+        raise UserError(f"there is no API key {key_id!r}; list the ids with: fineline api keys list")
     if ended(key):
-        raise UserError(f"API key {key_id} has ended; make another one with: fineline api keys make {key.team}")
+        raise UserError(f"API key {key_id} has expired; make a new one with: fineline api keys make {key.team}")
     return key

@@ -1,4 +1,4 @@
-"""Who makes a request: found by the key that it sends."""
+"""Who makes a request, found by its API key."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Limits:
     """What a team may use; None: no limit."""
 
-    dollars_a_month: float | None = None  # quoted for the jobs of a calendar month in UTC
-    jobs_at_once: int | None = None  # that wait or run
+    dollars_a_month: float | None = None  # sum of the quotes of a calendar month's jobs, in UTC
+    jobs_at_once: int | None = None  # queued or running
     models: int | None = None  # that it owns
     requests_a_minute: int | None = None
 

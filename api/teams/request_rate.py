@@ -7,21 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 MINUTE = 60.0
-MOST_TEAMS = (
-    10_000  # whose requests are remembered; beyond that, those that have been silent for a minute are forgotten
-)
+MOST_TEAMS = 10_000  # that are remembered; beyond that, teams without a request in the last minute are forgotten
 
 
 @dataclass
 class _Allowance:
-    """The requests that a team has left, as a bucket that fills again in a minute."""
+    """A team's token bucket, which refills in a minute."""
 
     left: float
     at: float
 
 
 class RequestRate:
-    """Counts the requests of teams in this process. What it remembers of a team has a fixed size."""
+    """Counts the requests of each team in this process, with a fixed amount of memory for each."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -29,7 +27,7 @@ class RequestRate:
         self._teams: dict[str, _Allowance] = {}
 
     def wait_seconds(self, team: str, a_minute: int | None) -> int:
-        """Count a request; 0: it is allowed. Otherwise, it does not count, and may be repeated after so many seconds."""
+        """Count a request and return 0 if it is allowed; otherwise return the seconds to wait, and do not count it."""
         if a_minute is None:
             return 0
         with self._lock:
@@ -38,7 +36,7 @@ class RequestRate:
             if known is None:
                 self._forget(now)
                 known = self._teams[team] = _Allowance(left=a_minute, at=now)
-            # A limit that has been lowered holds at once.
+            # A lowered limit takes effect at once.
             known.left = min(float(a_minute), known.left + (now - known.at) * a_minute / MINUTE)
             known.at = now
             if known.left >= 1:
@@ -47,6 +45,6 @@ class RequestRate:
             return math.ceil((1 - known.left) * MINUTE / a_minute) if a_minute else int(MINUTE)
 
     def _forget(self, now: float) -> None:
-        """Make place for another team. Whoever was silent for a minute has a full allowance anyway."""
+        """Make room for another team. After a minute without a request, a team's bucket is full anyway."""
         if len(self._teams) >= MOST_TEAMS:
             self._teams = {team: one for team, one in self._teams.items() if now - one.at < MINUTE}

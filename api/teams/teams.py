@@ -12,28 +12,28 @@ from api.database.tables import Team
 from api.teams.caller import Limits
 from steps.common.runtime.errors import UserError
 
-# The names of a team's models begin with it, so it leaves most of a model's name to them.
+# The names of a team's models begin with it, so it must leave room for the rest.
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,18}[a-z0-9])?")
 LARGEST = 2**63 - 1  # that the tables store
 
 
 def make_team(session: Session, name: str) -> bool:
-    """Make a team without limits, and return whether it is new.
+    """Create a team without limits if it does not exist, and return whether it is new.
 
     Raises:
-        UserError: the name is none that a team can have.
+        UserError: the name is not valid.
     """
     if not NAME.fullmatch(name):
         raise UserError(
-            f"{name!r} is not the name of a team: it takes at most 20 small letters, digits and hyphens, the first a "
-            "letter, the last no hyphen"
+            f"{name!r} is not a valid team name; use at most 20 lower-case letters, digits, and hyphens, with a letter "
+            "first and no hyphen last"
         )
     if session.get(Team, name):
         return False
     try:
         with session.begin_nested():
             session.add(Team(name=name, created_at=int(time.time())))
-    except IntegrityError:  # another process has just made it
+    except IntegrityError:  # another process has just created it
         return False
     return True
 
@@ -42,12 +42,13 @@ def team_named(session: Session, name: str) -> Team:
     """Return a team.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is no such team.
     """
     if found := session.get(Team, name):
         return found
     known = ", ".join(team.name for team in all_teams(session))
-    raise UserError(f"there is no team {name!r}; " + (f"the teams are: {known}" if known else "there are no teams yet"))
+    others = f"the teams are: {known}" if known else "there are no teams yet"
+    raise UserError(f"there is no team {name!r}; {others}; make it with: fineline api keys make {name}")
 
 
 def all_teams(session: Session) -> list[Team]:
@@ -66,7 +67,7 @@ def limits_of(team: Team) -> Limits:
 
 
 def set_limits(session: Session, name: str, limits: Limits) -> None:
-    """Give a team other limits.
+    """Replace the limits of a team.
 
     Raises:
         UserError: there is no such team, or a limit is out of range.
@@ -79,5 +80,5 @@ def set_limits(session: Session, name: str, limits: Limits) -> None:
 
 
 def hold_team(session: Session, name: str) -> None:
-    """Let no other session pass here for this team until this one's transaction ends: between a count and what it allows."""
+    """Lock a team's row until the transaction ends, so that no other session changes what this one has counted."""
     session.execute(update(Team).where(Team.name == name).values(name=Team.name))

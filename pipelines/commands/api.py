@@ -230,7 +230,7 @@ def _day(at: int) -> str:
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a port")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port number; write 0 to 65535")
     return int(text)
 
 

@@ -27,8 +27,8 @@ def test_each_setting_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "line"),
     [
-        ("FINELINE_API_PORT", "http", "FINELINE_API_PORT: 'http' is not the number of a port"),
-        ("FINELINE_API_PORT", "65536", "FINELINE_API_PORT: '65536' is not the number of a port"),
+        ("FINELINE_API_PORT", "http", "FINELINE_API_PORT: 'http' is not a port number; write 0 to 65535"),
+        ("FINELINE_API_PORT", "65536", "FINELINE_API_PORT: '65536' is not a port number; write 0 to 65535"),
         ("FINELINE_API_MAX_UPLOAD", "much", "FINELINE_API_MAX_UPLOAD: 'much' is not a size"),
     ],
 )

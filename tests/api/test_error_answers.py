@@ -91,7 +91,7 @@ def post(client: OpenAI, content: bytes, path: str = "/wanted") -> httpx2.Respon
         (
             "missing",
             openai.NotFoundError,
-            "no such fine tuning job: ftjob-x",
+            "no such fine tuning job: ftjob-x; check it, and whose API key this is",
             "fine_tuning_job_id",
             "fine_tuning_job_not_found",
         ),

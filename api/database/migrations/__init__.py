@@ -1,1 +1,1 @@
-"""The steps from one release's tables to the next one's."""
+"""The migrations from the tables of one release to those of the next."""

@@ -81,7 +81,7 @@ def test_a_revoked_key_ends_at_once_and_only_that_one(sessions: sessionmaker[Ses
         revoke_key(session, made.id)
     assert not works(sessions, made.key)
     assert works(sessions, other.key)
-    with sessions.begin() as session, pytest.raises(UserError, match="has ended; make another one with"):
+    with sessions.begin() as session, pytest.raises(UserError, match="has expired; make a new one with"):
         revoke_key(session, made.id)
 
 
@@ -107,7 +107,7 @@ def test_another_rotation_does_not_prolong_a_key(
         rotate_key(session, made.id, 3600)
     later(monkeypatch, 61)
     assert not works(sessions, made.key)
-    with sessions.begin() as session, pytest.raises(UserError, match="has ended"):
+    with sessions.begin() as session, pytest.raises(UserError, match="has expired"):
         rotate_key(session, made.id, 3600)
 
 

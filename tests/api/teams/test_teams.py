@@ -51,7 +51,7 @@ def test_processes_that_make_the_same_team_at_once_make_one(sessions: sessionmak
 
 @pytest.mark.parametrize("name", ["", "Pets", "1st", "pets-", "pets_vets", "p" * 21, "pets\n", "../pets"])
 def test_a_name_that_cannot_begin_a_models_name_is_refused(sessions: sessionmaker[Session], name: str) -> None:
-    with sessions.begin() as session, pytest.raises(UserError, match="is not the name of a team"):
+    with sessions.begin() as session, pytest.raises(UserError, match="is not a valid team name"):
         make_team(session, name)
 
 

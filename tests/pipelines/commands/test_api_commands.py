@@ -76,7 +76,7 @@ def test_a_key_is_rotated_and_revoked(capsys: pytest.CaptureFixture[str]) -> Non
     assert printed(capsys, "keys", "revoke", old["id"]) == f"revoked {old['id']} of team pets\n"
     assert not works(old["key"])
     assert works(new["key"])
-    assert "has ended" in refused(capsys, "keys", "rotate", old["id"])
+    assert "has expired" in refused(capsys, "keys", "rotate", old["id"])
     newest = printed(capsys, "keys", "rotate", new["id"], "--hours", "0")
     assert f"{new['id']} still works for 0 h" in newest
     assert not works(new["key"])
@@ -109,14 +109,14 @@ def test_where_nothing_is_the_first_command_is_named(capsys: pytest.CaptureFixtu
 
 def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     printed(capsys, "keys", "make", "pets")
-    assert "'Pets' is not the name of a team" in refused(capsys, "keys", "make", "Pets")
+    assert "'Pets' is not a valid team name" in refused(capsys, "keys", "make", "Pets")
     assert "there is no API key 'x'" in refused(capsys, "keys", "revoke", "x")
     assert "there is no team 'vets'; the teams are: pets" in refused(capsys, "teams", "set", "vets", "--models", "1")
     assert "no limit is named; name one of: --dollars-a-month," in refused(capsys, "teams", "set", "pets")
     for words in (["--models", "-1"], ["--jobs-at-once", "1.5"], ["--dollars-a-month", "inf"], ["--models", "1" * 20]):
         assert "is not a" in refused(capsys, "teams", "set", "pets", *words)
     assert "required: make|list|rotate|revoke" in refused(capsys, "keys")
-    assert "argument --port: '70000' is not the number of a port" in refused(capsys, "--port", "70000")
+    assert "argument --port: '70000' is not a port number" in refused(capsys, "--port", "70000")
 
 
 def test_without_the_libraries_of_the_api_it_says_what_to_install(tmp_path: Path) -> None:
