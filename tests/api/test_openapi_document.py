@@ -1,18 +1,20 @@
 """The OpenAPI document: published, true, and with no request that it allows or forbids the server makes a mistake."""
 
+import re
 from typing import Any
 
 import hypothesis
 import pytest
 import schemathesis
 from fastapi import FastAPI
+from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from api.services import Services
 from tests.support.api_server import machine_app, team_key
 from tests.support.commands import free_port
 
-EXAMPLES = 60  # of each operation
+EXAMPLES = 30  # of each operation
 OPEN = {"/health"}  # to whoever has no key
 
 
@@ -33,7 +35,9 @@ def document(app_and_key: tuple[FastAPI, str]) -> dict[str, Any]:
 @pytest.fixture
 def published(app_and_key: tuple[FastAPI, str], monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
-    return schemathesis.openapi.from_asgi("/openapi.json", app_and_key[0])
+    # A parameter that nobody has heard of is ignored, so that clients of a later release of OpenAI's API are served.
+    config = SchemathesisConfig.from_dict({"generation": {"allow-extra-parameters": False}})
+    return schemathesis.openapi.from_asgi("/openapi.json", app_and_key[0], config=config)
 
 
 operations = schemathesis.pytest.from_fixture("published")
@@ -48,14 +52,14 @@ def test_no_request_finds_a_mistake_of_the_server(case: schemathesis.Case, app_a
 
 
 def test_what_openais_client_asks_for_is_there(document: dict[str, Any]) -> None:
-    found = {(method, path) for path, item in document["paths"].items() for method in item}
-    job = "/v1/fine_tuning/jobs/{fine_tuning_job_id}"
+    found = {(method, re.sub(r"{\w+}", "{}", path)) for path, item in document["paths"].items() for method in item}
+    job = "/v1/fine_tuning/jobs/{}"
     assert found >= {
         ("post", "/v1/files"),
         ("get", "/v1/files"),
-        ("get", "/v1/files/{file_id}"),
-        ("delete", "/v1/files/{file_id}"),
-        ("get", "/v1/files/{file_id}/content"),
+        ("get", "/v1/files/{}"),
+        ("delete", "/v1/files/{}"),
+        ("get", "/v1/files/{}/content"),
         ("post", "/v1/fine_tuning/jobs"),
         ("get", "/v1/fine_tuning/jobs"),
         ("get", job),
@@ -65,8 +69,8 @@ def test_what_openais_client_asks_for_is_there(document: dict[str, Any]) -> None
         ("get", f"{job}/events"),
         ("get", f"{job}/checkpoints"),
         ("get", "/v1/models"),
-        ("get", "/v1/models/{model}"),
-        ("delete", "/v1/models/{model}"),
+        ("get", "/v1/models/{}"),
+        ("delete", "/v1/models/{}"),
         ("post", "/v1/chat/completions"),
     }
 

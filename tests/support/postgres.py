@@ -1,5 +1,6 @@
 """A real Postgres in a folder of its own, for MLflow's records."""
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -24,6 +25,19 @@ def _programs() -> Path | None:
     """Return the folder of Postgres's programs, which Debian keeps out of the path; None: there is none."""
     places = [*map(Path, os.get_exec_path()), *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
     return next((place for place in places if all((place / name).is_file() for name in PROGRAMS)), None)
+
+
+def new_database(address: str, name: str) -> str:
+    """Make an empty database beside the one at an address, and return its address."""
+    import psycopg2
+    from sqlalchemy import make_url
+
+    url = make_url(address)
+    connection = psycopg2.connect(host=url.host, port=url.port, user=url.username, dbname=url.database)
+    connection.autocommit = True
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name}")
+    return url.set(database=name).render_as_string(hide_password=False)
 
 
 @contextmanager
