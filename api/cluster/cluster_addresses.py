@@ -18,10 +18,10 @@ from steps.rollout.pods.object_names import VERSION_LABEL, owner_of_model
 
 
 class ClusterAddresses:
-    """See `Addresses`. What serves is changed by runs of our templates alone: this pod may not."""
+    """See `Addresses`. Only runs of Fineline's templates change what is served; this pod may not."""
 
     def __init__(self, namespace: str = "") -> None:
-        """Name the namespace; empty: this pod's."""
+        """Set the namespace; empty: this pod's."""
         self._namespace = namespace or cluster_settings.namespace()
 
     def url(self, name: str) -> str | None:
@@ -29,11 +29,11 @@ class ClusterAddresses:
         return f"http://{name}.{self._namespace}.svc/v1" if self._version(name) else None
 
     def api_key(self) -> str:
-        """Return the key that the served models want; empty if none is set."""
+        """Return the key that the served models require; empty if none is set."""
         return cluster_settings.api_key()
 
     def known(self, names: Collection[str]) -> Mapping[str, ServedModel]:
-        """Return what there is of models that have a version that was not withdrawn, by name.
+        """Return the models that have a version that was not withdrawn, by name.
 
         Raises:
             UnreachableError: the registry does not answer.
@@ -58,7 +58,7 @@ class ClusterAddresses:
             WORKFLOWS.create(body, self._namespace)
 
     def withdraw(self, name: str, by: str) -> None:
-        """Withdraw every version of a model, and take its aliases away.
+        """Withdraw every version of a model, and delete its aliases.
 
         Raises:
             UnreachableError: the registry does not answer.
@@ -66,7 +66,7 @@ class ClusterAddresses:
         registered_models.withdraw_all(name, by)
 
     def _version(self, name: str) -> int:
-        """Return the version that the Service of a model sends its requests to; 0: there is no such Service of ours."""
+        """Return the version that a model's Service sends its requests to; 0: Fineline has no such Service."""
         try:
             found = OwnedObjects(self._namespace, owner_of_model(name)).read(SERVICES, name)
         except ForeignObjectError:

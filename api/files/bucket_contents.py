@@ -1,4 +1,4 @@
-"""The contents of uploaded files in the object store that `submit` sends data to as well."""
+"""The contents of uploaded files in the object store, to which `submit` sends data too."""
 
 import contextlib
 from collections.abc import Collection, Iterator
@@ -14,21 +14,21 @@ from steps.common.storage.retry import with_retries
 from steps.plan.data.s3_file import put
 
 SCHEME = "s3://"
-STORE_SETTING = "FINELINE_DATA_URL"  # s3://BUCKET/PREFIX, the same that `submit` reads
+STORE_SETTING = "FINELINE_DATA_URL"  # s3://BUCKET/PREFIX; `submit` reads it too
 
 
 class BucketContents(FileContents):
-    """See `FileContents`. What arrives is on this machine's disk until it is checked."""
+    """See `FileContents`. An upload stays on this machine's disk until it is checked."""
 
     def __init__(self, url: str, most_bytes: int = DEFAULT_MOST_BYTES) -> None:
-        """Name the place.
+        """Set the place.
 
         Args:
             url: s3://BUCKET/PREFIX.
             most_bytes: size limit of a file.
 
         Raises:
-            UserError: it is no such place.
+            UserError: the URL is not of this form.
         """
         super().__init__(most_bytes)
         if not url.startswith(SCHEME):
@@ -36,13 +36,13 @@ class BucketContents(FileContents):
         self._url = url.rstrip("/")
 
     def publish(self, content: IncomingContent) -> None:
-        """Upload a complete content to its place."""
+        """Upload a complete content to its final place."""
         content.close()
         with _reachable():
             put(content.path, f"{self._url}/{start_of(content.sha256)}/{content.path.name}")
 
     def address(self, file: TeamFile) -> str:
-        """Return the place of a file's content, as a recipe's `data.train` names it."""
+        """Return the address of a file's content, as a recipe's `data.train` takes it."""
         return f"{self._url}/{start_of(file.sha256)}/{content_name(file.filename)}"
 
     def open(self, file: TeamFile) -> BinaryIO:
@@ -66,11 +66,11 @@ class BucketContents(FileContents):
             return with_retries(url, begin)
 
     def published(self) -> set[str]:
-        """Return the beginnings of the digests of all contents that were published."""
+        """Return the starts of the digests of all published contents."""
         return {path.split("/")[-2] for path in self._objects()}
 
     def delete(self, starts: Collection[str]) -> None:
-        """Delete the contents whose digests begin so."""
+        """Delete the contents whose digests start with one of these."""
         store, _ = open_store(self._url)
 
         def delete(path: str) -> None:
@@ -98,14 +98,14 @@ class BucketContents(FileContents):
 
 @contextlib.contextmanager
 def _reachable() -> Iterator[None]:
-    """Tell a client that the store refuses or does not answer, without the store's address.
+    """Report to the client that the store refuses or does not answer, without the store's address.
 
     Raises:
-        ApiError: it does.
+        ApiError: the store refuses or does not answer.
     """
     try:
         yield
     except (UserError, UnreachableError) as error:
         raise ApiError(
-            503, "the server cannot reach what it keeps files in; tell whoever runs it", wait_seconds=10
+            503, "the server cannot reach its file store; try again, or ask its administrator", wait_seconds=10
         ) from error

@@ -1,7 +1,7 @@
-"""The contents of uploaded files, on the runs volume beside what `submit` sends: each once, under its digest.
+"""The contents of uploaded files, on the runs volume beside the data that `submit` sends: each once, under its digest.
 
-A content is written into a temporary folder while it arrives, and renamed to its place once it is complete and checked.
-Whoever publishes or deletes one holds the lock, so that a content that a new file needs is not deleted under it.
+A content arrives in a temporary folder, and is moved to its final place once it is complete and checked. A lock is held to
+publish or delete contents, so that a content that a new file needs is not deleted.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ from steps.common.storage.disk_errors import FULL
 from steps.common.storage.files import exclusive_lock
 
 INCOMING = ".incoming-"  # start of the name of a temporary folder
-# Not the user's name of the file: it may have a pattern's characters, and the path is in what other teams' runs are told.
+# Not the user's file name: it may contain wildcards, and the path appears in messages to other teams.
 NAME = "uploaded"
-FOLDER = "[0-9a-f]" * 16  # as a pattern: the beginning of a digest
+FOLDER = "[0-9a-f]" * 16  # pattern of the start of a digest
 DEFAULT_MOST_BYTES = 512 << 20  # as OpenAI's
 DAY = 24 * 3600
 
@@ -48,12 +48,12 @@ class IncomingContent:
         """Append a part.
 
         Raises:
-            ApiError: the file is larger than is allowed, or the disk is full.
+            ApiError: the file is too large, or the disk is full.
         """
         self.bytes += len(part)
         if self.bytes > self._most:
             raise ApiError(
-                413, f"the file is larger than {self._most} bytes, which is the most here; divide it", param="file"
+                413, f"the file is larger than the {self._most} bytes that this server accepts; split it", param="file"
             )
         self._digest.update(part)
         with _room():
@@ -76,7 +76,7 @@ class FileContents:
 
     @contextlib.contextmanager
     def incoming(self, filename: str) -> Iterator[IncomingContent]:
-        """Yield a content to write to; unless it is published within the block, nothing of it is kept."""
+        """Yield a content to write to. It is deleted unless it is published within the block."""
         folder = _data()
         with _room():
             folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ class FileContents:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def publish(self, content: IncomingContent) -> None:
-        """Rename a complete content to its place; the caller holds the lock until a file with its digest is committed."""
+        """Move a complete content to its final place; the caller holds the lock until a file with the digest is committed."""
         content.close()
         final = volumes.sent_data(content.sha256) / content.path.name
         with _room():
@@ -100,7 +100,7 @@ class FileContents:
             content.path.replace(final)
 
     def address(self, file: TeamFile) -> str:
-        """Return the place of a file's content, as a recipe's `data.train` names it."""
+        """Return the address of a file's content, as a recipe's `data.train` takes it."""
         return str(_path(file.sha256, file.filename))
 
     def open(self, file: TeamFile) -> BinaryIO:
@@ -116,11 +116,11 @@ class FileContents:
         return exclusive_lock(_data() / "uploads", on_wait=lambda: None)
 
     def published(self) -> set[str]:
-        """Return the beginnings of the digests of all contents that were published."""
+        """Return the starts of the digests of all published contents."""
         return {file.parent.name for file in _data().glob(f"{FOLDER}/{NAME}.*")}
 
     def delete(self, starts: Collection[str]) -> None:
-        """Delete the contents whose digests begin so; the caller holds the lock, and knows that nothing needs them."""
+        """Delete the contents whose digests start with one of these; the caller holds the lock, and nothing needs them."""
         for start in starts:
             for file in (_data() / start).glob(f"{NAME}.*"):
                 file.unlink(missing_ok=True)
@@ -128,7 +128,7 @@ class FileContents:
                 (_data() / start).rmdir()
 
     def delete_interrupted(self) -> None:
-        """Delete what uploads have left that were killed."""
+        """Delete what interrupted uploads have left."""
         for folder in _data().glob(f"{INCOMING}*"):
             with contextlib.suppress(FileNotFoundError):
                 if folder.stat().st_mtime < time.time() - DAY:
@@ -136,13 +136,13 @@ class FileContents:
 
 
 def content_name(filename: str) -> str:
-    """Return the name of a content: the kind of rows and the compression are told by its suffixes."""
+    """Return the file name of a content; its suffixes show the kind of rows and the compression."""
     kind, packed = suffixes(filename)
     return f"{NAME}{kind}{packed}"
 
 
 def start_of(sha256: str) -> str:
-    """Return the beginning of a digest after which its content's folder is named."""
+    """Return the start of a digest, which is the name of the content's folder."""
     return volumes.sent_data(sha256).name
 
 
@@ -156,14 +156,14 @@ def _data() -> Path:
 
 @contextlib.contextmanager
 def _room() -> Iterator[None]:
-    """Tell a client that the disk is full, without its path.
+    """Report to the client that the disk is full, without its path.
 
     Raises:
-        ApiError: it is.
+        ApiError: the disk is full.
     """
     try:
         yield
     except OSError as error:
         if error.errno in FULL:
-            raise ApiError(503, "the server has no room for the file; tell whoever runs it") from error
+            raise ApiError(503, "the server's disk is full; ask its administrator to free space") from error
         raise

@@ -1,4 +1,4 @@
-"""Reads every row of a file that was uploaded, as a run would, and refuses the file with the place of the first bad row."""
+"""Reads every row of an uploaded file as a run would, and refuses the file with the location of its first bad row."""
 
 from pathlib import Path
 
@@ -18,12 +18,12 @@ def check_rows(path: Path, filename: str, most_bytes: int) -> None:
 
     Args:
         path: where the content is; its suffixes are those of the name.
-        filename: the user's name of it, for messages.
-        most_bytes: that it may have when it is decompressed.
+        filename: its name when it was uploaded, for messages.
+        most_bytes: size limit after decompression.
 
     Raises:
-        ApiError: it cannot be used; the first reason, with its line or row.
-        MemoryError: it takes too much memory to be read.
+        ApiError: the file cannot be used; it states the first reason, with its line or row.
+        MemoryError: the rows need too much memory.
     """
     _check_unpacked(path, filename, most_bytes)
     count, pairs = 0, False
@@ -37,8 +37,8 @@ def check_rows(path: Path, filename: str, most_bytes: int) -> None:
             elif pairs != (row.rejected is not None):
                 this, others = ("is not a pair", "are pairs") if pairs else ("is a pair", "are not")
                 raise _refused(
-                    f"{filename}:{place.line}: {this} of a chosen and a rejected answer, and the rows before it {others}; put "
-                    "pairs into a file of their own"
+                    f"{filename}:{place.line}: {this} of a chosen and a rejected answer, but the rows before it {others}; put "
+                    "pairs into a separate file"
                 )
             count += 1
     except UserError as error:
@@ -47,11 +47,11 @@ def check_rows(path: Path, filename: str, most_bytes: int) -> None:
         raise _refused(first_line(error).replace(str(path), filename)) from None
     if count < FEWEST:
         has = "one row" if count else "no rows"
-        raise _refused(f"{filename}: has {has}; at least two are needed, one to train on and one to hold out")
+        raise _refused(f"{filename}: has {has}; it needs at least two rows, one to train on and one to hold out")
 
 
 def _check_unpacked(path: Path, filename: str, most_bytes: int) -> None:
-    """Refuse what would fill the memory when it is decompressed. What is damaged is told when its rows are read."""
+    """Refuse a file that would fill the memory after decompression. Damage is reported when the rows are read."""
     if not suffixes(path.name)[1]:
         return
     size = 0
@@ -62,8 +62,8 @@ def _check_unpacked(path: Path, filename: str, most_bytes: int) -> None:
                 if size > most_bytes:
                     raise ApiError(
                         413,
-                        f"{filename}: has more than {most_bytes} bytes when it is decompressed, which is the most here; "
-                        "divide it",
+                        f"{filename}: is larger after decompression than the {most_bytes} bytes that this server accepts; "
+                        "split it",
                         param="file",
                     )
     except MemoryError:

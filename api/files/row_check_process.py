@@ -1,4 +1,4 @@
-"""Checks the rows of an upload in a process of its own: a file that takes much memory or time harms no other request.
+"""Checks the rows of an upload in a separate process, so that a file that needs much memory or time harms no other request.
 
 python -m api.files.row_check_process PATH FILENAME MOST_BYTES MEMORY_BYTES
 """
@@ -17,7 +17,7 @@ from api.openai_errors import ApiError
 AT_ONCE = 2
 MOST_MEMORY = 4 << 30  # bytes
 LONGEST_SECONDS = 1800.0
-# Nothing else of this server's environment is for what reads files of others.
+# All that the process inherits of the server's environment, since it reads files that nobody has checked.
 INHERITED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR")
 MIB = 1 << 20
 
@@ -28,7 +28,7 @@ def checked(path: Path, filename: str, most_bytes: int) -> None:
     """Check that a run can read every row of a file; see `row_check.check_rows`.
 
     Raises:
-        ApiError: it cannot be used, or takes too much memory or time to be read.
+        ApiError: the file cannot be used, or reading it needs too much memory or time.
     """
     from steps.common.machine.devices import memory_available
 
@@ -48,9 +48,9 @@ def checked(path: Path, filename: str, most_bytes: int) -> None:
             )
         except subprocess.TimeoutExpired:
             minutes = f"{LONGEST_SECONDS / 60:.0f} minutes"
-            raise _too_much(f"{filename}: its rows could not be read in {minutes}; divide it") from None
+            raise _too_much(f"{filename}: reading its rows takes more than {minutes}; split it") from None
     if done.returncode == -signal.SIGKILL:
-        raise _too_much(f"{filename}: takes more than {memory // MIB} MiB of memory to be read; save it as JSONL")
+        raise _too_much(f"{filename}: reading its rows takes more than {memory // MIB} MiB of memory; save it as JSONL")
     if done.returncode:
         raise RuntimeError(f"the check of rows ended with code {done.returncode}: {done.stderr[-2000:].decode()}")
     if done.stdout:
@@ -63,7 +63,7 @@ def _too_much(message: str) -> ApiError:
 
 
 def main(path: str, filename: str, most_bytes: str, memory_bytes: str) -> None:
-    """Check, and write why the file is refused to standard output; nothing if it is not."""
+    """Check a file, and write the reason for a refusal to standard output; nothing if the file is good."""
     from api.files.row_check import check_rows
     from steps.common.machine.parent_death import signal_on_parent_death
 
@@ -74,7 +74,7 @@ def main(path: str, filename: str, most_bytes: str, memory_bytes: str) -> None:
     except ApiError as error:
         print(json.dumps({"status": error.status, "message": str(error), "code": error.code}))
     except MemoryError:
-        os.kill(os.getpid(), signal.SIGKILL)  # as the system would
+        os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory runs out
 
 
 if __name__ == "__main__":

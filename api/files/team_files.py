@@ -1,7 +1,7 @@
 """A team's files by their ids.
 
-The id of an uploaded file has the beginning of its content's digest in it. So a job, which has stored the ids of its files,
-still tells which content it needs when the names of the files are gone.
+The id of an uploaded file contains the start of its content's digest. So a job, which stores the ids of its files, still shows
+which contents it needs after the files are deleted.
 """
 
 import re
@@ -27,7 +27,7 @@ def new_id(sha256: str) -> str:
 
 
 def content_of(file_id: str) -> str:
-    """Return the beginning of the digest of the content that an uploaded file's id tells; empty if it tells none."""
+    """Return the start of the digest that an uploaded file's id contains; empty if it contains none."""
     match = ID.fullmatch(file_id)
     return match["start"] if match else ""
 
@@ -45,7 +45,7 @@ def find(session: Session, team: str, file_id: str, param: str = "file_id") -> T
 
 
 def listed(session: Session, team: str, purpose: str | None, *, oldest_first: bool) -> Sequence[TeamFile]:
-    """Return a team's files, of one purpose if one is given."""
+    """Return a team's files, or only those with a purpose."""
     wanted = select(TeamFile).where(TeamFile.team == team)
     if purpose is not None:
         wanted = wanted.where(TeamFile.purpose == purpose)
@@ -54,7 +54,7 @@ def listed(session: Session, team: str, purpose: str | None, *, oldest_first: bo
 
 
 def delete(session: Session, team: str, file_id: str) -> None:
-    """Delete a file of a team by its name, and commit that; its content stays.
+    """Delete a file of a team, and commit that; its content stays.
 
     Raises:
         ApiError: the team has no such file.
@@ -67,13 +67,13 @@ def delete(session: Session, team: str, file_id: str) -> None:
 def add(
     session: Session, contents: FileContents, team: str, file_id: str, filename: str, purpose: str, content: bytes
 ) -> TeamFile:
-    """Store a content that the API has made itself as a file of a team, and commit it; once it is there, return it as it is.
+    """Store a content that the API has made as a file of a team, and commit it; return a file that exists as it is.
 
     Args:
         session: of the database.
-        contents: where the contents lie.
-        team: its owner.
-        file_id: by which the file is known; the same id is the same file.
+        contents: where contents are stored.
+        team: owner of the file.
+        file_id: id of the file; the same id is the same file.
         filename: its name.
         purpose: what it is for.
         content: all of it.
@@ -98,7 +98,7 @@ def store(
     filename: str,
     purpose: str,
 ) -> TeamFile:
-    """Publish a content and commit the file that has it; a file of that id that another process has just stored stays."""
+    """Publish a content and commit its file; if another process has just stored a file with this id, return that one."""
     with contents.lock():
         session.rollback()  # to see what was committed since
         if session.get(TeamFile, file_id) is not None:

@@ -1,4 +1,4 @@
-"""The form of an upload, read while it arrives: the content goes to the disk part by part, the fields are short."""
+"""The form of an upload, read as it arrives: the content goes to the disk part by part; the fields are short."""
 
 from contextlib import ExitStack
 from types import TracebackType
@@ -18,7 +18,7 @@ EXPIRY = "expires_after"
 
 
 class UploadForm:
-    """The form of one upload. Unless its content is published before the block ends, nothing of it is kept."""
+    """The form of one upload. Its content is deleted unless it is published within the block."""
 
     def __init__(self, content_type: str, contents: FileContents) -> None:
         """Prepare to read.
@@ -28,7 +28,7 @@ class UploadForm:
             contents: where the content goes.
 
         Raises:
-            ApiError: the request is no form.
+            ApiError: the request is not a form.
         """
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
@@ -69,7 +69,7 @@ class UploadForm:
         """Read the next part of the request's body.
 
         Raises:
-            ApiError: the form is refused, for what is said in it or for its size.
+            ApiError: a field is wrong, or the form is too large.
             UserError: the disk is full.
         """
         try:
@@ -78,17 +78,17 @@ class UploadForm:
             raise ApiError(400, f"the form cannot be read: {error}") from None
 
     def complete(self) -> IncomingContent:
-        """Return the content once the whole body was read.
+        """Return the content after the whole body was read.
 
         Raises:
-            ApiError: the form has no end, or lacks a field.
+            ApiError: the form is incomplete, or lacks a field.
         """
         if not self._whole:
-            raise ApiError(400, "the form has no end; send it again")
+            raise ApiError(400, "the form is incomplete; send it again")
         if not self.purpose:
-            raise ApiError(400, f"the form has no purpose; it must be {TRAINING}", param="purpose")
+            raise ApiError(400, f"the form has no field purpose; set it to {TRAINING}", param="purpose")
         if self.content is None:
-            raise ApiError(400, "the form has no file", param="file")
+            raise ApiError(400, "the form has no field file; add it", param="file")
         self.content.close()
         return self.content
 
@@ -113,27 +113,33 @@ class UploadForm:
         if name == "file":
             self._begin_file(options.get(b"filename"))
         elif name.startswith(EXPIRY):
-            raise ApiError(400, "files do not expire here; leave expires_after out, and delete the file", param=EXPIRY)
-        elif name != "purpose":
             raise ApiError(
-                400, f"the form has a field {name!r}, which is not known; it has purpose and file", param=name
+                400,
+                "files do not expire here; leave out expires_after, and delete the file when you no longer need it",
+                param=EXPIRY,
             )
+        elif name != "purpose":
+            raise ApiError(400, f"the form has an unknown field {name!r}; send only purpose and file", param=name)
 
     def _begin_file(self, filename: bytes | None) -> None:
         if self.content is not None:
-            raise ApiError(400, "the form has several files; upload each by itself", param="file")
+            raise ApiError(400, "the form has several files; upload each one separately", param="file")
         if not filename:
-            raise ApiError(400, "the file has no name; its suffix tells what kind of rows it has", param="file")
+            raise ApiError(
+                400,
+                "the file has no name; name it with a suffix that shows the kind of rows, such as rows.jsonl",
+                param="file",
+            )
         try:
             self.filename = filename.decode()
         except UnicodeDecodeError:
-            raise ApiError(400, "the file's name is not text in UTF-8", param="file") from None
+            raise ApiError(400, "the file's name is not UTF-8; encode it as UTF-8", param="file") from None
         if len(self.filename) > LONGEST_FILENAME or not self.filename.isprintable():
             most = f"{LONGEST_FILENAME} printable characters"
             raise ApiError(400, f"the file's name must have at most {most}", param="file")
         if not is_known(self.filename):
             kinds = f"{', '.join(KINDS)}, or one of them with {', '.join(COMPRESSED)}"
-            raise ApiError(400, f"{self.filename}: is no file of rows; its name must end in {kinds}", param="file")
+            raise ApiError(400, f"{self.filename}: is not a file of rows; its name must end in {kinds}", param="file")
         self.content = self._kept.enter_context(self._contents.incoming(self.filename))
         self._into_file = True
 
@@ -144,7 +150,7 @@ class UploadForm:
         self._value += data[start:end]
         if len(self._value) > LONGEST_FIELD:
             name = _shown(self._name)
-            raise ApiError(400, f"the field {name!r} is longer than {LONGEST_FIELD} bytes", param=name)
+            raise ApiError(400, f"the field {name!r} is longer than {LONGEST_FIELD} bytes; shorten it", param=name)
 
     def _end(self) -> None:
         if self._into_file:
@@ -153,7 +159,7 @@ class UploadForm:
         if self.purpose != TRAINING:
             raise ApiError(
                 400,
-                f"files with the purpose {self.purpose!r} are of no use here; it must be {TRAINING}",
+                f"the purpose {self.purpose!r} is not supported; use {TRAINING}",
                 param="purpose",
             )
 
@@ -162,5 +168,5 @@ class UploadForm:
 
 
 def _shown(value: bytes) -> str:
-    """Return what a client has sent as a text that can be printed."""
+    """Return what a client has sent as printable text."""
     return value.decode(errors="backslashreplace")

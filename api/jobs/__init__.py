@@ -1,1 +1,1 @@
-"""Fine-tuning jobs: a face on runs."""
+"""Fine-tuning jobs: OpenAI's view of runs."""

@@ -1,6 +1,6 @@
-"""The request that creates a job, as OpenAI's clients send it, with the field `recipe` of our own.
+"""The request that creates a job, as OpenAI's clients send it, with Fineline's own field `recipe`.
 
-The fields are those of `openai.types.fine_tuning.JobCreateParams`. What Fineline does not do is refused by name.
+The other fields are those of `openai.types.fine_tuning.JobCreateParams`. What Fineline does not support is refused by name.
 """
 
 import hashlib
@@ -48,10 +48,10 @@ class SupervisedHyperparameters(BodyPart):
     n_epochs: Epochs = Field(default=None, description="Passes over the training rows. auto: the recipe's tune.epochs.")
     batch_size: BatchRows = Field(
         default=None,
-        description="Rows for each optimizer step, on average. auto: the recipe's tune.batch_tokens.",
+        description="Mean number of rows in an optimizer step. auto: the recipe's tune.batch_tokens.",
     )
     learning_rate_multiplier: Positive = Field(
-        default=None, description="Factor of the recipe's tune.learning_rate. auto: 1."
+        default=None, description="Multiplies the recipe's tune.learning_rate. auto: 1."
     )
 
 
@@ -85,8 +85,7 @@ class MethodBody(BodyPart):
     def _no_reinforcement(cls, given: Any) -> Any:
         if isinstance(given, dict) and (given.get("type") == "reinforcement" or given.get("reinforcement") is not None):
             raise ValueError(
-                "reinforcement fine-tuning is not offered here; use supervised, or dpo with pairs of answers of which one is "
-                "preferred"
+                "reinforcement fine-tuning is not supported; use supervised, or dpo with chosen and rejected answers"
             )
         return (
             {name: value for name, value in given.items() if name != "reinforcement"}
@@ -104,20 +103,20 @@ class MethodBody(BodyPart):
 
     @property
     def hyperparameters(self) -> SupervisedHyperparameters:
-        """Those of its type."""
+        """The hyperparameters of the method's type."""
         if self.type == "dpo":
             return (self.dpo or DpoConfiguration()).hyperparameters
         return (self.supervised or SupervisedConfiguration()).hyperparameters
 
     def in_answers(self) -> dict[str, Any]:
-        """Return the method as a job's object has it."""
+        """Return the method as a job shows it."""
         found = self.hyperparameters.model_dump()
         filled = {name: AUTO if value is None else value for name, value in found.items()}
         return {"type": self.type, self.type: {"hyperparameters": filled}}
 
 
 class CreateBody(BodyPart):
-    """What a job is asked for."""
+    """The request to create a fine-tuning job."""
 
     model: str = Field(
         min_length=1, max_length=512, description="Base model: a preset, hf://ORG/NAME[@REVISION], or pypi://…"
@@ -129,18 +128,18 @@ class CreateBody(BodyPart):
         max_length=64,
         description="Id of an uploaded file with held-out rows. Without it, a share of the training rows is held out.",
     )
-    method: MethodBody | None = Field(default=None, description="Without it: supervised.")
+    method: MethodBody | None = Field(default=None, description="Method of fine-tuning. Without it: supervised.")
     hyperparameters: SupervisedHyperparameters | None = Field(
         default=None,
         deprecated=True,
-        description="Those of the method `supervised`, as OpenAI had them before `method`.",
+        description="Hyperparameters of the method `supervised`. Use `method` instead.",
     )
     suffix: str | None = Field(
         default=None,
         min_length=1,
         max_length=64,
-        description="Second part of the model's name, after the team's. The same suffix again makes the next version of that "
-        "model. Without it: a name of its own for each job.",
+        description="Second part of the model's name, after the team's. A later job with the same suffix makes the next "
+        "version of the model. Without it: each job makes a new model.",
     )
     seed: int | None = Field(
         default=None, strict=True, ge=0, le=LARGEST_SEED, description="The recipe's tune.seed. Without it: its default."
@@ -150,10 +149,12 @@ class CreateBody(BodyPart):
         max_length=MOST_PAIRS,
         description=f"Up to {MOST_PAIRS} pairs: keys of up to {LONGEST_KEY} characters, values of up to {LONGEST_VALUE}.",
     )
-    integrations: list[Any] | None = Field(default=None, max_length=0, description="None is offered.")
+    integrations: list[Any] | None = Field(
+        default=None, max_length=0, description="Must be empty: integrations are not supported."
+    )
     recipe: dict[str, Any] | None = Field(
         default=None,
-        description="Further keys of Fineline's recipe, such as {'tune': {'rank': 32}}. In the openai client: "
+        description="More keys of Fineline's recipe, such as {'tune': {'rank': 32}}. In the openai client: "
         "extra_body={'recipe': …}.",
     )
 
@@ -162,8 +163,8 @@ class CreateBody(BodyPart):
     def _no_integrations(cls, given: Any) -> Any:
         if given:
             raise ValueError(
-                "there are none: Weights and Biases is not called; the losses are in the job's events and in its result file, "
-                "and in MLflow"
+                "not supported, Weights and Biases included; leave it out: the losses are in the job's events, in its result "
+                "file, and in MLflow"
             )
         return given
 
@@ -172,9 +173,9 @@ class CreateBody(BodyPart):
     def _short(cls, given: dict[str, str] | None) -> dict[str, str] | None:
         for key, value in (given or {}).items():
             if len(key) > LONGEST_KEY:
-                raise ValueError(f"the key {key[:20]}… has {len(key)} characters; it may have {LONGEST_KEY}")
+                raise ValueError(f"the key {key[:20]}… has {len(key)} characters; shorten it to {LONGEST_KEY}")
             if len(value) > LONGEST_VALUE:
-                raise ValueError(f"the value of {key} has {len(value)} characters; it may have {LONGEST_VALUE}")
+                raise ValueError(f"the value of {key} has {len(value)} characters; shorten it to {LONGEST_VALUE}")
         return given
 
     @field_validator("recipe")
@@ -184,17 +185,17 @@ class CreateBody(BodyPart):
             text = json.dumps(given, ensure_ascii=False, allow_nan=False)
             text.encode()
         except RecursionError:
-            raise ValueError("is nested too deeply") from None
+            raise ValueError("is nested too deeply; flatten it") from None
         except ValueError:
-            raise ValueError("holds half of a character, an infinity or NaN; leave it out") from None
+            raise ValueError("contains a lone surrogate, an infinity, or NaN; remove it") from None
         if len(text) > LONGEST_RECIPE:
-            raise ValueError(f"has {len(text)} characters; it may have {LONGEST_RECIPE}")
+            raise ValueError(f"has {len(text)} characters; shorten it to {LONGEST_RECIPE}")
         return given
 
     @model_validator(mode="after")
     def _hyperparameters_once(self) -> "CreateBody":
         if self.method is not None and self.__dict__["hyperparameters"] is not None:
-            raise ValueError("hyperparameters is given beside method; put them into method, and leave it out")
+            raise ValueError("hyperparameters and method are both given; move the hyperparameters into method")
         return self
 
     @property
@@ -207,7 +208,7 @@ class CreateBody(BodyPart):
         return MethodBody(type="supervised", supervised=SupervisedConfiguration(hyperparameters=given))
 
     def digest(self) -> str:
-        """Return a digest of the request, equal for equal requests."""
+        """Return a digest of the request; equal requests have equal digests."""
         content = {**self.__dict__, "method": self.method and self.method.in_answers()}
         given = {name: value.model_dump() if isinstance(value, BaseModel) else value for name, value in content.items()}
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()

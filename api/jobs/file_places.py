@@ -1,4 +1,4 @@
-"""Ids in the place of the paths of uploaded files: a caller knows no path of the server."""
+"""Replaces the paths of uploaded files by their ids, since a caller must not see the server's paths."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -7,16 +7,16 @@ from api.files.file_contents import NAME
 from api.files.team_files import content_of
 from steps.common.storage import volumes
 
-# As the addresses of `FileContents`, on a volume or in an object store, from which it is copied to such a path too.
+# An address of `FileContents`, on a volume or in an object store, or the path of a copy from the store.
 PLACE = re.compile(rf"(?:\w+:/)?/[^\s:;,'\"()]*/([0-9a-f]{{16}})/{NAME}[^\s:;,'\"()/]*")
 
 
 def with_ids(text: str, ids: Iterable[str]) -> str:
-    """Return a text, such as an error's, with the ids of uploaded files in the place of their paths.
+    """Return a text, such as an error message, in which ids replace the paths of uploaded files.
 
     Args:
         text: the text.
-        ids: of the files that may occur in it.
+        ids: of the files that the text may name.
     """
     by_content = {content_of(one): one for one in ids}
     found = PLACE.sub(lambda match: by_content.get(match[1], "an uploaded file"), text)
@@ -26,10 +26,10 @@ def with_ids(text: str, ids: Iterable[str]) -> str:
 
 
 def first_named(text: str, ids: Mapping[str, str | None]) -> str | None:
-    """Return the field whose file an error is about, None if it is about none of them.
+    """Return the field whose file an error names first; None if it names none of them.
 
     Args:
-        text: the error's text, with ids in the place of paths.
+        text: the error message, with ids instead of paths.
         ids: of the files, by field.
     """
     places = {field: text.find(one) for field, one in ids.items() if one and one in text}

@@ -1,7 +1,8 @@
-"""The checkpoints of a job that can be used: one, the adapter that the training has kept.
+"""The one usable checkpoint of a job: the adapter that the training has kept.
 
-While it trains, a checkpoint serves to resume; it is replaced by the next, and nothing loads it as a model. At the end, the
-adapter of the last step is kept, or with `tune.patience` the one of the best measurement. That one was judged and registered.
+During training, a checkpoint is there to resume from. The next one replaces it, and nothing loads it as a model. At the end,
+the adapter of the last step is kept, or with `tune.patience` the one with the lowest held-out loss. It is evaluated and
+registered.
 """
 
 import hashlib
@@ -15,13 +16,13 @@ from api.jobs.job_record import JobRecord
 
 
 class CheckpointMetrics(BaseModel):
-    """Figures of a checkpoint; what was not measured at its step is null."""
+    """The metrics of a checkpoint. A metric that was not measured at its step is null."""
 
     step: int
     train_loss: float | None
     train_mean_token_accuracy: None = None  # the training does not measure it
     valid_loss: float | None  # on the held-out rows that are measured during the training
-    valid_mean_token_accuracy: None = None  # likewise not
+    valid_mean_token_accuracy: None = None  # not measured either
     full_valid_loss: float | None  # on all held-out rows, by the evaluation
     full_valid_mean_token_accuracy: float | None
 
@@ -39,7 +40,7 @@ class FineTuningJobCheckpoint(BaseModel):
 
 
 def checkpoints_of(job: JobRecord, state: JobState) -> list[FineTuningJobCheckpoint]:
-    """Return the checkpoints of a job; none until it has succeeded."""
+    """Return the usable checkpoints of a job; none until it has succeeded."""
     if state.status != "succeeded" or not state.report or not state.report.tuning:
         return []
     tuning, scores = state.report.tuning, state.report.scores["candidate"]

@@ -1,7 +1,7 @@
-"""What happened to a job, as OpenAI's events: derived from the job's record and the state of its run, and stored nowhere.
+"""A job's events in OpenAI's format. They are derived from the job's record and the state of its run, and not stored.
 
-The same record and state give the same events with the same ids, and a later state only adds to them as a rule: an event that
-tells a time has that time in its id, so a step that is run again gets events of its own.
+The same record and state give the same events with the same ids. As a rule, a later state only adds events: the ids of a step's
+events contain their time, so a step that runs again has new events.
 """
 
 import hashlib
@@ -25,9 +25,9 @@ from steps.plan.step import in_words
 
 Level = Literal["info", "warn", "error"]
 WISHES: dict[Wanted, str] = {
-    "pause": "Pause asked for",
-    "run": "Resumption asked for",
-    "cancel": "Cancellation asked for",
+    "pause": "Pause requested",
+    "run": "Resumption requested",
+    "cancel": "Cancellation requested",
 }
 ENDS = {
     Phase.SUCCEEDED: "done",
@@ -53,7 +53,7 @@ class FineTuningJobEvent(BaseModel):
 class Happening:
     """An event without its id."""
 
-    key: str  # of its own among the job's
+    key: str  # unique within the job
     time: float
     message: str
     level: Level = "info"
@@ -79,7 +79,7 @@ def _event(job: JobRecord, one: Happening) -> FineTuningJobEvent:
 
 
 def _happenings(job: JobRecord, state: JobState) -> Iterator[Happening]:
-    """Yield what happened; of what has the same time, the earlier first."""
+    """Yield the events; of events with the same time, the earlier one first."""
     created = float(job.created_at)
     yield Happening("created", created, f"Created fine-tuning job: {job.id}")
     if job.quote:
@@ -99,7 +99,7 @@ def _happenings(job: JobRecord, state: JobState) -> Iterator[Happening]:
 def quote_in_words(quote: Quote) -> str:
     """Return a quote with its minutes and dollars as one line."""
     cost = quote.first.cost
-    unpriced = "dollars that are not known" if buys(quote.provider) else "no dollars, since nothing is bought"
+    unpriced = "an unknown price" if buys(quote.provider) else "no cost, since nothing is bought"
     dollars = unpriced if cost is None else f"${cost:.2f}"
     minutes = max(1, round(sum(quote.first.minutes.values())))
     return f"about {minutes} minute{'s' if minutes > 1 else ''} and {dollars}; {in_words(quote)}"
@@ -138,7 +138,7 @@ def _measured(one: Measurement) -> Happening:
         if value is not None and math.isfinite(value):
             metrics[name] = value
             words.append(f"{called}={value:.4f}")
-    losses = ", ".join(words) or "no loss that is a number"
+    losses = ", ".join(words) or "the loss is not a number"
     kind = "" if one.held_out_loss is None else " held out"
     return Happening(f"step {one.step}{kind} {int(one.time)}", one.time, f"Step {one.step}: {losses}", metrics=metrics)
 
@@ -157,7 +157,7 @@ def _outcome(job: JobRecord, state: JobState) -> Iterator[Happening]:
         yield Happening("registered", at, f"Registered: {job.name}, version {state.version}")
     if state.url and state.status == "succeeded":
         at = state.times.get("rollout", (0.0, 0.0))[1] or finished
-        yield Happening("served", at, f"Rolled out: {job.name}, version {state.version}, is served")
+        yield Happening("served", at, f"Rolled out: {job.name}, version {state.version}, is now served")
     if state.status == "paused":
         yield Happening(f"paused {job.wanted_at}", max(finished, job.wanted_at), "Paused: the checkpoint is kept")
     if state.status not in ENDED:

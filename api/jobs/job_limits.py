@@ -1,4 +1,4 @@
-"""What a team may still ask for: dollars in a calendar month, and jobs at once."""
+"""A team's limits on jobs: dollars in a calendar month, and jobs at once."""
 
 import datetime
 from collections.abc import Iterable
@@ -12,10 +12,10 @@ from steps.common.nodes.node_provider import buys
 
 
 def check_jobs_at_once(limits: Limits, jobs: Iterable[JobRecord], place: JobPlace) -> None:
-    """Refuse a job beyond those that a team may have waiting and running at once. Paused ones do not count.
+    """Refuse a job if the team already has as many queued and running jobs as it may. Paused jobs do not count.
 
     Raises:
-        ApiError: with the limit.
+        ApiError: the team has reached the limit.
     """
     most = limits.jobs_at_once
     if most is None:
@@ -24,14 +24,14 @@ def check_jobs_at_once(limits: Limits, jobs: Iterable[JobRecord], place: JobPlac
     if len(active) >= most:
         raise ApiError(
             429,
-            f"{len(active)} jobs of the team wait or run ({', '.join(active[:3])}), and its limit is {most}; wait for one, or "
-            "cancel or pause one",
+            f"the team has {len(active)} queued and running jobs ({', '.join(active[:3])}), and its limit is {most}; wait for "
+            "one to end, or pause or cancel one",
             code="jobs_at_once_exceeded",
         )
 
 
 def dollars_left(limits: Limits, jobs: Iterable[JobRecord], place: JobPlace, now: float) -> float | None:
-    """Return the dollars that the quotes of a team's jobs have left of its calendar month in UTC; None: it has no limit.
+    """Return how many dollars a team's quotes leave of its limit for this calendar month (UTC); None: no limit.
 
     Args:
         limits: of the team.
@@ -46,7 +46,7 @@ def dollars_left(limits: Limits, jobs: Iterable[JobRecord], place: JobPlace, now
 
 
 def check_dollars(left: float | None, limits: Limits, quote: Quote | None) -> None:
-    """Refuse a job whose quote exceeds what is left. One without a quote buys nothing.
+    """Refuse a job whose quote exceeds what is left. A job without a quote buys nothing.
 
     Raises:
         ApiError: with the quote and what is left.
@@ -57,7 +57,7 @@ def check_dollars(left: float | None, limits: Limits, quote: Quote | None) -> No
     if cost is None and buys(quote.provider):
         raise ApiError(
             429,
-            f"the price of {on} is not known, and the team has a limit of ${limits.dollars_a_month:.2f} a month; name instance "
+            f"the price of {on} is not known, but the team has a limit of ${limits.dollars_a_month:.2f} a month; name instance "
             "types with known prices in recipe.compute.instance_types",
             code="insufficient_quota",
         )
@@ -65,15 +65,15 @@ def check_dollars(left: float | None, limits: Limits, quote: Quote | None) -> No
         return
     raise ApiError(
         429,
-        f"the job is quoted at ${cost:.2f} on {on}, and of the team's ${limits.dollars_a_month:.2f} a month "
-        f"${max(0.0, left):.2f} are left until the month ends (UTC); train on less, choose a smaller base model, or have the "
-        "limit raised",
+        f"the job is quoted at ${cost:.2f} on {on}, but the team has ${max(0.0, left):.2f} left of its "
+        f"${limits.dollars_a_month:.2f} for this month (UTC); use less data or a smaller base model, or ask the administrator "
+        "to raise the limit",
         code="insufficient_quota",
     )
 
 
 def quoted_dollars(job: JobRecord, place: JobPlace) -> float:
-    """Return the dollars at which a job counts: its quote, and nothing if it was cancelled before it started."""
+    """Return how many dollars a job counts for: its quote, or 0 if it was cancelled before it started."""
     if job.quoted_dollars is not None and job.wanted != "cancel":
         return job.quoted_dollars
     state = place.state(job)

@@ -12,12 +12,12 @@ from steps.common.runtime.errors import INTERRUPTED, USER_ERROR
 
 CODES = {USER_ERROR: "invalid_job", INTERRUPTED: "unreachable"}  # of an error, by the exit code of the step that failed
 REFUSED, FAULT = "candidate_refused", "server_error"
-# The tasks that the legs of a quote are for, as far as their names differ.
+# The task of each leg of a quote that has a different name.
 TASK_OF_LEG = {"load": "tune"}
 
 
 class JobError(BaseModel):
-    """Why a job has failed."""
+    """Why a job failed."""
 
     code: str
     message: str
@@ -31,22 +31,20 @@ class FineTuningJob(BaseModel):
     id: str
     created_at: int
     finished_at: int | None = Field(description="null until the job has ended")
-    estimated_finish: int | None = Field(description="from the quote and what is done; null unless the job runs")
+    estimated_finish: int | None = Field(description="from the quote and the progress; null unless the job is running")
     status: Status
-    error: JobError | None = Field(
-        description="why a failed job has failed; of a refused candidate, the gate's reasons"
-    )
+    error: JobError | None = Field(description="why the job failed; for a refused candidate, the gate's reasons")
     model: str = Field(description="base model")
     fine_tuned_model: str | None = Field(
-        description="name to chat with; null until it has passed its gate and is served"
+        description="name of the tuned model; null until it has passed the gate and is served"
     )
     organization_id: str = Field(description="the team")
     training_file: str
     validation_file: str | None
-    result_files: list[str] = Field(description="the step metrics, once the job has ended")
+    result_files: list[str] = Field(description="id of the file with the step metrics, once the job has ended")
     trained_tokens: int | None
     method: dict[str, Any]
-    hyperparameters: dict[str, int | float | str] = Field(description="those of the method")
+    hyperparameters: dict[str, int | float | str] = Field(description="hyperparameters of the method")
     seed: int
     user_provided_suffix: str | None
     metadata: dict[str, str] | None
@@ -57,8 +55,8 @@ def job_object(job: JobRecord, state: JobState, result_files: list[str], now: fl
     """Return a job as the API returns it.
 
     Args:
-        job: what it was asked for.
-        state: how far its run has come.
+        job: its record.
+        state: the state of its run.
         result_files: ids of its result files.
         now: Unix time.
     """
@@ -88,7 +86,7 @@ def job_object(job: JobRecord, state: JobState, result_files: list[str], now: fl
 
 
 def reasons_of(state: JobState) -> list[str]:
-    """Return the reasons for which a version was accepted or refused; empty if nothing has judged it yet."""
+    """Return why a version was accepted or refused; empty if it has not been judged yet."""
     if state.report:
         return state.report.reasons
     _, _, reasons = state.verdict.partition(": ")
@@ -96,7 +94,7 @@ def reasons_of(state: JobState) -> list[str]:
 
 
 def error_of(job: JobRecord, state: JobState) -> JobError | None:
-    """Return why a job has failed; None if it has not."""
+    """Return why a job failed; None if it did not."""
     if state.status != "failed":
         return None
     by_gate = bool(state.report and not state.report.passed)
@@ -106,7 +104,7 @@ def error_of(job: JobRecord, state: JobState) -> JobError | None:
         return JobError(
             code=REFUSED, message=f"{who}: {'; '.join(_told(job, reason) for reason in reasons)}", param=None
         )
-    message = _told(job, state.message) or "the run failed"
+    message = _told(job, state.message) or "the run failed; ask the administrator to look in its log"
     fields = {"training_file": job.training_file, "validation_file": job.validation_file}
     code = CODES.get(_exit_code(state), FAULT)
     return JobError(code=code, message=message, param=first_named(message, fields))
@@ -122,7 +120,7 @@ def _exit_code(state: JobState) -> int:
 
 
 def estimated_finish(state: JobState, now: float) -> int | None:
-    """Return when a running job will have ended: what the quote says of each step, less what is done. None: not known."""
+    """Return when a running job should end, from the quote of each step, less what is done; None: not known."""
     if state.status != "running" or not state.quote:
         return None
     left: dict[str, float] = {}
@@ -136,7 +134,7 @@ def estimated_finish(state: JobState, now: float) -> int | None:
 
 
 def _left(state: JobState, task: str, quoted: float, now: float) -> float:
-    """Return the seconds that a task that has begun will still take."""
+    """Return how many seconds a task that has begun should still take."""
     begun, _ = state.tasks[task]
     if begun.phase not in (Phase.PENDING, Phase.RUNNING):
         return 0.0

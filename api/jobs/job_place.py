@@ -26,17 +26,17 @@ class Measurement:
 
 @dataclass(frozen=True)
 class JobState:
-    """How far a job's run has come."""
+    """The state of a job's run."""
 
     status: Status
-    tasks: Mapping[str, tuple[TaskState, str]] = field(default_factory=dict)  # by name: state and latest progress
+    tasks: Mapping[str, tuple[TaskState, str]] = field(default_factory=dict)  # by name: its state and latest progress
     times: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # Unix times of start and end; 0: not yet
     started: float = 0.0  # Unix time; 0: not yet
     finished: float = 0.0  # Unix time; 0: not yet
     message: str = ""  # why it failed
     refused: bool = False  # by the gate or the rollout, not by a fault
     quote: Quote | None = None
-    node: str = ""  # that the training has got; empty: none, or this machine
+    node: str = ""  # of the training; empty: none yet, or this machine
     report: EvaluationReport | None = None
     verdict: str = ""
     version: int | None = None  # that was registered
@@ -46,10 +46,10 @@ class JobState:
 
 
 class JobPlace(Protocol):
-    """Creates, reads and steers the runs of jobs. Every method may be called at any time, by several processes at once."""
+    """Creates, reads, and controls the runs of jobs. Several processes may call any method at any time."""
 
     def quote(self, recipe: Recipe) -> Quote | None:
-        """Check a recipe, and return what a run of it would take; None if only the run can tell, which then buys nothing.
+        """Check a recipe, and return its quote; None if only a run of it can tell, which then buys nothing.
 
         Raises:
             UserError: a run of it would fail.
@@ -57,9 +57,9 @@ class JobPlace(Protocol):
         """
 
     def create(self, job: JobRecord, recipe: Recipe) -> None:
-        """Create the job's run, named `job.run`; a job that is there already stays as it is.
+        """Create the job's run, named `job.run`; a job that exists stays as it is.
 
-        Once this returns, the job is not lost; if it does not return, there is a job or there is none.
+        Once this returns, the job is not lost. If this fails, the job may or may not exist.
         """
 
     def jobs(self, team: str) -> list[JobRecord]:
@@ -69,13 +69,13 @@ class JobPlace(Protocol):
         """Return a job of a team, or None."""
 
     def state(self, job: JobRecord) -> JobState:
-        """Return how far a job has come."""
+        """Return the state of a job."""
 
     def cancel(self, job: JobRecord) -> None:
         """Stop the job's run for good, if it has not ended."""
 
     def pause(self, job: JobRecord) -> None:
-        """Stop the job's run at a checkpoint, and give its node back; it stays to be resumed."""
+        """Stop the job's run at a checkpoint, and give its node back; the job can be resumed."""
 
     def resume(self, job: JobRecord) -> None:
-        """Go on with a paused job."""
+        """Resume a paused job."""

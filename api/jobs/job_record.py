@@ -1,4 +1,4 @@
-"""What a fine-tuning job was asked for, as it is stored beside its run."""
+"""The record of a fine-tuning job: what was requested. It is stored beside the job's run."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ Wanted = Literal["run", "pause", "cancel"]
 
 
 class JobRecord(Record):
-    """A job. Everything else about it is its run's."""
+    """A job. Everything else about it is in its run."""
 
     id: str  # ftjob-RUN
     run: str
@@ -18,20 +18,20 @@ class JobRecord(Record):
     name: str  # of the model that is tuned
     training_file: str  # its id
     validation_file: str | None = None
-    files: list[str] = []  # ids of all that it reads: these two, and those of the evaluation's tasks
+    files: list[str] = []  # ids of all files that it reads: these two, and those of the evaluation's tasks
     method: dict[str, Any]  # as the API returns it
     seed: int
     suffix: str | None = None
     metadata: dict[str, str] | None = None
     quote: str = ""  # in words; empty: only its run's plan makes one
     quoted_dollars: float | None = None  # None: not known, or nothing is bought
-    request: str = ""  # digest of the request that created it, by which a repeated one is recognised
+    request: str = ""  # digest of the request that created it, to recognise a repetition
     wanted: Wanted = "run"
     wanted_at: int = 0  # Unix time at which it was last paused, resumed or cancelled; 0: never
-    wishes: list[tuple[int, Wanted]] = []  # all of these times, with what was wanted
+    wishes: list[tuple[int, Wanted]] = []  # each time, with what was wanted
 
     def wanting(self, wanted: Wanted, now: float) -> "JobRecord":
-        """Return the record of a job that is now to be paused, resumed or cancelled. Wanting the same again changes nothing."""
+        """Return the record of a job that is to be paused, resumed, or cancelled from now on; a repetition changes nothing."""
         if wanted == self.wanted:
             return self
         at = int(now)

@@ -1,4 +1,4 @@
-"""The recipe that a request for a job stands for: OpenAI's fields mapped on Fineline's keys, and the request's own keys."""
+"""The recipe of a job: OpenAI's fields mapped to Fineline's keys, and the keys in the field `recipe`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,25 +12,25 @@ from recipes.reader import RecipeError, from_tree
 from recipes.recipe import Recipe
 from recipes.tuning import Tune
 
-WHERE = "recipe"  # what errors call it, which is the name of the request's field too
-SERVERS = "the servers are those of whoever runs this installation"
-VOLUMES = "only uploaded files are read here"
-# Keys that the request has a field for, or that are not a caller's to decide, and why.
+WHERE = "recipe"  # its name in errors, which is also the name of the request's field
+SERVERS = "the administrator decides how models are served"
+VOLUMES = "the API reads only uploaded files"
+# Keys that a caller may not set, since the request has a field for them or the administrator decides them; and why.
 REFUSED: dict[str, str] = {
-    "name": "the model's name is made from the team's and the field suffix",
+    "name": "use the field suffix, which follows the team's name",
     "model": "use the field model",
     "data.train": "use the field training_file",
     "data.validation": "use the field validation_file",
     "tune.objective": "use the field method",
     "tune.seed": "use the field seed",
     "evaluate.lm_eval.include": VOLUMES,
-    "registry": "the registry is that of this installation",
-    "secrets": "the Secrets are those of this installation",
-    "compute.node_class": "nodes are bought as this installation does it",
-    "serve.enabled": "each job that passes its gate is served",
+    "registry": "the administrator sets the registry",
+    "secrets": "the administrator sets the Secrets",
+    "compute.node_class": "the administrator decides how nodes are bought",
+    "serve.enabled": "every model that passes the gate is served",
     "serve.host": SERVERS,
     "serve.port": SERVERS,
-    "serve.api_key": "the API's keys are needed in any case",
+    "serve.api_key": "clients always need a key of the API",
     "serve.strategy": SERVERS,
     "serve.keep_previous": SERVERS,
     "serve.runtime": SERVERS,
@@ -40,11 +40,11 @@ REFUSED: dict[str, str] = {
     "serve.max_request_mib": SERVERS,
     "serve.instance_type": SERVERS,
 }
-# Hyperparameters that are a key of the recipe, in other units or not.
+# Hyperparameters, and the keys of the recipe that they set; the units may differ.
 KEYS = {"n_epochs": "epochs", "batch_size": "batch_tokens", "beta": "beta"}
 
-Find = Callable[[str, str], str]  # address of the team's file with an id; the field that names it
-RowTokens = Callable[[str], float]  # mean tokens of a row of the training file, for an objective
+Find = Callable[[str, str], str]  # (id of a team's file, field that names it) -> its address
+RowTokens = Callable[[str], float]  # objective -> mean tokens of a row of the training file
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def recipe_of(body: CreateBody, name: str, data: JobData) -> Recipe:
         data: finds the files.
 
     Raises:
-        ApiError: the request names what does not exist, or asks for what is not a caller's to decide.
+        ApiError: the request names something that does not exist, or sets a key that a caller may not set.
     """
     check_base(body.model)
     tree = _own_keys(body.recipe or {})
@@ -88,7 +88,7 @@ def recipe_of(body: CreateBody, name: str, data: JobData) -> Recipe:
 
 
 def _own_keys(given: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of the request's own keys, two levels deep, after refusing those that are not a caller's to set."""
+    """Return a copy of the keys in the field `recipe`, two levels deep, after refusing those that a caller may not set."""
     found: dict[str, Any] = {}
     for key, value in given.items():
         _refuse(key)
@@ -117,7 +117,7 @@ def _part(tree: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _place_tasks(tree: dict[str, Any], find: Find) -> None:
-    """Put addresses in the place of the file ids of the evaluation's tasks."""
+    """Replace the file ids in the evaluation's tasks by addresses."""
     evaluate = tree.get("evaluate")
     tasks = evaluate.get("tasks") if isinstance(evaluate, dict) else None
     if not isinstance(evaluate, dict) or not isinstance(tasks, list):
@@ -144,7 +144,9 @@ def _set_hyperparameters(tune: dict[str, Any], body: CreateBody, row_tokens: Cal
     for name, key in KEYS.items():
         if name in given and key in tune:
             raise ApiError(
-                400, f"{where}.{name} and recipe.tune.{key} set the same; leave one out", param=f"{where}.{name}"
+                400,
+                f"{where}.{name} and recipe.tune.{key} are the same setting; leave one out",
+                param=f"{where}.{name}",
             )
     if epochs := given.get("n_epochs"):
         tune["epochs"] = epochs

@@ -1,10 +1,10 @@
-"""How long the rows of a file are: a batch size in rows becomes one in tokens by it."""
+"""The mean length of a file's rows, to convert a batch size in rows to tokens."""
 
 from recipes.data import Data
 
 
 def mean_row_tokens(address: str, objective: str) -> float:
-    """Return the mean tokens of a file's rows, estimated from the first of them as the plan does; of a pair, both sides count.
+    """Return the mean tokens of a file's rows, estimated from the first rows as the plan does; both sides of a pair count.
 
     Raises:
         UserError: the file has no rows of the kind that the objective needs.

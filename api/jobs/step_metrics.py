@@ -1,4 +1,4 @@
-"""The result file of a job: its losses by step, as CSV with the columns of OpenAI's."""
+"""The result file of a job: its losses by step, as CSV with OpenAI's columns."""
 
 import csv
 import hashlib

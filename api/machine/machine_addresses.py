@@ -20,11 +20,11 @@ class MachineAddresses:
         return running.url if running else None
 
     def api_key(self) -> str:
-        """Return the key that gateways want of a model whose recipe asks for one; empty if none is set."""
+        """Return the key that the gateways require if the model's recipe asks for one; empty if none is set."""
         return cluster_settings.api_key()
 
     def known(self, names: Collection[str]) -> Mapping[str, ServedModel]:
-        """Return what there is of models that have a version that was not withdrawn, by name."""
+        """Return the models that have a version that was not withdrawn, by name."""
         found = registered_models.registered(names)
         live = {name: server for name in found if (server := servers.server(name)) and servers.gateway(name)}
         return {
@@ -44,5 +44,5 @@ class MachineAddresses:
             servers.stop(name)
 
     def withdraw(self, name: str, by: str) -> None:
-        """Withdraw every version of a model, and take its aliases away."""
+        """Withdraw every version of a model, and delete its aliases."""
         registered_models.withdraw_all(name, by)

@@ -1,1 +1,1 @@
-"""Tuned models, and the door to those that are served."""
+"""Tuned models, and the front door to those that are served."""

@@ -1,4 +1,4 @@
-"""Which team a model's name belongs to: to the one that first had a job for it, for good."""
+"""Which team owns a model's name: the first that had a job for it, for good."""
 
 import time
 
@@ -14,17 +14,17 @@ from presets.model_preset import model_presets
 
 
 def claim(session: Session, team: str, name: str, most: int | None) -> None:
-    """Make the team the owner of a model's name, unless it is already, and commit that.
+    """Make the team the owner of a model's name, unless it already is, and commit that.
 
     Args:
-        session: of the database, with nothing in it that is not committed.
-        team: who wants it.
+        session: of the database, without uncommitted changes.
+        team: new owner.
         name: of the model.
-        most: how many models the team may own; None: as many as it likes.
+        most: how many models the team may own; None: no limit.
 
     Raises:
-        ApiError: the name is another team's, a base model's or that of a model that the API has not made (409), or the team
-            has as many models as it may (429).
+        ApiError: the name belongs to another team, to a base model, or to a model that was made without the API (409), or the
+            team has reached its limit (429).
         UnreachableError: the registry does not answer.
     """
     if session.get(OwnedModel, name) is None and (name in model_presets() or is_registered(name)):
@@ -34,14 +34,14 @@ def claim(session: Session, team: str, name: str, most: int | None) -> None:
     try:
         if _take(session, team, name, most):
             session.commit()
-    except IntegrityError:  # another team has claimed it in this moment
+    except IntegrityError:  # another team has just claimed it
         raise _taken(name) from None
     finally:
         session.rollback()
 
 
 def _take(session: Session, team: str, name: str, most: int | None) -> bool:
-    """Write that the team owns the name; return whether there was anything to write."""
+    """Store that the team owns the name; return whether that was new."""
     found = session.get(OwnedModel, name, populate_existing=True)
     if found is not None and found.team != team:
         raise _taken(name)
@@ -51,7 +51,7 @@ def _take(session: Session, team: str, name: str, most: int | None) -> bool:
     if most is not None and count >= most:
         raise ApiError(
             429,
-            f"the team owns {count} models, and {most} is its limit; delete one, or tune one of them again by its suffix",
+            f"the team owns {count} models, and its limit is {most}; delete one, or tune one again with its suffix",
             code="model_limit_exceeded",
         )
     if found is not None:
@@ -66,19 +66,19 @@ def _taken(name: str) -> ApiError:
 
 
 def owned(session: Session, team: str) -> list[OwnedModel]:
-    """Return the models of a team that it has not deleted, the newest first."""
+    """Return the models that a team owns and has not deleted, the newest first."""
     wanted = select(OwnedModel).where(OwnedModel.team == team, OwnedModel.deleted_at.is_(None))
     return list(session.scalars(wanted.order_by(OwnedModel.created_at.desc(), OwnedModel.name)))
 
 
 def is_owned(session: Session, team: str, name: str) -> bool:
-    """Return whether a model is a team's, and was not deleted."""
+    """Return whether a team owns a model and has not deleted it."""
     wanted = select(func.count()).select_from(OwnedModel).where(OwnedModel.name == name, OwnedModel.team == team)
     return bool(session.scalar(wanted.where(OwnedModel.deleted_at.is_(None))))
 
 
 def delete(session: Session, team: str, name: str) -> None:
-    """Delete a model of a team, and commit that: the name stays the team's, and counts no longer."""
+    """Delete a model of a team, and commit that. The name stays the team's, but no longer counts."""
     gone = update(OwnedModel).where(OwnedModel.name == name, OwnedModel.team == team)
     session.execute(gone.values(deleted_at=int(time.time())))
     session.commit()

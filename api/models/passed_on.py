@@ -1,4 +1,4 @@
-"""A request that is passed on to a model's gateway, and its answer, which is passed back byte by byte as it arrives."""
+"""Passes a request on to a model's gateway, and passes its answer back unchanged as it arrives."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from api.error_answers import error_answer
 from api.openai_errors import ApiError
 
-# What is passed on of a request; everything else is for this server, such as the team's key, or belongs to the connection.
+# The headers of a request that are passed on. The others are for this server, such as the team's key, or for the connection.
 REQUEST_HEADERS = (
     "accept",
     "accept-encoding",
@@ -21,7 +21,8 @@ REQUEST_HEADERS = (
     "user-agent",
     "x-request-id",
 )
-# What is not passed back of an answer: what belongs to the connection (RFC 9110, section 7.6.1), and what this server says too.
+# The headers of an answer that are not passed back: those for the connection (RFC 9110, section 7.6.1), and those that this
+# server sets itself.
 CONNECTION_HEADERS = {
     b"connection",
     b"keep-alive",
@@ -34,23 +35,23 @@ CONNECTION_HEADERS = {
 }
 OWN_HEADERS = {b"date", b"server"}
 CONNECT_SECONDS = 5.0
-# The gateway ends an answer after the recipe's serve.answer_seconds; this is for one that has gone without a word.
+# The gateway ends an answer after the recipe's serve.answer_seconds; this is for a gateway that has vanished silently.
 SILENCE_SECONDS = 3600.0
 TIMEOUT = httpx2.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS)
-# A gateway closes a connection that is idle, without notice, and a request on it would be lost.
+# A gateway closes idle connections without notice, and a request on one would be lost.
 LIMITS = httpx2.Limits(max_keepalive_connections=0)
 
 
 class PassedOn(Response):
-    """The answer of a gateway. When the client goes, so does the request."""
+    """The answer of a gateway. If the client disconnects, the request is cancelled."""
 
     def __init__(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
-        """Take the request; it is sent when the answer is wanted.
+        """Prepare the request. It is sent when the answer is needed.
 
         Args:
-            url: where it is sent to.
+            url: where to send it.
             body: as the client has sent it.
-            headers: all that are sent.
+            headers: all headers to send.
         """
         super().__init__()
         self._url, self._content, self._sent = url, body, headers
@@ -63,13 +64,13 @@ class PassedOn(Response):
             try:
                 await self._pass_back(send)
             except httpx2.HTTPError as error:
-                # Where the answer has begun its end is missing, and the connection is closed without one, as the gateway's was.
+                # An answer that has begun stays incomplete, and the connection is closed, as the gateway's was.
                 if not self._answered:
                     await error_answer(_in_words(error))(scope, receive, send)
             group.cancel_scope.cancel()
 
     async def _pass_back(self, send: Send) -> None:
-        # There is no TLS to verify: loading this machine's certificates takes longer than a short answer.
+        # There is no TLS to verify, and loading this machine's certificates takes longer than a short answer.
         async with (
             httpx2.AsyncClient(trust_env=False, verify=False, timeout=TIMEOUT, limits=LIMITS) as client,
             client.stream("POST", self._url, content=self._content, headers=self._sent) as answer,
@@ -83,7 +84,7 @@ class PassedOn(Response):
 
 
 def request_headers(headers: Headers, api_key: str) -> dict[str, str]:
-    """Return what is sent to a gateway: what it may know of a client's headers, and the gateway's own key."""
+    """Return the headers for a gateway: the client's headers that it may see, and the gateway's own key."""
     sent = {name: headers[name] for name in REQUEST_HEADERS if name in headers}
     return {**sent, "authorization": f"Bearer {api_key}"} if api_key else sent
 

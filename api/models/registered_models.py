@@ -1,4 +1,4 @@
-"""The tuned models in the registry: what there is of them, and taking them back. The same on a machine and in a cluster."""
+"""The tuned models in the registry: finds and withdraws them, on a machine and in a cluster alike."""
 
 import functools
 from collections.abc import Collection
@@ -10,7 +10,7 @@ from steps.common.registry.registry_errors import NotInRegistryError
 from steps.common.storage import volumes
 
 BASE, RUN = versions.BASE_URI, versions.RUN
-WHY = "the model was deleted (other data, or another seed, make a new version of it)"
+WHY = "the model was deleted (to make a new version, use other data or another seed)"
 
 
 def is_registered(name: str) -> bool:
@@ -29,7 +29,7 @@ def is_registered(name: str) -> bool:
 
 
 def registered(names: Collection[str]) -> dict[str, ServedModel]:
-    """Return those of the models that have a version that was not withdrawn: the champion, else the latest one.
+    """Return each model that has a version that was not withdrawn: the champion, or else the latest one.
 
     Raises:
         UnreachableError: the registry does not answer.
@@ -41,9 +41,9 @@ def registered(names: Collection[str]) -> dict[str, ServedModel]:
 
 
 def withdraw_all(name: str, by: str) -> None:
-    """Withdraw every version of a model, and take its aliases away: what has none is no champion that the next one must beat.
+    """Withdraw every version of a model, and delete its aliases, so that the next version has no champion to beat.
 
-    A version that is withdrawn is not served again by a retraining, a recovery or a rollback that does not name it.
+    No retraining, no recovery, and no rollback that does not name it serves a withdrawn version again.
 
     Raises:
         UnreachableError: the registry does not answer.
@@ -77,7 +77,7 @@ def _versions(name: str) -> list[Any]:
 
 
 def _is_empty() -> bool:
-    """Return whether the registry is that of this machine, and nothing was registered yet: making it takes seconds."""
+    """Return whether the registry is this machine's and does not exist yet; to create it takes seconds."""
     own = f"sqlite:///{volumes.runs() / 'mlflow.db'}"
     return tracking.default_uri() == own and not (volumes.runs() / "mlflow.db").exists()
 
@@ -88,6 +88,6 @@ def _store() -> Any:
 
 @functools.cache
 def _client(uri: str) -> Any:
-    # For the whole process: a client with a patience of its own changes the environment with each call, beside other threads.
+    # For the whole process: a client with its own patience changes the environment in each call, while other threads run.
     tracking.set_patience(tracking.QUICK)
     return tracking.client(uri, None)

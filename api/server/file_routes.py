@@ -31,7 +31,11 @@ FORM: dict[str, Any] = {
     "additionalProperties": False,
     "properties": {
         "purpose": {"type": "string", "enum": [team_files.TRAINING]},
-        "file": {"type": "string", "format": "binary", "description": "Rows; the suffix of its name tells the kind."},
+        "file": {
+            "type": "string",
+            "format": "binary",
+            "description": "The rows. The suffix of the name shows their kind.",
+        },
     },
 }
 BINARY: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
@@ -40,7 +44,7 @@ router = APIRouter(tags=["Files"])
 
 
 class FileObject(BaseModel):
-    """A file."""
+    """An uploaded file, or a job's result file."""
 
     id: str
     object: Literal["file"] = "file"
@@ -52,14 +56,14 @@ class FileObject(BaseModel):
 
     @classmethod
     def of(cls, file: TeamFile) -> Self:
-        """Return what is told of a file."""
+        """Return a file as the API shows it."""
         return cls(
             id=file.id, bytes=file.bytes, created_at=file.created_at, filename=file.filename, purpose=file.purpose
         )
 
 
 class FileDeleted(BaseModel):
-    """That a file was deleted."""
+    """Confirms that a file was deleted."""
 
     id: str
     object: Literal["file"] = "file"
@@ -74,17 +78,17 @@ async def upload_file(
 ) -> FileObject:
     """Upload a file of rows.
 
-    Each row is read. A file that cannot be tuned on is refused with the place of its first bad row.
+    Each row is checked. A file with a bad row is refused, with the location of its first bad row.
     """
     with UploadForm(request.headers.get("content-type", ""), state.contents) as form:
         refusal: Exception | None = None
         try:
             async for part in request.stream():
-                # What follows a refusal is read all the same: few clients look for an answer before they have sent all.
+                # The rest is read even after a refusal, since few clients look for an answer before they have sent everything.
                 if refusal is None:
                     refusal = await run_in_threadpool(_refusal, form, part)
         except ClientDisconnect:
-            raise ApiError(400, "the connection ended before the file was complete") from None
+            raise ApiError(400, "the connection ended before the file was complete; upload it again") from None
         if refusal is not None:
             raise refusal
         return await run_in_threadpool(_store, form, by, state)
@@ -114,7 +118,7 @@ def list_files(
     after: After = None,
     limit: Limit = MOST,
     order: Literal["asc", "desc"] = "desc",
-    purpose: Annotated[str | None, Query(description="only files with this purpose")] = None,
+    purpose: Annotated[str | None, Query(description="Only files with this purpose.")] = None,
 ) -> Page[FileObject]:
     """List the team's files."""
     with state.sessions() as session:
@@ -126,7 +130,7 @@ def list_files(
 def retrieve_file(
     file_id: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
 ) -> FileObject:
-    """Return what is known of a file."""
+    """Return a file's name, size, and purpose."""
     with state.sessions() as session:
         return FileObject.of(team_files.find(session, by.team, file_id))
 
@@ -142,7 +146,7 @@ def retrieve_file_content(
             content = state.contents.open(found)
         except FileNotFoundError:
             raise ApiError(
-                404, f"the content of the file {file_id} is gone; upload it again", code="file_content_not_found"
+                404, f"the content of file {file_id} is gone; upload it again", code="file_content_not_found"
             ) from None
         headers = {
             "Content-Length": str(found.bytes),
@@ -161,9 +165,9 @@ def _parts(content: BinaryIO) -> Iterator[bytes]:
 def delete_file(
     file_id: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
 ) -> FileDeleted:
-    """Delete a file. Jobs that have it already go on with it."""
+    """Delete a file. Jobs that already use it continue with it."""
     with state.sessions() as session:
         team_files.delete(session, by.team, file_id)
-        with contextlib.suppress(UnreachableError):  # the content is deleted with another file
+        with contextlib.suppress(UnreachableError):  # a later deletion deletes the content too
             delete_unneeded(session, state)
     return FileDeleted(id=file_id)

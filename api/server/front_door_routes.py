@@ -1,4 +1,4 @@
-"""The front door: asks a team's own tuned models, and passes the answers of their gateways back."""
+"""The front door: passes requests on to the gateways of a team's tuned models, and their answers back."""
 
 import json
 from typing import Annotated, Any
@@ -17,9 +17,9 @@ from api.teams.caller import Caller
 BODY: dict[str, Any] = {
     "type": "object",
     "required": ["model"],
-    "properties": {"model": {"type": "string", "description": "Name of a tuned model, as `fine_tuned_model` has it."}},
+    "properties": {"model": {"type": "string", "description": "Name of a tuned model: a job's `fine_tuned_model`."}},
     "additionalProperties": True,
-    "description": "As OpenAI documents it. All of it is passed on to the server of the model.",
+    "description": "As OpenAI documents it. The model's server gets the whole body.",
 }
 REQUEST: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": {"schema": BODY}}}}
 ANSWERS: dict[int | str, dict[str, Any]] = {
@@ -39,7 +39,7 @@ router = APIRouter(tags=["Answers"])
 async def create_chat_completion(
     request: Request, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
 ) -> Response:
-    """Ask a tuned model for its turn in a chat."""
+    """Create a chat completion with a tuned model."""
     return await _passed_on(request, by, state, "chat/completions")
 
 
@@ -47,7 +47,7 @@ async def create_chat_completion(
 async def create_completion(
     request: Request, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
 ) -> Response:
-    """Ask a tuned model how a text goes on."""
+    """Complete a text with a tuned model."""
     return await _passed_on(request, by, state, "completions")
 
 
@@ -55,7 +55,7 @@ async def create_completion(
 async def create_response(
     request: Request, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
 ) -> Response:
-    """Ask a tuned model by OpenAI's Responses API."""
+    """Create a response with a tuned model."""
     return await _passed_on(request, by, state, "responses")
 
 
@@ -68,25 +68,27 @@ async def _passed_on(request: Request, by: Caller, state: Services, path: str) -
 def _gateway(body: bytes, team: str, state: Services) -> str:
     """Return the base URL of the gateway of the model that a body names.
 
-    The gateway refuses a body that names another model as well.
+    The gateway in turn refuses a body that names a second model.
 
     Raises:
-        ApiError: it names none, or one that is not the team's or not served.
+        ApiError: the body names no model, or one that the team does not own or that is not served.
     """
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError):
-        raise ApiError(400, "the body is no JSON") from None
+        raise ApiError(400, "the body is not valid JSON; correct it") from None
     model = asked.get("model") if isinstance(asked, dict) else None
     if not isinstance(model, str):
-        raise ApiError(400, "the body must be a JSON object with a field 'model', which is a text", param="model")
+        raise ApiError(
+            400, "the body must be a JSON object with the name of a tuned model as its field 'model'", param="model"
+        )
     with state.sessions() as session:
         owned = model_owners.is_owned(session, team, model)
     url = state.addresses.url(model) if owned else None
     if url is None:
         raise ApiError(
             404,
-            f"the model {model} does not exist, or is not served; `GET /v1/models` lists those that are",
+            f"the model {model} does not exist or is not served; GET /v1/models lists those that are",
             param="model",
             code="model_not_found",
         )

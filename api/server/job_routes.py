@@ -1,4 +1,4 @@
-"""`/fine_tuning/jobs`: jobs as OpenAI's clients create, read and steer them."""
+"""`/fine_tuning/jobs`: creates, reads, pauses, resumes, and cancels jobs for OpenAI's clients."""
 
 import hashlib
 import re
@@ -35,7 +35,7 @@ from steps.common.handover.resolved import Quote
 from steps.common.runtime.errors import UserError, first_line
 
 ID = re.compile(r"ftjob-[a-z0-9][a-z0-9-]{0,80}")
-# A client sends a request again when it got no answer; within this time an equal one that says so is the same request.
+# A client sends a request again if it got no answer. Within this time, an equal request that says so counts as the same.
 REPEATED_SECONDS = 900
 METADATA_KEY = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 # `metadata[key]=value`, which FastAPI has no type for.
@@ -47,7 +47,7 @@ METADATA_PARAMETER: dict[str, Any] = {
             "required": False,
             "style": "deepObject",
             "explode": True,
-            "description": "Only jobs with these pairs, as metadata[KEY]=VALUE; metadata=null: only jobs without any.",
+            "description": "Only jobs with these pairs, as metadata[KEY]=VALUE; metadata=null: only jobs without metadata.",
             "schema": {"type": "object", "additionalProperties": {"type": "string"}},
         }
     ]
@@ -69,7 +69,7 @@ def create_job(
 ) -> FineTuningJob:
     """Create a job.
 
-    A request with an `Idempotency-Key` that was sent before returns the job that it created.
+    A request that repeats an `Idempotency-Key` returns the job that the first one created.
     """
     request = body.digest()
     unique = _unique(caller.team, idempotency_key)
@@ -80,7 +80,7 @@ def create_job(
     name = model_name(caller.team, body.suffix, body.model, unique)
     plan = _planned(services, caller, body, name)
     with team_lock(services.sessions, caller.team):
-        # Again: the request before this one may have come to its end meanwhile.
+        # Again, since the earlier request may have created the job meanwhile.
         if found := _created_before(services, repeated):
             return _answer(services, found)
         jobs = services.jobs.jobs(caller.team)
@@ -95,7 +95,7 @@ def create_job(
 
 
 def _unique(team: str, idempotency_key: str | None) -> str:
-    """Return digits that no other job has; the same ones for the same key of a team."""
+    """Return digits that no other job has; the same key of a team gives the same digits."""
     if not idempotency_key:
         return secrets.token_hex(RUN_UNIQUE)
     return hashlib.sha256(f"{team}\n{idempotency_key}".encode()).hexdigest()
@@ -103,19 +103,19 @@ def _unique(team: str, idempotency_key: str | None) -> str:
 
 @dataclass(frozen=True)
 class _Repeated:
-    """By what a request can be the same as an earlier one."""
+    """What shows that a request repeats an earlier one."""
 
     team: str
     request: str  # its digest
-    unique: str  # what its Idempotency-Key gives; empty: it has none
-    retries: str  # how many times the client has sent it before, which OpenAI's clients say
+    unique: str  # the digits for its Idempotency-Key; empty: it has none
+    retries: str  # how many times the client has sent it before, as OpenAI's clients say
 
 
 def _created_before(services: Services, repeated: _Repeated) -> JobRecord | None:
-    """Return the job that the same request has created before, as far as the request tells that it is the same.
+    """Return the job that the same request has already created; None if the request does not say that it is a repetition.
 
     Raises:
-        ApiError: the key of the request was sent with another one.
+        ApiError: the Idempotency-Key was sent with a different request.
     """
     if repeated.unique:
         end = f"-{repeated.unique[:RUN_UNIQUE]}"
@@ -123,7 +123,7 @@ def _created_before(services: Services, repeated: _Repeated) -> JobRecord | None
         if found and found.request != repeated.request:
             raise ApiError(
                 409,
-                f"the Idempotency-Key was sent with another request, which created {found.id}; send a new key",
+                f"the Idempotency-Key was sent with a different request, which created {found.id}; send a new key",
                 code="idempotency_key_reused",
             )
         return found
@@ -143,10 +143,10 @@ class _Planned:
 
 
 def _planned(services: Services, caller: Caller, body: CreateBody, name: str) -> _Planned:
-    """Return the recipe of a request, with what a run of it would take.
+    """Return the recipe of a request, with its quote.
 
     Raises:
-        ApiError: a run of it would fail, or it names what the team has not.
+        ApiError: a run of it would fail, or it names something that the team does not have.
         UnreachableError: something that the plan needs did not answer.
     """
     ids: dict[str, str] = {}  # of the files, by the field that names them
@@ -175,7 +175,7 @@ def _planned(services: Services, caller: Caller, body: CreateBody, name: str) ->
 
 
 def _field_of(message: str) -> str | None:
-    """Return the field of the request that an error of the plan is about, which begins with the recipe's key."""
+    """Return the field of the request that an error of the plan is about; the message begins with the recipe's key."""
     key = message.partition(":")[0]
     if key.startswith("model"):
         return "model"
@@ -228,7 +228,7 @@ def _wanted_metadata(query: QueryParams) -> Filter:
     if bare is None or (bare == "" and not pairs):
         return pairs
     if bare != "null" or pairs:
-        raise ApiError(400, "metadata: write metadata[KEY]=VALUE, or metadata=null alone", param="metadata")
+        raise ApiError(400, "metadata: write metadata[KEY]=VALUE, or only metadata=null", param="metadata")
     return "null"
 
 
@@ -248,7 +248,7 @@ def retrieve_job(job_id: str, caller: TheCaller, services: TheServices) -> FineT
 def list_events(
     job_id: str, caller: TheCaller, services: TheServices, after: After = None, limit: Limit = 20
 ) -> Page[FineTuningJobEvent]:
-    """List what happened to a job, the newest first."""
+    """List the events of a job, the newest first."""
     job = _job(services, caller, job_id)
     return paged(events_of(job, services.jobs.state(job)), lambda event: event.id, after, limit)
 
@@ -257,14 +257,14 @@ def list_events(
 def list_checkpoints(
     job_id: str, caller: TheCaller, services: TheServices, after: After = None, limit: Limit = 10
 ) -> Page[FineTuningJobCheckpoint]:
-    """List the checkpoints of a job that can be used as a model: of a job that has succeeded, its model."""
+    """List the checkpoints of a job that can be used as a model: once it has succeeded, its tuned model."""
     job = _job(services, caller, job_id)
     return paged(checkpoints_of(job, services.jobs.state(job)), lambda one: one.id, after, limit)
 
 
 @router.post("/{job_id}/cancel")
 def cancel_job(job_id: str, caller: TheCaller, services: TheServices) -> FineTuningJob:
-    """Stop a job for good."""
+    """Cancel a job for good."""
     job = _to_steer(services, caller, job_id, "cancelled")
     services.jobs.cancel(job)
     return _answer_anew(services, job)
@@ -272,7 +272,7 @@ def cancel_job(job_id: str, caller: TheCaller, services: TheServices) -> FineTun
 
 @router.post("/{job_id}/pause")
 def pause_job(job_id: str, caller: TheCaller, services: TheServices) -> FineTuningJob:
-    """Stop a job at a checkpoint and give its node back; it can be resumed."""
+    """Pause a job at a checkpoint and give its node back. It can be resumed."""
     job = _to_steer(services, caller, job_id, "paused")
     services.jobs.pause(job)
     return _answer_anew(services, job)
@@ -280,7 +280,7 @@ def pause_job(job_id: str, caller: TheCaller, services: TheServices) -> FineTuni
 
 @router.post("/{job_id}/resume")
 def resume_job(job_id: str, caller: TheCaller, services: TheServices) -> FineTuningJob:
-    """Go on with a paused job."""
+    """Resume a paused job."""
     job = _to_steer(services, caller, job_id, "resumed")
     with team_lock(services.sessions, caller.team):
         if job.wanted == "pause" or services.jobs.state(job).status == "paused":
@@ -290,7 +290,7 @@ def resume_job(job_id: str, caller: TheCaller, services: TheServices) -> FineTun
 
 
 def _to_steer(services: Services, caller: Caller, job_id: str, how: str) -> JobRecord:
-    """Return a job that has not ended, or that has ended as it is asked for.
+    """Return a job that has not ended, or has already ended in the requested way.
 
     Raises:
         ApiError: the team has no such job, or it has ended.
@@ -298,9 +298,7 @@ def _to_steer(services: Services, caller: Caller, job_id: str, how: str) -> JobR
     job = _job(services, caller, job_id)
     status = services.jobs.state(job).status
     if status in ENDED and status != how:
-        raise ApiError(
-            400, f"{job_id} has {_ended(status)}, so that it cannot be {how}", param="job_id", code="job_ended"
-        )
+        raise ApiError(400, f"{job_id} has {_ended(status)}, so it cannot be {how}", param="job_id", code="job_ended")
     return job
 
 

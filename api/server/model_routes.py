@@ -25,19 +25,19 @@ router = APIRouter(tags=["Models"])
 
 
 class ModelObject(BaseModel):
-    """A model: one that the team has tuned, or a base that can be tuned."""
+    """A model: one that the team has tuned, or a base model that can be tuned."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str
-    parent: str | None = None  # base that it was tuned from; null: it is a base
-    version: int | None = None  # that is served, or would be
+    parent: str | None = None  # base model that it was tuned from; null: it is a base model
+    version: int | None = None  # the one that is served, or would be
     served: bool = False
 
 
 class ModelDeleted(BaseModel):
-    """That a model was deleted."""
+    """Confirms that a model was deleted."""
 
     id: str
     object: Literal["model"] = "model"
@@ -51,7 +51,7 @@ def list_models(
     after: After = None,
     limit: Limit = MOST,
 ) -> Page[ModelObject]:
-    """List the models that the team has tuned, the newest first, then the bases that can be tuned."""
+    """List the models that the team has tuned, the newest first, then the base models that can be tuned."""
     with state.sessions() as session:
         names = [one.name for one in model_owners.owned(session, by.team)]
     known = state.addresses.known(names)
@@ -63,7 +63,7 @@ def list_models(
 def retrieve_model(
     model: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
 ) -> ModelObject:
-    """Return what is known of a model."""
+    """Return a model: its owner, its base model, its version, and whether it is served."""
     with state.sessions() as session:
         owned = model_owners.is_owned(session, by.team, model)
     if owned and (found := state.addresses.known([model]).get(model)):
@@ -77,7 +77,7 @@ def retrieve_model(
 def delete_model(
     model: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
 ) -> ModelDeleted:
-    """Withdraw every version of a model and stop serving it. A later job of the same suffix makes a new version."""
+    """Withdraw every version of a model and stop serving it. A later job with the same suffix makes a new version."""
     # No job of the team is created meanwhile.
     with team_lock(state.sessions, by.team), state.sessions() as session:
         _check_deletable(session, by.team, model, state)
@@ -96,11 +96,11 @@ def delete_model(
 def _check_deletable(session: Session, team: str, model: str, state: Services) -> None:
     if not model_owners.is_owned(session, team, model):
         if model in model_presets():
-            raise ApiError(403, f"{model} is a base model, which is for all teams; only tuned models are deleted")
+            raise ApiError(403, f"{model} is a base model, which all teams use; delete only tuned models")
         raise not_found("model", model, "model")
     if job := next(unfinished_jobs(state.jobs, [team], lambda job: job.name == model), None):
         raise ApiError(
-            409, f"the job {job.id} is tuning {model}; cancel it, or wait for its end, and delete the model then"
+            409, f"the job {job.id} is tuning {model}; cancel it or wait for it to end, then delete the model"
         )
 
 

@@ -1,8 +1,8 @@
-"""Deletes the contents that nothing needs: no file has the digest, and no job that has not ended was given such a file.
+"""Deletes the contents that nothing needs: no file has the digest, and no unfinished job was given such a file.
 
-What a job needs is told by the ids of its files, which have the beginning of the digest in them: the job's record has them when
-the names of the files are gone, on a machine and in a cluster. A content that is still needed when its last name goes is
-deleted with another file, once the job has ended. Runs that were not made by the API read other places.
+A job's record contains the ids of its files, and each id the start of the digest. It shows what the job needs after the files
+are deleted, on a machine and in a cluster. If a job still needs a content when its last file is deleted, the content is deleted
+with a later file, once the job has ended. Runs that the API did not create read from other places.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from api.server.unfinished_jobs import files_of, unfinished_jobs
 
 
 def delete_unneeded(session: Session, services: Services) -> None:
-    """Delete them, and what uploads have left that were killed."""
+    """Delete the unneeded contents, and what interrupted uploads have left."""
     contents = services.contents
     contents.delete_interrupted()
     with contents.lock():

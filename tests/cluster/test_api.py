@@ -461,7 +461,7 @@ def test_openais_client_makes_and_steers_a_job(place: ClusterJobs, tmp_path: Pat
         as_argo(run, "Failed", plan=DONE, tune=INTERRUPTED)
         assert ours.fine_tuning.jobs.resume(job.id).status == "queued"
         told = [event.message for event in ours.fine_tuning.jobs.list_events(job.id)]
-        assert {"Pause asked for", "Resumption asked for"} <= set(told)
+        assert {"Pause requested", "Resumption requested"} <= set(told)
         for steer in ("retrieve", "cancel", "pause", "resume", "list_events"):
             with pytest.raises(NotFoundError):
                 getattr(theirs.fine_tuning.jobs, steer)(job.id)

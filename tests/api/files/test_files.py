@@ -167,18 +167,18 @@ def test_another_team_sees_nothing_of_a_file(api: RunningApi) -> None:
         ("rows.jsonl", LINES + b'{"messages": []}\n', "rows.jsonl:4: 'messages' is empty"),
         ("rows.json", b"[" + json.dumps(ROW).encode() + b', {"text": 7}]', "rows.json:2: 'text' is a number, not text"),
         ("rows.csv", b"prompt,completion\nis it,yes\nis it,\n", "rows.csv:3: "),
-        ("rows.jsonl", json.dumps(ROW).encode(), "rows.jsonl: has one row; at least two are needed"),
-        ("rows.jsonl", b"\n\n", "rows.jsonl: has no rows; at least two are needed"),
+        ("rows.jsonl", json.dumps(ROW).encode(), "rows.jsonl: has one row; it needs at least two rows"),
+        ("rows.jsonl", b"\n\n", "rows.jsonl: has no rows; it needs at least two rows"),
         ("rows.jsonl", b"", "rows.jsonl: is empty; it needs at least two rows"),
         ("rows.jsonl", gzip.compress(LINES), "rows.jsonl: is compressed with gzip, and its name says otherwise"),
         ("rows.jsonl.gz", gzip.compress(LINES)[:-9], "rows.jsonl.gz: cannot be read at all: "),
         ("rows.parquet", LINES, "rows.parquet: not a Parquet file: "),
-        ("rows.pdf", LINES, "rows.pdf: is no file of rows; its name must end in .jsonl"),
-        ("rows", LINES, "rows: is no file of rows"),
+        ("rows.pdf", LINES, "rows.pdf: is not a file of rows; its name must end in .jsonl"),
+        ("rows", LINES, "rows: is not a file of rows"),
         (
             "rows.jsonl",
             LINES + json.dumps(PAIR).encode(),
-            "rows.jsonl:4: is a pair of a chosen and a rejected answer, and the rows before it are not",
+            "rows.jsonl:4: is a pair of a chosen and a rejected answer, but the rows before it are not",
         ),
     ],
     ids=lambda value: "" if isinstance(value, bytes) else None,
@@ -233,7 +233,7 @@ def test_a_file_that_is_too_large_is_refused_and_nothing_of_it_is_kept(api: Runn
 
 
 def test_a_file_that_is_too_large_when_it_is_decompressed_is_refused(api: RunningApi) -> None:
-    with pytest.raises(openai.APIStatusError, match="when it is decompressed") as caught:
+    with pytest.raises(openai.APIStatusError, match="larger after decompression") as caught:
         upload(api, "rows.jsonl.gz", gzip.compress(b" " * (50 * MOST) + LINES))
     assert caught.value.status_code == 413
     assert everything() == set()
@@ -246,7 +246,7 @@ def test_a_file_that_takes_too_much_memory_is_refused(tmp_path: Path, monkeypatc
             b'{"rows": [' + b",".join([json.dumps(ROW).encode()] * 300_000) + b"]}"
         )  # a list in an object is read whole
         message = refused(api, "rows.json", whole)
-        assert message == "rows.json: takes more than 200 MiB of memory to be read; save it as JSONL"
+        assert message == "rows.json: reading its rows takes more than 200 MiB of memory; save it as JSONL"
         assert upload(api).id
 
 
@@ -273,17 +273,20 @@ def test_the_fields_of_the_form_may_come_in_any_order(api: RunningApi) -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (form(PURPOSE), "the form has no file"),
-        (form(FILE), "the form has no purpose"),
+        (form(PURPOSE), "the form has no field file"),
+        (form(FILE), "the form has no field purpose"),
         (form(), "the form"),
         (form(PURPOSE, FILE, FILE), "the form has several files"),
         (form(('Content-Disposition: form-data; name="file"', LINES)), "the file has no name"),
-        (form(('Content-Disposition: form-data; name="colour"', b"red"), FILE), "the form has a field 'colour'"),
-        (form(("Content-Disposition: form-data", b"red"), FILE), "the form has a field ''"),
+        (
+            form(('Content-Disposition: form-data; name="colour"', b"red"), FILE),
+            "the form has an unknown field 'colour'",
+        ),
+        (form(("Content-Disposition: form-data", b"red"), FILE), "the form has an unknown field ''"),
         (form(('Content-Disposition: form-data; name="purpose"', b"x" * 5000), FILE), "the field 'purpose' is longer"),
         (form((f'{FILE[0][:-7]}{"r" * 300}.jsonl"', LINES), PURPOSE), "the file's name must have at most 255"),
         (form((FILE[0].replace("rows", "ro\tws"), LINES), PURPOSE), "the file's name must have at most 255"),
-        ({**form(PURPOSE, FILE), "content": form(PURPOSE, FILE)["content"][:-30]}, "the form has no end"),
+        ({**form(PURPOSE, FILE), "content": form(PURPOSE, FILE)["content"][:-30]}, "the form is incomplete"),
         ({"content": b"hello", "headers": form()["headers"]}, "the form cannot be read"),
         ({"json": {"purpose": "fine-tune"}}, "the body must be a form"),
         ({}, "the body must be a form"),

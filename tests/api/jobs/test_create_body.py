@@ -47,7 +47,7 @@ def test_the_deprecated_hyperparameters_are_those_of_supervised() -> None:
         ({"method": {"type": "reinforcement", "reinforcement": {"grader": {}}}}, "method", "reinforcement"),
         ({"method": {"type": "supervised", "dpo": {}}}, "method", "dpo has no effect"),
         ({"method": {"type": "dpo", "supervised": {}}}, "method", "supervised has no effect"),
-        ({"method": {"type": "supervised"}, "hyperparameters": {}}, None, "beside method"),
+        ({"method": {"type": "supervised"}, "hyperparameters": {}}, None, "both given"),
         ({"integrations": [{"type": "wandb", "wandb": {"project": "x"}}]}, "integrations", "Weights and Biases"),
         ({"metadata": {str(number): "" for number in range(17)}}, "metadata", "16"),
         ({"metadata": {"k" * 65: "v"}}, "metadata", "65 characters"),
@@ -78,7 +78,7 @@ def test_a_recipe_that_is_nested_without_end_is_refused() -> None:
     deep: dict[str, Any] = {}
     for _ in range(100_000):
         deep = {"a": deep}
-    assert refused(recipe={"tune": deep}) == ("recipe", "recipe: is nested too deeply")
+    assert refused(recipe={"tune": deep}) == ("recipe", "recipe: is nested too deeply; flatten it")
 
 
 def test_equal_requests_have_one_digest_and_others_another() -> None:

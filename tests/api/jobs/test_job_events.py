@@ -86,7 +86,7 @@ def test_they_tell_the_whole_story() -> None:
     assert gate == ["Gate: passed", *(f"Gate: {reason}" for reason in a_report().reasons)]
     assert told[-3:] == [
         "Step rollout: done after 1m00s",
-        "Rolled out: pets-shop, version 2, is served",
+        "Rolled out: pets-shop, version 2, is now served",
         "The job has successfully completed: pets-shop",
     ]
     assert "Registered: pets-shop, version 2" in told
@@ -123,7 +123,7 @@ def test_a_later_state_adds_events_and_changes_none() -> None:
 def test_a_quote_of_the_run_itself_is_told_when_its_plan_has_ended() -> None:
     (event,) = [one for one in events_of(a_job(), whole_run()[-1]) if one.message.startswith("Quote")]
     assert event.created_at == NOW + 20
-    assert "no dollars, since nothing is bought" in quote_in_words(a_quote())
+    assert "no cost, since nothing is bought" in quote_in_words(a_quote())
 
 
 def test_a_refusal_is_told_with_each_reason() -> None:
@@ -161,7 +161,7 @@ def test_what_was_asked_for_stays_after_it_was_taken_back() -> None:
     for at, wanted in ((NOW + 5, "pause"), (NOW + 9, "run"), (NOW + 12, "cancel")):
         job = job.wanting(wanted, at)  # type: ignore[arg-type]
     told = messages(job, JobState("cancelled", finished=NOW + 13.0))
-    assert told[2:] == ["Pause asked for", "Resumption asked for", "Cancellation asked for", "The job was cancelled"]
+    assert told[2:] == ["Pause requested", "Resumption requested", "Cancellation requested", "The job was cancelled"]
     paused = a_job().wanting("pause", NOW + 5)
     assert messages(paused, JobState("paused"))[-1] == "Paused: the checkpoint is kept"
     assert paused.wanting("pause", NOW + 8) == paused
@@ -190,4 +190,4 @@ def test_a_step_that_is_run_again_has_events_of_its_own() -> None:
 def test_a_loss_that_is_not_a_number_is_none_in_the_data() -> None:
     state = JobState("running", measurements=(Measurement(3, NOW + 1.0, float("nan"), float("inf")),))
     event = events_of(a_job(), state)[0]
-    assert (event.data, event.message) == ({"step": 3}, "Step 3: no loss that is a number")
+    assert (event.data, event.message) == ({"step": 3}, "Step 3: the loss is not a number")

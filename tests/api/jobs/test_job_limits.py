@@ -52,7 +52,7 @@ def test_a_job_beyond_the_dollars_is_refused_with_its_quote() -> None:
     check_dollars(0.3, limits, a_quote(cost=0.1 + 0.2 - 1e-9))
     check_dollars(0.0, limits, a_quote())  # on this machine, where nothing is bought
     with pytest.raises(
-        ApiError, match=r"quoted at \$4.00 on g6.xlarge on-demand.*\$10.00 a month \$3.00 are left"
+        ApiError, match=r"quoted at \$4.00 on g6.xlarge on-demand.*\$3.00 left of its \$10.00"
     ) as raised:
         check_dollars(3.0, limits, a_quote(cost=4.0))
     assert (raised.value.status, raised.value.code) == (429, "insufficient_quota")
@@ -77,7 +77,7 @@ def test_jobs_that_wait_or_run_count_and_others_do_not() -> None:
     check_jobs_at_once(Limits(), jobs, place)
     check_jobs_at_once(Limits(jobs_at_once=3), jobs, place)
     with pytest.raises(
-        ApiError, match=r"2 jobs of the team wait or run \(ftjob-0, ftjob-1\), and its limit is 2"
+        ApiError, match=r"the team has 2 queued and running jobs \(ftjob-0, ftjob-1\), and its limit is 2"
     ) as raised:
         check_jobs_at_once(Limits(jobs_at_once=2), jobs, place)
     assert raised.value.status == 429

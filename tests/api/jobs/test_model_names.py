@@ -59,7 +59,7 @@ def test_a_suffix_that_cannot_be_one_is_refused(suffix: str, words: str) -> None
 
 
 def test_a_name_of_fineline_itself_is_refused() -> None:
-    with pytest.raises(ApiError, match="keeps"):
+    with pytest.raises(ApiError, match="reserved"):
         model_name("fineline", "mlflow", "qwen3-8b", UNIQUE)
 
 

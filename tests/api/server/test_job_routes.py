@@ -246,15 +246,15 @@ def test_limits_are_kept(api: RunningApi, place: StatedJobs) -> None:
     training = upload(client)
     limit(api, dollars_a_month=10.0, jobs_at_once=2, models=5)
     first, _ = (create(client, training_file=training, suffix=f"s{number}") for number in range(2))
-    with pytest.raises(openai.RateLimitError, match=r"2 jobs of the team wait or run"):
+    with pytest.raises(openai.RateLimitError, match=r"the team has 2 queued and running jobs"):
         create(client, training_file=training)
     client.fine_tuning.jobs.pause(first.id)
-    with pytest.raises(openai.RateLimitError, match=r"quoted at \$4.00 on g6.xlarge.*\$2.00 are left") as raised:
+    with pytest.raises(openai.RateLimitError, match=r"quoted at \$4.00 on g6.xlarge.*\$2.00 left of its") as raised:
         create(client, training_file=training)
     assert raised.value.code == "insufficient_quota"
     place.given = a_quote(cost=2.0)
     create(client, training_file=training)
-    with pytest.raises(openai.RateLimitError, match=r"2 jobs of the team wait or run"):
+    with pytest.raises(openai.RateLimitError, match=r"the team has 2 queued and running jobs"):
         client.fine_tuning.jobs.resume(first.id)
     limit(api, models=3)
     place.given = a_quote()
