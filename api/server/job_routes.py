@@ -15,7 +15,7 @@ from api.files.team_files import TRAINING, find
 from api.jobs.create_body import CreateBody
 from api.jobs.file_places import first_named, with_ids
 from api.jobs.job_checkpoints import FineTuningJobCheckpoint, checkpoints_of
-from api.jobs.job_events import FineTuningJobEvent, events_of
+from api.jobs.job_events import FineTuningJobEvent, events_of, quote_in_words
 from api.jobs.job_limits import check_dollars, check_jobs_at_once, dollars_left
 from api.jobs.job_object import FineTuningJob, job_object
 from api.jobs.job_place import ENDED
@@ -197,7 +197,7 @@ def _record(caller: Caller, body: CreateBody, name: str, run: str, plan: _Planne
         seed=plan.recipe.tune.seed,
         suffix=body.suffix,
         metadata=body.metadata,
-        quoted=plan.quote is not None,
+        quote=quote_in_words(plan.quote) if plan.quote else "",
         quoted_dollars=plan.quote.first.cost if plan.quote else None,
         request=request,
     )

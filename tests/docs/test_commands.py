@@ -162,6 +162,12 @@ def test_each_image_is_built_as_the_workflows_name_it() -> None:
     }
 
 
+def test_each_package_is_in_the_images() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert {f"!{one}" for one in packages} <= set((ROOT / ".dockerignore").read_text().splitlines())
+
+
 def test_each_template_and_parameter_of_the_argo_command_exists() -> None:
     submitted = of("argo")
     assert submitted
