@@ -33,9 +33,9 @@ def keys(bucket: Any) -> list[str]:
 def test_a_file_is_uploaded_read_and_deleted_with_its_last_name(api: RunningApi, bucket: Any) -> None:
     first = api.client().files.create(file=("a.jsonl", LINES), purpose="fine-tune")
     second = api.client("rivals").files.create(file=("b.jsonl", LINES), purpose="fine-tune")
-    with api.server.services.sessions() as session:
+    with api.services.sessions() as session:
         file = team_files.find(session, "pets", first.id)
-        address, digest = api.server.services.contents.address(file), file.sha256
+        address, digest = api.services.contents.address(file), file.sha256
     assert address == f"s3://chats/sent/{digest[:16]}/uploaded.jsonl"
     assert keys(bucket) == [address.removeprefix("s3://chats/")]
     assert [one.size for one in find_remote(address)] == [len(LINES)]  # a run finds it there

@@ -122,9 +122,9 @@ def test_a_file_is_uploaded_listed_read_and_deleted(api: RunningApi) -> None:
 
 def test_the_content_lies_where_a_run_finds_it_under_its_digest(api: RunningApi) -> None:
     made = upload(api, "my [chats] *.jsonl.gz", gzip.compress(LINES))
-    with api.server.services.sessions() as session:
+    with api.services.sessions() as session:
         found = team_files.find(session, "pets", made.id)
-        address = Path(api.server.services.contents.address(found))
+        address = Path(api.services.contents.address(found))
     assert address == volumes.sent_data(found.sha256) / "uploaded.jsonl.gz"
     assert gzip.decompress(address.read_bytes()) == LINES
     assert address.stat().st_mode & 0o777 == 0o644
@@ -381,7 +381,7 @@ def test_the_contents_of_ended_jobs_and_of_killed_uploads_are_deleted(api: Runni
 
 
 def test_a_content_whose_name_was_not_stored_before_a_kill_goes_with_the_next_deletion(api: RunningApi) -> None:
-    contents = api.server.services.contents
+    contents = api.services.contents
     with contents.incoming("lost.csv") as incoming:
         incoming.write(b"prompt,completion\n")
         with contents.lock():
@@ -425,20 +425,20 @@ def test_uploads_and_deletions_of_one_content_at_the_same_time_lose_none(api: Ru
 
 
 def test_a_file_that_the_api_makes_itself_is_the_same_file_by_its_id(api: RunningApi) -> None:
-    contents, csv = api.server.services.contents, b"step,train_loss\n1,0.5\n"
+    contents, csv = api.services.contents, b"step,train_loss\n1,0.5\n"
     made = []
     for team in ("pets", "rivals"):
         api.key(team)
     for _ in range(2):
-        with api.server.services.sessions() as session:
+        with api.services.sessions() as session:
             file = team_files.add(session, contents, "pets", "file-results-1", "r.csv", team_files.RESULTS, csv)
             made.append((file.id, file.sha256, file.created_at))
     assert made[0] == made[1]
-    with api.server.services.sessions() as session:
+    with api.services.sessions() as session:
         assert len(session.scalars(select(TeamFile)).all()) == 1
         with pytest.raises(Exception, match="no such file"):
             team_files.add(session, contents, "rivals", "file-results-1", "r.csv", team_files.RESULTS, csv)
-        delete_unneeded(session, api.server.services)
+        delete_unneeded(session, api.services)
     assert api.client().files.content("file-results-1").content == csv
     assert [one.id for one in api.client().files.list(purpose="fine-tune-results")] == ["file-results-1"]
 

@@ -36,7 +36,7 @@ def test_no_later_run_brings_back_what_was_deleted(tmp_path: Path, tiny_model: P
     recipe = served_recipe(tmp_path, tiny_model, chats)
     with running_api(tmp_path) as api:
         api.key("pets")
-        with api.server.services.sessions() as session:
+        with api.services.sessions() as session:
             model_owners.claim(session, "pets", NAME, None)
         first = fineline("run", recipe, "--json")
         assert result(first)["version"] == 1, first.stderr
@@ -55,7 +55,7 @@ def test_no_later_run_brings_back_what_was_deleted(tmp_path: Path, tiny_model: P
         assert servers.gateway(NAME) is None
         assert [one.id for one in api.client().models.list() if one.id == NAME] == []
 
-        with api.server.services.sessions() as session:
+        with api.services.sessions() as session:
             model_owners.claim(session, "pets", NAME, None)
         with pytest.raises(openai.NotFoundError):
             answer(api)

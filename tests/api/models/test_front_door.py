@@ -71,7 +71,7 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
     gateway = start_gateway(rules, [GATEWAY_KEY], [model.upstream], model.upstream)
     with running_api(tmp_path) as api:
         api.key("pets")
-        with api.server.services.sessions() as session:
+        with api.services.sessions() as session:
             model_owners.claim(session, "pets", NAME, None)
         yield Door(api, gateway, model)
     gateway.process.stop()
@@ -221,7 +221,7 @@ def test_a_gateway_that_does_not_listen_is_told_as_that(door: Door) -> None:
 
 
 def test_a_model_that_is_not_the_teams_or_not_served_does_not_exist(door: Door) -> None:
-    with door.api.server.services.sessions() as session:
+    with door.api.services.sessions() as session:
         model_owners.claim(session, "pets", "pets-later", None)
     told = set()
     for team, model in (("pets", "pets-later"), ("pets", "nobodys"), ("rivals", NAME), ("pets", "smollm2-135m")):

@@ -69,7 +69,7 @@ def api(tmp_path: Path, job: OneJob) -> Iterator[RunningApi]:
 
 
 def claim(api: RunningApi, name: str = NAME, team: str = "pets", most: int | None = None) -> None:
-    with api.server.services.sessions() as session:
+    with api.services.sessions() as session:
         model_owners.claim(session, team, name, most)
 
 
@@ -164,7 +164,7 @@ def test_a_deleted_model_is_withdrawn_and_stopped_and_its_name_stays_the_teams(a
     gone = api.client().models.delete(NAME)
     assert (gone.id, gone.deleted, gone.object) == (NAME, True, "model")
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
-    assert api.server.services.addresses.url(NAME) is None
+    assert api.services.addresses.url(NAME) is None
     for version in store().search_model_versions(f"name = '{NAME}'"):
         found = withdrawn.withdrawal(version)
         assert found is not None
@@ -239,7 +239,7 @@ def test_a_team_owns_as_many_models_as_it_may(api: RunningApi) -> None:
     assert api.client().models.delete("pets-a").deleted
     claim(api, "pets-c", most=2)
     assert taken(api, "pets-a", "pets", 2).status == 429
-    with api.server.services.sessions() as session:
+    with api.services.sessions() as session:
         assert {one.name for one in model_owners.owned(session, "pets")} == {"pets-b", "pets-c"}
 
 
@@ -258,6 +258,6 @@ def test_claims_at_the_same_time_neither_pass_the_limit_nor_share_a_name(api: Ru
     won = [one for one in told if "has" in one]
     assert set(told) - set(won) <= {"409", "429"}
     assert len({one.split()[-1] for one in won}) == len(won)
-    with api.server.services.sessions() as session:
+    with api.services.sessions() as session:
         counts = {team: len(model_owners.owned(session, team)) for team in ("pets", "rivals")}
     assert counts == {"pets": 5, "rivals": 5}

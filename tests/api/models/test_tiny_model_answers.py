@@ -32,7 +32,7 @@ def client(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
         gateway = processes.start_gateway(rules, [KEY], [upstream], upstream)
         with running_api(folder) as api:
             api.key("pets")
-            with api.server.services.sessions() as session:
+            with api.services.sessions() as session:
                 model_owners.claim(session, "pets", NAME, None)
             yield api.client("pets")
         gateway.process.stop()

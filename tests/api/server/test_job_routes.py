@@ -52,7 +52,7 @@ def create(client: openai.OpenAI, **given: Any) -> Any:
 def limit(api: RunningApi, **limits: Any) -> None:
     """Give the team these limits and no others."""
     api.key("pets")
-    with api.server.services.sessions.begin() as session:
+    with api.services.sessions.begin() as session:
         set_limits(session, "pets", Limits(**limits))
 
 
@@ -108,7 +108,7 @@ def test_a_wrong_request_makes_no_job(
         create(api.client(), **given)
     assert (raised.value.status_code, raised.value.param) == (status, param)
     assert not place.kept
-    with api.server.services.sessions() as session:
+    with api.services.sessions() as session:
         from api.models.model_owners import owned
 
         assert not owned(session, "pets")
@@ -118,10 +118,10 @@ def test_a_mistake_that_the_plan_finds_names_the_field(api: RunningApi, place: S
     client = api.client()
     training = upload(client)
     content = volumes.sent_data("0" * 16)
-    with api.server.services.sessions() as session:
+    with api.services.sessions() as session:
         from api.files.team_files import find
 
-        content = Path(api.server.services.contents.address(find(session, "pets", training)))
+        content = Path(api.services.contents.address(find(session, "pets", training)))
     for mistake, message, param in (
         (f"{content}:3: message 2 has no content", f"{training}:3: message 2 has no content", "training_file"),
         ("compute.max_cost: it would cost $3", "compute.max_cost: it would cost $3", "recipe.compute.max_cost"),
