@@ -49,7 +49,7 @@ ID_PREFIX = "ftjob-"
 LABEL = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 # Argo writes a Workflow several times a second while its steps start.
 TRIES, PAUSE_SECONDS = 20, 0.2
-SWEEP_SECONDS = 3600.0  # between two looks for ended jobs that nobody has asked for; Argo keeps them for days
+SWEEP_SECONDS = 3600.0  # between searches for ended jobs that nobody has read; Argo keeps them for days
 MOST_REMEMBERED = 128  # Workflows that have been read
 GONE = "its Workflow was deleted before it ended"
 
@@ -66,14 +66,14 @@ class ClusterJobs:
         """
         self._namespace, self._clock = namespace or cluster_settings.namespace(), clock
         self._archive = JobArchive()
-        # By what changes with them, and therefore never out of date.
+        # The keys change with the values, so these are never out of date.
         self._final_state = functools.lru_cache(MOST_REMEMBERED)(self._state_of_kept)
         self._read = functools.lru_cache(MOST_REMEMBERED)(self._read_version)
         self._ended_state = functools.lru_cache(MOST_REMEMBERED)(self._state_of_ended)
         self._swept, self._sweeping = 0.0, threading.Lock()
 
     def quote(self, recipe: Recipe) -> Quote | None:
-        """Check a recipe, and return what a run of it would take; None where no node is bought for it.
+        """Check a recipe, and return its quote; None if no node is bought for it.
 
         Raises:
             UserError: a run of it would fail.
@@ -82,10 +82,10 @@ class ClusterJobs:
         return cluster_quote(_with_allowed_secrets(recipe))
 
     def create(self, job: JobRecord, recipe: Recipe) -> None:
-        """Create the job's first Workflow; a job that is there already stays as it is.
+        """Create the job's first Workflow; a job that exists stays as it is.
 
         Raises:
-            UserError: the cluster refuses it, or a run of somebody else has its name.
+            UserError: the cluster refuses it, or another run has its name.
         """
         if self._archive.record(job.team, job.run) is None:
             own = _with_allowed_secrets(recipe)
@@ -108,7 +108,7 @@ class ClusterJobs:
         return record_of(latest) if latest else self._archive.record(team, run)
 
     def state(self, job: JobRecord) -> JobState:
-        """Return how far a job has come."""
+        """Return the state of a job."""
         if final := self._final_state(job.team, job.run, self._archive.changed(job.run)):
             return final
         workflow = self._latest(job)
@@ -122,7 +122,7 @@ class ClusterJobs:
         return self._ended_state(*_version(workflow)) or job_state(record_of(workflow), workflow)
 
     def _state_of_kept(self, team: str, run: str, _changed: int) -> JobState | None:
-        """Return the state of a job that is kept and will never change; None if there is no such one."""
+        """Return the final state of a job that is kept; None if it is not kept or may still change."""
         record, workflow = self._archive.record(team, run), self._archive.workflow(run)
         if record is None or workflow is None:
             return None
@@ -158,10 +158,10 @@ class ClusterJobs:
         self._stop(job, "pause")
 
     def resume(self, job: JobRecord) -> None:
-        """Create the next Workflow of a paused job. Its tuning goes on from the checkpoint, which lies under the same digest.
+        """Create the next Workflow of a paused job. Its tuning continues from the checkpoint, which has the same digest.
 
         Raises:
-            UserError: what was paused has spent its budget, or the cluster does not answer.
+            UserError: the job has spent its budget, or the cluster does not answer.
         """
         latest = self._latest(job)
         found = latest or self._archive.workflow(job.run)
@@ -172,7 +172,7 @@ class ClusterJobs:
             return
         attempt = attempt_of(found) + 1
         self._create(record.wanting("run", self._clock()), self._remaining(job, found), attempt)
-        # Whoever cancels looks for a later Workflow after it has stopped this one, and misses one that is created after that.
+        # A cancellation looks for a later Workflow after it has stopped this one, and misses one that is created after that.
         before = WORKFLOWS.read(name_of(job.run, attempt - 1), self._namespace)
         if before is not None and record_of(before).wanted == "cancel":
             self.cancel(job)
@@ -186,7 +186,7 @@ class ClusterJobs:
             check_is_of(WORKFLOWS.read(body["metadata"]["name"], self._namespace), job)
 
     def _remaining(self, job: JobRecord, workflow: dict[str, Any]) -> dict[str, str]:
-        """Return the parameters for the Workflow after this one: the budget is less by what this one's nodes have cost."""
+        """Return the parameters for the next Workflow: the budget less what the nodes of this one have cost."""
         parameters = parameters_of(workflow)
         recipe = load(parameters["recipe"])
         if not recipe.compute.max_cost:
@@ -194,14 +194,14 @@ class ClusterJobs:
         left = recipe.compute.max_cost - self._spent(workflow)
         if left <= 0:
             raise UserError(
-                f"{job.id}: compute.max_cost: its nodes have cost the whole budget; create a job with a higher one, which goes "
-                "on from the checkpoint"
+                f"{job.id}: compute.max_cost: its nodes have cost the whole budget; create a job with a higher budget, which "
+                "continues from the checkpoint"
             )
         compute = recipe.compute.model_copy(update={"max_cost": left})
         return {**parameters, "recipe": as_text(recipe.model_copy(update={"compute": compute}))}
 
     def _spent(self, workflow: dict[str, Any]) -> float:
-        """Return what the nodes of a Workflow have cost, in US dollars: as its exit handler has saved, or else at most."""
+        """Return what the nodes of a Workflow have cost, in US dollars: what its exit handler has saved, or else an upper bound."""
         cost = ledger_file.cost_of(workflow["metadata"]["name"])
         if cost is not None:
             return cost.dollars or 0.0
@@ -212,7 +212,7 @@ class ClusterJobs:
         return price * max(0.0, self._clock() - got.since) / 3600
 
     def _stop(self, job: JobRecord, wanted: Wanted) -> None:
-        """Write what is wanted on the latest Workflow, and stop it, in one write."""
+        """Write what is wanted to the latest Workflow, and stop it, in one request."""
         tries = TRIES
         while True:
             found = self._latest(job)
@@ -261,14 +261,14 @@ class ClusterJobs:
         return max(WORKFLOWS.list_metadata(selector(team, run), self._namespace), key=attempt_of, default=None)
 
     def _latest(self, job: JobRecord) -> dict[str, Any] | None:
-        """Return the latest Workflow of a job; None if there is none any more."""
+        """Return the latest Workflow of a job; None if it is gone."""
         while found := self._latest_metadata(job.team, job.run):
             if workflow := self._read(*_version(found)):
                 return workflow
         return None
 
     def _sweep(self) -> None:
-        """Now and then, keep every job that has ended, before Argo deletes its Workflow."""
+        """From time to time, keep every job that has ended, before Argo deletes its Workflow."""
         if self._clock() - self._swept < SWEEP_SECONDS or not self._sweeping.acquire(blocking=False):
             return
         try:
@@ -286,6 +286,6 @@ def _version(item: dict[str, Any]) -> tuple[str, str]:
 
 
 def _with_allowed_secrets(recipe: Recipe) -> Recipe:
-    """Return a recipe with Secrets that the installation allows: a caller of the API names none."""
+    """Return a recipe with Secrets that the installation allows; a caller of the API cannot name any."""
     allowed = installation.allowed_prefixes()
     return recipe if recipe.secrets in allowed else recipe.model_copy(update={"secrets": allowed[0]})

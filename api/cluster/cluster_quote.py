@@ -1,4 +1,4 @@
-"""What a run in this cluster would take, as far as the API's pod can tell before there is a run."""
+"""The quote of a run in this cluster, as far as the API's pod can tell before there is a run."""
 
 from recipes.recipe import Recipe
 from steps.common.handover.installation import check_secrets, needs_api_key
@@ -10,12 +10,12 @@ from steps.plan.quote.quote import quote
 
 
 def cluster_quote(recipe: Recipe) -> Quote | None:
-    """Check a recipe, and return what a run of it would take.
+    """Check a recipe, and return its quote.
 
-    The tasks of lm-eval are left to the run's plan: they are foreign code, which is tried there.
+    The tasks of lm-eval are left to the run's plan, since they are third-party code.
 
     Returns:
-        None if no node is bought for the run: then it costs nothing more, and how fast it is depends on where it is placed.
+        None if no node is bought for the run. It then costs nothing extra, and its speed depends on where it is placed.
 
     Raises:
         UserError: a run of it would fail.

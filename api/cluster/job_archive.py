@@ -1,4 +1,4 @@
-"""Jobs on the runs volume, in the folders of their runs: Argo deletes a Workflow some days after its end."""
+"""Keeps ended jobs on the runs volume, in the folders of their runs: Argo deletes a Workflow some days after it ends."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from steps.common.storage import volumes
 from steps.common.storage.files import write_text
 
 JOB, WORKFLOW = "job.json", "workflow.json"
-# Between two looks at the volume: what another process keeps is a Workflow for days yet.
+# Between listings of the volume: what another process keeps is still a Workflow for days.
 LIST_SECONDS = 600.0
 OF_METADATA = ("name", "namespace", "creationTimestamp", "labels")
 OF_SPEC = ("workflowTemplateRef", "arguments", "shutdown")
@@ -36,7 +36,7 @@ OF_NODES = (
 
 
 class JobArchive:
-    """What is kept of ended jobs: the record, and of the latest Workflow what a job's state is read from."""
+    """What is kept of ended jobs: the record, and the parts of the latest Workflow that show the job's state."""
 
     def __init__(self) -> None:
         self._records: dict[str, JobRecord] = {}  # by run
@@ -46,7 +46,7 @@ class JobArchive:
     def save(self, record: JobRecord, workflow: dict[str, Any]) -> None:
         """Keep a job whose latest Workflow has ended. Safe to repeat."""
         folder, texts = volumes.run_folder(record.run), {WORKFLOW: json.dumps(kept_of(workflow))}
-        # The record last: by it a job is found.
+        # The record last, since a job is found by it.
         texts[JOB] = record.model_dump_json(indent=2) + "\n"
         with self._writing:
             for name, text in texts.items():
@@ -66,7 +66,7 @@ class JobArchive:
         return found if found and found.team == team else None
 
     def records(self, team: str) -> list[JobRecord]:
-        """Return the records of a team's jobs. Those that other processes keep are seen some minutes later."""
+        """Return the records of a team's jobs. Jobs that other processes keep appear some minutes later."""
         if time.monotonic() - self._listed > LIST_SECONDS:
             files = (volumes.runs() / "runs").glob(f"*/{JOB}")
             found = {record.run: record for file in files if (record := _record(file))}
@@ -89,7 +89,7 @@ class JobArchive:
 
 
 def kept_of(workflow: dict[str, Any]) -> dict[str, Any]:
-    """Return what a job's state is read from: without the templates and the inputs of the steps."""
+    """Return the parts of a Workflow that show a job's state: without the templates and the inputs of the steps."""
     metadata, status = workflow["metadata"], workflow.get("status", {})
     notes = {key: text for key, text in (metadata.get("annotations") or {}).items() if key in (RECORD, TUNING, STOPPED)}
     nodes = {

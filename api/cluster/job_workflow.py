@@ -1,6 +1,6 @@
 """A job's Workflows: the first, and one more for each time that it was resumed.
 
-Each carries the job's record, and labels that find it. Admission lets only the API's account write them, see
+Each carries the job's record, and labels to find it by. Admission lets only the API's account write these; see
 `argo/base/admission/workflows.yaml`.
 """
 
@@ -13,7 +13,7 @@ from steps.common.runtime.errors import UserError
 
 MADE_BY, THE_API = "fineline.dev/made-by", "api"
 TEAM_LABEL, JOB_LABEL = "fineline.dev/team", "fineline.dev/job"
-ATTEMPT_LABEL = "fineline.dev/attempt"  # which of the job's Workflows it is, from 1 on
+ATTEMPT_LABEL = "fineline.dev/attempt"  # which of the job's Workflows it is, counted from 1
 RECORD = "fineline.dev/job-record"  # annotation: the job's record as JSON
 TUNING = (
     "fineline.dev/tuning"  # annotation: the folder of a paused training, which `prune` keeps as long as it is named
@@ -25,7 +25,7 @@ OF_THE_API = f"{MADE_BY}={THE_API}"
 def new_workflow(job: JobRecord, parameters: Mapping[str, str], attempt: int) -> dict[str, Any]:
     """Return a Workflow of a job.
 
-    Its name is fixed, so that to create it again, whoever does it, makes no second one.
+    Its name is fixed, so that nobody can create it a second time.
 
     Args:
         job: the job.
@@ -40,9 +40,9 @@ def new_workflow(job: JobRecord, parameters: Mapping[str, str], attempt: int) ->
 
 
 def name_of(run: str, attempt: int) -> str:
-    """Return the name of a Workflow of the job with this run; Argo takes as many characters as a label's value has.
+    """Return the name of a Workflow of the job with this run, at most as long as the value of a label.
 
-    The end of a run's name is its own, and what is left out of a long one is the end of the model's name.
+    A run's name ends in digits of its own, so a name that is too long loses the end of the model's name.
     """
     if attempt == 1:
         return run
@@ -79,11 +79,11 @@ def parameters_of(workflow: Mapping[str, Any]) -> dict[str, str]:
 
 
 def check_is_of(workflow: Mapping[str, Any] | None, job: JobRecord) -> None:
-    """Refuse a Workflow of a job's name that is not the job's.
+    """Refuse a Workflow that has a job's name but is not the job's.
 
     Raises:
-        UserError: it is somebody else's, or it is gone again.
+        UserError: it belongs to somebody else, or is already gone.
     """
     labels = (workflow or {}).get("metadata", {}).get("labels") or {}
     if (labels.get(MADE_BY), labels.get(TEAM_LABEL), labels.get(JOB_LABEL)) != (THE_API, job.team, job.run):
-        raise UserError(f"a Workflow named {job.run} exists that is not this job's; create the job again")
+        raise UserError(f"another Workflow already has the name {job.run}; create the job again")

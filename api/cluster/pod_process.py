@@ -1,4 +1,4 @@
-"""What the process of the API's pod needs before it works: certificates, proxies, secrets, and the Kubernetes API."""
+"""Prepares the process of the API's pod: certificates, proxies, secrets, and the Kubernetes API."""
 
 from steps.common.kubernetes import client
 from steps.common.runtime import certificates, proxies

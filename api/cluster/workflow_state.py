@@ -1,4 +1,4 @@
-"""How far a job's run has come, from its Workflow and from what its steps have left on the runs volume."""
+"""The state of a job, from its Workflow and from what its steps have written to the runs volume."""
 
 import base64
 import contextlib
@@ -31,7 +31,7 @@ OVER = {Phase.SUCCEEDED, Phase.FAILED, Phase.SKIPPED, Phase.OMITTED}
 
 
 def job_state(record: JobRecord, stored: dict[str, Any]) -> JobState:
-    """Return how far a job has come.
+    """Return the state of a job.
 
     Args:
         record: of the job.
@@ -60,13 +60,13 @@ def job_state(record: JobRecord, stored: dict[str, Any]) -> JobState:
         version=_whole_number(outputs(workflow, "register").get("version", "")),
         url=outputs(workflow, "rollout").get("url", ""),
         trained_tokens=tuned.trained_tokens if tuned else None,
-        # Until the tuning has begun, a journal is that of another run with the same content.
+        # Before the tuning has begun, a journal is from another run with the same content.
         measurements=_measurements(tuning, tuned, times["tune"]) if "tune" in times else (),
     )
 
 
 def with_nodes(workflow: dict[str, Any]) -> dict[str, Any]:
-    """Return a Workflow with its nodes as they are read everywhere: Argo compresses those of a large one."""
+    """Return a Workflow with its nodes decompressed: Argo compresses the nodes of a large one."""
     status = workflow.get("status", {})
     if status.get("nodes") or not (packed := status.get("compressedNodes")):
         return workflow
@@ -90,7 +90,7 @@ def has_ended(workflow: dict[str, Any]) -> bool:
 
 
 def resolved_of(workflow: dict[str, Any]) -> Resolved | None:
-    """Return the run's plan, once it is made; None too if a later release made it."""
+    """Return the run's plan; None until it is made, and if a later release made it."""
     text = outputs(workflow, "plan").get("resolved")
     try:
         return Resolved.read(text, f"run {workflow['metadata']['name']}: its plan") if text else None
@@ -99,7 +99,7 @@ def resolved_of(workflow: dict[str, Any]) -> Resolved | None:
 
 
 def hardware_of(workflow: dict[str, Any]) -> Hardware | None:
-    """Return the hardware that the run has got; None until then, and if another release wrote it."""
+    """Return the hardware of the run; None until it has some, and if another release wrote it."""
     text = outputs(workflow, "provision").get("hardware")
     try:
         return Hardware.model_validate_json(text) if text else None
@@ -118,13 +118,13 @@ def tuning_folder(workflow: dict[str, Any]) -> Path | None:
 
 
 def _status(record: JobRecord, workflow: dict[str, Any], tasks: Mapping[str, tuple[TaskState, str]]) -> Status:
-    """Return the state; a job is said to be paused or cancelled as soon as that is wanted, while its run still ends."""
+    """Return the status. A job counts as paused or cancelled once that is requested, even if its run is still stopping."""
     phase = main_phase(workflow)
     if phase == SUCCEEDED:
         return "succeeded"
     stopped = STOPS.get(record.wanted)
     if phase in ENDED:
-        # What a step has refused before it was stopped stays refused.
+        # A step that refused before the stop still counts as refused.
         refused = {state.exit_code for state, _ in tasks.values()} & {USER_ERROR, GATE_REFUSED}
         if stopped and not refused:
             return stopped
@@ -181,7 +181,7 @@ def _measurements(
     Args:
         folder: the tuning's, as it is when it is finished.
         tuned: the report, if there is one.
-        times: when the run's tuning began and ended. One that an earlier run has done was measured before.
+        times: when the run's tuning began and ended. A tuning by an earlier run has earlier measurements.
     """
     for place in (folder, folder.with_name(f"{folder.name}.partial")) if folder else ():
         if journal := _journal(place / JOURNAL):

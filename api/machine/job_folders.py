@@ -1,4 +1,4 @@
-"""The folders of jobs: those of their runs, with a `job.json` beside `run.json`."""
+"""The folders of jobs: the folders of their runs, with a `job.json` beside `run.json`."""
 
 import contextlib
 import os
@@ -21,25 +21,25 @@ from steps.common.storage.record import Record
 from steps.common.storage.retention import is_locked
 
 JOB, EXECUTIONS, OUTPUT = "job.json", "executions.json", "job.log"
-LOCK = ".lock"  # of the run, held by the process that executes it
-# Messages of runs that are not executed.
+LOCK = ".lock"  # of the run; the process that executes it holds it
+# Messages of runs that are not being executed.
 CANCELLED, PAUSED, QUEUED = "cancelled", "paused", "waits in the queue of 'fineline api'"
 ID_PREFIX = "ftjob-"
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
-STAGING = ".creating"  # folder of the runs volume; beside the runs, an unfinished one would be listed
+STAGING = ".creating"  # folder on the runs volume; among the runs, an unfinished folder would be listed
 
 MOST_REMEMBERED = 10_000
 
 
 class Executions(Record):
-    """What the queue remembers of the executions of a job's run."""
+    """What the queue remembers about the executions of a job's run."""
 
-    lost: int = 0  # that ended by no fault of the user, one after another, without getting further
-    reached: str = ""  # how far the last one of these got
+    lost: int = 0  # in a row that ended without progress, and by no fault of the user
+    reached: str = ""  # how far the last of these got
     not_before: float = 0.0  # Unix time at which the next may begin
     given_up: bool = False
-    needs: str = ""  # folder of the training that it goes on with, for `fineline prune`
-    closed: bool = False  # the records of a cancelled run: MLflow's, and what holds its base model
+    needs: str = ""  # folder of the training that it continues, for `fineline prune`
+    closed: bool = False  # the records of a cancelled run: in MLflow, and what keeps its base model
 
 
 _jobs = StoredRecords(JobRecord.read, MOST_REMEMBERED)
@@ -76,11 +76,11 @@ class JobFolder:
         write_text(self.path / EXECUTIONS, executions.model_dump_json(indent=2) + "\n")
 
     def lock(self) -> FileLock:
-        """Return the lock under which the records of a job are changed. It is held for moments only."""
+        """Return the lock for changes to the records of a job. It is held only for moments."""
         return FileLock(str(self.path / ".job.lock"))
 
     def has_ended(self, run: Run) -> bool:
-        """Return whether nothing more will be done for a run: it has succeeded or failed, and will not be tried again."""
+        """Return whether a run is over: it has succeeded, or has failed and will not be tried again."""
         if run.phase is Phase.FAILED and run.exit_code == INTERRUPTED:
             return self.executions().given_up
         return run.phase in (Phase.SUCCEEDED, Phase.FAILED)
@@ -90,11 +90,11 @@ class JobFolder:
         return (self.path / "tasks").is_dir()
 
     def is_executed(self) -> bool:
-        """Return whether a process executes the run. Looking holds its lock for a moment."""
+        """Return whether a process executes the run. To find out, its lock is held for a moment."""
         return is_locked(self.path / LOCK)
 
     def record_waiting(self, job: JobRecord) -> None:
-        """Say in the record of a run that is not executed what it waits for; the folder's lock must be held."""
+        """Write what a run that is not being executed waits for into its record; the folder's lock must be held."""
         run = load_run(self.name)
         if run is None or run.phase is Phase.RUNNING or self.has_ended(run):
             return
@@ -108,7 +108,7 @@ class JobFolder:
 
 
 def is_executing() -> bool:
-    """Return whether a process executes the run of a job."""
+    """Return whether a process executes the run of any job."""
     return any(
         (run := folder.run()) and run.phase is Phase.RUNNING and folder.is_executed() for folder, _ in job_folders()
     )
@@ -123,7 +123,7 @@ def folder_of(job_id: str) -> JobFolder | None:
 
 
 def run_names() -> Iterator[tuple[str, int]]:
-    """Yield the name of each run's folder, and when something was last put into it, in nanoseconds since 1970."""
+    """Yield the name of each run's folder, and when its entries last changed, in nanoseconds since 1970."""
     with contextlib.suppress(FileNotFoundError), os.scandir(volumes.runs() / "runs") as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):
@@ -139,12 +139,12 @@ def job_folders() -> Iterator[tuple[JobFolder, JobRecord]]:
 
 
 def create_folder(job: JobRecord, run: Run, others: dict[str, str]) -> None:
-    """Create a job's folder: all of it, or nothing.
+    """Create a job's folder, completely or not at all.
 
     Args:
         job: the job.
         run: its run.
-        others: content of further files, by name.
+        others: content of other files, by name.
 
     Raises:
         FileExistsError: a run has this name.

@@ -1,4 +1,4 @@
-"""The process that executes a job's run, as `fineline run --resume RUN` does. If its parent dies, it ends at a checkpoint."""
+"""The process that executes a job's run, as `fineline run --resume RUN` does. If its parent dies, it stops at a checkpoint."""
 
 import json
 import os
@@ -19,7 +19,7 @@ EXECUTE, CLOSE = "execute", "close"
 def begin(action: str, run: str, output: Path) -> subprocess.Popen[bytes]:
     """Start the process.
 
-    The thread that calls this must outlive it: the kernel takes the end of that thread for the end of the parent.
+    The thread that calls this must outlive the process: for the kernel, the parent dies when that thread ends.
 
     Args:
         action: what to do with the run: execute it, or close the records of one that was cancelled.
@@ -33,7 +33,7 @@ def begin(action: str, run: str, output: Path) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=subprocess.STDOUT,
             env=child_environment(),
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which stops this process once
+            start_new_session=True,  # Ctrl-C reaches only the parent, which stops this process once
         )
 
 
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     """Do what `begin` asks for, and return the exit code of `fineline run`."""
     action, run, parent = arguments
     signal_on_parent_death(signal.SIGTERM)
-    if os.getppid() != int(parent):  # it died before the kernel was asked to tell
+    if os.getppid() != int(parent):  # the parent died before the kernel was asked to signal that
         return INTERRUPTED
     if action == CLOSE:
         return _close(run)
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _close(name: str) -> int:
-    """Close the records of a cancelled run, as the workflow's exit handler does for one that ends."""
+    """Close the records of a cancelled run, as the workflow's exit handler does when a run ends."""
     from pipelines.machine.run_record import load_run
     from steps.common.runtime.proxies import bypass_proxies
     from steps.common.runtime.redaction import redacted_streams

@@ -1,4 +1,4 @@
-"""How far a job's run has come, from what the run itself has written."""
+"""The state of a job, from what its run has written."""
 
 import json
 import os
@@ -42,11 +42,11 @@ _journals = StoredRecords(parse_journal, MOST_REMEMBERED)
 
 
 def job_state(folder: JobFolder, job: JobRecord) -> JobState:
-    """Return how far a job has come.
+    """Return the state of a job.
 
     Args:
         folder: of its run.
-        job: the job, whose own record counts if it has changed since.
+        job: the job; its stored record counts if it has changed since.
     """
     run = folder.run()
     if run is None:
@@ -81,7 +81,7 @@ def _finished(status: Status, job: JobRecord, run: Run) -> float:
 
 
 def reached(run: Run) -> str:
-    """Return how far a run has come: the same text again if an execution of it has got no further."""
+    """Return how far a run has come, as a text that stays the same if an execution makes no progress."""
     done = [
         folder.name
         for folder in _folders(run.folder / "tasks")
@@ -93,7 +93,7 @@ def reached(run: Run) -> str:
 
 
 def _status(folder: JobFolder, job: JobRecord, run: Run) -> Status:
-    """Return the state. A job is said to be paused or cancelled as soon as that is wanted, while its training still ends."""
+    """Return the status. A job counts as paused or cancelled once that is requested, even if its training is still stopping."""
     if run.phase is Phase.SUCCEEDED:
         return "succeeded"
     if job.wanted == "cancel":
@@ -102,12 +102,12 @@ def _status(folder: JobFolder, job: JobRecord, run: Run) -> Status:
         return "failed"
     if job.wanted == "pause":
         return "paused"
-    # A run whose process was killed is still recorded as running, and the queue goes on with it first.
+    # A run whose process was killed is still recorded as running, and the queue continues it first.
     return "running" if run.phase is Phase.RUNNING else "queued"
 
 
 def _tasks(run: Run) -> tuple[Mapping[str, tuple[TaskState, str]], Mapping[str, tuple[float, float]]]:
-    """Return state and progress, and the times, of each task that this execution or an earlier one has begun or passed by."""
+    """Return the state, progress, and times of each task that this execution or an earlier one has begun or skipped."""
     states: dict[str, tuple[TaskState, str]] = {}
     times: dict[str, tuple[float, float]] = {}
     began = _changed(run.folder / RUN)
@@ -116,7 +116,7 @@ def _tasks(run: Run) -> tuple[Mapping[str, tuple[TaskState, str]], Mapping[str, 
         begun, ended = _changed(folder / INPUTS), _changed(folder / STATE)
         state = _task_states.read(folder / STATE) if ended else None
         if state and run.phase is Phase.RUNNING and state.phase is not Phase.SUCCEEDED and ended < began:
-            continue  # of an execution before this one, which has not come to the task yet
+            continue  # of an earlier execution; this one has not reached the task yet
         if state is None and not begun:
             continue
         if state is None:
@@ -161,7 +161,7 @@ def _measurements(
     Args:
         tuning: the tuning's folder.
         report: the evaluation's report, which has the losses too.
-        times: when the tuning began and ended. One that an earlier run has done was measured before.
+        times: when the tuning began and ended. A tuning by an earlier run has earlier measurements.
     """
     journal = _journals.read(tuning / JOURNAL) if tuning else None
     if journal:

@@ -1,7 +1,7 @@
-"""The queue of this machine's jobs: one at a time, the oldest first, each executed by a process of its own.
+"""The queue of this machine's jobs: one at a time, the oldest first, each executed by its own process.
 
-The queue has no memory: what is to be done follows from the folders of the runs. One process works on it at a time, which holds
-the queue's lock; when it dies, its run ends at a checkpoint, and the next process goes on.
+The queue has no memory: the folders of the runs show what is to be done. One process at a time works on the queue and holds its
+lock. When that process dies, its run stops at a checkpoint, and the next process takes over.
 """
 
 import contextlib
@@ -31,11 +31,11 @@ from pipelines.shown.task_state import Phase
 from steps.common.runtime.errors import INTERRUPTED
 from steps.common.storage import volumes
 
-POLL_SECONDS, LOOK_SECONDS = 1.0, 0.2  # between two looks at the queue, and at the job that is executed
-CLOSE_SECONDS = 120.0  # for a registry that does not answer
-FAULT_SECONDS = 10.0  # after a fault of the queue's own, such as a full disk
-STAGED_SECONDS = 3600.0  # that a folder may take to be created
-# As in a cluster: how often in a row a run may be lost, and how long it then waits.
+POLL_SECONDS, LOOK_SECONDS = 1.0, 0.2  # between checks of the queue, and of the job that is being executed
+CLOSE_SECONDS = 120.0  # limit for a registry that does not answer
+FAULT_SECONDS = 10.0  # pause after an error in the queue itself, such as a full disk
+STAGED_SECONDS = 3600.0  # limit for the creation of a folder
+# As in a cluster: how often in a row a run may be lost, and how long it waits after that.
 MOST_LOST, FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 10, 10.0, 300.0
 
 LOG = logging.getLogger("fineline.api")
@@ -51,9 +51,9 @@ class QueuedJob:
 
 
 class JobQueue:
-    """Works on the queue from a thread of its own, while no other process does.
+    """Works on the queue in its own thread, as long as no other process does.
 
-    When the block ends, the run that is executed is stopped at a checkpoint; the next process goes on with it.
+    When the block ends, the run that is being executed stops at a checkpoint, and the next process continues it.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class JobQueue:
         self._thread.join()
 
     def wake(self) -> None:
-        """Look at the queue at once."""
+        """Check the queue at once."""
         self._wake.set()
 
     def _run(self) -> None:
@@ -91,11 +91,11 @@ class JobQueue:
             except Timeout:
                 self._stopping.wait(POLL_SECONDS)
             except Exception:
-                LOG.exception("the queue of jobs goes on in %.0f s", FAULT_SECONDS)
+                LOG.exception("the job queue failed; it continues in %.0f s", FAULT_SECONDS)
                 self._stopping.wait(FAULT_SECONDS)
 
     def _step(self) -> None:
-        """Execute the job whose turn it is, or wait for one."""
+        """Execute the next job, or wait for one."""
         self._wake.clear()
         if found := self._next():
             self._execute(found.folder)
@@ -103,11 +103,11 @@ class JobQueue:
             self._wake.wait(POLL_SECONDS)
 
     def _next(self) -> QueuedJob | None:
-        """Return the job whose turn it is; None if there is none, or if a run of a job is being executed."""
+        """Return the next job; None if there is none, or if the run of a job is being executed."""
         ready: list[QueuedJob] = []
         for one in self._open_jobs():
             if one.run.phase is Phase.RUNNING and one.folder.is_executed():
-                return None  # by the process of a queue that has died, which is ending, or by a person
+                return None  # by the process of a queue that has died, which is stopping, or by a person
             if one.run.phase is Phase.RUNNING or (one.run.phase is Phase.FAILED and one.job.wanted == "run"):
                 _settle(one.folder, asked=False)
             elif one.job.wanted == "cancel":
@@ -130,7 +130,7 @@ class JobQueue:
         return found
 
     def _execute(self, folder: JobFolder) -> None:
-        """Execute a job's run until it ends, or is no longer to run."""
+        """Execute a job's run until it ends or is to stop."""
         with folder.lock():
             job, run = folder.job(), load_run(folder.name)
             if job is None or run is None or job.wanted != "run" or folder.has_ended(run):
@@ -140,7 +140,7 @@ class JobQueue:
             run.phase, run.exit_code, run.message, run.finished = Phase.RUNNING, 0, "", 0.0
             run.save()
             process = begin(EXECUTE, folder.name, folder.path / OUTPUT)
-        LOG.info("job %s: executing its run", job.id)
+        LOG.info("job %s: its run starts", job.id)
         asked = False
         while process.poll() is None:
             if not asked and (self._stopping.is_set() or not _is_to_run(folder)):
@@ -148,7 +148,7 @@ class JobQueue:
                 process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(LOOK_SECONDS)
-        LOG.info("job %s: the execution of its run ended with exit code %s", job.id, process.returncode)
+        LOG.info("job %s: the process of its run ended with exit code %s", job.id, process.returncode)
         _settle(folder, asked=asked)
 
 
@@ -158,7 +158,7 @@ def _is_to_run(folder: JobFolder) -> bool:
 
 
 def _settle(folder: JobFolder, *, asked: bool) -> None:
-    """Record what becomes of a run that is not executed any more and has not ended.
+    """Record what happens next to a run whose process has ended but that is not over.
 
     Args:
         folder: of the run.
@@ -168,7 +168,7 @@ def _settle(folder: JobFolder, *, asked: bool) -> None:
         job, run = folder.job(), load_run(folder.name)
         if job is None or run is None or folder.has_ended(run) or folder.is_executed():
             return
-        # An interrupted one was stopped in order, by the queue or by a person.
+        # The queue or a person has stopped an interrupted run in an orderly way.
         lost = not asked and run.phase is not Phase.INTERRUPTED
         if lost and job.wanted == "run" and not _count_loss(folder, run):
             return
@@ -183,16 +183,16 @@ def _count_loss(folder: JobFolder, run: Run) -> bool:
     """Count a lost execution, and return whether there may be another."""
     before, now = folder.executions(), reached(run)
     lost = before.lost + 1 if before.reached == now else 1
-    outside = run.phase is Phase.FAILED  # something did not answer, and is given time
+    outside = run.phase is Phase.FAILED  # something did not answer, and gets time
     wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (lost - 1)) if outside or lost > 1 else 0.0
     given_up = lost > MOST_LOST
     changed = {"lost": lost, "reached": now, "not_before": time.time() + wait, "given_up": given_up}
     folder.save_executions(before.model_copy(update=changed))
     if not given_up:
         return True
-    why = run.message or "its process was lost"
+    why = run.message or "its process died"
     run.phase, run.exit_code, run.finished = Phase.FAILED, INTERRUPTED, time.time()
-    run.message = f"{why}; given up after {lost} attempts in a row that got no further"
+    run.message = f"{why}; given up after {lost} attempts in a row without progress"
     run.save()
     return False
 
@@ -202,7 +202,7 @@ def _is_to_close(folder: JobFolder, run: Run) -> bool:
 
 
 def _close(folder: JobFolder) -> None:
-    """End a cancelled run, and close its records, which only tell: they are tried once."""
+    """End a cancelled run, and close its records. That is tried only once, since they only inform."""
     with folder.lock():
         if job := folder.job():
             folder.record_waiting(job)
@@ -220,7 +220,7 @@ def _close(folder: JobFolder) -> None:
 
 
 def _clean_up() -> None:
-    """Delete what a process that was killed left of folders which it was creating."""
+    """Delete the folders that a process was creating when it was killed."""
     with contextlib.suppress(FileNotFoundError):
         for folder in (volumes.runs() / STAGING).iterdir():
             if folder.stat().st_mtime < time.time() - STAGED_SECONDS:

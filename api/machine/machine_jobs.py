@@ -1,4 +1,4 @@
-"""The jobs of this machine: each the run of a folder, which the queue executes."""
+"""The jobs of this machine: each is a run in a folder, which the queue executes."""
 
 import functools
 import threading
@@ -22,7 +22,7 @@ from steps.plan.step import RESOLVED_FILE
 if TYPE_CHECKING:
     from pipelines.machine.local_workflow import LocalWorkflow
 
-MOST_PLANS = 64  # that are remembered between the quote of a job and its creation
+MOST_PLANS = 64  # kept between the quote of a job and its creation
 
 
 class MachineJobs:
@@ -32,14 +32,14 @@ class MachineJobs:
         """Create the place.
 
         Args:
-            wake_queue: called when there is something for the queue to do; it finds that by itself too, a moment later.
+            wake_queue: called when there is work for the queue, which otherwise finds it a moment later.
         """
         self._wake_queue = wake_queue
         self._plans: OrderedDict[str, tuple[Resolved, bool]] = OrderedDict()  # by recipe; whether a run took memory
         self._lock = threading.Lock()
 
     def quote(self, recipe: Recipe) -> Quote | None:
-        """Check a recipe, and return what a run of it would take; None if the run that is executed leaves too little memory.
+        """Check a recipe, and return its quote; None if the run that is being executed leaves too little memory to tell.
 
         Raises:
             UserError: a run of it would fail.
@@ -57,12 +57,12 @@ class MachineJobs:
         return plan.quote
 
     def create(self, job: JobRecord, recipe: Recipe) -> None:
-        """Create the folder of the job's run, whole or not at all; a job that is there already stays as it is."""
+        """Create the folder of the job's run, completely or not at all; a job that exists stays as it is."""
         text = _text(recipe)
         with self._lock:
             plan, busy = self._plans.pop(text, (None, False))
         others = {QUOTE: plan.quote.model_dump_json()} if plan else {}
-        if plan and not busy:  # the hardware of a plan is chosen by the memory that was free
+        if plan and not busy:  # a plan chooses its hardware by the memory that is free
             others[RESOLVED_FILE] = plan.model_dump_json()
         workflow = _workflow()
         run = Run(
@@ -93,7 +93,7 @@ class MachineJobs:
         return job if job and job.team == team and job.id == job_id else None
 
     def state(self, job: JobRecord) -> JobState:
-        """Return how far a job has come."""
+        """Return the state of a job."""
         return job_state(JobFolder(job.run), job)
 
     def cancel(self, job: JobRecord) -> None:
@@ -101,11 +101,11 @@ class MachineJobs:
         self._want(job, "cancel")
 
     def pause(self, job: JobRecord) -> None:
-        """Stop the job's run at a checkpoint; it stays to be resumed."""
+        """Stop the job's run at a checkpoint; the job can be resumed."""
         self._want(job, "pause")
 
     def resume(self, job: JobRecord) -> None:
-        """Go on with a paused job, once it is its turn."""
+        """Resume a paused job when its turn comes."""
         self._want(job, "run")
 
     def _want(self, job: JobRecord, wanted: Wanted) -> None:

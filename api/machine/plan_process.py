@@ -1,4 +1,4 @@
-"""Plans a recipe in a process of its own: what a plan loads and measures, such as a GPU's speed, ends with it."""
+"""Plans a recipe in a separate process, so that what a plan loads and measures, such as a GPU's speed, ends with it."""
 
 import subprocess
 import sys
@@ -9,15 +9,15 @@ from steps.common.runtime.errors import INTERRUPTED, USER_ERROR, UnreachableErro
 
 BUSY = "--busy"
 ERROR = "error: "
-LONGEST_SECONDS = 1800.0  # for the data of a recipe to be read, and its lm-eval tasks to be tried
+LONGEST_SECONDS = 1800.0  # to read the data of a recipe, and to try its lm-eval tasks
 
 
 def planned(recipe: str, *, busy: bool) -> Resolved | None:
-    """Return the plan of a recipe; None if it cannot be told while the machine is busy.
+    """Return the plan of a recipe; None if it cannot be made while the machine is busy.
 
     Args:
         recipe: as text.
-        busy: a run takes memory of the machine that will be free again.
+        busy: a run takes memory that will be free again.
 
     Raises:
         UserError: a run of it would fail.
@@ -35,7 +35,9 @@ def planned(recipe: str, *, busy: bool) -> Resolved | None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise UnreachableError(f"the recipe could not be planned within {LONGEST_SECONDS / 60:.0f} minutes") from None
+        raise UnreachableError(
+            f"planning the recipe takes more than {LONGEST_SECONDS / 60:.0f} minutes; use less data"
+        ) from None
     lines = [line.removeprefix(ERROR) for line in done.stderr.splitlines() if line.startswith(ERROR)]
     if done.returncode == USER_ERROR:
         raise UserError(lines[-1])
@@ -47,7 +49,7 @@ def planned(recipe: str, *, busy: bool) -> Resolved | None:
 
 
 def main() -> int:
-    """Plan the recipe on standard input, and write the plan to standard output; nothing if it cannot be told yet."""
+    """Plan the recipe on standard input, and write the plan to standard output; nothing if it cannot be made yet."""
     from steps.common.runtime.certificates import trust_bundle
     from steps.common.runtime.proxies import bypass_proxies
     from steps.common.runtime.redaction import redacted_streams

@@ -1,4 +1,4 @@
-"""Reads records that are read again and again, anew only once their file has changed."""
+"""Caches records that are read often, and reads one again only after its file has changed."""
 
 import logging
 import os
@@ -16,14 +16,14 @@ Stored = TypeVar("Stored")
 
 
 class StoredRecords(Generic[Stored]):
-    """The content of files that are replaced whole, or only appended to. What it returns is shared, and must not be changed."""
+    """The content of files that are replaced whole or only appended to. A record is shared, and must not be changed."""
 
     def __init__(self, read: Callable[[bytes, Path], Stored], most: int) -> None:
-        """Start with nothing read.
+        """Start empty.
 
         Args:
             read: turns a file's content into a record, or raises ValueError or UserError.
-            most: files whose content is remembered.
+            most: how many files are cached.
         """
         self._read = read
         self._most = most
@@ -49,7 +49,7 @@ class StoredRecords(Generic[Stored]):
             return None
         try:
             record = self._read(content, file)
-        except (ValueError, KeyError, UserError) as error:  # one such file must not take the others along
+        except (ValueError, KeyError, UserError) as error:  # one bad file must not stop the others
             LOG.warning("%s: cannot be read: %s", file, " ".join(str(error).split()))
             record = None
         with self._lock:

@@ -81,7 +81,7 @@ def delete_model(
     # No job of the team is created meanwhile.
     with team_lock(state.sessions, by.team), state.sessions() as session:
         _check_deletable(session, by.team, model, state)
-        # In this order: once nothing may serve a version again, none is left that does; what was interrupted is repeated.
+        # In this order: after the withdrawal, nothing serves a version anew. A request that was interrupted can be repeated.
         state.addresses.withdraw(model, f"team {by.team}")
         try:
             state.addresses.stop(model)

@@ -135,7 +135,7 @@ def test_a_job_that_is_created_again_and_again_is_one_workflow(place: ClusterJob
 def test_a_run_of_that_name_that_is_not_the_jobs_is_left_as_it_is(place: ClusterJobs) -> None:
     job = new_job()
     kubectl("create", "-n", SPACE, "-f", "-", document=run_of("finetune", name=job.run))
-    with pytest.raises(Exception, match="that is not this job's"):
+    with pytest.raises(Exception, match="another Workflow already has the name"):
         place.create(job, recipe_of(job))
     assert place.job("pets", job.id) is None
 

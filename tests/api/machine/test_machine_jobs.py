@@ -216,4 +216,4 @@ def test_a_process_that_is_killed_again_and_again_does_not_loop(
     jobs.create(job, recipe)
     with JobQueue():
         state = wait_until(jobs, job, lambda state: state.status == "failed")
-    assert state.message == "its process was lost; given up after 3 attempts in a row that got no further"
+    assert state.message == "its process died; given up after 3 attempts in a row without progress"
