@@ -51,7 +51,7 @@ LABEL = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 TRIES, PAUSE_SECONDS = 20, 0.2
 SWEEP_SECONDS = 3600.0  # between searches for ended jobs that nobody has read; Argo keeps them for days
 MOST_REMEMBERED = 128  # Workflows that have been read
-GONE = "its Workflow was deleted before it ended"
+GONE = "its Workflow was deleted before it ended; create the job again"
 
 
 class ClusterJobs:
@@ -167,7 +167,7 @@ class ClusterJobs:
         found = latest or self._archive.workflow(job.run)
         record = record_of(latest) if latest else self._archive.record(job.team, job.run)
         if found is None or record is None:
-            raise UserError(f"{job.id}: {GONE}; create the job again")
+            raise UserError(f"{job.id}: {GONE}")
         if record.wanted != "pause" or main_phase(with_nodes(found)) == SUCCEEDED:
             return
         attempt = attempt_of(found) + 1
@@ -201,7 +201,7 @@ class ClusterJobs:
         return {**parameters, "recipe": as_text(recipe.model_copy(update={"compute": compute}))}
 
     def _spent(self, workflow: dict[str, Any]) -> float:
-        """Return what the nodes of a Workflow have cost, in US dollars: what its exit handler has saved, or else an upper bound."""
+        """Return what the nodes of a Workflow have cost, in US dollars: as saved by its exit handler, or else at most."""
         cost = ledger_file.cost_of(workflow["metadata"]["name"])
         if cost is not None:
             return cost.dollars or 0.0
