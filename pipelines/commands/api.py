@@ -1,4 +1,4 @@
-"""`fineline api`: serve OpenAI's fine-tuning API, and make the keys of the teams that may use it."""
+"""`fineline api`: serve OpenAI's fine-tuning API, and manage the teams that may use it, and their keys."""
 
 import argparse
 import json
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from api.database.tables import ApiKey, Team
     from api.teams.api_keys import NewKey
 
-HELP = "serve OpenAI's fine-tuning API, and make the keys of its teams"
+HELP = "serve OpenAI's fine-tuning API, and manage its teams and their keys"
 DESCRIPTION = (
-    "Serve OpenAI's fine-tuning API over this machine's runs until Ctrl-C or SIGTERM. Or manage the keys and limits of the "
-    "teams that may use it, which takes effect at once."
+    "Serve OpenAI's fine-tuning API until Ctrl-C or SIGTERM. Or manage the teams that may use it: their keys and limits. "
+    "Changes take effect at once."
 )
 HOUR = 3600
 LIMITS = {
-    "dollars_a_month": "dollars that the quotes of a calendar month's jobs may add up to",
-    "jobs_at_once": "jobs that may wait or run",
-    "models": "models that the team may own",
-    "requests_a_minute": "requests a minute",
+    "dollars_a_month": "most US dollars for the jobs of a calendar month (UTC), by their quotes",
+    "jobs_at_once": "most jobs that may be queued or running at once",
+    "models": "most models that the team may own",
+    "requests_a_minute": "most requests that the team may make in a minute",
 }
 
 
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="", help="address to listen on (default: FINELINE_API_HOST or 127.0.0.1)")
     parser.add_argument("--port", type=_port, help="port to listen on (default: FINELINE_API_PORT or 8350)")
     subjects = parser.add_subparsers(dest="subject", metavar="keys|teams")
-    managing = "make, list, rotate, or revoke API keys"
+    managing = "make, list, rotate, or revoke the keys of teams"
     keys = subjects.add_parser("keys", help=managing, description=managing.capitalize() + ".")
     _add_key_actions(keys.add_subparsers(dest="action", metavar="make|list|rotate|revoke", required=True))
     limiting = "list the teams, or set their limits"
@@ -42,20 +42,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_key_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    making = "make a key for a team, and the team if it is new; the key is printed once, and only its hash is stored"
+    making = (
+        "make a key for a team, and create the team if it is new; the key is printed once, and only its hash is stored"
+    )
     make = actions.add_parser("make", help=making, description=making.capitalize() + ".")
-    make.add_argument("team", help="name of the team, with which the names of its models begin")
+    make.add_argument("team", help="name of the team; the names of its models begin with it")
     add_json(make)
     listing = "list the keys"
     add_json(actions.add_parser("list", help=listing, description=listing.capitalize() + "."))
-    rotating = "make a key that takes the place of another one, which works for some hours yet"
+    rotating = "make a key that replaces another one; the old key still works for some hours"
     rotate = actions.add_parser("rotate", help=rotating, description=rotating.capitalize() + ".")
     rotate.add_argument("key", help="id of the key, from the list")
     rotate.add_argument(
-        "--hours", type=_whole_number, default=24, help="for how long the old key still works (default: 24)"
+        "--hours", type=_whole_number, default=24, help="hours for which the old key still works (default: 24)"
     )
     add_json(rotate)
-    revoking = "end a key at once"
+    revoking = "revoke a key at once"
     revoke = actions.add_parser("revoke", help=revoking, description=revoking.capitalize() + ".")
     revoke.add_argument("key", help="id of the key, from the list")
 
@@ -63,7 +65,7 @@ def _add_key_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParse
 def _add_team_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     listing = "list the teams and their limits"
     add_json(actions.add_parser("list", help=listing, description=listing.capitalize() + "."))
-    setting = "set limits of a team; those that are not named stay as they are"
+    setting = "set limits of a team; limits that you do not name stay as they are"
     limits = actions.add_parser("set", help=setting, description=setting.capitalize() + ".")
     limits.add_argument("team", help="name of the team")
     for limit, meaning in LIMITS.items():
@@ -122,7 +124,7 @@ def _keys(parsed: argparse.Namespace) -> int:
             told = f"revoked {key.id} of team {key.team}"
         elif parsed.action == "rotate":
             made = api_keys.rotate_key(session, parsed.key, parsed.hours * HOUR)
-            told = f"{parsed.key} still works for {parsed.hours} h"
+            told = f"the old key {parsed.key} still works for {parsed.hours} h"
         else:
             new = make_team(session, parsed.team)
             made = api_keys.make_key(session, parsed.team)
@@ -140,7 +142,7 @@ def _show(made: "NewKey", told: str, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"id": made.id, "team": made.team, "key": made.key}, indent=2))
         return
-    print(f"{made.id} of team {made.team}; this key is not shown again:")
+    print(f"{made.id} of team {made.team}; save this key, it is not shown again:")
     print(made.key)
     if told:
         print(told)
@@ -168,7 +170,7 @@ def _list_keys(keys: "list[ApiKey]", *, as_json: bool) -> int:
             (key.id, key.team, f"{key.start}...", _day(key.created_at), _day(key.ends_at) if key.ends_at else "")
             for key in keys
         ]
-        print_table("API keys", ["id", "team", "key", "made", "ends"], rows)
+        print_table("API keys", ["id", "team", "key", "made", "expires"], rows)
     else:
         print(f"no API keys yet; make one with: {_command('keys make TEAM')}")
     return 0
