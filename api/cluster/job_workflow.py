@@ -15,9 +15,7 @@ MADE_BY, THE_API = "fineline.dev/made-by", "api"
 TEAM_LABEL, JOB_LABEL = "fineline.dev/team", "fineline.dev/job"
 ATTEMPT_LABEL = "fineline.dev/attempt"  # which of the job's Workflows it is, counted from 1
 RECORD = "fineline.dev/job-record"  # annotation: the job's record as JSON
-TUNING = (
-    "fineline.dev/tuning"  # annotation: the folder of a paused training, which `prune` keeps as long as it is named
-)
+TUNING = "fineline.dev/tuning"  # annotation: the folder of a paused training; `prune` keeps a folder that is named here
 LONGEST = 63  # characters of a Workflow's name
 OF_THE_API = f"{MADE_BY}={THE_API}"
 
@@ -42,7 +40,7 @@ def new_workflow(job: JobRecord, parameters: Mapping[str, str], attempt: int) ->
 def name_of(run: str, attempt: int) -> str:
     """Return the name of a Workflow of the job with this run, at most as long as the value of a label.
 
-    A run's name ends in digits of its own, so a name that is too long loses the end of the model's name.
+    A run's name ends in unique digits, so a name that is too long loses the end of the model's name.
     """
     if attempt == 1:
         return run

@@ -179,7 +179,7 @@ def _measurements(
     """Return the losses, from the journal that the training writes, or else from its report.
 
     Args:
-        folder: the tuning's, as it is when it is finished.
+        folder: of the finished tuning; it need not exist yet.
         tuned: the report, if there is one.
         times: when the run's tuning began and ended. A tuning by an earlier run has earlier measurements.
     """

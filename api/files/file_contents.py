@@ -124,7 +124,7 @@ class FileContents:
         for start in starts:
             for file in (_data() / start).glob(f"{NAME}.*"):
                 file.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # `submit` has sent the same content under a name of its own
+            with contextlib.suppress(OSError):  # `submit` has sent the same content under another name
                 (_data() / start).rmdir()
 
     def delete_interrupted(self) -> None:

@@ -67,7 +67,7 @@ def delete(session: Session, team: str, file_id: str) -> None:
 def add(
     session: Session, contents: FileContents, team: str, file_id: str, filename: str, purpose: str, content: bytes
 ) -> TeamFile:
-    """Store a content that the API has made as a file of a team, and commit it; return a file that exists as it is.
+    """Store a content that the API has made as a file of a team, and commit it. A file that exists stays as it is.
 
     Args:
         session: of the database.

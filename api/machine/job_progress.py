@@ -19,7 +19,7 @@ from steps.common.runtime.errors import GATE_REFUSED
 from steps.common.storage import volumes
 from steps.tune.report.step_journal import JOURNAL, parse_journal
 
-QUOTE = "quote.json"  # in the run's folder: what the run was quoted to take before there was a plan of its own
+QUOTE = "quote.json"  # in the run's folder: the job's quote, from before the run has its own plan
 GONE = "the folder of its run is gone; create the job again"
 MOST_REMEMBERED = 256
 

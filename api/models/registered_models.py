@@ -14,7 +14,7 @@ WHY = "the model was deleted (to make a new version, use other data or another s
 
 
 def is_registered(name: str) -> bool:
-    """Return whether the registry has a model of that name, whoever made it.
+    """Return whether the registry has a model of that name, no matter who made it.
 
     Raises:
         UnreachableError: it does not answer.

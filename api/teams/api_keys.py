@@ -75,7 +75,7 @@ def all_keys(session: Session) -> list[ApiKey]:
 
 
 def rotate_key(session: Session, key_id: str, valid_seconds: int) -> NewKey:
-    """Make a key that replaces another one, which still works for some time.
+    """Make a key that replaces another, which still works for some time.
 
     Raises:
         UserError: there is no such key, or it has expired.

@@ -50,7 +50,7 @@ def _add_key_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParse
     add_json(make)
     listing = "list the keys"
     add_json(actions.add_parser("list", help=listing, description=listing.capitalize() + "."))
-    rotating = "make a key that replaces another one; the old key still works for some hours"
+    rotating = "make a key that replaces another; the old key still works for some hours"
     rotate = actions.add_parser("rotate", help=rotating, description=rotating.capitalize() + ".")
     rotate.add_argument("key", help="id of the key, from the list")
     rotate.add_argument(

@@ -28,7 +28,7 @@ class StopServingOutput(Output):
 
 @step
 def stop_serving(input: StopServingInput) -> StopServingOutput:
-    """Take the traffic of a model away, then delete its Deployments; a rollout that is under way ends first. Safe to repeat.
+    """Stop the traffic to a model, then delete its Deployments; waits for a rollout that is under way. Safe to repeat.
 
     Raises:
         UserError: an object of the model's name belongs to somebody else, or the cluster does not answer.
@@ -43,6 +43,6 @@ def stop_serving(input: StopServingInput) -> StopServingOutput:
             api.delete_version(name)
         if cluster_settings.vllm_image():
             base_server.stop_unused()
-    stopped = f"{model} is not served any more: {', '.join(served)} deleted" if served else f"{model} was not served"
+    stopped = f"{model} is no longer served: deleted {', '.join(served)}" if served else f"{model} was not served"
     say(stopped)
     return StopServingOutput(stopped=stopped)

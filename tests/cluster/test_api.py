@@ -428,7 +428,7 @@ def test_deleting_a_model_stops_what_serves_it(place: ClusterJobs, tmp_path: Pat
         assert done.code == 0, done.log
         return done.outputs["stopped"]
 
-    assert stopped("pets-old") == "pets-old is not served any more: pets-old--v2-01234567 deleted"
+    assert stopped("pets-old") == "pets-old is no longer served: deleted pets-old--v2-01234567"
     left = kubectl("get", "services,deployments", "-n", SPACE, "-l", "fineline.dev/model", "-o", "name").stdout
     assert "pets-old" not in left
     assert "service/pets-new" in left

@@ -1,4 +1,4 @@
-"""A training's metrics as a file beside its checkpoints: a line of JSON for each step, written while it runs."""
+"""A training's metrics in a file beside its checkpoints: a line of JSON for each step, written during the training."""
 
 import contextlib
 import json
@@ -9,7 +9,7 @@ JOURNAL = "steps.jsonl"  # in the tuning's folder
 
 
 class StepJournal:
-    """Appends metrics. It only tells: a disk that refuses a line does not stop the training."""
+    """Appends metrics. A disk that refuses a line does not stop the training, since the metrics only inform."""
 
     def __init__(self, folder: Path) -> None:
         """Name the file.
