@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from api.authentication import caller
 from api.database.tables import StoredFile
 from api.files import team_files
-from api.files.row_check import check_rows
+from api.files.row_check_process import checked
 from api.files.unneeded_contents import delete_unneeded
 from api.files.upload_form import UploadForm
 from api.openai_errors import ApiError
@@ -100,7 +100,7 @@ def _refusal(form: UploadForm, part: bytes) -> Exception | None:
 
 def _store(form: UploadForm, by: Caller, state: Services) -> FileObject:
     content = form.complete()
-    check_rows(content.path, form.filename, state.contents.most_bytes)
+    checked(content.path, form.filename, state.contents.most_bytes)
     file_id = team_files.new_id(content.sha256)
     with state.sessions() as session:
         file = team_files.store(session, state.contents, content, by.team, file_id, form.filename, team_files.TRAINING)

@@ -23,6 +23,7 @@ def check_rows(path: Path, filename: str, most_bytes: int) -> None:
 
     Raises:
         ApiError: it cannot be used; the first reason, with its line or row.
+        MemoryError: it takes too much memory to be read.
     """
     _check_unpacked(path, filename, most_bytes)
     count, pairs = 0, False
@@ -41,6 +42,8 @@ def check_rows(path: Path, filename: str, most_bytes: int) -> None:
                 )
             count += 1
     except UserError as error:
+        if isinstance(error.__context__, MemoryError):
+            raise MemoryError from error
         raise _refused(first_line(error).replace(str(path), filename)) from None
     if count < FEWEST:
         has = "one row" if count else "no rows"
@@ -63,6 +66,8 @@ def _check_unpacked(path: Path, filename: str, most_bytes: int) -> None:
                         "divide it",
                         param="file",
                     )
+    except MemoryError:
+        raise
     except DAMAGE:
         return
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from api.database.tables import StoredFile, Team
 from api.files.file_contents import start_of
 from api.files.team_files import content_of
+from api.jobs.job_record import JobRecord
 from api.services import Services
 from api.unfinished_jobs import unfinished_jobs
 
@@ -26,12 +27,10 @@ def delete_unneeded(session: Session, services: Services) -> None:
         if not left:
             return
         teams = session.scalars(select(Team.name)).all()
-        needing = unfinished_jobs(
-            services.jobs, teams, lambda job: bool(left & _contents(job.training_file, job.validation_file))
-        )
-        needed = {start for job in needing for start in _contents(job.training_file, job.validation_file)}
+        needing = unfinished_jobs(services.jobs, teams, lambda job: bool(left & _contents(job)))
+        needed = {start for job in needing for start in _contents(job)}
         contents.delete(left - needed)
 
 
-def _contents(training_file: str, validation_file: str | None) -> set[str]:
-    return {content_of(training_file), content_of(validation_file or "")}
+def _contents(job: JobRecord) -> set[str]:
+    return {content_of(file) for file in (job.training_file, job.validation_file or "", *job.files)}

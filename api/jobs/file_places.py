@@ -3,11 +3,12 @@
 import re
 from collections.abc import Iterable, Mapping
 
+from api.files.file_contents import NAME
 from api.files.team_files import content_of
 from steps.common.storage import volumes
 
-# As `FileContents.address` gives it: on a volume, or in an object store.
-PLACE = re.compile(r"(?:\w+:/)?/[^\s:;,'\"()]*/data/([0-9a-f]{16})/[^\s:;,'\"()/]+")
+# As the addresses of `FileContents`, on a volume or in an object store, from which it is copied to such a path too.
+PLACE = re.compile(rf"(?:\w+:/)?/[^\s:;,'\"()]*/([0-9a-f]{{16}})/{NAME}[^\s:;,'\"()/]*")
 
 
 def with_ids(text: str, ids: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from api.jobs.job_record import JobRecord
 from api.openai_errors import ApiError
 from api.teams.caller import Limits
 from steps.common.handover.resolved import Quote
+from steps.common.nodes.node_provider import buys
 
 
 def check_jobs_at_once(limits: Limits, jobs: Iterable[JobRecord], place: JobPlace) -> None:
@@ -45,19 +46,28 @@ def dollars_left(limits: Limits, jobs: Iterable[JobRecord], place: JobPlace, now
 
 
 def check_dollars(left: float | None, limits: Limits, quote: Quote | None) -> None:
-    """Refuse a job whose quote exceeds what is left. A quote that only the run can make is held to it by the run's plan.
+    """Refuse a job whose quote exceeds what is left. One without a quote buys nothing.
 
     Raises:
         ApiError: with the quote and what is left.
     """
-    cost = (quote.first.cost if quote else None) or 0.0
-    if left is None or (cost <= left and (quote or left > 0)):
+    if left is None or quote is None:
         return
-    quoted = f"the job is quoted at ${cost:.2f} on {quote.first.name}" if quote else "the job's quote is not known yet"
+    cost, on = quote.first.cost, quote.first.name
+    if cost is None and buys(quote.provider):
+        raise ApiError(
+            429,
+            f"the price of {on} is not known, and the team has a limit of ${limits.dollars_a_month:.2f} a month; name instance "
+            "types with known prices in recipe.compute.instance_types",
+            code="insufficient_quota",
+        )
+    if cost is None or cost <= max(0.0, left):
+        return
     raise ApiError(
         429,
-        f"{quoted}, and of the team's ${limits.dollars_a_month:.2f} a month ${max(0.0, left):.2f} are left until the "
-        "month ends (UTC); train on less, choose a smaller base model, or have the limit raised",
+        f"the job is quoted at ${cost:.2f} on {on}, and of the team's ${limits.dollars_a_month:.2f} a month "
+        f"${max(0.0, left):.2f} are left until the month ends (UTC); train on less, choose a smaller base model, or have the "
+        "limit raised",
         code="insufficient_quota",
     )
 

@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Request
@@ -91,8 +91,6 @@ def create_job(
         check_jobs_at_once(caller.limits, jobs, services.jobs)
         left = dollars_left(caller.limits, jobs, services.jobs, time.time())
         check_dollars(left, caller.limits, plan.quote)
-        if plan.quote is None and left is not None:
-            plan = replace(plan, recipe=_within(plan.recipe, left))
         with services.sessions() as session:
             claim(session, caller.team, name, caller.limits.models)
         job = _record(caller, body, name, run_name(name, unique), plan, request)
@@ -186,13 +184,6 @@ def _field_of(message: str) -> str | None:
     if key.startswith("model"):
         return "model"
     return f"recipe.{key}" if re.fullmatch(r"[a-z_]+(\.[a-z_0-9]+)+", key) else None
-
-
-def _within(recipe: Recipe, dollars: float) -> Recipe:
-    """Return a recipe whose run refuses, once it has its quote, to cost more."""
-    own = recipe.compute.max_cost
-    most = min(own, dollars) if own else dollars
-    return recipe.model_copy(update={"compute": recipe.compute.model_copy(update={"max_cost": most})})
 
 
 def _record(caller: Caller, body: CreateBody, name: str, run: str, plan: _Planned, request: str) -> JobRecord:
@@ -324,7 +315,7 @@ def _ended(status: str) -> str:
 def _job(services: Services, caller: Caller, job_id: str) -> JobRecord:
     found = services.jobs.job(caller.team, job_id) if ID.fullmatch(job_id) else None
     if found is None:
-        raise not_found("fine-tuning job", job_id, "job_id")
+        raise not_found("job", job_id, "job_id")
     return found
 
 

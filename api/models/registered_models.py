@@ -10,7 +10,7 @@ from steps.common.registry.registry_errors import NotInRegistryError
 from steps.common.storage import volumes
 
 BASE, RUN = versions.BASE_URI, versions.RUN
-WHY = "the model was deleted"
+WHY = "the model was deleted (other data, or another seed, make a new version of it)"
 
 
 def is_registered(name: str) -> bool:

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import select
 
 from api.database.tables import StoredFile
-from api.files import team_files
+from api.files import row_check_process, team_files
 from api.files.unneeded_contents import delete_unneeded
 from api.jobs.job_place import JobState, Status
 from api.jobs.job_record import JobRecord
@@ -236,6 +236,17 @@ def test_a_file_that_is_too_large_when_it_is_decompressed_is_refused(api: Runnin
         upload(api, "rows.jsonl.gz", gzip.compress(b" " * (50 * MOST) + LINES))
     assert caught.value.status_code == 413
     assert everything() == set()
+
+
+def test_a_file_that_takes_too_much_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_check_process, "MOST_MEMORY", 200 << 20)
+    with running_api(tmp_path) as api:
+        whole = (
+            b'{"rows": [' + b",".join([json.dumps(ROW).encode()] * 300_000) + b"]}"
+        )  # a list in an object is read whole
+        message = refused(api, "rows.json", whole)
+        assert message == "rows.json: takes more than 200 MiB of memory to be read; save it as JSONL"
+        assert upload(api).id
 
 
 def form(*parts: tuple[str, bytes]) -> dict[str, Any]:

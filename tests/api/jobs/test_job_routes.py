@@ -1,0 +1,365 @@
+"""Jobs by the real client against a real server; their runs are what the tests say."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from api.files.team_files import RESULTS
+from api.jobs.job_routes import REPEATED_SECONDS
+from recipes.recipe import Recipe
+from steps.common.handover.resolved import Quote
+from steps.common.storage import volumes
+from tests.support.running_api import RunningApi, running_api
+from tests.support.stated_jobs import StatedJobs, a_quote, a_report
+
+ROW = {"messages": [{"role": "user", "content": "are you open"}, {"role": "assistant", "content": "yes"}]}
+LINES = b"".join(json.dumps(ROW | {"id": number}).encode() + b"\n" for number in range(4))
+
+
+@pytest.fixture
+def place() -> StatedJobs:
+    return StatedJobs(a_quote(cost=4.0))
+
+
+@pytest.fixture
+def api(tmp_path: Path, place: StatedJobs) -> Iterator[RunningApi]:
+    with running_api(tmp_path, jobs=place) as running:
+        yield running
+
+
+def upload(client: openai.OpenAI, lines: bytes = LINES) -> str:
+    return client.files.create(file=("chats.jsonl", lines), purpose="fine-tune").id
+
+
+def create(client: openai.OpenAI, **given: Any) -> Any:
+    given = {"model": "smollm2-135m-instruct", "suffix": "shop", **given}
+    return client.fine_tuning.jobs.create(
+        **{"training_file": given.pop("training_file", None) or upload(client), **given}
+    )
+
+
+def test_a_job_is_created_with_its_recipe(api: RunningApi, place: StatedJobs) -> None:
+    client = api.client()
+    training, held_out = upload(client), upload(client, LINES + LINES.replace(b"yes", b"no"))
+    job = create(
+        client,
+        training_file=training,
+        validation_file=held_out,
+        seed=5,
+        metadata={"why": "test"},
+        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 3, "batch_size": 2}}},
+        extra_body={"recipe": {"tune": {"rank": 4}}},
+    )
+    assert job.id.startswith("ftjob-pets-shop-")
+    assert (job.status, job.model, job.seed, job.metadata) == ("queued", "smollm2-135m-instruct", 5, {"why": "test"})
+    assert (job.training_file, job.validation_file, job.fine_tuned_model) == (training, held_out, None)
+    assert job.method.supervised.hyperparameters.n_epochs == 3
+    (recipe,) = place.recipes.values()
+    assert (recipe.name, recipe.tune.epochs, recipe.tune.rank, recipe.tune.seed) == ("pets-shop", 3, 4, 5)
+    assert 8 <= recipe.tune.batch_tokens < 200  # two short rows
+    for address in (recipe.data.train, recipe.data.validation):
+        assert isinstance(address, str)
+        assert Path(address).is_relative_to(volumes.runs())
+        assert Path(address).is_file()
+    (record,) = place.kept.values()
+    assert (record.files, record.quoted, record.quoted_dollars) == ([training, held_out], True, 4.0)
+    assert client.fine_tuning.jobs.retrieve(job.id) == job
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "param"),
+    [
+        ({"training_file": "file-nobodys"}, 404, "training_file"),
+        ({"validation_file": "file-nobodys"}, 404, "validation_file"),
+        ({"model": "gpt-4o-mini"}, 400, "model"),
+        ({"model": "file:///etc"}, 400, "model"),
+        ({"suffix": "!"}, 400, "suffix"),
+        ({"method": {"type": "reinforcement"}}, 400, "method"),
+        ({"integrations": [{"type": "wandb", "wandb": {"project": "x"}}]}, 400, "integrations"),
+        ({"extra_body": {"recipe": {"serve": {"port": 80}}}}, 400, "recipe.serve.port"),
+        ({"extra_body": {"recipe": {"data": {"train": "/etc/passwd"}}}}, 400, "recipe.data.train"),
+        ({"extra_body": {"priority": 1}}, 400, "priority"),
+        ({"metadata": {"a": 1}}, 400, "metadata.a"),
+    ],
+)
+def test_a_wrong_request_makes_no_job(
+    api: RunningApi, place: StatedJobs, given: dict[str, Any], status: int, param: str
+) -> None:
+    with pytest.raises(openai.APIStatusError) as raised:
+        create(api.client(), **given)
+    assert (raised.value.status_code, raised.value.param) == (status, param)
+    assert not place.kept
+    with api.services.sessions() as session:
+        from api.models.model_owners import owned
+
+        assert not owned(session, "pets")
+
+
+def test_a_mistake_that_the_plan_finds_names_the_field(api: RunningApi, place: StatedJobs) -> None:
+    client = api.client()
+    training = upload(client)
+    content = volumes.sent_data("0" * 16)
+    with api.services.sessions() as session:
+        from api.files.team_files import find
+
+        content = Path(api.services.contents.address(find(session, "pets", training)))
+    for mistake, message, param in (
+        (f"{content}:3: message 2 has no content", f"{training}:3: message 2 has no content", "training_file"),
+        ("compute.max_cost: it would cost $3", "compute.max_cost: it would cost $3", "recipe.compute.max_cost"),
+        ("model hf://a/b: has no config.json", "model hf://a/b: has no config.json", "model"),
+    ):
+        place.mistake = mistake
+        with pytest.raises(openai.BadRequestError) as raised:
+            create(client, training_file=training)
+        assert raised.value.body["message"] == message  # type: ignore[index]
+        assert raised.value.param == param
+
+
+def test_a_result_file_is_not_trained_on(api: RunningApi, place: StatedJobs) -> None:
+    client = api.client()
+    job = create(client)
+    place.say(job.id, "succeeded", report=a_report(), version=1)
+    (result,) = client.fine_tuning.jobs.retrieve(job.id).result_files
+    assert client.files.retrieve(result).purpose == RESULTS
+    assert client.files.content(result).text.startswith("step,train_loss,train_accuracy,")
+    with pytest.raises(openai.BadRequestError, match="purpose") as raised:
+        create(client, training_file=result)
+    assert raised.value.param == "training_file"
+
+
+def test_the_list_is_paged_and_filtered(api: RunningApi) -> None:
+    client = api.client()
+    training = upload(client)
+    jobs = [
+        create(client, training_file=training, suffix=f"s{number}", metadata=metadata)
+        for number, metadata in enumerate([{"team": "a", "x": ""}, {"team": "b"}, None, {"team": "a"}])
+    ]
+    ids = [job.id for job in reversed(jobs)]
+    assert [job.id for job in client.fine_tuning.jobs.list(limit=1)] == ids
+    page = client.fine_tuning.jobs.list(limit=3)
+    assert ([job.id for job in page.data], page.has_more) == (ids[:3], True)
+    assert [job.id for job in client.fine_tuning.jobs.list(after=ids[2]).data] == ids[3:]
+    found = [job.id for job in client.fine_tuning.jobs.list(metadata={"team": "a"})]
+    assert found == [ids[0], ids[3]]
+    assert [job.id for job in client.fine_tuning.jobs.list(metadata={"team": "a", "x": ""})] == [ids[3]]
+    assert [job.id for job in client.fine_tuning.jobs.list(metadata={})] == ids
+    assert [job.id for job in client.fine_tuning.jobs.list(extra_query={"metadata": "null"})] == [ids[1]]
+    for query in ({"metadata": "x"}, {"metadata": "null", "metadata[a]": "b"}):
+        with pytest.raises(openai.BadRequestError) as raised:
+            client.fine_tuning.jobs.list(extra_query=query)
+        assert raised.value.param == "metadata"
+
+
+def test_events_and_checkpoints_are_paged(api: RunningApi, place: StatedJobs) -> None:
+    client = api.client()
+    job = create(client)
+    place.say(job.id, "succeeded", report=a_report(), version=1, finished=time.time() + 5)
+    events = list(client.fine_tuning.jobs.list_events(job.id, limit=2))
+    assert events[0].message == "The job has successfully completed: pets-shop"
+    assert events[-1].message == f"Created fine-tuning job: {job.id}"
+    assert len({event.id for event in events}) == len(events) > 4
+    (checkpoint,) = client.fine_tuning.jobs.checkpoints.list(job.id)
+    assert checkpoint.fine_tuned_model_checkpoint == "pets-shop"
+
+
+def test_a_job_is_steered_and_each_request_may_be_repeated(api: RunningApi, place: StatedJobs) -> None:
+    client = api.client()
+    job = create(client)
+    steer = client.fine_tuning.jobs
+    assert steer.resume(job.id).status == "queued"  # nothing to resume
+    for act, status in ((steer.pause, "paused"), (steer.resume, "queued"), (steer.cancel, "cancelled")):
+        assert [act(job.id).status for _ in range(2)] == [status] * 2
+    assert [wanted for _, wanted in place.kept[job.id].wishes] == ["pause", "run", "cancel"]
+    for act in (steer.pause, steer.resume):
+        with pytest.raises(openai.BadRequestError, match="has been cancelled"):
+            act(job.id)
+    other = create(client)
+    place.say(other.id, "succeeded", version=1)
+    for act in (steer.cancel, steer.pause, steer.resume):
+        with pytest.raises(openai.BadRequestError, match="has succeeded"):
+            act(other.id)
+
+
+def test_another_teams_job_is_as_one_that_does_not_exist(api: RunningApi) -> None:
+    ours, theirs = api.client("pets"), api.client("cars")
+    training = upload(ours)
+    job = create(ours, training_file=training)
+    nobodys = f"{job.id[:-12]}{'0' * 12}"
+    steer = theirs.fine_tuning.jobs
+    for act in (
+        steer.retrieve,
+        steer.cancel,
+        steer.pause,
+        steer.resume,
+        lambda one: steer.list_events(one),
+        lambda one: steer.checkpoints.list(one),
+    ):
+        said = []
+        for one in (job.id, nobodys):
+            with pytest.raises(openai.NotFoundError) as raised:
+                act(one)
+            said.append(json.dumps(raised.value.body).replace(one, "ID"))
+        assert said[0] == said[1]
+    assert list(steer.list()) == []
+    with pytest.raises(openai.NotFoundError) as raised:
+        create(theirs, training_file=training)
+    assert raised.value.param == "training_file"
+    assert ours.fine_tuning.jobs.retrieve(job.id).status == "queued"
+
+
+@pytest.mark.parametrize("job_id", ["ftjob-..", "ftjob-%2e%2e%2fpets", "x", "ftjob-" + "a" * 300, "ftjob-A"])
+def test_an_id_that_is_none_is_not_found(api: RunningApi, job_id: str) -> None:
+    answer = httpx2.get(f"{api.url}/fine_tuning/jobs/{job_id}", headers={"Authorization": f"Bearer {api.key('pets')}"})
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] in ("job_not_found", "unknown_url")
+
+
+def test_a_model_of_another_team_is_not_taken(api: RunningApi, place: StatedJobs) -> None:
+    create(api.client("pets"), suffix="shop-a")
+    with pytest.raises(openai.ConflictError) as raised:
+        create(api.client("pets-shop"), suffix="a")
+    assert raised.value.param == "suffix"
+    assert len(place.kept) == 1
+
+
+def test_limits_are_kept(api: RunningApi, place: StatedJobs) -> None:
+    client = api.client()
+    training = upload(client)
+    api.limit("pets", dollars_a_month=10.0, jobs_at_once=2, models=5)
+    first, _ = (create(client, training_file=training, suffix=f"s{number}") for number in range(2))
+    with pytest.raises(openai.RateLimitError, match=r"2 jobs of the team wait or run"):
+        create(client, training_file=training)
+    client.fine_tuning.jobs.pause(first.id)
+    with pytest.raises(openai.RateLimitError, match=r"quoted at \$4.00 on g6.xlarge.*\$2.00 are left") as raised:
+        create(client, training_file=training)
+    assert raised.value.code == "insufficient_quota"
+    place.given = a_quote(cost=2.0)
+    create(client, training_file=training)
+    with pytest.raises(openai.RateLimitError, match=r"2 jobs of the team wait or run"):
+        client.fine_tuning.jobs.resume(first.id)
+    api.limit("pets", models=3)
+    place.given = a_quote()
+    create(client, training_file=training)  # the next version of a model that it owns
+    with pytest.raises(openai.RateLimitError, match=r"owns 3 models") as raised:
+        create(client, training_file=training, suffix="fourth")
+    assert raised.value.code == "model_limit_exceeded"
+
+
+class SlowJobs(StatedJobs):
+    """Jobs whose plan takes a moment."""
+
+    def quote(self, recipe: Recipe) -> Quote | None:
+        time.sleep(0.3)
+        return super().quote(recipe)
+
+
+def test_requests_at_the_same_time_do_not_pass_the_limit_together(tmp_path: Path) -> None:
+    place = SlowJobs(a_quote(cost=4.0))
+    with running_api(tmp_path, jobs=place) as api:
+        api.limit("pets", dollars_a_month=9.0)
+        client = api.client()
+        training = upload(client)
+
+        def attempt(number: int) -> int:
+            try:
+                create(client, training_file=training, suffix=f"s{number}")
+            except openai.RateLimitError:
+                return 429
+            return 200
+
+        with ThreadPoolExecutor(6) as threads:
+            assert sorted(threads.map(attempt, range(6))) == [200, 200, 429, 429, 429, 429]
+    assert len(place.kept) == 2
+
+
+def test_a_key_of_its_own_makes_one_job_of_many_requests(tmp_path: Path) -> None:
+    place = SlowJobs(a_quote())
+    with running_api(tmp_path, jobs=place) as api:
+        client = api.client()
+        training = upload(client)
+        headers = {"Idempotency-Key": "nightly"}
+
+        def again(_: int) -> str:
+            return str(create(client, training_file=training, suffix=None, extra_headers=headers).id)
+
+        with ThreadPoolExecutor(4) as threads:
+            ids = set(threads.map(again, range(4)))
+        assert len(ids) == 1 == len(place.kept)
+        assert place.quoted <= 4
+        with pytest.raises(openai.ConflictError) as raised:
+            create(client, training_file=training, suffix="other", extra_headers=headers)
+        assert raised.value.code == "idempotency_key_reused"
+        assert create(client, training_file=training, extra_headers={"Idempotency-Key": "other"}).id not in ids
+        other = api.client("cars")
+        assert create(other, extra_headers=headers).id not in ids
+
+
+class DroppedAnswers:
+    """An ASGI application that does the work of the first `times` creations, and then drops the connection."""
+
+    def __init__(self, app: Any, times: int) -> None:
+        self.app, self.left, self.lock = app, times, threading.Lock()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        drops = False
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].endswith("/fine_tuning/jobs"):
+            with self.lock:
+                drops, self.left = self.left > 0, self.left - 1
+
+        async def silent(_: Any) -> None:
+            """Send nothing."""
+
+        await self.app(scope, receive, silent if drops else send)
+        if drops:
+            raise ConnectionAbortedError
+
+
+def test_a_client_that_lost_the_answer_gets_the_job_that_it_made(
+    tmp_path: Path, place: StatedJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from api import application
+
+    made = application.create_app
+    monkeypatch.setattr(
+        "tests.support.running_api.create_app",
+        lambda *given: DroppedAnswers(made(*given), 2),  # type: ignore[arg-type]
+    )
+    with running_api(tmp_path, jobs=place) as api:
+        client = api.client(max_retries=3)
+        training = upload(client)
+        job = create(client, training_file=training)
+        assert list(place.kept) == [job.id]
+        # The same request anew is a new job, and an old one is not the same any more.
+        again = create(client, training_file=training)
+        assert len(place.kept) == 2
+        for one in (job, again):
+            place.kept[one.id] = place.kept[one.id].model_copy(
+                update={"created_at": int(time.time()) - REPEATED_SECONDS - 5}
+            )
+        headers = {"x-stainless-retry-count": "1"}
+        assert create(client, training_file=training, extra_headers=headers).id not in (job.id, again.id)
+
+
+def test_a_job_has_the_state_that_its_run_has(api: RunningApi, place: StatedJobs) -> None:
+    client = api.client()
+    job = create(client)
+    place.states[job.id] = replace(place.states[job.id], status="running", started=time.time())
+    running = client.fine_tuning.jobs.retrieve(job.id)
+    assert running.status == "running"
+    assert running.estimated_finish
+    assert running.estimated_finish > time.time() + 30
+    refused = a_report().model_copy(update={"passed": False, "reasons": ["worse than version 3"]})
+    place.say(job.id, "failed", refused=True, report=refused)
+    failed = client.fine_tuning.jobs.retrieve(job.id)
+    assert failed.error
+    assert failed.error.message == "the gate refused the candidate: worse than version 3"
+    assert failed.fine_tuned_model is None
