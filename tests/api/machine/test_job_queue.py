@@ -111,8 +111,8 @@ def test_a_paused_job_goes_on_from_its_checkpoint_and_a_cancelled_one_does_not(
         jobs.pause(job)
         assert jobs.state(job).status == "paused"
         wait_for(lambda: not executing())
-        run = wait_for(lambda: (run := load_run(job.run)) and run.phase is Phase.INTERRUPTED and run)
-        assert run.message == "paused"
+        run = wait_for(lambda: (run := load_run(job.run)) and run.message == "paused" and run)
+        assert run.phase is Phase.INTERRUPTED
         assert "a checkpoint is saved" in log_of(job, "tune")
         measured = jobs.state(job).measurements
         assert measured
