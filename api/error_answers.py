@@ -8,11 +8,13 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from api.openai_errors import ApiError, error_body
 from recipes.reader import RecipeError
@@ -93,12 +95,21 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
-        return error_answer(_named(request, error), error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # Starlette names the methods of the first route alone
+            headers["Allow"] = ", ".join(sorted(_methods(app, request.url.path)))
+        return error_answer(_named(request, error), headers)
 
     # Starlette raises it again once it has answered, and uvicorn logs it.
     @app.exception_handler(Exception)
     async def _ours(_: Request, error: Exception) -> Response:
         return error_answer(ApiError(500, "the server made a mistake, which it has logged; tell whoever runs it"))
+
+
+def _methods(app: FastAPI, path: str) -> set[str]:
+    """Return the methods that any route of a path takes."""
+    routes = [route for route in iter_route_contexts(app.routes) if route.path and route.methods]
+    return {method for route in routes if compile_path(route.path)[0].match(path) for method in route.methods}
 
 
 def _named(request: Request, error: HTTPException) -> ApiError:

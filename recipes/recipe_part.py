@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 # In a cluster, names of what serves a version and a base, and of what an installation consists of.
 RESERVED = re.compile(
-    r".*--v[0-9]+-[0-9a-f]{8}|base--[0-9a-f]{8}-[0-9a-f]{6}|fineline-mlflow|prune|reaper|recover|retrain"
+    r".*--v[0-9]+-[0-9a-f]{8}|base--[0-9a-f]{8}-[0-9a-f]{6}|fineline-(?:api|mlflow)|prune|reaper|recover|retrain"
 )
 
 

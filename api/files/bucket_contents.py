@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterator
 from functools import partial
 from typing import BinaryIO, cast
 
-from api.database.tables import StoredFile
+from api.database.tables import TeamFile
 from api.files.file_contents import DEFAULT_MOST_BYTES, NAME, FileContents, IncomingContent, content_name, start_of
 from api.openai_errors import ApiError
-from steps.common.runtime.errors import UserError
+from steps.common.runtime.errors import UnreachableError, UserError
 from steps.common.storage.object_store import open_store, translate_errors
 from steps.common.storage.retry import with_retries
 from steps.plan.data.s3_file import put
@@ -41,16 +41,16 @@ class BucketContents(FileContents):
         with _reachable():
             put(content.path, f"{self._url}/{start_of(content.sha256)}/{content.path.name}")
 
-    def address(self, file: StoredFile) -> str:
+    def address(self, file: TeamFile) -> str:
         """Return the place of a file's content, as a recipe's `data.train` names it."""
         return f"{self._url}/{start_of(file.sha256)}/{content_name(file.filename)}"
 
-    def open(self, file: StoredFile) -> BinaryIO:
+    def open(self, file: TeamFile) -> BinaryIO:
         """Open a file's content.
 
         Raises:
             FileNotFoundError: it is gone.
-            UnreachableError: the store does not answer.
+            ApiError: the store refuses or does not answer.
         """
         url = self.address(file)
 
@@ -98,12 +98,14 @@ class BucketContents(FileContents):
 
 @contextlib.contextmanager
 def _reachable() -> Iterator[None]:
-    """Tell a client that the store refuses, without the store's address.
+    """Tell a client that the store refuses or does not answer, without the store's address.
 
     Raises:
         ApiError: it does.
     """
     try:
         yield
-    except UserError as error:
-        raise ApiError(503, "the server cannot reach what it keeps files in; tell whoever runs it") from error
+    except (UserError, UnreachableError) as error:
+        raise ApiError(
+            503, "the server cannot reach what it keeps files in; tell whoever runs it", wait_seconds=10
+        ) from error

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
 
-from api.database.tables import StoredFile
+from api.database.tables import TeamFile
 from api.openai_errors import ApiError
 from steps.common.rows.files.file_kind import suffixes
 from steps.common.storage import volumes
@@ -25,6 +25,7 @@ from steps.common.storage.files import exclusive_lock
 INCOMING = ".incoming-"  # start of the name of a temporary folder
 # Not the user's name of the file: it may have a pattern's characters, and the path is in what other teams' runs are told.
 NAME = "uploaded"
+FOLDER = "[0-9a-f]" * 16  # as a pattern: the beginning of a digest
 DEFAULT_MOST_BYTES = 512 << 20  # as OpenAI's
 DAY = 24 * 3600
 
@@ -98,11 +99,11 @@ class FileContents:
             content.path.chmod(0o644)
             content.path.replace(final)
 
-    def address(self, file: StoredFile) -> str:
+    def address(self, file: TeamFile) -> str:
         """Return the place of a file's content, as a recipe's `data.train` names it."""
         return str(_path(file.sha256, file.filename))
 
-    def open(self, file: StoredFile) -> BinaryIO:
+    def open(self, file: TeamFile) -> BinaryIO:
         """Open a file's content.
 
         Raises:
@@ -116,7 +117,7 @@ class FileContents:
 
     def published(self) -> set[str]:
         """Return the beginnings of the digests of all contents that were published."""
-        return {file.parent.name for file in _data().glob(f"*/{NAME}.*")}
+        return {file.parent.name for file in _data().glob(f"{FOLDER}/{NAME}.*")}
 
     def delete(self, starts: Collection[str]) -> None:
         """Delete the contents whose digests begin so; the caller holds the lock, and knows that nothing needs them."""

@@ -126,7 +126,7 @@ class MachineJobs:
 
 
 def _text(recipe: Recipe) -> str:
-    from pipelines.workflows.recipe_text import as_text
+    from pipelines.workflows.parameters import as_text
 
     return as_text(kept(recipe))
 

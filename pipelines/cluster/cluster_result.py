@@ -19,7 +19,7 @@ def result_of(workflow: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {
         "run": workflow["metadata"]["name"],
         "phase": state.get("phase", "Pending"),
-        "message": _message(workflow),
+        "message": why_failed(workflow),
     }
     optional = {
         "checked": outputs(workflow, "check").get("verdict"),
@@ -43,7 +43,7 @@ def print_result(connection: ClusterConnection, workflow: dict[str, Any], *, as_
         console = Console(highlight=False, soft_wrap=True)
         for line in _lines(connection, workflow, result):
             console.print(line, markup=False)
-    return _exit_code(workflow)
+    return exit_code_of(workflow)
 
 
 def _lines(connection: ClusterConnection, workflow: dict[str, Any], result: dict[str, Any]) -> list[str]:
@@ -59,19 +59,19 @@ def _lines(connection: ClusterConnection, workflow: dict[str, Any], result: dict
         forward = f"kubectl port-forward -n {connection.namespace} service/{result['model']} 8360:80"
         lines += [f"served in the cluster at {result['url']}", f"to try it from this machine: {forward}"]
     if not succeeded:
-        ending = "refused" if _exit_code(workflow) == GATE_REFUSED else result["phase"].lower()
+        ending = "refused" if exit_code_of(workflow) == GATE_REFUSED else result["phase"].lower()
         logs = shell_command(f"fineline logs {result['run']} -n {connection.namespace}")
         lines += [f"{ending}: {result['message']}", f"logs: {logs}"]
     return lines
 
 
-def _message(workflow: dict[str, Any]) -> str:
+def why_failed(workflow: dict[str, Any]) -> str:
     """Return the message of the first failed step, else Argo's message about the run."""
     failed = [(t, s.message) for t, (s, _) in all_tasks(workflow).items() if s.phase is Phase.FAILED and s.message]
     return f"{failed[0][0]}: {failed[0][1]}" if failed else str(workflow.get("status", {}).get("message", ""))
 
 
-def _exit_code(workflow: dict[str, Any]) -> int:
+def exit_code_of(workflow: dict[str, Any]) -> int:
     """Return 0 for success, the failed step's exit code for a user mistake, a refused version or an interruption, else 1."""
     if workflow["status"]["phase"] == "Succeeded":
         return 0

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from pipelines.cluster.argo_nodes import ended, step_pods, task_states
@@ -27,10 +28,13 @@ RUN_LABEL = "workflows.argoproj.io/workflow"
 
 def tasks_of(workflow: dict[str, Any]) -> list[str]:
     """Return the tasks of a run in the order of its template, those of the templates that it refers to included."""
-    reference = workflow["spec"].get("workflowTemplateRef", {}).get("name", finetune.NAME)
-    build = BUILDERS.get(reference, finetune.build)
-    spec = build().to_dict()["spec"]
-    return [*_tasks(spec, spec["entrypoint"]), *(_tasks(spec, spec["onExit"]) if "onExit" in spec else [])]
+    return list(_tasks_of_template(workflow["spec"].get("workflowTemplateRef", {}).get("name", finetune.NAME)))
+
+
+@cache
+def _tasks_of_template(name: str) -> tuple[str, ...]:
+    spec = BUILDERS.get(name, finetune.build)().to_dict()["spec"]
+    return (*_tasks(spec, spec["entrypoint"]), *(_tasks(spec, spec["onExit"]) if "onExit" in spec else ()))
 
 
 def _tasks(spec: dict[str, Any], entrypoint: str) -> list[str]:

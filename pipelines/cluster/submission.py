@@ -10,16 +10,18 @@ from pipelines.workflows import finetune
 from steps.common.runtime.errors import UserError
 
 
-def build(name: str, parameters: dict[str, str], template: str = finetune.NAME) -> Workflow:
+def build(name: str, parameters: dict[str, str], template: str = finetune.NAME, run: str = "") -> Workflow:
     """Return the Workflow of one run of a template.
 
     Args:
         name: of the model; the run's name begins with it.
         parameters: of the template, those that differ from its defaults.
         template: its name.
+        run: the run's name; empty: the cluster completes it.
     """
     return Workflow(
-        generate_name=f"{name}-",
+        name=run or None,
+        generate_name=None if run else f"{name}-",
         labels={"app.kubernetes.io/part-of": "fineline", "fineline.dev/model": name},
         workflow_template_ref=WorkflowTemplateRef(name=template),
         arguments=parameters,

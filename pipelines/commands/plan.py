@@ -37,7 +37,7 @@ def execute(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
     from pipelines.shown.quote_table import quote_table
-    from pipelines.workflows.recipe_text import as_text
+    from pipelines.workflows.parameters import as_text
     from steps.plan.step import PlanInput, resolve
 
     resolved = resolve(PlanInput(recipe=as_text(recipe)))

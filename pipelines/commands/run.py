@@ -53,7 +53,7 @@ def _planned(parsed: argparse.Namespace, workflow: "LocalWorkflow") -> "Run":
 
     from pipelines.machine.run_record import new_run
     from pipelines.shown.quote_table import quote_table
-    from pipelines.workflows.recipe_text import as_text
+    from pipelines.workflows.parameters import as_text
     from steps.plan.step import PlanInput, hand_over, resolve
 
     recipe = load_recipe(parsed)

@@ -53,7 +53,7 @@ def schedule(connection: "Connection", recipe: "Recipe", at: str, time_zone: str
     from pipelines.cluster.submission import installed
     from pipelines.cluster.transfer.send_data import check_scope
     from pipelines.workflows import retrain
-    from pipelines.workflows.recipe_text import as_text
+    from pipelines.workflows.parameters import as_text
     from steps.plan.check_recipe import check_recipe
 
     first = _first(at, time_zone)

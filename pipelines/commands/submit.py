@@ -35,7 +35,7 @@ def execute(parsed: argparse.Namespace) -> int:
     from pipelines.cluster.submission import build, installed, submit
     from pipelines.cluster.transfer.send_data import with_data_in_reach
     from pipelines.shown.shell_command import shell_command
-    from pipelines.workflows.recipe_text import as_text
+    from pipelines.workflows.parameters import as_text
 
     connection = connect(parsed.namespace, parsed.context)
     recipe = load_recipe(parsed)

@@ -1,8 +1,11 @@
 """The parameters of a run: the few that a person sets in the form of the Argo UI, in the order of the form."""
 
+import json
+
 from hera.workflows import Parameter
 
 from pipelines.workflows.step_pods.reference import reference
+from recipes.recipe import Recipe
 
 YES_OR_NO = ["false", "true"]
 
@@ -66,3 +69,8 @@ SECRETS = next(parameter for parameter in RUN if parameter.name == "secrets")
 def references() -> dict[str, str]:
     """Return the references to all parameters of a run by name."""
     return {str(parameter.name): reference(str(parameter.name)) for parameter in RUN}
+
+
+def as_text(recipe: Recipe) -> str:
+    """Return a recipe as the parameter `recipe` holds it: JSON, which is YAML too, with absolute paths and without defaults."""
+    return json.dumps(recipe.model_dump(mode="json", exclude_defaults=True))

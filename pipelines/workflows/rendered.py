@@ -5,9 +5,21 @@ from pathlib import Path
 
 from hera.workflows import CronWorkflow, WorkflowTemplate
 
-from pipelines.workflows import backup, cache, finetune, prune, reaper, receive, recover, retrain, rollback
+from pipelines.workflows import (
+    backup,
+    cache,
+    finetune,
+    prune,
+    reaper,
+    receive,
+    recover,
+    retrain,
+    rollback,
+    stop_serving,
+)
 
-BASE, NODES = Path("base") / "workflows", Path("components") / "nodes" / "workflows"
+BASE = Path("base") / "workflows"
+NODES, API = (Path("components") / component / "workflows" for component in ("nodes", "api"))
 HEADER = "# Rendered by `fineline render` from {module}. Edit that file, not this one.\n"
 BUILDERS: dict[str, Callable[[], WorkflowTemplate | CronWorkflow]] = {
     "backup": backup.build,
@@ -23,11 +35,12 @@ BUILDERS: dict[str, Callable[[], WorkflowTemplate | CronWorkflow]] = {
     "retrain": retrain.build,
     "retrain-cron": retrain.cron,
     "rollback": rollback.build,
+    "stop-serving": stop_serving.build,
 }
 
 
-# Outside the base: the reaper is only needed where nodes are bought.
-FOLDERS = {"reaper": NODES, "reaper-cron": NODES}
+# Outside the base: the reaper is only needed where nodes are bought, and one is only started by the API.
+FOLDERS = {"reaper": NODES, "reaper-cron": NODES, "stop-serving": API}
 
 
 def manifests() -> dict[Path, str]:
@@ -65,4 +78,4 @@ def write(folder: Path) -> list[Path]:
 
 
 def _existing(folder: Path) -> set[Path]:
-    return {path.relative_to(folder) for place in (BASE, NODES) for path in (folder / place).glob("*.yaml")}
+    return {path.relative_to(folder) for place in (BASE, NODES, API) for path in (folder / place).glob("*.yaml")}

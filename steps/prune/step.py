@@ -25,7 +25,7 @@ from steps.common.weights import store
 from steps.prune.named import Named, find_named
 
 PLACES = ("merged/*", "tunings/*", "prepared/*", "adapters/*", "restored/*/*")
-TEMPORARY = ("data/.fetching-*", "data/.packing-*", ".backup-*")
+TEMPORARY = ("data/.fetching-*", "data/.packing-*", "data/.incoming-*", ".backup-*")
 DAY, GB = 24 * 3600, 1_000_000_000
 MOST_LINES = 500  # of the output, which Argo stores
 

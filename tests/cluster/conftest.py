@@ -12,7 +12,7 @@ from pipelines.cluster.connection import Connection
 from pipelines.cluster.transfer.send_data import with_data_in_reach
 from pipelines.machine.run_record import Run
 from pipelines.workflows import finetune, receive
-from pipelines.workflows.recipe_text import as_text
+from pipelines.workflows.parameters import as_text
 from recipes.reader import load
 from recipes.recipe import Recipe
 from steps.common.handover.resolved import Resolved

@@ -319,8 +319,10 @@ def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     for wanted in selector.get("matchExpressions", []):
         value = labels.get(wanted["key"])
         operator = wanted["operator"]
-        assert operator in ("Exists", "NotIn"), operator
+        assert operator in ("Exists", "In", "NotIn"), operator
         if (operator == "Exists" and value is None) or (operator == "NotIn" and value in wanted["values"]):
+            return False
+        if operator == "In" and value not in wanted["values"]:
             return False
     return bool(selector.get("matchLabels", {}).items() <= labels.items())
 

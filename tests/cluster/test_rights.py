@@ -26,7 +26,7 @@ from tests.support.rights_page import CLUSTER, DEFAULT, ITS_NAMESPACE, grants
 
 FIRST, SECOND, THIRD = "fineline-rights-a", "fineline-rights-b", "fineline-rights-c"
 COMPONENTS = {
-    FIRST: ("one-node", "karpenter", "autoscale-hpa"),
+    FIRST: ("one-node", "karpenter", "autoscale-hpa", "api"),
     SECOND: ("mlflow-postgres", "compute-class", "autoscale-keda"),
     THIRD: ("gpu-nodes",),
 }

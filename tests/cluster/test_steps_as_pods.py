@@ -16,7 +16,7 @@ from pipelines.cluster.transfer.send_data import with_data_in_reach
 from pipelines.machine.run_record import Run
 from pipelines.shown.task_state import Phase
 from pipelines.workflows import receive
-from pipelines.workflows.recipe_text import as_text
+from pipelines.workflows.parameters import as_text
 from recipes.recipe import Recipe
 from steps.common.storage import volumes
 from steps.common.storage.files import sha256_of

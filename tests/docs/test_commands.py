@@ -162,6 +162,12 @@ def test_each_image_is_built_as_the_workflows_name_it() -> None:
     }
 
 
+def test_each_package_is_in_the_images() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert {f"!{one}" for one in packages} <= set((ROOT / ".dockerignore").read_text().splitlines())
+
+
 def test_each_template_and_parameter_of_the_argo_command_exists() -> None:
     submitted = of("argo")
     assert submitted
@@ -200,6 +206,11 @@ def test_each_kubectl_command_names_what_there_is() -> None:
                 assert label == f"{NAMESPACE_LABEL}=fineline", command
             case ["port-forward", "-n", "fineline", "service/fineline-mlflow", "5000:80"]:
                 assert "fineline-mlflow" in _names("Service"), command
+            case ["port-forward", "-n", "fineline", "service/fineline-api", "8350:80"]:
+                assert "fineline-api" in _names("Service"), command
+            case ["exec", "-n", "fineline", "deployment/fineline-api", "--", "fineline", *words]:
+                assert "fineline-api" in _names("Deployment"), command
+                parser().parse_args(words)
             case ["rollout", "restart" | "status", deployment, "-n", "fineline"]:
                 assert deployment.removeprefix("deployment/") in _names("Deployment"), command
             case ["rollout", "restart" | "status", "deployment", "-n", "fineline", "-l", label]:
@@ -219,8 +230,9 @@ def _check_secret(command: Command, name: str) -> None:
     keys = set(re.findall(r"--from-literal=(\w+)=", command.text))
     known = {f"fineline-{one.suffix}": set(one.keys) for one in SECRETS}
     passing = {f"fineline-{one.suffix}": {one.passing} - {""} for one in SECRETS}
-    if name == "fineline-mlflow-store":
-        manifest = (ROOT / "argo" / "components" / "mlflow-postgres" / "storage.yaml").read_text()
+    stores = {"fineline-mlflow-store": "mlflow-postgres/storage", "fineline-api-store": "api-postgres/kustomization"}
+    if name in stores:
+        manifest = (ROOT / "argo" / "components" / f"{stores[name]}.yaml").read_text()
         assert name in manifest
         assert all(key in manifest for key in keys), command
     else:
@@ -228,7 +240,12 @@ def _check_secret(command: Command, name: str) -> None:
 
 
 def _names(kind: str) -> set[str]:
-    files = (ROOT / "argo" / "base" / "accounts.yaml", ROOT / "argo" / "components" / "mlflow" / "mlflow.yaml")
+    components = ROOT / "argo" / "components"
+    files = (
+        ROOT / "argo" / "base" / "accounts.yaml",
+        components / "mlflow" / "mlflow.yaml",
+        components / "api" / "api.yaml",
+    )
     manifests = [one for file in files for one in yaml.safe_load_all(file.read_text())]
     return {one["metadata"]["name"] for one in manifests if one["kind"] == kind}
 

@@ -16,15 +16,16 @@ from tests.support.overlay import install, uninstall
 
 
 @contextmanager
-def installed(namespace: str, folder: Path) -> Iterator[None]:
-    """Install Fineline in a new namespace as the README says, with MLflow ready and writable volumes.
+def installed(namespace: str, folder: Path, *components: str) -> Iterator[None]:
+    """Install Fineline in a new namespace as the README says, with its Deployments ready and writable volumes.
 
     Args:
         namespace: its name; one that is there already is deleted first.
         folder: for the kustomization.
+        components: of argo/components, in addition to those of the overlay.
     """
     kubectl("delete", "namespace", namespace, "--ignore-not-found")
-    place = install(folder, namespace)
+    place = install(folder, namespace, *components)
     argo_controller.admit(namespace)
     open_the_api_server(namespace)
     bundle = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
@@ -33,8 +34,7 @@ def installed(namespace: str, folder: Path) -> Iterator[None]:
         command = ["create", "configmap", "fineline-certificates", "-n", namespace, f"--from-file=ca.crt={bundle}"]
         kubectl(*command)
     _open_volumes(namespace)
-    wait = ["wait", "-n", namespace, "--for=condition=Available", "deployment/fineline-mlflow", "--timeout=300s"]
-    kubectl(*wait)
+    kubectl("wait", "-n", namespace, "--for=condition=Available", "deployment", "--all", "--timeout=300s")
     yield
     if not os.environ.get("FINELINE_KEEP_NAMESPACE"):
         # A namespace waits for half of its pods' longest grace period, which are minutes here, even if they end in seconds.
@@ -47,7 +47,8 @@ def installed(namespace: str, folder: Path) -> Iterator[None]:
 
 def _open_volumes(namespace: str) -> None:
     """Make the volumes writable for the steps' user: hostPath volumes belong to root and ignore fsGroup."""
-    claims = ("fineline-weights", "fineline-runs", "fineline-mlflow")
+    names = ["get", "persistentvolumeclaims", "-n", namespace, "-o", "jsonpath={.items[*].metadata.name}"]
+    claims = kubectl(*names).stdout.split()
     volumes = [{"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in claims]
     pod = {
         "apiVersion": "v1",

@@ -26,6 +26,18 @@ def _programs() -> Path | None:
     return next((place for place in places if all((place / name).is_file() for name in PROGRAMS)), None)
 
 
+def new_database(address: str, name: str) -> str:
+    """Make an empty database beside the one at an address, and return its address."""
+    from sqlalchemy import create_engine, make_url, text
+
+    url = make_url(address)
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return url.set(database=name).render_as_string(hide_password=False)
+
+
 @contextmanager
 def postgres() -> Iterator[str]:
     """Start Postgres, and yield the address of an empty database as MLflow takes it; skip the test where there is none."""

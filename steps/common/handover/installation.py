@@ -12,13 +12,18 @@ API_KEY_DEFAULT_SETTING = "FINELINE_API_KEY_DEFAULT"  # required or none: for re
 REQUIRED, NONE, AUTO = "required", "none", "auto"
 
 
+def allowed_prefixes() -> list[str]:
+    """Return the prefixes of Secrets that recipes may name in a cluster, at least one."""
+    return [prefix.strip() for prefix in (os.environ.get(SECRETS_SETTING) or DEFAULT_PREFIX).split(",")]
+
+
 def check_secrets(recipe: Recipe) -> None:
     """Refuse, in a cluster, a recipe that names Secrets of others.
 
     Raises:
         UserError: the installation does not allow the prefix.
     """
-    allowed = [prefix.strip() for prefix in (os.environ.get(SECRETS_SETTING) or DEFAULT_PREFIX).split(",")]
+    allowed = allowed_prefixes()
     if cluster_settings.in_cluster() and recipe.secrets not in allowed:
         raise UserError(
             f"secrets: this installation does not allow the prefix {recipe.secrets!r}; use {' or '.join(allowed)}, or have it "

@@ -32,6 +32,8 @@ class RetryPolicy:
 STEP_RETRIES = RetryPolicy(tries=8, longest_pause_seconds=30.0, connect_seconds=10.0, repeats_creates=True)
 # At most 14 s: a person is waiting.
 COMMAND_RETRIES = RetryPolicy(tries=2, longest_pause_seconds=2.0, connect_seconds=4.0, repeats_creates=False)
+# Likewise; whatever a server creates has a fixed name.
+SERVER_RETRIES = RetryPolicy(tries=2, longest_pause_seconds=2.0, connect_seconds=4.0, repeats_creates=True)
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,11 @@ def connect_with_kubeconfig(context: str = "") -> Context:
     return Context(str(chosen["name"]), str(chosen["context"].get("namespace") or ""))
 
 
-def connect_as_step() -> None:
+def connect_as_step(policy: RetryPolicy = STEP_RETRIES) -> None:
     """Connect this process as a step does.
+
+    Args:
+        policy: how patiently a request is repeated.
 
     Raises:
         UserError: there is neither a service account nor a kubeconfig.
@@ -101,7 +106,7 @@ def connect_as_step() -> None:
             config.load_kube_config(client_configuration=configuration)
         except config.ConfigException as error:
             raise UserError(f"no cluster: {_reason(error)}") from None
-    _use(configuration, STEP_RETRIES)
+    _use(configuration, policy)
 
 
 def connection() -> Any:

@@ -17,6 +17,8 @@ from steps.common.kubernetes.owner import refuse_foreign
 T = TypeVar("T")
 Check = Callable[[dict[str, Any] | None], None]
 FIELD_MANAGER = "fineline"
+# https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-metadata
+METADATA_ALONE = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 APPLY_PATCH, MERGE_PATCH = "application/apply-patch+yaml", "application/merge-patch+json"
 # An object that is written to has been read before; a busy one, such as a Deployment that starts, may change in between.
 TRIES, PAUSE_SECONDS = 20, 0.2
@@ -46,6 +48,13 @@ class Resource:
     def read(self, name: str, namespace: str = "") -> dict[str, Any] | None:
         """Return an object, or None."""
         return none_if_absent(lambda: self._request("get", namespace, name=name))
+
+    def list_metadata(self, selector: str, namespace: str) -> list[dict[str, Any]]:
+        """Return the objects of an API group that have the labels, each with nothing but its metadata."""
+        headers = {"Accept": METADATA_ALONE}
+        with api_errors():
+            # Of no objects, the list is null.
+            return list(self._request("list", namespace, label_selector=selector, _headers=headers)["items"] or [])
 
     def list(self, selector: str = "", namespace: str = "") -> list[dict[str, Any]]:
         """Return the objects that have the labels."""

@@ -3,6 +3,7 @@
 import stat
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from api.database.engine import open_database
 from api.database.tables import ApiKey, Table, Team
 from steps.common.runtime.errors import UserError
-from tests.support.postgres import postgres
+from tests.support.postgres import new_database, postgres
 
 OPENS = "import sys; from api.database.engine import open_database; open_database(sys.argv[1])"
 # Ends as at a SIGKILL, when some of the tables are there.
@@ -33,13 +34,17 @@ open_database(sys.argv[1])
 """
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/new/api.db"
-        return
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
     with postgres() as address:
         yield address
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/new/api.db"
+    return new_database(request.getfixturevalue("server"), f"test_{uuid.uuid4().hex}")
 
 
 def test_a_new_database_has_the_tables_that_the_code_knows_and_no_other(url: str) -> None:

@@ -11,7 +11,14 @@ from pipelines.command import main
 from pipelines.workflows.rendered import BUILDERS
 
 HOUSEKEEPING = {"prune", "reaper", "receive", "recover"}
-STARTED_BY_PEOPLE = {"backup", "cache", "finetune", "retrain", "rollback"}
+STARTED_BY_PEOPLE = {
+    "backup",
+    "cache",
+    "finetune",
+    "retrain",
+    "rollback",
+    "stop-serving",
+}  # the last one through the API
 
 
 def run(template: str, number: int, phase: str) -> dict[str, Any]:

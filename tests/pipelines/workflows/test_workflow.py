@@ -181,6 +181,7 @@ def test_only_the_steps_that_need_it_have_an_account_that_may_more(rendered: dic
     more = {
         "rollout": "fineline-rollout",
         "recover": "fineline-rollout",
+        "stop-serving": "fineline-rollout",
         "provision": "fineline-provision",
         "release": "fineline-provision",
     }

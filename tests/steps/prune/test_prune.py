@@ -226,12 +226,13 @@ def test_workflows_that_run_or_can_be_retried_name_folders_in_a_packed_status_to
 def test_what_an_earlier_one_left_half_deleted_is_deleted() -> None:
     left = built(volumes.merged_model("a" * 64))
     left = left.rename(left.with_name(f".{left.name}.leaving"))
-    fetching = volumes.runs() / "data" / ".fetching-abc"
-    fetching.mkdir(parents=True)
-    os.utime(fetching, (OLD, OLD))
-    assert len(deleted(prune(PruneInput()).freed)) == 2
+    begun = [volumes.runs() / "data" / name for name in (".fetching-abc", ".incoming-abc")]
+    for folder in begun:
+        folder.mkdir(parents=True)
+        os.utime(folder, (OLD, OLD))
+    assert len(deleted(prune(PruneInput()).freed)) == 3
     assert not left.exists()
-    assert not fetching.exists()
+    assert not any(folder.exists() for folder in begun)
 
 
 def test_files_that_an_export_shares_are_not_counted_as_freed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 
 import sqlalchemy
 from alembic import op
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, String
+from sqlalchemy import BigInteger, Column, Double, ForeignKey, String
 
 revision = "0001"
 down_revision = None
@@ -14,7 +14,7 @@ def upgrade() -> None:
         "teams",
         Column("name", String(63), primary_key=True),
         Column("created_at", BigInteger, nullable=False),
-        Column("dollars_a_month", Float),
+        Column("dollars_a_month", Double),
         Column("jobs_at_once", BigInteger),
         Column("models", BigInteger),
         Column("requests_a_minute", BigInteger),

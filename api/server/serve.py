@@ -9,10 +9,10 @@ from dataclasses import replace
 import uvicorn
 from sqlalchemy.orm import Session, sessionmaker
 
-from api.application import create_app
+from api.api_settings import ApiSettings, api_settings
 from api.database.engine import open_database
-from api.services import Services
-from api.settings import ApiSettings, api_settings
+from api.server.application import create_app
+from api.server.services import Services
 from steps.common.runtime.cluster_settings import in_cluster
 from steps.common.runtime.errors import UserError
 
@@ -82,8 +82,10 @@ def _services(sessions: sessionmaker[Session], settings: ApiSettings) -> Iterato
     if in_cluster():
         from api.cluster.cluster_addresses import ClusterAddresses
         from api.cluster.cluster_jobs import ClusterJobs
+        from api.cluster.pod_process import prepare_process
         from api.files.bucket_contents import STORE_SETTING, BucketContents
 
+        prepare_process()
         if store := os.environ.get(STORE_SETTING, "").strip():
             contents = BucketContents(store, settings.max_upload_bytes)
         yield Services(sessions, contents, ClusterJobs(), ClusterAddresses())

@@ -1,0 +1,1 @@
+"""Jobs as Workflows of the cluster that this pod runs in."""

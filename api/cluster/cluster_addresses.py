@@ -1,0 +1,74 @@
+"""The models that a namespace of the cluster serves."""
+
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from api.cluster.job_workflow import MADE_BY, THE_API
+from api.models import registered_models
+from api.models.served_addresses import ServedModel
+from pipelines.cluster import submission
+from pipelines.workflows import stop_serving
+from steps.common.kubernetes.owned_objects import OwnedObjects
+from steps.common.kubernetes.owner import ForeignObjectError
+from steps.common.kubernetes.resource import SERVICES
+from steps.common.kubernetes.workflow_objects import WORKFLOWS
+from steps.common.runtime import cluster_settings
+from steps.rollout.pods.object_names import VERSION_LABEL, owner_of_model
+
+
+class ClusterAddresses:
+    """See `Addresses`. What serves is changed by runs of our templates alone: this pod may not."""
+
+    def __init__(self, namespace: str = "") -> None:
+        """Name the namespace; empty: this pod's."""
+        self._namespace = namespace or cluster_settings.namespace()
+
+    def url(self, name: str) -> str | None:
+        """Return the base URL of a model's Service; None if it is not served."""
+        return f"http://{name}.{self._namespace}.svc/v1" if self._version(name) else None
+
+    def api_key(self) -> str:
+        """Return the key that the served models want; empty if none is set."""
+        return cluster_settings.api_key()
+
+    def known(self, names: Collection[str]) -> Mapping[str, ServedModel]:
+        """Return what there is of models that have a version that was not withdrawn, by name.
+
+        Raises:
+            UnreachableError: the registry does not answer.
+        """
+        found = registered_models.registered(names)
+        live = {name: version for name in found if (version := self._version(name))}
+        return {
+            name: replace(one, version=live[name], served=True) if name in live else one for name, one in found.items()
+        }
+
+    def stop(self, name: str) -> None:
+        """Start the run that stops serving a model; it waits for a rollout that is under way.
+
+        Raises:
+            UserError: the cluster refuses it.
+        """
+        if self._version(name):
+            run = f"stop-{name}"[:50].rstrip("-") + f"-{secrets.token_hex(4)}"
+            body = submission.build(name, {"name": name}, stop_serving.NAME, run).to_dict()
+            body["metadata"]["labels"] |= {MADE_BY: THE_API}
+            body["metadata"]["namespace"] = self._namespace
+            WORKFLOWS.create(body, self._namespace)
+
+    def withdraw(self, name: str, by: str) -> None:
+        """Withdraw every version of a model, and take its aliases away.
+
+        Raises:
+            UnreachableError: the registry does not answer.
+        """
+        registered_models.withdraw_all(name, by)
+
+    def _version(self, name: str) -> int:
+        """Return the version that the Service of a model sends its requests to; 0: there is no such Service of ours."""
+        try:
+            found = OwnedObjects(self._namespace, owner_of_model(name)).read(SERVICES, name)
+        except ForeignObjectError:
+            return 0
+        return int(found["metadata"]["labels"][VERSION_LABEL]) if found else 0

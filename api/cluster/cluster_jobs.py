@@ -1,0 +1,291 @@
+"""The jobs of a cluster: each is a Workflow of the installed template, or a chain of them if it was paused."""
+
+import functools
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from api.cluster.cluster_quote import cluster_quote
+from api.cluster.job_archive import JobArchive
+from api.cluster.job_workflow import (
+    JOB_LABEL,
+    OF_THE_API,
+    RECORD,
+    TUNING,
+    attempt_of,
+    check_is_of,
+    name_of,
+    new_workflow,
+    parameters_of,
+    record_of,
+    selector,
+)
+from api.cluster.workflow_state import (
+    SUCCEEDED,
+    hardware_of,
+    has_ended,
+    job_state,
+    main_phase,
+    tuning_folder,
+    with_nodes,
+)
+from api.jobs.job_place import ENDED, JobState
+from api.jobs.job_record import JobRecord, Wanted
+from pipelines.workflows.parameters import as_text
+from recipes.reader import load
+from recipes.recipe import Recipe
+from steps.common.handover import installation
+from steps.common.handover.resolved import Quote
+from steps.common.kubernetes.api_errors import ConflictError
+from steps.common.kubernetes.workflow_objects import WORKFLOWS
+from steps.common.nodes import ledger_file
+from steps.common.runtime import cluster_settings
+from steps.common.runtime.errors import UserError
+from steps.common.storage import volumes
+
+ID_PREFIX = "ftjob-"
+LABEL = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
+# Argo writes a Workflow several times a second while its steps start.
+TRIES, PAUSE_SECONDS = 20, 0.2
+SWEEP_SECONDS = 3600.0  # between two looks for ended jobs that nobody has asked for; Argo keeps them for days
+MOST_REMEMBERED = 128  # Workflows that have been read
+GONE = "its Workflow was deleted before it ended"
+
+
+class ClusterJobs:
+    """A `JobPlace`: a namespace of the cluster."""
+
+    def __init__(self, namespace: str = "", clock: Callable[[], float] = time.time) -> None:
+        """Create the place.
+
+        Args:
+            namespace: where Fineline is installed; empty: this pod's.
+            clock: returns Unix time.
+        """
+        self._namespace, self._clock = namespace or cluster_settings.namespace(), clock
+        self._archive = JobArchive()
+        # By what changes with them, and therefore never out of date.
+        self._final_state = functools.lru_cache(MOST_REMEMBERED)(self._state_of_kept)
+        self._read = functools.lru_cache(MOST_REMEMBERED)(self._read_version)
+        self._ended_state = functools.lru_cache(MOST_REMEMBERED)(self._state_of_ended)
+        self._swept, self._sweeping = 0.0, threading.Lock()
+
+    def quote(self, recipe: Recipe) -> Quote | None:
+        """Check a recipe, and return what a run of it would take; None where no node is bought for it.
+
+        Raises:
+            UserError: a run of it would fail.
+            UnreachableError: something that the check needs did not answer.
+        """
+        return cluster_quote(_with_allowed_secrets(recipe))
+
+    def create(self, job: JobRecord, recipe: Recipe) -> None:
+        """Create the job's first Workflow; a job that is there already stays as it is.
+
+        Raises:
+            UserError: the cluster refuses it, or a run of somebody else has its name.
+        """
+        if self._archive.record(job.team, job.run) is None:
+            own = _with_allowed_secrets(recipe)
+            self._create(job, {"recipe": as_text(own), "name": own.name, "secrets": own.secrets}, 1)
+
+    def jobs(self, team: str) -> list[JobRecord]:
+        """Return a team's jobs, the newest first."""
+        self._sweep()
+        found = {record.run: record for record in self._archive.records(team)}
+        if LABEL.fullmatch(team):
+            found |= {run: record_of(one) for run, one in self._latest_of_each(selector(team)).items()}
+        return sorted(found.values(), key=lambda record: (record.created_at, record.id), reverse=True)
+
+    def job(self, team: str, job_id: str) -> JobRecord | None:
+        """Return a job of a team, or None."""
+        run = job_id.removeprefix(ID_PREFIX)
+        if not job_id.startswith(ID_PREFIX) or not LABEL.fullmatch(run) or not LABEL.fullmatch(team):
+            return None
+        latest = self._latest_metadata(team, run)
+        return record_of(latest) if latest else self._archive.record(team, run)
+
+    def state(self, job: JobRecord) -> JobState:
+        """Return how far a job has come."""
+        if final := self._final_state(job.team, job.run, self._archive.changed(job.run)):
+            return final
+        workflow = self._latest(job)
+        if workflow is None:
+            kept = self._archive.workflow(job.run)
+            if kept is None:
+                return JobState(status="failed", message=GONE, finished=float(job.wanted_at or job.created_at))
+            return job_state(self._archive.record(job.team, job.run) or job, kept)
+        if not has_ended(workflow):
+            return job_state(record_of(workflow), workflow)
+        return self._ended_state(*_version(workflow)) or job_state(record_of(workflow), workflow)
+
+    def _state_of_kept(self, team: str, run: str, _changed: int) -> JobState | None:
+        """Return the state of a job that is kept and will never change; None if there is no such one."""
+        record, workflow = self._archive.record(team, run), self._archive.workflow(run)
+        if record is None or workflow is None:
+            return None
+        state = job_state(record, workflow)
+        return state if state.status in ENDED else None
+
+    def _read_version(self, name: str, _resource_version: str) -> dict[str, Any] | None:
+        return WORKFLOWS.read(name, self._namespace)
+
+    def _state_of_ended(self, name: str, resource_version: str) -> JobState | None:
+        """Return the state of a job whose Workflow has ended, and keep it; None if the Workflow is gone."""
+        workflow = self._read(name, resource_version)
+        if workflow is None:
+            return None
+        record = record_of(workflow)
+        self._archive.save(record, with_nodes(workflow))
+        return job_state(record, workflow)
+
+    def cancel(self, job: JobRecord) -> None:
+        """Stop the job's run for good; its exit handler gives the node back.
+
+        Raises:
+            UserError: the cluster does not answer.
+        """
+        self._stop(job, "cancel")
+
+    def pause(self, job: JobRecord) -> None:
+        """Stop the job's run with its training's checkpoint saved; its exit handler gives the node back.
+
+        Raises:
+            UserError: the cluster does not answer.
+        """
+        self._stop(job, "pause")
+
+    def resume(self, job: JobRecord) -> None:
+        """Create the next Workflow of a paused job. Its tuning goes on from the checkpoint, which lies under the same digest.
+
+        Raises:
+            UserError: what was paused has spent its budget, or the cluster does not answer.
+        """
+        latest = self._latest(job)
+        found = latest or self._archive.workflow(job.run)
+        record = record_of(latest) if latest else self._archive.record(job.team, job.run)
+        if found is None or record is None:
+            raise UserError(f"{job.id}: {GONE}; create the job again")
+        if record.wanted != "pause" or main_phase(with_nodes(found)) == SUCCEEDED:
+            return
+        attempt = attempt_of(found) + 1
+        self._create(record.wanting("run", self._clock()), self._remaining(job, found), attempt)
+        # Whoever cancels looks for a later Workflow after it has stopped this one, and misses one that is created after that.
+        before = WORKFLOWS.read(name_of(job.run, attempt - 1), self._namespace)
+        if before is not None and record_of(before).wanted == "cancel":
+            self.cancel(job)
+
+    def _create(self, job: JobRecord, parameters: dict[str, str], attempt: int) -> None:
+        body = new_workflow(job, parameters, attempt)
+        body["metadata"]["namespace"] = self._namespace
+        try:
+            WORKFLOWS.create(body, self._namespace)
+        except ConflictError:
+            check_is_of(WORKFLOWS.read(body["metadata"]["name"], self._namespace), job)
+
+    def _remaining(self, job: JobRecord, workflow: dict[str, Any]) -> dict[str, str]:
+        """Return the parameters for the Workflow after this one: the budget is less by what this one's nodes have cost."""
+        parameters = parameters_of(workflow)
+        recipe = load(parameters["recipe"])
+        if not recipe.compute.max_cost:
+            return parameters
+        left = recipe.compute.max_cost - self._spent(workflow)
+        if left <= 0:
+            raise UserError(
+                f"{job.id}: compute.max_cost: its nodes have cost the whole budget; create a job with a higher one, which goes "
+                "on from the checkpoint"
+            )
+        compute = recipe.compute.model_copy(update={"max_cost": left})
+        return {**parameters, "recipe": as_text(recipe.model_copy(update={"compute": compute}))}
+
+    def _spent(self, workflow: dict[str, Any]) -> float:
+        """Return what the nodes of a Workflow have cost, in US dollars: as its exit handler has saved, or else at most."""
+        cost = ledger_file.cost_of(workflow["metadata"]["name"])
+        if cost is not None:
+            return cost.dollars or 0.0
+        got = hardware_of(with_nodes(workflow))
+        if got is None:
+            return 0.0
+        price = got.rung.price_at_most or got.rung.price or 0.0
+        return price * max(0.0, self._clock() - got.since) / 3600
+
+    def _stop(self, job: JobRecord, wanted: Wanted) -> None:
+        """Write what is wanted on the latest Workflow, and stop it, in one write."""
+        tries = TRIES
+        while True:
+            found = self._latest(job)
+            if found is None:
+                self._stop_kept(job, wanted)
+                return
+            record = record_of(found)
+            if main_phase(with_nodes(found)) == SUCCEEDED:
+                return
+            if record.wanted == "cancel":
+                wanted = "cancel"
+            metadata, tries, record = found["metadata"], tries - 1, record.wanting(wanted, self._clock())
+            notes = {RECORD: record.model_dump_json()}
+            if folder := tuning_folder(with_nodes(found)):
+                notes[TUNING] = str(folder.relative_to(volumes.runs()))
+            body: dict[str, Any] = {
+                "metadata": {"annotations": notes, "resourceVersion": metadata["resourceVersion"]},
+            }
+            if not has_ended(found):
+                body["spec"] = {"shutdown": "Stop"}
+            try:
+                WORKFLOWS.patch(metadata["name"], body, self._namespace)
+            except ConflictError:
+                if not tries:
+                    raise
+                time.sleep(PAUSE_SECONDS)
+                continue
+            if has_ended(found):
+                self._archive.save(record, with_nodes(found))
+            latest = self._latest_metadata(job.team, job.run)
+            if latest is None or latest["metadata"]["name"] == metadata["name"]:
+                return
+
+    def _stop_kept(self, job: JobRecord, wanted: Wanted) -> None:
+        """Write what is wanted of a job whose Workflows are gone."""
+        record = self._archive.record(job.team, job.run)
+        if record and record.wanted != "cancel":
+            self._archive.save_record(record.wanting(wanted, self._clock()))
+
+    def _latest_of_each(self, selected: str) -> dict[str, dict[str, Any]]:
+        """Return the metadata of the latest Workflow of each job, by its run."""
+        found = sorted(WORKFLOWS.list_metadata(selected, self._namespace), key=attempt_of)
+        return {one["metadata"]["labels"][JOB_LABEL]: one for one in found}
+
+    def _latest_metadata(self, team: str, run: str) -> dict[str, Any] | None:
+        return max(WORKFLOWS.list_metadata(selector(team, run), self._namespace), key=attempt_of, default=None)
+
+    def _latest(self, job: JobRecord) -> dict[str, Any] | None:
+        """Return the latest Workflow of a job; None if there is none any more."""
+        while found := self._latest_metadata(job.team, job.run):
+            if workflow := self._read(*_version(found)):
+                return workflow
+        return None
+
+    def _sweep(self) -> None:
+        """Now and then, keep every job that has ended, before Argo deletes its Workflow."""
+        if self._clock() - self._swept < SWEEP_SECONDS or not self._sweeping.acquire(blocking=False):
+            return
+        try:
+            for run, one in self._latest_of_each(f"{OF_THE_API},{JOB_LABEL}").items():
+                kept = self._archive.workflow(run)
+                if kept is None or attempt_of(kept) < attempt_of(one):
+                    self.state(record_of(one))
+            self._swept = self._clock()
+        finally:
+            self._sweeping.release()
+
+
+def _version(item: dict[str, Any]) -> tuple[str, str]:
+    return item["metadata"]["name"], item["metadata"]["resourceVersion"]
+
+
+def _with_allowed_secrets(recipe: Recipe) -> Recipe:
+    """Return a recipe with Secrets that the installation allows: a caller of the API names none."""
+    allowed = installation.allowed_prefixes()
+    return recipe if recipe.secrets in allowed else recipe.model_copy(update={"secrets": allowed[0]})
