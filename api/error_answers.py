@@ -62,7 +62,8 @@ def refusal_of(errors: Sequence[Any]) -> ApiError:
     if mistake["type"] == "json_invalid":
         return ApiError(400, f"the body is not valid JSON: {mistake.get('ctx', {}).get('error', mistake['msg'])}")
     param = ".".join(part for part in place if NAME.fullmatch(part)) or None
-    message = str(mistake["msg"]).removeprefix("Value error, ")
+    unknown = mistake["type"] == "extra_forbidden"
+    message = "unknown field; remove it" if unknown else str(mistake["msg"]).removeprefix("Value error, ")
     return ApiError(400, f"{param or 'the body'}: {message[:1].lower()}{message[1:]}", param=param)
 
 

@@ -44,7 +44,7 @@ def not_found(kind: str, name: str, param: str) -> ApiError:
     """Return the answer for what does not exist or belongs to another team; a caller must not be able to tell which."""
     return ApiError(
         404,
-        f"no such {kind}: {name}; check it, and whose API key this is",
+        f"no such {kind}: {name}; check the id and the team of the API key",
         param=param,
         code=f"{kind.replace(' ', '_')}_not_found",
     )

@@ -11,8 +11,8 @@ from api.openai_errors import ApiError
 MOST = 10_000
 
 T = TypeVar("T")
-After = Annotated[str | None, Query(description="id of the last item on the previous page")]
-Limit = Annotated[int, Query(ge=1, le=MOST, description="maximum number of items on a page")]
+After = Annotated[str | None, Query(description="Id of the last item on the previous page.")]
+Limit = Annotated[int, Query(ge=1, le=MOST, description="Maximum number of items on a page.")]
 
 
 class Page(BaseModel, Generic[T]):

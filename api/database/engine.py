@@ -38,7 +38,9 @@ def open_database(url: str) -> sessionmaker[Session]:
     except OSError as error:
         raise UserError(f"database {shown}: {error.strerror or error}; check FINELINE_API_DATABASE") from error
     except ImportError as error:
-        raise UserError(f"database {shown}: its driver is not installed: {error}") from error
+        raise UserError(
+            f"database {shown}: its driver is not installed: {error}; check FINELINE_API_DATABASE"
+        ) from error
     except SQLAlchemyError as error:
         raise UserError(f"database {shown}: {first_line(error)}; check FINELINE_API_DATABASE") from error
     return sessionmaker(engine)
@@ -65,7 +67,7 @@ def _engine(where: URL) -> Engine:
         return create_engine(where, pool_size=10, max_overflow=CONNECTIONS - 10, pool_pre_ping=True)
     if where.database in (None, "", ":memory:"):
         raise UserError(
-            "FINELINE_API_DATABASE: a database in memory is lost at the end; write it as sqlite:////FOLDER/FILE"
+            "FINELINE_API_DATABASE: a database in memory is lost when the process ends; write it as sqlite:////FOLDER/FILE"
         )
     file = Path(str(where.database))
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -55,7 +55,7 @@ class UploadForm:
                 },
             )
         except FormParserError as error:
-            raise ApiError(400, f"the form cannot be read: {error}") from None
+            raise ApiError(400, f"the form cannot be read: {error}; send it as multipart/form-data") from None
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -75,7 +75,7 @@ class UploadForm:
         try:
             self._parser.write(part)
         except FormParserError as error:
-            raise ApiError(400, f"the form cannot be read: {error}") from None
+            raise ApiError(400, f"the form cannot be read: {error}; send it as multipart/form-data") from None
 
     def complete(self) -> IncomingContent:
         """Return the content after the whole body was read.

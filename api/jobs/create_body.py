@@ -163,8 +163,8 @@ class CreateBody(BodyPart):
     def _no_integrations(cls, given: Any) -> Any:
         if given:
             raise ValueError(
-                "not supported, Weights and Biases included; leave it out: the losses are in the job's events, in its result "
-                "file, and in MLflow"
+                "not supported, including Weights and Biases; remove the field: the losses are in the job's events, its result "
+                "file, and MLflow"
             )
         return given
 

@@ -154,10 +154,10 @@ def _outcome(job: JobRecord, state: JobState) -> Iterator[Happening]:
             yield Happening(f"reason {number}", judged, f"Gate: {reason}", level)
     if state.version is not None:
         at = state.times.get("register", (0.0, 0.0))[1] or finished
-        yield Happening("registered", at, f"Registered: {job.name}, version {state.version}")
+        yield Happening("registered", at, f"Registered: version {state.version} of {job.name}")
     if state.url and state.status == "succeeded":
         at = state.times.get("rollout", (0.0, 0.0))[1] or finished
-        yield Happening("served", at, f"Rolled out: {job.name}, version {state.version}, is now served")
+        yield Happening("served", at, f"Rolled out: version {state.version} of {job.name}")
     if state.status == "paused":
         yield Happening(f"paused {job.wanted_at}", max(finished, job.wanted_at), "Paused: the checkpoint is kept")
     if state.status not in ENDED:

@@ -30,21 +30,21 @@ class FineTuningJob(BaseModel):
     object: Literal["fine_tuning.job"] = "fine_tuning.job"
     id: str
     created_at: int
-    finished_at: int | None = Field(description="null until the job has ended")
-    estimated_finish: int | None = Field(description="from the quote and the progress; null unless the job is running")
+    finished_at: int | None = Field(description="Null until the job has ended.")
+    estimated_finish: int | None = Field(description="From the quote and the progress. Null unless the job is running.")
     status: Status
-    error: JobError | None = Field(description="why the job failed; for a refused candidate, the gate's reasons")
-    model: str = Field(description="base model")
+    error: JobError | None = Field(description="Why the job failed. For a refused candidate, the gate's reasons.")
+    model: str = Field(description="Base model.")
     fine_tuned_model: str | None = Field(
-        description="name of the tuned model; null until it has passed the gate and is served"
+        description="Name of the tuned model. Null until it has passed the gate and is served."
     )
-    organization_id: str = Field(description="the team")
+    organization_id: str = Field(description="The team.")
     training_file: str
     validation_file: str | None
-    result_files: list[str] = Field(description="id of the file with the step metrics, once the job has ended")
+    result_files: list[str] = Field(description="Id of the file with the step metrics, once the job has ended.")
     trained_tokens: int | None
     method: dict[str, Any]
-    hyperparameters: dict[str, int | float | str] = Field(description="hyperparameters of the method")
+    hyperparameters: dict[str, int | float | str] = Field(description="Hyperparameters of the method.")
     seed: int
     user_provided_suffix: str | None
     metadata: dict[str, str] | None

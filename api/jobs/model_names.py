@@ -29,7 +29,7 @@ def check_base(model: str) -> None:
     try:
         find(model)
     except UnknownPresetError as error:
-        nearest = f"did you mean {error.nearest!r}? Else " if error.nearest else ""
+        nearest = f"did you mean {error.nearest!r}? Otherwise, " if error.nearest else ""
         raise _refused(
             f"there is no base model {model!r}; {nearest}name an open model: a preset such as qwen3-8b, or hf://ORG/NAME"
         ) from None

@@ -51,7 +51,7 @@ def _take(session: Session, team: str, name: str, most: int | None) -> bool:
     if most is not None and count >= most:
         raise ApiError(
             429,
-            f"the team owns {count} models, and its limit is {most}; delete one, or tune one again with its suffix",
+            f"the team owns {count} models, and its limit is {most}; delete one, or use the suffix of an existing one",
             code="model_limit_exceeded",
         )
     if found is not None:

@@ -88,7 +88,7 @@ def _gateway(body: bytes, team: str, state: Services) -> str:
     if url is None:
         raise ApiError(
             404,
-            f"the model {model} does not exist or is not served; GET /v1/models lists those that are",
+            f"the model {model} does not exist or is not served; GET /v1/models shows which are",
             param="model",
             code="model_not_found",
         )

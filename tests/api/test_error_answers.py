@@ -91,7 +91,7 @@ def post(client: OpenAI, content: bytes, path: str = "/wanted") -> httpx2.Respon
         (
             "missing",
             openai.NotFoundError,
-            "no such fine tuning job: ftjob-x; check it, and whose API key this is",
+            "no such fine tuning job: ftjob-x; check the id and the team of the API key",
             "fine_tuning_job_id",
             "fine_tuning_job_not_found",
         ),

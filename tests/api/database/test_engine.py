@@ -110,7 +110,7 @@ def test_only_its_owner_may_read_the_file(tmp_path: Path) -> None:
     [
         ("mysql://me:hidden-word@host/x", "is not a URL of SQLite or Postgres"),
         ("postgresql", "is not a URL of SQLite or Postgres"),
-        ("sqlite://", "a database in memory is lost at the end"),
+        ("sqlite://", "a database in memory is lost when the process ends"),
         ("sqlite:////proc/nowhere/api.db", "database sqlite:////proc/nowhere/api.db: No such file or directory"),
         ("postgresql+psycopg2://me:hidden-word@127.0.0.1:1/x", "Connection refused; check FINELINE_API_DATABASE"),
         ("postgresql+asyncpg://me:hidden-word@127.0.0.1:1/x", "its driver is not installed: No module named 'asyncpg'"),

@@ -125,8 +125,8 @@ def test_its_events_tell_the_way(script: Script) -> None:
         assert f"Step {step}: started" in told
         assert any(message.startswith(f"Step {step}: done") for message in told)
     assert "Gate: passed" in told
-    assert "Registered: pets-help, version 1" in told
-    assert "Rolled out: pets-help, version 1, is now served" in told
+    assert "Registered: version 1 of pets-help" in told
+    assert "Rolled out: version 1 of pets-help" in told
     assert "The job has successfully completed: pets-help" in told
     losses: list[Any] = [event.data for event in events if event.type == "metrics"]
     assert sum("train_loss" in one for one in losses) > 10

@@ -61,10 +61,10 @@ def test_the_deprecated_hyperparameters_are_those_of_supervised() -> None:
         ({"hyperparameters": {"n_epochs": 0}}, "hyperparameters.n_epochs", "1"),
         ({"hyperparameters": {"batch_size": True}}, "hyperparameters.batch_size", "integer"),
         ({"hyperparameters": {"learning_rate_multiplier": 0}}, "hyperparameters.learning_rate_multiplier", "0"),
-        ({"hyperparameters": {"beta": 0.1}}, "hyperparameters.beta", "not permitted"),
+        ({"hyperparameters": {"beta": 0.1}}, "hyperparameters.beta", "unknown field"),
         ({"recipe": {"tune": {"rank": float("inf")}}}, "recipe", "infinity"),
         ({"recipe": {"name": "x" * 70_000}}, "recipe", "65536"),
-        ({"n_epochs": 3}, "n_epochs", "not permitted"),
+        ({"n_epochs": 3}, "n_epochs", "unknown field"),
     ],
 )
 def test_what_is_not_done_is_refused_by_name(given: dict[str, Any], param: str | None, words: str) -> None:

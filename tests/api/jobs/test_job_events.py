@@ -86,10 +86,10 @@ def test_they_tell_the_whole_story() -> None:
     assert gate == ["Gate: passed", *(f"Gate: {reason}" for reason in a_report().reasons)]
     assert told[-3:] == [
         "Step rollout: done after 1m00s",
-        "Rolled out: pets-shop, version 2, is now served",
+        "Rolled out: version 2 of pets-shop",
         "The job has successfully completed: pets-shop",
     ]
-    assert "Registered: pets-shop, version 2" in told
+    assert "Registered: version 2 of pets-shop" in told
 
 
 def test_they_are_openais_the_newest_first() -> None:
