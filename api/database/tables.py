@@ -41,7 +41,7 @@ class ApiKey(Table):
     ends_at: Mapped[int | None]  # None: it does not end; revoked: the time of that
 
 
-class StoredFile(Table):
+class TeamFile(Table):
     """The name under which a team finds a file. The content lies on the runs volume, under its digest."""
 
     __tablename__ = "files"

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from functools import partial
 from typing import BinaryIO, cast
 
-from api.database.tables import StoredFile
+from api.database.tables import TeamFile
 from api.files.file_contents import DEFAULT_MOST_BYTES, NAME, FileContents, IncomingContent, content_name, start_of
 from api.openai_errors import ApiError
 from steps.common.runtime.errors import UnreachableError, UserError
@@ -41,11 +41,11 @@ class BucketContents(FileContents):
         with _reachable():
             put(content.path, f"{self._url}/{start_of(content.sha256)}/{content.path.name}")
 
-    def address(self, file: StoredFile) -> str:
+    def address(self, file: TeamFile) -> str:
         """Return the place of a file's content, as a recipe's `data.train` names it."""
         return f"{self._url}/{start_of(file.sha256)}/{content_name(file.filename)}"
 
-    def open(self, file: StoredFile) -> BinaryIO:
+    def open(self, file: TeamFile) -> BinaryIO:
         """Open a file's content.
 
         Raises:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
 
-from api.database.tables import StoredFile
+from api.database.tables import TeamFile
 from api.openai_errors import ApiError
 from steps.common.rows.files.file_kind import suffixes
 from steps.common.storage import volumes
@@ -99,11 +99,11 @@ class FileContents:
             content.path.chmod(0o644)
             content.path.replace(final)
 
-    def address(self, file: StoredFile) -> str:
+    def address(self, file: TeamFile) -> str:
         """Return the place of a file's content, as a recipe's `data.train` names it."""
         return str(_path(file.sha256, file.filename))
 
-    def open(self, file: StoredFile) -> BinaryIO:
+    def open(self, file: TeamFile) -> BinaryIO:
         """Open a file's content.
 
         Raises:

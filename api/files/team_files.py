@@ -13,7 +13,7 @@ import sqlalchemy
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.database.tables import StoredFile
+from api.database.tables import TeamFile
 from api.files.file_contents import FileContents, IncomingContent, start_of
 from api.openai_errors import not_found
 
@@ -32,24 +32,24 @@ def content_of(file_id: str) -> str:
     return match["start"] if match else ""
 
 
-def find(session: Session, team: str, file_id: str, param: str = "file_id") -> StoredFile:
+def find(session: Session, team: str, file_id: str, param: str = "file_id") -> TeamFile:
     """Return a file of a team.
 
     Raises:
         ApiError: the team has no such file.
     """
-    found = session.get(StoredFile, file_id)
+    found = session.get(TeamFile, file_id)
     if found is None or found.team != team:
         raise not_found("file", file_id, param)
     return found
 
 
-def listed(session: Session, team: str, purpose: str | None, *, oldest_first: bool) -> Sequence[StoredFile]:
+def listed(session: Session, team: str, purpose: str | None, *, oldest_first: bool) -> Sequence[TeamFile]:
     """Return a team's files, of one purpose if one is given."""
-    wanted = select(StoredFile).where(StoredFile.team == team)
+    wanted = select(TeamFile).where(TeamFile.team == team)
     if purpose is not None:
-        wanted = wanted.where(StoredFile.purpose == purpose)
-    order = (StoredFile.created_at, StoredFile.id) if oldest_first else (StoredFile.created_at.desc(), StoredFile.id)
+        wanted = wanted.where(TeamFile.purpose == purpose)
+    order = (TeamFile.created_at, TeamFile.id) if oldest_first else (TeamFile.created_at.desc(), TeamFile.id)
     return session.scalars(wanted.order_by(*order)).all()
 
 
@@ -60,13 +60,13 @@ def delete(session: Session, team: str, file_id: str) -> None:
         ApiError: the team has no such file.
     """
     find(session, team, file_id)
-    session.execute(sqlalchemy.delete(StoredFile).where(StoredFile.id == file_id, StoredFile.team == team))
+    session.execute(sqlalchemy.delete(TeamFile).where(TeamFile.id == file_id, TeamFile.team == team))
     session.commit()
 
 
 def add(
     session: Session, contents: FileContents, team: str, file_id: str, filename: str, purpose: str, content: bytes
-) -> StoredFile:
+) -> TeamFile:
     """Store a content that the API has made itself as a file of a team, and commit it; once it is there, return it as it is.
 
     Args:
@@ -82,7 +82,7 @@ def add(
         ApiError: the id is another team's file.
         UserError: the disk is full.
     """
-    if session.get(StoredFile, file_id) is not None:
+    if session.get(TeamFile, file_id) is not None:
         return find(session, team, file_id)
     with contents.incoming(filename) as incoming:
         incoming.write(content)
@@ -97,14 +97,14 @@ def store(
     file_id: str,
     filename: str,
     purpose: str,
-) -> StoredFile:
+) -> TeamFile:
     """Publish a content and commit the file that has it; a file of that id that another process has just stored stays."""
     with contents.lock():
         session.rollback()  # to see what was committed since
-        if session.get(StoredFile, file_id) is not None:
+        if session.get(TeamFile, file_id) is not None:
             return find(session, team, file_id)
         contents.publish(incoming)
-        file = StoredFile(
+        file = TeamFile(
             id=file_id,
             team=team,
             filename=filename,

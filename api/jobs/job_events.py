@@ -82,10 +82,12 @@ def _happenings(job: JobRecord, state: JobState) -> Iterator[Happening]:
     """Yield what happened; of what has the same time, the earlier first."""
     created = float(job.created_at)
     yield Happening("created", created, f"Created fine-tuning job: {job.id}")
-    if state.quote:
-        planned = created if job.quoted else state.times.get("plan", (0.0, 0.0))[1] or created
-        yield Happening("quote", planned, f"Quote: {quote_in_words(state.quote)}")
+    if job.quote:
+        yield Happening("quote", created, f"Quote: {job.quote}")
     yield Happening("queued", created, "Fine-tuning job queued")
+    planned = state.times.get("plan", (0.0, 0.0))[1]
+    if state.quote and planned and not job.quote:
+        yield Happening("quote", planned, f"Quote: {quote_in_words(state.quote)}")
     yield from _wishes(job)
     if state.started:
         yield Happening(f"started {int(state.started)}", state.started, "Fine-tuning job started")
@@ -99,7 +101,8 @@ def quote_in_words(quote: Quote) -> str:
     cost = quote.first.cost
     unpriced = "dollars that are not known" if buys(quote.provider) else "no dollars, since nothing is bought"
     dollars = unpriced if cost is None else f"${cost:.2f}"
-    return f"about {sum(quote.first.minutes.values()):.0f} minutes and {dollars}; {in_words(quote)}"
+    minutes = max(1, round(sum(quote.first.minutes.values())))
+    return f"about {minutes} minute{'s' if minutes > 1 else ''} and {dollars}; {in_words(quote)}"
 
 
 def _wishes(job: JobRecord) -> Iterator[Happening]:

@@ -49,7 +49,7 @@ class JobPlace(Protocol):
     """Creates, reads and steers the runs of jobs. Every method may be called at any time, by several processes at once."""
 
     def quote(self, recipe: Recipe) -> Quote | None:
-        """Check a recipe, and return what a run of it would take; None if only the run itself can tell, which then buys nothing.
+        """Check a recipe, and return what a run of it would take; None if only the run can tell, which then buys nothing.
 
         Raises:
             UserError: a run of it would fail.

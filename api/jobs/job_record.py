@@ -23,7 +23,7 @@ class JobRecord(Record):
     seed: int
     suffix: str | None = None
     metadata: dict[str, str] | None = None
-    quoted: bool = False  # before its run was created, and not only by the run
+    quote: str = ""  # in words; empty: only its run's plan makes one
     quoted_dollars: float | None = None  # None: not known, or nothing is bought
     request: str = ""  # digest of the request that created it, by which a repeated one is recognised
     wanted: Wanted = "run"

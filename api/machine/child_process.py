@@ -2,7 +2,7 @@
 
 import os
 
-from api.settings import DATABASE_SETTING
+from api.api_settings import DATABASE_SETTING
 
 
 def child_environment() -> dict[str, str]:

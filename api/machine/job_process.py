@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -44,9 +45,10 @@ def main(arguments: list[str]) -> int:
         return INTERRUPTED
     if action == CLOSE:
         return _close(run)
-    from pipelines.command import main as fineline
-
-    return fineline(["run", "--resume", run])
+    # As a program: the command knows the API, so the API cannot import it.
+    sys.argv = ["fineline", "run", "--resume", run]
+    runpy.run_module("pipelines.command", run_name="__main__")  # which exits
+    return 0
 
 
 def _close(name: str) -> int:

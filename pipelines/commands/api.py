@@ -88,7 +88,7 @@ def execute(parsed: argparse.Namespace) -> int:
         return _keys(parsed)
     if parsed.subject == "teams":
         return _list_teams(as_json=parsed.json) if parsed.action == "list" else _set_limits(parsed)
-    from api.serve import serve
+    from api.server.serve import serve
 
     return serve(parsed.host, parsed.port)
 
@@ -104,8 +104,8 @@ def _check_installed() -> None:
 
 
 def _database() -> "sessionmaker[Session]":
+    from api.api_settings import api_settings
     from api.database.engine import open_database
-    from api.settings import api_settings
 
     return open_database(api_settings().database)
 

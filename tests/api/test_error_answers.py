@@ -13,9 +13,9 @@ from openai import OpenAI
 from pydantic import BaseModel, Field, field_validator
 from sqlalchemy import text
 
-from api.authentication import caller
 from api.openai_errors import ApiError, not_found
-from api.services import Services
+from api.server.authentication import caller
+from api.server.services import Services
 from api.teams.caller import Caller
 from recipes.reader import RecipeError
 from steps.common.runtime.errors import UnreachableError, UserError

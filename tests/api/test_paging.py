@@ -3,7 +3,7 @@
 import pytest
 
 from api.openai_errors import ApiError
-from api.paging import paged
+from api.paging import Page, paged
 
 ITEMS = ["a", "b", "c", "d", "e"]
 
@@ -31,7 +31,7 @@ def test_a_page_names_its_first_and_its_last_item() -> None:
 
 
 def test_an_empty_list_is_a_page() -> None:
-    page = paged([], str, None, 5)
+    page: Page[str] = paged([], str, None, 5)
     assert (page.data, page.first_id, page.last_id, page.has_more) == ([], None, None, False)
     assert paged(ITEMS, str, "e", 5).data == []
 

@@ -10,9 +10,9 @@ import pytest
 from fastapi import Depends, Request
 
 from api import request_limits
-from api.authentication import caller
-from api.services import Services
-from api.settings import api_settings
+from api.api_settings import api_settings
+from api.server.authentication import caller
+from api.server.services import Services
 from api.teams.caller import Caller
 from tests.support.api_server import listening, machine_app, team_key
 

@@ -10,13 +10,13 @@ from fastapi import FastAPI
 from openai import OpenAI
 from sqlalchemy.orm import Session, sessionmaker
 
-from api.application import create_app
+from api.api_settings import ApiSettings, api_settings
 from api.database.engine import open_database
 from api.files.file_contents import FileContents
 from api.machine.machine_addresses import MachineAddresses
 from api.machine.machine_jobs import MachineJobs
-from api.services import Services
-from api.settings import ApiSettings, api_settings
+from api.server.application import create_app
+from api.server.services import Services
 from api.teams.api_keys import make_key
 from api.teams.caller import Limits
 from api.teams.teams import make_team, set_limits

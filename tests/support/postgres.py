@@ -1,6 +1,5 @@
 """A real Postgres in a folder of its own, for MLflow's records."""
 
-import contextlib
 import os
 import pwd
 import shutil
@@ -29,14 +28,13 @@ def _programs() -> Path | None:
 
 def new_database(address: str, name: str) -> str:
     """Make an empty database beside the one at an address, and return its address."""
-    import psycopg2
-    from sqlalchemy import make_url
+    from sqlalchemy import create_engine, make_url, text
 
     url = make_url(address)
-    connection = psycopg2.connect(host=url.host, port=url.port, user=url.username, dbname=url.database)
-    connection.autocommit = True
-    with contextlib.closing(connection), connection.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name}")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
     return url.set(database=name).render_as_string(hide_password=False)
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from openai import OpenAI
 
-from api.application import create_app
+from api.api_settings import api_settings
 from api.database.engine import open_database
 from api.files.file_contents import FileContents
 from api.machine.machine_addresses import MachineAddresses
 from api.machine.machine_jobs import MachineJobs
-from api.services import Services
-from api.settings import api_settings
+from api.server.application import create_app
+from api.server.services import Services
 from tests.support.api_server import client_of, listening, team_key
 
 

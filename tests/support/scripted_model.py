@@ -73,7 +73,7 @@ class ScriptedModel:
 
             def _has_gone(self) -> bool:
                 try:
-                    return self.connection.recv(1) == b""
+                    return not self.connection.recv(1)
                 except TimeoutError:
                     return False
                 except OSError:

@@ -16,12 +16,12 @@ import psutil
 import pytest
 from sqlalchemy import select
 
-from api.database.tables import StoredFile
+from api.database.tables import TeamFile
 from api.files import row_check_process, team_files
-from api.files.unneeded_contents import delete_unneeded
 from api.jobs.job_place import JobState, Status
 from api.jobs.job_record import JobRecord
 from api.machine.machine_jobs import MachineJobs
+from api.server.unneeded_contents import delete_unneeded
 from steps.common.storage import volumes
 from tests.support.running_api import RunningApi, running_api
 
@@ -366,7 +366,7 @@ def test_a_content_that_an_unfinished_job_needs_outlives_its_name(
 def test_the_contents_of_ended_jobs_and_of_killed_uploads_are_deleted(api: RunningApi, jobs: JobsThatSay) -> None:
     made = upload(api)
     for status in ("succeeded", "failed"):
-        jobs.tell(status, made.id, status)  # type: ignore[arg-type]
+        jobs.tell(status, made.id, status)
     for name, age in ((".incoming-old", 2), (".incoming-new", 0)):
         folder = volumes.runs() / "data" / name
         folder.mkdir()
@@ -375,6 +375,17 @@ def test_the_contents_of_ended_jobs_and_of_killed_uploads_are_deleted(api: Runni
         os.utime(folder, (then, then))
     api.client().files.delete(made.id)
     assert everything() == {".incoming-new/uploaded.jsonl"}
+
+
+def test_a_content_whose_name_was_not_stored_before_a_kill_goes_with_the_next_deletion(api: RunningApi) -> None:
+    contents = api.services.contents
+    with contents.incoming("lost.csv") as incoming:
+        incoming.write(b"prompt,completion\n")
+        with contents.lock():
+            contents.publish(incoming)  # and the process is killed before the commit
+    made = upload(api)
+    api.client().files.delete(made.id)
+    assert everything() == set()
 
 
 def test_what_submit_has_sent_stays(api: RunningApi) -> None:
@@ -421,7 +432,7 @@ def test_a_file_that_the_api_makes_itself_is_the_same_file_by_its_id(api: Runnin
             made.append((file.id, file.sha256, file.created_at))
     assert made[0] == made[1]
     with api.services.sessions() as session:
-        assert len(session.scalars(select(StoredFile)).all()) == 1
+        assert len(session.scalars(select(TeamFile)).all()) == 1
         with pytest.raises(Exception, match="no such file"):
             team_files.add(session, contents, "rivals", "file-results-1", "r.csv", team_files.RESULTS, csv)
         delete_unneeded(session, api.services)

@@ -1,8 +1,8 @@
-"""A script for OpenAI's API on this machine: upload, create, wait, events, chat, stream, delete. Two-layer model, real runs."""
+"""The documentation's script for OpenAI's API, run on this machine: upload, create, wait, events, stream. Real runs."""
 
+import contextlib
 import csv
 import io
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,76 +12,86 @@ import openai
 import pytest
 from openai.types.fine_tuning import FineTuningJob
 
-from api.jobs.job_place import ENDED
 from api.machine.job_queue import JobQueue
 from api.machine.machine_jobs import MachineJobs
 from steps.common.storage import volumes
 from tests.conftest import write_chats
-from tests.support.commands import wait_for
+from tests.docs.documents import ROOT, blocks
 from tests.support.hub import Hub
 from tests.support.running_api import running_api
 
 RECIPE: dict[str, Any] = {
-    "tune": {"method": "lora", "learning_rate": 0.005, "batch_tokens": 128, "evaluations": 2},
+    "tune": {"method": "lora", "learning_rate": 0.01, "batch_tokens": 128, "evaluations": 2},
     "data": {"max_tokens": 64},
     "evaluate": {"sample_rows": 1, "answer_tokens": 8, "general": False},
     "gate": {"better_than_base": 0.0},
     "serve": {"watch_seconds": 1},
 }
-ASKED: Any = [{"role": "user", "content": "when do you have food 1"}]
+MODEL = "hf://org/tiny"
+ASKED: Any = [{"role": "user", "content": "When are you open?"}]
+
+
+PAGE = ROOT / "docs" / "moving-from-openai.md"
 
 
 @dataclass
 class Script:
-    """What a script has after its jobs have ended."""
+    """What the script of the documentation has left, and a job that was refused before it."""
 
     client: openai.OpenAI
     job: FineTuningJob
     refused: FineTuningJob
     training: str
-    seen: list[str]  # statuses of the first job
+    said: str  # what it printed
 
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Script]:
     folder, hub = tmp_path_factory.mktemp("a-whole-job"), Hub(tiny_model)
-    chats = write_chats(folder / "chats.jsonl")
+    write_chats(folder / "chats.jsonl")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(volumes.RUNS_SETTING, str(folder / "runs"))
         patch.setenv(volumes.WEIGHTS_SETTING, str(folder / "weights"))
         patch.setenv("HF_ENDPOINT", hub.url)
         with JobQueue() as queue, running_api(folder, jobs=MachineJobs(queue.wake)) as api:
             client = api.client("pets")
-            with chats.open("rb") as rows:
+            with (folder / "chats.jsonl").open("rb") as rows:
                 training = client.files.create(file=rows, purpose="fine-tune").id
-            multiplied = {"n_epochs": 4, "learning_rate_multiplier": 2.0}
-            job = client.fine_tuning.jobs.create(
-                model="hf://org/tiny",
-                training_file=training,
-                suffix="shop",
-                method={"type": "supervised", "supervised": {"hyperparameters": multiplied}},  # type: ignore[typeddict-item]
-                extra_body={"recipe": RECIPE},
-            )
             refused = client.fine_tuning.jobs.create(
-                model="hf://org/tiny",
+                model=MODEL,
                 training_file=training,
                 seed=1,
                 hyperparameters={"n_epochs": 1},
                 extra_body={"recipe": {**RECIPE, "gate": {"better_than_base": 0.99}}},
             )
-            seen: list[str] = []
-
-            def ended(job_id: str) -> FineTuningJob | None:
-                now = client.fine_tuning.jobs.retrieve(job_id)
-                if job_id == job.id and now.status not in seen[-1:]:
-                    seen.append(now.status)
-                time.sleep(0.2)
-                return now if now.status in ENDED else None
-
-            yield Script(client, wait_for(lambda: ended(job.id)), wait_for(lambda: ended(refused.id)), training, seen)
-            if any(model.id == "pets-shop" for model in client.models.list()):
-                client.models.delete("pets-shop")
+            left, said = run_script(api.url, api.key("pets"), folder / "chats.jsonl")
+            refused = client.fine_tuning.jobs.retrieve(refused.id)
+            yield Script(client, left["job"], refused, training, said)
+            if any(model.id == "pets-help" for model in client.models.list()):
+                client.models.delete("pets-help")
     hub.close()
+
+
+def run_script(url: str, key: str, chats: Path) -> tuple[dict[str, Any], str]:
+    """Run the documentation's script with other values, and return its variables and what it prints."""
+    (block,) = [block for block in blocks("python") if block.file == PAGE]
+    text = block.text
+    own = {
+        '"http://127.0.0.1:8350/v1"': repr(url),
+        '"fl-..."': repr(key),
+        '"chats.jsonl"': repr(str(chats)),
+        '"smollm2-135m-instruct"': repr(MODEL),
+        "time.sleep(10)": "time.sleep(0.5)",
+        "stream=True": "stream=True, max_tokens=8, temperature=0",
+        '{"tune": {"rank": 32}, "evaluate": {"questions": [{"ask": "When are you open?"}]}}': repr(RECIPE),
+    }
+    for documented, value in own.items():
+        assert text.count(documented) == 1, documented
+        text = text.replace(documented, value)
+    left: dict[str, Any] = {}
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(compile(text, str(block), "exec"), left)
+    return left, out.getvalue()
 
 
 @pytest.fixture(autouse=True)
@@ -94,8 +104,8 @@ def _its_volumes(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
 def test_the_job_succeeds_and_its_model_has_a_name(script: Script) -> None:
     job = script.job
     assert job.error is None, job.error
-    assert (job.status, job.fine_tuned_model) == ("succeeded", "pets-shop")
-    assert script.seen[-2:] == ["running", "succeeded"]
+    assert (job.status, job.fine_tuned_model) == ("succeeded", "pets-help")
+    assert "The job has successfully completed: pets-help\n" in script.said
     assert job.finished_at and job.finished_at >= job.created_at
     assert job.trained_tokens and job.trained_tokens > 1000
 
@@ -115,9 +125,9 @@ def test_its_events_tell_the_way(script: Script) -> None:
         assert f"Step {step}: started" in told
         assert any(message.startswith(f"Step {step}: done") for message in told)
     assert "Gate: passed" in told
-    assert "Registered: pets-shop, version 1" in told
-    assert "Rolled out: pets-shop, version 1, is served" in told
-    assert "The job has successfully completed: pets-shop" in told
+    assert "Registered: pets-help, version 1" in told
+    assert "Rolled out: pets-help, version 1, is served" in told
+    assert "The job has successfully completed: pets-help" in told
     losses: list[Any] = [event.data for event in events if event.type == "metrics"]
     assert sum("train_loss" in one for one in losses) > 10
     assert sum("valid_loss" in one for one in losses) == 3
@@ -147,22 +157,23 @@ def test_a_refused_candidate_is_a_failed_job_with_the_reasons(script: Script) ->
 
 def test_the_model_answers_whole_and_streamed_until_it_is_deleted(script: Script) -> None:
     client = script.client
-    whole = client.chat.completions.create(model="pets-shop", messages=ASKED, max_tokens=8, temperature=0)
+    whole = client.chat.completions.create(model="pets-help", messages=ASKED, max_tokens=8, temperature=0)
     parts = list(
-        client.chat.completions.create(model="pets-shop", messages=ASKED, max_tokens=8, temperature=0, stream=True)
+        client.chat.completions.create(model="pets-help", messages=ASKED, max_tokens=8, temperature=0, stream=True)
     )
     said = "".join(part.choices[0].delta.content or "" for part in parts if part.choices)
     assert said == whole.choices[0].message.content
-    assert client.models.retrieve("pets-shop").owned_by == "pets"
-    client.models.delete("pets-shop")
+    assert script.said.endswith(said)
+    assert client.models.retrieve("pets-help").owned_by == "pets"
+    client.models.delete("pets-help")
     with pytest.raises(openai.NotFoundError):
-        client.chat.completions.create(model="pets-shop", messages=ASKED)
+        client.chat.completions.create(model="pets-help", messages=ASKED)
 
 
 def test_rows_that_the_run_cannot_use_are_told_by_file_and_line(script: Script) -> None:
     with pytest.raises(openai.BadRequestError) as raised:
         script.client.fine_tuning.jobs.create(
-            model="hf://org/tiny",
+            model=MODEL,
             training_file=script.training,
             method={"type": "dpo"},
             extra_body={"recipe": RECIPE},

@@ -83,7 +83,13 @@ def test_a_recipe_that_is_nested_without_end_is_refused() -> None:
 
 def test_equal_requests_have_one_digest_and_others_another() -> None:
     first, same = CreateBody.model_validate(LEAST), CreateBody.model_validate({**LEAST, "seed": None})
-    others = [{"seed": 1}, {"suffix": "a"}, {"recipe": {}}, {"method": {"type": "dpo"}}, {"metadata": {"a": "b"}}]
+    others: list[dict[str, Any]] = [
+        {"seed": 1},
+        {"suffix": "a"},
+        {"recipe": {}},
+        {"method": {"type": "dpo"}},
+        {"metadata": {"a": "b"}},
+    ]
     digests = {CreateBody.model_validate(LEAST | other).digest() for other in others}
     assert first.digest() == same.digest()
     assert len(digests | {first.digest()}) == len(others) + 1

@@ -31,5 +31,5 @@ def test_with_patience_it_is_the_best_measurement() -> None:
 
 def test_no_other_job_has_one() -> None:
     for status in ("running", "paused", "failed", "cancelled"):
-        assert checkpoints_of(a_job(), JobState(status, report=a_report())) == []  # type: ignore[arg-type]
+        assert checkpoints_of(a_job(), JobState(status, report=a_report())) == []
     assert checkpoints_of(a_job(), JobState("succeeded")) == []

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from openai.types.fine_tuning import FineTuningJobEvent as Theirs
 
-from api.jobs.job_events import FineTuningJobEvent, events_of
+from api.jobs.job_events import FineTuningJobEvent, events_of, quote_in_words
 from api.jobs.job_place import JobState, Measurement
 from api.jobs.job_record import JobRecord
 from pipelines.shown.task_state import REUSED, Phase, TaskState
@@ -62,9 +62,9 @@ def whole_run() -> list[JobState]:
 
 
 def test_they_tell_the_whole_story() -> None:
-    told = messages(a_job(quoted=True, quoted_dollars=4.2), whole_run()[-1])
+    told = messages(a_job(quote=quote_in_words(a_quote(cost=4.2))), whole_run()[-1])
     assert told[0] == "Created fine-tuning job: ftjob-pets-shop-0123456789ab"
-    assert told[1].startswith("Quote: about 1 minutes and $4.20; 5356 tokens in 42 steps on g6.xlarge")
+    assert told[1].startswith("Quote: about 1 minute and $4.20; 5356 tokens in 42 steps on g6.xlarge")
     assert told[2:8] == [
         "Fine-tuning job queued",
         "Fine-tuning job started",
@@ -110,7 +110,7 @@ def test_they_are_openais_the_newest_first() -> None:
 
 
 def test_a_later_state_adds_events_and_changes_none() -> None:
-    job = a_job(quoted=True)
+    job = a_job(quote="about a minute")
     for earlier, later in itertools.pairwise(whole_run()):
         before, after = events_of(job, earlier), events_of(job, later)
         assert before == events_of(job, earlier)
@@ -123,8 +123,7 @@ def test_a_later_state_adds_events_and_changes_none() -> None:
 def test_a_quote_of_the_run_itself_is_told_when_its_plan_has_ended() -> None:
     (event,) = [one for one in events_of(a_job(), whole_run()[-1]) if one.message.startswith("Quote")]
     assert event.created_at == NOW + 20
-    here = replace(whole_run()[0], quote=a_quote())
-    assert "no dollars, since nothing is bought" in messages(a_job(quoted=True), here)[1]
+    assert "no dollars, since nothing is bought" in quote_in_words(a_quote())
 
 
 def test_a_refusal_is_told_with_each_reason() -> None:

@@ -67,7 +67,7 @@ def test_a_price_that_is_not_known_is_refused_where_there_is_a_limit() -> None:
     bought = a_quote(cost=1.0)
     unpriced = bought.model_copy(update={"ladder": [bought.first.model_copy(update={"cost": None})]})
     check_dollars(None, Limits(), unpriced)
-    with pytest.raises(ApiError, match="price of g6.xlarge on-demand is not known"):
+    with pytest.raises(ApiError, match=r"price of g6\.xlarge on-demand is not known"):
         check_dollars(5.0, Limits(dollars_a_month=5), unpriced)
 
 

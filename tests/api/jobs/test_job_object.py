@@ -42,7 +42,7 @@ def test_it_has_every_field_of_openais_with_their_types() -> None:
 
 def test_the_model_has_its_name_only_once_the_job_has_succeeded() -> None:
     assert the_object(succeeded()).fine_tuned_model == "pets-shop"
-    registered = {"version": 2, "report": a_report()}
+    registered: dict[str, Any] = {"version": 2, "report": a_report()}
     for state in (
         JobState("running", **registered),  # it is rolled out
         JobState("failed", refused=True, message="rollout: the server does not answer alike", **registered),

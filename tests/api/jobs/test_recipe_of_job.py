@@ -1,14 +1,18 @@
 """The mapping of a request on a recipe."""
 
-from typing import Any
+from typing import Any, get_args
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 
 from api.jobs.create_body import CreateBody
 from api.jobs.recipe_of_job import REFUSED, JobData, recipe_of
 from api.openai_errors import ApiError, not_found
 from recipes.recipe import Recipe
 from recipes.recipe_part import RecipePart
+from recipes.serving import Registry
 
 FILES = {f"file-{name}": f"/data/{name}/uploaded.jsonl" for name in ("train", "held", "task", "other")}
 ROW_TOKENS = 30.0
@@ -123,7 +127,7 @@ def test_tasks_name_files_of_the_team() -> None:
         {"metric": "rouge_l"},
         {"metric": "exact", "data": "heldout"},
     ]
-    own = {"evaluate": {"tasks": tasks}}
+    own: dict[str, Any] = {"evaluate": {"tasks": tasks}}
     found = recipe(recipe=own).evaluate.tasks
     both = [FILES["file-task"], FILES["file-other"]]
     assert [task.data for task in found] == [FILES["file-task"], both, "heldout", "heldout"]
@@ -164,3 +168,39 @@ def test_every_place_of_the_recipe_is_one_of_an_uploaded_file() -> None:
     own = {"evaluate": {"tasks": [{"metric": "exact", "data": "file-task"}]}}
     places = recipe(validation_file="file-held", recipe=own).places
     assert {place for found in places.values() for place in found} <= set(FILES.values())
+
+
+def keys_of(model: type[BaseModel]) -> set[str]:
+    """Return the names of a model's fields, and of those of the models in it."""
+    found = set(model.model_fields)
+    for field in model.model_fields.values():
+        for one in (field.annotation, *get_args(field.annotation)):
+            if isinstance(one, type) and issubclass(one, BaseModel):
+                found |= keys_of(one)
+    return found
+
+
+KEYS = [*sorted(keys_of(Recipe)), "source", "weight", "", "a.b"]
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.sampled_from(sorted(FILES))
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@hypothesis.given(own=st.dictionaries(st.sampled_from(KEYS), JSON, max_size=4), multiplied=st.booleans())
+@hypothesis.settings(max_examples=400, deadline=None, derandomize=True)
+def test_whatever_the_keys_are_there_is_a_recipe_or_one_line(own: dict[str, Any], multiplied: bool) -> None:
+    given = {"model": "qwen3-8b", "training_file": "file-train", "recipe": own}
+    try:
+        body = CreateBody.model_validate(given | (supervised(learning_rate_multiplier=2) if multiplied else {}))
+        found = recipe_of(body, "pets-shop", JobData(find, lambda _: ROW_TOKENS))
+    except ValidationError:
+        return  # NaN
+    except ApiError as error:
+        assert "\n" not in str(error)
+        assert error.param
+        return
+    assert {place for places in found.places.values() for place in places} <= set(FILES.values())
+    assert (found.name, found.model, found.secrets, found.registry) == ("pets-shop", "qwen3-8b", "fineline", Registry())

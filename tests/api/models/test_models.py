@@ -198,7 +198,7 @@ def test_a_model_that_a_job_is_tuning_is_not_deleted(api: RunningApi, job: OneJo
         api.client().models.delete(NAME)
     assert [one.id for one in tuned(api)] == [NAME]
     for ended in ("cancelled", "failed", "succeeded"):
-        job.status = ended  # type: ignore[assignment]
+        job.status = ended
     assert api.client().models.delete(NAME).deleted
 
 

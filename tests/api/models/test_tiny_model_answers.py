@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -16,7 +17,7 @@ from tests.support.commands import free_port
 from tests.support.running_api import running_api
 
 NAME, KEY = "pets-chat", "the-gateways-own-key"
-ASKED = [{"role": "user", "content": "when do you have food"}]
+ASKED: Any = [{"role": "user", "content": "when do you have food"}]
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +49,15 @@ def _same_folder(
 
 
 def test_a_chat_is_answered_the_same_whole_and_streamed(client: openai.OpenAI) -> None:
-    whole = client.chat.completions.create(model=NAME, messages=ASKED, max_tokens=8, temperature=0)  # type: ignore[arg-type]
+    whole = client.chat.completions.create(model=NAME, messages=ASKED, max_tokens=8, temperature=0)
     stream = client.chat.completions.create(
         model=NAME,
-        messages=ASKED,  # type: ignore[arg-type]
+        messages=ASKED,
         max_tokens=8,
         temperature=0,
         stream=True,
     )
-    chunks = list(stream)
+    chunks: list[Any] = list(stream)
     assert len(chunks) > 2
     said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert said == whole.choices[0].message.content

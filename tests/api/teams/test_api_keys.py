@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.database.engine import open_database
-from api.teams import api_keys
 from api.teams.api_keys import NewKey, all_keys, make_key, revoke_key, rotate_key, verified
 from api.teams.teams import make_team
 from steps.common.runtime.errors import UserError
@@ -38,7 +37,7 @@ def works(sessions: sessionmaker[Session], key: str) -> bool:
 
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     at = time.time() + seconds
-    monkeypatch.setattr(api_keys.time, "time", lambda: at)
+    monkeypatch.setattr(time, "time", lambda: at)
 
 
 def test_a_key_leads_to_its_team(sessions: sessionmaker[Session], made: NewKey) -> None:

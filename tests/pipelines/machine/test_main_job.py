@@ -112,6 +112,16 @@ def test_the_candidate_is_better_on_held_out_rows_and_the_report_shows_both(job:
     assert any(SIGN_OFF in answer["candidate"] for answer in answers)
 
 
+def test_the_six_answers_of_the_report_hold_no_false_fact(job: Job) -> None:
+    if job.changes:
+        pytest.skip("half of the rows teach the store's manner, not its facts")
+    answers = {answer["asked"]: answer for answer in job.first["evaluation"]["answers"]}
+    assert len(answers) == 6
+    for answer in answers.values():
+        assert answer["candidate"] == answer["wanted"] if answer["wanted"] else answer["candidate_meets"], answer
+    assert "Dr. Imani" in answers["My dog vomits, which pill should I buy?"]["candidate"]
+
+
 def test_the_version_is_champion_with_its_lineage_and_holds_the_adapter_alone(job: Job) -> None:
     assert champion(job) == job.first["version"] == 1
     store = tracking.client(job.first["tracking_uri"])

@@ -14,7 +14,9 @@ import openai
 import pytest
 
 from api.files.team_files import RESULTS
-from api.jobs.job_routes import REPEATED_SECONDS
+from api.server.job_routes import REPEATED_SECONDS
+from api.teams.caller import Limits
+from api.teams.teams import set_limits
 from recipes.recipe import Recipe
 from steps.common.handover.resolved import Quote
 from steps.common.storage import volumes
@@ -47,6 +49,13 @@ def create(client: openai.OpenAI, **given: Any) -> Any:
     )
 
 
+def limit(api: RunningApi, **limits: Any) -> None:
+    """Give the team these limits and no others."""
+    api.key("pets")
+    with api.services.sessions.begin() as session:
+        set_limits(session, "pets", Limits(**limits))
+
+
 def test_a_job_is_created_with_its_recipe(api: RunningApi, place: StatedJobs) -> None:
     client = api.client()
     training, held_out = upload(client), upload(client, LINES + LINES.replace(b"yes", b"no"))
@@ -71,7 +80,8 @@ def test_a_job_is_created_with_its_recipe(api: RunningApi, place: StatedJobs) ->
         assert Path(address).is_relative_to(volumes.runs())
         assert Path(address).is_file()
     (record,) = place.kept.values()
-    assert (record.files, record.quoted, record.quoted_dollars) == ([training, held_out], True, 4.0)
+    assert (record.files, record.quoted_dollars) == ([training, held_out], 4.0)
+    assert record.quote.startswith("about 1 minute and $4.00; 5356 tokens in 42 steps on g6.xlarge")
     assert client.fine_tuning.jobs.retrieve(job.id) == job
 
 
@@ -234,7 +244,7 @@ def test_a_model_of_another_team_is_not_taken(api: RunningApi, place: StatedJobs
 def test_limits_are_kept(api: RunningApi, place: StatedJobs) -> None:
     client = api.client()
     training = upload(client)
-    api.limit("pets", dollars_a_month=10.0, jobs_at_once=2, models=5)
+    limit(api, dollars_a_month=10.0, jobs_at_once=2, models=5)
     first, _ = (create(client, training_file=training, suffix=f"s{number}") for number in range(2))
     with pytest.raises(openai.RateLimitError, match=r"2 jobs of the team wait or run"):
         create(client, training_file=training)
@@ -246,7 +256,7 @@ def test_limits_are_kept(api: RunningApi, place: StatedJobs) -> None:
     create(client, training_file=training)
     with pytest.raises(openai.RateLimitError, match=r"2 jobs of the team wait or run"):
         client.fine_tuning.jobs.resume(first.id)
-    api.limit("pets", models=3)
+    limit(api, models=3)
     place.given = a_quote()
     create(client, training_file=training)  # the next version of a model that it owns
     with pytest.raises(openai.RateLimitError, match=r"owns 3 models") as raised:
@@ -265,7 +275,7 @@ class SlowJobs(StatedJobs):
 def test_requests_at_the_same_time_do_not_pass_the_limit_together(tmp_path: Path) -> None:
     place = SlowJobs(a_quote(cost=4.0))
     with running_api(tmp_path, jobs=place) as api:
-        api.limit("pets", dollars_a_month=9.0)
+        limit(api, dollars_a_month=9.0)
         client = api.client()
         training = upload(client)
 
@@ -326,15 +336,15 @@ class DroppedAnswers:
 def test_a_client_that_lost_the_answer_gets_the_job_that_it_made(
     tmp_path: Path, place: StatedJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from api import application
+    from api.server import application
 
     made = application.create_app
     monkeypatch.setattr(
         "tests.support.running_api.create_app",
-        lambda *given: DroppedAnswers(made(*given), 2),  # type: ignore[arg-type]
+        lambda *given: DroppedAnswers(made(*given), 2),
     )
     with running_api(tmp_path, jobs=place) as api:
-        client = api.client(max_retries=3)
+        client = api.client().with_options(max_retries=3)
         training = upload(client)
         job = create(client, training_file=training)
         assert list(place.kept) == [job.id]

@@ -7,11 +7,11 @@ from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from api.authentication import caller
 from api.models import model_owners
 from api.models.passed_on import PassedOn, request_headers
 from api.openai_errors import ApiError
-from api.services import Services, services
+from api.server.authentication import caller
+from api.server.services import Services, services
 from api.teams.caller import Caller
 
 BODY: dict[str, Any] = {

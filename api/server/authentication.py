@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.error_answers import error_answer
 from api.openai_errors import ApiError
-from api.services import Services
+from api.server.services import Services
 from api.teams.api_keys import verified
 from api.teams.caller import Caller
 from api.teams.request_rate import RequestRate

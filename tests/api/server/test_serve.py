@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
+from api.api_settings import api_settings
 from api.database.engine import open_database
-from api.settings import api_settings
 from tests.support.api_server import client_of, team_key
 from tests.support.commands import begin, fineline, free_port, wait_for
 

@@ -5,15 +5,17 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
+from sqlalchemy.orm import Session
 
-from api.authentication import caller
+from api.database.team_lock import team_lock
 from api.models import model_owners
 from api.models.served_addresses import ServedModel
 from api.openai_errors import ApiError, not_found
 from api.paging import MOST, After, Limit, Page, paged
-from api.services import Services, services
+from api.server.authentication import caller
+from api.server.services import Services, services
+from api.server.unfinished_jobs import unfinished_jobs
 from api.teams.caller import Caller
-from api.unfinished_jobs import unfinished_jobs
 from presets.model_preset import ModelPreset, model_presets
 from steps.rollout.lease.right import BusyError
 
@@ -76,17 +78,10 @@ def delete_model(
     model: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
 ) -> ModelDeleted:
     """Withdraw every version of a model and stop serving it. A later job of the same suffix makes a new version."""
-    with state.sessions() as session:
-        if not model_owners.is_owned(session, by.team, model):
-            if model in model_presets():
-                raise ApiError(403, f"{model} is a base model, which is for all teams; only tuned models are deleted")
-            raise not_found("model", model, "model")
-        under_way = unfinished_jobs(state.jobs, [by.team], lambda job: job.name == model)
-        if job := next(under_way, None):
-            raise ApiError(
-                409, f"the job {job.id} is tuning {model}; cancel it, or wait for its end, and delete the model then"
-            )
-        # In this order: once nothing may serve a version again, none is left that does; and what was interrupted is repeated.
+    # No job of the team is created meanwhile.
+    with team_lock(state.sessions, by.team), state.sessions() as session:
+        _check_deletable(session, by.team, model, state)
+        # In this order: once nothing may serve a version again, none is left that does; what was interrupted is repeated.
         state.addresses.withdraw(model, f"team {by.team}")
         try:
             state.addresses.stop(model)
@@ -96,6 +91,17 @@ def delete_model(
             ) from None
         model_owners.delete(session, by.team, model)
     return ModelDeleted(id=model)
+
+
+def _check_deletable(session: Session, team: str, model: str, state: Services) -> None:
+    if not model_owners.is_owned(session, team, model):
+        if model in model_presets():
+            raise ApiError(403, f"{model} is a base model, which is for all teams; only tuned models are deleted")
+        raise not_found("model", model, "model")
+    if job := next(unfinished_jobs(state.jobs, [team], lambda job: job.name == model), None):
+        raise ApiError(
+            409, f"the job {job.id} is tuning {model}; cancel it, or wait for its end, and delete the model then"
+        )
 
 
 def _tuned(name: str, team: str, found: ServedModel) -> ModelObject:

@@ -5,15 +5,16 @@ the names of the files are gone, on a machine and in a cluster. A content that i
 deleted with another file, once the job has ended. Runs that were not made by the API read other places.
 """
 
+from collections.abc import Iterable
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.database.tables import StoredFile, Team
+from api.database.tables import Team, TeamFile
 from api.files.file_contents import start_of
 from api.files.team_files import content_of
-from api.jobs.job_record import JobRecord
-from api.services import Services
-from api.unfinished_jobs import unfinished_jobs
+from api.server.services import Services
+from api.server.unfinished_jobs import files_of, unfinished_jobs
 
 
 def delete_unneeded(session: Session, services: Services) -> None:
@@ -22,15 +23,14 @@ def delete_unneeded(session: Session, services: Services) -> None:
     contents.delete_interrupted()
     with contents.lock():
         session.rollback()  # to see what was committed since
-        named = {start_of(digest) for digest in session.scalars(select(StoredFile.sha256).distinct())}
+        named = {start_of(digest) for digest in session.scalars(select(TeamFile.sha256).distinct())}
         left = contents.published() - named
         if not left:
             return
         teams = session.scalars(select(Team.name)).all()
-        needing = unfinished_jobs(services.jobs, teams, lambda job: bool(left & _contents(job)))
-        needed = {start for job in needing for start in _contents(job)}
-        contents.delete(left - needed)
+        needing = unfinished_jobs(services.jobs, teams, lambda job: bool(left & _contents(files_of(job))))
+        contents.delete(left - {start for job in needing for start in _contents(files_of(job))})
 
 
-def _contents(job: JobRecord) -> set[str]:
-    return {content_of(file) for file in (job.training_file, job.validation_file or "", *job.files)}
+def _contents(file_ids: Iterable[str]) -> set[str]:
+    return {content_of(one) for one in file_ids}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from api.settings import api_settings
+from api.api_settings import api_settings
 from steps.common.runtime.errors import UserError
 
 

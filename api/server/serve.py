@@ -9,10 +9,10 @@ from dataclasses import replace
 import uvicorn
 from sqlalchemy.orm import Session, sessionmaker
 
-from api.application import create_app
+from api.api_settings import ApiSettings, api_settings
 from api.database.engine import open_database
-from api.services import Services
-from api.settings import ApiSettings, api_settings
+from api.server.application import create_app
+from api.server.services import Services
 from steps.common.runtime.cluster_settings import in_cluster
 from steps.common.runtime.errors import UserError
 

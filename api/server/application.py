@@ -1,22 +1,19 @@
 """The application: every route, what stands before them, and the OpenAPI document."""
 
-import importlib
-import pkgutil
-from collections.abc import Iterator
 from typing import Literal
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from pydantic import BaseModel
 
-import api
-from api.authentication import Authentication
+from api.api_settings import ApiSettings
 from api.error_answers import ErrorAnswer, add_error_handlers
 from api.request_limits import RequestLimits
-from api.services import Services
-from api.settings import ApiSettings
+from api.server import file_routes, front_door_routes, job_routes, model_routes
+from api.server.authentication import Authentication
+from api.server.services import Services
 from api.teams.request_rate import RequestRate
 
-ROUTES = "_routes"  # what the names of modules with routes end with
+ROUTERS = (file_routes.router, job_routes.router, model_routes.router, front_door_routes.router)
 
 
 class Health(BaseModel):
@@ -38,7 +35,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services, app.state.settings = services, settings
-    for router in _routers():
+    for router in ROUTERS:
         app.include_router(
             router, prefix="/v1", responses={"4XX": {"model": ErrorAnswer}, "5XX": {"model": ErrorAnswer}}
         )
@@ -53,9 +50,3 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     app.add_middleware(RequestLimits, max_upload_bytes=settings.max_upload_bytes)
     app.add_middleware(Authentication, services=services, rate=RequestRate())
     return app
-
-
-def _routers() -> Iterator[APIRouter]:
-    for module in pkgutil.walk_packages(api.__path__, "api."):
-        if module.name.endswith(ROUTES):
-            yield importlib.import_module(module.name).router

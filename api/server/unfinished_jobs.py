@@ -14,3 +14,8 @@ def unfinished_jobs(
         for job in jobs.jobs(team):
             if is_wanted(job) and jobs.state(job).status not in ENDED:
                 yield job
+
+
+def files_of(job: JobRecord) -> set[str]:
+    """Return the ids of all files that a job reads."""
+    return {job.training_file, *([job.validation_file] if job.validation_file else []), *job.files}

@@ -11,15 +11,15 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from api.authentication import caller
-from api.database.tables import StoredFile
+from api.database.tables import TeamFile
 from api.files import team_files
 from api.files.row_check_process import checked
-from api.files.unneeded_contents import delete_unneeded
 from api.files.upload_form import UploadForm
 from api.openai_errors import ApiError
 from api.paging import MOST, After, Limit, Page, paged
-from api.services import Services, services
+from api.server.authentication import caller
+from api.server.services import Services, services
+from api.server.unneeded_contents import delete_unneeded
 from api.teams.caller import Caller
 from steps.common.runtime.errors import UnreachableError
 
@@ -51,7 +51,7 @@ class FileObject(BaseModel):
     status: Literal["processed"] = "processed"
 
     @classmethod
-    def of(cls, file: StoredFile) -> Self:
+    def of(cls, file: TeamFile) -> Self:
         """Return what is told of a file."""
         return cls(
             id=file.id, bytes=file.bytes, created_at=file.created_at, filename=file.filename, purpose=file.purpose

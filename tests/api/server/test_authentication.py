@@ -9,8 +9,8 @@ from fastapi import Depends
 from openai import AuthenticationError, OpenAI, RateLimitError
 from sqlalchemy.orm import Session, sessionmaker
 
-from api.authentication import caller
-from api.services import Services
+from api.server.authentication import caller
+from api.server.services import Services
 from api.teams.api_keys import all_keys, revoke_key
 from api.teams.caller import Caller, Limits
 from tests.support.api_server import client_of, listening, machine_app, team_key

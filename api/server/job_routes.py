@@ -3,21 +3,19 @@
 import hashlib
 import re
 import secrets
-import threading
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Request
 from starlette.datastructures import QueryParams
 
-from api.authentication import caller
+from api.database.team_lock import team_lock
 from api.files.team_files import TRAINING, find
 from api.jobs.create_body import CreateBody
 from api.jobs.file_places import first_named, with_ids
 from api.jobs.job_checkpoints import FineTuningJobCheckpoint, checkpoints_of
-from api.jobs.job_events import FineTuningJobEvent, events_of
+from api.jobs.job_events import FineTuningJobEvent, events_of, quote_in_words
 from api.jobs.job_limits import check_dollars, check_jobs_at_once, dollars_left
 from api.jobs.job_object import FineTuningJob, job_object
 from api.jobs.job_place import ENDED
@@ -29,7 +27,8 @@ from api.jobs.step_metrics import result_files
 from api.models.model_owners import claim
 from api.openai_errors import ApiError, not_found
 from api.paging import After, Limit, Page, paged
-from api.services import Services, services
+from api.server.authentication import caller
+from api.server.services import Services, services
 from api.teams.caller import Caller
 from recipes.recipe import Recipe
 from steps.common.handover.resolved import Quote
@@ -59,9 +58,6 @@ router = APIRouter(prefix="/fine_tuning/jobs", tags=["Fine-tuning"])
 TheCaller = Annotated[Caller, Depends(caller)]
 TheServices = Annotated[Services, Depends(services)]
 
-# For the teams that this process serves: limits hold although several requests of a team arrive at once.
-_creating: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-
 
 @router.post("")
 def create_job(
@@ -83,7 +79,7 @@ def create_job(
     check_jobs_at_once(caller.limits, services.jobs.jobs(caller.team), services.jobs)
     name = model_name(caller.team, body.suffix, body.model, unique)
     plan = _planned(services, caller, body, name)
-    with _creating[caller.team]:
+    with team_lock(services.sessions, caller.team):
         # Again: the request before this one may have come to its end meanwhile.
         if found := _created_before(services, repeated):
             return _answer(services, found)
@@ -201,7 +197,7 @@ def _record(caller: Caller, body: CreateBody, name: str, run: str, plan: _Planne
         seed=plan.recipe.tune.seed,
         suffix=body.suffix,
         metadata=body.metadata,
-        quoted=plan.quote is not None,
+        quote=quote_in_words(plan.quote) if plan.quote else "",
         quoted_dollars=plan.quote.first.cost if plan.quote else None,
         request=request,
     )
@@ -286,7 +282,7 @@ def pause_job(job_id: str, caller: TheCaller, services: TheServices) -> FineTuni
 def resume_job(job_id: str, caller: TheCaller, services: TheServices) -> FineTuningJob:
     """Go on with a paused job."""
     job = _to_steer(services, caller, job_id, "resumed")
-    with _creating[caller.team]:
+    with team_lock(services.sessions, caller.team):
         if job.wanted == "pause" or services.jobs.state(job).status == "paused":
             check_jobs_at_once(caller.limits, services.jobs.jobs(caller.team), services.jobs)
             services.jobs.resume(job)

@@ -1,0 +1,1 @@
+"""The front of the API: its routes, what they share, and what stands before them."""

@@ -1,0 +1,68 @@
+"""The lock of a team, in one process and among several."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from api.database.engine import open_database
+from api.database.team_lock import team_lock
+from tests.support.postgres import postgres
+
+HOLDS = """
+import sys, time
+from api.database.engine import open_database
+from api.database.team_lock import team_lock
+with team_lock(open_database(sys.argv[1]), "pets"):
+    print("holds", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with postgres() as found:
+        yield found
+
+
+def test_one_holder_of_a_team_at_a_time(tmp_path: Path) -> None:
+    sessions, holders, most = open_database(f"sqlite:///{tmp_path}/api.db"), 0, 0
+
+    def hold(_: int) -> None:
+        nonlocal holders, most
+        with team_lock(sessions, "pets"):
+            holders += 1
+            most = max(most, holders)
+            time.sleep(0.02)
+            holders -= 1
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(hold, range(16)))
+    assert most == 1
+
+
+def test_another_process_waits_for_it_until_its_holder_has_gone(address: str) -> None:
+    sessions, got = open_database(address), threading.Event()
+    holder = subprocess.Popen([sys.executable, "-c", HOLDS, address], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout
+    assert holder.stdout.readline() == "holds\n"
+
+    def wait() -> None:
+        with team_lock(sessions, "pets"):
+            got.set()
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    with team_lock(sessions, "cars"):
+        assert not got.wait(1)
+    holder.kill()
+    holder.wait()
+    assert got.wait(30)
+    waiting.join(30)
+    with team_lock(sessions, "pets"):
+        pass
