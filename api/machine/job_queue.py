@@ -105,15 +105,20 @@ class JobQueue:
     def _next(self) -> QueuedJob | None:
         """Return the job whose turn it is; None if there is none, or if a run of a job is being executed."""
         ready: list[QueuedJob] = []
+        settled = False
         for one in self._open_jobs():
             if one.run.phase is Phase.RUNNING and one.folder.is_executed():
                 return None  # by the process of a queue that has died, which is ending, or by a person
             if one.run.phase is Phase.RUNNING or (one.run.phase is Phase.FAILED and one.job.wanted == "run"):
                 _settle(one.folder, asked=False)
+                settled = True
             elif one.job.wanted == "cancel":
                 _close(one.folder)
             elif one.job.wanted == "run" and one.folder.executions().not_before <= time.time():
                 ready.append(one)
+        if settled:
+            self._wake.set()  # to look again at once: it may be the turn of what was lost
+            return None
         return min(ready, key=lambda one: (one.job.created_at, one.run.started), default=None)
 
     def _open_jobs(self) -> list[QueuedJob]:

@@ -31,8 +31,9 @@ def job_record(run: str = "", team: str = "cats", **others: Any) -> JobRecord:
         "training_file": "file-1",
         "method": {"type": "supervised"},
         "seed": 0,
+        "created_at": int(time.time()),
     }
-    return JobRecord(id=f"ftjob-{name}", run=name, team=team, created_at=int(time.time()), **{**given, **others})
+    return JobRecord(id=f"ftjob-{name}", run=name, team=team, **{**given, **others})
 
 
 def tiny_job(folder: Path, model: Path, chats: Path, **tune: Any) -> Recipe:
@@ -55,7 +56,7 @@ def wait_until(jobs: MachineJobs, job: JobRecord, is_so: Callable[[JobState], bo
         state = jobs.state(job)
         return state if is_so(state) else None
 
-    state: JobState = wait_for(found, 300)
+    state: JobState = wait_for(found, 900)
     return state
 
 

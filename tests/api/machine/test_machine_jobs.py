@@ -52,7 +52,7 @@ def test_a_job_has_its_quote_before_it_begins(recipe: Recipe) -> None:
 
 def test_what_a_run_would_refuse_is_refused_in_one_line_and_leaves_no_run(recipe: Recipe, chats: Path) -> None:
     chats.write_text('{"messages": 1}\n')
-    with pytest.raises(UserError, match="line 1") as told:
+    with pytest.raises(UserError, match=r"chats\.jsonl:1: 'messages' is a number") as told:
         MachineJobs().quote(recipe)
     assert "\n" not in str(told.value)
     assert not list(volumes.runs().glob("runs/*"))
@@ -172,6 +172,23 @@ def test_a_run_that_ended_is_not_steered_any_more(recipe: Recipe) -> None:
     assert jobs.jobs("cats")[0].wanted == "run"
 
 
+def test_what_failed_outside_is_tried_again_after_a_while(recipe: Recipe) -> None:
+    jobs, job = MachineJobs(), job_record()
+    jobs.create(job, recipe)
+    run = load_run(job.run)
+    assert run
+    run.phase, run.exit_code, run.message = Phase.FAILED, 75, "plan: MLflow does not answer"
+    run.save()
+    assert jobs.state(job).status == "queued"
+    folder = JobFolder(job.run)
+    with JobQueue():
+        wait_until(jobs, job, lambda _: folder.executions().lost == 1)
+        assert 5 < folder.executions().not_before - time.time() < 11
+        assert jobs.state(job).status == "queued"
+    assert not folder.has_begun()
+
+
+@pytest.mark.slow
 def test_a_registry_that_does_not_answer_is_asked_again_and_again_but_not_for_ever(
     tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from api.machine.job_folders import Executions, JobFolder
 from pipelines.machine.run_record import new_run
 from pipelines.shown.task_state import Phase, TaskState
 from steps.common.adapter.adapter_files import merged_key
@@ -29,6 +30,7 @@ from steps.prune.step import PruneInput, prune
 from steps.restore.step import RestoreInput, restore
 from tests.support.commands import fineline
 from tests.support.golden import golden, register_golden
+from tests.support.machine_jobs import job_record
 
 OLD = time.time() - 30 * 24 * 3600
 SIZE = 50_000  # bytes of each file
@@ -174,6 +176,19 @@ def test_what_a_run_of_this_machine_may_need_stays() -> None:
         assert used.exists()
     prune(PruneInput())
     assert not used.exists()
+
+
+@pytest.mark.parametrize(("phase", "kept"), [(Phase.INTERRUPTED, True), (Phase.PENDING, True), (Phase.FAILED, False)])
+def test_what_a_paused_or_queued_job_goes_on_with_stays_however_long(phase: Phase, kept: bool) -> None:
+    partial = built(volumes.tuning("a" * 64), partial=True)
+    run = new_run("tiny", "finetune", {}).model_copy(update={"phase": phase})
+    run.save()
+    folder = JobFolder(run.name)
+    folder.save_executions(Executions(needs=str(partial)))
+    folder.save_job(job_record(run.name))
+    os.utime(run.folder / "run.json", (OLD, OLD))
+    prune(PruneInput())
+    assert partial.exists() is kept
 
 
 def test_what_was_used_since_the_oldest_run_began_stays() -> None:
