@@ -36,7 +36,7 @@ class BucketContents(FileContents):
         self._url = url.rstrip("/")
 
     def publish(self, content: IncomingContent) -> None:
-        """Upload a complete content to its final place."""
+        """Upload complete content to its final place."""
         content.close()
         with _reachable():
             put(content.path, f"{self._url}/{start_of(content.sha256)}/{content.path.name}")
@@ -66,11 +66,11 @@ class BucketContents(FileContents):
             return with_retries(url, begin)
 
     def published(self) -> set[str]:
-        """Return the starts of the digests of all published contents."""
+        """Return the digest prefixes of all published contents."""
         return {path.split("/")[-2] for path in self._objects()}
 
     def delete(self, starts: Collection[str]) -> None:
-        """Delete the contents whose digests start with one of these."""
+        """Delete the contents with these digest prefixes."""
         store, _ = open_store(self._url)
 
         def delete(path: str) -> None:

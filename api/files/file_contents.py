@@ -1,7 +1,7 @@
 """The contents of uploaded files, on the runs volume beside the data that `submit` sends: each once, under its digest.
 
-A content arrives in a temporary folder, and is moved to its final place once it is complete and checked. A lock is held to
-publish or delete contents, so that a content that a new file needs is not deleted.
+Content arrives in a temporary folder, and is moved to its final place once it is complete and checked. A lock is held to
+publish or delete contents, so that what a new file needs is not deleted.
 """
 
 import contextlib
@@ -25,13 +25,13 @@ from steps.common.storage.files import exclusive_lock
 INCOMING = ".incoming-"  # start of the name of a temporary folder
 # Not the user's file name: it may contain wildcards, and the path appears in messages to other teams.
 NAME = "uploaded"
-FOLDER = "[0-9a-f]" * 16  # pattern of the start of a digest
+FOLDER = "[0-9a-f]" * 16  # pattern of a digest's prefix
 DEFAULT_MOST_BYTES = 512 << 20  # as OpenAI's
 DAY = 24 * 3600
 
 
 class IncomingContent:
-    """A content that is being written."""
+    """Content that is being written."""
 
     def __init__(self, path: Path, most_bytes: int) -> None:
         """Open the file."""
@@ -76,7 +76,7 @@ class FileContents:
 
     @contextlib.contextmanager
     def incoming(self, filename: str) -> Iterator[IncomingContent]:
-        """Yield a content to write to. It is deleted unless it is published within the block."""
+        """Yield content to write to. It is deleted unless it is published within the block."""
         folder = _data()
         with _room():
             folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ class FileContents:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def publish(self, content: IncomingContent) -> None:
-        """Move a complete content to its final place; the caller holds the lock until a file with the digest is committed."""
+        """Move complete content to its final place; the caller holds the lock until a file with the digest is committed."""
         content.close()
         final = volumes.sent_data(content.sha256) / content.path.name
         with _room():
@@ -112,15 +112,15 @@ class FileContents:
         return _path(file.sha256, file.filename).open("rb")
 
     def lock(self) -> AbstractContextManager[None]:
-        """Hold the right to publish and to delete contents."""
+        """Hold the lock for publishing and deleting contents."""
         return exclusive_lock(_data() / "uploads", on_wait=lambda: None)
 
     def published(self) -> set[str]:
-        """Return the starts of the digests of all published contents."""
+        """Return the digest prefixes of all published contents."""
         return {file.parent.name for file in _data().glob(f"{FOLDER}/{NAME}.*")}
 
     def delete(self, starts: Collection[str]) -> None:
-        """Delete the contents whose digests start with one of these; the caller holds the lock, and nothing needs them."""
+        """Delete the contents with these digest prefixes; the caller holds the lock, and nothing needs them."""
         for start in starts:
             for file in (_data() / start).glob(f"{NAME}.*"):
                 file.unlink(missing_ok=True)
@@ -136,13 +136,13 @@ class FileContents:
 
 
 def content_name(filename: str) -> str:
-    """Return the file name of a content; its suffixes show the kind of rows and the compression."""
+    """Return the name of the file that holds the content; its suffixes show the kind of rows and the compression."""
     kind, packed = suffixes(filename)
     return f"{NAME}{kind}{packed}"
 
 
 def start_of(sha256: str) -> str:
-    """Return the start of a digest, which is the name of the content's folder."""
+    """Return the prefix of a digest, which is the name of the content's folder."""
     return volumes.sent_data(sha256).name
 
 

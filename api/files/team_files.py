@@ -1,6 +1,6 @@
 """A team's files by their ids.
 
-The id of an uploaded file contains the start of its content's digest. So a job, which stores the ids of its files, still shows
+The id of an uploaded file contains the prefix of its content's digest. So a job, which stores the ids of its files, still shows
 which contents it needs after the files are deleted.
 """
 
@@ -27,7 +27,7 @@ def new_id(sha256: str) -> str:
 
 
 def content_of(file_id: str) -> str:
-    """Return the start of the digest that an uploaded file's id contains; empty if it contains none."""
+    """Return the digest prefix in an uploaded file's id; empty if there is none."""
     match = ID.fullmatch(file_id)
     return match["start"] if match else ""
 
@@ -67,7 +67,7 @@ def delete(session: Session, team: str, file_id: str) -> None:
 def add(
     session: Session, contents: FileContents, team: str, file_id: str, filename: str, purpose: str, content: bytes
 ) -> TeamFile:
-    """Store a content that the API has made as a file of a team, and commit it. A file that exists stays as it is.
+    """Store content that the API has made as a file of a team, and commit it. A file that exists stays as it is.
 
     Args:
         session: of the database.
@@ -98,7 +98,7 @@ def store(
     filename: str,
     purpose: str,
 ) -> TeamFile:
-    """Publish a content and commit its file; if another process has just stored a file with this id, return that one."""
+    """Publish content and commit its file; if another process has just stored a file with this id, return that one."""
     with contents.lock():
         session.rollback()  # to see what was committed since
         if session.get(TeamFile, file_id) is not None:

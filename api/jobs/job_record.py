@@ -23,11 +23,11 @@ class JobRecord(Record):
     seed: int
     suffix: str | None = None
     metadata: dict[str, str] | None = None
-    quote: str = ""  # in words; empty: only its run's plan makes one
+    quote: str = ""  # in words; empty: none until the run's plan makes one
     quoted_dollars: float | None = None  # None: not known, or nothing is bought
     request: str = ""  # digest of the request that created it, to recognise a repetition
     wanted: Wanted = "run"
-    wanted_at: int = 0  # Unix time at which it was last paused, resumed or cancelled; 0: never
+    wanted_at: int = 0  # Unix time at which it was last paused, resumed, or cancelled; 0: never
     wishes: list[tuple[int, Wanted]] = []  # each time, with what was wanted
 
     def wanting(self, wanted: Wanted, now: float) -> "JobRecord":

@@ -41,8 +41,8 @@ def _id(job: JobRecord) -> str:
 def csv_of(state: JobState) -> str:
     """Return the metrics of a training as CSV.
 
-    Training measures no token accuracy. `train_accuracy` is the share of pairs that the model prefers, and empty without
-    pairs; `valid_mean_token_accuracy` is that of the evaluation, in the row of the step whose adapter is kept.
+    Training measures no token accuracy. `train_accuracy` is the share of pairs whose chosen answer the model prefers, and
+    empty without pairs; `valid_mean_token_accuracy` is that of the evaluation, in the row of the step whose adapter is kept.
     """
     rows: dict[int, dict[str, float]] = {}
     for column, values in (("train_loss", _losses(state)), ("valid_loss", _held_out(state))):

@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
         return INTERRUPTED
     if action == CLOSE:
         return _close(run)
-    # As a program: the command knows the API, so the API cannot import it.
+    # As a program: the command imports the API, so the API cannot import the command.
     sys.argv = ["fineline", "run", "--resume", run]
     runpy.run_module("pipelines.command", run_name="__main__")  # which exits
     return 0

@@ -117,7 +117,7 @@ class JobQueue:
             elif one.job.wanted == "run" and one.folder.executions().not_before <= time.time():
                 ready.append(one)
         if settled:
-            self._wake.set()  # to look again at once: it may be the turn of what was lost
+            self._wake.set()  # check again at once: what was lost may be next
             return None
         return min(ready, key=lambda one: (one.job.created_at, one.run.started), default=None)
 

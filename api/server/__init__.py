@@ -1,1 +1,1 @@
-"""The front of the API: its routes, what they share, and what stands before them."""
+"""The front of the API: its routes, the services that they share, and the middleware in front of them."""

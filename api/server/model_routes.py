@@ -78,7 +78,7 @@ def delete_model(
     model: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
 ) -> ModelDeleted:
     """Withdraw every version of a model and stop serving it. A later job with the same suffix makes a new version."""
-    # No job of the team is created meanwhile.
+    # Under this lock, no job of the team is created.
     with team_lock(state.sessions, by.team), state.sessions() as session:
         _check_deletable(session, by.team, model, state)
         # In this order: after the withdrawal, nothing serves a version anew. A request that was interrupted can be repeated.

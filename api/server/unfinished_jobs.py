@@ -1,4 +1,4 @@
-"""The jobs of all teams that have not ended, and what they still need."""
+"""The unfinished jobs of all teams, and the files that they need."""
 
 from collections.abc import Callable, Iterable, Iterator
 

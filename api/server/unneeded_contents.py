@@ -1,8 +1,8 @@
 """Deletes the contents that nothing needs: no file has the digest, and no unfinished job was given such a file.
 
-A job's record contains the ids of its files, and each id the start of the digest. It shows what the job needs after the files
-are deleted, on a machine and in a cluster. If a job still needs a content when its last file is deleted, the content is deleted
-with a later file, once the job has ended. Runs that the API did not create read from other places.
+A job's record contains the ids of its files, and each id the prefix of the digest. It shows what the job needs after the files
+are deleted, on a machine and in a cluster. If a job still needs the content when its last file is deleted, the content is
+deleted with a later file, once the job has ended. Runs that the API did not create read from other places.
 """
 
 from collections.abc import Iterable
