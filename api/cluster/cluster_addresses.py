@@ -1,6 +1,7 @@
 """The models that a namespace of the cluster serves."""
 
 import secrets
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -16,6 +17,8 @@ from steps.common.kubernetes.workflow_objects import WORKFLOWS
 from steps.common.runtime import cluster_settings
 from steps.rollout.pods.object_names import VERSION_LABEL, owner_of_model
 
+SEEN_SECONDS = 5.0  # for which a model is taken to be served: each chat asks
+
 
 class ClusterAddresses:
     """See `Addresses`. What serves is changed by runs of our templates alone: this pod may not."""
@@ -23,6 +26,7 @@ class ClusterAddresses:
     def __init__(self, namespace: str = "") -> None:
         """Name the namespace; empty: this pod's."""
         self._namespace = namespace or cluster_settings.namespace()
+        self._seen: dict[str, tuple[float, int]] = {}  # until when, and the version, by model
 
     def url(self, name: str) -> str | None:
         """Return the base URL of a model's Service; None if it is not served."""
@@ -50,7 +54,7 @@ class ClusterAddresses:
         Raises:
             UserError: the cluster refuses it.
         """
-        if self._version(name):
+        if self._read_version(name):
             run = f"stop-{name}"[:50].rstrip("-") + f"-{secrets.token_hex(4)}"
             body = submission.build(name, {"name": name}, stop_serving.NAME, run).to_dict()
             body["metadata"]["labels"] |= {MADE_BY: THE_API}
@@ -66,7 +70,15 @@ class ClusterAddresses:
         registered_models.withdraw_all(name, by)
 
     def _version(self, name: str) -> int:
-        """Return the version that the Service of a model sends its requests to; 0: there is no such Service of ours."""
+        """Return the version that a model's Service sends its requests to, as of some seconds ago; 0: it has no Service."""
+        until, version = self._seen.get(name, (0.0, 0))
+        if until < time.monotonic():
+            version = self._read_version(name)
+            if version:
+                self._seen[name] = (time.monotonic() + SEEN_SECONDS, version)
+        return version
+
+    def _read_version(self, name: str) -> int:
         try:
             found = OwnedObjects(self._namespace, owner_of_model(name)).read(SERVICES, name)
         except ForeignObjectError:

@@ -70,7 +70,7 @@ def status(found: dict[str, Any]) -> str:
 
 
 PLANNED = node("plan", "Succeeded")
-STOP = {"shutdown": "Stop"}
+STOP: dict[str, Any] = {"shutdown": "Stop"}
 INTERRUPTED = node("tune", "Failed", code=75, message="stopped after step 3 of 9; a checkpoint is saved")
 REFUSED = node("evaluate", "Failed", code=3, message="refused: worse than the base")
 
