@@ -1,5 +1,6 @@
 """Jobs of this machine as `api` stores them, and processes that work on their queue."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -78,4 +79,14 @@ def executing() -> list[psutil.Process]:
             continue
         if "api.machine.job_process" in line and "execute" in line and runs == os.environ[volumes.RUNS_SETTING]:
             found.append(process)
+    return found
+
+
+def with_steps(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that have a step running. One that has ended its execution, and prints the result, has none."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            if process.children():
+                found.append(process)
     return found

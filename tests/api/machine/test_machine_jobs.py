@@ -13,6 +13,7 @@ from api.machine.job_queue import JobQueue
 from api.machine.machine_jobs import MachineJobs
 from pipelines.machine.run_record import load_run, new_run
 from pipelines.shown.task_state import Phase
+from recipes.reader import load
 from recipes.recipe import Recipe
 from steps.common.runtime.errors import UserError
 from steps.common.storage import volumes
@@ -186,6 +187,23 @@ def test_what_failed_outside_is_tried_again_after_a_while(recipe: Recipe) -> Non
         assert 5 < folder.executions().not_before - time.time() < 11
         assert jobs.state(job).status == "queued"
     assert not folder.has_begun()
+
+
+def test_what_was_lost_keeps_its_turn() -> None:
+    jobs = MachineJobs()
+    lost, later = job_record(created_at=1), job_record(created_at=2)
+    for job in (lost, later):
+        jobs.create(job, load("pet-store", {}))
+    run = load_run(lost.run)
+    assert run
+    run.phase = Phase.RUNNING  # by a process that is gone
+    run.save()
+    queue = JobQueue()
+    assert queue._next() is None
+    found = queue._next()
+    assert found
+    assert found.job == lost
+    assert jobs.state(lost).status == "queued"
 
 
 @pytest.mark.slow
