@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from api.database.engine import open_database
 from api.api_settings import api_settings
+from api.database.engine import open_database
 from api.teams.api_keys import verified
 from pipelines.command import main
 from tests.support.commands import fineline
