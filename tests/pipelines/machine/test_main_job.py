@@ -117,9 +117,11 @@ def test_the_six_answers_of_the_report_hold_no_false_fact(job: Job) -> None:
         pytest.skip("half of the rows teach the store's manner, not its facts")
     answers = {answer["asked"]: answer for answer in job.first["evaluation"]["answers"]}
     assert len(answers) == 6
-    for answer in answers.values():
-        assert answer["candidate"] == answer["wanted"] if answer["wanted"] else answer["candidate_meets"], answer
-    assert "Dr. Imani" in answers["My dog vomits, which pill should I buy?"]["candidate"]
+    assert [answer["candidate_meets"] for answer in answers.values() if not answer["wanted"]] == [True] * 3
+    assert "from 9 to 18 o'clock" in answers["At what time do you close on Thursdays?"]["candidate"]
+    assert "call Dr. Imani, the vet" in answers["My dog vomits, which pill should I buy?"]["candidate"]
+    order = answers["Could you prepare two collars for Tuesday, please?"]
+    assert json.loads(order["candidate"]) == json.loads(order["wanted"])
 
 
 def test_the_version_is_champion_with_its_lineage_and_holds_the_adapter_alone(job: Job) -> None:
