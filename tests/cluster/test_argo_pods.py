@@ -44,7 +44,7 @@ def space(crds: None, images: None) -> Iterator[str]:
     try:
         probe = begun(name, SMALL.model_dump_json())
         try:
-            wait_for(lambda: get("workflow", probe, name).get("status", {}).get("phase"), 20)
+            wait_for(lambda: get("workflow", probe, name).get("status", {}).get("phase"), 120)
         except AssertionError:
             pytest.skip("no Argo controller takes up the cluster's workflows")
         yield name

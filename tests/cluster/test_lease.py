@@ -84,7 +84,7 @@ def test_two_fetch_it_once_and_nothing_of_the_lease_is_left(
 ) -> None:
     source.behave = lambda _: Behaviour(bytes_a_second=2 * MB)
     both = [begin(), begin()]
-    wait_for(leases, 30)
+    wait_for(leases, 120)
     told = [one.communicate(timeout=120) for one in both]
     assert all(one.returncode == 0 for one in both), told
     assert sorted(int(out.split()[1]) > 0 for out, _ in told) == [False, True]

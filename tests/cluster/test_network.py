@@ -149,7 +149,7 @@ def addresses(images: None, crds: None) -> Iterator[dict[str, str]]:
         assert tried("outsider", [("mlflow:5000", found)]) == [True]
         kubectl("apply", "-n", SPACE, "-f", str(ROOT / "argo/base/network.yaml"))
         try:
-            wait_for(lambda: tried("outsider", [("mlflow:5000", found)]) == [False], 20)
+            wait_for(lambda: tried("outsider", [("mlflow:5000", found)]) == [False], 120)
         except AssertionError:
             pytest.skip("the cluster does not enforce network policies")
         yield found
@@ -211,13 +211,13 @@ def test_what_the_doctor_prints_opens_the_way_to_the_api_server(addresses: dict[
     open_the_api_server(SPACE)
     (after,) = api_server(connection)
     assert after.state is State.OK, after.text
-    wait_for(lambda: tried("register", [(API, addresses)]) == [True], 20)
+    wait_for(lambda: tried("register", [(API, addresses)]) == [True], 120)
 
 
 @pytest.mark.usefixtures("listening")
 def test_each_reaches_what_it_needs_and_nothing_else(addresses: dict[str, str]) -> None:
     open_the_api_server(SPACE)
-    wait_for(lambda: tried("register", [(API, addresses)]) == [True], 20)
+    wait_for(lambda: tried("register", [(API, addresses)]) == [True], 120)
     wrong = []
     for source in PODS:
         rows = [(to, expected) for who, to, expected in TABLE if who == source]

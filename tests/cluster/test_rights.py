@@ -222,15 +222,15 @@ def test_the_installation_says_whose_secrets_a_run_may_name(installed: dict[str,
     }
     install(tmp_path, FIRST, *COMPONENTS[FIRST], upon="base", patches=[setting])
     try:
-        wait_for(lambda: PAT.tries("create", RUNS, run, namespace=FIRST) == "", 30)
+        wait_for(lambda: PAT.tries("create", RUNS, run, namespace=FIRST) == "", 120)
     finally:
         kubectl("apply", "--server-side", "--force-conflicts", "-k", str(installed[FIRST]))
     # An installation that was removed and made again is held to it too.
     policies = "validatingadmissionpolicy,validatingadmissionpolicybinding"
     kubectl("delete", policies, "-l", f"{NAMESPACE_LABEL}={FIRST}")
-    wait_for(lambda: PAT.tries("create", RUNS, run, namespace=FIRST) == "", 30)
+    wait_for(lambda: PAT.tries("create", RUNS, run, namespace=FIRST) == "", 120)
     kubectl("apply", "--server-side", "--force-conflicts", "-k", str(installed[FIRST]))
-    wait_for(lambda: "is one of fineline;" in PAT.tries("create", RUNS, run, namespace=FIRST), 30)
+    wait_for(lambda: "is one of fineline;" in PAT.tries("create", RUNS, run, namespace=FIRST), 120)
 
 
 def test_each_template_of_ours_is_one_that_people_may_start(installed: dict[str, Path]) -> None:
@@ -263,7 +263,7 @@ def test_whoever_may_submit_sends_resolved_templates(installed: dict[str, Path])
     binding = ["create", "rolebinding", "submits", "-n", FIRST, "--role=submits"]
     kubectl(*binding, "--serviceaccount=argo:argo-server")
     try:
-        wait_for(lambda: server.tries("create", RUNS, run, namespace=FIRST) == "", 30)
+        wait_for(lambda: server.tries("create", RUNS, run, namespace=FIRST) == "", 120)
         stored = {**run, "status": STORED}
         assert "a new run has no status" in server.tries("create", RUNS, stored, namespace=FIRST)
     finally:

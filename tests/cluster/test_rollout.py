@@ -559,7 +559,7 @@ def test_the_same_number_from_a_registry_that_begins_anew_passes_every_check_bes
         assert (now["metadata"]["uid"], now["spec"]) == (live["metadata"]["uid"], live["spec"])
         assert now["status"]["readyReplicas"] == 1
         rollouts.roll_out(number, model, asked, adapter="anew", replicas=2)
-        wait_for(lambda: not rollouts.has_traffic(live), 10)
+        wait_for(lambda: not rollouts.has_traffic(live), 120)
     assert met.failures == []
     assert rollouts.told.gate is not None
     assert rollouts.told.old_version == number

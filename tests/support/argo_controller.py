@@ -40,7 +40,7 @@ def takes_up_runs(namespace: str) -> bool:
     name = kubectl("create", "-n", namespace, "-f", "-", "-o", "name", document=PROBE).stdout.strip()
     phase = ["get", name, "-n", namespace, "-o", "jsonpath={.status.phase}"]
     try:
-        wait_for(lambda: kubectl(*phase).stdout, 20)
+        wait_for(lambda: kubectl(*phase).stdout, 120)
     except AssertionError:
         return False
     finally:

@@ -61,7 +61,13 @@ def tiny_recipe(folder: Path, model: Path, chats: Path, **tune: Any) -> str:
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 600) -> Any:
-    """Call `what` until it returns something true, and return that."""
+    """Call `what` until it returns something true, and return that.
+
+    Args:
+        what: is called.
+        seconds: how long at most. A loaded machine is slow, and only a failing test waits so long: at least a minute.
+    """
+    assert seconds >= 60, f"{seconds:g} s are too few on a loaded machine"
     end = time.monotonic() + seconds
     while (asked := time.monotonic()) < end:
         if found := what():

@@ -115,8 +115,8 @@ def test_a_rollback_to_the_version_that_serves_takes_the_keys_of_a_rotation(
         )
     )
     rotate("new", "right")
-    wait_for(lambda: status("new") == 200, 20)
+    wait_for(lambda: status("new") == 200, 120)
     assert (status("right"), status("other")) == (200, 401)
     rotate("new", "")
-    wait_for(lambda: status("right") == 401, 20)
+    wait_for(lambda: status("right") == 401, 120)
     assert status("new") == 200
