@@ -65,7 +65,7 @@ def test_an_upload_that_is_under_way_is_finished_first(server: tuple[subprocess.
         connection.sendall(head.encode() + form[:200])
         wait_for(lambda: httpx2.get(f"{address}/health").status_code == 200)
         process.send_signal(signal.SIGTERM)
-        wait_for(lambda: not _connects(host, int(port)), 30)
+        wait_for(lambda: not _connects(host, int(port)), 120)
         connection.sendall(form[200:])
         assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
     assert process.wait(30) == 0
