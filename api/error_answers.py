@@ -25,6 +25,7 @@ LOG = logging.getLogger(__name__)
 REQUEST_PARTS = ("body", "query", "path", "header", "cookie")
 # A field or an index in the location of an error. Where a field has several types, pydantic also names the one that it tried.
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
+LONGEST_MESSAGE, LONGEST_PARAM = 2000, 200  # characters; longer ones quote what a client has sent
 HEADERS = {401: {"WWW-Authenticate": "Bearer"}}
 
 
@@ -48,9 +49,17 @@ def error_answer(error: ApiError, headers: Mapping[str, str] | None = None) -> R
     every = {**HEADERS.get(error.status, {}), **(headers or {})}
     if error.wait_seconds:
         every["Retry-After"] = str(error.wait_seconds)
+    param = error.param and error.param[:LONGEST_PARAM]
     # Escaped, since a message may quote a lone surrogate, which UTF-8 cannot encode.
-    text = json.dumps(error_body(error.status, redact(str(error)), error.param, error.code))
+    text = json.dumps(error_body(error.status, _shown(str(error)), param, error.code))
     return Response(text, error.status, every, "application/json")
+
+
+def _shown(message: str) -> str:
+    """Return a message without secrets, and short."""
+    # Cut before and after, since the beginning of a secret at the end of a text is not found.
+    message = redact(message[: 2 * LONGEST_MESSAGE])
+    return message if len(message) <= LONGEST_MESSAGE else f"{message[: LONGEST_MESSAGE - 1]}…"
 
 
 def refusal_of(errors: Sequence[Any]) -> ApiError:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from api.database.tables import NAME_LENGTH
 from api.models import model_owners
 from api.models.passed_on import PassedOn, request_headers
 from api.openai_errors import ApiError
@@ -82,6 +83,8 @@ def _gateway(body: bytes, team: str, state: Services) -> str:
         raise ApiError(
             400, "the body must be a JSON object with the name of a tuned model as its field 'model'", param="model"
         )
+    if len(model) > NAME_LENGTH:
+        raise ApiError(404, "the model does not exist: its name is too long", param="model", code="model_not_found")
     with state.sessions() as session:
         owned = model_owners.is_owned(session, team, model)
     url = state.addresses.url(model) if owned else None

@@ -231,6 +231,9 @@ def test_a_model_that_is_not_the_teams_or_not_served_does_not_exist(door: Door) 
         assert caught.value.code == "model_not_found"
         told.add(json.dumps(caught.value.body).replace(model, "MODEL"))
     assert len(told) == 1
+    answer = door.post(json={**CHAT, "model": "pets-" * 100_000})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    assert len(answer.content) < 1000
     assert door.model.asked == []
     door.gateway.process.stop()
     with pytest.raises(openai.NotFoundError):
