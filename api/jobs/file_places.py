@@ -1,7 +1,7 @@
 """Replaces the paths of uploaded files by their ids, since a caller must not see the server's paths."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from api.files.file_contents import NAME
 from api.files.team_files import content_of
@@ -33,12 +33,12 @@ def with_ids(text: str, ids: Iterable[str]) -> str:
     return found
 
 
-def first_named(text: str, ids: Mapping[str, str | None]) -> str | None:
+def first_named(text: str, ids: Iterable[tuple[str, str | None]]) -> str | None:
     """Return the field whose file an error names first; None if it names none of them.
 
     Args:
         text: the error message, with ids instead of paths.
-        ids: of the files, by field.
+        ids: each field with the id of a file that it names.
     """
-    places = {field: text.find(one) for field, one in ids.items() if one and one in text}
-    return min(places, key=lambda field: places[field]) if places else None
+    places = [(text.find(one), field) for field, one in ids if one and one in text]
+    return min(places)[1] if places else None

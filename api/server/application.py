@@ -41,7 +41,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         )
 
     @app.get("/health", tags=["Server"])
-    def health() -> Health:
+    async def health() -> Health:
         """Report that the server answers."""
         return Health()
 

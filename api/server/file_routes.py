@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from api.database.tables import TeamFile
 from api.files import team_files
+from api.files.file_contents import IncomingContent
 from api.files.row_check_process import checked
 from api.files.upload_form import UploadForm
 from api.openai_errors import ApiError
@@ -80,8 +81,8 @@ async def upload_file(
 
     Each row is checked. A file with a bad row is refused, with the location of its first bad row.
     """
-    with UploadForm(request.headers.get("content-type", ""), state.contents) as form:
-        refusal: Exception | None = None
+    async with UploadForm(request.headers.get("content-type", ""), state.contents) as form:
+        refusal: Exception | None = state.row_checks.refusal()
         try:
             async for part in request.stream():
                 # The rest is read even after a refusal, since few clients look for an answer before they have sent everything.
@@ -91,7 +92,9 @@ async def upload_file(
             raise ApiError(400, "the connection ended before the file was complete; upload it again") from None
         if refusal is not None:
             raise refusal
-        return await run_in_threadpool(_store, form, by, state)
+        content = await run_in_threadpool(form.complete)
+        await state.row_checks.run(checked, content.path, form.filename, state.contents.most_bytes)
+        return await run_in_threadpool(_store, form.filename, content, by, state)
 
 
 def _refusal(form: UploadForm, part: bytes) -> Exception | None:
@@ -102,12 +105,10 @@ def _refusal(form: UploadForm, part: bytes) -> Exception | None:
     return None
 
 
-def _store(form: UploadForm, by: Caller, state: Services) -> FileObject:
-    content = form.complete()
-    checked(content.path, form.filename, state.contents.most_bytes)
+def _store(filename: str, content: IncomingContent, by: Caller, state: Services) -> FileObject:
     file_id = team_files.new_id(content.sha256)
     with state.sessions() as session:
-        file = team_files.store(session, state.contents, content, by.team, file_id, form.filename, team_files.TRAINING)
+        file = team_files.store(session, state.contents, content, by.team, file_id, filename, team_files.TRAINING)
         return FileObject.of(file)
 
 

@@ -13,8 +13,8 @@ from steps.common.runtime.secret import held
 
 REDACTED = "[redacted]"
 LETTERS = r"[a-zA-Z0-9+.-]"  # of a scheme
-# In hf:// and pypi:// what stands before an @ is a repository or a package. The scheme is only looked back at: to search for its
-# beginning would take time that grows with the square of a long word's length.
+# In hf:// and pypi:// what stands before an @ is a repository or a package. The scheme is only looked back at: a search for its
+# beginning would take a time that grows with the square of a long word's length.
 OTHERS = "".join(rf"(?<!(?<!{LETTERS}){scheme})" for scheme in ("hf", "pypi", "file"))
 USER = re.compile(rf"(?P<scheme>(?<={LETTERS}){OTHERS}://)[^\s/?#\"'<>\\]*@")
 SIGNATURE = re.compile(
