@@ -27,9 +27,14 @@ class SlowWork:
         self._kind = kind
         self._threads = anyio.CapacityLimiter(AT_ONCE)
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for a thread."""
+        return self._threads.statistics().tasks_waiting
+
     def refusal(self) -> ApiError | None:
         """Return the answer for a client that has to try again later, because too many wait already; None if there is room."""
-        waiting = self._threads.statistics().tasks_waiting
+        waiting = self.waiting
         if waiting < MOST_WAITING:
             return None
         return ApiError(
