@@ -24,6 +24,7 @@ from api.server.unneeded_contents import delete_unneeded
 from api.teams.caller import Caller
 from steps.common.runtime.errors import UnreachableError
 
+PATH = "/files"
 BLOCK = 1 << 20  # bytes
 
 FORM: dict[str, Any] = {
@@ -72,7 +73,7 @@ class FileDeleted(BaseModel):
 
 
 @router.post(
-    "/files", openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}}
+    PATH, openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}}
 )
 async def upload_file(
     request: Request, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
@@ -112,7 +113,7 @@ def _store(filename: str, content: IncomingContent, by: Caller, state: Services)
         return FileObject.of(file)
 
 
-@router.get("/files")
+@router.get(PATH)
 def list_files(
     by: Annotated[Caller, Depends(caller)],
     state: Annotated[Services, Depends(services)],
@@ -127,7 +128,7 @@ def list_files(
         return paged([FileObject.of(one) for one in found], lambda one: one.id, after, limit)
 
 
-@router.get("/files/{file_id}")
+@router.get(PATH + "/{file_id}")
 def retrieve_file(
     file_id: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
 ) -> FileObject:
@@ -136,7 +137,7 @@ def retrieve_file(
         return FileObject.of(team_files.find(session, by.team, file_id))
 
 
-@router.get("/files/{file_id}/content", response_class=StreamingResponse, responses={200: {"content": BINARY}})
+@router.get(PATH + "/{file_id}/content", response_class=StreamingResponse, responses={200: {"content": BINARY}})
 def retrieve_file_content(
     file_id: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
 ) -> StreamingResponse:
@@ -162,7 +163,7 @@ def _parts(content: BinaryIO) -> Iterator[bytes]:
             yield part
 
 
-@router.delete("/files/{file_id}")
+@router.delete(PATH + "/{file_id}")
 def delete_file(
     file_id: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
 ) -> FileDeleted:

@@ -109,6 +109,12 @@ def test_neither_the_teams_key_nor_what_belongs_to_the_connection_is_passed_on(d
     assert headers["traceparent"] == TRACE
 
 
+def test_headers_have_any_encoding(door: Door) -> None:
+    assert door.post(headers={b"user-agent": b"caf\xc3\xa9", b"x-request-id": b"\xe9"}).status_code == 200
+    _, headers, _ = door.model.asked[0]
+    assert headers["user-agent"].encode("latin-1") == b"caf\xc3\xa9"
+
+
 def test_headers_of_the_connection_are_not_passed_back(door: Door) -> None:
     door.model.headers |= {"X-Own": "kept", "Connection": "keep-alive", "Keep-Alive": "timeout=5"}
     answer = door.post()
