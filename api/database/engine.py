@@ -16,8 +16,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 KINDS = ("sqlite", "postgresql")
 WAIT_SECONDS = 30  # for another process that writes
 CONNECTIONS = 50  # to SQLite: about as many as the server has threads
-# Of one server. Postgres accepts 100 by default, and keeps 3 of them for administrators. This is enough for two servers, and for
-# a third one while a release replaces them.
+# Of one server. Postgres accepts 100 by default, and keeps 3 of them for administrators. This is enough for two servers, and a
+# third one while a release replaces them.
 POSTGRES_CONNECTIONS = 30
 KEPT_OPEN = 5
 MIGRATING = 0x66696E656C696E65  # key of an advisory lock in Postgres: "fineline"
