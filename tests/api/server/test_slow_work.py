@@ -3,11 +3,13 @@
 import threading
 
 import anyio
+import httpx2
 import pytest
-from anyio.to_thread import run_sync
+from anyio.to_thread import current_default_thread_limiter, run_sync
 
 from api.openai_errors import ApiError
 from api.server.slow_work import AT_ONCE, MOST_WAITING, SlowWork
+from tests.support.api_server import machine_app
 
 
 async def until(count: int, there_is: list[int]) -> None:
@@ -51,3 +53,17 @@ def test_a_few_work_at_once_a_few_wait_and_the_others_are_sent_away() -> None:
 def test_an_error_of_the_work_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         anyio.run(SlowWork("plans").run, lambda: 1 // 0)
+
+
+def test_the_server_tells_that_it_lives_while_all_threads_work() -> None:
+    app = machine_app()
+
+    async def ask() -> httpx2.Response:
+        threads = current_default_thread_limiter()
+        for number in range(int(threads.total_tokens)):
+            threads.acquire_on_behalf_of_nowait(number)
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://api") as client:
+            with anyio.fail_after(60):
+                return await client.get("/health")
+
+    assert anyio.run(ask).json() == {"status": "ok"}
