@@ -25,6 +25,8 @@ LOG = logging.getLogger(__name__)
 REQUEST_PARTS = ("body", "query", "path", "header", "cookie")
 # A field or an index in the location of an error. Where a field has several types, pydantic also names the one that it tried.
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
+NO_DATABASE = (OperationalError, InterfaceError, NoConnectionError)
+LONGEST_MESSAGE, LONGEST_PARAM = 2000, 200  # characters; longer ones quote what a client has sent
 HEADERS = {401: {"WWW-Authenticate": "Bearer"}}
 
 
@@ -48,9 +50,25 @@ def error_answer(error: ApiError, headers: Mapping[str, str] | None = None) -> R
     every = {**HEADERS.get(error.status, {}), **(headers or {})}
     if error.wait_seconds:
         every["Retry-After"] = str(error.wait_seconds)
+    param = error.param and error.param[:LONGEST_PARAM]
     # Escaped, since a message may quote a lone surrogate, which UTF-8 cannot encode.
-    text = json.dumps(error_body(error.status, redact(str(error)), error.param, error.code))
+    text = json.dumps(error_body(error.status, _shown(str(error)), param, error.code))
     return Response(text, error.status, every, "application/json")
+
+
+def no_database_answer(request: Request, error: Exception) -> Response:
+    """Return the answer for an error of the database, and log the error."""
+    LOG.error("%s %s: the database did not answer", request.method, request.url.path, exc_info=error)
+    return error_answer(
+        ApiError(503, "the server's database did not answer; try again in a few seconds", wait_seconds=10)
+    )
+
+
+def _shown(message: str) -> str:
+    """Return a message without secrets, and short."""
+    # Cut before and after, since the beginning of a secret at the end of a text is not found.
+    message = redact(message[: 2 * LONGEST_MESSAGE])
+    return message if len(message) <= LONGEST_MESSAGE else f"{message[: LONGEST_MESSAGE - 1]}…"
 
 
 def refusal_of(errors: Sequence[Any]) -> ApiError:
@@ -87,14 +105,11 @@ def add_error_handlers(app: FastAPI) -> None:
     async def _unreachable(_: Request, error: UnreachableError) -> Response:
         return error_answer(ApiError(503, str(error), wait_seconds=10))
 
-    @app.exception_handler(OperationalError)
-    @app.exception_handler(InterfaceError)
-    @app.exception_handler(NoConnectionError)
     async def _no_database(request: Request, error: Exception) -> Response:
-        LOG.error("%s %s: the database did not answer", request.method, request.url.path, exc_info=error)
-        return error_answer(
-            ApiError(503, "the server's database did not answer; try again in a few seconds", wait_seconds=10)
-        )
+        return no_database_answer(request, error)
+
+    for kind in NO_DATABASE:
+        app.add_exception_handler(kind, _no_database)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:

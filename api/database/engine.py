@@ -15,7 +15,11 @@ from steps.common.runtime.errors import UserError, first_line
 MIGRATIONS = Path(__file__).parent / "migrations"
 KINDS = ("sqlite", "postgresql")
 WAIT_SECONDS = 30  # for another process that writes
-CONNECTIONS = 50  # a few more than FastAPI has threads
+CONNECTIONS = 50  # to SQLite: about as many as the server has threads
+# Of one server. Postgres accepts 100 by default, and keeps 3 of them for administrators. This is enough for two servers, and a
+# third one while a release replaces them.
+POSTGRES_CONNECTIONS = 30
+KEPT_OPEN = 5
 MIGRATING = 0x66696E656C696E65  # key of an advisory lock in Postgres: "fineline"
 
 
@@ -64,7 +68,9 @@ def _parsed(url: str) -> URL:
 def _engine(where: URL) -> Engine:
     if where.get_backend_name() == "postgresql":
         # The server may have closed a connection while it was idle in the pool.
-        return create_engine(where, pool_size=10, max_overflow=CONNECTIONS - 10, pool_pre_ping=True)
+        return create_engine(
+            where, pool_size=KEPT_OPEN, max_overflow=POSTGRES_CONNECTIONS - KEPT_OPEN, pool_pre_ping=True
+        )
     if where.database in (None, "", ":memory:"):
         raise UserError(
             "FINELINE_API_DATABASE: a database in memory is lost when the process ends; write it as sqlite:////FOLDER/FILE"
@@ -73,7 +79,8 @@ def _engine(where: URL) -> Engine:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch(mode=0o600)
     # Python's driver begins a transaction only at the first write, so reads before it hold no lock.
-    engine = create_engine(where, connect_args={"timeout": WAIT_SECONDS}, pool_size=10, max_overflow=CONNECTIONS - 10)
+    pool = {"pool_size": KEPT_OPEN, "max_overflow": CONNECTIONS - KEPT_OPEN}
+    engine = create_engine(where, connect_args={"timeout": WAIT_SECONDS}, **pool)
 
     @event.listens_for(engine, "connect")
     def _connected(connection: object, _: object) -> None:

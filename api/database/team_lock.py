@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from hashlib import sha256
 
 from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
+MOST_LOCKS = 8  # at once in Postgres, each with a connection; who holds one needs another connection for its work
+
+_room = threading.BoundedSemaphore(MOST_LOCKS)
 _here: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
@@ -21,7 +25,7 @@ def team_lock(sessions: sessionmaker[Session], team: str) -> Iterator[None]:
     engine = sessions.kw["bind"]
     with _here[team]:
         if engine.dialect.name == "postgresql":
-            with locked_in_postgres(engine, team):
+            with _room, locked_in_postgres(engine, team):
                 yield
         else:
             yield
@@ -37,4 +41,5 @@ def locked_in_postgres(engine: Engine, team: str) -> Iterator[None]:
         try:
             yield
         finally:
-            connection.execute(select(func.pg_advisory_unlock(number)))
+            with contextlib.suppress(OperationalError, InterfaceError):  # the lock has gone with its connection
+                connection.execute(select(func.pg_advisory_unlock(number)))

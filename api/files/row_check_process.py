@@ -9,19 +9,16 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 from api.openai_errors import ApiError
 
-AT_ONCE = 2
 MOST_MEMORY = 4 << 30  # bytes
+SHARE = 1 / 3  # of the free memory, since two checks run at once
 LONGEST_SECONDS = 1800.0
 # All that the process inherits of the server's environment, since it reads files that nobody has checked.
 INHERITED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR")
 MIB = 1 << 20
-
-_slots = threading.BoundedSemaphore(AT_ONCE)
 
 
 def checked(path: Path, filename: str, most_bytes: int) -> None:
@@ -34,22 +31,24 @@ def checked(path: Path, filename: str, most_bytes: int) -> None:
 
     kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
     settings = {**kept, "PYTHONSAFEPATH": "1", "PYTHONIOENCODING": "utf-8"}
-    with _slots:
-        memory = min(MOST_MEMORY, memory_available() // (AT_ONCE + 1))
-        command = [sys.executable, "-m", __name__, str(path), filename, str(most_bytes), str(memory)]
-        try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                env=settings,
-                timeout=LONGEST_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            minutes = f"{LONGEST_SECONDS / 60:.0f} minutes"
-            raise _too_much(f"{filename}: reading its rows takes more than {minutes}; split it") from None
-    if done.returncode == -signal.SIGKILL:
+    memory = min(MOST_MEMORY, int(memory_available() * SHARE))
+    command = [sys.executable, "-m", __name__, str(path), filename, str(most_bytes), str(memory)]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=settings,
+            timeout=LONGEST_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        minutes = f"{LONGEST_SECONDS / 60:.0f} minutes"
+        raise _too_much(f"{filename}: reading its rows takes more than {minutes}; split it") from None
+    if -done.returncode in (signal.SIGINT, signal.SIGTERM):
+        raise ApiError(503, f"{filename}: the server has stopped reading its rows; upload it again", wait_seconds=10)
+    # Libraries in C end in different ways when they get no memory.
+    if done.returncode < 0:
         raise _too_much(f"{filename}: reading its rows takes more than {memory // MIB} MiB of memory; save it as JSONL")
     if done.returncode:
         raise RuntimeError(f"the check of rows ended with code {done.returncode}: {done.stderr[-2000:].decode()}")

@@ -4,8 +4,10 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
+from anyio import CancelScope
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
 
 from api.files.file_contents import FileContents, IncomingContent
 from api.files.team_files import TRAINING
@@ -57,13 +59,16 @@ class UploadForm:
         except FormParserError as error:
             raise ApiError(400, f"the form cannot be read: {error}; send it as multipart/form-data") from None
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         """Begin."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Delete what was not published."""
-        self._kept.close()
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        """Delete what was not published, in a thread, even if the request is cancelled."""
+        with CancelScope(shield=True):
+            await run_in_threadpool(self._kept.close)
 
     def feed(self, part: bytes) -> None:
         """Read the next part of the request's body.

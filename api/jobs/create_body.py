@@ -10,13 +10,25 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 AUTO = "auto"
+LARGEST_INTEGER = 2**53  # beyond it, programs read the same JSON differently
 LARGEST_SEED = 2**31 - 1  # as OpenAI's
 MOST_PAIRS, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512  # of metadata, as OpenAI's
 LONGEST_RECIPE = 64 << 10  # characters
 
 
 def _none_from_auto(value: Any) -> Any:
+    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        raise ValueError("is an integer beyond 2^53; use a smaller one")
     return None if value == AUTO else value
+
+
+def _too_large(value: Any, place: str = "") -> str | None:
+    """Return the place of an integer in a value that is too large; None if there is none."""
+    if isinstance(value, int):
+        return place if abs(value) > LARGEST_INTEGER else None
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = (_too_large(one, f"{place}.{key}".lstrip(".")) for key, one in inner)
+    return next((one for one in found if one is not None), None)
 
 
 def _or_auto(schema: dict[str, Any]) -> tuple[BeforeValidator, WithJsonSchema]:
@@ -184,10 +196,13 @@ class CreateBody(BodyPart):
         try:
             text = json.dumps(given, ensure_ascii=False, allow_nan=False)
             text.encode()
+            place = _too_large(given)
         except RecursionError:
             raise ValueError("is nested too deeply; flatten it") from None
         except ValueError:
             raise ValueError("contains a lone surrogate, an infinity, or NaN; remove it") from None
+        if place is not None:
+            raise ValueError(f"{place} is an integer beyond 2^53; use a smaller one")
         if len(text) > LONGEST_RECIPE:
             raise ValueError(f"has {len(text)} characters; shorten it to {LONGEST_RECIPE}")
         return given

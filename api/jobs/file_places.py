@@ -1,14 +1,18 @@
 """Replaces the paths of uploaded files by their ids, since a caller must not see the server's paths."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from api.files.file_contents import NAME
 from api.files.team_files import content_of
 from steps.common.storage import volumes
 
-# An address of `FileContents`, on a volume or in an object store, or the path of a copy from the store.
-PLACE = re.compile(rf"(?:\w+:/)?/[^\s:;,'\"()]*/([0-9a-f]{{16}})/{NAME}[^\s:;,'\"()/]*")
+# An address of `FileContents`, on a volume or in an object store, or the path of a copy from the store. It begins where a word
+# does, so that each part of a long text is read once.
+APART = r"\s:;,'\"()"  # characters between words
+PLACE = re.compile(
+    rf"(?:\b\w+:/(?=/)|(?<![^{APART}])(?P<before>[^{APART}/=]*=)?)[^{APART}]*/(?P<content>[0-9a-f]{{16}})/{NAME}[^{APART}/]*"
+)
 
 
 def with_ids(text: str, ids: Iterable[str]) -> str:
@@ -19,18 +23,22 @@ def with_ids(text: str, ids: Iterable[str]) -> str:
         ids: of the files that the text may name.
     """
     by_content = {content_of(one): one for one in ids}
-    found = PLACE.sub(lambda match: by_content.get(match[1], "an uploaded file"), text)
+
+    def named(place: re.Match[str]) -> str:
+        return (place["before"] or "") + by_content.get(place["content"], "an uploaded file")
+
+    found = PLACE.sub(named, text)
     for folder in (volumes.runs(), volumes.weights()):
         found = found.replace(f"{folder}/", "")
     return found
 
 
-def first_named(text: str, ids: Mapping[str, str | None]) -> str | None:
+def first_named(text: str, ids: Iterable[tuple[str, str | None]]) -> str | None:
     """Return the field whose file an error names first; None if it names none of them.
 
     Args:
         text: the error message, with ids instead of paths.
-        ids: of the files, by field.
+        ids: each field with the id of a file that it names.
     """
-    places = {field: text.find(one) for field, one in ids.items() if one and one in text}
-    return min(places, key=lambda field: places[field]) if places else None
+    places = [(text.find(one), field) for field, one in ids if one and one in text]
+    return min(places)[1] if places else None

@@ -107,7 +107,7 @@ def error_of(job: JobRecord, state: JobState) -> JobError | None:
     message = _told(job, state.message) or "the run failed; ask the administrator to look in its log"
     fields = {"training_file": job.training_file, "validation_file": job.validation_file}
     code = CODES.get(_exit_code(state), FAULT)
-    return JobError(code=code, message=message, param=first_named(message, fields))
+    return JobError(code=code, message=message, param=first_named(message, fields.items()))
 
 
 def _told(job: JobRecord, text: str) -> str:

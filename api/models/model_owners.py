@@ -9,12 +9,11 @@ from sqlalchemy.orm import Session
 from api.database.tables import OwnedModel
 from api.models.registered_models import is_registered
 from api.openai_errors import ApiError
-from api.teams.teams import hold_team
 from presets.model_preset import model_presets
 
 
 def claim(session: Session, team: str, name: str, most: int | None) -> None:
-    """Make the team the owner of a model's name, unless it already is, and commit that.
+    """Make the team the owner of a model's name, unless it already is, and commit that. The caller holds the team's lock.
 
     Args:
         session: of the database, without uncommitted changes.
@@ -30,7 +29,6 @@ def claim(session: Session, team: str, name: str, most: int | None) -> None:
     if session.get(OwnedModel, name) is None and (name in model_presets() or is_registered(name)):
         raise _taken(name)
     session.rollback()
-    hold_team(session, team)
     try:
         if _take(session, team, name, most):
             session.commit()

@@ -1,10 +1,9 @@
 """Passes a request on to a model's gateway, and passes its answer back unchanged as it arrives."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import anyio
 import httpx2
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -13,13 +12,13 @@ from api.openai_errors import ApiError
 
 # The headers of a request that are passed on. The others are for this server, such as the team's key, or for the connection.
 REQUEST_HEADERS = (
-    "accept",
-    "accept-encoding",
-    "content-type",
-    "traceparent",
-    "tracestate",
-    "user-agent",
-    "x-request-id",
+    b"accept",
+    b"accept-encoding",
+    b"content-type",
+    b"traceparent",
+    b"tracestate",
+    b"user-agent",
+    b"x-request-id",
 )
 # The headers of an answer that are not passed back: those for the connection (RFC 9110, section 7.6.1), and those that this
 # server sets itself.
@@ -41,11 +40,13 @@ TIMEOUT = httpx2.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS)
 # A gateway closes idle connections without notice, and a request on one would be lost.
 LIMITS = httpx2.Limits(max_keepalive_connections=0)
 
+RawHeaders = Iterable[tuple[bytes, bytes]]  # as they arrived, since their values may have any encoding
+
 
 class PassedOn(Response):
     """The answer of a gateway. If the client disconnects, the request is cancelled."""
 
-    def __init__(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+    def __init__(self, url: str, body: bytes, headers: RawHeaders) -> None:
         """Prepare the request. It is sent when the answer is needed.
 
         Args:
@@ -54,7 +55,7 @@ class PassedOn(Response):
             headers: all headers to send.
         """
         super().__init__()
-        self._url, self._content, self._sent = url, body, headers
+        self._url, self._content, self._sent = url, body, list(headers)
         self._answered = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,13 +84,13 @@ class PassedOn(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def request_headers(headers: Headers, api_key: str) -> dict[str, str]:
+def request_headers(headers: RawHeaders, api_key: str) -> list[tuple[bytes, bytes]]:
     """Return the headers for a gateway: the client's headers that it may see, and the gateway's own key."""
-    sent = {name: headers[name] for name in REQUEST_HEADERS if name in headers}
-    return {**sent, "authorization": f"Bearer {api_key}"} if api_key else sent
+    sent = [(name, value) for name, value in headers if name.lower() in REQUEST_HEADERS]
+    return [*sent, (b"authorization", f"Bearer {api_key}".encode())] if api_key else sent
 
 
-def _passed_back(headers: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
+def _passed_back(headers: RawHeaders) -> RawHeaders:
     given = [(name.lower(), value) for name, value in headers]
     named = {one.strip().lower() for name, value in given if name == b"connection" for one in value.split(b",")}
     dropped = CONNECTION_HEADERS | OWN_HEADERS | named

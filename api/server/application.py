@@ -13,6 +13,7 @@ from api.server.authentication import Authentication
 from api.server.services import Services
 from api.teams.request_rate import RequestRate
 
+PREFIX = "/v1"
 ROUTERS = (file_routes.router, job_routes.router, model_routes.router, front_door_routes.router)
 
 
@@ -37,16 +38,21 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     app.state.services, app.state.settings = services, settings
     for router in ROUTERS:
         app.include_router(
-            router, prefix="/v1", responses={"4XX": {"model": ErrorAnswer}, "5XX": {"model": ErrorAnswer}}
+            router, prefix=PREFIX, responses={"4XX": {"model": ErrorAnswer}, "5XX": {"model": ErrorAnswer}}
         )
 
     @app.get("/health", tags=["Server"])
-    def health() -> Health:
+    async def health() -> Health:
         """Report that the server answers."""
         return Health()
 
     add_error_handlers(app)
     # The middleware that is added last sees a request first.
-    app.add_middleware(RequestLimits, max_upload_bytes=settings.max_upload_bytes)
+    app.add_middleware(
+        RequestLimits,
+        max_upload_bytes=settings.max_upload_bytes,
+        uploads={f"{PREFIX}{file_routes.PATH}"},
+        chats={f"{PREFIX}/{path}" for path in front_door_routes.PATHS},
+    )
     app.add_middleware(Authentication, services=services, rate=RequestRate())
     return app

@@ -9,8 +9,9 @@ from fastapi.security import HTTPBearer
 from sqlalchemy.orm import Session, sessionmaker
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.error_answers import error_answer
+from api.error_answers import NO_DATABASE, error_answer, no_database_answer
 from api.openai_errors import ApiError
+from api.request_limits import is_for_teams
 from api.server.services import Services
 from api.teams.api_keys import verified
 from api.teams.caller import Caller
@@ -19,7 +20,6 @@ from api.teams.teams import limits_of
 
 THREADS = 8  # for authentication only, so that slow routes do not delay it
 SCHEME = "Bearer "
-FOR_TEAMS = "/v1/"
 BEARER = HTTPBearer(
     auto_error=False, scheme_name="key", description="An API key, made with `fineline api keys make TEAM`."
 )
@@ -73,7 +73,7 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        if scope["type"] != "http" or not f"{scope['path']}/".startswith(FOR_TEAMS):
+        if scope["type"] != "http" or not is_for_teams(scope["path"]):
             await self._app(scope, receive, send)
             return
         header = Request(scope).headers.get("authorization", "")
@@ -81,6 +81,9 @@ class Authentication:
             found = await run_sync(authenticate, self._sessions, self._rate, header, limiter=self._threads)
         except ApiError as error:
             await error_answer(error)(scope, receive, send)
+            return
+        except NO_DATABASE as error:
+            await no_database_answer(Request(scope), error)(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = found
         await self._app(scope, receive, send)

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from api.database.tables import TeamFile
 from api.files import team_files
+from api.files.file_contents import IncomingContent
 from api.files.row_check_process import checked
 from api.files.upload_form import UploadForm
 from api.openai_errors import ApiError
@@ -23,6 +24,7 @@ from api.server.unneeded_contents import delete_unneeded
 from api.teams.caller import Caller
 from steps.common.runtime.errors import UnreachableError
 
+PATH = "/files"
 BLOCK = 1 << 20  # bytes
 
 FORM: dict[str, Any] = {
@@ -71,7 +73,7 @@ class FileDeleted(BaseModel):
 
 
 @router.post(
-    "/files", openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}}
+    PATH, openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}}
 )
 async def upload_file(
     request: Request, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
@@ -80,8 +82,8 @@ async def upload_file(
 
     Each row is checked. A file with a bad row is refused, with the location of its first bad row.
     """
-    with UploadForm(request.headers.get("content-type", ""), state.contents) as form:
-        refusal: Exception | None = None
+    async with UploadForm(request.headers.get("content-type", ""), state.contents) as form:
+        refusal: Exception | None = state.row_checks.refusal()
         try:
             async for part in request.stream():
                 # The rest is read even after a refusal, since few clients look for an answer before they have sent everything.
@@ -91,7 +93,9 @@ async def upload_file(
             raise ApiError(400, "the connection ended before the file was complete; upload it again") from None
         if refusal is not None:
             raise refusal
-        return await run_in_threadpool(_store, form, by, state)
+        content = await run_in_threadpool(form.complete)
+        await state.row_checks.run(checked, content.path, form.filename, state.contents.most_bytes)
+        return await run_in_threadpool(_store, form.filename, content, by, state)
 
 
 def _refusal(form: UploadForm, part: bytes) -> Exception | None:
@@ -102,16 +106,14 @@ def _refusal(form: UploadForm, part: bytes) -> Exception | None:
     return None
 
 
-def _store(form: UploadForm, by: Caller, state: Services) -> FileObject:
-    content = form.complete()
-    checked(content.path, form.filename, state.contents.most_bytes)
+def _store(filename: str, content: IncomingContent, by: Caller, state: Services) -> FileObject:
     file_id = team_files.new_id(content.sha256)
     with state.sessions() as session:
-        file = team_files.store(session, state.contents, content, by.team, file_id, form.filename, team_files.TRAINING)
+        file = team_files.store(session, state.contents, content, by.team, file_id, filename, team_files.TRAINING)
         return FileObject.of(file)
 
 
-@router.get("/files")
+@router.get(PATH)
 def list_files(
     by: Annotated[Caller, Depends(caller)],
     state: Annotated[Services, Depends(services)],
@@ -126,7 +128,7 @@ def list_files(
         return paged([FileObject.of(one) for one in found], lambda one: one.id, after, limit)
 
 
-@router.get("/files/{file_id}")
+@router.get(PATH + "/{file_id}")
 def retrieve_file(
     file_id: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
 ) -> FileObject:
@@ -135,7 +137,7 @@ def retrieve_file(
         return FileObject.of(team_files.find(session, by.team, file_id))
 
 
-@router.get("/files/{file_id}/content", response_class=StreamingResponse, responses={200: {"content": BINARY}})
+@router.get(PATH + "/{file_id}/content", response_class=StreamingResponse, responses={200: {"content": BINARY}})
 def retrieve_file_content(
     file_id: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
 ) -> StreamingResponse:
@@ -161,7 +163,7 @@ def _parts(content: BinaryIO) -> Iterator[bytes]:
             yield part
 
 
-@router.delete("/files/{file_id}")
+@router.delete(PATH + "/{file_id}")
 def delete_file(
     file_id: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
 ) -> FileDeleted:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from api.database.tables import NAME_LENGTH
 from api.models import model_owners
 from api.models.passed_on import PassedOn, request_headers
 from api.openai_errors import ApiError
@@ -14,6 +15,7 @@ from api.server.authentication import caller
 from api.server.services import Services, services
 from api.teams.caller import Caller
 
+PATHS = CHAT, COMPLETIONS, RESPONSES = "chat/completions", "completions", "responses"
 BODY: dict[str, Any] = {
     "type": "object",
     "required": ["model"],
@@ -35,34 +37,34 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 router = APIRouter(tags=["Answers"])
 
 
-@router.post("/chat/completions", openapi_extra=REQUEST, responses=ANSWERS, response_class=Response)
+@router.post(f"/{CHAT}", openapi_extra=REQUEST, responses=ANSWERS, response_class=Response)
 async def create_chat_completion(
     request: Request, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
 ) -> Response:
     """Create a chat completion with a tuned model."""
-    return await _passed_on(request, by, state, "chat/completions")
+    return await _passed_on(request, by, state, CHAT)
 
 
-@router.post("/completions", openapi_extra=REQUEST, responses=ANSWERS, response_class=Response)
+@router.post(f"/{COMPLETIONS}", openapi_extra=REQUEST, responses=ANSWERS, response_class=Response)
 async def create_completion(
     request: Request, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
 ) -> Response:
     """Complete a text with a tuned model."""
-    return await _passed_on(request, by, state, "completions")
+    return await _passed_on(request, by, state, COMPLETIONS)
 
 
-@router.post("/responses", openapi_extra=REQUEST, responses=ANSWERS, response_class=Response)
+@router.post(f"/{RESPONSES}", openapi_extra=REQUEST, responses=ANSWERS, response_class=Response)
 async def create_response(
     request: Request, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
 ) -> Response:
     """Create a response with a tuned model."""
-    return await _passed_on(request, by, state, "responses")
+    return await _passed_on(request, by, state, RESPONSES)
 
 
 async def _passed_on(request: Request, by: Caller, state: Services, path: str) -> PassedOn:
     body = await request.body()
     gateway = await run_in_threadpool(_gateway, body, by.team, state)
-    return PassedOn(f"{gateway}/{path}", body, request_headers(request.headers, state.addresses.api_key()))
+    return PassedOn(f"{gateway}/{path}", body, request_headers(request.headers.raw, state.addresses.api_key()))
 
 
 def _gateway(body: bytes, team: str, state: Services) -> str:
@@ -82,6 +84,8 @@ def _gateway(body: bytes, team: str, state: Services) -> str:
         raise ApiError(
             400, "the body must be a JSON object with the name of a tuned model as its field 'model'", param="model"
         )
+    if len(model) > NAME_LENGTH:
+        raise ApiError(404, "the model does not exist: its name is too long", param="model", code="model_not_found")
     with state.sessions() as session:
         owned = model_owners.is_owned(session, team, model)
     url = state.addresses.url(model) if owned else None

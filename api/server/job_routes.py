@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
 
 from api.database.team_lock import team_lock
@@ -60,7 +61,7 @@ TheServices = Annotated[Services, Depends(services)]
 
 
 @router.post("")
-def create_job(
+async def create_job(
     body: CreateBody,
     caller: TheCaller,
     services: TheServices,
@@ -71,14 +72,36 @@ def create_job(
 
     A request that repeats an `Idempotency-Key` returns the job that the first one created.
     """
-    request = body.digest()
     unique = _unique(caller.team, idempotency_key)
-    repeated = _Repeated(caller.team, request, unique if idempotency_key else "", x_stainless_retry_count or "0")
+    repeated = _Repeated(caller.team, body.digest(), unique if idempotency_key else "", x_stainless_retry_count or "0")
+    if found := await run_in_threadpool(_answered_before, services, caller, repeated):
+        return found
+    name = model_name(caller.team, body.suffix, body.model, unique)
+    plan = await services.plans.run(_planned, services, caller, body, name)
+    job = _record(caller, body, name, run_name(name, unique), plan, repeated.request)
+    return await run_in_threadpool(_created, services, caller, job, plan, repeated)
+
+
+def _answered_before(services: Services, caller: Caller, repeated: "_Repeated") -> FineTuningJob | None:
+    """Return the answer if the same request has already created a job; None if a job may be created.
+
+    Raises:
+        ApiError: the team has as many jobs as it may have at once.
+    """
     if found := _created_before(services, repeated):
         return _answer(services, found)
     check_jobs_at_once(caller.limits, services.jobs.jobs(caller.team), services.jobs)
-    name = model_name(caller.team, body.suffix, body.model, unique)
-    plan = _planned(services, caller, body, name)
+    return None
+
+
+def _created(
+    services: Services, caller: Caller, job: JobRecord, plan: "_Planned", repeated: "_Repeated"
+) -> FineTuningJob:
+    """Create a job, and return it.
+
+    Raises:
+        ApiError: the team has reached a limit, the model's name is not free, or a file was deleted meanwhile.
+    """
     with team_lock(services.sessions, caller.team):
         # Again, since the earlier request may have created the job meanwhile.
         if found := _created_before(services, repeated):
@@ -88,10 +111,18 @@ def create_job(
         left = dollars_left(caller.limits, jobs, services.jobs, time.time())
         check_dollars(left, caller.limits, plan.quote)
         with services.sessions() as session:
-            claim(session, caller.team, name, caller.limits.models)
-        job = _record(caller, body, name, run_name(name, unique), plan, request)
-        services.jobs.create(job, plan.recipe)
+            claim(session, caller.team, job.name, caller.limits.models)
+        _create(services, job, plan.recipe, plan.files)
     return _answer(services, services.jobs.job(caller.team, job.id) or job)
+
+
+def _create(services: Services, job: JobRecord, recipe: Recipe, files: list[tuple[str, str]]) -> None:
+    """Create a job unless one of its files was deleted while it was planned."""
+    # Under this lock, no content is deleted.
+    with services.contents.lock(), services.sessions() as session:
+        for field, file_id in files:
+            find(session, job.team, file_id, field)
+        services.jobs.create(job, recipe)
 
 
 def _unique(team: str, idempotency_key: str | None) -> str:
@@ -135,11 +166,11 @@ def _created_before(services: Services, repeated: _Repeated) -> JobRecord | None
 
 @dataclass(frozen=True)
 class _Planned:
-    """The recipe of a request, its quote if it is known, and the ids of the files that it names."""
+    """The recipe of a request, and its quote if it is known."""
 
     recipe: Recipe
     quote: Quote | None
-    files: list[str]
+    files: list[tuple[str, str]]  # each field that names a file, and the file's id
 
 
 def _planned(services: Services, caller: Caller, body: CreateBody, name: str) -> _Planned:
@@ -149,10 +180,10 @@ def _planned(services: Services, caller: Caller, body: CreateBody, name: str) ->
         ApiError: a run of it would fail, or it names something that the team does not have.
         UnreachableError: something that the plan needs did not answer.
     """
-    ids: dict[str, str] = {}  # of the files, by the field that names them
+    files: list[tuple[str, str]] = []
 
     def address(file_id: str, field: str) -> str:
-        ids[field] = file_id
+        files.append((field, file_id))
         with services.sessions() as session:
             file = find(session, caller.team, file_id, field)
             if file.purpose != TRAINING:
@@ -168,10 +199,10 @@ def _planned(services: Services, caller: Caller, body: CreateBody, name: str) ->
 
     try:
         recipe = recipe_of(body, name, JobData(address, row_tokens))
-        return _Planned(recipe, services.jobs.quote(recipe), list(dict.fromkeys(ids.values())))
+        return _Planned(recipe, services.jobs.quote(recipe), files)
     except UserError as error:
-        message = with_ids(first_line(error), ids.values())
-        raise ApiError(400, message, param=first_named(message, ids) or _field_of(message)) from None
+        message = with_ids(first_line(error), [one for _, one in files])
+        raise ApiError(400, message, param=first_named(message, files) or _field_of(message)) from None
 
 
 def _field_of(message: str) -> str | None:
@@ -192,7 +223,7 @@ def _record(caller: Caller, body: CreateBody, name: str, run: str, plan: _Planne
         name=name,
         training_file=body.training_file,
         validation_file=body.validation_file,
-        files=plan.files,
+        files=list(dict.fromkeys(file_id for _, file_id in plan.files)),
         method=body.wanted_method.in_answers(),
         seed=plan.recipe.tune.seed,
         suffix=body.suffix,

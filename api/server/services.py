@@ -1,11 +1,12 @@
 """The services that the routes of the API share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from fastapi import Request
 
 from api.jobs.job_place import JobPlace
+from api.server.slow_work import SlowWork
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
@@ -22,6 +23,8 @@ class Services:
     contents: "FileContents"
     jobs: JobPlace
     addresses: "Addresses"
+    row_checks: SlowWork = field(default_factory=lambda: SlowWork("checks of files"))
+    plans: SlowWork = field(default_factory=lambda: SlowWork("plans of jobs"))
 
 
 def services(request: Request) -> Services:

@@ -4,7 +4,7 @@ import re
 import time
 from dataclasses import asdict
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -77,8 +77,3 @@ def set_limits(session: Session, name: str, limits: Limits) -> None:
         if value is not None and not 0 <= value <= LARGEST:  # not true of NaN either
             raise UserError(f"limit {limit}: {value} is out of range; write 0 or more")
         setattr(team, limit, value)
-
-
-def hold_team(session: Session, name: str) -> None:
-    """Lock a team's row until the transaction ends, so that no other session changes what this one has counted."""
-    session.execute(update(Team).where(Team.name == name).values(name=Team.name))

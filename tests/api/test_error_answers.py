@@ -13,6 +13,7 @@ from openai import OpenAI
 from pydantic import BaseModel, Field, field_validator
 from sqlalchemy import text
 
+from api.error_answers import LONGEST_MESSAGE, error_answer
 from api.openai_errors import ApiError, not_found
 from api.server.authentication import caller
 from api.server.services import Services
@@ -174,6 +175,18 @@ def test_a_body_that_is_no_json_is_refused(client: OpenAI, content: bytes) -> No
     answer = post(client, content)
     assert answer.status_code == 400
     assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_a_message_that_quotes_much_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "a-long-secret")
+    for before in range(LONGEST_MESSAGE - 20, 2 * LONGEST_MESSAGE + 5):
+        quoted = f"{'x' * before}a-long-secret" + "a." * 2 * LONGEST_MESSAGE
+        told = json.loads(bytes(error_answer(ApiError(400, quoted, param=quoted)).body))["error"]
+        assert len(told["message"]) == LONGEST_MESSAGE
+        assert "a-lo" not in told["message"]
+        assert told["message"].endswith("…")
+        assert len(told["param"]) == 200
+    assert "a short one" in bytes(error_answer(ApiError(400, "a short one")).body).decode()
 
 
 def test_an_address_that_there_is_not(client: OpenAI) -> None:

@@ -1,6 +1,8 @@
 """What is refused whatever it asks for."""
 
 import json
+import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Any
@@ -11,6 +13,7 @@ from fastapi import Depends, Request
 
 from api import request_limits
 from api.api_settings import api_settings
+from api.server import file_routes
 from api.server.authentication import caller
 from api.server.services import Services
 from api.teams.caller import Caller
@@ -24,6 +27,9 @@ FORM = {"Content-Type": "multipart/form-data; boundary=x"}
 @pytest.fixture
 def http(monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx2.Client]:
     monkeypatch.setattr(request_limits, "MAX_JSON_BYTES", 1000)
+    monkeypatch.setattr(request_limits, "MAX_CHAT_BYTES", 2000)
+    monkeypatch.setattr(request_limits, "SHORT_BYTES", 500)
+    monkeypatch.setattr(file_routes, "PATH", "/length")  # takes uploads
     app = machine_app(replace(api_settings(), max_upload_bytes=MOST))
 
     @app.post("/v1/echo")
@@ -62,6 +68,38 @@ def test_a_file_that_is_too_large_is_refused(http: httpx2.Client, told: bool) ->
             assert answer.status_code == status
         else:
             assert answer.json() == size // 100 * 100
+
+
+def test_only_an_upload_may_be_as_large_as_a_file(http: httpx2.Client) -> None:
+    for content in (b" " * 1001, in_parts(1100)):
+        answer = http.post("/v1/echo", content=content, headers=FORM)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+
+
+def test_a_conversation_may_be_longer(http: httpx2.Client) -> None:
+    for size, status in ((1500, 404), (2100, 413)):
+        content = json.dumps({"model": "nobodys", "padding": "x" * size}).encode()
+        assert http.post("/v1/chat/completions", content=content).status_code == status
+
+
+@pytest.mark.parametrize("path", ["/health", "/openapi.json", "/nothing"])
+def test_a_body_outside_of_v1_is_not_read(http: httpx2.Client, path: str) -> None:
+    with socket.create_connection((http.base_url.host, http.base_url.port or 0), timeout=10) as connection:
+        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 404" if path == "/nothing" else b"HTTP/1.1 405")
+
+
+def test_a_long_body_is_checked_in_a_thread(http: httpx2.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, check = list[str](), request_limits._check_text
+
+    def checked(body: bytes) -> None:
+        found.append(threading.current_thread().name)
+        check(body)
+
+    monkeypatch.setattr(request_limits, "_check_text", checked)
+    for size in (500, 501):
+        assert http.post("/v1/length", content=b" " * size).json() == size
+    assert ["AnyIO" in name for name in found] == [False, True]
 
 
 def test_a_body_is_passed_on_as_it_is(http: httpx2.Client) -> None:

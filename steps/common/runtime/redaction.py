@@ -12,8 +12,11 @@ from typing import Any, TextIO, TypeVar, cast
 from steps.common.runtime.secret import held
 
 REDACTED = "[redacted]"
-# In hf:// and pypi:// what stands before an @ is a repository or a package.
-USER = re.compile(r"(?P<scheme>\b(?!(?:hf|pypi|file)://)[a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/?#\"'<>\\]*@")
+LETTERS = r"[a-zA-Z0-9+.-]"  # of a scheme
+# In hf:// and pypi:// what stands before an @ is a repository or a package. The scheme is only looked back at: a search for its
+# beginning would take a time that grows with the square of a long word's length.
+OTHERS = "".join(rf"(?<!(?<!{LETTERS}){scheme})" for scheme in ("hf", "pypi", "file"))
+USER = re.compile(rf"(?P<scheme>(?<={LETTERS}){OTHERS}://)[^\s/?#\"'<>\\]*@")
 SIGNATURE = re.compile(
     r"(?P<name>(?:[?&;]|%26|\\u0026)(?:x-amz-(?:signature|credential|security-token)|x-goog-(?:signature|credential)"
     r"|signature|awsaccesskeyid|sig|token|access_token|auth_token|api_?key|password|secret|key-pair-id|policy|hdnea|hdnts)=)"

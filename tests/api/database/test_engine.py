@@ -5,15 +5,17 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import create_engine, inspect, make_url, text
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 
-from api.database.engine import open_database
+from api.database.engine import POSTGRES_CONNECTIONS, open_database
 from api.database.tables import ApiKey, Table, Team
 from steps.common.runtime.errors import UserError
 from tests.support.postgres import new_database, postgres
@@ -63,10 +65,10 @@ def test_what_is_in_it_stays_when_it_is_opened_again(url: str) -> None:
 
 def test_processes_that_start_at_once_do_not_disturb_each_other(url: str) -> None:
     started = [
-        subprocess.Popen([sys.executable, "-c", OPENS, url], stderr=subprocess.PIPE, text=True) for _ in range(5)
+        subprocess.Popen([sys.executable, "-c", OPENS, url], stderr=subprocess.PIPE, text=True) for _ in range(3)
     ]
     ended = [process.communicate()[1] for process in started]
-    assert ([process.returncode for process in started], ended) == ([0] * 5, [""] * 5)
+    assert ([process.returncode for process in started], ended) == ([0] * 3, [""] * 3)
     with open_database(url)() as session:
         assert session.scalar(text("SELECT count(*) FROM alembic_version")) == 1
 
@@ -122,6 +124,45 @@ def test_a_database_that_cannot_be_opened_is_one_line_without_the_password(url: 
     assert line in str(told.value)
     assert "\n" not in str(told.value)
     assert "hidden-word" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"database": "nowhere"}, 'database "nowhere" does not exist'),
+        ({"username": "nobody"}, 'role "nobody" does not exist'),
+        ({"username": "reader"}, "permission denied for schema public"),
+    ],
+)
+def test_what_postgres_refuses_is_one_line_without_the_password(
+    server: str, changes: dict[str, str], line: str
+) -> None:
+    engine = create_engine(server)
+    with engine.begin() as connection:
+        connection.execute(text("DROP ROLE IF EXISTS reader"))
+        connection.execute(text("CREATE ROLE reader LOGIN"))
+    engine.dispose()
+    url = make_url(server).set(password="hidden-word").set(**changes)
+    with pytest.raises(UserError) as told:
+        open_database(url.render_as_string(hide_password=False))
+    assert str(told.value).endswith(f"{line}; check FINELINE_API_DATABASE")
+    assert "\n" not in str(told.value)
+    assert "hidden-word" not in str(told.value)
+
+
+def test_postgres_has_connections_for_two_servers_and_one_that_replaces_them(server: str) -> None:
+    engine = open_database(new_database(server, f"test_{uuid.uuid4().hex}")).kw["bind"]
+    engine.pool._timeout = 0.01
+    with ExitStack() as stack:
+        connections = [stack.enter_context(engine.connect()) for _ in range(POSTGRES_CONNECTIONS)]
+        with pytest.raises(NoConnectionError):
+            engine.connect()
+        most, kept = (
+            int(str(connections[0].scalar(text(f"SHOW {name}"))))
+            for name in ("max_connections", "superuser_reserved_connections")
+        )
+    engine.dispose()
+    assert most - kept > 3 * POSTGRES_CONNECTIONS
 
 
 def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
-from api.database.engine import open_database
+from api.database.engine import POSTGRES_CONNECTIONS, open_database
 from api.database.team_lock import team_lock
 from tests.support.postgres import postgres
 
@@ -64,5 +65,32 @@ def test_another_process_waits_for_it_until_its_holder_has_gone(address: str) ->
     holder.wait()
     assert got.wait(30)
     waiting.join(30)
+    with team_lock(sessions, "pets"):
+        pass
+
+
+def test_many_teams_at_once_leave_connections_for_their_work(address: str) -> None:
+    sessions, counting, holders, most = open_database(address), threading.Lock(), 0, 0
+
+    def work(number: int) -> None:
+        nonlocal holders, most
+        with team_lock(sessions, f"team-{number}"), sessions() as session:
+            with counting:
+                holders += 1
+                most = max(most, holders)
+            session.scalar(text("SELECT 1 FROM pg_sleep(0.2)"))
+            with counting:
+                holders -= 1
+
+    with ThreadPoolExecutor(POSTGRES_CONNECTIONS) as threads:
+        list(threads.map(work, range(POSTGRES_CONNECTIONS)))
+    assert most < POSTGRES_CONNECTIONS / 2
+
+
+def test_a_connection_that_is_lost_releases_the_lock_and_harms_no_work(address: str) -> None:
+    sessions = open_database(address)
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_advisory_lock%'"
+    with team_lock(sessions, "pets"), sessions() as session:
+        assert session.scalars(text(ended)).all() == [True]
     with team_lock(sessions, "pets"):
         pass

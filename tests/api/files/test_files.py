@@ -1,15 +1,19 @@
 """Files by the real client: upload, list, retrieve, content, delete; and what is refused."""
 
+import contextlib
 import gzip
 import hashlib
 import json
 import os
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx2
 import openai
 import psutil
@@ -18,9 +22,13 @@ from sqlalchemy import select
 
 from api.database.tables import TeamFile
 from api.files import row_check_process, team_files
+from api.files.file_contents import FileContents, IncomingContent
+from api.files.upload_form import UploadForm
 from api.jobs.job_place import JobState, Status
 from api.jobs.job_record import JobRecord
 from api.machine.machine_jobs import MachineJobs
+from api.openai_errors import ApiError
+from api.server.slow_work import SlowWork
 from api.server.unneeded_contents import delete_unneeded
 from steps.common.storage import volumes
 from tests.support.running_api import RunningApi, running_api
@@ -248,6 +256,65 @@ def test_a_file_that_takes_too_much_memory_is_refused(tmp_path: Path, monkeypatc
         message = refused(api, "rows.json", whole)
         assert message == "rows.json: reading its rows takes more than 200 MiB of memory; save it as JSONL"
         assert upload(api).id
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "message"),
+    [
+        ("SEGV", 400, "rows.jsonl: reading its rows takes more than "),
+        ("ABRT", 400, "rows.jsonl: reading its rows takes more than "),
+        ("TERM", 503, "rows.jsonl: the server has stopped reading its rows; upload it again"),
+    ],
+)
+def test_a_check_that_is_killed_is_no_fault_of_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: str, status: int, message: str
+) -> None:
+    killed = tmp_path / "python"
+    killed.write_text(f"#!/bin/sh\nkill -{number} $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(killed))
+    with pytest.raises(ApiError) as caught:
+        row_check_process.checked(tmp_path / "rows.jsonl", "rows.jsonl", MOST)
+    assert caught.value.status == status
+    assert str(caught.value).startswith(message)
+
+
+class NoRoom(SlowWork):
+    """Checks for which too many files wait already."""
+
+    def refusal(self) -> ApiError:
+        return ApiError(503, "16 checks are already waiting", code="overloaded", wait_seconds=30)
+
+
+def test_an_upload_is_sent_away_while_too_many_wait_for_their_check(tmp_path: Path) -> None:
+    with running_api(tmp_path, row_checks=NoRoom("checks")) as api:
+        with pytest.raises(openai.InternalServerError) as caught:
+            upload(api)
+        assert (caught.value.status_code, caught.value.code) == (503, "overloaded")
+        assert caught.value.response.headers["retry-after"] == "30"
+        assert everything() == set()
+
+
+def test_an_upload_that_is_given_up_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, threads = list[int](), list[str]()
+    monkeypatch.setattr(os, "fsync", synced.append)
+
+    class Told(FileContents):
+        @contextlib.contextmanager
+        def incoming(self, filename: str) -> Iterator[IncomingContent]:
+            with super().incoming(filename) as content:
+                yield content
+            threads.append(threading.current_thread().name)
+
+    async def given_up() -> None:
+        async with UploadForm("multipart/form-data; boundary=edge", Told()) as given:
+            given.feed(form(PURPOSE, FILE)["content"][:-30])
+            assert len(everything()) == 1
+
+    anyio.run(given_up)
+    assert everything() == set()
+    assert not synced
+    assert "AnyIO" in threads[0]
 
 
 def form(*parts: tuple[str, bytes]) -> dict[str, Any]:

@@ -109,6 +109,12 @@ def test_neither_the_teams_key_nor_what_belongs_to_the_connection_is_passed_on(d
     assert headers["traceparent"] == TRACE
 
 
+def test_headers_have_any_encoding(door: Door) -> None:
+    assert door.post(headers={b"user-agent": b"caf\xc3\xa9", b"x-request-id": b"\xe9"}).status_code == 200
+    _, headers, _ = door.model.asked[0]
+    assert headers["user-agent"].encode("latin-1") == b"caf\xc3\xa9"
+
+
 def test_headers_of_the_connection_are_not_passed_back(door: Door) -> None:
     door.model.headers |= {"X-Own": "kept", "Connection": "keep-alive", "Keep-Alive": "timeout=5"}
     answer = door.post()
@@ -231,6 +237,9 @@ def test_a_model_that_is_not_the_teams_or_not_served_does_not_exist(door: Door) 
         assert caught.value.code == "model_not_found"
         told.add(json.dumps(caught.value.body).replace(model, "MODEL"))
     assert len(told) == 1
+    answer = door.post(json={**CHAT, "model": "pets-" * 100_000})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    assert len(answer.content) < 1000
     assert door.model.asked == []
     door.gateway.process.stop()
     with pytest.raises(openai.NotFoundError):

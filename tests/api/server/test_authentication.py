@@ -6,7 +6,8 @@ from typing import Annotated
 
 import pytest
 from fastapi import Depends
-from openai import AuthenticationError, OpenAI, RateLimitError
+from openai import AuthenticationError, InternalServerError, OpenAI, RateLimitError
+from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.server.authentication import caller
@@ -89,6 +90,21 @@ def test_a_client_that_waits_as_it_is_told_gets_its_answer(served: tuple[Address
     for _ in range(60):
         ask(client)
     assert ask(client.with_options(max_retries=3)) == "pets"
+
+
+def test_a_database_that_is_down_is_told_as_that(served: tuple[Address, sessionmaker[Session]]) -> None:
+    address, sessions = served
+    client = client_of(address, team_key(sessions, "pets"))
+    with sessions.begin() as session:
+        session.execute(text("ALTER TABLE api_keys RENAME TO gone"))
+    with pytest.raises(InternalServerError) as refused:
+        ask(client)
+    assert (refused.value.status_code, refused.value.type) == (503, "server_error")
+    assert refused.value.response.headers["retry-after"] == "10"
+    assert "gone" not in refused.value.response.text
+    with sessions.begin() as session:
+        session.execute(text("ALTER TABLE gone RENAME TO api_keys"))
+    assert ask(client) == "pets"
 
 
 def test_a_large_body_of_a_stranger_is_not_read(served: tuple[Address, sessionmaker[Session]]) -> None:

@@ -14,12 +14,14 @@ import openai
 import pytest
 
 from api.files.team_files import RESULTS
+from api.jobs.job_record import JobRecord
 from api.server.job_routes import REPEATED_SECONDS
 from api.teams.caller import Limits
 from api.teams.teams import set_limits
 from recipes.recipe import Recipe
 from steps.common.handover.resolved import Quote
 from steps.common.storage import volumes
+from tests.support.commands import wait_for
 from tests.support.running_api import RunningApi, running_api
 from tests.support.stated_jobs import StatedJobs, a_quote, a_report
 
@@ -270,6 +272,77 @@ class SlowJobs(StatedJobs):
     def quote(self, recipe: Recipe) -> Quote | None:
         time.sleep(0.3)
         return super().quote(recipe)
+
+
+class HeldJobs(StatedJobs):
+    """Jobs whose plans end when a test says so."""
+
+    def __init__(self, quote: Quote | None = None) -> None:
+        super().__init__(quote)
+        self.end = threading.Event()
+
+    def quote(self, recipe: Recipe) -> Quote | None:
+        found = super().quote(recipe)
+        self.end.wait()
+        return found
+
+
+def test_plans_wait_for_each_other_and_nothing_else_waits_for_them(tmp_path: Path) -> None:
+    place = HeldJobs(a_quote())
+    with running_api(tmp_path, jobs=place) as api, ThreadPoolExecutor(4) as threads:
+        client = api.client()
+        training = upload(client)
+        sent = [threads.submit(create, client, training_file=training, suffix=f"s{number}") for number in range(4)]
+        wait_for(lambda: api.services.plans.waiting == 2, 30)
+        assert client.fine_tuning.jobs.list().data == []
+        assert place.quoted == 2
+        place.end.set()
+        assert len({one.result().id for one in sent}) == 4 == len(place.kept)
+
+
+def test_a_file_that_is_deleted_while_its_job_is_planned_is_missed(tmp_path: Path) -> None:
+    class DeletedMeanwhile(StatedJobs):
+        def quote(self, recipe: Recipe) -> Quote | None:
+            client.files.delete(training)
+            return super().quote(recipe)
+
+    place = DeletedMeanwhile(a_quote())
+    with running_api(tmp_path, jobs=place) as api:
+        client = api.client()
+        training = upload(client)
+        with pytest.raises(openai.NotFoundError) as raised:
+            create(client, training_file=training)
+        assert raised.value.param == "training_file"
+    assert not place.kept
+
+
+def test_a_file_that_is_deleted_while_its_job_is_created_keeps_its_content(tmp_path: Path) -> None:
+    class DeletedMeanwhile(StatedJobs):
+        def create(self, job: JobRecord, recipe: Recipe) -> None:
+            deleting.start()
+            wait_for(lambda: not client.files.list().data, 30)
+            deleting.join(1)  # as long as a deletion takes that does not wait for the job
+            super().create(job, recipe)
+            assert Path(str(recipe.data.train)).is_file()
+
+    place = DeletedMeanwhile(a_quote())
+    with running_api(tmp_path, jobs=place) as api:
+        client = api.client()
+        training = upload(client)
+        deleting = threading.Thread(target=client.files.delete, args=(training,))
+        create(client, training_file=training)
+        deleting.join(30)
+        (recipe,) = place.recipes.values()
+        assert Path(str(recipe.data.train)).is_file()
+
+
+def test_a_job_needs_each_file_of_a_task(api: RunningApi, place: StatedJobs) -> None:
+    client = api.client()
+    files = [upload(client, LINES + b" " * number) for number in range(3)]
+    tasks = [{"metric": "exact", "data": files[1:]}]
+    create(client, training_file=files[0], extra_body={"recipe": {"evaluate": {"tasks": tasks}}})
+    (record,) = place.kept.values()
+    assert record.files == files
 
 
 def test_requests_at_the_same_time_do_not_pass_the_limit_together(tmp_path: Path) -> None:

@@ -9,9 +9,8 @@ import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.database.engine import open_database
-from api.teams.api_keys import all_keys, make_key
 from api.teams.caller import Limits
-from api.teams.teams import all_teams, hold_team, limits_of, make_team, set_limits, team_named
+from api.teams.teams import all_teams, limits_of, make_team, set_limits, team_named
 from steps.common.runtime.errors import UserError
 from tests.support.postgres import new_database, postgres
 
@@ -81,19 +80,3 @@ def test_a_limit_out_of_range_is_refused(sessions: sessionmaker[Session], limits
 def test_limits_of_what_is_no_team_are_refused(sessions: sessionmaker[Session]) -> None:
     with sessions.begin() as session, pytest.raises(UserError, match="there is no team 'pets'; there are no teams yet"):
         set_limits(session, "pets", Limits())
-
-
-def test_between_a_count_and_what_it_allows_a_team_is_held(sessions: sessionmaker[Session]) -> None:
-    with sessions.begin() as session:
-        make_team(session, "pets")
-
-    def add_key(_: int) -> None:
-        with sessions.begin() as session:
-            hold_team(session, "pets")
-            if len(all_keys(session)) < 3:
-                make_key(session, "pets")
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(add_key, range(16)))
-    with sessions() as session:
-        assert len(all_keys(session)) == 3

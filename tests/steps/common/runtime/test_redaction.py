@@ -108,7 +108,10 @@ def test_a_step_redacts_its_log_and_its_traceback(tmp_path: Path) -> None:
         ("https://a.blob/c/f?sv=1&sig=abc%3D", "https://a.blob/c/f?sv=1&sig=[redacted]"),
         ("https://host/f?token=abc#x", "https://host/f?token=[redacted]#x"),
         ("AccountName=a;AccountKey=abc==;", "AccountName=a;AccountKey=[redacted];"),
+        ("git+file://me:pw@host/a", "git+file://host/a"),
+        ("a: xhf://me:pw@host/a", "a: xhf://host/a"),
         ("hf://gpt2@main", "hf://gpt2@main"),
+        ('"hf://gpt2@main"', '"hf://gpt2@main"'),
         ("hf://datasets/org/name@abc/rows.jsonl", "hf://datasets/org/name@abc/rows.jsonl"),
         ("pypi://smol==1.0/a@b/model.gguf", "pypi://smol==1.0/a@b/model.gguf"),
         ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
@@ -118,6 +121,12 @@ def test_a_step_redacts_its_log_and_its_traceback(tmp_path: Path) -> None:
 def test_keys_are_taken_out_of_addresses(address: str, shown: str) -> None:
     assert without_credentials(address) == shown
     assert redact(json.dumps(address)) == json.dumps(shown)
+
+
+@pytest.mark.parametrize("part", ["a.", "a://", "a-b://c.", "?sig=", "://"])
+def test_each_part_of_a_long_text_is_read_once(part: str) -> None:
+    text = part * 100_000  # read again for each part, it would take minutes
+    assert "me:pw" not in without_credentials(f"{text} s3://me:pw@host/a {text}")
 
 
 def test_a_value_is_found_as_json_and_urls_write_it(monkeypatch: pytest.MonkeyPatch) -> None:
