@@ -4,7 +4,7 @@ import functools
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from api.cluster.cluster_quote import cluster_quote
@@ -51,11 +51,16 @@ LABEL = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 TRIES, PAUSE_SECONDS = 20, 0.2
 SWEEP_SECONDS = 3600.0  # between searches for ended jobs that nobody has read; Argo keeps them for days
 MOST_REMEMBERED = 128  # Workflows that have been read
+REFUSED_KEYS = {
+    "evaluate.lm_eval": "a run in a cluster cannot fetch the tasks; name them in a recipe for 'fineline submit', which packs them"
+}
 GONE = "its Workflow was deleted before it ended; create the job again"
 
 
 class ClusterJobs:
     """A `JobPlace`: a namespace of the cluster."""
+
+    refused_keys: Mapping[str, str] = REFUSED_KEYS
 
     def __init__(self, namespace: str = "", clock: Callable[[], float] = time.time) -> None:
         """Create the place.

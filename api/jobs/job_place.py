@@ -48,6 +48,10 @@ class JobState:
 class JobPlace(Protocol):
     """Creates, reads, and controls the runs of jobs. Several processes may call any method at any time."""
 
+    @property
+    def refused_keys(self) -> Mapping[str, str]:
+        """The keys of a recipe that no run of a job can have here, and why."""
+
     def quote(self, recipe: Recipe) -> Quote | None:
         """Check a recipe, and return its quote; None if only a run of it can tell, which then buys nothing.
 

@@ -4,7 +4,7 @@ import functools
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from api.jobs.job_place import JobState
@@ -28,6 +28,8 @@ PLANS_AT_ONCE = 2  # each is a process that reads rows
 
 class MachineJobs:
     """A `JobPlace`: this machine."""
+
+    refused_keys: Mapping[str, str] = {}
 
     def __init__(self, wake_queue: Callable[[], None] = lambda: None) -> None:
         """Create the place.

@@ -20,7 +20,7 @@ from api.jobs.job_limits import check_dollars, check_jobs_at_once, dollars_left
 from api.jobs.job_object import FineTuningJob, job_object
 from api.jobs.job_place import ENDED
 from api.jobs.job_record import JobRecord
-from api.jobs.model_names import RUN_UNIQUE, model_name, run_name
+from api.models.model_names import RUN_UNIQUE, model_name, run_name
 from api.jobs.recipe_of_job import JobData, recipe_of
 from api.jobs.row_size import mean_row_tokens
 from api.jobs.step_metrics import result_files
@@ -167,7 +167,7 @@ def _planned(services: Services, caller: Caller, body: CreateBody, name: str) ->
         return mean_row_tokens(address(body.training_file, "training_file"), objective)
 
     try:
-        recipe = recipe_of(body, name, JobData(address, row_tokens))
+        recipe = recipe_of(body, name, JobData(address, row_tokens, services.jobs.refused_keys))
         return _Planned(recipe, services.jobs.quote(recipe), list(dict.fromkeys(ids.values())))
     except UserError as error:
         message = with_ids(first_line(error), ids.values())

@@ -1,6 +1,7 @@
 """Jobs whose runs are what a test says: quotes with prices, and states that take a cloud or hours to come about."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -53,6 +54,7 @@ class StatedJobs:
 
     def __init__(self, quote: Quote | None = None) -> None:
         self.given: Quote | None = quote
+        self.refused_keys: Mapping[str, str] = {}
         self.mistake = ""  # with which a plan refuses
         self.kept: dict[str, JobRecord] = {}
         self.recipes: dict[str, Recipe] = {}
