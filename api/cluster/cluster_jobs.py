@@ -146,6 +146,20 @@ class ClusterJobs:
         self._archive.save(record, with_nodes(workflow))
         return job_state(record, workflow)
 
+    def spent(self, job: JobRecord) -> float:
+        """Return what the nodes of a job have cost so far, in US dollars, over all of its pauses.
+
+        Args:
+            job: its present record, which tells how often it was resumed.
+        """
+        attempts = 1 + sum(wanted == "run" for _, wanted in job.wishes)
+        costs = [ledger_file.cost_of(name_of(job.run, attempt)) for attempt in range(1, attempts + 1)]
+        saved = sum(cost.dollars or 0.0 for cost in costs if cost)
+        if costs[-1] or self._final_state(job.team, job.run, self._archive.changed(job.run)):
+            return saved
+        workflow = self._latest(job)
+        return saved if workflow is None or has_ended(workflow) else saved + self._spent(workflow)
+
     def cancel(self, job: JobRecord) -> None:
         """Stop the job's run for good; its exit handler gives the node back.
 

@@ -75,6 +75,13 @@ class JobPlace(Protocol):
     def state(self, job: JobRecord) -> JobState:
         """Return the state of a job."""
 
+    def spent(self, job: JobRecord) -> float:
+        """Return what the nodes of a job have cost so far, in US dollars, over all of its pauses.
+
+        Args:
+            job: its present record.
+        """
+
     def cancel(self, job: JobRecord) -> None:
         """Stop the job's run for good, if it has not ended."""
 

@@ -101,6 +101,10 @@ class MachineJobs:
         """Return the state of a job."""
         return job_state(JobFolder(job.run), job)
 
+    def spent(self, job: JobRecord) -> float:
+        """Return 0: this machine buys nothing."""
+        return 0.0
+
     def cancel(self, job: JobRecord) -> None:
         """Stop the job's run for good, if it has not ended."""
         self._want(job, "cancel")

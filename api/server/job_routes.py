@@ -16,7 +16,14 @@ from api.jobs.create_body import CreateBody
 from api.jobs.file_places import first_named, with_ids
 from api.jobs.job_checkpoints import FineTuningJobCheckpoint, checkpoints_of
 from api.jobs.job_events import FineTuningJobEvent, events_of, quote_in_words
-from api.jobs.job_limits import check_dollars, check_jobs_at_once, dollars_left
+from api.jobs.job_limits import (
+    SeenStates,
+    check_dollars,
+    check_jobs_at_once,
+    check_not_overspent,
+    dollars_left,
+    with_budget,
+)
 from api.jobs.job_object import FineTuningJob, job_object
 from api.jobs.job_place import ENDED
 from api.jobs.job_record import JobRecord
@@ -76,7 +83,8 @@ def create_job(
     repeated = _Repeated(caller.team, request, unique if idempotency_key else "", x_stainless_retry_count or "0")
     if found := _created_before(services, repeated):
         return _answer(services, found)
-    check_jobs_at_once(caller.limits, services.jobs.jobs(caller.team), services.jobs)
+    states = SeenStates(services.jobs)
+    check_jobs_at_once(caller.limits, services.jobs.jobs(caller.team), states)
     name = model_name(caller.team, body.suffix, body.model, unique)
     plan = _planned(services, caller, body, name)
     with team_lock(services.sessions, caller.team):
@@ -84,14 +92,21 @@ def create_job(
         if found := _created_before(services, repeated):
             return _answer(services, found)
         jobs = services.jobs.jobs(caller.team)
-        check_jobs_at_once(caller.limits, jobs, services.jobs)
-        left = dollars_left(caller.limits, jobs, services.jobs, time.time())
+        check_jobs_at_once(caller.limits, jobs, states)
+        left = dollars_left(caller.limits, jobs, states, time.time())
         check_dollars(left, caller.limits, plan.quote)
-        with services.sessions() as session:
-            claim(session, caller.team, name, caller.limits.models)
+        _claim(services, caller, name, jobs, states)
         job = _record(caller, body, name, run_name(name, unique), plan, request)
-        services.jobs.create(job, plan.recipe)
+        services.jobs.create(job, with_budget(plan.recipe, left, plan.quote))
     return _answer(services, services.jobs.job(caller.team, job.id) or job)
+
+
+def _claim(services: Services, caller: Caller, name: str, jobs: list[JobRecord], states: SeenStates) -> None:
+    most, unfinished = caller.limits.models, set[str]()
+    if most is not None:  # only a limit needs the state of each job
+        unfinished = {job.name for job in jobs if states.state(job).status not in ENDED}
+    with services.sessions() as session:
+        claim(session, caller.team, name, most, unfinished)
 
 
 def _unique(team: str, idempotency_key: str | None) -> str:
@@ -284,7 +299,9 @@ def resume_job(job_id: str, caller: TheCaller, services: TheServices) -> FineTun
     job = _to_steer(services, caller, job_id, "resumed")
     with team_lock(services.sessions, caller.team):
         if job.wanted == "pause" or services.jobs.state(job).status == "paused":
-            check_jobs_at_once(caller.limits, services.jobs.jobs(caller.team), services.jobs)
+            jobs, states = services.jobs.jobs(caller.team), SeenStates(services.jobs)
+            check_jobs_at_once(caller.limits, jobs, states)
+            check_not_overspent(dollars_left(caller.limits, jobs, states, time.time()), caller.limits)
             services.jobs.resume(job)
     return _answer_anew(services, job)
 

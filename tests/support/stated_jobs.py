@@ -59,6 +59,7 @@ class StatedJobs:
         self.kept: dict[str, JobRecord] = {}
         self.recipes: dict[str, Recipe] = {}
         self.states: dict[str, JobState] = {}
+        self.costs: dict[str, float] = {}  # real ones
         self.quoted = 0
 
     def quote(self, recipe: Recipe) -> Quote | None:
@@ -81,6 +82,9 @@ class StatedJobs:
 
     def state(self, job: JobRecord) -> JobState:
         return self.states[job.id]
+
+    def spent(self, job: JobRecord) -> float:
+        return self.costs.get(job.id, 0.0)
 
     def say(self, job_id: str, status: Status, **changes: Any) -> None:
         """Let a job have a state."""

@@ -54,7 +54,9 @@ def given(key: str, value: Any = "x") -> dict[str, Any]:
 
 
 def test_the_walk_reaches_every_part() -> None:
-    assert {"tune.seed", "evaluate.lm_eval.include", "serve.form", "data.train.source", "compute.idle_minutes"} <= set(KEYS)
+    assert {"tune.seed", "evaluate.lm_eval.include", "serve.form", "data.train.source", "compute.idle_minutes"} <= set(
+        KEYS
+    )
 
 
 @pytest.mark.parametrize("key", KEYS)
