@@ -52,7 +52,7 @@ TRIES, PAUSE_SECONDS = 20, 0.2
 SWEEP_SECONDS = 3600.0  # between searches for ended jobs that nobody has read; Argo keeps them for days
 MOST_REMEMBERED = 128  # Workflows that have been read
 REFUSED_KEYS = {
-    "evaluate.lm_eval": "a run in a cluster cannot fetch the tasks; name them in a recipe for 'fineline submit', which packs them"
+    "evaluate.lm_eval": "a run in a cluster cannot fetch the tasks; use 'fineline submit', which packs and sends them"
 }
 GONE = "its Workflow was deleted before it ended; create the job again"
 

@@ -68,7 +68,9 @@ _OPEN = {f"{part}.{name}" for part, names in ALLOWED.items() for name in names.s
 
 
 def check_keys(tree: Mapping[str, Any], refused_there: Mapping[str, str]) -> None:
-    """Refuse the keys that a caller may not set. Keys that no recipe has are left to the recipe's reader, which names the nearest.
+    """Refuse the keys that a caller may not set.
+
+    A key that no recipe has is left to the recipe's reader, which names the nearest one.
 
     Args:
         tree: the keys, as the caller has sent them.

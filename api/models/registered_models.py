@@ -1,8 +1,8 @@
 """The tuned models in the registry: finds and withdraws them, on a machine and in a cluster alike."""
 
 import functools
-import os
 from collections.abc import Collection
+from itertools import takewhile
 from typing import Any
 
 from api.models.served_addresses import ServedModel
@@ -61,7 +61,8 @@ def withdraw_all(name: str, by: str) -> None:
 
 def _in_registry(names: Collection[str]) -> list[str]:
     """Return those names that the registry has; many jobs make no version, so most names of a team may have none."""
-    start, token, found = os.path.commonprefix(list(names)), None, set[str]()
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(min(names), max(names), strict=False))
+    start, token, found = "".join(letter for letter, _ in same), None, set[str]()
     while True:
         page = _store().search_registered_models(f"name LIKE '{start}%'", PAGE, page_token=token)
         found |= {model.name for model in page}

@@ -27,10 +27,10 @@ from api.jobs.job_limits import (
 from api.jobs.job_object import FineTuningJob, job_object
 from api.jobs.job_place import ENDED
 from api.jobs.job_record import JobRecord
-from api.models.model_names import RUN_UNIQUE, model_name, run_name
 from api.jobs.recipe_of_job import JobData, recipe_of
 from api.jobs.row_size import mean_row_tokens
 from api.jobs.step_metrics import result_files
+from api.models.model_names import RUN_UNIQUE, model_name, run_name
 from api.models.model_owners import claim
 from api.openai_errors import ApiError, not_found
 from api.paging import After, Limit, Page, paged

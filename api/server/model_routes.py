@@ -81,7 +81,7 @@ def delete_model(
     # Under this lock, no job of the team is created.
     with team_lock(state.sessions, by.team), state.sessions() as session:
         _check_deletable(session, by.team, model, state)
-        # In this order: after the withdrawal, nothing serves a version anew. The request can be repeated until nothing is served.
+        # In this order: after the withdrawal, nothing serves a version anew. The request can be repeated while it is served.
         state.addresses.withdraw(model, f"team {by.team}")
         try:
             state.addresses.stop(model)

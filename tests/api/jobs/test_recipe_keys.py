@@ -77,13 +77,13 @@ def test_the_tables_name_no_other_keys() -> None:
 
 def test_a_key_that_nobody_has_decided_on_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(REFUSED, "serve.gpus")
-    with pytest.raises(ApiError, match="serve.gpus cannot be set here: the API does not know it yet"):
+    with pytest.raises(ApiError, match=r"serve\.gpus cannot be set here: the API does not know it yet"):
         check_keys({"serve": {"gpus": 3}}, {})
 
 
 def test_what_no_run_in_a_cluster_can_do_is_refused_there_with_the_reason() -> None:
     own = {"evaluate": {"lm_eval": [{"task": "arc_easy"}]}}
     check_keys(own, MachineJobs().refused_keys)
-    with pytest.raises(ApiError, match="evaluate.lm_eval cannot be set here: a run in a cluster cannot") as raised:
+    with pytest.raises(ApiError, match=r"evaluate\.lm_eval cannot be set here: a run in a cluster cannot") as raised:
         check_keys(own, ClusterJobs.refused_keys)
     assert (raised.value.status, raised.value.param) == (400, "recipe.evaluate.lm_eval")

@@ -230,6 +230,23 @@ def test_two_processes_share_a_queue_and_one_takes_over_from_the_other(
     assert "already tuned" in log_of(second, "tune")
 
 
+@pytest.mark.parametrize("name", ["job.json", "run.json"])
+def test_a_job_that_the_disk_does_not_give_for_a_while_keeps_its_place(recipe: Recipe, name: str) -> None:
+    jobs, job = MachineJobs(), job_record()
+    jobs.create(job, recipe)
+    file = JobFolder(job.run).path / name
+    kept, changed = file.with_suffix(".kept"), file.parent.stat()
+    file.rename(kept)
+    file.mkdir()  # reading it is an error, and not that it is missing
+    os.utime(file.parent, ns=(changed.st_atime_ns, changed.st_mtime_ns))
+    queue = JobQueue()
+    assert list(queue._open_jobs()) == []
+    file.rmdir()
+    kept.rename(file)
+    os.utime(file.parent, ns=(changed.st_atime_ns, changed.st_mtime_ns))
+    assert [one.job.id for one in queue._open_jobs()] == [job.id]
+
+
 def test_a_run_and_a_job_of_an_earlier_schema_are_read_and_executed(recipe: Recipe) -> None:
     jobs, job = MachineJobs(), job_record()
     jobs.create(job, recipe)
