@@ -76,7 +76,7 @@ def dollars_left(limits: Limits, jobs: Iterable[JobRecord], states: JobStates, n
         now: Unix time.
 
     Returns:
-        Less than 0 if jobs have cost more than they were quoted at.
+        Less than 0 if jobs have cost more than they were quoted at, or if the limit was lowered.
     """
     if limits.dollars_a_month is None:
         return None
@@ -127,7 +127,7 @@ def with_budget(recipe: Recipe, left: float | None, quote: Quote | None) -> Reci
 
 
 def check_not_overspent(left: float | None, limits: Limits) -> None:
-    """Refuse to resume a job of a team whose jobs have cost more than its limit.
+    """Refuse to resume a job of a team whose jobs count for more than its limit.
 
     Raises:
         ApiError: with the limit.
@@ -135,8 +135,8 @@ def check_not_overspent(left: float | None, limits: Limits) -> None:
     if left is not None and left < 0:
         raise ApiError(
             429,
-            f"the team's jobs have cost ${-left:.2f} more than its ${limits.dollars_a_month:.2f} for this month (UTC); resume "
-            "the job next month, or ask the administrator to raise the limit",
+            f"by the quotes and the real costs of its jobs, the team is ${-left:.2f} above its ${limits.dollars_a_month:.2f} for "
+            "this month (UTC); resume the job next month, or ask the administrator to raise the limit",
             code="insufficient_quota",
         )
 

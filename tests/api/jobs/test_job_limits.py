@@ -66,7 +66,7 @@ def test_a_job_that_costs_more_than_its_quote_counts_for_what_it_costs() -> None
     limits = Limits(dollars_a_month=10)
     left = dollars_left(limits, jobs, place, NOW)
     assert left == pytest.approx(10 - 3.5 - 2.0 - 5.0)
-    with pytest.raises(ApiError, match=r"have cost \$0\.50 more than its \$10\.00 for this month") as raised:
+    with pytest.raises(ApiError, match=r"the team is \$0\.50 above its \$10\.00 for this month") as raised:
         check_not_overspent(left, limits)
     assert (raised.value.status, raised.value.code) == (429, "insufficient_quota")
     check_not_overspent(0.0, limits)

@@ -259,7 +259,7 @@ def test_limits_are_kept(api: RunningApi, place: StatedJobs) -> None:
         client.fine_tuning.jobs.resume(first.id)
     place.costs[first.id] = 7.0
     limit(api, dollars_a_month=10.0)
-    with pytest.raises(openai.RateLimitError, match=r"have cost \$3.00 more than its \$10.00"):
+    with pytest.raises(openai.RateLimitError, match=r"is \$3.00 above its \$10.00"):
         client.fine_tuning.jobs.resume(first.id)
     limit(api, models=3)
     place.given = a_quote()
