@@ -135,8 +135,9 @@ def check_not_overspent(left: float | None, limits: Limits) -> None:
     if left is not None and left < 0:
         raise ApiError(
             429,
-            f"by the quotes and the real costs of its jobs, the team is ${-left:.2f} above its ${limits.dollars_a_month:.2f} for "
-            "this month (UTC); resume the job next month, or ask the administrator to raise the limit",
+            f"by the quotes and the real costs of its jobs, the team is ${-left:.2f} above its "
+            f"${limits.dollars_a_month:.2f} for this month (UTC); resume the job next month, or ask the administrator to raise "
+            "the limit",
             code="insufficient_quota",
         )
 

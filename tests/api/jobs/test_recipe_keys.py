@@ -10,6 +10,7 @@ from api.jobs.recipe_keys import ALLOWED, REFUSED, UNDECIDED, check_keys, why_re
 from api.machine.machine_jobs import MachineJobs
 from api.openai_errors import ApiError
 from recipes.recipe import Recipe
+from tests.docs.documents import ROOT
 
 SCHEMA: dict[str, Any] = Recipe.model_json_schema()
 
@@ -73,6 +74,14 @@ def test_each_key_is_either_allowed_or_refused_with_a_reason(key: str) -> None:
 
 def test_the_tables_name_no_other_keys() -> None:
     assert (OPEN | set(REFUSED)) - set(KEYS) == set()
+
+
+def test_the_documentation_names_each_key_that_may_be_set() -> None:
+    page = (ROOT / "docs" / "moving-from-openai.md").read_text()
+    listed = page.partition("`recipe` takes these keys")[2].partition("Every other key")[0]
+    leaves = OPEN - set(ALLOWED)
+    assert {key for key in leaves if f"`{key}`" not in listed and f"`{key.partition('.')[0]}.*`" not in listed} == set()
+    assert {part for part in ("serve.*", "compute.*", "data.*") if f"`{part}`" in listed} == set()
 
 
 def test_a_key_that_nobody_has_decided_on_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
