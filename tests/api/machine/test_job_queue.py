@@ -24,7 +24,16 @@ from steps.common.storage import volumes
 from steps.prune.step import PruneInput, prune
 from tests.support.commands import wait_for
 from tests.support.golden import golden
-from tests.support.machine_jobs import created, executing, job_record, queue_process, tiny_job, wait_until, with_steps
+from tests.support.machine_jobs import (
+    PATIENCE,
+    created,
+    executing,
+    job_record,
+    queue_process,
+    tiny_job,
+    wait_until,
+    with_steps,
+)
 
 LONG = {"epochs": 40, "checkpoint_every": 5}  # about a minute of steps
 
@@ -162,7 +171,7 @@ def test_when_the_api_ends_in_order_its_run_waits_at_a_checkpoint(
 def killed_when(jobs: MachineJobs, job: JobRecord, is_so: Callable[[], object], *, children: bool) -> None:
     """Work on the queue in a process, and kill it at some moment, alone or with all that it has started."""
     process = queue_process()
-    wait_for(lambda: is_so() or process.poll() is not None)
+    wait_for(lambda: is_so() or process.poll() is not None, PATIENCE)
     assert process.poll() is None
     started = psutil.Process(process.pid).children(recursive=True) if children else []
     os.kill(process.pid, signal.SIGKILL)
@@ -194,7 +203,7 @@ def test_kills_at_any_moment_lose_no_job_and_double_none(
         reached[0] = newest_checkpoint()
         killed_when(jobs, job, lambda: newest_checkpoint() > reached[0], children=children)
         process = queue_process()
-        wait_for(begun("evaluate"))
+        wait_for(begun("evaluate"), PATIENCE)
         process.kill()
         process.wait()
         process = queue_process()
