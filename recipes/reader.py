@@ -203,6 +203,17 @@ def _keys(place: tuple[int | str, ...]) -> list[str]:
     return list(model.model_fields)
 
 
+def is_key(key: str) -> bool:
+    """Return whether a recipe has a key, such as `tune.seed` or `evaluate.tasks.rows`."""
+    models: list[type[BaseModel]] = [Recipe]
+    for part in key.split("."):
+        types = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+        if not types:
+            return False
+        models = [model for one in types for model in _models(one)]
+    return True
+
+
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
     """Yield the models in a type: itself, or those in its list or union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

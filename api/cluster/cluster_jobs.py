@@ -4,7 +4,7 @@ import functools
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from api.cluster.cluster_quote import cluster_quote
@@ -51,11 +51,16 @@ LABEL = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 TRIES, PAUSE_SECONDS = 20, 0.2
 SWEEP_SECONDS = 3600.0  # between searches for ended jobs that nobody has read; Argo keeps them for days
 MOST_REMEMBERED = 128  # Workflows that have been read
+REFUSED_KEYS = {
+    "evaluate.lm_eval": "a run in a cluster cannot fetch the tasks; use 'fineline submit', which packs and sends them"
+}
 GONE = "its Workflow was deleted before it ended; create the job again"
 
 
 class ClusterJobs:
     """A `JobPlace`: a namespace of the cluster."""
+
+    refused_keys: Mapping[str, str] = REFUSED_KEYS
 
     def __init__(self, namespace: str = "", clock: Callable[[], float] = time.time) -> None:
         """Create the place.
@@ -140,6 +145,20 @@ class ClusterJobs:
         record = record_of(workflow)
         self._archive.save(record, with_nodes(workflow))
         return job_state(record, workflow)
+
+    def spent(self, job: JobRecord) -> float:
+        """Return what the nodes of a job have cost so far, in US dollars, over all of its pauses.
+
+        Args:
+            job: its present record, which tells how often it was resumed.
+        """
+        attempts = 1 + sum(wanted == "run" for _, wanted in job.wishes)
+        costs = [ledger_file.cost_of(name_of(job.run, attempt)) for attempt in range(1, attempts + 1)]
+        saved = sum(cost.dollars or 0.0 for cost in costs if cost)
+        if costs[-1] or self._final_state(job.team, job.run, self._archive.changed(job.run)):
+            return saved
+        workflow = self._latest(job)
+        return saved if workflow is None or has_ended(workflow) else saved + self._spent(workflow)
 
     def cancel(self, job: JobRecord) -> None:
         """Stop the job's run for good; its exit handler gives the node back.

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from api.jobs.job_place import ENDED as JOB_ENDED
-from api.jobs.job_place import JobState, Measurement, Status
+from api.jobs.job_place import JobState, Status
 from api.jobs.job_record import JobRecord, Wanted
+from api.jobs.measurements import measurements_of
 from pipelines.cluster.argo_nodes import outputs
 from pipelines.cluster.cluster_result import why_failed
 from pipelines.cluster.follow import all_tasks
@@ -61,7 +62,7 @@ def job_state(record: JobRecord, stored: dict[str, Any]) -> JobState:
         url=outputs(workflow, "rollout").get("url", ""),
         trained_tokens=tuned.trained_tokens if tuned else None,
         # Before the tuning has begun, a journal is from another run with the same content.
-        measurements=_measurements(tuning, tuned, times["tune"]) if "tune" in times else (),
+        measurements=measurements_of(_journal_of(tuning), tuned, times["tune"]) if "tune" in times else (),
     )
 
 
@@ -173,31 +174,10 @@ def _tuning_report(folder: Path | None, report: EvaluationReport | None) -> Tuni
     return report.tuning if report else None
 
 
-def _measurements(
-    folder: Path | None, tuned: TuningReport | None, times: tuple[float, float]
-) -> tuple[Measurement, ...]:
-    """Return the losses, from the journal that the training writes, or else from its report.
-
-    Args:
-        folder: of the finished tuning; it need not exist yet.
-        tuned: the report, if there is one.
-        times: when the run's tuning began and ended. A tuning by an earlier run has earlier measurements.
-    """
-    for place in (folder, folder.with_name(f"{folder.name}.partial")) if folder else ():
-        if journal := _journal(place / JOURNAL):
-            return tuple(
-                Measurement(
-                    step, max(values.get("time", 0.0), times[0]), values.get("loss"), values.get("held_out_loss")
-                )
-                for step, values in journal.items()
-            )
-    if tuned is None:
-        return ()
-    train, held_out = dict(tuned.losses), dict(tuned.held_out)
-    return tuple(
-        Measurement(step, times[1] or times[0], train.get(step), held_out.get(step))
-        for step in sorted(train.keys() | held_out.keys())
-    )
+def _journal_of(folder: Path | None) -> dict[int, dict[str, float]]:
+    """Return what a training has written; `folder` is the finished tuning's, which need not exist yet."""
+    places = (folder, folder.with_name(f"{folder.name}.partial")) if folder else ()
+    return next((journal for place in places if (journal := _journal(place / JOURNAL))), {})
 
 
 def _journal(file: Path) -> dict[int, dict[str, float]]:

@@ -24,7 +24,7 @@ from steps.common.storage.files import exclusive_lock
 
 INCOMING = ".incoming-"  # start of the name of a temporary folder
 # Not the user's file name: it may contain wildcards, and the path appears in messages to other teams.
-NAME = "uploaded"
+NAME = volumes.UPLOADED
 FOLDER = "[0-9a-f]" * 16  # pattern of a digest's prefix
 DEFAULT_MOST_BYTES = 512 << 20  # as OpenAI's
 DAY = 24 * 3600

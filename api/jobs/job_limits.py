@@ -2,16 +2,50 @@
 
 import datetime
 from collections.abc import Iterable
+from typing import Protocol
 
-from api.jobs.job_place import ENDED, JobPlace
+from api.jobs.job_place import ENDED, JobState
 from api.jobs.job_record import JobRecord
 from api.openai_errors import ApiError
 from api.teams.caller import Limits
+from recipes.recipe import Recipe
 from steps.common.handover.resolved import Quote
 from steps.common.nodes.node_provider import buys
 
 
-def check_jobs_at_once(limits: Limits, jobs: Iterable[JobRecord], place: JobPlace) -> None:
+class JobStates(Protocol):
+    """The part of a `JobPlace` that the limits read."""
+
+    def state(self, job: JobRecord) -> JobState:
+        """Return the state of a job."""
+
+    def spent(self, job: JobRecord) -> float:
+        """Return what the nodes of a job have cost so far, in US dollars."""
+
+
+class SeenStates:
+    """The states of jobs during one request, which asks for them several times. A job that has ended is read only once."""
+
+    def __init__(self, place: JobStates) -> None:
+        """Start without any."""
+        self._place = place
+        self._ended: dict[str, JobState] = {}
+
+    def state(self, job: JobRecord) -> JobState:
+        """Return the state of a job."""
+        if seen := self._ended.get(job.id):
+            return seen
+        state = self._place.state(job)
+        if state.status in ENDED:
+            self._ended[job.id] = state
+        return state
+
+    def spent(self, job: JobRecord) -> float:
+        """Return what the nodes of a job have cost so far, in US dollars."""
+        return self._place.spent(job)
+
+
+def check_jobs_at_once(limits: Limits, jobs: Iterable[JobRecord], states: JobStates) -> None:
     """Refuse a job if the team already has as many queued and running jobs as it may. Paused jobs do not count.
 
     Raises:
@@ -20,7 +54,9 @@ def check_jobs_at_once(limits: Limits, jobs: Iterable[JobRecord], place: JobPlac
     most = limits.jobs_at_once
     if most is None:
         return
-    active = [job.id for job in jobs if place.state(job).status not in (*ENDED, "paused")]
+    # A job that is to pause or to end counts as paused or ended at once, so its state need not be read.
+    wanted = (job for job in jobs if job.wanted == "run")
+    active = [job.id for job in wanted if states.state(job).status not in (*ENDED, "paused")]
     if len(active) >= most:
         raise ApiError(
             429,
@@ -30,19 +66,22 @@ def check_jobs_at_once(limits: Limits, jobs: Iterable[JobRecord], place: JobPlac
         )
 
 
-def dollars_left(limits: Limits, jobs: Iterable[JobRecord], place: JobPlace, now: float) -> float | None:
-    """Return how many dollars a team's quotes leave of its limit for this calendar month (UTC); None: no limit.
+def dollars_left(limits: Limits, jobs: Iterable[JobRecord], states: JobStates, now: float) -> float | None:
+    """Return how many dollars a team's jobs leave of its limit for this calendar month (UTC); None: no limit.
 
     Args:
         limits: of the team.
         jobs: of the team.
-        place: where they run.
+        states: of the jobs.
         now: Unix time.
+
+    Returns:
+        Less than 0 if jobs have cost more than they were quoted at, or if the limit was lowered.
     """
     if limits.dollars_a_month is None:
         return None
-    spent = sum(quoted_dollars(job, place) for job in jobs if _month(job.created_at) == _month(now))
-    return round(limits.dollars_a_month - spent, 6)
+    counted = sum(counted_dollars(job, states) for job in jobs if _month(job.created_at) == _month(now))
+    return round(limits.dollars_a_month - counted, 6)
 
 
 def check_dollars(left: float | None, limits: Limits, quote: Quote | None) -> None:
@@ -51,17 +90,17 @@ def check_dollars(left: float | None, limits: Limits, quote: Quote | None) -> No
     Raises:
         ApiError: with the quote and what is left.
     """
-    if left is None or quote is None:
+    if left is None or quote is None or not buys(quote.provider):
         return
     cost, on = quote.first.cost, quote.first.name
-    if cost is None and buys(quote.provider):
+    if cost is None:
         raise ApiError(
             429,
             f"the price of {on} is not known, but the team has a limit of ${limits.dollars_a_month:.2f} a month; name instance "
             "types with known prices in recipe.compute.instance_types",
             code="insufficient_quota",
         )
-    if cost is None or cost <= max(0.0, left):
+    if 0 < left >= cost:
         return
     raise ApiError(
         429,
@@ -72,11 +111,49 @@ def check_dollars(left: float | None, limits: Limits, quote: Quote | None) -> No
     )
 
 
-def quoted_dollars(job: JobRecord, place: JobPlace) -> float:
-    """Return how many dollars a job counts for: its quote, or 0 if it was cancelled before it started."""
+def with_budget(recipe: Recipe, left: float | None, quote: Quote | None) -> Recipe:
+    """Return a recipe whose run is stopped before it costs more than is left, since a quote is only an estimate.
+
+    Args:
+        recipe: as the caller wants it, perhaps with a smaller budget.
+        left: dollars; None: the team has no limit.
+        quote: of the recipe; without one, nothing is bought.
+    """
+    if left is None or quote is None or not buys(quote.provider):
+        return recipe
+    own = recipe.compute.max_cost
+    compute = recipe.compute.model_copy(update={"max_cost": min(own, left) if own else left})
+    return recipe.model_copy(update={"compute": compute})
+
+
+def check_not_overspent(left: float | None, limits: Limits) -> None:
+    """Refuse to resume a job of a team whose jobs count for more than its limit.
+
+    Raises:
+        ApiError: with the limit.
+    """
+    if left is not None and left < 0:
+        raise ApiError(
+            429,
+            f"by the quotes and the real costs of its jobs, the team is ${-left:.2f} above its "
+            f"${limits.dollars_a_month:.2f} for this month (UTC); resume the job next month, or ask the administrator to raise "
+            "the limit",
+            code="insufficient_quota",
+        )
+
+
+def counted_dollars(job: JobRecord, states: JobStates) -> float:
+    """Return how many dollars a job counts for: its quote, or what it has really cost if that is more.
+
+    A job that was cancelled before it started counts for nothing.
+    """
+    return max(_quoted(job, states), states.spent(job))
+
+
+def _quoted(job: JobRecord, states: JobStates) -> float:
     if job.quoted_dollars is not None and job.wanted != "cancel":
         return job.quoted_dollars
-    state = place.state(job)
+    state = states.state(job)
     if state.status == "cancelled" and not state.started:
         return 0.0
     of_the_run = state.quote.first.cost if state.quote else None

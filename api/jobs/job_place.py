@@ -48,6 +48,10 @@ class JobState:
 class JobPlace(Protocol):
     """Creates, reads, and controls the runs of jobs. Several processes may call any method at any time."""
 
+    @property
+    def refused_keys(self) -> Mapping[str, str]:
+        """The keys of a recipe that no run of a job can have here, and why."""
+
     def quote(self, recipe: Recipe) -> Quote | None:
         """Check a recipe, and return its quote; None if only a run of it can tell, which then buys nothing.
 
@@ -70,6 +74,13 @@ class JobPlace(Protocol):
 
     def state(self, job: JobRecord) -> JobState:
         """Return the state of a job."""
+
+    def spent(self, job: JobRecord) -> float:
+        """Return what the nodes of a job have cost so far, in US dollars, over all of its pauses.
+
+        Args:
+            job: its present record.
+        """
 
     def cancel(self, job: JobRecord) -> None:
         """Stop the job's run for good, if it has not ended."""

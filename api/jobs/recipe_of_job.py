@@ -1,45 +1,18 @@
 """The recipe of a job: OpenAI's fields mapped to Fineline's keys, and the keys in the field `recipe`."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from api.jobs.create_body import CreateBody
-from api.jobs.model_names import check_base
+from api.jobs.recipe_keys import WHERE, check_keys
+from api.models.model_names import check_base
 from api.openai_errors import ApiError
 from recipes.evaluation import HELD_OUT
 from recipes.reader import RecipeError, from_tree
 from recipes.recipe import Recipe
 from recipes.tuning import Tune
 
-WHERE = "recipe"  # its name in errors, which is also the name of the request's field
-SERVERS = "the administrator decides how models are served"
-VOLUMES = "the API reads only uploaded files"
-# Keys that a caller may not set, since the request has a field for them or the administrator decides them; and why.
-REFUSED: dict[str, str] = {
-    "name": "use the field suffix, which follows the team's name",
-    "model": "use the field model",
-    "data.train": "use the field training_file",
-    "data.validation": "use the field validation_file",
-    "tune.objective": "use the field method",
-    "tune.seed": "use the field seed",
-    "evaluate.lm_eval.include": VOLUMES,
-    "registry": "the administrator sets the registry",
-    "secrets": "the administrator sets the Secrets",
-    "compute.node_class": "the administrator decides how nodes are bought",
-    "serve.enabled": "every model that passes the gate is served",
-    "serve.host": SERVERS,
-    "serve.port": SERVERS,
-    "serve.api_key": "clients always need a key of the API",
-    "serve.strategy": SERVERS,
-    "serve.keep_previous": SERVERS,
-    "serve.runtime": SERVERS,
-    "serve.gpus": SERVERS,
-    "serve.replicas": SERVERS,
-    "serve.max_adapters": SERVERS,
-    "serve.max_request_mib": SERVERS,
-    "serve.instance_type": SERVERS,
-}
 # Hyperparameters, and the keys of the recipe that they set; the units may differ.
 KEYS = {"n_epochs": "epochs", "batch_size": "batch_tokens", "beta": "beta"}
 
@@ -49,10 +22,11 @@ RowTokens = Callable[[str], float]  # objective -> mean tokens of a row of the t
 
 @dataclass(frozen=True)
 class JobData:
-    """The team's files, as far as a recipe needs them."""
+    """What a recipe needs besides the request: the team's files, and what the place where jobs run refuses."""
 
     find: Find
     row_tokens: RowTokens
+    refused: Mapping[str, str] = field(default_factory=dict)  # keys, and why
 
 
 def recipe_of(body: CreateBody, name: str, data: JobData) -> Recipe:
@@ -61,13 +35,13 @@ def recipe_of(body: CreateBody, name: str, data: JobData) -> Recipe:
     Args:
         body: the request.
         name: of the model.
-        data: finds the files.
+        data: finds the files, and says what the place refuses.
 
     Raises:
         ApiError: the request names something that does not exist, or sets a key that a caller may not set.
     """
     check_base(body.model)
-    tree = _own_keys(body.recipe or {})
+    tree = _own_keys(body.recipe or {}, data.refused)
     method = body.wanted_method
     tune = _part(tree, "tune")
     if method.type == "dpo":
@@ -87,26 +61,10 @@ def recipe_of(body: CreateBody, name: str, data: JobData) -> Recipe:
         raise ApiError(400, str(error), param=WHERE) from None
 
 
-def _own_keys(given: dict[str, Any]) -> dict[str, Any]:
+def _own_keys(given: dict[str, Any], refused_there: Mapping[str, str]) -> dict[str, Any]:
     """Return a copy of the keys in the field `recipe`, two levels deep, after refusing those that a caller may not set."""
-    found: dict[str, Any] = {}
-    for key, value in given.items():
-        _refuse(key)
-        if isinstance(value, dict):
-            for inner in value:
-                _refuse(f"{key}.{inner}")
-        found[key] = dict(value) if isinstance(value, dict) else value
-    evaluate = found.get("evaluate")
-    tasks = evaluate.get("lm_eval") if isinstance(evaluate, dict) else None
-    for task in tasks if isinstance(tasks, list) else []:
-        for inner in task if isinstance(task, dict) else ():
-            _refuse(f"evaluate.lm_eval.{inner}")
-    return found
-
-
-def _refuse(key: str) -> None:
-    if why := REFUSED.get(key):
-        raise ApiError(400, f"{WHERE}: {key} cannot be set here: {why}", param=f"{WHERE}.{key}", code="key_not_allowed")
+    check_keys(given, refused_there)
+    return {key: dict(value) if isinstance(value, dict) else value for key, value in given.items()}
 
 
 def _part(tree: dict[str, Any], name: str) -> dict[str, Any]:

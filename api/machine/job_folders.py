@@ -63,6 +63,14 @@ class JobFolder:
         """Return the run's record; it is shared, and must not be changed."""
         return _runs.read(self.path / RUN)
 
+    def records(self) -> tuple[JobRecord | None, Run | None, bool]:
+        """Return the job, the run's record, and whether both stay so until the folder changes.
+
+        They do not if the disk, or the process's limit on open files, prevented that they were read.
+        """
+        (job, job_stays), (run, run_stays) = _jobs.look(self.path / JOB), _runs.look(self.path / RUN)
+        return job, run, job_stays and run_stays
+
     def executions(self) -> Executions:
         """Return what the queue remembers; it is shared, and must not be changed."""
         return _executions.read(self.path / EXECUTIONS) or Executions()

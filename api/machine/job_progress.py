@@ -6,8 +6,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from api.jobs.job_place import ENDED, JobState, Measurement, Status
+from api.jobs.job_place import ENDED, JobState, Status
 from api.jobs.job_record import JobRecord
+from api.jobs.measurements import measurements_of
 from api.machine.job_folders import JobFolder
 from api.machine.stored_records import StoredRecords
 from pipelines.machine.run_record import INPUTS, OUTPUTS, PROGRESS, RUN, STATE, Run
@@ -56,6 +57,7 @@ def job_state(folder: JobFolder, job: JobRecord) -> JobState:
     tasks, times = _tasks(run)
     report = _report(run)
     tuning = tuning_folder(run)
+    tuned, journal = _tuning_report(tuning, report), _journals.read(tuning / JOURNAL) if tuning else None
     return JobState(
         status=status,
         tasks=tasks,
@@ -69,8 +71,8 @@ def job_state(folder: JobFolder, job: JobRecord) -> JobState:
         verdict=run.outputs("evaluate").get("verdict", ""),
         version=_whole_number(run.outputs("register").get("version", "")),
         url=run.outputs("rollout").get("url", ""),
-        trained_tokens=_trained_tokens(tuning, report),
-        measurements=_measurements(tuning, report, times.get("tune", (0.0, 0.0))),
+        trained_tokens=tuned.trained_tokens if tuned else None,
+        measurements=measurements_of(journal, tuned, times.get("tune", (0.0, 0.0))),
     )
 
 
@@ -146,37 +148,6 @@ def tuning_folder(run: Run) -> Path | None:
         return None
     partial = final.with_name(final.name + ".partial")
     return next((folder for folder in (final, partial) if folder.is_dir()), None)
-
-
-def _trained_tokens(tuning: Path | None, report: EvaluationReport | None) -> int | None:
-    found = _tuning_report(tuning, report)
-    return found.trained_tokens if found else None
-
-
-def _measurements(
-    tuning: Path | None, report: EvaluationReport | None, times: tuple[float, float]
-) -> tuple[Measurement, ...]:
-    """Return the losses, from the journal that the training writes, or else from its report.
-
-    Args:
-        tuning: the tuning's folder.
-        report: the evaluation's report, which has the losses too.
-        times: when the tuning began and ended. A tuning by an earlier run has earlier measurements.
-    """
-    journal = _journals.read(tuning / JOURNAL) if tuning else None
-    if journal:
-        return tuple(
-            Measurement(step, max(values.get("time", 0.0), times[0]), values.get("loss"), values.get("held_out_loss"))
-            for step, values in journal.items()
-        )
-    found = _tuning_report(tuning, report)
-    if found is None:
-        return ()
-    train, held_out = dict(found.losses), dict(found.held_out)
-    return tuple(
-        Measurement(step, times[1] or times[0], train.get(step), held_out.get(step))
-        for step in sorted(train.keys() | held_out.keys())
-    )
 
 
 def _tuning_report(tuning: Path | None, report: EvaluationReport | None) -> TuningReport | None:

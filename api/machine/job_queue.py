@@ -127,8 +127,11 @@ class JobQueue:
             if self._ended.get(name) == changed:
                 continue
             folder = JobFolder(name)
-            job, run = folder.job(), folder.run()
-            if job is None or run is None or (folder.has_ended(run) and not _is_to_close(folder, run)):
+            job, run, stays = folder.records()
+            if job is None or run is None:
+                if stays:
+                    self._ended[name] = changed
+            elif folder.has_ended(run) and not _is_to_close(folder, run):
                 self._ended[name] = changed
             else:
                 found.append(QueuedJob(folder, job, run))

@@ -4,7 +4,7 @@ import functools
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from api.jobs.job_place import JobState
@@ -28,6 +28,8 @@ PLANS_AT_ONCE = 2  # each is a process that reads rows
 
 class MachineJobs:
     """A `JobPlace`: this machine."""
+
+    refused_keys: Mapping[str, str] = {}
 
     def __init__(self, wake_queue: Callable[[], None] = lambda: None) -> None:
         """Create the place.
@@ -98,6 +100,10 @@ class MachineJobs:
     def state(self, job: JobRecord) -> JobState:
         """Return the state of a job."""
         return job_state(JobFolder(job.run), job)
+
+    def spent(self, job: JobRecord) -> float:
+        """Return 0: this machine buys nothing."""
+        return 0.0
 
     def cancel(self, job: JobRecord) -> None:
         """Stop the job's run for good, if it has not ended."""

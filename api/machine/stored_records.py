@@ -28,25 +28,42 @@ class StoredRecords(Generic[Stored]):
         self._read = read
         self._most = most
         self._known: OrderedDict[Path, tuple[tuple[int, int, int], Stored | None]] = OrderedDict()
+        self._refused: dict[Path, str] = {}  # files that the disk did not give, and why
         self._lock = threading.Lock()
 
     def read(self, file: Path) -> Stored | None:
         """Return the record in a file; None if there is no such file, or, with a line in the log, if it cannot be read."""
+        return self.look(file)[0]
+
+    def look(self, file: Path) -> tuple[Stored | None, bool]:
+        """Return what `read` returns, and whether it stays so until the file changes; not so if the disk gave an error."""
         try:
-            found = _identity(file.stat())
-            with self._lock:
-                known = self._known.get(file)
-                if known and known[0] == found:
-                    self._known.move_to_end(file)
-                    return known[1]
-            with file.open("rb") as opened:
-                found = _identity(os.fstat(opened.fileno()))
-                content = opened.read()
+            found = self._look(file)
         except FileNotFoundError:
-            return None
+            found = None
         except OSError as error:
-            LOG.warning("%s: %s", file, error.strerror)
-            return None
+            why = error.strerror or str(error)
+            with self._lock:
+                is_new, self._refused[file] = self._refused.get(file) != why, why
+            if is_new:
+                LOG.warning("%s: %s", file, why)
+            return None, False
+        if self._refused:
+            with self._lock:
+                self._refused.pop(file, None)
+        return found, True
+
+    def _look(self, file: Path) -> Stored | None:
+        found = _identity(file.stat())
+        with self._lock:
+            known = self._known.get(file)
+            if known and known[0] == found:
+                self._known.move_to_end(file)
+                return known[1]
+        with file.open("rb") as opened:
+            found = _identity(os.fstat(opened.fileno()))
+            content = opened.read()
+        record: Stored | None
         try:
             record = self._read(content, file)
         except (ValueError, KeyError, UserError) as error:  # one bad file must not stop the others

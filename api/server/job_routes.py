@@ -17,14 +17,21 @@ from api.jobs.create_body import CreateBody
 from api.jobs.file_places import first_named, with_ids
 from api.jobs.job_checkpoints import FineTuningJobCheckpoint, checkpoints_of
 from api.jobs.job_events import FineTuningJobEvent, events_of, quote_in_words
-from api.jobs.job_limits import check_dollars, check_jobs_at_once, dollars_left
+from api.jobs.job_limits import (
+    SeenStates,
+    check_dollars,
+    check_jobs_at_once,
+    check_not_overspent,
+    dollars_left,
+    with_budget,
+)
 from api.jobs.job_object import FineTuningJob, job_object
 from api.jobs.job_place import ENDED
 from api.jobs.job_record import JobRecord
-from api.jobs.model_names import RUN_UNIQUE, model_name, run_name
 from api.jobs.recipe_of_job import JobData, recipe_of
 from api.jobs.row_size import mean_row_tokens
 from api.jobs.step_metrics import result_files
+from api.models.model_names import RUN_UNIQUE, model_name, run_name
 from api.models.model_owners import claim
 from api.openai_errors import ApiError, not_found
 from api.paging import After, Limit, Page, paged
@@ -90,7 +97,7 @@ def _answered_before(services: Services, caller: Caller, repeated: "_Repeated") 
     """
     if found := _created_before(services, repeated):
         return _answer(services, found)
-    check_jobs_at_once(caller.limits, services.jobs.jobs(caller.team), services.jobs)
+    check_jobs_at_once(caller.limits, services.jobs.jobs(caller.team), SeenStates(services.jobs))
     return None
 
 
@@ -106,13 +113,12 @@ def _created(
         # Again, since the earlier request may have created the job meanwhile.
         if found := _created_before(services, repeated):
             return _answer(services, found)
-        jobs = services.jobs.jobs(caller.team)
-        check_jobs_at_once(caller.limits, jobs, services.jobs)
-        left = dollars_left(caller.limits, jobs, services.jobs, time.time())
+        jobs, states = services.jobs.jobs(caller.team), SeenStates(services.jobs)
+        check_jobs_at_once(caller.limits, jobs, states)
+        left = dollars_left(caller.limits, jobs, states, time.time())
         check_dollars(left, caller.limits, plan.quote)
-        with services.sessions() as session:
-            claim(session, caller.team, job.name, caller.limits.models)
-        _create(services, job, plan.recipe, plan.files)
+        _claim(services, caller, job.name, jobs, states)
+        _create(services, job, with_budget(plan.recipe, left, plan.quote), plan.files)
     return _answer(services, services.jobs.job(caller.team, job.id) or job)
 
 
@@ -123,6 +129,14 @@ def _create(services: Services, job: JobRecord, recipe: Recipe, files: list[tupl
         for field, file_id in files:
             find(session, job.team, file_id, field)
         services.jobs.create(job, recipe)
+
+
+def _claim(services: Services, caller: Caller, name: str, jobs: list[JobRecord], states: SeenStates) -> None:
+    most, unfinished = caller.limits.models, set[str]()
+    if most is not None:  # only a limit needs the state of each job
+        unfinished = {job.name for job in jobs if states.state(job).status not in ENDED}
+    with services.sessions() as session:
+        claim(session, caller.team, name, most, unfinished)
 
 
 def _unique(team: str, idempotency_key: str | None) -> str:
@@ -198,7 +212,7 @@ def _planned(services: Services, caller: Caller, body: CreateBody, name: str) ->
         return mean_row_tokens(address(body.training_file, "training_file"), objective)
 
     try:
-        recipe = recipe_of(body, name, JobData(address, row_tokens))
+        recipe = recipe_of(body, name, JobData(address, row_tokens, services.jobs.refused_keys))
         return _Planned(recipe, services.jobs.quote(recipe), files)
     except UserError as error:
         message = with_ids(first_line(error), [one for _, one in files])
@@ -315,7 +329,9 @@ def resume_job(job_id: str, caller: TheCaller, services: TheServices) -> FineTun
     job = _to_steer(services, caller, job_id, "resumed")
     with team_lock(services.sessions, caller.team):
         if job.wanted == "pause" or services.jobs.state(job).status == "paused":
-            check_jobs_at_once(caller.limits, services.jobs.jobs(caller.team), services.jobs)
+            jobs, states = services.jobs.jobs(caller.team), SeenStates(services.jobs)
+            check_jobs_at_once(caller.limits, jobs, states)
+            check_not_overspent(dollars_left(caller.limits, jobs, states, time.time()), caller.limits)
             services.jobs.resume(job)
     return _answer_anew(services, job)
 

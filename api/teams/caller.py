@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Limits:
     """What a team may use; None: no limit."""
 
-    dollars_a_month: float | None = None  # sum of the quotes of a calendar month's jobs, in UTC
+    dollars_a_month: float | None = None  # for the jobs of a calendar month, in UTC
     jobs_at_once: int | None = None  # queued or running
     models: int | None = None  # that it owns
     requests_a_minute: int | None = None

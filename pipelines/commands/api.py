@@ -21,7 +21,7 @@ DESCRIPTION = (
 )
 HOUR = 3600
 LIMITS = {
-    "dollars_a_month": "most US dollars for the jobs of a calendar month (UTC), by their quotes",
+    "dollars_a_month": "most US dollars for the jobs of a calendar month (UTC)",
     "jobs_at_once": "most jobs that may be queued or running at once",
     "models": "most models that the team may own",
     "requests_a_minute": "most requests that the team may make in a minute; each replica of the server counts its own",

@@ -46,6 +46,8 @@ def receive(input: ReceiveInput) -> ReceiveOutput:
         raise UserError(
             "sha256 and token_sha256 are 64 hex digits each, and size is a number of bytes; 'fineline submit' sets them"
         )
+    if input.file.startswith(f"{volumes.UPLOADED}."):
+        raise UserError(f"{input.file!r} is a name for files of the API, which deletes them; rename the file")
     path = volumes.sent_data(input.sha256) / input.file
     if path.exists():
         say(f"{path} is there already")

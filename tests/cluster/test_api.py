@@ -230,6 +230,9 @@ def test_what_is_resumed_has_what_is_left_of_its_budget(place: ClusterJobs) -> N
     place.resume(job)
     budgets = [load(parameters_of(one)["recipe"]).compute.max_cost for one in workflows(job)]
     assert budgets == [10.0, 6.0]
+    resumed = place.job("pets", job.id)
+    assert resumed is not None
+    assert place.spent(resumed) == 4.0
 
 
 def test_an_ended_job_outlives_its_workflow(place: ClusterJobs) -> None:

@@ -20,6 +20,7 @@ from recipes.recipe import Recipe
 from steps.common.storage import volumes
 from tests.support.commands import tiny_recipe, wait_for
 
+PATIENCE = 3600  # seconds that a busy machine may take for a part of a run; what hangs fails all the same
 QUEUE = "import sys; from api.machine.job_queue import JobQueue\nwith JobQueue(): print('works', flush=True); sys.stdin.read()"
 
 
@@ -57,7 +58,7 @@ def wait_until(jobs: MachineJobs, job: JobRecord, is_so: Callable[[JobState], bo
         state = jobs.state(job)
         return state if is_so(state) else None
 
-    state: JobState = wait_for(found, 900)
+    state: JobState = wait_for(found, PATIENCE)
     return state
 
 

@@ -1,6 +1,7 @@
 """Jobs whose runs are what a test says: quotes with prices, and states that take a cloud or hours to come about."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -53,10 +54,12 @@ class StatedJobs:
 
     def __init__(self, quote: Quote | None = None) -> None:
         self.given: Quote | None = quote
+        self.refused_keys: Mapping[str, str] = {}
         self.mistake = ""  # with which a plan refuses
         self.kept: dict[str, JobRecord] = {}
         self.recipes: dict[str, Recipe] = {}
         self.states: dict[str, JobState] = {}
+        self.costs: dict[str, float] = {}  # real ones
         self.quoted = 0
 
     def quote(self, recipe: Recipe) -> Quote | None:
@@ -79,6 +82,9 @@ class StatedJobs:
 
     def state(self, job: JobRecord) -> JobState:
         return self.states[job.id]
+
+    def spent(self, job: JobRecord) -> float:
+        return self.costs.get(job.id, 0.0)
 
     def say(self, job_id: str, status: Status, **changes: Any) -> None:
         """Let a job have a state."""

@@ -12,6 +12,7 @@ from recipes.recipe import Recipe
 from steps.common.handover.resolved import DataFile
 from steps.common.runtime.cluster_settings import VLLM_IMAGE_SETTING
 from steps.common.runtime.errors import UserError
+from steps.common.storage import volumes
 from steps.plan.check_recipe import CheckScope, check_recipe
 from steps.plan.data.s3_file import put
 from steps.plan.plan_size import refuse_many_files
@@ -84,7 +85,10 @@ def with_data_in_reach(connection: ClusterConnection, recipe: Recipe) -> Recipe:
 
 
 def _names(files: Iterable[Path]) -> dict[Path, str]:
-    """Return the names under which files are sent, so that two with the same name and content stay two."""
+    """Return the names under which files are sent, so that two with the same name and content stay two.
+
+    None has the name of a file that the API has uploaded, since the API deletes those.
+    """
     names: dict[Path, str] = {}
     taken: set[tuple[str, int]] = set()
     for file in files:
@@ -92,7 +96,7 @@ def _names(files: Iterable[Path]) -> dict[Path, str]:
             # The size stands for the content: a name that need not differ may differ all the same.
             name, size = file.name, file.stat().st_size
             number = 2
-            while (name, size) in taken:
+            while (name, size) in taken or name.startswith(f"{volumes.UPLOADED}."):
                 name, number = f"{number}-{file.name}", number + 1
             taken.add((name, size))
             names[file] = name

@@ -9,6 +9,7 @@ from pathlib import Path
 
 WEIGHTS_SETTING = "FINELINE_WEIGHTS"
 RUNS_SETTING = "FINELINE_RUNS"
+UPLOADED = "uploaded"  # name, without suffixes, of the files among sent data that the API keeps and deletes
 
 
 def weights() -> Path:

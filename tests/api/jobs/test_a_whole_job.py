@@ -12,8 +12,11 @@ import openai
 import pytest
 from openai.types.fine_tuning import FineTuningJob
 
+from api.jobs.job_record import JobRecord
 from api.machine.job_queue import JobQueue
 from api.machine.machine_jobs import MachineJobs
+from recipes.recipe import Recipe
+from steps.common.handover.resolved import Quote
 from steps.common.storage import volumes
 from tests.conftest import write_chats
 from tests.docs.documents import ROOT, blocks
@@ -25,13 +28,26 @@ RECIPE: dict[str, Any] = {
     "data": {"max_tokens": 64},
     "evaluate": {"sample_rows": 1, "answer_tokens": 8, "general": False},
     "gate": {"better_than_base": 0.0},
-    "serve": {"watch_seconds": 1},
 }
 MODEL = "hf://org/tiny"
 ASKED: Any = [{"role": "user", "content": "When are you open?"}]
 
 
 PAGE = ROOT / "docs" / "moving-from-openai.md"
+
+
+class HastyJobs(MachineJobs):
+    """This machine's jobs, whose versions are watched for a second."""
+
+    def quote(self, recipe: Recipe) -> Quote | None:
+        return super().quote(_hasty(recipe))
+
+    def create(self, job: JobRecord, recipe: Recipe) -> None:
+        super().create(job, _hasty(recipe))
+
+
+def _hasty(recipe: Recipe) -> Recipe:
+    return recipe.model_copy(update={"serve": recipe.serve.model_copy(update={"watch_seconds": 1.0})})
 
 
 @dataclass
@@ -53,7 +69,7 @@ def script(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
         patch.setenv(volumes.RUNS_SETTING, str(folder / "runs"))
         patch.setenv(volumes.WEIGHTS_SETTING, str(folder / "weights"))
         patch.setenv("HF_ENDPOINT", hub.url)
-        with JobQueue() as queue, running_api(folder, jobs=MachineJobs(queue.wake)) as api:
+        with JobQueue() as queue, running_api(folder, jobs=HastyJobs(queue.wake)) as api:
             client = api.client("pets")
             with (folder / "chats.jsonl").open("rb") as rows:
                 training = client.files.create(file=rows, purpose="fine-tune").id

@@ -5,11 +5,20 @@ from typing import Any
 
 import pytest
 
-from api.jobs.job_limits import check_dollars, check_jobs_at_once, dollars_left, quoted_dollars
+from api.jobs.job_limits import (
+    SeenStates,
+    check_dollars,
+    check_jobs_at_once,
+    check_not_overspent,
+    counted_dollars,
+    dollars_left,
+    with_budget,
+)
 from api.jobs.job_place import JobState
 from api.jobs.job_record import JobRecord
 from api.openai_errors import ApiError
 from api.teams.caller import Limits
+from recipes.recipe import Recipe
 from tests.support.stated_jobs import NOW, StatedJobs, a_job, a_quote
 
 MONTH = int(datetime.datetime(2026, 9, 1, tzinfo=datetime.UTC).timestamp())
@@ -44,7 +53,51 @@ def test_a_job_that_was_cancelled_before_it_started_costs_nothing() -> None:
         one(2, JobState("cancelled", started=1.0), quoted_dollars=4.0, wanted="cancel"),
         one(3, JobState("running", started=1.0), quoted_dollars=5.0, wanted="cancel"),
     )
-    assert [quoted_dollars(job, place) for job in jobs] == [0.0, 4.0, 5.0]
+    assert [counted_dollars(job, place) for job in jobs] == [0.0, 4.0, 5.0]
+
+
+def test_a_job_that_costs_more_than_its_quote_counts_for_what_it_costs() -> None:
+    place, jobs = place_of(
+        one(1, JobState("running", started=1.0), created_at=NOW, quoted_dollars=2.0),
+        one(2, created_at=NOW, quoted_dollars=2.0),
+        one(3, JobState("cancelled", started=1.0), created_at=NOW, quoted_dollars=2.0, wanted="cancel"),
+    )
+    place.costs = {"ftjob-1": 3.5, "ftjob-2": 0.5, "ftjob-3": 5.0}
+    limits = Limits(dollars_a_month=10)
+    left = dollars_left(limits, jobs, place, NOW)
+    assert left == pytest.approx(10 - 3.5 - 2.0 - 5.0)
+    with pytest.raises(ApiError, match=r"the team is \$0\.50 above its \$10\.00 for this month") as raised:
+        check_not_overspent(left, limits)
+    assert (raised.value.status, raised.value.code) == (429, "insufficient_quota")
+    check_not_overspent(0.0, limits)
+    check_not_overspent(None, Limits())
+
+
+@pytest.mark.parametrize(
+    ("own", "left", "cost", "budget"),
+    [
+        (0, 6.0, 4.0, 6.0),
+        (5, 6.0, 4.0, 5.0),
+        (50, 6.0, 4.0, 6.0),
+        (0, None, 4.0, 0.0),
+        (50, None, 4.0, 50.0),
+        (0, 6.0, None, 0.0),
+    ],
+)
+def test_a_run_is_stopped_before_it_costs_more_than_is_left(
+    own: float, left: float | None, cost: float | None, budget: float
+) -> None:
+    recipe = Recipe.model_validate({"name": "pets-a", "data": {"train": "/rows.jsonl"}, "compute": {"max_cost": own}})
+    found = with_budget(recipe, left, a_quote(cost))
+    assert found.compute.max_cost == budget
+    assert found.model_copy(update={"compute": recipe.compute}) == recipe
+    assert with_budget(recipe, left, None) == recipe
+
+
+def test_nothing_is_bought_once_nothing_is_left() -> None:
+    for left in (0.0, -1.0):
+        with pytest.raises(ApiError, match=r"\$0.00 left"):  # a budget of 0 would be no limit
+            check_dollars(left, Limits(dollars_a_month=1), a_quote(cost=0.0))
 
 
 def test_a_job_beyond_the_dollars_is_refused_with_its_quote() -> None:
@@ -81,3 +134,28 @@ def test_jobs_that_wait_or_run_count_and_others_do_not() -> None:
     ) as raised:
         check_jobs_at_once(Limits(jobs_at_once=2), jobs, place)
     assert raised.value.status == 429
+
+
+class CountedJobs(StatedJobs):
+    """Jobs that count how often the state of each is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[str] = []
+
+    def state(self, job: JobRecord) -> JobState:
+        self.read.append(job.run)
+        return super().state(job)
+
+
+def test_the_state_of_a_job_is_read_only_where_it_can_matter_and_of_an_ended_one_once() -> None:
+    place = CountedJobs()
+    for number, (status, wanted) in enumerate((("failed", "run"), ("running", "run"), ("paused", "pause"))):
+        job, state = one(number, JobState(status), wanted=wanted)  # type: ignore[arg-type]
+        place.kept[job.id], place.states[job.id] = job, state
+    states, jobs = SeenStates(place), list(place.kept.values())
+    for _ in range(2):
+        check_jobs_at_once(Limits(jobs_at_once=2), jobs, states)
+    assert sorted(place.read) == ["0", "1", "1"]
+    place.say("ftjob-1", "succeeded")
+    assert [states.state(job).status for job in jobs] == ["failed", "succeeded", "paused"]

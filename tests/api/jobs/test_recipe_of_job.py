@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from api.jobs.create_body import CreateBody
-from api.jobs.recipe_of_job import REFUSED, JobData, recipe_of
+from api.jobs.recipe_keys import REFUSED
+from api.jobs.recipe_of_job import JobData, recipe_of
 from api.openai_errors import ApiError, not_found
 from recipes.recipe import Recipe
 from recipes.recipe_part import RecipePart
@@ -112,11 +113,11 @@ def test_other_keys_of_the_recipe_are_taken() -> None:
         "compute": {"max_cost": 3},
         "chat": {"template_arguments": {"enable_thinking": True}},
         "evaluate": {"questions": [{"ask": "open?"}], "lm_eval": [{"task": "arc_easy"}]},
-        "serve": {"answer_seconds": 60},
+        "serve": {"answers_alike": 0.5},
     }
     found = recipe(recipe=own)
     assert (found.tune.rank, found.gate.better_than_base, found.data.max_tokens) == (32, 0.1, 512)
-    assert (found.compute.max_cost, found.evaluate.questions[0].ask, found.serve.answer_seconds) == (3, "open?", 60)
+    assert (found.compute.max_cost, found.evaluate.questions[0].ask, found.serve.answers_alike) == (3, "open?", 0.5)
     assert found.evaluate.lm_eval[0].task == "arc_easy"
 
 

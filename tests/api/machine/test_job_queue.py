@@ -24,7 +24,16 @@ from steps.common.storage import volumes
 from steps.prune.step import PruneInput, prune
 from tests.support.commands import wait_for
 from tests.support.golden import golden
-from tests.support.machine_jobs import created, executing, job_record, queue_process, tiny_job, wait_until, with_steps
+from tests.support.machine_jobs import (
+    PATIENCE,
+    created,
+    executing,
+    job_record,
+    queue_process,
+    tiny_job,
+    wait_until,
+    with_steps,
+)
 
 LONG = {"epochs": 40, "checkpoint_every": 5}  # about a minute of steps
 
@@ -162,7 +171,7 @@ def test_when_the_api_ends_in_order_its_run_waits_at_a_checkpoint(
 def killed_when(jobs: MachineJobs, job: JobRecord, is_so: Callable[[], object], *, children: bool) -> None:
     """Work on the queue in a process, and kill it at some moment, alone or with all that it has started."""
     process = queue_process()
-    wait_for(lambda: is_so() or process.poll() is not None)
+    wait_for(lambda: is_so() or process.poll() is not None, PATIENCE)
     assert process.poll() is None
     started = psutil.Process(process.pid).children(recursive=True) if children else []
     os.kill(process.pid, signal.SIGKILL)
@@ -194,7 +203,7 @@ def test_kills_at_any_moment_lose_no_job_and_double_none(
         reached[0] = newest_checkpoint()
         killed_when(jobs, job, lambda: newest_checkpoint() > reached[0], children=children)
         process = queue_process()
-        wait_for(begun("evaluate"))
+        wait_for(begun("evaluate"), PATIENCE)
         process.kill()
         process.wait()
         process = queue_process()
@@ -228,6 +237,23 @@ def test_two_processes_share_a_queue_and_one_takes_over_from_the_other(
         rest.stdin.close()
         assert rest.wait(30) == 0
     assert "already tuned" in log_of(second, "tune")
+
+
+@pytest.mark.parametrize("name", ["job.json", "run.json"])
+def test_a_job_that_the_disk_does_not_give_for_a_while_keeps_its_place(recipe: Recipe, name: str) -> None:
+    jobs, job = MachineJobs(), job_record()
+    jobs.create(job, recipe)
+    file = JobFolder(job.run).path / name
+    kept, changed = file.with_suffix(".kept"), file.parent.stat()
+    file.rename(kept)
+    file.mkdir()  # reading it is an error, and not that it is missing
+    os.utime(file.parent, ns=(changed.st_atime_ns, changed.st_mtime_ns))
+    queue = JobQueue()
+    assert list(queue._open_jobs()) == []
+    file.rmdir()
+    kept.rename(file)
+    os.utime(file.parent, ns=(changed.st_atime_ns, changed.st_mtime_ns))
+    assert [one.job.id for one in queue._open_jobs()] == [job.id]
 
 
 def test_a_run_and_a_job_of_an_earlier_schema_are_read_and_executed(recipe: Recipe) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -69,14 +69,16 @@ def api(tmp_path: Path, job: OneJob) -> Iterator[RunningApi]:
         servers.stop(name)
 
 
-def claim(api: RunningApi, name: str = NAME, team: str = "pets", most: int | None = None) -> None:
+def claim(
+    api: RunningApi, name: str = NAME, team: str = "pets", most: int | None = None, unfinished: Collection[str] = ()
+) -> None:
     with team_lock(api.services.sessions, team), api.services.sessions() as session:
-        model_owners.claim(session, team, name, most)
+        model_owners.claim(session, team, name, most, unfinished)
 
 
-def taken(api: RunningApi, name: str = NAME, team: str = "rivals", most: int | None = None) -> ApiError:
+def taken(api: RunningApi, name: str = NAME, team: str = "rivals", most: int | None = None, *others: str) -> ApiError:
     with pytest.raises(ApiError) as caught:
-        claim(api, name, team, most)
+        claim(api, name, team, most, others)
     return caught.value
 
 
@@ -234,31 +236,55 @@ def test_names_of_bases_and_of_models_that_others_have_made_here_are_taken(api: 
 
 def test_a_team_owns_as_many_models_as_it_may(api: RunningApi) -> None:
     claim(api, "pets-a", most=2)
+    register("pets-a")
     claim(api, "pets-b", most=2)
-    claim(api, "pets-b", most=2)
-    assert taken(api, "pets-c", "pets", 2).status == 429
+    claim(api, "pets-b", most=2, unfinished=["pets-b"])
+    assert taken(api, "pets-c", "pets", 2, "pets-b").status == 429
     assert api.client().models.delete("pets-a").deleted
-    claim(api, "pets-c", most=2)
-    assert taken(api, "pets-a", "pets", 2).status == 429
+    claim(api, "pets-c", most=2, unfinished=["pets-b"])
+    assert taken(api, "pets-a", "pets", 2, "pets-b", "pets-c").status == 429
     with api.services.sessions() as session:
         assert {one.name for one in model_owners.owned(session, "pets")} == {"pets-b", "pets-c"}
 
 
-def test_claims_at_the_same_time_neither_pass_the_limit_nor_share_a_name(api: RunningApi) -> None:
+def test_a_name_without_a_version_counts_only_as_long_as_a_job_may_make_one(api: RunningApi) -> None:
+    for name in ("pets-a", "pets-b"):
+        claim(api, name, most=1)  # both jobs have failed
+    claim(api, "pets-c", most=1)
+    register("pets-c")
+    claim(api, "pets-c", most=1)  # its next version
+    for name in ("pets-a", "pets-d"):
+        error = taken(api, name, "pets", 1)
+        assert (error.status, error.code) == (429, "model_limit_exceeded")
+    assert "owns 1 models, and its limit is 1" in str(error)
+
+
+def test_claims_at_the_same_time_share_no_name(api: RunningApi) -> None:
     def attempt(number: int) -> str:
         team = ("pets", "rivals")[number % 2]
         name = f"shared-{number // 2}"
         try:
-            claim(api, name, team, 5)
+            claim(api, name, team)
         except ApiError as error:
             return str(error.status)
-        return f"{team} has {name}"
+        return name
 
     with ThreadPoolExecutor(8) as pool:
         told = list(pool.map(attempt, range(40)))
-    won = [one for one in told if "has" in one]
-    assert set(told) - set(won) <= {"409", "429"}
-    assert len({one.split()[-1] for one in won}) == len(won)
+    won = [one for one in told if one != "409"]
+    assert sorted(won) == sorted({f"shared-{number}" for number in range(20)})
     with api.services.sessions() as session:
-        counts = {team: len(model_owners.owned(session, team)) for team in ("pets", "rivals")}
-    assert counts == {"pets": 5, "rivals": 5}
+        assert sum(len(model_owners.owned(session, team)) for team in ("pets", "rivals")) == 20
+
+
+def test_a_deleted_model_that_is_still_served_is_deleted_again(api: RunningApi) -> None:
+    claim(api)
+    register()
+    api.client().models.delete(NAME)
+    processes = served()  # as if a cluster's run had not stopped it
+    with pytest.raises(openai.NotFoundError):
+        api.client("rivals").models.delete(NAME)
+    assert api.client().models.delete(NAME).deleted
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+    with pytest.raises(openai.NotFoundError):
+        api.client().models.delete(NAME)

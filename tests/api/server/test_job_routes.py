@@ -248,6 +248,7 @@ def test_limits_are_kept(api: RunningApi, place: StatedJobs) -> None:
     training = upload(client)
     limit(api, dollars_a_month=10.0, jobs_at_once=2, models=5)
     first, _ = (create(client, training_file=training, suffix=f"s{number}") for number in range(2))
+    assert [recipe.compute.max_cost for recipe in place.recipes.values()] == [10.0, 6.0]
     with pytest.raises(openai.RateLimitError, match=r"the team has 2 queued and running jobs"):
         create(client, training_file=training)
     client.fine_tuning.jobs.pause(first.id)
@@ -258,12 +259,27 @@ def test_limits_are_kept(api: RunningApi, place: StatedJobs) -> None:
     create(client, training_file=training)
     with pytest.raises(openai.RateLimitError, match=r"the team has 2 queued and running jobs"):
         client.fine_tuning.jobs.resume(first.id)
+    place.costs[first.id] = 7.0
+    limit(api, dollars_a_month=10.0)
+    with pytest.raises(openai.RateLimitError, match=r"is \$3.00 above its \$10.00"):
+        client.fine_tuning.jobs.resume(first.id)
     limit(api, models=3)
     place.given = a_quote()
     create(client, training_file=training)  # the next version of a model that it owns
     with pytest.raises(openai.RateLimitError, match=r"owns 3 models") as raised:
         create(client, training_file=training, suffix="fourth")
     assert raised.value.code == "model_limit_exceeded"
+
+
+def test_a_job_that_failed_takes_no_place_among_the_models(api: RunningApi, place: StatedJobs) -> None:
+    client = api.client()
+    training = upload(client)
+    limit(api, models=1)
+    job = create(client, training_file=training, suffix=None)
+    with pytest.raises(openai.RateLimitError, match=r"owns 1 models"):
+        create(client, training_file=training, suffix=None)
+    place.say(job.id, "failed", refused=True)
+    create(client, training_file=training, suffix=None)
 
 
 class SlowJobs(StatedJobs):

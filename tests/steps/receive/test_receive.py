@@ -144,6 +144,10 @@ def test_a_step_that_nobody_sends_anything_to_ends(monkeypatch: pytest.MonkeyPat
     assert Waiting().end() == "refused: nobody has connected in 0 min; run the command again"
 
 
+def test_a_name_of_the_api_is_refused() -> None:
+    assert "is a name for files of the API" in Waiting(name="uploaded.jsonl.gz").end()
+
+
 @pytest.mark.parametrize("name", ["../rows.jsonl", "/etc/passwd", "..", "", "a\nb"])
 def test_a_name_that_leads_elsewhere_is_refused(name: str) -> None:
     assert Waiting(name=name).end().endswith("is not the name of a file; give it without a folder")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from api.files.file_contents import NAME
 from pipelines.cluster.transfer import send_data
 from pipelines.cluster.transfer.send_data import STORE_SETTING, with_data_in_reach
 from pipelines.commands.schedule import schedule
@@ -305,6 +306,15 @@ def test_a_local_folder_becomes_a_list_of_files(tmp_path: Path, bucket: Any) -> 
     sent = with_data_in_reach(connection(), load("pet-store", changes))
     assert isinstance(sent.data.train, list)
     assert [str(place).rpartition("/")[2] for place in sent.data.train] == ["1.jsonl", "2.jsonl"]
+
+
+def test_no_file_is_sent_under_a_name_that_the_api_deletes(tmp_path: Path, bucket: Any) -> None:
+    for number, name in enumerate(("uploaded.jsonl", "uploaded-rows.jsonl")):
+        make(tmp_path, f"more/{name}", text=rows(4, str(number)))
+    sent = with_data_in_reach(connection(), load("pet-store", {"data.train": str(tmp_path / "more")}))
+    names = [str(place).rpartition("/")[2] for place in sent.data.train]
+    assert sorted(names) == ["2-uploaded.jsonl", "uploaded-rows.jsonl"]
+    assert not any(name.startswith(f"{NAME}.") for name in names)
 
 
 @pytest.mark.parametrize("store", ["s3://chats/sent", ""])

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import TypeAdapter
 
-from api.jobs.model_names import check_base, model_name, run_name
+from api.models.model_names import check_base, model_name, run_name
 from api.openai_errors import ApiError
 from presets.model_preset import model_presets
 from recipes.recipe_part import ModelName
