@@ -1,8 +1,8 @@
 """The jobs of a cluster: each is a Workflow of the installed template, or a chain of them if it was paused."""
 
 import functools
+import logging
 import re
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -49,9 +49,10 @@ ID_PREFIX = "ftjob-"
 LABEL = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 # Argo writes a Workflow several times a second while its steps start.
 TRIES, PAUSE_SECONDS = 20, 0.2
-SWEEP_SECONDS = 3600.0  # between searches for ended jobs that nobody has read; Argo keeps them for days
 MOST_REMEMBERED = 128  # Workflows that have been read
 GONE = "its Workflow was deleted before it ended; create the job again"
+
+LOG = logging.getLogger("fineline.api")
 
 
 class ClusterJobs:
@@ -70,7 +71,6 @@ class ClusterJobs:
         self._final_state = functools.lru_cache(MOST_REMEMBERED)(self._state_of_kept)
         self._read = functools.lru_cache(MOST_REMEMBERED)(self._read_version)
         self._ended_state = functools.lru_cache(MOST_REMEMBERED)(self._state_of_ended)
-        self._swept, self._sweeping = 0.0, threading.Lock()
 
     def quote(self, recipe: Recipe) -> Quote | None:
         """Check a recipe, and return its quote; None if no node is bought for it.
@@ -93,11 +93,26 @@ class ClusterJobs:
 
     def jobs(self, team: str) -> list[JobRecord]:
         """Return a team's jobs, the newest first."""
-        self._sweep()
         found = {record.run: record for record in self._archive.records(team)}
         if LABEL.fullmatch(team):
             found |= {run: record_of(one) for run, one in self._latest_of_each(selector(team)).items()}
         return sorted(found.values(), key=lambda record: (record.created_at, record.id), reverse=True)
+
+    def keep_ended(self) -> None:
+        """Keep every job that has ended, also if nobody has read it since: Argo deletes its Workflow some days later.
+
+        A job that cannot be kept is logged, and the others are kept.
+
+        Raises:
+            UserError: the cluster does not answer.
+        """
+        for run, one in self._latest_of_each(f"{OF_THE_API},{JOB_LABEL}").items():
+            try:
+                kept = self._archive.workflow(run)
+                if kept is None or attempt_of(kept) < attempt_of(one):
+                    self.state(record_of(one))
+            except Exception:
+                LOG.exception("the job of Workflow %s could not be kept", one["metadata"]["name"])
 
     def job(self, team: str, job_id: str) -> JobRecord | None:
         """Return a job of a team, or None."""
@@ -266,19 +281,6 @@ class ClusterJobs:
             if workflow := self._read(*_version(found)):
                 return workflow
         return None
-
-    def _sweep(self) -> None:
-        """From time to time, keep every job that has ended, before Argo deletes its Workflow."""
-        if self._clock() - self._swept < SWEEP_SECONDS or not self._sweeping.acquire(blocking=False):
-            return
-        try:
-            for run, one in self._latest_of_each(f"{OF_THE_API},{JOB_LABEL}").items():
-                kept = self._archive.workflow(run)
-                if kept is None or attempt_of(kept) < attempt_of(one):
-                    self.state(record_of(one))
-            self._swept = self._clock()
-        finally:
-            self._sweeping.release()
 
 
 def _version(item: dict[str, Any]) -> tuple[str, str]:

@@ -82,13 +82,16 @@ def _services(sessions: sessionmaker[Session], settings: ApiSettings) -> Iterato
     if in_cluster():
         from api.cluster.cluster_addresses import ClusterAddresses
         from api.cluster.cluster_jobs import ClusterJobs
+        from api.cluster.hourly_work import HourlyWork
         from api.cluster.pod_process import prepare_process
         from api.files.bucket_contents import STORE_SETTING, BucketContents
 
         prepare_process()
         if store := os.environ.get(STORE_SETTING, "").strip():
             contents = BucketContents(store, settings.max_upload_bytes)
-        yield Services(sessions, contents, ClusterJobs(), ClusterAddresses())
+        jobs = ClusterJobs()
+        with HourlyWork(jobs.keep_ended):
+            yield Services(sessions, contents, jobs, ClusterAddresses())
         return
     from api.machine.job_queue import JobQueue
     from api.machine.machine_addresses import MachineAddresses
