@@ -79,7 +79,7 @@ class ClusterJobs:
             UserError: a run of it would fail.
             UnreachableError: something that the check needs did not answer.
         """
-        return cluster_quote(_with_allowed_secrets(recipe))
+        return cluster_quote(_with_own_secrets(recipe))
 
     def create(self, job: JobRecord, recipe: Recipe) -> None:
         """Create the job's first Workflow; a job that exists stays as it is.
@@ -88,7 +88,7 @@ class ClusterJobs:
             UserError: the cluster refuses it, or another run has its name.
         """
         if self._archive.record(job.team, job.run) is None:
-            own = _with_allowed_secrets(recipe)
+            own = _with_own_secrets(recipe)
             self._create(job, {"recipe": as_text(own), "name": own.name, "secrets": own.secrets}, 1)
 
     def jobs(self, team: str) -> list[JobRecord]:
@@ -287,7 +287,6 @@ def _version(item: dict[str, Any]) -> tuple[str, str]:
     return item["metadata"]["name"], item["metadata"]["resourceVersion"]
 
 
-def _with_allowed_secrets(recipe: Recipe) -> Recipe:
-    """Return a recipe with Secrets that the installation allows; a caller of the API cannot name any."""
-    allowed = installation.allowed_prefixes()
-    return recipe if recipe.secrets in allowed else recipe.model_copy(update={"secrets": allowed[0]})
+def _with_own_secrets(recipe: Recipe) -> Recipe:
+    """Return a recipe with the Secrets that the API's own pod has; a caller of the API cannot name any."""
+    return recipe.model_copy(update={"secrets": installation.allowed_prefixes()[0]})

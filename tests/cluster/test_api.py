@@ -20,6 +20,7 @@ from api.jobs.job_record import JobRecord
 from pipelines.workflows.step_pods.containers import CONTROL_IMAGE
 from recipes.reader import load
 from recipes.recipe import Recipe
+from steps.common.handover.installation import SECRETS_SETTING
 from steps.common.kubernetes import client
 from steps.common.kubernetes.workflow_objects import WORKFLOWS
 from steps.common.nodes.ledger import BoughtNode, Purchase
@@ -370,6 +371,25 @@ def test_with_postgres_there_are_two_replicas_and_no_volume(installed: None, tmp
     assert named == {"runs", "weights", "certificates", "tmp"}
     claims = {one["metadata"]["name"] for one in yaml.safe_load_all(text) if one["kind"] == "PersistentVolumeClaim"}
     assert "fineline-api" not in claims
+
+
+def test_the_api_reads_the_secrets_of_the_first_prefix(
+    place: ClusterJobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefixes = "data-science, fineline"
+    change = f'[{{"op": "replace", "path": "/data/FINELINE_SECRETS", "value": "{prefixes}"}}]'
+    patches = [{"target": {"kind": "ConfigMap", "name": "fineline"}, "patch": change}]
+    text = kubectl("kustomize", str(overlay(tmp_path, SPACE, "api", upon="base", patches=patches))).stdout
+    (container,) = api_of(text)["template"]["spec"]["containers"]
+    references = [one["valueFrom"]["secretKeyRef"] for one in container["env"] if "valueFrom" in one]
+    references += [one["secretRef"] for one in container["envFrom"] if "secretRef" in one]
+    kinds = ("api-key", "mlflow", "hub", "object-store")
+    assert {one["name"] for one in references} == {f"data-science-{kind}" for kind in kinds}
+    # So do its jobs.
+    monkeypatch.setenv(SECRETS_SETTING, f"fineline, {prefixes}")
+    place.create(job := new_job(), recipe_of(job, secrets="data-science"))
+    (made,) = workflows(job)
+    assert parameters_of(made)["secrets"] == load(parameters_of(made)["recipe"]).secrets == "fineline"
 
 
 def test_the_api_is_reached_by_its_port_alone(installed: None, tmp_path: Path) -> None:
