@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from tests.api.cluster.test_workflow_state import job as job_record
 from tests.cluster.test_manifests import rules
 from tests.cluster.test_rights import ARGO_CONTROLLER, RESOLVED, RUNS, run_of
 from tests.conftest import write_chats
+from tests.support.commands import wait_for
 from tests.support.impersonation import Person
 from tests.support.kubectl import kubectl
 from tests.support.overlay import install, overlay, uninstall
@@ -51,6 +53,10 @@ def installed(crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     kubectl("create", "role", "argo", "-n", SPACE, *everything)
     kubectl("create", "rolebinding", "argo", "-n", SPACE, "--role=argo", "--serviceaccount=argo:argo")
     kubectl("create", "rolebinding", "pat", "-n", SPACE, "--role=fineline-user", f"--user={PAT.name}")
+    # The API server takes up roles and policies a moment later.
+    unmarked = run_of("finetune", name="tried")
+    wait_for(lambda: "each run with the label" in ACCOUNT.tries("create", RUNS, unmarked, namespace=SPACE), 60)
+    wait_for(lambda: ARGO_CONTROLLER.tries("create", RUNS, unmarked, namespace=SPACE) == "", 60)
     yield
     uninstall(place)
 
@@ -208,8 +214,11 @@ def test_a_wish_is_written_although_argo_writes_all_the_time(place: ClusterJobs)
     def work() -> None:
         number = 0
         while not over.is_set():
-            number += 1
+            number, began = number + 1, time.monotonic()
             as_argo(job.run, "Running", plan={"phase": "Running", "progress": f"{number}/1000"})
+            over.wait(
+                time.monotonic() - began
+            )  # so that between two writes there is time for one, on a slow machine too
 
     thread = threading.Thread(target=work)
     thread.start()
