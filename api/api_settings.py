@@ -38,7 +38,7 @@ def api_settings() -> ApiSettings:
     if not port.isdecimal() or int(port) > 65535:
         raise UserError(f"{PORT_SETTING}: {port!r} is not a port number; write 0 to 65535")
     return ApiSettings(
-        database=os.environ.get(DATABASE_SETTING) or f"sqlite:///{volumes.runs() / 'api.db'}",
+        database=os.environ.get(DATABASE_SETTING) or f"sqlite:///{volumes.api_database()}",
         max_upload_bytes=most,
         host=os.environ.get(HOST_SETTING) or HOST,
         port=int(port),

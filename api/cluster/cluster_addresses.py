@@ -1,22 +1,25 @@
 """The models that a namespace of the cluster serves."""
 
+import contextlib
 import secrets
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from api.cluster.job_workflow import MADE_BY, THE_API
+from api.cluster.job_workflow import JOB_LABEL, MADE_BY, OF_THE_API, THE_API
 from api.models import registered_models
 from api.models.served_addresses import ServedModel
 from pipelines.cluster import submission
 from pipelines.workflows import stop_serving
+from steps.common.kubernetes.api_errors import ConflictError
 from steps.common.kubernetes.owned_objects import OwnedObjects
 from steps.common.kubernetes.owner import ForeignObjectError
 from steps.common.kubernetes.resource import SERVICES
 from steps.common.kubernetes.workflow_objects import WORKFLOWS
 from steps.common.runtime import cluster_settings
-from steps.rollout.pods.object_names import VERSION_LABEL, owner_of_model
+from steps.rollout.pods.object_names import MODEL_LABEL, VERSION_LABEL, owner_of_model
 
+COMPLETED_LABEL = "workflows.argoproj.io/completed"  # Argo's
 SEEN_SECONDS = 5.0  # for which a model is taken to be served: each chat asks
 
 
@@ -49,17 +52,18 @@ class ClusterAddresses:
         }
 
     def stop(self, name: str) -> None:
-        """Start the run that stops serving a model; it waits for a rollout that is under way.
+        """Start the run that stops serving a model, unless it is under way; it waits for a rollout that is under way.
 
         Raises:
             UserError: the cluster refuses it.
         """
-        if self._read_version(name):
+        if self._read_version(name) and not WORKFLOWS.list_metadata(_stopping(name), self._namespace):
             run = f"stop-{name}"[:50].rstrip("-") + f"-{secrets.token_hex(4)}"
             body = submission.build(name, {"name": name}, stop_serving.NAME, run).to_dict()
             body["metadata"]["labels"] |= {MADE_BY: THE_API}
             body["metadata"]["namespace"] = self._namespace
-            WORKFLOWS.create(body, self._namespace)
+            with contextlib.suppress(ConflictError):  # the first answer was lost
+                WORKFLOWS.create(body, self._namespace)
 
     def withdraw(self, name: str, by: str) -> None:
         """Withdraw every version of a model, and delete its aliases.
@@ -84,3 +88,8 @@ class ClusterAddresses:
         except ForeignObjectError:
             return 0
         return int(found["metadata"]["labels"][VERSION_LABEL]) if found else 0
+
+
+def _stopping(name: str) -> str:
+    """Return the selector of the runs that stop serving a model and have not ended."""
+    return f"{OF_THE_API},!{JOB_LABEL},{MODEL_LABEL}={name},{COMPLETED_LABEL}!=true"

@@ -1,8 +1,8 @@
 """The jobs of a cluster: each is a Workflow of the installed template, or a chain of them if it was paused."""
 
 import functools
+import logging
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -49,12 +49,13 @@ ID_PREFIX = "ftjob-"
 LABEL = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 # Argo writes a Workflow several times a second while its steps start.
 TRIES, PAUSE_SECONDS = 20, 0.2
-SWEEP_SECONDS = 3600.0  # between searches for ended jobs that nobody has read; Argo keeps them for days
 MOST_REMEMBERED = 128  # Workflows that have been read
 REFUSED_KEYS = {
     "evaluate.lm_eval": "a run in a cluster cannot fetch the tasks; use 'fineline submit', which packs and sends them"
 }
 GONE = "its Workflow was deleted before it ended; create the job again"
+
+LOG = logging.getLogger("fineline.api")
 
 
 class ClusterJobs:
@@ -75,7 +76,6 @@ class ClusterJobs:
         self._final_state = functools.lru_cache(MOST_REMEMBERED)(self._state_of_kept)
         self._read = functools.lru_cache(MOST_REMEMBERED)(self._read_version)
         self._ended_state = functools.lru_cache(MOST_REMEMBERED)(self._state_of_ended)
-        self._swept, self._sweeping = 0.0, threading.Lock()
 
     def quote(self, recipe: Recipe) -> Quote | None:
         """Check a recipe, and return its quote; None if no node is bought for it.
@@ -84,7 +84,7 @@ class ClusterJobs:
             UserError: a run of it would fail.
             UnreachableError: something that the check needs did not answer.
         """
-        return cluster_quote(_with_allowed_secrets(recipe))
+        return cluster_quote(_with_own_secrets(recipe))
 
     def create(self, job: JobRecord, recipe: Recipe) -> None:
         """Create the job's first Workflow; a job that exists stays as it is.
@@ -93,16 +93,31 @@ class ClusterJobs:
             UserError: the cluster refuses it, or another run has its name.
         """
         if self._archive.record(job.team, job.run) is None:
-            own = _with_allowed_secrets(recipe)
+            own = _with_own_secrets(recipe)
             self._create(job, {"recipe": as_text(own), "name": own.name, "secrets": own.secrets}, 1)
 
     def jobs(self, team: str) -> list[JobRecord]:
         """Return a team's jobs, the newest first."""
-        self._sweep()
         found = {record.run: record for record in self._archive.records(team)}
         if LABEL.fullmatch(team):
             found |= {run: record_of(one) for run, one in self._latest_of_each(selector(team)).items()}
         return sorted(found.values(), key=lambda record: (record.created_at, record.id), reverse=True)
+
+    def keep_ended(self) -> None:
+        """Keep every job that has ended, also if nobody has read it since: Argo deletes its Workflow some days later.
+
+        A job that cannot be kept is logged, and the others are kept.
+
+        Raises:
+            UserError: the cluster does not answer.
+        """
+        for run, one in self._latest_of_each(f"{OF_THE_API},{JOB_LABEL}").items():
+            try:
+                kept = self._archive.workflow(run)
+                if kept is None or attempt_of(kept) < attempt_of(one):
+                    self.state(record_of(one))
+            except Exception:
+                LOG.exception("the job of Workflow %s could not be kept", one["metadata"]["name"])
 
     def job(self, team: str, job_id: str) -> JobRecord | None:
         """Return a job of a team, or None."""
@@ -286,25 +301,11 @@ class ClusterJobs:
                 return workflow
         return None
 
-    def _sweep(self) -> None:
-        """From time to time, keep every job that has ended, before Argo deletes its Workflow."""
-        if self._clock() - self._swept < SWEEP_SECONDS or not self._sweeping.acquire(blocking=False):
-            return
-        try:
-            for run, one in self._latest_of_each(f"{OF_THE_API},{JOB_LABEL}").items():
-                kept = self._archive.workflow(run)
-                if kept is None or attempt_of(kept) < attempt_of(one):
-                    self.state(record_of(one))
-            self._swept = self._clock()
-        finally:
-            self._sweeping.release()
-
 
 def _version(item: dict[str, Any]) -> tuple[str, str]:
     return item["metadata"]["name"], item["metadata"]["resourceVersion"]
 
 
-def _with_allowed_secrets(recipe: Recipe) -> Recipe:
-    """Return a recipe with Secrets that the installation allows; a caller of the API cannot name any."""
-    allowed = installation.allowed_prefixes()
-    return recipe if recipe.secrets in allowed else recipe.model_copy(update={"secrets": allowed[0]})
+def _with_own_secrets(recipe: Recipe) -> Recipe:
+    """Return a recipe with the Secrets that the API's own pod has; a caller of the API cannot name any."""
+    return recipe.model_copy(update={"secrets": installation.allowed_prefixes()[0]})

@@ -1,16 +1,22 @@
 """The quote of a run in this cluster, as far as the API's pod can tell before there is a run."""
 
+import sys
+import threading
+
+from api.check_process import CheckLimits, answer, checked_apart
+from pipelines.workflows.parameters import as_text
 from recipes.recipe import Recipe
-from steps.common.handover.installation import check_secrets, needs_api_key
 from steps.common.handover.resolved import Quote
-from steps.common.nodes import node_provider
-from steps.plan.check_recipe import CheckScope, check_recipe
-from steps.plan.model import pinned_model
-from steps.plan.quote.quote import quote
+
+AT_ONCE = 2
+LONGEST_SECONDS = 600.0  # as long as OpenAI's client waits
+MOST_MEMORY = 2 << 30  # bytes: as much as the plan's own pod
+
+_slots = threading.BoundedSemaphore(AT_ONCE)
 
 
 def cluster_quote(recipe: Recipe) -> Quote | None:
-    """Check a recipe, and return its quote.
+    """Check a recipe in a process of its own, and return its quote.
 
     The tasks of lm-eval are left to the run's plan, since they are third-party code.
 
@@ -18,9 +24,28 @@ def cluster_quote(recipe: Recipe) -> Quote | None:
         None if no node is bought for the run. It then costs nothing extra, and its speed depends on where it is placed.
 
     Raises:
-        UserError: a run of it would fail.
+        UserError: a run of it would fail, or the check needs too much memory.
         UnreachableError: a source did not answer.
     """
+    from steps.common.machine.devices import memory_available
+
+    with _slots:
+        # The checks of uploads take two thirds.
+        memory = min(MOST_MEMORY, memory_available() // (3 * AT_ONCE))
+        text = checked_apart(__name__, as_text(recipe), CheckLimits(LONGEST_SECONDS, memory))
+    return Quote.model_validate_json(text) if text else None
+
+
+def _quote(text: str) -> str:
+    """Return the quote of a recipe as JSON; empty if no node is bought."""
+    from recipes.reader import load
+    from steps.common.handover.installation import check_secrets, needs_api_key
+    from steps.common.nodes import node_provider
+    from steps.plan.check_recipe import CheckScope, check_recipe
+    from steps.plan.model import pinned_model
+    from steps.plan.quote.quote import quote
+
+    recipe = load(text)
     check_secrets(recipe)
     if recipe.serve.enabled:
         needs_api_key(recipe)
@@ -28,5 +53,9 @@ def cluster_quote(recipe: Recipe) -> Quote | None:
     checked = check_recipe(own, CheckScope())
     provider = node_provider.node_provider()
     if not provider or not node_provider.buys(provider):
-        return None
-    return quote(own, pinned_model(own.model, checked.model), checked.data.train, checked.held_out)
+        return ""
+    return quote(own, pinned_model(own.model, checked.model), checked.data.train, checked.held_out).model_dump_json()
+
+
+if __name__ == "__main__":
+    sys.exit(answer(_quote))

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from api.machine.child_process import child_environment
+from api.check_process import child_environment
 from steps.common.machine.parent_death import signal_on_parent_death
 from steps.common.runtime.errors import INTERRUPTED
 

@@ -1,14 +1,12 @@
 """Plans a recipe in a separate process, so that what a plan loads and measures, such as a GPU's speed, ends with it."""
 
-import subprocess
 import sys
 
-from api.machine.child_process import child_environment
+from api.check_process import CheckLimits, answer, checked_apart
 from steps.common.handover.resolved import Resolved
-from steps.common.runtime.errors import INTERRUPTED, USER_ERROR, UnreachableError, UserError
+from steps.common.runtime.errors import UserError
 
 BUSY = "--busy"
-ERROR = "error: "
 LONGEST_SECONDS = 1800.0  # to read the data of a recipe, and to try its lm-eval tasks
 
 
@@ -23,62 +21,26 @@ def planned(recipe: str, *, busy: bool) -> Resolved | None:
         UserError: a run of it would fail.
         UnreachableError: something that the plan needs did not answer.
     """
-    command = [sys.executable, "-m", "api.machine.plan_process", *([BUSY] if busy else [])]
-    try:
-        done = subprocess.run(
-            command,
-            input=recipe,
-            capture_output=True,
-            text=True,
-            env=child_environment(),
-            timeout=LONGEST_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise UnreachableError(
-            f"planning the recipe takes more than {LONGEST_SECONDS / 60:.0f} minutes; use less data"
-        ) from None
-    lines = [line.removeprefix(ERROR) for line in done.stderr.splitlines() if line.startswith(ERROR)]
-    if done.returncode == USER_ERROR:
-        raise UserError(lines[-1])
-    if done.returncode == INTERRUPTED:
-        raise UnreachableError(lines[-1])
-    if done.returncode:
-        raise RuntimeError(f"planning a recipe ended with exit code {done.returncode}: {done.stderr[-2000:]}")
-    return Resolved.read(done.stdout, "the plan") if done.stdout.strip() else None
+    text = checked_apart(__name__, recipe, CheckLimits(LONGEST_SECONDS), *([BUSY] if busy else []))
+    return Resolved.read(text, "the plan") if text else None
 
 
-def main() -> int:
-    """Plan the recipe on standard input, and write the plan to standard output; nothing if it cannot be made yet."""
-    from steps.common.runtime.certificates import trust_bundle
-    from steps.common.runtime.proxies import bypass_proxies
-    from steps.common.runtime.redaction import redacted_streams
-    from steps.common.runtime.secret import strip_secrets
+def _plan(recipe: str) -> str:
+    """Return the plan of a recipe as JSON; empty if it cannot be made yet."""
     from steps.plan.quote.this_machine import TooLittleMemoryError
     from steps.plan.step import PlanInput, resolve
 
     busy = BUSY in sys.argv
-    with redacted_streams():
-        trust_bundle()
-        bypass_proxies()
-        try:
-            strip_secrets()
-            print(resolve(PlanInput(recipe=sys.stdin.read())).model_dump_json())
-        except UserError as error:
-            if not (busy and isinstance(error, TooLittleMemoryError)):
-                return _failed(error, USER_ERROR)
-        except UnreachableError as error:
-            return _failed(error, INTERRUPTED)
-        except RuntimeError as error:
-            if not (busy and type(error).__name__ == "OutOfMemoryError"):  # torch's, which need not be loaded
-                raise
-    return 0
-
-
-def _failed(error: Exception, code: int) -> int:
-    print(f"{ERROR}{' '.join(str(error).split())}", file=sys.stderr)
-    return code
+    try:
+        return resolve(PlanInput(recipe=recipe)).model_dump_json()
+    except UserError as error:
+        if not (busy and isinstance(error, TooLittleMemoryError)):
+            raise
+    except RuntimeError as error:
+        if not (busy and type(error).__name__ == "OutOfMemoryError"):  # torch's, which need not be loaded
+            raise
+    return ""
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(_plan))

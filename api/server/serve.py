@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import uvicorn
 from sqlalchemy.orm import Session, sessionmaker
@@ -18,6 +19,8 @@ from steps.common.runtime.errors import UserError
 
 GRACE_SECONDS = 30  # to finish open answers when the server is told to stop
 WAITING_CONNECTIONS = 2048
+KEEP_SECONDS = 3600.0  # between searches for ended jobs that nobody has read; Argo keeps them for days
+COPY_SECONDS = 300.0  # between copies of a database that has changed
 
 
 def serve(host: str = "", port: int | None = None) -> int:
@@ -32,6 +35,10 @@ def serve(host: str = "", port: int | None = None) -> int:
     """
     settings = api_settings()
     settings = replace(settings, host=host or settings.host, port=settings.port if port is None else port)
+    if in_cluster():
+        from api.cluster.database_copy import begin_with_copy
+
+        begin_with_copy(settings.database)
     sessions = open_database(settings.database)
     with _listening(settings) as listener, _services(sessions, settings) as services:
         server = uvicorn.Server(
@@ -82,13 +89,18 @@ def _services(sessions: sessionmaker[Session], settings: ApiSettings) -> Iterato
     if in_cluster():
         from api.cluster.cluster_addresses import ClusterAddresses
         from api.cluster.cluster_jobs import ClusterJobs
+        from api.cluster.database_copy import keep_copy
         from api.cluster.pod_process import prepare_process
+        from api.cluster.repeated_work import RepeatedWork
         from api.files.bucket_contents import STORE_SETTING, BucketContents
 
         prepare_process()
         if store := os.environ.get(STORE_SETTING, "").strip():
             contents = BucketContents(store, settings.max_upload_bytes)
-        yield Services(sessions, contents, ClusterJobs(), ClusterAddresses())
+        jobs = ClusterJobs()
+        copying = partial(keep_copy, settings.database)
+        with RepeatedWork(jobs.keep_ended, KEEP_SECONDS), RepeatedWork(copying, COPY_SECONDS):
+            yield Services(sessions, contents, jobs, ClusterAddresses())
         return
     from api.machine.job_queue import JobQueue
     from api.machine.machine_addresses import MachineAddresses

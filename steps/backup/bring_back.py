@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steps.backup.saved import OF_RUNS, OF_VERSIONS, OF_VOLUME, READY, Backup, SavedModel, SavedRun, read_backup
+from steps.backup.api_database import SAVED_AS, restore_database
+from steps.backup.saved import OF_API, OF_RUNS, OF_VERSIONS, OF_VOLUME, READY, Backup, SavedModel, SavedRun, read_backup
 from steps.common.registry import tracking, versions
 from steps.common.runtime.errors import UserError
 from steps.common.runtime.progress import say
@@ -50,6 +51,8 @@ def bring_back(folder: Path, *, staged: bool = False) -> Backup:
                     (folder / name).replace(target)
                 else:
                     _copy(folder / name, target)
+            if (name := f"{OF_API}/{SAVED_AS}") in backup.files:
+                restore_database(folder / name)
             for model in missing.models:
                 _restore_model(store, model, folder)
     return backup

@@ -15,10 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from steps.backup.api_database import SAVED_AS, saved_database
 from steps.backup.backup_target import BackupTarget, FolderTarget
 from steps.backup.saved import (
     FILE,
     KEPT,
+    OF_API,
     OF_RUNS,
     OF_VERSIONS,
     OF_VOLUME,
@@ -113,6 +115,8 @@ def save(target: BackupTarget, staging: Path) -> Backup:
     listed = [_listed(store, model) for model in _all(store.search_registered_models)]
     files = list(_volume_files())
     models = [_save_model(saving, model) for model in listed]
+    if database := saved_database(staging):
+        saving.add(f"{OF_API}/{SAVED_AS}", database)
     for name, path in files:
         try:
             saving.add(f"{OF_VOLUME}/{name}", path)

@@ -9,7 +9,7 @@ from steps.common.storage.files import sha256_of
 from steps.common.storage.record import Record, first_fault
 
 FILE = "backup.json"
-OF_VERSIONS, OF_RUNS, OF_VOLUME = "versions", "tracked", "volume"  # folders of a backup
+OF_VERSIONS, OF_RUNS, OF_VOLUME, OF_API = "versions", "tracked", "volume", "api"  # folders of a backup
 # Of the runs volume, what cannot be made again: data and held-out rows, runs with their costs, evaluations.
 KEPT = ("data", "runs", "evaluations")
 READY = "READY"  # MLflow's state of a version that is whole: the only ones that a backup has
@@ -102,7 +102,7 @@ def _lies_inside(name: str) -> bool:
     # The parts of volume//runs/x are those of volume/runs/x, and its text after the first slash is an absolute path.
     if ".." in rest or not rest or name != path.as_posix():
         return False
-    return first in (OF_VERSIONS, OF_RUNS) or (first == OF_VOLUME and len(rest) > 1 and rest[0] in KEPT)
+    return first in (OF_VERSIONS, OF_RUNS, OF_API) or (first == OF_VOLUME and len(rest) > 1 and rest[0] in KEPT)
 
 
 def read_backup(folder: Path) -> Backup:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,16 @@ from kubernetes.client import Configuration
 from kubernetes.config import load_kube_config
 from openai import NotFoundError
 
-from api.cluster.cluster_addresses import ClusterAddresses
+from api.cluster.cluster_addresses import COMPLETED_LABEL, ClusterAddresses
 from api.cluster.cluster_jobs import ClusterJobs
-from api.cluster.job_workflow import JOB_LABEL, MADE_BY, RECORD, TEAM_LABEL, name_of, parameters_of
+from api.cluster.job_workflow import JOB_LABEL, MADE_BY, RECORD, TEAM_LABEL, name_of, new_workflow, parameters_of
 from api.jobs.job_record import JobRecord
 from pipelines.workflows.step_pods.containers import CONTROL_IMAGE
 from recipes.reader import load
 from recipes.recipe import Recipe
+from steps.common.handover.installation import SECRETS_SETTING
 from steps.common.kubernetes import client
+from steps.common.kubernetes.workflow_objects import WORKFLOWS
 from steps.common.nodes.ledger import BoughtNode, Purchase
 from steps.common.runtime import cluster_settings
 from steps.common.storage import volumes
@@ -28,6 +31,7 @@ from tests.api.cluster.test_workflow_state import job as job_record
 from tests.cluster.test_manifests import rules
 from tests.cluster.test_rights import ARGO_CONTROLLER, RESOLVED, RUNS, run_of
 from tests.conftest import write_chats
+from tests.support.commands import wait_for
 from tests.support.impersonation import Person
 from tests.support.kubectl import kubectl
 from tests.support.overlay import install, overlay, uninstall
@@ -49,17 +53,27 @@ def installed(crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     kubectl("create", "role", "argo", "-n", SPACE, *everything)
     kubectl("create", "rolebinding", "argo", "-n", SPACE, "--role=argo", "--serviceaccount=argo:argo")
     kubectl("create", "rolebinding", "pat", "-n", SPACE, "--role=fineline-user", f"--user={PAT.name}")
+    # The API server takes up roles and policies a moment later.
+    unmarked = run_of("finetune", name="tried")
+    wait_for(lambda: "each run with the label" in ACCOUNT.tries("create", RUNS, unmarked, namespace=SPACE), 60)
+    wait_for(lambda: ARGO_CONTROLLER.tries("create", RUNS, unmarked, namespace=SPACE) == "", 60)
     yield
     uninstall(place)
 
 
-@pytest.fixture
-def place(installed: None, tmp_path: Path) -> ClusterJobs:
-    """The jobs of the namespace, as the API's account reads and writes them."""
-    account = Account(tmp_path, SPACE, "fineline-api", {})
+@pytest.fixture(scope="module")
+def of_the_api(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Configuration:
+    """How the API's account connects to the cluster."""
+    account = Account(tmp_path_factory.mktemp("account"), SPACE, "fineline-api", {})
     configuration = Configuration()
     load_kube_config(config_file=str(account.kubeconfig), client_configuration=configuration)
-    client._use(configuration, client.SERVER_RETRIES)
+    return configuration
+
+
+@pytest.fixture
+def place(of_the_api: Configuration) -> ClusterJobs:
+    """The jobs of the namespace, as the API's account reads and writes them."""
+    client._use(of_the_api, client.SERVER_RETRIES)
     return ClusterJobs(SPACE)
 
 
@@ -200,8 +214,11 @@ def test_a_wish_is_written_although_argo_writes_all_the_time(place: ClusterJobs)
     def work() -> None:
         number = 0
         while not over.is_set():
-            number += 1
+            number, began = number + 1, time.monotonic()
             as_argo(job.run, "Running", plan={"phase": "Running", "progress": f"{number}/1000"})
+            over.wait(
+                time.monotonic() - began
+            )  # so that between two writes there is time for one, on a slow machine too
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -252,13 +269,21 @@ def test_an_ended_job_outlives_its_workflow(place: ClusterJobs) -> None:
     assert workflows(job) == []
 
 
-def test_a_job_that_nobody_asks_for_is_kept_too(place: ClusterJobs) -> None:
-    job = new_job("birds")
-    place.create(job, recipe_of(job))
-    as_argo(job.run, "Succeeded", plan=DONE)
-    assert ClusterJobs(SPACE).jobs("fishes") == []
-    kubectl("delete", "workflow", job.run, "-n", SPACE)
-    assert place.jobs("birds") == [job]
+def test_jobs_that_nobody_asks_for_are_kept_although_one_cannot_be_read(
+    place: ClusterJobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    unread, readable = new_job("moles"), new_job("birds")
+    body = new_workflow(unread, {}, 1)
+    body["metadata"] |= {"namespace": SPACE, "annotations": {RECORD: "{}"}}
+    WORKFLOWS.create(body, SPACE)
+    place.create(readable, recipe_of(readable))
+    for job in (unread, readable):
+        as_argo(job.run, "Succeeded", plan=DONE)
+    ClusterJobs(SPACE).keep_ended()
+    assert [one.getMessage() for one in caplog.records] == [f"the job of Workflow {unread.run} could not be kept"]
+    kubectl("delete", "workflow", unread.run, readable.run, "-n", SPACE)
+    assert place.jobs("birds") == [readable]
+    assert place.state(readable).status == "succeeded"
 
 
 # What the account may not
@@ -328,7 +353,7 @@ def test_nobody_else_passes_a_run_off_as_a_teams(place: ClusterJobs) -> None:
             assert refused in person.tries("patch", RUNS, {"metadata": change}, namespace=SPACE, name=job.run)
     # People still stop any run, and Argo labels it.
     assert PAT.tries("patch", RUNS, {"spec": {"shutdown": "Stop"}}, namespace=SPACE, name=job.run) == ""
-    own = {"metadata": {"labels": {"workflows.argoproj.io/completed": "true"}}}
+    own = {"metadata": {"labels": {COMPLETED_LABEL: "true"}}}
     assert ARGO_CONTROLLER.tries("patch", RUNS, own, namespace=SPACE, name=job.run) == ""
 
 
@@ -358,6 +383,25 @@ def test_with_postgres_there_are_two_replicas_and_no_volume(installed: None, tmp
     assert named == {"runs", "weights", "certificates", "tmp"}
     claims = {one["metadata"]["name"] for one in yaml.safe_load_all(text) if one["kind"] == "PersistentVolumeClaim"}
     assert "fineline-api" not in claims
+
+
+def test_the_api_reads_the_secrets_of_the_first_prefix(
+    place: ClusterJobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefixes = "data-science, fineline"
+    change = f'[{{"op": "replace", "path": "/data/FINELINE_SECRETS", "value": "{prefixes}"}}]'
+    patches = [{"target": {"kind": "ConfigMap", "name": "fineline"}, "patch": change}]
+    text = kubectl("kustomize", str(overlay(tmp_path, SPACE, "api", upon="base", patches=patches))).stdout
+    (container,) = api_of(text)["template"]["spec"]["containers"]
+    references = [one["valueFrom"]["secretKeyRef"] for one in container["env"] if "valueFrom" in one]
+    references += [one["secretRef"] for one in container["envFrom"] if "secretRef" in one]
+    kinds = ("api-key", "mlflow", "hub", "object-store")
+    assert {one["name"] for one in references} == {f"data-science-{kind}" for kind in kinds}
+    # So do its jobs.
+    monkeypatch.setenv(SECRETS_SETTING, f"fineline, {prefixes}")
+    place.create(job := new_job(), recipe_of(job, secrets="data-science"))
+    (made,) = workflows(job)
+    assert parameters_of(made)["secrets"] == load(parameters_of(made)["recipe"]).secrets == "fineline"
 
 
 def test_the_api_is_reached_by_its_port_alone(installed: None, tmp_path: Path) -> None:
@@ -416,12 +460,22 @@ def test_deleting_a_model_stops_what_serves_it(place: ClusterJobs, tmp_path: Pat
     for name in ("pets-old", "pets-new"):
         ServedObjects(name).apply()
     addresses = ClusterAddresses(SPACE)
-    addresses.stop("pets-old")
-    addresses.stop("pets-none")
-    listed = kubectl("get", "workflows", "-n", SPACE, "-l", f"{MADE_BY}=api,!{JOB_LABEL}", "-o", "json").stdout
-    (run,) = json.loads(listed)["items"]
+
+    def stop(name: str) -> list[dict[str, Any]]:
+        addresses.stop(name)
+        listed = kubectl("get", "workflows", "-n", SPACE, "-l", f"{MADE_BY}=api,!{JOB_LABEL}", "-o", "json").stdout
+        return list(json.loads(listed)["items"])
+
+    assert stop("pets-none") == []
+    (run,) = stop("pets-old")
     assert run["spec"]["workflowTemplateRef"]["name"] == "stop-serving"
     assert parameters_of(run) == {"name": "pets-old"}
+    # While that run is under way, no other is started; if it has failed, the same request starts the next.
+    assert len(stop("pets-old")) == 1
+    failed = {"metadata": {"labels": {COMPLETED_LABEL: "true"}}, "status": {"phase": "Failed"}}
+    told = ARGO_CONTROLLER.tries("patch", RUNS, failed, namespace=SPACE, name=run["metadata"]["name"], dry=False)
+    assert told == ""
+    assert len(stop("pets-old")) == 2
 
     settings = {cluster_settings.SERVE_IMAGE_SETTING: "fineline-serve:0.1.0"}
     rollout = Account(tmp_path, SPACE, "fineline-rollout", settings)
@@ -432,6 +486,7 @@ def test_deleting_a_model_stops_what_serves_it(place: ClusterJobs, tmp_path: Pat
         return done.outputs["stopped"]
 
     assert stopped("pets-old") == "pets-old is no longer served: deleted pets-old--v2-01234567"
+    assert len(stop("pets-old")) == 2
     left = kubectl("get", "services,deployments", "-n", SPACE, "-l", "fineline.dev/model", "-o", "name").stdout
     assert "pets-old" not in left
     assert "service/pets-new" in left

@@ -50,7 +50,16 @@ def test_a_job_goes_on_when_the_apis_pod_is_killed(address: str, tmp_path: Path)
     assert get("workflow", run, SPACE)["spec"]["shutdown"] == "Stop"
 
 
-def test_the_pod_reaches_the_registry(address: str) -> None:
-    script = "from api.models.registered_models import is_registered; print(is_registered('pets-none'))"
+def test_the_pod_reaches_the_registry_and_copies_its_database(address: str) -> None:
+    client(address, "birds")
+    script = """
+from api.api_settings import api_settings
+from api.cluster.database_copy import keep_copy
+from api.models.registered_models import is_registered
+from steps.backup.api_database import has_teams
+from steps.common.storage import volumes
+keep_copy(api_settings().database)
+print(is_registered("pets-none"), has_teams(volumes.api_database_copy()))
+"""
     told = kubectl("exec", "-n", SPACE, "deployment/fineline-api", "--", "python", "-c", script).stdout
-    assert told.strip() == "False"
+    assert told.split() == ["False", "True"]

@@ -51,7 +51,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     registry.write_text(registry.read_text().replace("  # - {name", "  - {name").replace("newTag: 0.1.0", DIGEST))
     overlay = folder / "overlays/kind/kustomization.yaml"
     wanted = yaml.safe_load(overlay.read_text())
-    names = ("vllm", "pull-secret", "priority-class", "cloud-identity", "registry")
+    names = ("vllm", "api", "pull-secret", "priority-class", "cloud-identity", "registry")
     wanted["components"] += [f"../../components/{name}" for name in names]
     wanted |= {"namespace": SPACE, "transformers": ["../../per-namespace"]}
     overlay.write_text(yaml.safe_dump(wanted))

@@ -80,7 +80,13 @@ def installed(kinds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "nodes": {"n": NODE},
         "storedWorkflowTemplateSpec": {"entrypoint": "main"},
     }
-    assert ARGO_CONTROLLER.tries("patch", RUNS, {"status": status}, namespace=FIRST, name="waiting", dry=False) == ""
+    # The API server takes up roles and policies a moment later.
+    change = {"namespace": FIRST, "name": "waiting", "dry": False}
+    wait_for(lambda: ARGO_CONTROLLER.tries("patch", RUNS, {"status": status}, **change) == "", 60)
+    wait_for(lambda: NAMES in PAT.tries("create", RUNS, run_of("theirs"), namespace=FIRST), 60)
+    for name in COMPONENTS:
+        of_the_rollout = account("fineline-rollout", name)
+        wait_for(lambda who=of_the_rollout, space=name: ("list", "pods") in who.may(space), 60)
     yield made
     kubectl("delete", "clusterrolebinding", f"alex-{FIRST}")
     for place in made.values():

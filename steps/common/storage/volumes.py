@@ -82,6 +82,16 @@ def serving(name: str) -> Path:
     return runs() / "serving" / name
 
 
+def api_database() -> Path:
+    """Return the file of the API's database, unless a setting names another one."""
+    return runs() / "api.db"
+
+
+def api_database_copy() -> Path:
+    """Return the file of the copy that the API of a cluster keeps of its database."""
+    return runs() / "api-copy.db"
+
+
 def run_folder(run: str) -> Path:
     """Return the folder of a run: its workflow, and its steps' logs and outputs."""
     return runs() / "runs" / run

@@ -9,6 +9,7 @@ from steps.common.adapter.adapter_files import adapter_sha256
 from steps.common.registry import tracking, versions
 from steps.common.storage import volumes
 from steps.restore.step import RestoreInput, restore
+from tests.steps.backup.test_api_database import key_in, works
 from tests.support.golden import register_golden
 
 
@@ -32,6 +33,7 @@ def test_an_empty_machine_goes_back_to_the_champion_from_a_backup(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _registry()
+    key = key_in(volumes.api_database(), "pets")
     suite, ledger = volumes.sent_data("5" * 64) / "held_out.jsonl", volumes.run_folder("tiny-1") / "purchase.json"
     for file in (suite, ledger):
         file.parent.mkdir(parents=True)
@@ -68,6 +70,8 @@ def test_an_empty_machine_goes_back_to_the_champion_from_a_backup(
     assert [one.path for one in store.list_artifacts(run.info.run_id)] == ["report.html"]
     for file in (suite, ledger):
         assert (tmp_path / "new" / file.relative_to(file.parents[2])).read_text() == f"{file.name}\n"
+
+    assert works(tmp_path / "new" / "api.db", key)
 
     store.delete_model_version("tiny", "2")
     assert main(["backup", "restore", str(folder)]) == 2
