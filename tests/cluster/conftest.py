@@ -31,7 +31,7 @@ NAMESPACE = "fineline-tests"
 STORE = "podded-store"
 
 
-SHARED, NODES = "the shared namespace", "nodes"
+SHARED, ROLLOUTS, NODES = "the shared namespace", "rollouts", "nodes"
 COUNT_NODES = ("test_gpu_nodes.py", "test_karpenter.py", "test_network.py", "test_wait_for_pods.py")
 
 
@@ -39,29 +39,38 @@ COUNT_NODES = ("test_gpu_nodes.py", "test_karpenter.py", "test_network.py", "tes
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run what shares a namespace, or the cluster's nodes, in one process; skip all of it where there is no cluster.
 
-    The two largest groups start first, so that two processes end at about the same time.
+    The three largest groups start first, so that the processes end at about the same time.
     """
     here = Path(__file__).parent
     mine = [item for item in items if here in item.path.parents]
     shared = {item.path for item in mine if shares_the_namespace(item)}
-    groups = {item: group_of(item.path, shared) for item in mine}
+    rolling_out = {item.path for item in mine if asks_for(item, "rollouts")}
+    groups = {item: group_of(item.path, shared, rolling_out) for item in mine}
     for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))
         if not os.environ.get("KUBECONFIG"):
             item.add_marker(pytest.mark.skip(reason="KUBECONFIG names no cluster"))
-    places = {SHARED: 0, NODES: 1}
-    items.sort(key=lambda item: places.get(groups.get(item, ""), 2))
+    places = {SHARED: 0, ROLLOUTS: 1, NODES: 2}
+    items.sort(key=lambda item: places.get(groups.get(item, ""), 3))
+
+
+def asks_for(item: pytest.Item, fixture: str) -> bool:
+    """Return whether a test asks for a fixture, itself or through another one."""
+    assert isinstance(item, pytest.Function)
+    return fixture in item.fixturenames
 
 
 def shares_the_namespace(item: pytest.Item) -> bool:
-    """Return whether a test asks, itself or through another fixture, for the fixture `namespace`."""
+    """Return whether a test asks for the fixture `namespace`, and has no parameter of that name instead."""
     assert isinstance(item, pytest.Function)
     own = item.callspec.params if hasattr(item, "callspec") else {}
-    return "namespace" in item.fixturenames and "namespace" not in own
+    return asks_for(item, "namespace") and "namespace" not in own
 
 
-def group_of(file: Path, shared: set[Path]) -> str:
+def group_of(file: Path, shared: set[Path], rolling_out: set[Path]) -> str:
     """Return the group that a file's tests run in."""
+    if file in rolling_out:
+        return ROLLOUTS
     if file in shared:
         return SHARED
     return NODES if file.name in COUNT_NODES else file.name
@@ -88,9 +97,10 @@ def crds() -> None:
 
 @pytest.fixture(scope="session")
 def namespace(images: None, crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Fineline installed as the README says, with MLflow ready and writable volumes."""
-    with installed(NAMESPACE, tmp_path_factory.mktemp("overlay")):
-        yield NAMESPACE
+    """Fineline installed as the README says, with MLflow ready and writable volumes; each process has its own."""
+    name = "-".join([NAMESPACE, *filter(None, [os.environ.get("PYTEST_XDIST_WORKER")])])
+    with installed(name, tmp_path_factory.mktemp("overlay")):
+        yield name
 
 
 @pytest.fixture
