@@ -126,8 +126,9 @@ def add_error_handlers(app: FastAPI) -> None:
 
 def _methods(app: FastAPI, path: str) -> set[str]:
     """Return the methods that the routes of a path accept."""
-    routes = [route for route in iter_route_contexts(app.routes) if route.path and route.methods]
-    return {method for route in routes if compile_path(route.path)[0].match(path) for method in route.methods}
+    routes = ((route.path, route.methods) for route in iter_route_contexts(app.routes))
+    found = [methods for known, methods in routes if known and methods and compile_path(known)[0].match(path)]
+    return {method for methods in found for method in methods}
 
 
 def _named(request: Request, error: HTTPException) -> ApiError:

@@ -17,7 +17,8 @@ THREADS = 2  # for the characters of long bodies
 SHORT_BYTES = 16 * 1024  # of a body that needs no thread
 FOR_TEAMS = "/v1/"  # start of the paths that need a key
 MAX_JSON_BYTES = 1024 * 1024
-MAX_CHAT_BYTES = 16 * 1024 * 1024  # a conversation of a million tokens has about 5 MiB
+# As much as the gateways of the teams' models accept: by a recipe's serve.max_request_mib, which no request to the API sets.
+MAX_CHAT_BYTES = 4 * 1024 * 1024
 FORM_BYTES = 64 * 1024  # of a form, in addition to the file in it
 # Escapes in JSON. The first group is an escape that text must not have: NUL, which Postgres does not store, or a lone
 # surrogate, which UTF-8 cannot encode. Each escape is matched whole, so that an escaped backslash does not begin another.

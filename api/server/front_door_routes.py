@@ -75,15 +75,7 @@ def _gateway(body: bytes, team: str, state: Services) -> str:
     Raises:
         ApiError: the body names no model, or one that the team does not own or that is not served.
     """
-    try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError):
-        raise ApiError(400, "the body is not valid JSON; correct it") from None
-    model = asked.get("model") if isinstance(asked, dict) else None
-    if not isinstance(model, str):
-        raise ApiError(
-            400, "the body must be a JSON object with the name of a tuned model as its field 'model'", param="model"
-        )
+    model = _model_named(body)
     if len(model) > NAME_LENGTH:
         raise ApiError(404, "the model does not exist: its name is too long", param="model", code="model_not_found")
     with state.sessions() as session:
@@ -97,3 +89,17 @@ def _gateway(body: bytes, team: str, state: Services) -> str:
             code="model_not_found",
         )
     return url
+
+
+def _model_named(body: bytes) -> str:
+    """Return the name of the model in a body, and keep nothing else of it: read, it may take many times its size."""
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError):
+        raise ApiError(400, "the body is not valid JSON; correct it") from None
+    model = asked.get("model") if isinstance(asked, dict) else None
+    if not isinstance(model, str):
+        raise ApiError(
+            400, "the body must be a JSON object with the name of a tuned model as its field 'model'", param="model"
+        )
+    return model

@@ -17,6 +17,7 @@ from api.server import file_routes
 from api.server.authentication import caller
 from api.server.services import Services
 from api.teams.caller import Caller
+from recipes.serving import Serve
 from tests.support.api_server import listening, machine_app, team_key
 
 MOST = 100_000  # bytes of an upload
@@ -74,6 +75,10 @@ def test_only_an_upload_may_be_as_large_as_a_file(http: httpx2.Client) -> None:
     for content in (b" " * 1001, in_parts(1100)):
         answer = http.post("/v1/echo", content=content, headers=FORM)
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+
+
+def test_what_a_gateway_accepts_passes_the_front_door() -> None:
+    assert Serve().max_request_mib * 2**20 == request_limits.MAX_CHAT_BYTES
 
 
 def test_a_conversation_may_be_longer(http: httpx2.Client) -> None:

@@ -127,22 +127,22 @@ def test_a_database_that_cannot_be_opened_is_one_line_without_the_password(url: 
 
 
 @pytest.mark.parametrize(
-    ("changes", "line"),
+    ("user", "database", "line"),
     [
-        ({"database": "nowhere"}, 'database "nowhere" does not exist'),
-        ({"username": "nobody"}, 'role "nobody" does not exist'),
-        ({"username": "reader"}, "permission denied for schema public"),
+        ("fineline", "nowhere", 'database "nowhere" does not exist'),
+        ("nobody", "postgres", 'role "nobody" does not exist'),
+        ("reader", "postgres", "permission denied for schema public"),
     ],
 )
 def test_what_postgres_refuses_is_one_line_without_the_password(
-    server: str, changes: dict[str, str], line: str
+    server: str, user: str, database: str, line: str
 ) -> None:
     engine = create_engine(server)
     with engine.begin() as connection:
         connection.execute(text("DROP ROLE IF EXISTS reader"))
         connection.execute(text("CREATE ROLE reader LOGIN"))
     engine.dispose()
-    url = make_url(server).set(password="hidden-word").set(**changes)
+    url = make_url(server).set(username=user, password="hidden-word", database=database)
     with pytest.raises(UserError) as told:
         open_database(url.render_as_string(hide_password=False))
     assert str(told.value).endswith(f"{line}; check FINELINE_API_DATABASE")
