@@ -10,15 +10,13 @@ from sqlalchemy.orm import Session
 from api.database.tables import OwnedModel
 from api.models.registered_models import is_registered, registered
 from api.openai_errors import ApiError
-from api.teams.teams import hold_team
 from presets.model_preset import model_presets
 
 
 def claim(session: Session, team: str, name: str, most: int | None, unfinished: Collection[str] = ()) -> None:
-    """Make the team the owner of a model's name, unless it already is, and commit that.
+    """Make the team the owner of a model's name, unless it already is, and commit that. The caller holds the team's lock.
 
-    A name counts for the limit if it has a version, or if a job is to make one. The caller holds the team's lock until that job
-    exists.
+    A name counts for the limit if it has a version, or if a job is to make one. So the lock is held until that job exists.
 
     Args:
         session: of the database, without uncommitted changes.
@@ -37,7 +35,6 @@ def claim(session: Session, team: str, name: str, most: int | None, unfinished: 
     if most is not None:
         _check_count(session, team, name, most, unfinished)
     session.rollback()
-    hold_team(session, team)
     try:
         if _take(session, team, name):
             session.commit()

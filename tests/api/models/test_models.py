@@ -11,6 +11,7 @@ import openai
 import psutil
 import pytest
 
+from api.database.team_lock import team_lock
 from api.jobs.job_place import JobState, Status
 from api.jobs.job_record import JobRecord
 from api.machine.machine_jobs import MachineJobs
@@ -71,7 +72,7 @@ def api(tmp_path: Path, job: OneJob) -> Iterator[RunningApi]:
 def claim(
     api: RunningApi, name: str = NAME, team: str = "pets", most: int | None = None, unfinished: Collection[str] = ()
 ) -> None:
-    with api.services.sessions() as session:
+    with team_lock(api.services.sessions, team), api.services.sessions() as session:
         model_owners.claim(session, team, name, most, unfinished)
 
 
