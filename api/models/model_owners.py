@@ -14,10 +14,9 @@ from presets.model_preset import model_presets
 
 
 def claim(session: Session, team: str, name: str, most: int | None, unfinished: Collection[str] = ()) -> None:
-    """Make the team the owner of a model's name, unless it already is, and commit that.
+    """Make the team the owner of a model's name, unless it already is, and commit that. The caller holds the team's lock.
 
-    A name counts for the limit if it has a version, or if a job is to make one. The caller holds the team's lock until that job
-    exists.
+    A name counts for the limit if it has a version, or if a job is to make one. So the lock is held until that job exists.
 
     Args:
         session: of the database, without uncommitted changes.
