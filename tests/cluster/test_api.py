@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import yaml
 from kubernetes.client import Configuration
 from kubernetes.config import load_kube_config
-from openai import NotFoundError
+from openai import NotFoundError, OpenAI
 
 from api.cluster.cluster_addresses import COMPLETED_LABEL, ClusterAddresses
 from api.cluster.cluster_jobs import ClusterJobs
@@ -31,34 +32,33 @@ from tests.api.cluster.test_workflow_state import job as job_record
 from tests.cluster.test_manifests import rules
 from tests.cluster.test_rights import ARGO_CONTROLLER, RESOLVED, RUNS, run_of
 from tests.conftest import write_chats
+from tests.support import installation
+from tests.support.api_server import client_of
 from tests.support.commands import wait_for
 from tests.support.impersonation import Person
-from tests.support.kubectl import kubectl
-from tests.support.overlay import install, overlay, uninstall
+from tests.support.kubectl import get, kubectl
+from tests.support.overlay import overlay
 from tests.support.running_api import running_api
 from tests.support.steps import Account
 
 SPACE = "fineline-api-tests"
 ACCOUNT = Person(f"system:serviceaccount:{SPACE}:fineline-api")
 PAT, ADMIN = Person("pat"), Person("kubernetes-admin")
+BASE = "smollm2-135m-instruct:pypi"
 NAMES = iter(f"{number:012x}" for number in range(1, 1000))
 
 
 @pytest.fixture(scope="module")
-def installed(crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The component in a namespace of its own; no pod of it need start."""
-    kubectl("delete", "namespace", SPACE, "--ignore-not-found")
-    place = install(tmp_path_factory.mktemp("overlay"), SPACE, "one-node", "api", upon="base")
-    everything = ["--verb=*", "--resource=pods,workflows.argoproj.io,cronworkflows.argoproj.io"]
-    kubectl("create", "role", "argo", "-n", SPACE, *everything)
-    kubectl("create", "rolebinding", "argo", "-n", SPACE, "--role=argo", "--serviceaccount=argo:argo")
-    kubectl("create", "rolebinding", "pat", "-n", SPACE, "--role=fineline-user", f"--user={PAT.name}")
-    # The API server takes up roles and policies a moment later.
-    unmarked = run_of("finetune", name="tried")
-    wait_for(lambda: "each run with the label" in ACCOUNT.tries("create", RUNS, unmarked, namespace=SPACE), 60)
-    wait_for(lambda: ARGO_CONTROLLER.tries("create", RUNS, unmarked, namespace=SPACE) == "", 60)
-    yield
-    uninstall(place)
+def installed(images: None, crds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The component in a namespace of its own, whose pod serves."""
+    with installation.installed(SPACE, tmp_path_factory.mktemp("overlay"), "api"):
+        kubectl("create", "rolebinding", "pat", "-n", SPACE, "--role=fineline-user", f"--user={PAT.name}")
+        # The API server takes up roles and policies a moment later.
+        unmarked = run_of("finetune", name="tried")
+        wait_for(lambda: "each run with the label" in ACCOUNT.tries("create", RUNS, unmarked, namespace=SPACE), 60)
+        wait_for(lambda: ARGO_CONTROLLER.tries("create", RUNS, unmarked, namespace=SPACE) == "", 60)
+        wait_for(lambda: PAT.tries("create", RUNS, unmarked, namespace=SPACE) == "", 60)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -367,7 +367,7 @@ def api_of(text: str) -> dict[str, Any]:
 
 
 def test_with_postgres_there_are_two_replicas_and_no_volume(installed: None, tmp_path: Path) -> None:
-    place = str(overlay(tmp_path, SPACE, "one-node", "api-postgres", upon="base"))
+    place = str(overlay(tmp_path, SPACE, "api-postgres"))
     kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "--force-conflicts", "-k", place)
     text = kubectl("kustomize", place).stdout
     spec = api_of(text)
@@ -504,8 +504,7 @@ def test_openais_client_makes_and_steers_a_job(place: ClusterJobs, tmp_path: Pat
         rows = tmp_path / "rows.jsonl"
         write_chats(rows)
         file = ours.files.create(file=rows, purpose="fine-tune")
-        base = "smollm2-135m-instruct:pypi"
-        job = ours.fine_tuning.jobs.create(model=base, training_file=file.id, suffix="made", metadata={"a": "b"})
+        job = ours.fine_tuning.jobs.create(model=BASE, training_file=file.id, suffix="made", metadata={"a": "b"})
         assert job.status in ("queued", "validating_files")
         (made,) = (one for one in workflows_of_team("pets") if parameters_of(one)["name"] == "pets-made")
         run = made["metadata"]["name"]
@@ -534,3 +533,63 @@ def test_openais_client_makes_and_steers_a_job(place: ClusterJobs, tmp_path: Pat
 def workflows_of_team(team: str) -> list[dict[str, Any]]:
     found = kubectl("get", "workflows", "-n", SPACE, "-l", f"{TEAM_LABEL}={team}", "-o", "json").stdout
     return list(json.loads(found)["items"])
+
+
+# Its own pod
+
+
+@pytest.fixture
+def address(installed: None) -> str:
+    """The address of the API's Service."""
+    return f"http://{get('service', 'fineline-api', SPACE)['spec']['clusterIP']}"
+
+
+def client_of_pod(address: str, team: str) -> OpenAI:
+    command = ["fineline", "api", "keys", "make", team, "--json"]
+    made = kubectl("exec", "-n", SPACE, "deployment/fineline-api", "--", *command).stdout
+    return client_of(address, str(httpx2.Response(200, text=made).json()["key"]))
+
+
+def ready_pods() -> set[str]:
+    """Return the names of the API's pods that serve."""
+    selected = ["pods", "-n", SPACE, "-l", "app.kubernetes.io/component=api", "-o", "json"]
+    found = json.loads(kubectl("get", *selected).stdout)["items"]
+    conditions = {one["metadata"]["name"]: one["status"].get("conditions", []) for one in found}
+    ready = {"type": "Ready", "status": "True"}
+    return {name for name, given in conditions.items() if any(ready.items() <= one.items() for one in given)}
+
+
+def test_a_job_goes_on_when_the_apis_pod_is_killed(address: str, tmp_path: Path) -> None:
+    ours, theirs = client_of_pod(address, "shops"), client_of_pod(address, "rivals")
+    file = ours.files.create(file=write_chats(tmp_path / "rows.jsonl"), purpose="fine-tune")
+    job = ours.fine_tuning.jobs.create(model=BASE, training_file=file.id, suffix="store")
+    assert [one.id for one in ours.fine_tuning.jobs.list()] == [job.id]
+    run = job.id.removeprefix("ftjob-")
+    assert get("workflow", run, SPACE)["spec"]["workflowTemplateRef"]["name"] == "finetune"
+    with pytest.raises(NotFoundError):
+        theirs.fine_tuning.jobs.retrieve(job.id)
+
+    killed = ready_pods()
+    kubectl("delete", "pods", "-n", SPACE, *killed, "--grace-period=0", "--force")
+    wait_for(lambda: ready_pods() - killed, 300)
+    # The Service leads to the new pod a moment later.
+    ours = ours.with_options(max_retries=10)
+    assert [one.id for one in ours.fine_tuning.jobs.list()] == [job.id]
+    assert ours.files.content(file.id).text == (tmp_path / "rows.jsonl").read_text()
+    assert ours.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+    assert get("workflow", run, SPACE)["spec"]["shutdown"] == "Stop"
+
+
+def test_the_pod_reaches_the_registry_and_copies_its_database(address: str) -> None:
+    client_of_pod(address, "birds")
+    script = """
+from api.api_settings import api_settings
+from api.cluster.database_copy import keep_copy
+from api.models.registered_models import is_registered
+from steps.backup.api_database import has_teams
+from steps.common.storage import volumes
+keep_copy(api_settings().database)
+print(is_registered("pets-none"), has_teams(volumes.api_database_copy()))
+"""
+    told = kubectl("exec", "-n", SPACE, "deployment/fineline-api", "--", "python", "-c", script).stdout
+    assert told.split() == ["False", "True"]
