@@ -81,12 +81,12 @@ def installed(kinds: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "storedWorkflowTemplateSpec": {"entrypoint": "main"},
     }
     # The API server takes up roles and policies a moment later.
-    change = {"namespace": FIRST, "name": "waiting", "dry": False}
-    wait_for(lambda: ARGO_CONTROLLER.tries("patch", RUNS, {"status": status}, **change) == "", 60)
+    waiting = {"status": status}
+    wait_for(
+        lambda: ARGO_CONTROLLER.tries("patch", RUNS, waiting, namespace=FIRST, name="waiting", dry=False) == "", 60
+    )
     wait_for(lambda: NAMES in PAT.tries("create", RUNS, run_of("theirs"), namespace=FIRST), 60)
-    for name in COMPONENTS:
-        of_the_rollout = account("fineline-rollout", name)
-        wait_for(lambda who=of_the_rollout, space=name: ("list", "pods") in who.may(space), 60)
+    wait_for(lambda: all(("list", "pods") in account("fineline-rollout", one).may(one) for one in COMPONENTS), 60)
     yield made
     kubectl("delete", "clusterrolebinding", f"alex-{FIRST}")
     for place in made.values():
