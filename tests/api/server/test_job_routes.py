@@ -309,7 +309,7 @@ def test_plans_wait_for_each_other_and_nothing_else_waits_for_them(tmp_path: Pat
         client = api.client()
         training = upload(client)
         sent = [threads.submit(create, client, training_file=training, suffix=f"s{number}") for number in range(4)]
-        wait_for(lambda: api.services.plans.waiting == 2, 30)
+        wait_for(lambda: api.services.plans.waiting == 2, 120)
         assert client.fine_tuning.jobs.list().data == []
         assert place.quoted == 2
         place.end.set()
@@ -336,7 +336,7 @@ def test_a_file_that_is_deleted_while_its_job_is_created_keeps_its_content(tmp_p
     class DeletedMeanwhile(StatedJobs):
         def create(self, job: JobRecord, recipe: Recipe) -> None:
             deleting.start()
-            wait_for(lambda: not client.files.list().data, 30)
+            wait_for(lambda: not client.files.list().data, 120)
             deleting.join(1)  # as long as a deletion takes that does not wait for the job
             super().create(job, recipe)
             assert Path(str(recipe.data.train)).is_file()
