@@ -20,7 +20,7 @@ from recipes.recipe import Recipe
 from steps.common.storage import volumes
 from tests.support.commands import tiny_recipe, wait_for
 
-PATIENCE = 3600  # seconds that a busy machine may take for a part of a run; what hangs fails all the same
+PATIENCE = 1200  # seconds that a busy machine may take for a part of a run; what hangs fails all the same
 QUEUE = "import sys; from api.machine.job_queue import JobQueue\nwith JobQueue(): print('works', flush=True); sys.stdin.read()"
 
 

@@ -55,11 +55,11 @@ def log_of(job: JobRecord, task: str) -> str:
 
 @contextmanager
 def never_two_at_once() -> Iterator[None]:
-    """Look at the processes that execute runs all the time, and fail if two ever have steps running."""
+    """Look at the processes that execute runs several times a second, and fail if two ever have steps running."""
     most, ending = [0], threading.Event()
 
     def look() -> None:
-        while not ending.wait(0.05):
+        while not ending.wait(0.25):
             most[0] = max(most[0], len(with_steps(executing())))
 
     thread = threading.Thread(target=look)
