@@ -41,7 +41,7 @@ def checked_apart(module: str, recipe: str, limits: CheckLimits, *options: str) 
 
     Raises:
         UserError: a run of the recipe would fail, or the check needs too much memory.
-        UnreachableError: something that the check needs did not answer, or it takes too long.
+        UnreachableError: something that the check needs did not answer, it takes too long, or it was stopped.
     """
     memory = [f"{MEMORY}{limits.memory}"] if limits.memory else []
     try:
@@ -58,10 +58,13 @@ def checked_apart(module: str, recipe: str, limits: CheckLimits, *options: str) 
         raise UnreachableError(
             f"checking the recipe takes more than {limits.seconds / 60:.0f} minutes; use less data"
         ) from None
-    if done.returncode < 0 and limits.memory:  # libraries that cannot allocate abort, or write to address 0
-        raise UserError(
-            f"checking the recipe takes more than {limits.memory // MIB} MiB of memory; use shorter rows or fewer files"
-        )
+    # Not in a session of its own: Ctrl-C ends it together with the server, which would otherwise wait for it.
+    if -done.returncode in (signal.SIGINT, signal.SIGTERM):
+        raise UnreachableError("the server has stopped checking the recipe; try again")
+    # Libraries that cannot allocate abort, or write to address 0; the kernel kills whatever uses the last memory.
+    if done.returncode < 0:
+        limit = f"takes more than {limits.memory // MIB} MiB of" if limits.memory else "needs too much"
+        raise UserError(f"checking the recipe {limit} memory; use shorter rows or fewer files")
     lines = [line.removeprefix(ERROR) for line in done.stderr.splitlines() if line.startswith(ERROR)]
     if done.returncode == USER_ERROR and lines:
         raise UserError(lines[-1])

@@ -4,6 +4,7 @@ The process executes this file.
 """
 
 import os
+import signal
 import sys
 import time
 
@@ -26,6 +27,8 @@ def check(recipe: str) -> str:
         bytearray(1 << 30)
     if recipe == "aborts":
         os.abort()
+    if recipe.startswith("SIG"):
+        os.kill(os.getpid(), signal.Signals[recipe])
     if recipe == "slow":
         time.sleep(600)
     if recipe == "faulty":
@@ -55,6 +58,18 @@ def test_its_refusals_are_one_line() -> None:
 def test_a_check_that_takes_too_much_memory_is_a_refusal(recipe: str) -> None:
     with pytest.raises(UserError, match="takes more than 256 MiB of memory"):
         told(recipe)
+
+
+def test_a_check_that_the_kernel_kills_is_a_refusal_without_a_limit_too() -> None:
+    with pytest.raises(UserError, match=r"^checking the recipe needs too much memory; use shorter rows or fewer files$"):
+        told("SIGKILL", limits=CheckLimits(seconds=300))
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("limits", [LIMITS, CheckLimits(seconds=300)])
+def test_a_check_that_is_stopped_may_be_tried_again(number: str, limits: CheckLimits) -> None:
+    with pytest.raises(UnreachableError, match=r"^the server has stopped checking the recipe; try again$"):
+        told(number, limits=limits)
 
 
 def test_a_check_that_takes_too_long_is_ended() -> None:
