@@ -83,7 +83,7 @@ async def upload_file(
     Each row is checked. A file with a bad row is refused, with the location of its first bad row.
     """
     async with UploadForm(request.headers.get("content-type", ""), state.contents) as form:
-        refusal: Exception | None = state.row_checks.refusal()
+        refusal: Exception | None = state.row_checks.refusal(by.team)
         try:
             async for part in request.stream():
                 # The rest is read even after a refusal, since few clients look for an answer before they have sent everything.
@@ -94,7 +94,7 @@ async def upload_file(
         if refusal is not None:
             raise refusal
         content = await run_in_threadpool(form.complete)
-        await state.row_checks.run(checked, content.path, form.filename, state.contents.most_bytes)
+        await state.row_checks.run(by.team, checked, content.path, form.filename, state.contents.most_bytes)
         return await run_in_threadpool(_store, form.filename, content, by, state)
 
 

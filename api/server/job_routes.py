@@ -84,9 +84,9 @@ async def create_job(
     if found := await run_in_threadpool(_answered_before, services, caller, repeated):
         return found
     name = model_name(caller.team, body.suffix, body.model, unique)
-    plan = await services.plans.run(_planned, services, caller, body, name)
+    plan = await services.plans.run(caller.team, _planned, services, caller, body, name)
     job = _record(caller, body, name, run_name(name, unique), plan, repeated.request)
-    return await run_in_threadpool(_created, services, caller, job, plan, repeated)
+    return await services.changes.run(caller.team, _created, services, caller, job, plan, repeated)
 
 
 def _answered_before(services: Services, caller: Caller, repeated: "_Repeated") -> FineTuningJob | None:
@@ -324,8 +324,12 @@ def pause_job(job_id: str, caller: TheCaller, services: TheServices) -> FineTuni
 
 
 @router.post("/{job_id}/resume")
-def resume_job(job_id: str, caller: TheCaller, services: TheServices) -> FineTuningJob:
+async def resume_job(job_id: str, caller: TheCaller, services: TheServices) -> FineTuningJob:
     """Resume a paused job."""
+    return await services.changes.run(caller.team, _resumed, services, caller, job_id)
+
+
+def _resumed(services: Services, caller: Caller, job_id: str) -> FineTuningJob:
     job = _to_steer(services, caller, job_id, "resumed")
     with team_lock(services.sessions, caller.team):
         if job.wanted == "pause" or services.jobs.state(job).status == "paused":

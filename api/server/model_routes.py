@@ -74,10 +74,15 @@ def retrieve_model(
 
 
 @router.delete("/models/{model}")
-def delete_model(
+async def delete_model(
     model: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
 ) -> ModelDeleted:
     """Withdraw every version of a model and stop serving it. A later job with the same suffix makes a new version."""
+    await state.changes.run(by.team, _delete, state, by, model)
+    return ModelDeleted(id=model)
+
+
+def _delete(state: Services, by: Caller, model: str) -> None:
     # Under this lock, no job of the team is created.
     with team_lock(state.sessions, by.team), state.sessions() as session:
         _check_deletable(session, by.team, model, state)
@@ -90,7 +95,6 @@ def delete_model(
                 409, f"a version of {model} is being rolled out; try again in a minute", wait_seconds=60
             ) from None
         model_owners.delete(session, by.team, model)
-    return ModelDeleted(id=model)
 
 
 def _check_deletable(session: Session, team: str, model: str, state: Services) -> None:

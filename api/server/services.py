@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, cast
 
 from fastapi import Request
 
+from api.database.team_lock import MOST_LOCKS
 from api.jobs.job_place import JobPlace
 from api.server.slow_work import SlowWork
 
@@ -25,6 +26,10 @@ class Services:
     addresses: "Addresses"
     row_checks: SlowWork = field(default_factory=lambda: SlowWork("checks of files"))
     plans: SlowWork = field(default_factory=lambda: SlowWork("plans of jobs"))
+    # What waits for a team's lock, which is held while something else, such as the registry, is asked.
+    changes: SlowWork = field(
+        default_factory=lambda: SlowWork("changes to jobs and models", MOST_LOCKS, one_of_a_team=True)
+    )
 
 
 def services(request: Request) -> Services:

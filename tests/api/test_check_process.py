@@ -61,7 +61,9 @@ def test_a_check_that_takes_too_much_memory_is_a_refusal(recipe: str) -> None:
 
 
 def test_a_check_that_the_kernel_kills_is_a_refusal_without_a_limit_too() -> None:
-    with pytest.raises(UserError, match=r"^checking the recipe needs too much memory; use shorter rows or fewer files$"):
+    with pytest.raises(
+        UserError, match=r"^checking the recipe needs too much memory; use shorter rows or fewer files$"
+    ):
         told("SIGKILL", limits=CheckLimits(seconds=300))
 
 

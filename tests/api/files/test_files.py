@@ -280,19 +280,20 @@ def test_a_check_that_is_killed_is_no_fault_of_the_server(
 
 
 class NoRoom(SlowWork):
-    """Checks for which too many files wait already."""
+    """Checks of which a team has too many."""
 
-    def refusal(self) -> ApiError:
-        return ApiError(503, "16 checks are already waiting", code="overloaded", wait_seconds=30)
+    def refusal(self, team: str) -> ApiError | None:
+        return ApiError(503, "4 checks are waiting", code="overloaded", wait_seconds=30) if team == "pets" else None
 
 
-def test_an_upload_is_sent_away_while_too_many_wait_for_their_check(tmp_path: Path) -> None:
+def test_an_upload_is_sent_away_while_too_many_of_its_team_wait_for_their_check(tmp_path: Path) -> None:
     with running_api(tmp_path, row_checks=NoRoom("checks")) as api:
         with pytest.raises(openai.InternalServerError) as caught:
             upload(api)
         assert (caught.value.status_code, caught.value.code) == (503, "overloaded")
         assert caught.value.response.headers["retry-after"] == "30"
         assert everything() == set()
+        assert upload(api, team="rivals").id
 
 
 def test_an_upload_that_is_given_up_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import httpx2
 import openai
 import pytest
 
+from api.database.team_lock import team_lock
 from api.files.team_files import RESULTS
 from api.jobs.job_record import JobRecord
 from api.server.job_routes import REPEATED_SECONDS
@@ -375,8 +376,31 @@ def test_requests_at_the_same_time_do_not_pass_the_limit_together(tmp_path: Path
                 return 429
             return 200
 
-        with ThreadPoolExecutor(6) as threads:
-            assert sorted(threads.map(attempt, range(6))) == [200, 200, 429, 429, 429, 429]
+        with ThreadPoolExecutor(4) as threads:
+            assert sorted(threads.map(attempt, range(4))) == [200, 200, 429, 429]
+    assert len(place.kept) == 2
+
+
+def test_changes_that_wait_for_their_teams_lock_hold_up_no_other_team(api: RunningApi, place: StatedJobs) -> None:
+    ours, theirs = api.client("pets"), api.client("cars")
+    training = upload(ours)
+    job, other = create(ours, training_file=training), create(theirs)
+    with ThreadPoolExecutor(4) as threads:
+        with team_lock(api.services.sessions, "pets"):
+            sent = [threads.submit(ours.fine_tuning.jobs.resume, job.id) for _ in range(4)]
+            wait_for(lambda: api.services.changes.refusal("pets") is not None, 120)
+            for act in (
+                lambda: ours.models.delete("pets-shop"),
+                lambda: create(ours, training_file=training),
+                lambda: ours.fine_tuning.jobs.resume(job.id),
+            ):
+                with pytest.raises(
+                    openai.InternalServerError, match="4 changes to jobs and models of the team"
+                ) as raised:
+                    act()
+                assert (raised.value.status_code, raised.value.code) == (503, "overloaded")
+            assert theirs.fine_tuning.jobs.resume(other.id).status == "queued"
+        assert [one.result().status for one in sent] == ["queued"] * 4
     assert len(place.kept) == 2
 
 

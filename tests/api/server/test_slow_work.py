@@ -1,4 +1,4 @@
-"""Slow work: a few at once, a few that wait, and no more."""
+"""Slow work: a few at once, a few of each team that wait, and no more."""
 
 import threading
 
@@ -8,51 +8,83 @@ import pytest
 from anyio.to_thread import current_default_thread_limiter, run_sync
 
 from api.openai_errors import ApiError
-from api.server.slow_work import AT_ONCE, MOST_WAITING, SlowWork
+from api.server.slow_work import AT_ONCE, MOST_OF_A_TEAM, SlowWork
 from tests.support.api_server import machine_app
 
 
-async def until(count: int, there_is: list[int]) -> None:
+async def until(count: int, there_is: list[str]) -> None:
     while len(there_is) < count:
         await anyio.sleep(0.01)
 
 
-async def many() -> None:
-    slow, end, begun = SlowWork("plans"), threading.Event(), list[int]()
+async def many(one_of_a_team: bool) -> None:
+    at_once = 3 if one_of_a_team else AT_ONCE
+    slow, end, begun = SlowWork("plans", at_once, one_of_a_team=one_of_a_team), threading.Event(), list[str]()
 
-    def work(number: int) -> int:
-        begun.append(number)
+    def work(team: str) -> str:
+        begun.append(team)
         end.wait()
-        return number
+        return team
 
-    done: list[int] = []
+    done: list[str] = []
 
-    async def one(number: int) -> None:
-        done.append(await slow.run(work, number))
+    async def one(team: str) -> None:
+        done.append(await slow.run(team, work, team))
 
     async with anyio.create_task_group() as group:
-        for number in range(AT_ONCE + MOST_WAITING):
-            assert slow.refusal() is None
-            group.start_soon(one, number)
+        for _ in range(MOST_OF_A_TEAM):
+            assert slow.refusal("pets") is None
+            group.start_soon(one, "pets")
             await anyio.wait_all_tasks_blocked()
-        await until(AT_ONCE, begun)
-        with pytest.raises(ApiError, match=r"^16 plans are already waiting; try again in 30 seconds$") as refused:
-            await slow.run(work, 100)
+        with pytest.raises(
+            ApiError, match=r"^4 plans of the team are under way or waiting; try again in 30 seconds$"
+        ) as refused:
+            await slow.run("pets", work, "pets")
         assert (refused.value.status, refused.value.wait_seconds) == (503, 30)
-        assert len(begun) == AT_ONCE
+        assert slow.refusal("cars") is None
+        group.start_soon(one, "cars")
+        await anyio.wait_all_tasks_blocked()
+        await until(2, begun)
+        assert sorted(begun) == (["cars", "pets"] if one_of_a_team else ["pets", "pets"])
         assert await run_sync(lambda: "other work goes on") == "other work goes on"
         end.set()
-    assert sorted(done) == list(range(AT_ONCE + MOST_WAITING))
-    assert slow.refusal() is None
+    assert sorted(done) == ["cars", *["pets"] * MOST_OF_A_TEAM]
+    assert slow.refusal("pets") is None
 
 
-def test_a_few_work_at_once_a_few_wait_and_the_others_are_sent_away() -> None:
-    anyio.run(many)
+@pytest.mark.parametrize("one_of_a_team", [False, True])
+def test_a_team_that_has_a_few_is_sent_away_and_no_other_team(one_of_a_team: bool) -> None:
+    anyio.run(many, one_of_a_team)
+
+
+async def given_up() -> None:
+    slow, end, begun = SlowWork("changes", 8, one_of_a_team=True), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        end.wait()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(slow.run, "pets", work)
+        await run_sync(begun.wait)
+        async with anyio.create_task_group() as others:
+            for _ in range(MOST_OF_A_TEAM - 1):
+                others.start_soon(slow.run, "pets", work)
+            await anyio.wait_all_tasks_blocked()
+            assert slow.refusal("pets")
+            others.cancel_scope.cancel()
+        assert slow.refusal("pets") is None
+        end.set()
+    assert await slow.run("pets", lambda: "done") == "done"
+
+
+def test_those_that_are_given_up_while_they_wait_leave_their_places() -> None:
+    anyio.run(given_up)
 
 
 def test_an_error_of_the_work_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
-        anyio.run(SlowWork("plans").run, lambda: 1 // 0)
+        anyio.run(SlowWork("plans").run, "pets", lambda: 1 // 0)
 
 
 def test_the_server_tells_that_it_lives_while_all_threads_work() -> None:
