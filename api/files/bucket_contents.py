@@ -35,8 +35,12 @@ class BucketContents(FileContents):
             raise UserError(f"the setting {STORE_SETTING} is {url!r}; write it as s3://BUCKET/PREFIX")
         self._url = url.rstrip("/")
 
+    def send(self, content: IncomingContent) -> None:
+        """Upload complete content to its final place; until a file with its digest is committed, a deletion may delete it."""
+        self.publish(content)
+
     def publish(self, content: IncomingContent) -> None:
-        """Upload complete content to its final place."""
+        """Upload complete content to its final place, unless it is there; the caller holds the lock."""
         content.close()
         with _reachable():
             put(content.path, f"{self._url}/{start_of(content.sha256)}/{content.path.name}")
@@ -67,7 +71,7 @@ class BucketContents(FileContents):
 
     def published(self) -> set[str]:
         """Return the digest prefixes of all published contents."""
-        return {path.split("/")[-2] for path in self._objects()}
+        return {path.split("/")[-2] for path in self._objects(self._url)}
 
     def delete(self, starts: Collection[str]) -> None:
         """Delete the contents with these digest prefixes."""
@@ -77,23 +81,23 @@ class BucketContents(FileContents):
             with contextlib.suppress(UserError):  # it is gone already
                 translate_errors(self._url, lambda: store.delete_file(path))
 
-        for path in self._objects():
-            if path.split("/")[-2] in starts:
+        for start in starts:
+            for path in self._objects(f"{self._url}/{start}"):
                 with_retries(self._url, partial(delete, path))
 
-    def _objects(self) -> list[str]:
-        """Return the paths of all contents."""
+    def _objects(self, url: str) -> list[str]:
+        """Return the paths of all contents below an address."""
 
         def ask() -> list[str]:
             from pyarrow import fs
 
-            store, path = open_store(self._url)
+            store, path = open_store(url)
             selector = fs.FileSelector(path, allow_not_found=True, recursive=True)
-            found = translate_errors(self._url, lambda: store.get_file_info(selector))
+            found = translate_errors(url, lambda: store.get_file_info(selector))
             paths = [info.path for info in found if info.type == fs.FileType.File]
             return [path for path in paths if path.split("/")[-1].startswith(f"{NAME}.")]
 
-        return with_retries(self._url, ask)
+        return with_retries(url, ask)
 
 
 @contextlib.contextmanager

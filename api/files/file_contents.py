@@ -95,6 +95,10 @@ class FileContents:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
+    def send(self, content: IncomingContent) -> None:
+        """Do the part of publishing complete content that takes long, before the lock is held."""
+        content.close()
+
     def publish(self, content: IncomingContent) -> None:
         """Move complete content to its final place; the caller holds the lock until a file with the digest is committed."""
         content.close()

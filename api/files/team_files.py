@@ -99,6 +99,8 @@ def store(
     purpose: str,
 ) -> TeamFile:
     """Publish content and commit its file; if another process has just stored a file with this id, return that one."""
+    session.rollback()  # no connection is held meanwhile
+    contents.send(incoming)
     with contents.lock():
         session.rollback()  # to see what was committed since
         if session.get(TeamFile, file_id) is not None:

@@ -94,8 +94,7 @@ async def upload_file(
         if refusal is not None:
             raise refusal
         content = await run_in_threadpool(form.complete)
-        await state.row_checks.run(by.team, checked, content.path, form.filename, state.contents.most_bytes)
-        return await run_in_threadpool(_store, form.filename, content, by, state)
+        return await state.row_checks.run(by.team, _checked_and_stored, form.filename, content, by, state)
 
 
 def _refusal(form: UploadForm, part: bytes) -> Exception | None:
@@ -106,7 +105,8 @@ def _refusal(form: UploadForm, part: bytes) -> Exception | None:
     return None
 
 
-def _store(filename: str, content: IncomingContent, by: Caller, state: Services) -> FileObject:
+def _checked_and_stored(filename: str, content: IncomingContent, by: Caller, state: Services) -> FileObject:
+    checked(content.path, filename, state.contents.most_bytes)
     file_id = team_files.new_id(content.sha256)
     with state.sessions() as session:
         file = team_files.store(session, state.contents, content, by.team, file_id, filename, team_files.TRAINING)

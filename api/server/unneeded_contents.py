@@ -13,23 +13,43 @@ from sqlalchemy.orm import Session
 from api.database.tables import Team, TeamFile
 from api.files.file_contents import start_of
 from api.files.team_files import content_of
+from api.jobs.job_place import ENDED
+from api.jobs.job_record import JobRecord
 from api.server.services import Services
-from api.server.unfinished_jobs import files_of, unfinished_jobs
+from api.server.unfinished_jobs import files_of
 
 
 def delete_unneeded(session: Session, services: Services) -> None:
     """Delete the unneeded contents, and what interrupted uploads have left."""
     contents = services.contents
     contents.delete_interrupted()
+    left = contents.published() - _named(session)
+    if not left:
+        return
+    # Uploads and new jobs of all teams wait for the lock, so whatever takes long is done before.
+    seen, needed = set[str](), set[str]()
+    for job in _jobs(session, services):
+        seen.add(job.id)
+        wanted = left & _contents(files_of(job))
+        if wanted - needed and services.jobs.state(job).status not in ENDED:
+            needed |= wanted
     with contents.lock():
-        session.rollback()  # to see what was committed since
-        named = {start_of(digest) for digest in session.scalars(select(TeamFile.sha256).distinct())}
-        left = contents.published() - named
-        if not left:
-            return
-        teams = session.scalars(select(Team.name)).all()
-        needing = unfinished_jobs(services.jobs, teams, lambda job: bool(left & _contents(files_of(job))))
-        contents.delete(left - {start for job in needing for start in _contents(files_of(job))})
+        left -= needed | _named(session)
+        if left:
+            new = (job for job in _jobs(session, services) if job.id not in seen)
+            contents.delete(left - {start for job in new for start in _contents(files_of(job))})
+
+
+def _named(session: Session) -> set[str]:
+    """Return the digest prefixes of the contents that have a name."""
+    session.rollback()  # to see what was committed since
+    return {start_of(digest) for digest in session.scalars(select(TeamFile.sha256).distinct())}
+
+
+def _jobs(session: Session, services: Services) -> list[JobRecord]:
+    teams = session.scalars(select(Team.name)).all()
+    session.rollback()  # no connection is held while jobs are read
+    return [job for team in teams for job in services.jobs.jobs(team)]
 
 
 def _contents(file_ids: Iterable[str]) -> set[str]:

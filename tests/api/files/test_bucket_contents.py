@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from api.files.bucket_contents import BucketContents
 from steps.common.runtime.errors import UserError
 from steps.common.storage import retry, volumes
 from steps.plan.data.s3_file import find_remote
+from tests.support.commands import wait_for
 from tests.support.running_api import RunningApi, running_api
 
 ROW = {"messages": [{"role": "user", "content": "are you open"}, {"role": "assistant", "content": "yes"}]}
@@ -46,6 +48,17 @@ def test_a_file_is_uploaded_read_and_deleted_with_its_last_name(api: RunningApi,
     api.client("rivals").files.delete(second.id)
     assert keys(bucket) == [f"sent/{digest[:16]}/a.jsonl"]
     assert not list((volumes.runs() / "data").glob("*/*"))
+
+
+def test_an_upload_reaches_the_bucket_before_it_waits_for_the_others(api: RunningApi, bucket: Any) -> None:
+    client = api.client()
+    with ThreadPoolExecutor(1) as threads:
+        with api.services.contents.lock():
+            sent = threads.submit(client.files.create, file=("a.jsonl", LINES), purpose="fine-tune")
+            wait_for(lambda: keys(bucket), 60)
+            bucket.delete_object(Bucket="chats", Key=keys(bucket)[0])  # as a deletion does that has the lock
+        made = sent.result()
+    assert client.files.content(made.id).content == LINES
 
 
 def test_a_content_that_is_gone_is_told_as_that(api: RunningApi, bucket: Any) -> None:

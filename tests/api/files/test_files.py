@@ -18,6 +18,7 @@ import httpx2
 import openai
 import psutil
 import pytest
+from filelock import FileLock
 from sqlalchemy import select
 
 from api.database.tables import TeamFile
@@ -432,6 +433,30 @@ def test_a_content_that_an_unfinished_job_needs_outlives_its_name(
     jobs.tell("pets", given[0], "cancelled", given[1])
     api.client().files.delete(other.id)
     assert everything() == set()
+
+
+def test_a_deletion_holds_up_uploads_and_new_jobs_only_while_it_deletes(
+    api: RunningApi, jobs: JobsThatSay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, contents, read = upload(api), api.services.contents, list[str]()
+    state, lock = jobs.state, contents.lock
+
+    def state_without_lock(job: JobRecord) -> JobState:
+        with FileLock(str(volumes.runs() / "data" / "uploads.lock"), timeout=0):
+            read.append(job.team)
+        return state(job)
+
+    def lock_after_a_new_job() -> contextlib.AbstractContextManager[None]:
+        jobs.tell("rivals", made.id, "queued")
+        return lock()
+
+    monkeypatch.setattr(jobs, "state", state_without_lock)
+    monkeypatch.setattr(contents, "lock", lock_after_a_new_job)
+    api.key("rivals")
+    jobs.tell("pets", made.id, "succeeded")
+    api.client().files.delete(made.id)
+    assert read == ["pets"]
+    assert (content_folder() / "uploaded.jsonl").read_bytes() == LINES
 
 
 def test_the_contents_of_ended_jobs_and_of_killed_uploads_are_deleted(api: RunningApi, jobs: JobsThatSay) -> None:
