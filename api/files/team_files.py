@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 import sqlalchemy
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from api.database.tables import TeamFile
@@ -18,6 +18,7 @@ from api.files.file_contents import FileContents, IncomingContent, start_of
 from api.openai_errors import not_found
 
 TRAINING, RESULTS = "fine-tune", "fine-tune-results"  # purposes
+DELETED = ""  # in place of the digest
 ID = re.compile(r"file-(?P<start>[0-9a-f]{16})[0-9a-f]{16}")
 
 
@@ -39,14 +40,14 @@ def find(session: Session, team: str, file_id: str, param: str = "file_id") -> T
         ApiError: the team has no such file.
     """
     found = session.get(TeamFile, file_id)
-    if found is None or found.team != team:
+    if found is None or found.team != team or found.sha256 == DELETED:
         raise not_found("file", file_id, param)
     return found
 
 
 def listed(session: Session, team: str, purpose: str | None, *, oldest_first: bool) -> Sequence[TeamFile]:
     """Return a team's files, or only those with a purpose."""
-    wanted = select(TeamFile).where(TeamFile.team == team)
+    wanted = select(TeamFile).where(TeamFile.team == team, TeamFile.sha256 != DELETED)
     if purpose is not None:
         wanted = wanted.where(TeamFile.purpose == purpose)
     order = (TeamFile.created_at, TeamFile.id) if oldest_first else (TeamFile.created_at.desc(), TeamFile.id)
@@ -56,12 +57,22 @@ def listed(session: Session, team: str, purpose: str | None, *, oldest_first: bo
 def delete(session: Session, team: str, file_id: str) -> None:
     """Delete a file of a team, and commit that; its content stays.
 
+    Of a result file the id stays, since the next request for its job would otherwise make it again.
+
     Raises:
         ApiError: the team has no such file.
     """
-    find(session, team, file_id)
-    session.execute(sqlalchemy.delete(TeamFile).where(TeamFile.id == file_id, TeamFile.team == team))
+    is_result = find(session, team, file_id).purpose == RESULTS
+    one = TeamFile.id == file_id, TeamFile.team == team
+    session.execute(
+        update(TeamFile).where(*one).values(sha256=DELETED) if is_result else sqlalchemy.delete(TeamFile).where(*one)
+    )
     session.commit()
+
+
+def is_deleted(session: Session, file_id: str) -> bool:
+    """Return whether a result file was deleted."""
+    return session.scalar(select(TeamFile.sha256).where(TeamFile.id == file_id)) == DELETED
 
 
 def add(
@@ -79,7 +90,7 @@ def add(
         content: all of it.
 
     Raises:
-        ApiError: the id is another team's file.
+        ApiError: the id is another team's file, or a file that was deleted.
         UserError: the disk is full.
     """
     if session.get(TeamFile, file_id) is not None:

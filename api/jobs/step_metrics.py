@@ -3,17 +3,20 @@
 import csv
 import hashlib
 import io
+import logging
 import math
 from collections.abc import Iterable
 
 from sqlalchemy.orm import Session
 
 from api.files.file_contents import FileContents
-from api.files.team_files import RESULTS, add, find
+from api.files.team_files import RESULTS, add, find, is_deleted
 from api.jobs.job_place import ENDED, JobState
 from api.jobs.job_record import JobRecord
 from api.openai_errors import ApiError
+from steps.common.runtime.errors import UnreachableError, UserError, first_line
 
+LOG = logging.getLogger("fineline.api")
 FILE = "step_metrics.csv"
 COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
 
@@ -21,8 +24,7 @@ COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_tok
 def result_files(session: Session, contents: FileContents, job: JobRecord, state: JobState) -> list[str]:
     """Return the ids of a job's result files, after storing them if it has ended and they are not there yet.
 
-    Raises:
-        UserError: the disk is full.
+    None while they cannot be stored, which is logged, and after they were deleted.
     """
     if state.status not in ENDED or not _losses(state):
         return []
@@ -30,7 +32,13 @@ def result_files(session: Session, contents: FileContents, job: JobRecord, state
     try:
         find(session, job.team, file_id)
     except ApiError:
-        add(session, contents, job.team, file_id, FILE, RESULTS, csv_of(state).encode())
+        if is_deleted(session, file_id):
+            return []
+        try:
+            add(session, contents, job.team, file_id, FILE, RESULTS, csv_of(state).encode())
+        except (ApiError, UserError, UnreachableError) as error:
+            LOG.warning("%s: %s cannot be stored: %s", job.id, FILE, first_line(error))
+            return []
     return [file_id]
 
 

@@ -1,6 +1,6 @@
 """The routes of files: upload, list, retrieve, content, delete."""
 
-import contextlib
+import logging
 from collections.abc import Iterator
 from typing import Annotated, Any, BinaryIO, Literal, Self
 from urllib.parse import quote
@@ -22,8 +22,9 @@ from api.server.authentication import caller
 from api.server.services import Services, services
 from api.server.unneeded_contents import delete_unneeded
 from api.teams.caller import Caller
-from steps.common.runtime.errors import UnreachableError
+from steps.common.runtime.errors import UnreachableError, UserError, first_line
 
+LOG = logging.getLogger("fineline.api")
 PATH = "/files"
 BLOCK = 1 << 20  # bytes
 
@@ -170,6 +171,8 @@ def delete_file(
     """Delete a file. Jobs that already use it continue with it."""
     with state.sessions() as session:
         team_files.delete(session, by.team, file_id)
-        with contextlib.suppress(UnreachableError):  # a later deletion deletes the content too
+        try:
             delete_unneeded(session, state)
+        except (UserError, UnreachableError) as error:  # a later deletion deletes the content too
+            LOG.warning("the content of %s cannot be deleted yet: %s", file_id, first_line(error))
     return FileDeleted(id=file_id)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from api.database.tables import Team, TeamFile
 from api.files.file_contents import start_of
-from api.files.team_files import content_of
+from api.files.team_files import DELETED, content_of
 from api.jobs.job_place import ENDED
 from api.jobs.job_record import JobRecord
 from api.server.services import Services
@@ -43,7 +43,8 @@ def delete_unneeded(session: Session, services: Services) -> None:
 def _named(session: Session) -> set[str]:
     """Return the digest prefixes of the contents that have a name."""
     session.rollback()  # to see what was committed since
-    return {start_of(digest) for digest in session.scalars(select(TeamFile.sha256).distinct())}
+    digests = session.scalars(select(TeamFile.sha256).where(TeamFile.sha256 != DELETED).distinct())
+    return {start_of(digest) for digest in digests}
 
 
 def _jobs(session: Session, services: Services) -> list[JobRecord]:

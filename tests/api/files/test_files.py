@@ -31,6 +31,7 @@ from api.machine.machine_jobs import MachineJobs
 from api.openai_errors import ApiError
 from api.server.slow_work import SlowWork
 from api.server.unneeded_contents import delete_unneeded
+from steps.common.runtime.errors import UnreachableError, UserError
 from steps.common.storage import volumes
 from tests.support.running_api import RunningApi, running_api
 
@@ -457,6 +458,22 @@ def test_a_deletion_holds_up_uploads_and_new_jobs_only_while_it_deletes(
     api.client().files.delete(made.id)
     assert read == ["pets"]
     assert (content_folder() / "uploaded.jsonl").read_bytes() == LINES
+
+
+@pytest.mark.parametrize("error", [UserError("the store: access denied"), UnreachableError("the store: no answer")])
+def test_a_file_is_deleted_although_its_content_cannot_be_yet(
+    api: RunningApi, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def published() -> set[str]:
+        raise error
+
+    made, other = upload(api), upload(api, content=LINES * 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(api.services.contents, "published", published)
+        assert api.client().files.delete(made.id).deleted
+    assert f"the content of {made.id} cannot be deleted yet: {error}" in caplog.text
+    api.client().files.delete(other.id)
+    assert everything() == set()
 
 
 def test_the_contents_of_ended_jobs_and_of_killed_uploads_are_deleted(api: RunningApi, jobs: JobsThatSay) -> None:

@@ -10,11 +10,13 @@ import pytest
 from sqlalchemy.orm import Session
 
 from api.database.engine import open_database
-from api.files.file_contents import FileContents
-from api.files.team_files import find, listed
+from api.files.file_contents import FileContents, IncomingContent
+from api.files.team_files import delete, find, listed
 from api.jobs.job_place import JobState, Measurement
 from api.jobs.step_metrics import csv_of, result_files
+from api.openai_errors import ApiError
 from api.teams.teams import make_team
+from steps.common.runtime.errors import UnreachableError, UserError
 from tests.support.golden import golden
 from tests.support.stated_jobs import NOW, a_job, a_report
 
@@ -76,3 +78,30 @@ def test_it_is_stored_once_when_the_job_has_ended(session: Session) -> None:
     with contents.open(find(session, "pets", file_id)) as content:
         assert content.read().decode() == csv_of(ended)
     assert result_files(session, contents, a_job(id="ftjob-other", run="other"), ended) != [file_id]
+
+
+def test_one_that_was_deleted_is_not_made_again(session: Session) -> None:
+    contents, job, ended = FileContents(), a_job(), JobState("succeeded", report=a_report())
+    (file_id,) = result_files(session, contents, job, ended)
+    delete(session, "pets", file_id)
+    assert result_files(session, contents, job, ended) == []
+    assert not listed(session, "pets", None, oldest_first=True)
+    for act in (find, delete):
+        with pytest.raises(ApiError, match="no such file"):
+            act(session, "pets", file_id)
+
+
+@pytest.mark.parametrize(
+    "error", [ApiError(503, "the disk is full"), UserError("access denied"), UnreachableError("no answer")]
+)
+def test_a_job_can_be_read_while_it_cannot_be_stored(
+    session: Session, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(FileContents):
+        def send(self, content: IncomingContent) -> None:
+            raise error
+
+    job, ended = a_job(), JobState("succeeded", report=a_report())
+    assert result_files(session, Failing(), job, ended) == []
+    assert f"{job.id}: step_metrics.csv cannot be stored: {error}" in caplog.text
+    assert len(result_files(session, FileContents(), job, ended)) == 1
