@@ -20,6 +20,7 @@ CONNECTIONS = 50  # to SQLite: about as many as the server has threads
 # third one while a release replaces them.
 POSTGRES_CONNECTIONS = 30
 KEPT_OPEN = 5
+KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 MIGRATING = 0x66696E656C696E65  # key of an advisory lock in Postgres: "fineline"
 
 
@@ -67,9 +68,15 @@ def _parsed(url: str) -> URL:
 
 def _engine(where: URL) -> Engine:
     if where.get_backend_name() == "postgresql":
+        # Otherwise a statement would wait for hours if Postgres vanishes with its node. Only these drivers know the settings.
+        alive = KEEPALIVES if where.get_driver_name() in ("psycopg2", "psycopg") else {}
         # The server may have closed a connection while it was idle in the pool.
         return create_engine(
-            where, pool_size=KEPT_OPEN, max_overflow=POSTGRES_CONNECTIONS - KEPT_OPEN, pool_pre_ping=True
+            where,
+            connect_args=alive,
+            pool_size=KEPT_OPEN,
+            max_overflow=POSTGRES_CONNECTIONS - KEPT_OPEN,
+            pool_pre_ping=True,
         )
     if where.database in (None, "", ":memory:"):
         raise UserError(

@@ -3,8 +3,10 @@
 import json
 from typing import Annotated, Any
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from api.database.tables import NAME_LENGTH
@@ -15,6 +17,7 @@ from api.server.authentication import caller
 from api.server.services import Services, services
 from api.teams.caller import Caller
 
+SHORT_BYTES = 64 * 1024  # of a body that needs no thread of its own
 PATHS = CHAT, COMPLETIONS, RESPONSES = "chat/completions", "completions", "responses"
 BODY: dict[str, Any] = {
     "type": "object",
@@ -62,20 +65,26 @@ async def create_response(
 
 
 async def _passed_on(request: Request, by: Caller, state: Services, path: str) -> PassedOn:
-    body = await request.body()
-    gateway = await run_in_threadpool(_gateway, body, by.team, state)
+    try:
+        body = await request.body()
+    except ClientDisconnect:
+        raise ApiError(400, "the connection ended before the body was complete; send it again") from None
+    if len(body) <= SHORT_BYTES:
+        model = _model_named(body)
+    else:
+        model = await run_sync(_model_named, body, limiter=state.long_bodies)
+    gateway = await run_in_threadpool(_gateway, model, by.team, state)
     return PassedOn(f"{gateway}/{path}", body, request_headers(request.headers.raw, state.addresses.api_key()))
 
 
-def _gateway(body: bytes, team: str, state: Services) -> str:
-    """Return the base URL of the gateway of the model that a body names.
+def _gateway(model: str, team: str, state: Services) -> str:
+    """Return the base URL of the gateway of a model.
 
     The gateway in turn refuses a body that names a second model.
 
     Raises:
-        ApiError: the body names no model, or one that the team does not own or that is not served.
+        ApiError: the team does not own the model, or it is not served.
     """
-    model = _model_named(body)
     if len(model) > NAME_LENGTH:
         raise ApiError(404, "the model does not exist: its name is too long", param="model", code="model_not_found")
     with state.sessions() as session:
@@ -92,7 +101,11 @@ def _gateway(body: bytes, team: str, state: Services) -> str:
 
 
 def _model_named(body: bytes) -> str:
-    """Return the name of the model in a body, and keep nothing else of it: read, it may take many times its size."""
+    """Return the name of the model in a body, and keep nothing else of it: read, it may take 40 times its size.
+
+    Raises:
+        ApiError: it names none.
+    """
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError):

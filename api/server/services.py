@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
+import anyio
 from fastapi import Request
 
 from api.database.team_lock import MOST_LOCKS
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from api.files.file_contents import FileContents
     from api.models.served_addresses import Addresses
+
+
+LONG_BODIES = 4  # that are read at once
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Services:
     changes: SlowWork = field(
         default_factory=lambda: SlowWork("changes to jobs and models", MOST_LOCKS, one_of_a_team=True)
     )
+    long_bodies: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(LONG_BODIES))
 
 
 def services(request: Request) -> Services:

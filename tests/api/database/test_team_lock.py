@@ -1,5 +1,7 @@
 """The lock of a team, in one process and among several."""
 
+import os
+import socket
 import subprocess
 import sys
 import threading
@@ -11,8 +13,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from api.database import team_lock as team_lock_module
 from api.database.engine import POSTGRES_CONNECTIONS, open_database
-from api.database.team_lock import team_lock
+from api.database.team_lock import locked_in_postgres, team_lock
+from api.openai_errors import ApiError
 from tests.support.postgres import postgres
 
 HOLDS = """
@@ -85,6 +89,27 @@ def test_many_teams_at_once_leave_connections_for_their_work(address: str) -> No
     with ThreadPoolExecutor(POSTGRES_CONNECTIONS) as threads:
         list(threads.map(work, range(POSTGRES_CONNECTIONS)))
     assert most < POSTGRES_CONNECTIONS / 2
+
+
+def test_a_lock_that_another_server_holds_too_long_is_not_waited_for(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(team_lock_module.SESSION, "lock_timeout", "50ms")
+    sessions = open_database(address)
+    engine = sessions.kw["bind"]
+    with locked_in_postgres(engine, "vets"):
+        with (
+            pytest.raises(ApiError, match="another change to the team's jobs or models is under way") as refused,
+            locked_in_postgres(engine, "vets"),
+        ):
+            pass
+        assert (refused.value.status, refused.value.wait_seconds) == (503, 30)
+    with locked_in_postgres(engine, "vets"):
+        pass
+    with engine.connect() as connection:  # one of those that had the lock
+        assert connection.scalar(text("SHOW lock_timeout")) == "0"
+        with socket.socket(fileno=os.dup(connection.connection.fileno())) as used:
+            assert used.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
 
 
 def test_a_connection_that_is_lost_releases_the_lock_and_harms_no_work(address: str) -> None:

@@ -1,20 +1,27 @@
 """The front door before real gateways: whose models it asks, with which key, and how it passes answers back."""
 
 import json
+import logging
 import os
 import signal
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx2
 import openai
 import pytest
 
+from api.api_settings import api_settings
 from api.models import model_owners, passed_on
+from api.server import front_door_routes
+from api.server.application import create_app
 from steps.common.machine import servers
 from steps.common.runtime.cluster_settings import API_KEY_SETTING
 from steps.rollout.gateway.upstream import Rules
@@ -263,6 +270,50 @@ def test_a_model_that_is_not_the_teams_or_not_served_does_not_exist(door: Door) 
 def test_a_body_without_a_model_is_refused(door: Door, body: bytes) -> None:
     answer = door.post(json=None, content=body)
     assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+
+
+def test_a_client_that_goes_within_its_body_is_no_fault(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    app = create_app(door.api.services, api_settings())
+    head = [(b"authorization", f"Bearer {door.api.key('pets')}".encode()), (b"content-length", b"1000")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "headers": head}
+    messages = [
+        {"type": "http.request", "body": b'{"model": ', "more_body": True},
+        *[{"type": "http.disconnect"} for _ in range(3)],
+    ]
+    sent = list[MutableMapping[str, Any]]()
+
+    async def receive() -> MutableMapping[str, Any]:
+        return messages.pop(0)
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    anyio.run(app, scope, receive, send)
+    assert sent[0]["status"] == 400
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_few_long_bodies_are_read_at_once(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, names = front_door_routes._model_named, list[str]()
+    most = 0
+
+    def watched(body: bytes) -> str:
+        nonlocal most
+        names.append(threading.current_thread().name)
+        most = max(most, int(door.api.services.long_bodies.borrowed_tokens))
+        time.sleep(0.05)  # for the others to come
+        return read(body)
+
+    monkeypatch.setattr(front_door_routes, "_model_named", watched)
+    long = {**CHAT, "padding": "x" * front_door_routes.SHORT_BYTES}
+    with ThreadPoolExecutor(12) as threads:
+        answers = list(threads.map(lambda _: door.post(json=long), range(12)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert 1 <= most <= 4
+    assert len(names) == 12
+    assert all("AnyIO" in name for name in names)
+    assert door.post().status_code == 200
+    assert "AnyIO" not in names[-1]
 
 
 def test_without_a_key_nobody_is_let_in(door: Door) -> None:
