@@ -78,6 +78,7 @@ class FileContents:
     def __init__(self, most_bytes: int = DEFAULT_MOST_BYTES) -> None:
         """Set the size limit of a file."""
         self.most_bytes = most_bytes
+        self.failing_until = 0.0  # monotonic time until which only what cannot wait is stored
 
     @contextlib.contextmanager
     def incoming(self, filename: str) -> Iterator[IncomingContent]:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import logging
 import math
+import time
 from collections.abc import Iterable
 
 from sqlalchemy.orm import Session
@@ -17,6 +18,7 @@ from api.openai_errors import ApiError
 from steps.common.runtime.errors import UnreachableError, UserError, first_line
 
 LOG = logging.getLogger("fineline.api")
+PAUSE_SECONDS = 60.0  # after a failure of the store, which may take long for each of a list of jobs
 FILE = "step_metrics.csv"
 COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
 
@@ -32,12 +34,14 @@ def result_files(session: Session, contents: FileContents, job: JobRecord, state
     try:
         find(session, job.team, file_id)
     except ApiError:
-        if is_deleted(session, file_id):
+        if is_deleted(session, file_id) or time.monotonic() < contents.failing_until:
             return []
         try:
             add(session, contents, job.team, file_id, FILE, RESULTS, csv_of(state).encode())
         except (ApiError, UserError, UnreachableError) as error:
             LOG.warning("%s: %s cannot be stored: %s", job.id, FILE, first_line(error))
+            if not isinstance(error, ApiError) or error.status == 503:
+                contents.failing_until = time.monotonic() + PAUSE_SECONDS
             return []
     return [file_id]
 

@@ -99,9 +99,13 @@ def test_a_job_can_be_read_while_it_cannot_be_stored(
 ) -> None:
     class Failing(FileContents):
         def send(self, content: IncomingContent) -> None:
+            tried.append(content)
             raise error
 
-    job, ended = a_job(), JobState("succeeded", report=a_report())
-    assert result_files(session, Failing(), job, ended) == []
+    tried = list[IncomingContent]()
+    job, ended, contents = a_job(), JobState("succeeded", report=a_report()), Failing()
+    for _ in range(2):
+        assert result_files(session, contents, job, ended) == []
+    assert len(tried) == 1
     assert f"{job.id}: step_metrics.csv cannot be stored: {error}" in caplog.text
     assert len(result_files(session, FileContents(), job, ended)) == 1
