@@ -276,7 +276,7 @@ def test_a_client_that_goes_within_its_body_is_no_fault(door: Door, caplog: pyte
     app = create_app(door.api.services, api_settings())
     head = [(b"authorization", f"Bearer {door.api.key('pets')}".encode()), (b"content-length", b"1000")]
     scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "headers": head}
-    messages = [
+    messages: list[MutableMapping[str, Any]] = [
         {"type": "http.request", "body": b'{"model": ', "more_body": True},
         *[{"type": "http.disconnect"} for _ in range(3)],
     ]
