@@ -96,6 +96,23 @@ def test_each_concern_imports_only_those_above_it_in_the_design() -> None:
         assert _breaking(f"steps.common.{concern}", *below) == []
 
 
+def test_each_room_of_the_api_imports_only_those_above_it_in_the_design() -> None:
+    design = (ROOT / "docs" / "design.md").read_text()
+    table = design.partition("### api")[2].partition("\n##")[0]
+    rooms = [
+        [f"api.{name}" for name in re.findall(r"`(\w+)/`", row)]
+        for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    ]
+    assert sorted(room for row in rooms for room in row) == sorted(
+        f"api.{folder.name}" for folder in (ROOT / "api").iterdir() if (folder / "__init__.py").exists()
+    )
+    beside = [name for name, file in MODULES.items() if _room(name) == "api" and file.name != "__init__.py"]
+    for place, row in enumerate([beside, *rooms]):
+        for room in row:
+            below = [other for later in rooms[max(place - 1, 0) :] for other in later if other != room]
+            assert _breaking(room, *below) == []
+
+
 def test_no_rooms_import_each_other_in_a_circle() -> None:
     reached: dict[str, set[str]] = defaultdict(set)
     for module, other in ARROWS:

@@ -1,10 +1,14 @@
 """Keeps a copy of the API's database on the runs volume, where a backup finds it, and begins with that copy.
 
-The database itself is on a volume that only the API's pod mounts. Postgres has backups of its own.
+The database itself is on a volume that only the API's pod mounts. Postgres has backups of its own. A mark beside the copy says
+which database it was made from; a copy without the mark, such as one that was just restored, is never overwritten or deleted.
 """
 
+import hashlib
+import logging
 import os
 import tempfile
+from itertools import count
 from pathlib import Path
 
 from sqlalchemy import make_url
@@ -12,6 +16,8 @@ from sqlalchemy.exc import ArgumentError
 
 from steps.backup.api_database import copy_database, has_teams, publish_copy
 from steps.common.storage import volumes
+
+LOG = logging.getLogger("fineline.api")
 
 
 def begin_with_copy(url: str) -> None:
@@ -31,6 +37,7 @@ def begin_with_copy(url: str) -> None:
         local = Path(folder) / "copy"
         publish_copy(copy, local)
         copy_database(local, own)
+        _mark(own, _digest(local))
 
 
 def keep_copy(url: str) -> None:
@@ -44,16 +51,62 @@ def keep_copy(url: str) -> None:
     """
     own, copy = _file(url), volumes.api_database_copy()
     if own is None:
-        copy.unlink(missing_ok=True)  # of the time before Postgres
+        _set_aside(copy, "the API's database is in Postgres")
         return
     changed = own.stat().st_mtime_ns
     if (copy.exists() and copy.stat().st_mtime_ns == changed) or not has_teams(own):
         return
+    known = _digest(copy)
+    if known and known not in _marked(own):
+        _set_aside(copy, "it was not made from the API's database, which has teams of its own")
+        known = ""
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder) / "copy"
         copy_database(own, local)
+        # Both, in case this process ends before the new copy is there.
+        _mark(own, known, _digest(local))
         publish_copy(local, copy)
     os.utime(copy, ns=(changed, changed))
+
+
+def _set_aside(copy: Path, why: str) -> None:
+    """Rename a copy, so that no backup takes it for that of the API's present database."""
+    names = (f"{copy.stem}.restored{number if number > 1 else ''}{copy.suffix}" for number in count(1))
+    aside = next(file for name in names if not (file := copy.with_name(name)).exists())
+    try:
+        copy.rename(aside)
+    except FileNotFoundError:  # there is none, or another replica has renamed it
+        return
+    LOG.warning("%s is now %s, since %s; delete it if you do not need it", copy, aside.name, why)
+
+
+def _mark_file() -> Path:
+    return volumes.api_database_copy().with_suffix(".source")
+
+
+def _mark(own: Path, *digests: str) -> None:
+    """Write which database the copy with one of these digests was made from."""
+    mark = _mark_file()
+    partial = mark.with_name(f"{mark.name}.partial")
+    partial.write_text("\n".join([str(own.absolute()), *digests]))
+    partial.replace(mark)
+
+
+def _marked(own: Path) -> list[str]:
+    """Return the digests of the copies that were made from a database; empty if the mark names another one."""
+    try:
+        source, *digests = _mark_file().read_text().splitlines()
+    except (FileNotFoundError, ValueError):
+        return []
+    return digests if source == str(own.absolute()) else []
+
+
+def _digest(file: Path) -> str:
+    """Return the SHA-256 of a file; empty if it does not exist."""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 def _file(url: str) -> Path | None:

@@ -1,5 +1,6 @@
 """Does what has to be done from time to time, whether or not anybody asks the API for anything."""
 
+import functools
 import logging
 import threading
 from collections.abc import Callable
@@ -45,4 +46,7 @@ class RepeatedWork:
 
 
 def _name(task: Callable[[], None]) -> str:
-    return str(getattr(task, "__qualname__", task))
+    # A partial's own text has its arguments, such as the URL of a database with its password.
+    while isinstance(task, functools.partial):
+        task = task.func
+    return str(getattr(task, "__qualname__", type(task).__name__))

@@ -132,7 +132,7 @@ class UploadForm:
         if not filename:
             raise ApiError(
                 400,
-                "the file has no name; name it with a suffix that shows the kind of rows, such as rows.jsonl",
+                "the file has no name; give it a name whose suffix shows its kind, such as rows.jsonl",
                 param="file",
             )
         try:

@@ -102,5 +102,7 @@ def _living(session: Session, key_id: str) -> ApiKey:
     if key is None:
         raise UserError(f"there is no API key {key_id!r}; list the ids with: fineline api keys list")
     if ended(key):
-        raise UserError(f"API key {key_id} has expired; make a new one with: fineline api keys make {key.team}")
+        raise UserError(
+            f"API key {key_id} has expired or was revoked; make a new one with: fineline api keys make {key.team}"
+        )
     return key

@@ -142,7 +142,7 @@ def _show(made: "NewKey", told: str, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"id": made.id, "team": made.team, "key": made.key}, indent=2))
         return
-    print(f"{made.id} of team {made.team}; save this key, it is not shown again:")
+    print(f"{made.id} of team {made.team}; save this key now, since it is not shown again:")
     print(made.key)
     if told:
         print(told)

@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 HELP = "save the registry and what else cannot be made again into a folder, and bring it back, here or on a cluster"
 DESCRIPTION = (
     "Save into a new folder of this machine, or bring back: the registered models with their versions, adapters, aliases, and "
-    "runs; from the folder of the runs the data and held-out rows, the evaluations, and the runs with their costs; the teams of "
-    "OpenAI's API with their keys, if they are in SQLite. With -n or --context, those of a namespace. Without, those of this "
-    "machine; "
-    "MLFLOW_TRACKING_URI names its registry, whatever the database."
+    "runs; from the folder of the runs the data and held-out rows, the evaluations, and the runs with their costs; the teams "
+    "of OpenAI's API with their keys, if they are in SQLite. With -n or --context, those of a namespace. Without, those of "
+    "this machine; MLFLOW_TRACKING_URI names its registry, whatever the database."
 )
 
 

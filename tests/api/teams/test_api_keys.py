@@ -81,7 +81,7 @@ def test_a_revoked_key_ends_at_once_and_only_that_one(sessions: sessionmaker[Ses
         revoke_key(session, made.id)
     assert not works(sessions, made.key)
     assert works(sessions, other.key)
-    with sessions.begin() as session, pytest.raises(UserError, match="has expired; make a new one with"):
+    with sessions.begin() as session, pytest.raises(UserError, match="has expired or was revoked; make a new one with"):
         revoke_key(session, made.id)
 
 
