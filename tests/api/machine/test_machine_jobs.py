@@ -160,7 +160,7 @@ def test_the_hours_of_a_pause_do_not_count(recipe: Recipe, hours: float, tuned: 
     assert run
     long_ago = time.time() - 7200
     got = Hardware(rung=quote.first, node="here", since=long_ago, until=hours and long_ago + hours * 3600)
-    outputs = run.task_folder("provision") / OUTPUTS / "hardware"
+    outputs = run.task_folder("provision") / OUTPUTS / "parameters" / "hardware"
     outputs.parent.mkdir(parents=True)
     outputs.write_text(got.model_dump_json())
     run.save_task_state("provision", TaskState(phase=Phase.SUCCEEDED))
