@@ -18,6 +18,7 @@ from starlette.routing import compile_path
 
 from api.openai_errors import ApiError, error_body
 from recipes.reader import RecipeError
+from steps.common.kubernetes.api_errors import ClusterError, ConflictError, UnansweredError
 from steps.common.runtime.errors import UnreachableError, UserError
 from steps.common.runtime.redaction import redact
 
@@ -27,6 +28,7 @@ REQUEST_PARTS = ("body", "query", "path", "header", "cookie")
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 NO_DATABASE = (OperationalError, InterfaceError, NoConnectionError)
 LONGEST_MESSAGE, LONGEST_PARAM = 2000, 200  # characters; longer ones quote what a client has sent
+OUR_ERROR = "the server has an internal error; ask its administrator to look in its log"
 HEADERS = {401: {"WWW-Authenticate": "Bearer"}}
 
 
@@ -62,6 +64,16 @@ def no_database_answer(request: Request, error: Exception) -> Response:
     return error_answer(
         ApiError(503, "the server's database did not answer; try again in a few seconds", wait_seconds=10)
     )
+
+
+def no_cluster_answer(request: Request, error: ClusterError) -> Response:
+    """Return the answer for an error of the cluster, which is no caller's mistake, and log the error."""
+    LOG.error("%s %s: %s", request.method, request.url.path, error)
+    if isinstance(error, UnansweredError | ConflictError):
+        return error_answer(
+            ApiError(503, "the server's cluster did not answer; try again in a few seconds", wait_seconds=10)
+        )
+    return error_answer(ApiError(500, OUR_ERROR))
 
 
 def _shown(message: str) -> str:
@@ -101,6 +113,10 @@ def add_error_handlers(app: FastAPI) -> None:
     async def _mistaken(_: Request, error: Exception) -> Response:
         return error_answer(ApiError(400, str(error)))
 
+    @app.exception_handler(ClusterError)
+    async def _no_cluster(request: Request, error: ClusterError) -> Response:
+        return no_cluster_answer(request, error)
+
     @app.exception_handler(UnreachableError)
     async def _unreachable(_: Request, error: UnreachableError) -> Response:
         return error_answer(ApiError(503, str(error), wait_seconds=10))
@@ -121,7 +137,7 @@ def add_error_handlers(app: FastAPI) -> None:
     # Starlette raises the error again after the answer, and uvicorn logs it.
     @app.exception_handler(Exception)
     async def _ours(_: Request, error: Exception) -> Response:
-        return error_answer(ApiError(500, "the server has an internal error; ask its administrator to look in its log"))
+        return error_answer(ApiError(500, OUR_ERROR))
 
 
 def _methods(app: FastAPI, path: str) -> set[str]:

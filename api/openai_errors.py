@@ -12,6 +12,7 @@ TYPES = {
     409: "conflict_error",
     429: "rate_limit_error",
 }
+BUDGET_EXHAUSTED = "budget_exhausted"  # code of the error of a job that has reached its budget
 CALLERS_FAULT, OUR_FAULT = "invalid_request_error", "server_error"  # for every other status
 
 

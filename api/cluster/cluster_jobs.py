@@ -9,6 +9,7 @@ from typing import Any
 
 from api.cluster.cluster_quote import cluster_quote
 from api.cluster.job_archive import JobArchive
+from api.cluster.job_ledger import bought, continued, dollars, is_final, with_present
 from api.cluster.job_workflow import (
     JOB_LABEL,
     OF_THE_API,
@@ -24,25 +25,22 @@ from api.cluster.job_workflow import (
 )
 from api.cluster.workflow_state import (
     SUCCEEDED,
-    hardware_of,
     has_ended,
     job_state,
     main_phase,
     tuning_folder,
     with_nodes,
 )
-from api.jobs.job_place import ENDED, JobState
+from api.jobs.job_place import ENDED, JobState, Spent
 from api.jobs.job_record import JobRecord, Wanted
 from pipelines.workflows.parameters import as_text
-from recipes.reader import load
 from recipes.recipe import Recipe
 from steps.common.handover import installation
 from steps.common.handover.resolved import Quote
 from steps.common.kubernetes.api_errors import ConflictError
 from steps.common.kubernetes.workflow_objects import WORKFLOWS
-from steps.common.nodes import ledger_file
 from steps.common.runtime import cluster_settings
-from steps.common.runtime.errors import UserError
+from steps.common.runtime.errors import UserError, first_line
 from steps.common.storage import volumes
 
 ID_PREFIX = "ftjob-"
@@ -75,6 +73,9 @@ class ClusterJobs:
         # The keys change with the values, so these are never out of date.
         self._final_state = functools.lru_cache(MOST_REMEMBERED)(self._state_of_kept)
         self._read = functools.lru_cache(MOST_REMEMBERED)(self._read_version)
+        # An end is final, and small to remember: the states of a team's jobs, which are not, are asked for with each new job.
+        self._over: set[tuple[str, int]] = set()
+        self._settled: dict[tuple[str, int], Spent] = {}
         self._ended_state = functools.lru_cache(MOST_REMEMBERED)(self._state_of_ended)
 
     def quote(self, recipe: Recipe) -> Quote | None:
@@ -100,7 +101,8 @@ class ClusterJobs:
         """Return a team's jobs, the newest first."""
         found = {record.run: record for record in self._archive.records(team)}
         if LABEL.fullmatch(team):
-            found |= {run: record_of(one) for run, one in self._latest_of_each(selector(team)).items()}
+            latest = self._latest_of_each(selector(team))
+            found |= {run: record for run, one in latest.items() if (record := _readable(one))}
         return sorted(found.values(), key=lambda record: (record.created_at, record.id), reverse=True)
 
     def keep_ended(self) -> None:
@@ -125,10 +127,16 @@ class ClusterJobs:
         if not job_id.startswith(ID_PREFIX) or not LABEL.fullmatch(run) or not LABEL.fullmatch(team):
             return None
         latest = self._latest_metadata(team, run)
-        return record_of(latest) if latest else self._archive.record(team, run)
+        return (latest and _readable(latest)) or self._archive.record(team, run)
 
     def state(self, job: JobRecord) -> JobState:
         """Return the state of a job."""
+        state = self._present_state(job)
+        if state.status in ENDED:
+            self._over.add(_lifetime(job))
+        return state
+
+    def _present_state(self, job: JobRecord) -> JobState:
         if final := self._final_state(job.team, job.run, self._archive.changed(job.run)):
             return final
         workflow = self._latest(job)
@@ -137,8 +145,8 @@ class ClusterJobs:
             if kept is None:
                 return JobState(status="failed", message=GONE, finished=float(job.wanted_at or job.created_at))
             return job_state(self._archive.record(job.team, job.run) or job, kept)
-        if not has_ended(workflow):
-            return job_state(record_of(workflow), workflow)
+        if _readable(workflow) is None or not has_ended(workflow):
+            return job_state(_readable(workflow) or job, workflow)
         return self._ended_state(*_version(workflow)) or job_state(record_of(workflow), workflow)
 
     def _state_of_kept(self, team: str, run: str, _changed: int) -> JobState | None:
@@ -161,19 +169,31 @@ class ClusterJobs:
         self._archive.save(record, with_nodes(workflow))
         return job_state(record, workflow)
 
-    def spent(self, job: JobRecord) -> float:
-        """Return what the nodes of a job have cost so far, in US dollars, over all of its pauses.
+    def known_to_have_ended(self, job: JobRecord) -> bool:
+        """Return whether a job has ended, without reading its Workflow; False: its state tells.
+
+        Args:
+            job: its present record.
+        """
+        return _lifetime(job) in self._over
+
+    def spent(self, job: JobRecord) -> Spent:
+        """Return what the nodes of a job have cost so far, over all of its pauses.
 
         Args:
             job: its present record, which tells how often it was resumed.
         """
-        attempts = 1 + sum(wanted == "run" for _, wanted in job.wishes)
-        costs = [ledger_file.cost_of(name_of(job.run, attempt)) for attempt in range(1, attempts + 1)]
-        saved = sum(cost.dollars or 0.0 for cost in costs if cost)
-        if costs[-1] or self._final_state(job.team, job.run, self._archive.changed(job.run)):
-            return saved
-        workflow = self._latest(job)
-        return saved if workflow is None or has_ended(workflow) else saved + self._spent(workflow)
+        if known := self._settled.get(_lifetime(job)):
+            return known
+        ended, now = self.state(job).status in ENDED, self._clock()
+        workflow = self._latest(job) or self._archive.workflow(job.run)
+        machines = bought(job.run, 1 + sum(wanted == "run" for _, wanted in job.wishes))
+        if workflow is None:
+            return Spent(dollars(machines, now), final=False)
+        found = Spent(dollars(with_present(machines, workflow, now), now), ended and is_final(workflow))
+        if found.final and has_ended(workflow):
+            self._settled[_lifetime(job)] = found
+        return found
 
     def cancel(self, job: JobRecord) -> None:
         """Stop the job's run for good; its exit handler gives the node back.
@@ -191,11 +211,16 @@ class ClusterJobs:
         """
         self._stop(job, "pause")
 
-    def resume(self, job: JobRecord) -> None:
+    def resume(self, job: JobRecord, budget: float | None = None) -> None:
         """Create the next Workflow of a paused job. Its tuning continues from the checkpoint, which has the same digest.
 
+        Args:
+            job: the job.
+            budget: dollars that all of its nodes may cost, those before the pause included; None: no more than its recipe says.
+
         Raises:
-            UserError: the job has spent its budget, or the cluster does not answer.
+            ApiError: the job has reached its budget.
+            UserError: the cluster does not answer.
         """
         latest = self._latest(job)
         found = latest or self._archive.workflow(job.run)
@@ -205,7 +230,8 @@ class ClusterJobs:
         if record.wanted != "pause" or main_phase(with_nodes(found)) == SUCCEEDED:
             return
         attempt = attempt_of(found) + 1
-        self._create(record.wanting("run", self._clock()), self._remaining(job, found), attempt)
+        parameters = continued(job, found, parameters_of(found), budget, self._clock())
+        self._create(record.wanting("run", self._clock()), parameters, attempt)
         # A cancellation looks for a later Workflow after it has stopped this one, and misses one that is created after that.
         before = WORKFLOWS.read(name_of(job.run, attempt - 1), self._namespace)
         if before is not None and record_of(before).wanted == "cancel":
@@ -218,32 +244,6 @@ class ClusterJobs:
             WORKFLOWS.create(body, self._namespace)
         except ConflictError:
             check_is_of(WORKFLOWS.read(body["metadata"]["name"], self._namespace), job)
-
-    def _remaining(self, job: JobRecord, workflow: dict[str, Any]) -> dict[str, str]:
-        """Return the parameters for the next Workflow: the budget less what the nodes of this one have cost."""
-        parameters = parameters_of(workflow)
-        recipe = load(parameters["recipe"])
-        if not recipe.compute.max_cost:
-            return parameters
-        left = recipe.compute.max_cost - self._spent(workflow)
-        if left <= 0:
-            raise UserError(
-                f"{job.id}: compute.max_cost: its nodes have cost the whole budget; create a job with a higher budget, which "
-                "continues from the checkpoint"
-            )
-        compute = recipe.compute.model_copy(update={"max_cost": left})
-        return {**parameters, "recipe": as_text(recipe.model_copy(update={"compute": compute}))}
-
-    def _spent(self, workflow: dict[str, Any]) -> float:
-        """Return what the nodes of a Workflow have cost, in US dollars: as saved by its exit handler, or else at most."""
-        cost = ledger_file.cost_of(workflow["metadata"]["name"])
-        if cost is not None:
-            return cost.dollars or 0.0
-        got = hardware_of(with_nodes(workflow))
-        if got is None:
-            return 0.0
-        price = got.rung.price_at_most or got.rung.price or 0.0
-        return price * max(0.0, self._clock() - got.since) / 3600
 
     def _stop(self, job: JobRecord, wanted: Wanted) -> None:
         """Write what is wanted to the latest Workflow, and stop it, in one request."""
@@ -304,6 +304,20 @@ class ClusterJobs:
 
 def _version(item: dict[str, Any]) -> tuple[str, str]:
     return item["metadata"]["name"], item["metadata"]["resourceVersion"]
+
+
+def _readable(workflow: dict[str, Any]) -> JobRecord | None:
+    """Return the record that a Workflow carries; None, with a line in the log, if it cannot be read."""
+    try:
+        return record_of(workflow)
+    except (ValueError, UserError) as error:  # the others must not be hidden by it
+        LOG.warning("Workflow %s: its job cannot be read: %s", workflow["metadata"]["name"], first_line(error))
+        return None
+
+
+def _lifetime(job: JobRecord) -> tuple[str, int]:
+    """Return what identifies a job until it is paused, resumed, or cancelled the next time."""
+    return job.run, len(job.wishes)
 
 
 def _with_own_secrets(recipe: Recipe) -> Recipe:

@@ -7,6 +7,8 @@ from api.check_process import CheckLimits, answer, checked_apart
 from pipelines.workflows.parameters import as_text
 from recipes.recipe import Recipe
 from steps.common.handover.resolved import Quote
+from steps.common.kubernetes.api_errors import ClusterError, UnansweredError
+from steps.common.runtime.errors import UnreachableError
 
 AT_ONCE = 2
 LONGEST_SECONDS = 600.0  # as long as OpenAI's client waits
@@ -39,13 +41,22 @@ def cluster_quote(recipe: Recipe) -> Quote | None:
 def _quote(text: str) -> str:
     """Return the quote of a recipe as JSON; empty if no node is bought."""
     from recipes.reader import load
+
+    try:
+        return _quote_of(load(text))
+    except UnansweredError as error:
+        raise UnreachableError("the server's cluster did not answer; try again in a few seconds") from error
+    except ClusterError as error:  # what the cluster refuses is no caller's mistake
+        raise RuntimeError(str(error)) from error
+
+
+def _quote_of(recipe: Recipe) -> str:
     from steps.common.handover.installation import check_secrets, needs_api_key
     from steps.common.nodes import node_provider
     from steps.plan.check_recipe import CheckScope, check_recipe
     from steps.plan.model import pinned_model
     from steps.plan.quote.quote import quote
 
-    recipe = load(text)
     check_secrets(recipe)
     if recipe.serve.enabled:
         needs_api_key(recipe)

@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Iterable
 from typing import Protocol
 
-from api.jobs.job_place import ENDED, JobState
+from api.jobs.job_place import ENDED, JobState, Spent
 from api.jobs.job_record import JobRecord
 from api.openai_errors import ApiError
 from api.teams.caller import Limits
@@ -12,15 +12,21 @@ from recipes.recipe import Recipe
 from steps.common.handover.resolved import Quote
 from steps.common.nodes.node_provider import buys
 
+# A quote is rounded to cents, and a run compares the exact cost with its budget.
+ROUNDING = 0.01  # US dollars
+
 
 class JobStates(Protocol):
     """The part of a `JobPlace` that the limits read."""
 
+    def known_to_have_ended(self, job: JobRecord) -> bool:
+        """Return whether a job has ended, without reading its run; False: its state tells."""
+
     def state(self, job: JobRecord) -> JobState:
         """Return the state of a job."""
 
-    def spent(self, job: JobRecord) -> float:
-        """Return what the nodes of a job have cost so far, in US dollars."""
+    def spent(self, job: JobRecord) -> Spent:
+        """Return what the nodes of a job have cost so far."""
 
 
 class SeenStates:
@@ -31,6 +37,14 @@ class SeenStates:
         self._place = place
         self._ended: dict[str, JobState] = {}
 
+    def known_to_have_ended(self, job: JobRecord) -> bool:
+        """Return whether a job has ended, without reading its run; False: its state tells."""
+        return job.id in self._ended or self._place.known_to_have_ended(job)
+
+    def has_ended(self, job: JobRecord) -> bool:
+        """Return whether a job has ended."""
+        return self.known_to_have_ended(job) or self.state(job).status in ENDED
+
     def state(self, job: JobRecord) -> JobState:
         """Return the state of a job."""
         if seen := self._ended.get(job.id):
@@ -40,8 +54,8 @@ class SeenStates:
             self._ended[job.id] = state
         return state
 
-    def spent(self, job: JobRecord) -> float:
-        """Return what the nodes of a job have cost so far, in US dollars."""
+    def spent(self, job: JobRecord) -> Spent:
+        """Return what the nodes of a job have cost so far."""
         return self._place.spent(job)
 
 
@@ -55,7 +69,7 @@ def check_jobs_at_once(limits: Limits, jobs: Iterable[JobRecord], states: JobSta
     if most is None:
         return
     # A job that is to pause or to end counts as paused or ended at once, so its state need not be read.
-    wanted = (job for job in jobs if job.wanted == "run")
+    wanted = (job for job in jobs if job.wanted == "run" and not states.known_to_have_ended(job))
     active = [job.id for job in wanted if states.state(job).status not in (*ENDED, "paused")]
     if len(active) >= most:
         raise ApiError(
@@ -94,12 +108,7 @@ def check_dollars(left: float | None, limits: Limits, quote: Quote | None) -> No
         return
     cost, on = quote.first.cost, quote.first.name
     if cost is None:
-        raise ApiError(
-            429,
-            f"the price of {on} is not known, but the team has a limit of ${limits.dollars_a_month:.2f} a month; name instance "
-            "types with known prices in recipe.compute.instance_types",
-            code="insufficient_quota",
-        )
+        raise _no_price(on, limits)
     if 0 < left >= cost:
         return
     raise ApiError(
@@ -121,8 +130,8 @@ def with_budget(recipe: Recipe, left: float | None, quote: Quote | None) -> Reci
     """
     if left is None or quote is None or not buys(quote.provider):
         return recipe
-    own = recipe.compute.max_cost
-    compute = recipe.compute.model_copy(update={"max_cost": min(own, left) if own else left})
+    own, most = recipe.compute.max_cost, max(left, (quote.first.cost or 0.0) + ROUNDING)
+    compute = recipe.compute.model_copy(update={"max_cost": min(own, most) if own else most})
     return recipe.model_copy(update={"compute": compute})
 
 
@@ -142,22 +151,62 @@ def check_not_overspent(left: float | None, limits: Limits) -> None:
         )
 
 
-def counted_dollars(job: JobRecord, states: JobStates) -> float:
-    """Return how many dollars a job counts for: its quote, or what it has really cost if that is more.
+def budget_to_resume(job: JobRecord, left: float | None, limits: Limits, states: JobStates, now: float) -> float | None:
+    """Return how many dollars the nodes of a paused job may cost, those before the pause included; None: any number.
 
-    A job that was cancelled before it started counts for nothing.
+    Args:
+        job: the job.
+        left: dollars that the team's jobs, this one included, leave of its limit; None: the team has none.
+        limits: of the team.
+        states: of the jobs.
+        now: Unix time.
+
+    Raises:
+        ApiError: the team is above its limit, or too little is left for the whole job as it is quoted, less what it has cost.
     """
-    return max(_quoted(job, states), states.spent(job))
+    check_not_overspent(left, limits)
+    quote = states.state(job).quote
+    if left is None or (quote is None and not job.quote) or (quote is not None and not buys(quote.provider)):
+        return None
+    costs = [cost for cost in (job.quoted_dollars, quote.first.cost if quote else None) if cost is not None]
+    if not costs:
+        raise _no_price("its instance type", limits)
+    spent = states.spent(job).dollars
+    budget = left + (counted_dollars(job, states) if _month(job.created_at) == _month(now) else spent)
+    if budget < max(costs) or budget <= spent:
+        raise ApiError(
+            429,
+            f"the job is quoted at ${max(costs):.2f} and has cost ${spent:.2f}, but the team has ${left:.2f} left of its "
+            f"${limits.dollars_a_month:.2f} for this month (UTC); resume the job next month, or ask the administrator to raise "
+            "the limit",
+            code="insufficient_quota",
+        )
+    return max(budget, max(costs) + ROUNDING)
+
+
+def counted_dollars(job: JobRecord, states: JobStates) -> float:
+    """Return how many dollars a job counts for: its quote, or what it has cost if that is more.
+
+    A job that has ended counts for what it has cost.
+    """
+    spent = states.spent(job)
+    return spent.dollars if spent.final else max(_quoted(job, states), spent.dollars)
 
 
 def _quoted(job: JobRecord, states: JobStates) -> float:
-    if job.quoted_dollars is not None and job.wanted != "cancel":
+    if job.quoted_dollars is not None:
         return job.quoted_dollars
-    state = states.state(job)
-    if state.status == "cancelled" and not state.started:
-        return 0.0
-    of_the_run = state.quote.first.cost if state.quote else None
-    return (of_the_run if job.quoted_dollars is None else job.quoted_dollars) or 0.0
+    quote = states.state(job).quote
+    return (quote.first.cost if quote else None) or 0.0
+
+
+def _no_price(what: str, limits: Limits) -> ApiError:
+    return ApiError(
+        429,
+        f"the price of {what} is not known, but the team has a limit of ${limits.dollars_a_month:.2f} a month; name instance "
+        "types with known prices in recipe.compute.instance_types",
+        code="insufficient_quota",
+    )
 
 
 def _month(time: float) -> tuple[int, int]:

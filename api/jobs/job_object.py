@@ -7,7 +7,9 @@ from pydantic import BaseModel, Field
 from api.jobs.file_places import first_named, with_ids
 from api.jobs.job_place import ENDED, JobState, Status
 from api.jobs.job_record import JobRecord
+from api.openai_errors import BUDGET_EXHAUSTED
 from pipelines.shown.task_state import Phase
+from steps.common.nodes.ledger import OVER_LIMITS, REACHED
 from steps.common.runtime.errors import INTERRUPTED, USER_ERROR
 
 CODES = {USER_ERROR: "invalid_job", INTERRUPTED: "unreachable"}  # of an error, by the exit code of the step that failed
@@ -106,7 +108,8 @@ def error_of(job: JobRecord, state: JobState) -> JobError | None:
         )
     message = _told(job, state.message) or "the run failed; ask the administrator to look in its log"
     fields = {"training_file": job.training_file, "validation_file": job.validation_file}
-    code = CODES.get(_exit_code(state), FAULT)
+    exhausted = REACHED in state.message or state.message.startswith(OVER_LIMITS)
+    code = BUDGET_EXHAUSTED if exhausted else CODES.get(_exit_code(state), FAULT)
     return JobError(code=code, message=message, param=first_named(message, fields.items()))
 
 

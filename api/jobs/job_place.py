@@ -45,6 +45,14 @@ class JobState:
     measurements: tuple[Measurement, ...] = ()
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What the nodes of a job have cost."""
+
+    dollars: float
+    final: bool  # nothing can be added any more
+
+
 class JobPlace(Protocol):
     """Creates, reads, and controls the runs of jobs. Several processes may call any method at any time."""
 
@@ -75,8 +83,15 @@ class JobPlace(Protocol):
     def state(self, job: JobRecord) -> JobState:
         """Return the state of a job."""
 
-    def spent(self, job: JobRecord) -> float:
-        """Return what the nodes of a job have cost so far, in US dollars, over all of its pauses.
+    def known_to_have_ended(self, job: JobRecord) -> bool:
+        """Return whether a job has ended, without reading its run; False: its state tells.
+
+        Args:
+            job: its present record.
+        """
+
+    def spent(self, job: JobRecord) -> Spent:
+        """Return what the nodes of a job have cost so far, over all of its pauses.
 
         Args:
             job: its present record.
@@ -88,5 +103,10 @@ class JobPlace(Protocol):
     def pause(self, job: JobRecord) -> None:
         """Stop the job's run at a checkpoint, and give its node back; the job can be resumed."""
 
-    def resume(self, job: JobRecord) -> None:
-        """Resume a paused job."""
+    def resume(self, job: JobRecord, budget: float | None = None) -> None:
+        """Resume a paused job.
+
+        Args:
+            job: the job.
+            budget: dollars that all of its nodes may cost, those before the pause included; None: no more than its recipe says.
+        """

@@ -14,6 +14,7 @@ from steps.common.machine.parent_death import signal_on_parent_death
 from steps.common.runtime.errors import INTERRUPTED
 
 EXECUTE, CLOSE = "execute", "close"
+PROVISION, TUNE = "provision", "tune"  # tasks
 
 
 def begin(action: str, run: str, output: Path) -> subprocess.Popen[bytes]:
@@ -45,10 +46,31 @@ def main(arguments: list[str]) -> int:
         return INTERRUPTED
     if action == CLOSE:
         return _close(run)
+    renew_hours(run)
     # As a program: the command imports the API, so the API cannot import the command.
     sys.argv = ["fineline", "run", "--resume", run]
     runpy.run_module("pipelines.command", run_name="__main__")  # which exits
     return 0
+
+
+def renew_hours(name: str) -> None:
+    """Let a run whose training is not finished get this machine again, since compute.max_hours counts from then.
+
+    Otherwise the hours of a pause would count too, and end the run.
+    """
+    from pipelines.machine.run_record import load_run
+    from pipelines.shown.task_state import Phase
+    from steps.common.handover.resolved import Hardware
+
+    run = load_run(name)
+    got = run.task_state(PROVISION) if run else None
+    if run is None or got is None or got.phase is not Phase.SUCCEEDED:
+        return
+    tuned = run.task_state(TUNE)
+    if Hardware.model_validate_json(run.outputs(PROVISION)["hardware"]).until and not (
+        tuned and tuned.phase is Phase.SUCCEEDED
+    ):
+        run.save_task_state(PROVISION, got.model_copy(update={"phase": Phase.INTERRUPTED}))
 
 
 def _close(name: str) -> int:

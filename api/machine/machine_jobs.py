@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from api.jobs.job_place import JobState
+from api.jobs.job_place import JobState, Spent
 from api.jobs.job_record import JobRecord, Wanted
 from api.machine.job_folders import QUEUED, JobFolder, create_folder, folder_of, is_executing, job_folders
 from api.machine.job_progress import QUOTE, job_state
@@ -101,9 +101,13 @@ class MachineJobs:
         """Return the state of a job."""
         return job_state(JobFolder(job.run), job)
 
-    def spent(self, job: JobRecord) -> float:
+    def known_to_have_ended(self, job: JobRecord) -> bool:
+        """Return False: its folder is read quickly, and a person may resume a run that has failed."""
+        return False
+
+    def spent(self, job: JobRecord) -> Spent:
         """Return 0: this machine buys nothing."""
-        return 0.0
+        return Spent(0.0, final=True)
 
     def cancel(self, job: JobRecord) -> None:
         """Stop the job's run for good, if it has not ended."""
@@ -113,8 +117,8 @@ class MachineJobs:
         """Stop the job's run at a checkpoint; the job can be resumed."""
         self._want(job, "pause")
 
-    def resume(self, job: JobRecord) -> None:
-        """Resume a paused job when its turn comes."""
+    def resume(self, job: JobRecord, budget: float | None = None) -> None:
+        """Resume a paused job when its turn comes. Nothing is bought, whatever the budget."""
         self._want(job, "run")
 
     def _want(self, job: JobRecord, wanted: Wanted) -> None:

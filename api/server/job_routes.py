@@ -19,9 +19,9 @@ from api.jobs.job_checkpoints import FineTuningJobCheckpoint, checkpoints_of
 from api.jobs.job_events import FineTuningJobEvent, events_of, quote_in_words
 from api.jobs.job_limits import (
     SeenStates,
+    budget_to_resume,
     check_dollars,
     check_jobs_at_once,
-    check_not_overspent,
     dollars_left,
     with_budget,
 )
@@ -134,7 +134,7 @@ def _create(services: Services, job: JobRecord, recipe: Recipe, files: list[tupl
 def _claim(services: Services, caller: Caller, name: str, jobs: list[JobRecord], states: SeenStates) -> None:
     most, unfinished = caller.limits.models, set[str]()
     if most is not None:  # only a limit needs the state of each job
-        unfinished = {job.name for job in jobs if states.state(job).status not in ENDED}
+        unfinished = {job.name for job in jobs if not states.has_ended(job)}
     with services.sessions() as session:
         claim(session, caller.team, name, most, unfinished)
 
@@ -335,8 +335,9 @@ def _resumed(services: Services, caller: Caller, job_id: str) -> FineTuningJob:
         if job.wanted == "pause" or services.jobs.state(job).status == "paused":
             jobs, states = services.jobs.jobs(caller.team), SeenStates(services.jobs)
             check_jobs_at_once(caller.limits, jobs, states)
-            check_not_overspent(dollars_left(caller.limits, jobs, states, time.time()), caller.limits)
-            services.jobs.resume(job)
+            now = time.time()
+            left = dollars_left(caller.limits, jobs, states, now)
+            services.jobs.resume(job, budget_to_resume(job, left, caller.limits, states, now))
     return _answer_anew(services, job)
 
 

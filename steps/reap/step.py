@@ -12,6 +12,7 @@ from steps.common.kubernetes import client, workflow_objects
 from steps.common.kubernetes.cluster_objects import created_at
 from steps.common.kubernetes.resource import Resource
 from steps.common.nodes import node_request
+from steps.common.nodes.ledger import OVER_LIMITS
 from steps.common.nodes.node_request import NAMESPACE_LABEL, RUN_LABEL
 from steps.common.nodes.termination import (
     COMPONENT_LABEL,
@@ -107,7 +108,7 @@ def _over_limits(kind: Resource, name: str, now: float) -> str:
         return ""
     cost = purchase.cost(now)
     limits = f"max_cost {purchase.max_cost:g}, max_hours {purchase.max_hours:g}"
-    return f"it is over its limits ({limits}; 0: none) with {cost.in_words() if cost else 'nothing'}; its checkpoint is kept"
+    return f"{OVER_LIMITS} ({limits}; 0: none) with {cost.in_words() if cost else 'nothing'}; its checkpoint is kept"
 
 
 def _delete_unneeded_holders(space: str, now: float) -> list[str]:

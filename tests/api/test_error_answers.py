@@ -19,6 +19,7 @@ from api.server.authentication import caller
 from api.server.services import Services
 from api.teams.caller import Caller
 from recipes.reader import RecipeError
+from steps.common.kubernetes.api_errors import ConflictError, ForbiddenError, UnansweredError
 from steps.common.runtime.errors import UnreachableError, UserError
 from tests.support.api_server import client_of, listening, machine_app, team_key
 from tests.support.commands import wait_for
@@ -30,6 +31,9 @@ FAULTS: dict[str, Exception] = {
     "recipe": RecipeError("tune.epochs: is not a number"),
     "silent": UnreachableError("MLflow does not answer"),
     "bug": KeyError("a detail of the code"),
+    "no-cluster": UnansweredError("cannot reach the cluster: HTTPSConnectionPool(host='10.0.0.1')"),
+    "busy-cluster": ConflictError("the Kubernetes API answers: the object has been modified"),
+    "closed-cluster": ForbiddenError('the Kubernetes API answers: User "a" cannot list resource "workflows"'),
 }
 
 
@@ -117,6 +121,18 @@ def test_what_does_not_answer_may_be_asked_again(client: OpenAI) -> None:
         client.get("/faults/silent", cast_to=str)
     assert raised.value.status_code == 503
     assert raised.value.response.headers["retry-after"] == "10"
+
+
+@pytest.mark.parametrize(("name", "status"), [("no-cluster", 503), ("busy-cluster", 503), ("closed-cluster", 500)])
+def test_what_the_cluster_says_is_logged_and_not_told(
+    client: OpenAI, caplog: pytest.LogCaptureFixture, name: str, status: int
+) -> None:
+    with caplog.at_level(logging.ERROR), pytest.raises(openai.InternalServerError) as raised:
+        client.get(f"/faults/{name}", cast_to=str)
+    assert raised.value.status_code == status
+    assert raised.value.response.headers.get("retry-after") == ("10" if status == 503 else None)
+    assert str(FAULTS[name]) not in raised.value.response.text
+    assert str(FAULTS[name]) in caplog.text
 
 
 def test_a_bug_of_ours_is_logged_and_not_told(client: OpenAI, caplog: pytest.LogCaptureFixture) -> None:

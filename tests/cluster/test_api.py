@@ -25,6 +25,7 @@ from recipes.recipe import Recipe
 from steps.common.handover.installation import SECRETS_SETTING
 from steps.common.kubernetes import client
 from steps.common.kubernetes.workflow_objects import WORKFLOWS
+from steps.common.nodes import ledger_file
 from steps.common.nodes.ledger import BoughtNode, Purchase
 from steps.common.runtime import cluster_settings
 from steps.common.storage import volumes
@@ -236,7 +237,7 @@ def test_a_wish_is_written_although_argo_writes_all_the_time(place: ClusterJobs)
     assert [one["spec"].get("shutdown") for one in workflows(job)] == ["Stop"] * 6
 
 
-def test_what_is_resumed_has_what_is_left_of_its_budget(place: ClusterJobs) -> None:
+def test_what_is_resumed_goes_on_counting_against_its_budget(place: ClusterJobs) -> None:
     job = new_job()
     place.create(job, recipe_of(job, **{"compute.max_cost": "10"}))
     place.pause(job)
@@ -246,10 +247,13 @@ def test_what_is_resumed_has_what_is_left_of_its_budget(place: ClusterJobs) -> N
     file.write_text(Purchase(offers=[], machines=[node]).model_dump_json())
     place.resume(job)
     budgets = [load(parameters_of(one)["recipe"]).compute.max_cost for one in workflows(job)]
-    assert budgets == [10.0, 6.0]
+    assert budgets == [10.0, 10.0]
+    carried = ledger_file.load(name_of(job.run, 2))
+    assert carried is not None
+    assert carried.machines == [node]
     resumed = place.job("pets", job.id)
     assert resumed is not None
-    assert place.spent(resumed) == 4.0
+    assert place.spent(resumed).dollars == 4.0
 
 
 def test_an_ended_job_outlives_its_workflow(place: ClusterJobs) -> None:

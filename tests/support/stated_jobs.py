@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from api.jobs.job_place import ENDED, JobState, Status
+from api.jobs.job_place import ENDED, JobState, Spent, Status
 from api.jobs.job_record import JobRecord, Wanted
 from recipes.recipe import Recipe
 from steps.common.handover.report import EvaluationReport, read_report
@@ -60,6 +60,7 @@ class StatedJobs:
         self.recipes: dict[str, Recipe] = {}
         self.states: dict[str, JobState] = {}
         self.costs: dict[str, float] = {}  # real ones
+        self.budgets: dict[str, float | None] = {}  # with which jobs were resumed
         self.quoted = 0
 
     def quote(self, recipe: Recipe) -> Quote | None:
@@ -83,8 +84,13 @@ class StatedJobs:
     def state(self, job: JobRecord) -> JobState:
         return self.states[job.id]
 
-    def spent(self, job: JobRecord) -> float:
-        return self.costs.get(job.id, 0.0)
+    def known_to_have_ended(self, job: JobRecord) -> bool:
+        return False
+
+    def spent(self, job: JobRecord) -> Spent:
+        """Final once the job has ended and its cost is set, or if it has got no node before it ended."""
+        ended = self.states[job.id].status in ENDED
+        return Spent(self.costs.get(job.id, 0.0), ended and (job.id in self.costs or not self.states[job.id].node))
 
     def say(self, job_id: str, status: Status, **changes: Any) -> None:
         """Let a job have a state."""
@@ -96,7 +102,8 @@ class StatedJobs:
     def pause(self, job: JobRecord) -> None:
         self._want(job, "pause", "paused")
 
-    def resume(self, job: JobRecord) -> None:
+    def resume(self, job: JobRecord, budget: float | None = None) -> None:
+        self.budgets[job.id] = budget
         self._want(job, "run", "queued")
 
     def _want(self, job: JobRecord, wanted: Wanted, status: Status) -> None:

@@ -10,15 +10,23 @@ from steps.common.runtime.errors import UserError
 T = TypeVar("T")
 
 
-class ForbiddenError(UserError):
-    """The account lacks the permission; what admission refuses, such as a quota or a policy, is a plain UserError."""
+class ClusterError(UserError):
+    """The Kubernetes API refused a request, or did not answer it."""
 
 
-class NotFoundError(UserError):
+class UnansweredError(ClusterError):
+    """The cluster cannot be reached, is too busy, or has an error of its own, even when asked again."""
+
+
+class ForbiddenError(ClusterError):
+    """The account lacks the permission; what admission refuses, such as a quota or a policy, is a plain ClusterError."""
+
+
+class NotFoundError(ClusterError):
     """The object, or the namespace or kind that it would belong to, does not exist."""
 
 
-class ConflictError(UserError):
+class ConflictError(ClusterError):
     """The object exists already, or has been changed since it was read."""
 
 
@@ -30,7 +38,8 @@ def api_errors() -> Iterator[None]:
         ForbiddenError: the account lacks the permission.
         NotFoundError: the object does not exist.
         ConflictError: the object exists already, or has been changed since it was read.
-        UserError: the request was refused for another reason, or the cluster cannot be reached.
+        UnansweredError: the cluster cannot be reached, or has an error of its own.
+        ClusterError: the request was refused for another reason.
     """
     from kubernetes.client import ApiException
     from urllib3.exceptions import HTTPError
@@ -49,7 +58,7 @@ def api_errors() -> Iterator[None]:
         raise _judge(error.status, error.body, error.reason or str(error)) from None
     except HTTPError as error:
         reason = getattr(error, "reason", None) or error
-        raise UserError(f"cannot reach the cluster: {' '.join(str(reason).split())}") from None
+        raise UnansweredError(f"cannot reach the cluster: {' '.join(str(reason).split())}") from None
 
 
 def none_if_absent(call: Callable[[], T]) -> T | None:
@@ -65,7 +74,7 @@ def none_if_absent(call: Callable[[], T]) -> T | None:
         return None
 
 
-def _judge(status: int, body: Any, otherwise: str) -> UserError:
+def _judge(status: int, body: Any, otherwise: str) -> ClusterError:
     try:
         message = json.loads(body)["message"]
     except (ValueError, KeyError, TypeError):
@@ -75,4 +84,6 @@ def _judge(status: int, body: Any, otherwise: str) -> UserError:
     # https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go
     if status == 403 and " cannot " in text:
         return ForbiddenError(text)
-    return {404: NotFoundError, 409: ConflictError}.get(status, UserError)(text)
+    if status == 429 or status >= 500:
+        return UnansweredError(text)
+    return {404: NotFoundError, 409: ConflictError}.get(status, ClusterError)(text)

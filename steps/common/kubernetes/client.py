@@ -86,11 +86,11 @@ def connect_with_kubeconfig(context: str = "") -> Context:
     return Context(str(chosen["name"]), str(chosen["context"].get("namespace") or ""))
 
 
-def connect_as_step(policy: RetryPolicy = STEP_RETRIES) -> None:
+def connect_as_step(policy: RetryPolicy | None = None) -> None:
     """Connect this process as a step does.
 
     Args:
-        policy: how patiently a request is repeated.
+        policy: how patiently a request is repeated; None: as in a step.
 
     Raises:
         UserError: there is neither a service account nor a kubeconfig.
@@ -106,7 +106,7 @@ def connect_as_step(policy: RetryPolicy = STEP_RETRIES) -> None:
             config.load_kube_config(client_configuration=configuration)
         except config.ConfigException as error:
             raise UserError(f"no cluster: {_reason(error)}") from None
-    _use(configuration, policy)
+    _use(configuration, policy or STEP_RETRIES)
 
 
 def connection() -> Any:

@@ -14,6 +14,10 @@ from steps.common.handover.resolved import Rung
 from steps.common.runtime.progress import duration
 from steps.common.storage.record import Record
 
+# By these, whoever reads why a run was stopped knows that it has reached a limit.
+REACHED = "compute.max_cost or compute.max_hours is reached"  # the training stopped by itself
+OVER_LIMITS = "it is over its limits"  # the reaper stopped the run
+
 
 @dataclass(frozen=True)
 class RunningNode:

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainingArguments
 
+from steps.common.nodes.ledger import REACHED
 from steps.common.runtime.errors import InterruptedStepError, UserError
 from steps.common.runtime.progress import Progress, say
 from steps.tune.loop.checkpoints import checkpoint_step, latest_complete
@@ -103,7 +104,7 @@ def _stop_error(stop: StopConditions, step: int, steps: int) -> Exception:
     if stop.sigterm_received:
         return InterruptedStepError(f"stopped after step {step} of {steps}; a checkpoint is saved")
     return UserError(
-        f"tune: compute.max_cost or compute.max_hours is reached after step {step} of {steps}; a checkpoint is saved: raise "
+        f"tune: {REACHED} after step {step} of {steps}; a checkpoint is saved: raise "
         "the limit and run the same recipe again to resume from it"
     )
 

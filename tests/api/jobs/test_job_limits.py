@@ -7,6 +7,7 @@ import pytest
 
 from api.jobs.job_limits import (
     SeenStates,
+    budget_to_resume,
     check_dollars,
     check_jobs_at_once,
     check_not_overspent,
@@ -32,7 +33,7 @@ def place_of(*jobs: tuple[JobRecord, JobState]) -> tuple[StatedJobs, list[JobRec
 
 
 def one(number: int, state: JobState | None = None, **changes: Any) -> tuple[JobRecord, JobState]:
-    return a_job(id=f"ftjob-{number}", run=str(number), **changes), state or JobState("succeeded", started=1.0)
+    return a_job(id=f"ftjob-{number}", run=str(number), **changes), state or JobState("running", started=1.0)
 
 
 def test_the_quotes_of_this_month_count() -> None:
@@ -47,19 +48,20 @@ def test_the_quotes_of_this_month_count() -> None:
     assert dollars_left(Limits(dollars_a_month=10), jobs, place, NOW) == pytest.approx(3.0)
 
 
-def test_a_job_that_was_cancelled_before_it_started_costs_nothing() -> None:
+def test_a_job_that_ended_before_it_had_a_node_costs_nothing() -> None:
     place, jobs = place_of(
-        one(1, JobState("cancelled"), quoted_dollars=3.0, wanted="cancel"),
-        one(2, JobState("cancelled", started=1.0), quoted_dollars=4.0, wanted="cancel"),
+        one(1, JobState("cancelled", started=1.0), quoted_dollars=3.0, wanted="cancel"),
+        one(2, JobState("cancelled", started=1.0, node="n"), quoted_dollars=4.0, wanted="cancel"),
         one(3, JobState("running", started=1.0), quoted_dollars=5.0, wanted="cancel"),
+        one(4, JobState("failed", started=1.0), quoted_dollars=6.0),
     )
-    assert [counted_dollars(job, place) for job in jobs] == [0.0, 4.0, 5.0]
+    assert [counted_dollars(job, place) for job in jobs] == [0.0, 4.0, 5.0, 0.0]
 
 
 def test_a_job_that_costs_more_than_its_quote_counts_for_what_it_costs() -> None:
     place, jobs = place_of(
         one(1, JobState("running", started=1.0), created_at=NOW, quoted_dollars=2.0),
-        one(2, created_at=NOW, quoted_dollars=2.0),
+        one(2, JobState("paused", started=1.0), created_at=NOW, quoted_dollars=2.0),
         one(3, JobState("cancelled", started=1.0), created_at=NOW, quoted_dollars=2.0, wanted="cancel"),
     )
     place.costs = {"ftjob-1": 3.5, "ftjob-2": 0.5, "ftjob-3": 5.0}
@@ -82,6 +84,9 @@ def test_a_job_that_costs_more_than_its_quote_counts_for_what_it_costs() -> None
         (0, None, 4.0, 0.0),
         (50, None, 4.0, 50.0),
         (0, 6.0, None, 0.0),
+        (0, 2.0, 2.0, 2.01),  # quoted at 2.004
+        (50, 2.0, 2.0, 2.01),
+        (2, 2.0, 2.0, 2.0),
     ],
 )
 def test_a_run_is_stopped_before_it_costs_more_than_is_left(
@@ -92,6 +97,52 @@ def test_a_run_is_stopped_before_it_costs_more_than_is_left(
     assert found.compute.max_cost == budget
     assert found.model_copy(update={"compute": recipe.compute}) == recipe
     assert with_budget(recipe, left, None) == recipe
+
+
+def test_a_paused_job_may_go_on_to_cost_what_it_counts_for_and_what_is_left() -> None:
+    limits, quote = Limits(dollars_a_month=10), a_quote(cost=4.0)
+    running = JobState("running", started=1.0, quote=quote)
+    paused, other = (
+        one(1, JobState("paused", quote=quote), created_at=NOW, quoted_dollars=4.0),
+        one(2, running, created_at=NOW, quoted_dollars=5.0),
+    )
+    place, jobs = place_of(paused, other)
+    job = jobs[0]
+
+    def budget(limits: Limits, now: float = NOW) -> float | None:
+        left = dollars_left(limits, jobs, place, now)
+        return budget_to_resume(job, left, limits, place, now)
+
+    assert budget(Limits()) is None  # so its recipe alone decides
+    assert budget(limits) == pytest.approx(5.0)
+    assert budget(Limits(dollars_a_month=9)) == pytest.approx(4.01)
+    place.costs[job.id] = 4.5
+    assert budget(limits) == pytest.approx(5.0)
+    for most in (9.5, 9.0):  # nothing is left, or less
+        with pytest.raises(ApiError, match=r"the limit$"):
+            budget(Limits(dollars_a_month=most))
+
+    next_month = NOW + 40 * 86400
+    place.costs[job.id] = 3.0
+    assert budget(limits, next_month) == pytest.approx(13.0)
+    with pytest.raises(ApiError, match=r"quoted at \$4.00 and has cost \$3.00.*\$0.50 left") as raised:
+        budget(Limits(dollars_a_month=0.5), next_month)
+    assert (raised.value.status, raised.value.code) == (429, "insufficient_quota")
+
+
+def test_a_paused_job_without_a_price_or_a_purchase() -> None:
+    limits, bought = Limits(dollars_a_month=10), a_quote(cost=1.0)
+    unpriced = bought.model_copy(update={"ladder": [bought.first.model_copy(update={"cost": None})]})
+    place, jobs = place_of(
+        one(1, JobState("paused", quote=a_quote()), quote="here"),
+        one(2, JobState("paused")),
+        one(3, JobState("paused", quote=unpriced), quote="in words"),
+        one(4, JobState("paused"), quote="in words"),
+    )
+    assert [budget_to_resume(job, 5.0, limits, place, NOW) for job in jobs[:2]] == [None, None]
+    for job in jobs[2:]:
+        with pytest.raises(ApiError, match="is not known"):
+            budget_to_resume(job, 5.0, limits, place, NOW)
 
 
 def test_nothing_is_bought_once_nothing_is_left() -> None:

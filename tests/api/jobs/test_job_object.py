@@ -8,6 +8,7 @@ from openai.types.fine_tuning import FineTuningJob as Theirs
 from api.jobs.job_object import FineTuningJob, estimated_finish, job_object
 from api.jobs.job_place import JobState, Measurement
 from pipelines.shown.task_state import Phase, TaskState
+from steps.common.nodes.ledger import OVER_LIMITS, REACHED
 from tests.support.stated_jobs import NOW, a_job, a_quote, a_report
 
 
@@ -90,6 +91,25 @@ def test_the_code_is_that_of_the_step_that_failed(exit_code: int, code: str) -> 
     tasks = {"plan": ran(Phase.SUCCEEDED), "prepare": ran(Phase.FAILED, exit_code), "tune": ran(Phase.OMITTED)}
     error = the_object(JobState("failed", message="prepare: no", tasks=tasks)).error
     assert error and error.code == code
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        f"tune: {REACHED} after step 3 of 9; a checkpoint is saved: raise the limit and run the same recipe again",
+        f"{OVER_LIMITS} (max_cost 3, max_hours 0; 0: none) with g6.xlarge after 1h00m, $3.10; its checkpoint is kept",
+    ],
+)
+def test_a_job_that_has_reached_its_budget_says_so(message: str) -> None:
+    for exit_code in (2, 75):
+        tasks = {"plan": ran(Phase.SUCCEEDED), "tune": ran(Phase.FAILED, exit_code)}
+        error = the_object(JobState("failed", message=message, tasks=tasks)).error
+        assert error and (error.code, error.message) == ("budget_exhausted", message)
+    refused = JobState(
+        "failed", message="plan: compute.max_cost: the limit is $6", tasks={"plan": ran(Phase.FAILED, 2)}
+    )
+    other = the_object(refused).error
+    assert other and other.code == "invalid_job"
 
 
 def test_an_error_names_files_by_their_ids_and_no_path_of_the_server() -> None:

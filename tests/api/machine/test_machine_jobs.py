@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from api.machine.job_folders import JobFolder
+from api.machine.job_process import renew_hours
 from api.machine.job_queue import JobQueue
 from api.machine.machine_jobs import MachineJobs
-from pipelines.machine.run_record import load_run, new_run
-from pipelines.shown.task_state import Phase
+from pipelines.machine.run_record import OUTPUTS, load_run, new_run
+from pipelines.shown.task_state import Phase, TaskState
 from recipes.reader import load
 from recipes.recipe import Recipe
+from steps.common.handover.resolved import Hardware
 from steps.common.runtime.errors import UserError
 from steps.common.storage import volumes
 from tests.support.commands import fineline
@@ -145,6 +147,28 @@ def test_what_waits_is_listed_as_pending_and_cancelled_for_good(recipe: Recipe) 
     assert [wanted for _, wanted in jobs.jobs("cats")[0].wishes] == ["pause", "run", "cancel"]
     (listed,) = json.loads(fineline("runs", "--json").stdout)
     assert (listed["phase"], listed["message"]) == ("Failed", "cancelled")
+
+
+@pytest.mark.parametrize(("hours", "tuned"), [(1.0, False), (0.0, False), (1.0, True)])
+def test_the_hours_of_a_pause_do_not_count(recipe: Recipe, hours: float, tuned: bool) -> None:
+    jobs = MachineJobs()
+    own = recipe.model_copy(update={"compute": recipe.compute.model_copy(update={"max_hours": hours, "max_cost": 1.0})})
+    job, quote = job_record(), jobs.quote(own)
+    assert quote
+    jobs.create(job, own)
+    run = load_run(job.run)
+    assert run
+    long_ago = time.time() - 7200
+    got = Hardware(rung=quote.first, node="here", since=long_ago, until=hours and long_ago + hours * 3600)
+    outputs = run.task_folder("provision") / OUTPUTS / "parameters" / "hardware"
+    outputs.parent.mkdir(parents=True)
+    outputs.write_text(got.model_dump_json())
+    run.save_task_state("provision", TaskState(phase=Phase.SUCCEEDED))
+    run.save_task_state("tune", TaskState(phase=Phase.SUCCEEDED if tuned else Phase.INTERRUPTED))
+    renew_hours(job.run)
+    state = run.task_state("provision")
+    assert state
+    assert (state.phase is Phase.INTERRUPTED) == (hours > 0 and not tuned)
 
 
 def test_what_is_cancelled_or_paused_in_the_queue_never_starts(recipe: Recipe) -> None:

@@ -264,6 +264,10 @@ def test_limits_are_kept(api: RunningApi, place: StatedJobs) -> None:
     limit(api, dollars_a_month=10.0)
     with pytest.raises(openai.RateLimitError, match=r"is \$3.00 above its \$10.00"):
         client.fine_tuning.jobs.resume(first.id)
+    assert not place.budgets
+    limit(api, dollars_a_month=14.0)
+    client.fine_tuning.jobs.resume(first.id)
+    assert place.budgets == {first.id: 8.0}
     limit(api, models=3)
     place.given = a_quote()
     create(client, training_file=training)  # the next version of a model that it owns

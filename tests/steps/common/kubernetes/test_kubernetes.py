@@ -121,10 +121,10 @@ def test_one_that_is_busy_is_asked_again(served: Server, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("served", "told", "asked"),
     [
-        ([403], "UserError the Kubernetes API answers: namespaces are not for you", 1),
+        ([403], "ClusterError the Kubernetes API answers: namespaces are not for you", 1),
         ([404], "NotFoundError the Kubernetes API answers: namespaces are not for you", 1),
         ([409], "ConflictError the Kubernetes API answers: namespaces are not for you", 1),
-        ([500], "UserError the Kubernetes API answers: namespaces are not for you", 4),
+        ([500], "UnansweredError the Kubernetes API answers: namespaces are not for you", 4),
     ],
     indirect=["served"],
 )
@@ -139,7 +139,7 @@ def test_one_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     server.http.shutdown()
     server.http.server_close()
     told = list_namespaces(tmp_path, port)
-    assert told.startswith("UserError cannot reach the cluster: ")
+    assert told.startswith("UnansweredError cannot reach the cluster: ")
     assert "\n" not in told
 
 
@@ -148,7 +148,7 @@ def test_one_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     ("message", "kind"),
     [
         ('namespaces is forbidden: User "a" cannot list resource "namespaces"', "ForbiddenError"),
-        ('pods "a" is forbidden: exceeded quota: small', "UserError"),
+        ('pods "a" is forbidden: exceeded quota: small', "ClusterError"),
     ],
 )
 def test_what_admission_refuses_is_no_lack_of_permission(
@@ -176,7 +176,7 @@ def test_the_command_does_not_wait_minutes_for_a_dead_cluster(tmp_path: Path) ->
     """192.0.2.1 is reserved for documentation (RFC 5737): nothing answers there."""
     began = time.monotonic()
     told = list_namespaces(tmp_path, 1, by_command=True, host="192.0.2.1")
-    assert told.startswith("UserError cannot reach the cluster: ")
+    assert told.startswith("UnansweredError cannot reach the cluster: ")
     assert time.monotonic() - began < 20
 
 
