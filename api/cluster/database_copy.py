@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError
 
 from steps.backup.api_database import copy_database, has_teams, publish_copy
 from steps.common.storage import volumes
+from steps.common.storage.disk_errors import disk_errors
 
 LOG = logging.getLogger("fineline.api")
 
@@ -27,17 +28,20 @@ def begin_with_copy(url: str) -> None:
         url: of the database; nobody has it open.
 
     Raises:
-        UserError: one of the two cannot be read.
+        UserError: one of the two cannot be read or written.
     """
     own, copy = _file(url), volumes.api_database_copy()
-    if own is None or not copy.exists() or has_teams(own):
+    if own is None:
         return
-    own.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder) / "copy"
-        publish_copy(copy, local)
-        copy_database(local, own)
-        _mark(own, _digest(local))
+    with disk_errors(copy, "the API did not start"):
+        if not copy.exists() or has_teams(own):
+            return
+        own.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / "copy"
+            publish_copy(copy, local)
+            copy_database(local, own)
+            _mark(own, _digest(local))
 
 
 def keep_copy(url: str) -> None:

@@ -8,6 +8,7 @@ from api.cluster import database_copy
 from api.cluster.database_copy import begin_with_copy, keep_copy
 from steps.backup.api_database import restore_database, saved_database
 from steps.common.runtime.cluster_settings import SERVE_IMAGE_SETTING
+from steps.common.runtime.errors import UserError
 from steps.common.storage import volumes
 from tests.steps.backup.test_api_database import key_in, works
 
@@ -52,6 +53,12 @@ def test_a_namespace_that_was_restored_begins_with_the_teams_of_the_old_one(
     keep_copy(f"sqlite:///{new}")
     assert works(volumes.api_database_copy(), third)
     assert aside() == []  # the copy that the database began with is no restored one
+
+
+def test_a_copy_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    volumes.api_database_copy().mkdir()
+    with pytest.raises(UserError, match=r"api-copy\.db: Is a directory; the API did not start"):
+        begin_with_copy(f"sqlite:///{tmp_path / 'api.sqlite'}")
 
 
 def test_a_copy_is_made_only_after_a_change(tmp_path: Path) -> None:
