@@ -49,6 +49,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder / 'mlflow.db'}",
         "MLFLOW_ARTIFACTS_DESTINATION": str(folder / "artifacts"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     names = "--allowed-hosts=localhost:*,127.0.0.1:*,fineline-mlflow"
     command = [sys.executable, "-m", "mlflow", "server", f"--port={port}", "--workers=1", names, app]
