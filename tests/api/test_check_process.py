@@ -28,6 +28,8 @@ def check(recipe: str) -> str:
     if recipe == "aborts":
         os.abort()
     if recipe.startswith("SIG"):
+        if recipe != "SIGKILL":
+            signal.signal(signal.Signals[recipe], signal.SIG_DFL)  # a shell's background processes ignore Ctrl-C
         os.kill(os.getpid(), signal.Signals[recipe])
     if recipe == "slow":
         time.sleep(600)
