@@ -10,7 +10,7 @@ from typing import Any
 from hera.workflows import WorkflowTemplate
 
 from pipelines.cluster.follow import RUN_LABEL
-from tests.support.commands import wait_for
+from tests.support.commands import happens
 from tests.support.kubectl import get, kubectl
 
 USER = "system:serviceaccount:argo:argo"
@@ -40,12 +40,9 @@ def takes_up_runs(namespace: str) -> bool:
     name = kubectl("create", "-n", namespace, "-f", "-", "-o", "name", document=PROBE).stdout.strip()
     phase = ["get", name, "-n", namespace, "-o", "jsonpath={.status.phase}"]
     try:
-        wait_for(lambda: kubectl(*phase).stdout, 120)
-    except AssertionError:
-        return False
+        return happens(lambda: kubectl(*phase).stdout)
     finally:
         kubectl("delete", name, "-n", namespace)
-    return True
 
 
 def create_run(name: str, namespace: str, template: str) -> None:

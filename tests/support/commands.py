@@ -77,6 +77,16 @@ def wait_for(what: Callable[[], Any], seconds: float = 600) -> Any:
     raise AssertionError(f"nothing after {seconds:.0f} s")
 
 
+def happens(what: Callable[[], Any], seconds: float = 20) -> bool:
+    """Return whether `what` returns something true in time. For what the cluster of the tests may not have at all."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if what():
+            return True
+        time.sleep(1)
+    return False
+
+
 def step_process(driver: subprocess.Popen[str], entrypoint: str) -> psutil.Process | None:
     """Return the process of a step that the command started."""
     for child in psutil.Process(driver.pid).children(recursive=True):
