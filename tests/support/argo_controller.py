@@ -45,6 +45,16 @@ def takes_up_runs(namespace: str) -> bool:
         kubectl("delete", name, "-n", namespace)
 
 
+def in_every_namespace() -> bool:
+    """Return whether a controller takes up the runs of any namespace: one that works in a single namespace does not."""
+    run = {**PROBE, "spec": {"entrypoint": "none", "suspend": True, "templates": [{"name": "none", "suspend": {}}]}}
+    name = kubectl("create", "-n", "default", "-f", "-", "-o", "name", document=run).stdout.strip()
+    try:
+        return happens(lambda: kubectl("get", name, "-n", "default", "-o", "jsonpath={.status.phase}").stdout)
+    finally:
+        kubectl("delete", name, "-n", "default")
+
+
 def create_run(name: str, namespace: str, template: str) -> None:
     """Create the Workflow that owns the pods of a run; a controller that is there must not start pods of its own."""
     labels = {"workflows.argoproj.io/controller-instanceid": "nobody"}
