@@ -24,10 +24,12 @@ WORDS = "we are open on monday when do you have food for cats dogs fish hamsters
 
 # The slowest tests start first so that both processes stay busy to the end. A wrong order costs only time.
 LONGEST = [
+    "tests/api/machine/test_job_queue.py",
     "tests/pipelines/machine/test_versions.py",
     "tests/pipelines/machine/test_main_job.py",
     "tests/pipelines/machine/test_interruptions.py",
     "tests/pipelines/machine/",
+    "tests/api/jobs/test_a_whole_job.py",
     "tests/steps/backup/",
     "tests/steps/tune/",
     "tests/steps/evaluate/",

@@ -183,10 +183,8 @@ def killed_when(jobs: MachineJobs, job: JobRecord, is_so: Callable[[], object], 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("children", [False, True])
-def test_kills_at_any_moment_lose_no_job_and_double_none(
-    tmp_path: Path, tiny_model: Path, chats: Path, children: bool
-) -> None:
+def test_kills_at_any_moment_lose_no_job_and_double_none(tmp_path: Path, tiny_model: Path, chats: Path) -> None:
+    """Kills of the process alone, and of it with all that it has started, by turns."""
     jobs = MachineJobs()
     job = created(jobs, tiny_job(tmp_path, tiny_model, chats, **LONG))
     folder = JobFolder(job.run)
@@ -196,16 +194,13 @@ def test_kills_at_any_moment_lose_no_job_and_double_none(
 
     reached = [0]
     with never_two_at_once():
-        killed_when(jobs, job, executing, children=children)
-        killed_when(jobs, job, begun("plan"), children=children)
-        killed_when(jobs, job, begun("prepare"), children=children)
-        killed_when(jobs, job, newest_checkpoint, children=children)
+        killed_when(jobs, job, executing, children=False)
+        killed_when(jobs, job, begun("plan"), children=True)
+        killed_when(jobs, job, begun("prepare"), children=False)
+        killed_when(jobs, job, newest_checkpoint, children=True)
         reached[0] = newest_checkpoint()
-        killed_when(jobs, job, lambda: newest_checkpoint() > reached[0], children=children)
-        process = queue_process()
-        wait_for(begun("evaluate"), PATIENCE)
-        process.kill()
-        process.wait()
+        killed_when(jobs, job, lambda: newest_checkpoint() > reached[0], children=False)
+        killed_when(jobs, job, begun("evaluate"), children=True)
         process = queue_process()
         state = wait_until(jobs, job, lambda state: state.status not in ("queued", "running"))
         process.kill()
