@@ -34,12 +34,24 @@ def api_settings() -> ApiSettings:
         most = size_in_bytes(os.environ.get(MAX_UPLOAD_SETTING) or MAX_UPLOAD)
     except ValueError as error:
         raise UserError(f"{MAX_UPLOAD_SETTING}: {error}") from None
-    port = os.environ.get(PORT_SETTING) or PORT
-    if not port.isdecimal() or int(port) > 65535:
-        raise UserError(f"{PORT_SETTING}: {port!r} is not a port number; write 0 to 65535")
+    try:
+        port = port_number(os.environ.get(PORT_SETTING) or PORT)
+    except ValueError as error:
+        raise UserError(f"{PORT_SETTING}: {error}") from None
     return ApiSettings(
         database=os.environ.get(DATABASE_SETTING) or f"sqlite:///{volumes.api_database()}",
         max_upload_bytes=most,
         host=os.environ.get(HOST_SETTING) or HOST,
-        port=int(port),
+        port=port,
     )
+
+
+def port_number(text: str) -> int:
+    """Return the port that a text names.
+
+    Raises:
+        ValueError: it is not a port number; the message says what to write.
+    """
+    if not text.isdecimal() or int(text) > 65535:
+        raise ValueError(f"{text!r} is not a port number; write 0 to 65535")
+    return int(text)

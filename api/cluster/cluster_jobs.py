@@ -32,7 +32,7 @@ from api.cluster.workflow_state import (
     with_nodes,
 )
 from api.jobs.job_place import ENDED, JobState, Spent
-from api.jobs.job_record import JobRecord, Wanted
+from api.jobs.job_record import JobRecord, Wanted, run_of
 from pipelines.workflows.parameters import as_text
 from recipes.recipe import Recipe
 from steps.common.handover import installation
@@ -43,7 +43,6 @@ from steps.common.runtime import cluster_settings
 from steps.common.runtime.errors import UserError, first_line
 from steps.common.storage import volumes
 
-ID_PREFIX = "ftjob-"
 LABEL = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 # Argo writes a Workflow several times a second while its steps start.
 TRIES, PAUSE_SECONDS = 20, 0.2
@@ -123,8 +122,8 @@ class ClusterJobs:
 
     def job(self, team: str, job_id: str) -> JobRecord | None:
         """Return a job of a team, or None."""
-        run = job_id.removeprefix(ID_PREFIX)
-        if not job_id.startswith(ID_PREFIX) or not LABEL.fullmatch(run) or not LABEL.fullmatch(team):
+        run = run_of(job_id)
+        if not LABEL.fullmatch(run) or not LABEL.fullmatch(team):
             return None
         latest = self._latest_metadata(team, run)
         return (latest and _readable(latest)) or self._archive.record(team, run)

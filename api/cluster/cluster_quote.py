@@ -1,7 +1,6 @@
 """The quote of a run in this cluster, as far as the API's pod can tell before there is a run."""
 
 import sys
-import threading
 
 from api.check_process import CheckLimits, answer, checked_apart
 from pipelines.workflows.parameters import as_text
@@ -10,17 +9,13 @@ from steps.common.handover.resolved import Quote
 from steps.common.kubernetes.api_errors import ClusterError, UnansweredError
 from steps.common.runtime.errors import UnreachableError
 
-AT_ONCE = 2
 LONGEST_SECONDS = 600.0  # as long as OpenAI's client waits
 MOST_MEMORY = 2 << 30  # bytes: as much as the plan's own pod
-
-_slots = threading.BoundedSemaphore(AT_ONCE)
+SHARE = 1 / 6  # of the free memory, since two checks run at once, and those of uploads take two thirds
 
 
 def cluster_quote(recipe: Recipe) -> Quote | None:
     """Check a recipe in a process of its own, and return its quote.
-
-    The tasks of lm-eval are left to the run's plan, since they are third-party code.
 
     Returns:
         None if no node is bought for the run. It then costs nothing extra, and its speed depends on where it is placed.
@@ -31,10 +26,8 @@ def cluster_quote(recipe: Recipe) -> Quote | None:
     """
     from steps.common.machine.devices import memory_available
 
-    with _slots:
-        # The checks of uploads take two thirds.
-        memory = min(MOST_MEMORY, memory_available() // (3 * AT_ONCE))
-        text = checked_apart(__name__, as_text(recipe), CheckLimits(LONGEST_SECONDS, memory))
+    memory = min(MOST_MEMORY, int(memory_available() * SHARE))
+    text = checked_apart(__name__, as_text(recipe), CheckLimits(LONGEST_SECONDS, memory))
     return Quote.model_validate_json(text) if text else None
 
 
@@ -60,12 +53,13 @@ def _quote_of(recipe: Recipe) -> str:
     check_secrets(recipe)
     if recipe.serve.enabled:
         needs_api_key(recipe)
-    own = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"lm_eval": []})})
-    checked = check_recipe(own, CheckScope())
+    checked = check_recipe(recipe, CheckScope())
     provider = node_provider.node_provider()
     if not provider or not node_provider.buys(provider):
         return ""
-    return quote(own, pinned_model(own.model, checked.model), checked.data.train, checked.held_out).model_dump_json()
+    return quote(
+        recipe, pinned_model(recipe.model, checked.model), checked.data.train, checked.held_out
+    ).model_dump_json()
 
 
 if __name__ == "__main__":

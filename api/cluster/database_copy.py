@@ -4,7 +4,6 @@ The database itself is on a volume that only the API's pod mounts. Postgres has 
 which database it was made from; a copy without the mark, such as one that was just restored, is never overwritten or deleted.
 """
 
-import hashlib
 import logging
 import os
 import tempfile
@@ -17,6 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from steps.backup.api_database import copy_database, has_teams, publish_copy
 from steps.common.storage import volumes
 from steps.common.storage.disk_errors import disk_errors
+from steps.common.storage.files import sha256_of, write_text
 
 LOG = logging.getLogger("fineline.api")
 
@@ -90,10 +90,7 @@ def _mark_file() -> Path:
 
 def _mark(own: Path, *digests: str) -> None:
     """Write which database the copy with one of these digests was made from."""
-    mark = _mark_file()
-    partial = mark.with_name(f"{mark.name}.partial")
-    partial.write_text("\n".join([str(own.absolute()), *digests]))
-    partial.replace(mark)
+    write_text(_mark_file(), "\n".join([str(own.absolute()), *digests]))
 
 
 def _marked(own: Path) -> list[str]:
@@ -108,7 +105,7 @@ def _marked(own: Path) -> list[str]:
 def _digest(file: Path) -> str:
     """Return the SHA-256 of a file; empty if it does not exist."""
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return sha256_of(file)
     except FileNotFoundError:
         return ""
 

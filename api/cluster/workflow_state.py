@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from api.jobs.job_place import ENDED as JOB_ENDED
-from api.jobs.job_place import JobState, Status
+from api.jobs.job_place import JobState, Status, registered_version
 from api.jobs.job_record import JobRecord, Wanted
 from api.jobs.measurements import measurements_of
 from pipelines.cluster.argo_nodes import outputs
@@ -20,7 +20,7 @@ from pipelines.shown.task_state import Phase, TaskState
 from steps.common.handover.report import STEP_REPORT, EvaluationReport, TuningRecord, read_report, read_step_report
 from steps.common.handover.report_parts import TuningReport
 from steps.common.handover.resolved import Hardware, Resolved
-from steps.common.kubernetes.workflow_objects import ENDED, STOPPED
+from steps.common.kubernetes.workflow_objects import ENDED, ended_at, main_ended_at, reason_to_stop
 from steps.common.runtime.errors import GATE_REFUSED, USER_ERROR, UserError
 from steps.common.storage import volumes
 from steps.tune.report.step_journal import JOURNAL, parse_journal
@@ -51,14 +51,16 @@ def job_state(record: JobRecord, stored: dict[str, Any]) -> JobState:
         tasks=tasks,
         times=times,
         started=_unix(status.get("startedAt")),
-        finished=(_finished(workflow) or float(record.wanted_at)) if job_status in JOB_ENDED else 0.0,
-        message=(_why_stopped(workflow) or why_failed(workflow)) if failed else "",
+        finished=(main_ended_at(workflow) or ended_at(workflow) or float(record.wanted_at))
+        if job_status in JOB_ENDED
+        else 0.0,
+        message=(reason_to_stop(workflow) or why_failed(workflow)) if failed else "",
         refused=failed and any(tasks[name][0].exit_code == GATE_REFUSED for name in REFUSES if name in tasks),
         quote=resolved.quote if resolved else None,
         node=hardware.node if hardware else "",
         report=report,
         verdict=outputs(workflow, "evaluate").get("verdict", ""),
-        version=_whole_number(outputs(workflow, "register").get("version", "")),
+        version=registered_version(outputs(workflow, "register").get("version", "")),
         url=outputs(workflow, "rollout").get("url", ""),
         trained_tokens=tuned.trained_tokens if tuned else None,
         # Before the tuning has begun, a journal is from another run with the same content.
@@ -129,18 +131,13 @@ def _status(record: JobRecord, workflow: dict[str, Any], tasks: Mapping[str, tup
         refused = {state.exit_code for state, _ in tasks.values()} & {USER_ERROR, GATE_REFUSED}
         if stopped and not refused:
             return stopped
-        by_a_person = workflow["spec"].get("shutdown") and not refused and not _why_stopped(workflow)
+        by_a_person = workflow["spec"].get("shutdown") and not refused and not reason_to_stop(workflow)
         return "cancelled" if by_a_person else "failed"
     if stopped:
         return stopped
     if not workflow.get("status", {}).get("startedAt") or phase in ("", "Pending"):
         return "queued"
     return "running" if tasks["plan"][0].phase in OVER else "validating_files"
-
-
-def _why_stopped(workflow: dict[str, Any]) -> str:
-    """Return why the reaper stopped the run; empty if it did not."""
-    return str((workflow["metadata"].get("annotations") or {}).get(STOPPED, ""))
 
 
 def _times(workflow: dict[str, Any], tasks: set[str]) -> dict[str, tuple[float, float]]:
@@ -150,12 +147,6 @@ def _times(workflow: dict[str, Any], tasks: set[str]) -> dict[str, tuple[float, 
         for node in nodes
         if node.get("displayName") in tasks
     }
-
-
-def _finished(workflow: dict[str, Any]) -> float:
-    status = workflow.get("status", {})
-    top = (status.get("nodes") or {}).get(workflow["metadata"]["name"], {})
-    return _unix(top.get("finishedAt")) or _unix(status.get("finishedAt"))
 
 
 def _report(workflow: dict[str, Any]) -> EvaluationReport | None:
@@ -185,10 +176,6 @@ def _journal(file: Path) -> dict[int, dict[str, float]]:
         return parse_journal(file.read_bytes(), file)
     except OSError:
         return {}
-
-
-def _whole_number(text: str) -> int | None:
-    return int(text) if text.isdigit() else None
 
 
 def _unix(text: str | None) -> float:

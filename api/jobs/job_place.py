@@ -53,6 +53,11 @@ class Spent:
     final: bool  # nothing can be added any more
 
 
+def registered_version(output: str) -> int | None:
+    """Return the version in an output of the step register; None if there is none yet."""
+    return int(output) if output.isdigit() else None
+
+
 class JobPlace(Protocol):
     """Creates, reads, and controls the runs of jobs. Several processes may call any method at any time."""
 

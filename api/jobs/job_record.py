@@ -5,12 +5,13 @@ from typing import Any, Literal
 from steps.common.storage.record import Record
 
 Wanted = Literal["run", "pause", "cancel"]
+ID_PREFIX = "ftjob-"
 
 
 class JobRecord(Record):
     """A job. Everything else about it is in its run."""
 
-    id: str  # ftjob-RUN
+    id: str  # see `id_of`
     run: str
     team: str
     created_at: int  # Unix time in seconds
@@ -38,3 +39,13 @@ class JobRecord(Record):
         return self.model_copy(
             update={"wanted": wanted, "wanted_at": at, "wishes": [*self.wishes, (at, wanted)]},
         )
+
+
+def id_of(run: str) -> str:
+    """Return the id of the job with this run."""
+    return f"{ID_PREFIX}{run}"
+
+
+def run_of(job_id: str) -> str:
+    """Return the run of the job with this id; empty if no job can have the id."""
+    return job_id.removeprefix(ID_PREFIX) if job_id.startswith(ID_PREFIX) else ""

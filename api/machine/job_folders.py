@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from filelock import FileLock
 
-from api.jobs.job_record import JobRecord
+from api.jobs.job_record import JobRecord, run_of
 from api.machine.stored_records import StoredRecords
 from pipelines.machine.run_record import RUN, Run, load_run
 from pipelines.shown.task_state import Phase
@@ -24,7 +24,6 @@ JOB, EXECUTIONS, OUTPUT = "job.json", "executions.json", "job.log"
 LOCK = ".lock"  # of the run; the process that executes it holds it
 # Messages of runs that are not being executed.
 CANCELLED, PAUSED, QUEUED = "cancelled", "paused", "waits in the queue of 'fineline api'"
-ID_PREFIX = "ftjob-"
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 STAGING = ".creating"  # folder on the runs volume; among the runs, an unfinished folder would be listed
 
@@ -124,10 +123,8 @@ def is_executing() -> bool:
 
 def folder_of(job_id: str) -> JobFolder | None:
     """Return the folder that the job with this id has if it exists; None if no job can have the id."""
-    name = job_id.removeprefix(ID_PREFIX)
-    if not job_id.startswith(ID_PREFIX) or not RUN_NAME.fullmatch(name):
-        return None
-    return JobFolder(name)
+    name = run_of(job_id)
+    return JobFolder(name) if RUN_NAME.fullmatch(name) else None
 
 
 def run_names() -> Iterator[tuple[str, int]]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from api.jobs.job_place import ENDED, JobState, Status
+from api.jobs.job_place import ENDED, JobState, Status, registered_version
 from api.jobs.job_record import JobRecord
 from api.jobs.measurements import measurements_of
 from api.machine.job_folders import JobFolder
@@ -69,7 +69,7 @@ def job_state(folder: JobFolder, job: JobRecord) -> JobState:
         quote=_quote(run),
         report=report,
         verdict=run.outputs("evaluate").get("verdict", ""),
-        version=_whole_number(run.outputs("register").get("version", "")),
+        version=registered_version(run.outputs("register").get("version", "")),
         url=run.outputs("rollout").get("url", ""),
         trained_tokens=tuned.trained_tokens if tuned else None,
         measurements=measurements_of(journal, tuned, times.get("tune", (0.0, 0.0))),
@@ -179,7 +179,3 @@ def _text(file: Path) -> str:
         return file.read_text(errors="replace")
     except FileNotFoundError:
         return ""
-
-
-def _whole_number(text: str) -> int | None:
-    return int(text) if text.isdigit() else None

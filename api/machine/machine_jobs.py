@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pipelines.machine.local_workflow import LocalWorkflow
 
 MOST_PLANS = 64  # kept between the quote of a job and its creation
-PLANS_AT_ONCE = 2  # each is a process that reads rows
 
 
 class MachineJobs:
@@ -40,7 +39,6 @@ class MachineJobs:
         self._wake_queue = wake_queue
         self._plans: OrderedDict[str, tuple[Resolved, bool]] = OrderedDict()  # by recipe; whether a run took memory
         self._lock = threading.Lock()
-        self._planning = threading.Semaphore(PLANS_AT_ONCE)
 
     def quote(self, recipe: Recipe) -> Quote | None:
         """Check a recipe, and return its quote; None if the run that is being executed leaves too little memory to tell.
@@ -50,8 +48,7 @@ class MachineJobs:
             UnreachableError: something that the check needs did not answer.
         """
         text, busy = _text(recipe), is_executing()
-        with self._planning:
-            plan = planned(text, busy=busy)
+        plan = planned(text, busy=busy)
         if plan is None:
             return None
         with self._lock:

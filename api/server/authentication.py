@@ -61,6 +61,9 @@ def caller(request: Request, _: Annotated[object, Depends(BEARER)]) -> Caller:
     return cast(Caller, request.state.caller)
 
 
+TheCaller = Annotated[Caller, Depends(caller)]  # for the parameter of a route
+
+
 class Authentication:
     """Refuses requests to `/v1/` without a valid key, and tells the routes who makes the others.
 

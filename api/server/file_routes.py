@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, BinaryIO, Literal, Self
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
@@ -18,8 +18,8 @@ from api.files.row_check_process import checked
 from api.files.upload_form import UploadForm
 from api.openai_errors import ApiError
 from api.paging import MOST, After, Limit, Page, paged
-from api.server.authentication import caller
-from api.server.services import Services, services
+from api.server.authentication import TheCaller
+from api.server.services import Services, TheServices
 from api.server.unneeded_contents import delete_unneeded
 from api.teams.caller import Caller
 from steps.common.runtime.errors import UnreachableError, UserError, first_line
@@ -76,9 +76,7 @@ class FileDeleted(BaseModel):
 @router.post(
     PATH, openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}}
 )
-async def upload_file(
-    request: Request, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
-) -> FileObject:
+async def upload_file(request: Request, by: TheCaller, state: TheServices) -> FileObject:
     """Upload a file of rows.
 
     Each row is checked. A file with a bad row is refused, with the location of its first bad row.
@@ -116,8 +114,8 @@ def _checked_and_stored(filename: str, content: IncomingContent, by: Caller, sta
 
 @router.get(PATH)
 def list_files(
-    by: Annotated[Caller, Depends(caller)],
-    state: Annotated[Services, Depends(services)],
+    by: TheCaller,
+    state: TheServices,
     after: After = None,
     limit: Limit = MOST,
     order: Literal["asc", "desc"] = "desc",
@@ -130,18 +128,14 @@ def list_files(
 
 
 @router.get(PATH + "/{file_id}")
-def retrieve_file(
-    file_id: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
-) -> FileObject:
+def retrieve_file(file_id: str, by: TheCaller, state: TheServices) -> FileObject:
     """Return a file's name, size, and purpose."""
     with state.sessions() as session:
         return FileObject.of(team_files.find(session, by.team, file_id))
 
 
 @router.get(PATH + "/{file_id}/content", response_class=StreamingResponse, responses={200: {"content": BINARY}})
-def retrieve_file_content(
-    file_id: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
-) -> StreamingResponse:
+def retrieve_file_content(file_id: str, by: TheCaller, state: TheServices) -> StreamingResponse:
     """Return the content of a file."""
     with state.sessions() as session:
         found = team_files.find(session, by.team, file_id)
@@ -165,9 +159,7 @@ def _parts(content: BinaryIO) -> Iterator[bytes]:
 
 
 @router.delete(PATH + "/{file_id}")
-def delete_file(
-    file_id: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
-) -> FileDeleted:
+def delete_file(file_id: str, by: TheCaller, state: TheServices) -> FileDeleted:
     """Delete a file. Jobs that already use it continue with it."""
     with state.sessions() as session:
         team_files.delete(session, by.team, file_id)

@@ -1,10 +1,10 @@
 """The front door: passes requests on to the gateways of a team's tuned models, and their answers back."""
 
 import json
-from typing import Annotated, Any
+from typing import Any
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -13,8 +13,8 @@ from api.database.tables import NAME_LENGTH
 from api.models import model_owners
 from api.models.passed_on import PassedOn, request_headers
 from api.openai_errors import ApiError
-from api.server.authentication import caller
-from api.server.services import Services, services
+from api.server.authentication import TheCaller
+from api.server.services import Services, TheServices
 from api.teams.caller import Caller
 
 SHORT_BYTES = 64 * 1024  # of a body that needs no thread of its own
@@ -41,25 +41,19 @@ router = APIRouter(tags=["Answers"])
 
 
 @router.post(f"/{CHAT}", openapi_extra=REQUEST, responses=ANSWERS, response_class=Response)
-async def create_chat_completion(
-    request: Request, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
-) -> Response:
+async def create_chat_completion(request: Request, by: TheCaller, state: TheServices) -> Response:
     """Create a chat completion with a tuned model."""
     return await _passed_on(request, by, state, CHAT)
 
 
 @router.post(f"/{COMPLETIONS}", openapi_extra=REQUEST, responses=ANSWERS, response_class=Response)
-async def create_completion(
-    request: Request, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
-) -> Response:
+async def create_completion(request: Request, by: TheCaller, state: TheServices) -> Response:
     """Complete a text with a tuned model."""
     return await _passed_on(request, by, state, COMPLETIONS)
 
 
 @router.post(f"/{RESPONSES}", openapi_extra=REQUEST, responses=ANSWERS, response_class=Response)
-async def create_response(
-    request: Request, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
-) -> Response:
+async def create_response(request: Request, by: TheCaller, state: TheServices) -> Response:
     """Create a response with a tuned model."""
     return await _passed_on(request, by, state, RESPONSES)
 

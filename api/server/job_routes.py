@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Header, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
 
@@ -27,7 +27,7 @@ from api.jobs.job_limits import (
 )
 from api.jobs.job_object import FineTuningJob, job_object
 from api.jobs.job_place import ENDED
-from api.jobs.job_record import JobRecord
+from api.jobs.job_record import ID_PREFIX, JobRecord, id_of
 from api.jobs.recipe_of_job import JobData, recipe_of
 from api.jobs.row_size import mean_row_tokens
 from api.jobs.step_metrics import result_files
@@ -35,14 +35,14 @@ from api.models.model_names import RUN_UNIQUE, model_name, run_name
 from api.models.model_owners import claim
 from api.openai_errors import ApiError, not_found
 from api.paging import After, Limit, Page, paged
-from api.server.authentication import caller
-from api.server.services import Services, services
+from api.server.authentication import TheCaller
+from api.server.services import Services, TheServices
 from api.teams.caller import Caller
 from recipes.recipe import Recipe
 from steps.common.handover.resolved import Quote
 from steps.common.runtime.errors import UserError, first_line
 
-ID = re.compile(r"ftjob-[a-z0-9][a-z0-9-]{0,80}")
+ID = re.compile(rf"{ID_PREFIX}[a-z0-9][a-z0-9-]{{0,80}}")
 # A client sends a request again if it got no answer. Within this time, an equal request that says so counts as the same.
 REPEATED_SECONDS = 900
 METADATA_KEY = re.compile(r"metadata\[(.*)\]", re.DOTALL)
@@ -62,9 +62,6 @@ METADATA_PARAMETER: dict[str, Any] = {
 }
 
 router = APIRouter(prefix="/fine_tuning/jobs", tags=["Fine-tuning"])
-
-TheCaller = Annotated[Caller, Depends(caller)]
-TheServices = Annotated[Services, Depends(services)]
 
 
 @router.post("")
@@ -97,7 +94,7 @@ def _answered_before(services: Services, caller: Caller, repeated: "_Repeated") 
     """
     if found := _created_before(services, repeated):
         return _answer(services, found)
-    check_jobs_at_once(caller.limits, services.jobs.jobs(caller.team), SeenStates(services.jobs))
+    check_jobs_at_once(caller.limits, services.jobs.jobs(caller.team), services.jobs)
     return None
 
 
@@ -119,7 +116,7 @@ def _created(
         check_dollars(left, caller.limits, plan.quote)
         _claim(services, caller, job.name, jobs, states)
         _create(services, job, with_budget(plan.recipe, left, plan.quote), plan.files)
-    return _answer(services, services.jobs.job(caller.team, job.id) or job)
+    return _answer_anew(services, job)
 
 
 def _create(services: Services, job: JobRecord, recipe: Recipe, files: list[tuple[str, str]]) -> None:
@@ -229,7 +226,7 @@ def _field_of(message: str) -> str | None:
 
 def _record(caller: Caller, body: CreateBody, name: str, run: str, plan: _Planned, request: str) -> JobRecord:
     return JobRecord(
-        id=f"ftjob-{run}",
+        id=id_of(run),
         run=run,
         team=caller.team,
         created_at=int(time.time()),

@@ -1,9 +1,9 @@
 """The routes of models: list, retrieve, delete."""
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
@@ -12,8 +12,8 @@ from api.models import model_owners
 from api.models.served_addresses import ServedModel
 from api.openai_errors import ApiError, not_found
 from api.paging import MOST, After, Limit, Page, paged
-from api.server.authentication import caller
-from api.server.services import Services, services
+from api.server.authentication import TheCaller
+from api.server.services import Services, TheServices
 from api.server.unfinished_jobs import unfinished_jobs
 from api.teams.caller import Caller
 from presets.model_preset import ModelPreset, model_presets
@@ -46,8 +46,8 @@ class ModelDeleted(BaseModel):
 
 @router.get("/models")
 def list_models(
-    by: Annotated[Caller, Depends(caller)],
-    state: Annotated[Services, Depends(services)],
+    by: TheCaller,
+    state: TheServices,
     after: After = None,
     limit: Limit = MOST,
 ) -> Page[ModelObject]:
@@ -60,9 +60,7 @@ def list_models(
 
 
 @router.get("/models/{model}")
-def retrieve_model(
-    model: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
-) -> ModelObject:
+def retrieve_model(model: str, by: TheCaller, state: TheServices) -> ModelObject:
     """Return a model: its owner, its base model, its version, and whether it is served."""
     with state.sessions() as session:
         owned = model_owners.is_owned(session, by.team, model)
@@ -74,9 +72,7 @@ def retrieve_model(
 
 
 @router.delete("/models/{model}")
-async def delete_model(
-    model: str, by: Annotated[Caller, Depends(caller)], state: Annotated[Services, Depends(services)]
-) -> ModelDeleted:
+async def delete_model(model: str, by: TheCaller, state: TheServices) -> ModelDeleted:
     """Withdraw every version of a model and stop serving it. A later job with the same suffix makes a new version."""
     await state.changes.run(by.team, _delete, state, by, model)
     return ModelDeleted(id=model)

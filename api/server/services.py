@@ -1,10 +1,10 @@
 """The services that the routes of the API share."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import anyio
-from fastapi import Request
+from fastapi import Depends, Request
 
 from api.database.team_lock import MOST_LOCKS
 from api.jobs.job_place import JobPlace
@@ -40,3 +40,6 @@ class Services:
 def services(request: Request) -> Services:
     """Return the application's services, for a route's `Depends`."""
     return cast(Services, request.app.state.services)
+
+
+TheServices = Annotated[Services, Depends(services)]  # for the parameter of a route

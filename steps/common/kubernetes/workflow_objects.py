@@ -28,7 +28,7 @@ def ended_at(workflow: dict[str, Any]) -> float | None:
 def main_ended_at(workflow: dict[str, Any]) -> float | None:
     """Return when everything but its exit handler ended, in seconds since 1970; None before that."""
     status = workflow.get("status", {})
-    top = status.get("nodes", {}).get(workflow["metadata"]["name"], {})
+    top = (status.get("nodes") or {}).get(workflow["metadata"]["name"], {})
     return datetime.fromisoformat(top["finishedAt"]).timestamp() if top.get("finishedAt") else None
 
 
@@ -51,4 +51,9 @@ def why_stopped(run: str, namespace: str) -> str:
         workflow = find(run, namespace) or {}
     except UserError:
         return ""
+    return reason_to_stop(workflow)
+
+
+def reason_to_stop(workflow: dict[str, Any]) -> str:
+    """Return why the reaper stopped the run of a Workflow; empty if it did not."""
     return str((workflow.get("metadata", {}).get("annotations") or {}).get(STOPPED, ""))
